@@ -1,0 +1,1 @@
+"""Make Us Rich: cryptocurrency forecasts with honest uncertainty, trained and served automatically."""

@@ -1,0 +1,50 @@
+"""What a forecasting model is to everyone who runs one: the inputs, outputs and metadata of its ONNX graph.
+
+Inputs, float32 [batch, context_length, 6], raw and oldest first, columns as in COLUMNS:
+    candles    the pair's own closed candles
+    reference  BTC's candles of the same hours (the pair's own, if it is BTC)
+Outputs, float32 [batch, 7], one column a level of QUANTILE_LEVELS, never crossing:
+    quantiles    price of the next close, quote currency
+    log_returns  the same as ln(next close / last close)
+
+Features, scaling and calibration are nodes of the graph, so these arrays are all that a caller prepares.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from make_us_rich.errors import NotEnoughHistory
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles
+
+QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
+COLUMNS = ("open", "high", "low", "close", "volume", "hour_of_week")
+
+# Keys of the graph's metadata_props; all values are text.
+META_PAIR = "make_us_rich.pair"
+META_INTERVAL = "make_us_rich.interval"
+META_CONTEXT_LENGTH = "make_us_rich.context_length"
+META_ARCHITECTURE = "make_us_rich.architecture"
+META_AS_OF_MS = "make_us_rich.as_of_ms"
+
+_HOURS_A_WEEK = 168
+_MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday
+
+
+def hour_of_week(open_time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0 for Monday 00:00 UTC to 167 for Sunday 23:00."""
+    return (open_time_ms // HOUR_MS + _MONDAY_OFFSET_HOURS) % _HOURS_A_WEEK
+
+
+def input_array(candles: Candles, context_length: int) -> NDArray[np.float32]:
+    """The newest `context_length` candles as a float32 array [1, context_length, 6]."""
+    if len(candles) < context_length:
+        raise NotEnoughHistory(
+            f"{len(candles)} candles given, the model needs {context_length}: send more history"
+        )
+    tail = candles[-context_length:]
+    columns = (tail.open, tail.high, tail.low, tail.close, tail.volume, hour_of_week(tail.open_time_ms))
+    return np.stack(columns, axis=-1).astype(np.float32)[None]

@@ -1,0 +1,142 @@
+"""The model registry over MLflow's REST API.
+
+Plain HTTP on purpose: `import mlflow` costs seconds and hundreds of megabytes in every serving replica and task.
+A registered model is a pair and interval, `btc_usdt_1h`. Its aliases: `champion` is served, `previous` was before it.
+A version's tags carry what readers of a forecast want to know of its model (see TAG_*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from make_us_rich.errors import NoChampion, RegistryError
+from make_us_rich.pairs import Pair
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+
+TAG_AS_OF_MS = "as_of_ms"  # the model has seen candles closed at or before this
+TAG_ARCHITECTURE = "architecture"
+TAG_MARKET = "market"  # binance, recorded or simulated
+TAG_PINBALL = "pinball"  # mean over the held-out weeks, log return
+TAG_SKILL_VS_NAIVE = "skill_vs_naive"  # fraction: 0.07 is 7 % less pinball loss than the random walk
+TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
+
+_TIMEOUT_S = 30.0
+
+
+def model_name(pair: Pair, interval: str) -> str:
+    return f"{pair}_{interval}"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    name: str
+    version: int
+    run_id: str
+    created_ms: int
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """Reads and alias changes. Every method raises RegistryError when MLflow refuses or cannot be reached."""
+
+    def __init__(self, mlflow_url: str) -> None:
+        self._http = httpx.Client(base_url=mlflow_url, timeout=_TIMEOUT_S)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def find(self, name: str, alias: str) -> ModelVersion | None:
+        """The version under an alias, or None."""
+        params = {"name": name, "alias": alias}
+        answer = self._request("GET", "/api/2.0/mlflow/registered-models/alias", params=params)
+        if answer.is_client_error and _is_missing(answer):
+            return None
+        return _version(_json(_raise_for_status(answer))["model_version"])
+
+    def champion(self, name: str) -> ModelVersion:
+        """Raises NoChampion when nothing was promoted yet."""
+        found = self.find(name, CHAMPION)
+        if found is None:
+            raise NoChampion(f"{name} has no champion yet: run the train_pairs DAG for it first")
+        return found
+
+    def get(self, name: str, version: int) -> ModelVersion:
+        answer = self._get("model-versions/get", {"name": name, "version": str(version)})
+        return _version(answer["model_version"])
+
+    def versions(self, name: str, most: int = 100) -> list[ModelVersion]:
+        """Newest first; empty for an unknown name."""
+        params = {"filter": f"name='{name}'", "max_results": str(most), "order_by": "version_number DESC"}
+        answer = self._get("model-versions/search", params)
+        found = [_version(item) for item in answer.get("model_versions", [])]
+        return sorted(found, key=lambda version: -version.version)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        self._send("POST", "registered-models/alias", {"name": name, "alias": alias, "version": str(version)})
+
+    def set_tag(self, name: str, version: int, key: str, value: str) -> None:
+        body = {"name": name, "version": str(version), "key": key, "value": value}
+        self._send("POST", "model-versions/set-tag", body)
+
+    def download(self, model: ModelVersion, path: str = "model.onnx") -> bytes:
+        """One artifact file of a version, through MLflow's artifact proxy (no S3 keys needed)."""
+        params = {"name": model.name, "version": str(model.version)}
+        answer = self._get("model-versions/get-download-uri", params)
+        folder = answer["artifact_uri"].removeprefix("mlflow-artifacts:").lstrip("/")
+        return self._checked("GET", f"/api/2.0/mlflow-artifacts/artifacts/{folder}/{path}").content
+
+    def _get(self, path: str, params: dict[str, str]) -> Any:
+        return _json(self._checked("GET", f"/api/2.0/mlflow/{path}", params=params))
+
+    def _send(self, method: str, path: str, body: dict[str, str]) -> None:
+        self._checked(method, f"/api/2.0/mlflow/{path}", json=body)
+
+    def _checked(self, method: str, url: str, **rest: object) -> httpx.Response:
+        return _raise_for_status(self._request(method, url, **rest))
+
+    def _request(self, method: str, url: str, **rest: object) -> httpx.Response:
+        try:
+            return self._http.request(method, url, **rest)  # type: ignore[arg-type]
+        except httpx.HTTPError as error:
+            raise RegistryError(
+                f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
+            ) from error
+
+
+def _is_missing(answer: httpx.Response) -> bool:
+    return "RESOURCE_DOES_NOT_EXIST" in answer.text or "not found" in answer.text.lower()
+
+
+def _raise_for_status(answer: httpx.Response) -> httpx.Response:
+    if answer.is_error:
+        raise RegistryError(f"MLflow answered {answer.status_code} to {answer.url.path}: {answer.text[:300]}")
+    return answer
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        raise RegistryError(f"MLflow's answer to {answer.url.path} is not JSON") from None
+
+
+def _version(item: Mapping[str, Any]) -> ModelVersion:
+    return ModelVersion(
+        name=item["name"],
+        version=int(item["version"]),
+        run_id=item.get("run_id", ""),
+        created_ms=int(item["creation_timestamp"]),
+        tags={tag["key"]: tag["value"] for tag in item.get("tags", [])},
+    )

@@ -1,0 +1,142 @@
+"""Every setting, read once at a process's edge into a frozen object and passed down from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from make_us_rich.errors import MakeUsRichError, SettingsError
+from make_us_rich.intervals import interval_ms
+from make_us_rich.pairs import Pair
+
+DEVELOPMENT_SECRET = "development-only"
+
+
+class Settings(BaseSettings):
+    """Environment variables named MUR_ and the field in capitals; the defaults suit a developer's machine."""
+
+    model_config = SettingsConfigDict(env_prefix="MUR_", frozen=True, extra="ignore")
+
+    environment: Annotated[
+        Literal["development", "production"],
+        Field(description="`production` refuses to start with a development secret"),
+    ] = "development"
+    secret_key: Annotated[SecretStr, Field(description="signs the dashboard's sessions")] = SecretStr(
+        DEVELOPMENT_SECRET
+    )
+
+    # what to forecast
+    pairs: Annotated[
+        tuple[str, ...], NoDecode, Field(description="pairs to train and serve, comma separated")
+    ] = ("btc_usdt", "eth_usdt", "chz_usdt")
+    interval: Annotated[str, Field(description="candle interval, by Binance's name")] = "1h"
+    history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = (
+        8760 + 1440
+    )
+    architecture: Annotated[str, Field(description="model trained by default")] = "lstm"
+    model_expiry_hours: Annotated[
+        int, Field(ge=1, description="age at which a forecast carries a warning")
+    ] = 24 * 35
+
+    # the market
+    market: Annotated[
+        Literal["binance", "recorded", "simulated"],
+        Field(description="where prices come from; shown beside every forecast"),
+    ] = "binance"
+    exchange_url: Annotated[str, Field(description="base URL of Binance's REST API")] = (
+        "https://api.binance.com"
+    )
+
+    # storage
+    database_url: Annotated[SecretStr, Field(description="Postgres of accounts and forecasts")] = SecretStr(
+        "postgresql://make_us_rich:development-only@127.0.0.1:25432/make_us_rich"
+    )
+    s3_endpoint_url: Annotated[str, Field(description="S3 or MinIO endpoint")] = "http://127.0.0.1:28333"
+    s3_access_key: Annotated[SecretStr, Field(description="S3 access key")] = SecretStr(DEVELOPMENT_SECRET)
+    s3_secret_key: Annotated[SecretStr, Field(description="S3 secret key")] = SecretStr(DEVELOPMENT_SECRET)
+    candles_bucket: Annotated[str, Field(description="bucket of candles and job results")] = "candles"
+    mlflow_url: Annotated[str, Field(description="MLflow tracking server")] = "http://127.0.0.1:25000"
+
+    # compute
+    ray_url: Annotated[str, Field(description="Ray dashboard: jobs and Serve configuration")] = (
+        "http://127.0.0.1:28265"
+    )
+    ray_token: Annotated[SecretStr, Field(description="Ray's authentication token")] = SecretStr("")
+    train_workers: Annotated[int, Field(ge=1, description="Ray Train workers a training job")] = 2
+
+    # serving and its readers
+    api_url: Annotated[str, Field(description="HTTP API, as its callers reach it")] = "http://127.0.0.1:28000"
+    airflow_url: Annotated[str, Field(description="Airflow, for links in alerts")] = "http://127.0.0.1:28080"
+    dash_url: Annotated[str, Field(description="dashboard, as its users reach it")] = "http://127.0.0.1:28050"
+    service_token: Annotated[
+        SecretStr, Field(description="admin API token of the pipeline and the dashboard")
+    ] = SecretStr("")
+    monthly_calls: Annotated[int, Field(ge=1, description="API calls a member has a month")] = 1000
+
+    # alerts
+    discord_webhook_url: Annotated[
+        SecretStr, Field(description="where failures are posted; empty posts nothing")
+    ] = SecretStr("")
+
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: object) -> object:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("pairs")
+    @classmethod
+    def _pairs_are_pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one pair, such as btc_usdt")
+        with _as_value_error():
+            return tuple(str(Pair.parse(text)) for text in value)
+
+    @field_validator("interval")
+    @classmethod
+    def _interval_is_known(cls, value: str) -> str:
+        with _as_value_error():
+            interval_ms(value)
+        return value
+
+    @model_validator(mode="after")
+    def _no_development_secret_in_production(self) -> Settings:
+        if self.environment == "production":
+            for name in type(self).model_fields:
+                value = getattr(self, name)
+                if isinstance(value, SecretStr) and DEVELOPMENT_SECRET in value.get_secret_value():
+                    raise ValueError(f"MUR_{name.upper()} still has its development value: set it")
+        return self
+
+
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    try:
+        yield
+    except MakeUsRichError as error:
+        raise ValueError(str(error)) from None
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings. Raises SettingsError naming the variable at fault."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        name = "MUR_" + str(item["loc"][0]).upper() if item["loc"] else "settings"
+        lines.append(f"{name}: {item['msg']}")
+    return "; ".join(lines)
