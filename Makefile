@@ -1,0 +1,52 @@
+# `make demo` and `make test` are all that a newcomer needs; each installs what it uses into .venv first.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
+
+.PHONY: help install demo down clean-stack browser test lint types format
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+install: $(INSTALLED) ## install everything into .venv
+
+# The torch line lets a machine without a GPU take a CPU build that pip is configured to find; see the README.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' torch==2.13.0
+	@echo "compiling, so that services start faster"
+	-env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null
+	touch $@
+
+demo: $(INSTALLED) ## train and serve three pairs; ONCE=1, LIVE=1, DATA=DIR
+	$(BIN)/mkrich demo $(DEMO_OPTIONS)
+
+down: ## stop the stack; its data stays
+	$(BIN)/mkrich down
+
+clean-stack: ## stop the stack and forget its data
+	-test ! -x $(BIN)/mkrich || $(BIN)/mkrich down
+	rm -rf .stack
+
+browser:
+	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq --no-install-recommends chromium; } >/dev/null || $(BIN)/playwright install chromium
+
+test: $(INSTALLED) browser ## run every test
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## check style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(INSTALLED) ## check types
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## mend style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

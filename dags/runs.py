@@ -1,0 +1,63 @@
+"""What one DAG run is about: which pairs, which interval, as of when."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.exceptions import AirflowFailException
+from airflow.sdk import Context
+
+from make_us_rich.errors import InputError
+from make_us_rich.intervals import interval_ms, last_close_ms
+from make_us_rich.pairs import BITCOIN, Pair
+from make_us_rich.settings import Settings
+
+
+def run_plan(context: Context, settings: Settings) -> dict[str, Any]:
+    """The run's pairs, markets (the pairs and BTC, whose candles every model reads), interval and as_of.
+
+    Fails the run, without a retry, when its parameters name something that cannot be trained.
+    """
+    params = context["params"]
+    try:
+        interval = params["interval"]
+        interval_ms(interval)
+        pairs = sorted({str(Pair.parse(text)) for text in params["pairs"]})
+        as_of_ms = last_close_ms(_as_of_ms(context), interval)
+    except InputError as error:
+        raise AirflowFailException(f"parameter {error.field}: {error}") from None
+    unknown = [pair for pair in pairs if pair not in settings.pairs]
+    if not pairs or unknown:
+        raise AirflowFailException(
+            f"parameter pairs: {', '.join(unknown) or 'empty'}: choose from {', '.join(settings.pairs)} "
+            "(MUR_PAIRS)"
+        )
+    items = [_item(pair, interval, as_of_ms) for pair in pairs]
+    markets = [_item(pair, interval, as_of_ms) for pair in sorted({*pairs, str(BITCOIN)})]
+    return {"pairs": items, "markets": markets, "interval": interval, "as_of_ms": as_of_ms}
+
+
+def _item(pair: str, interval: str, as_of_ms: int) -> dict[str, Any]:
+    return {"pair": pair, "interval": interval, "as_of_ms": as_of_ms}
+
+
+def _as_of_ms(context: Context) -> int:
+    """The form's as_of, else the end of the data interval, else the moment of the trigger."""
+    given = context["params"].get("as_of")
+    if given:
+        as_of = datetime.fromisoformat(given)
+        if as_of.tzinfo is None:
+            as_of = as_of.replace(tzinfo=UTC)
+        if as_of > datetime.now(UTC):
+            raise InputError(f"{given} is in the future: name a past time, or leave it empty", field="as_of")
+    else:
+        as_of = context.get("data_interval_end") or context["dag_run"].run_after
+    return int(as_of.timestamp() * 1000)
+
+
+def train_command(pairs: Sequence[str], interval: str, as_of_ms: int) -> str:
+    words = ["python", "-m", "ray_jobs.train_pairs", "--pairs", ",".join(pairs)]
+    return shlex.join([*words, "--interval", interval, "--as-of-ms", str(as_of_ms)])

@@ -1,0 +1,191 @@
+"""Train, check, promote and serve every pair, each hour."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pendulum
+from airflow.exceptions import AirflowFailException
+from airflow.sdk import (
+    CronDataIntervalTimetable,
+    Param,
+    TriggerRule,
+    dag,
+    get_current_context,
+    task,
+    task_group,
+)
+
+from dags.alerts import task_failed
+from dags.ray_jobs_operator import RayJobOperator
+from dags.runs import run_plan, train_command
+from make_us_rich.settings import get_settings
+
+_SETTINGS = get_settings()
+_PAIRS_PER_JOB = 50
+
+DOC = """
+### From closed candles to served forecasts
+
+Each hour, for every pair: **fetch** closed candles into S3 → **train** on Ray (features, split, scale, sequences,
+train, convert, validate, upload, clean: the steps are in that task's log) → **check** the new model → **promote** it
+if it beats the champion on the same held-out weeks → **refresh serving** → **report**.
+
+A run sees candles closed at or before its `as_of` and nothing else: the end of its data interval, or what the trigger
+form says. A pair that fails is reported to Discord and fails alone; the others are trained and served.
+"""
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
+    start_date=datetime(2024, 1, 1, tzinfo=pendulum.UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={
+        "owner": "forecasting",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=5),
+        "retry_exponential_backoff": True,
+        "on_failure_callback": task_failed,
+    },
+    params={
+        "pairs": Param(
+            list(_SETTINGS.pairs), type="array", items={"type": "string"}, description="pairs to train"
+        ),
+        "interval": Param(_SETTINGS.interval, type="string", description="candle interval"),
+        "as_of": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            description="train on candles closed at or before this (UTC); empty: the newest close",
+        ),
+    },
+    doc_md=DOC,
+    tags=["forecasting", "hourly"],
+)
+def train_pairs() -> None:
+    plan = plan_run()
+    fetched = fetch.expand(item=plan["markets"])
+    batches = batch(plan, fetched)
+    jobs = RayJobOperator.partial(
+        task_id="train", map_index_template="{{ task.metadata['pairs'] }}", retries=1
+    ).expand_kwargs(batches)
+    judged = judge.expand(result=collect(batches, jobs.output))
+    judged >> refresh_serving() >> report()
+
+
+@task(multiple_outputs=True, retries=0)
+def plan_run() -> dict[str, Any]:
+    """Read the run's pairs, interval and as_of; refuse what cannot be trained."""
+    return run_plan(get_current_context(), _SETTINGS)
+
+
+@task(map_index_template="{{ pair }}")
+def fetch(item: dict[str, Any]) -> str:
+    """Bring the closed candles of one pair that S3 does not hold yet."""
+    from make_us_rich.market.binance import Market
+    from make_us_rich.market.store import CandleStore
+    from make_us_rich.pairs import Pair
+
+    get_current_context()["pair"] = item["pair"]
+    fetched = CandleStore.from_settings(_SETTINGS).update(
+        Market(_SETTINGS.exchange_url),
+        market=_SETTINGS.market,
+        pair=Pair.parse(item["pair"]),
+        interval=item["interval"],
+        as_of_ms=item["as_of_ms"],
+        history_candles=_SETTINGS.history_candles,
+    )
+    print(fetched)
+    return item["pair"]
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def batch(plan: dict[str, Any], fetched: list[str]) -> list[dict[str, Any]]:
+    """Share the pairs whose candles arrived among Ray jobs: starting one costs seconds, a pair in it much less."""
+    arrived = set(fetched)
+    pairs = [item["pair"] for item in plan["pairs"] if item["pair"] in arrived]
+    if not pairs:
+        raise AirflowFailException("the candles of no pair arrived: see the fetch tasks")
+    shares = [pairs[start : start + _PAIRS_PER_JOB] for start in range(0, len(pairs), _PAIRS_PER_JOB)]
+    return [
+        {
+            "entrypoint": train_command(share, plan["interval"], plan["as_of_ms"]),
+            "metadata": {"pairs": ",".join(share)},
+        }
+        for share in shares
+    ]
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def collect(batches: list[dict[str, Any]], submission_ids: list[str]) -> list[dict[str, Any]]:
+    """The row that each pair ended with; a pair without one was in a job that broke."""
+    from make_us_rich.market.store import CandleStore
+
+    store = CandleStore.from_settings(_SETTINGS)
+    rows = [store.get_json(key) for job in submission_ids for key in store.list_keys(f"jobs/{job}/")]
+    ended = {row["pair"] for row in rows}
+    pairs = [pair for batch in batches for pair in batch["metadata"]["pairs"].split(",")]
+    lost = [pair for pair in pairs if pair not in ended]
+    reason = "its Ray job ended without a result for it: see the train task's log"
+    return rows + [{"pair": pair, "status": "failed", "reason": reason} for pair in lost]
+
+
+@task_group
+def judge(result: dict[str, Any]) -> None:
+    promote(validate(result))
+
+
+@task(map_index_template="{{ pair }}", retries=0)
+def validate(result: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a model that failed its training or its checks; the champion serves on."""
+    get_current_context()["pair"] = result["pair"]
+    if result["status"] != "trained":
+        raise AirflowFailException(result["reason"])
+    metrics = result["metrics"]
+    print(
+        f"held-out skill against naive {metrics['skill_vs_naive']:+.2%}, "
+        f"80 % band covers {metrics['coverage_80']:.1%}"
+    )
+    return result
+
+
+@task(map_index_template="{{ pair }}")
+def promote(result: dict[str, Any]) -> str:
+    """Make the new model the champion if it beats the old one on the same held-out candles."""
+    from make_us_rich import promotion
+    from make_us_rich.registry import Registry
+
+    get_current_context()["pair"] = result["pair"]
+    with Registry(_SETTINGS.mlflow_url) as registry:
+        decision = promotion.promote(
+            registry,
+            _SETTINGS.database_url.get_secret_value(),
+            registry.get(result["name"], result["version"]),
+            promotion.Comparison(**result["comparison"]),
+        )
+    print(decision)
+    return decision.reason
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def refresh_serving() -> None:
+    """Let the service swap to the champions of this moment."""
+    from serve_app.deploy import apply
+
+    print(apply(_SETTINGS))
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
+def report() -> None:
+    """End the run as failed when any task did, so that the grid shows it; each failure was posted where it happened."""
+    context = get_current_context()
+    instance, run_id = context["ti"], context["run_id"]
+    states = instance.get_task_states(instance.dag_id, run_ids=[run_id])[run_id]
+    failed = sorted(name for name, state in states.items() if state == "failed")
+    if failed:
+        raise AirflowFailException(f"failed: {', '.join(failed)}")
+
+
+train_pairs()

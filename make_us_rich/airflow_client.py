@@ -1,0 +1,81 @@
+"""Airflow's REST API, as far as the demo, the dashboard's admins and the tests trigger and follow runs.
+
+Source: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from make_us_rich.errors import MakeUsRichError
+
+_TIMEOUT_S = 30.0
+ENDED = frozenset({"success", "failed"})
+
+
+class AirflowError(MakeUsRichError):
+    """Airflow refused a request or cannot be reached."""
+
+
+@dataclass(frozen=True)
+class TaskState:
+    task_id: str
+    map_index: int  # -1 when the task is not mapped
+    label: str  # the map index as the grid shows it, such as btc_usdt
+    state: str
+    try_number: int
+
+
+class Airflow:
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
+        token = self._call("POST", "/auth/token", {"username": user, "password": password})["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def has_dag(self, dag_id: str) -> bool:
+        return self._http.get(f"/api/v2/dags/{dag_id}").is_success
+
+    def unpause(self, dag_id: str) -> None:
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run with these parameters; returns its id."""
+        body = {"logical_date": None, "conf": dict(conf or {})}
+        run: str = self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"]
+        return run
+
+    def active_runs(self, dag_id: str) -> list[str]:
+        """Ids of the runs that are queued or running, oldest first."""
+        runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?order_by=run_after")["dag_runs"]
+        return [run["dag_run_id"] for run in runs if run["state"] not in ENDED]
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        state: str = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
+        return state
+
+    def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=1000"
+        return [
+            TaskState(
+                item["task_id"],
+                item["map_index"],
+                item.get("rendered_map_index") or "",
+                item["state"] or "none",
+                item["try_number"],
+            )
+            for item in self._call("GET", path)["task_instances"]
+        ]
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        try:
+            answer = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise AirflowError(f"Airflow at {self._http.base_url} cannot be reached: {error!r}") from error
+        if answer.is_error:
+            raise AirflowError(f"Airflow answered {answer.status_code} to {path}: {answer.text[:300]}")
+        return answer.json()

@@ -1,0 +1,198 @@
+"""The programs of the stack: how each is started and how it tells that it is ready."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from make_us_rich import embedded_postgres
+from make_us_rich.local_stack.plan import StackPlan
+from make_us_rich.local_stack.secrets import StackSecrets
+from make_us_rich.local_stack.supervisor import Program
+
+_BIN = Path(sys.executable).parent
+_OBJECT_STORE_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Component:
+    """A program, the components and steps it waits for, and its readiness: a URL or a check of its own."""
+
+    program: Program
+    after: Sequence[str]
+    is_ready: Callable[[], bool]
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+
+def components(plan: StackPlan, secrets: StackSecrets) -> list[Component]:
+    made = [
+        _postgres(plan, secrets),
+        _s3(plan, secrets),
+        _ray(plan),
+        _python_server(plan, "discord", "/healthz"),
+        _mlflow(plan),
+        *_airflow(plan),
+        _dash(plan),
+    ]
+    return made if plan.market == "binance" else [*made, _exchange(plan)]
+
+
+def _postgres(plan: StackPlan, secrets: StackSecrets) -> Component:
+    server = embedded_postgres.prepare(
+        plan.state / "postgres", port=plan.port("postgres"), password=secrets.postgres_password
+    )
+    program = Program("postgres", server.command, user=server.user, stop_signal="INT", stops_last=True)
+    return Component(program, (), server.is_ready)
+
+
+def _s3(plan: StackPlan, secrets: StackSecrets) -> Component:
+    folder = plan.state / "s3"
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = {"accessKey": secrets.s3_access_key, "secretKey": secrets.s3_secret_key}
+    identity = {
+        "name": "make_us_rich",
+        "credentials": [keys],
+        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+    }
+    config = plan.state / "s3-identities.json"
+    config.touch(mode=0o600)
+    config.write_text(json.dumps({"identities": [identity]}))
+    ports = {
+        "s3.port": "s3",
+        "s3.port.grpc": "s3_grpc",
+        "master.port": "s3_master",
+        "master.port.grpc": "s3_master_grpc",
+        "filer.port": "s3_filer",
+        "filer.port.grpc": "s3_filer_grpc",
+        "volume.port": "s3_volume",
+        "volume.port.grpc": "s3_volume_grpc",
+        "admin.port": "s3_admin",
+        "admin.port.grpc": "s3_admin_grpc",
+    }
+    command = [
+        str(_BIN / "weed"),
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.config={config}",
+        *(f"-{flag}={plan.port(name)}" for flag, name in ports.items()),
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+    ]
+    return Component(Program("s3", command, stops_last=True), (), _answers(f"{plan.url('s3')}/healthz"))
+
+
+def _ray(plan: StackPlan) -> Component:
+    command = [
+        str(_BIN / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        "--node-ip-address=127.0.0.1",
+        f"--port={plan.port('ray')}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={plan.port('ray_dashboard')}",
+        f"--ray-client-server-port={plan.port('ray_client')}",
+        f"--dashboard-agent-listen-port={plan.port('ray_agent')}",
+        f"--metrics-export-port={plan.port('ray_metrics')}",
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        f"--num-cpus={max(2, os.cpu_count() or 2)}",
+        f"--object-store-memory={_OBJECT_STORE_BYTES}",
+        f"--temp-dir={plan.runtime / 'ray'}",
+    ]
+    return Component(Program("ray", command), (), _answers(f"{plan.url('ray_dashboard')}/api/gcs_healthz"))
+
+
+def _exchange(plan: StackPlan) -> Component:
+    source = ["--data", str(plan.data)] if plan.data else []
+    state = ["--state", str(plan.state / "exchange.json")]
+    return _python_server(plan, "exchange", "/api/v3/ping", *source, *state)
+
+
+def _python_server(plan: StackPlan, name: str, ready_path: str, *more: str) -> Component:
+    command = [sys.executable, "-m", f"infra.{name}", "--port", str(plan.port(name)), *more]
+    return Component(Program(name, command), (), _answers(plan.url(name) + ready_path))
+
+
+def _mlflow(plan: StackPlan) -> Component:
+    command = [
+        str(_BIN / "mlflow"),
+        "server",
+        "--host=127.0.0.1",
+        f"--port={plan.port('mlflow')}",
+        "--workers=1",
+        "--serve-artifacts",
+        "--artifacts-destination=s3://mlflow",
+    ]
+    return Component(
+        Program("mlflow", command), ("databases", "buckets"), _answers(f"{plan.url('mlflow')}/health")
+    )
+
+
+def _airflow(plan: StackPlan) -> list[Component]:
+    url = f"{plan.url('airflow')}/api/v2/monitor/health"
+    server = Component(
+        Program("airflow-api-server", [str(_BIN / "airflow"), "api-server"]),
+        ("airflow database",),
+        _answers(url),
+    )
+    services = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+    return [
+        server,
+        *(
+            Component(
+                Program(f"airflow-{service}", [str(_BIN / "airflow"), service]),
+                ("airflow database",),
+                _is_healthy(url, key),
+            )
+            for service, key in services.items()
+        ),
+    ]
+
+
+def _dash(plan: StackPlan) -> Component:
+    command = [
+        str(_BIN / "gunicorn"),
+        f"--bind=127.0.0.1:{plan.port('dash')}",
+        "--workers=1",
+        "--threads=8",
+        "--access-logfile=-",
+        "dash_app.wsgi:server",
+    ]
+    return Component(Program("dash", command), ("accounts",), _answers(f"{plan.url('dash')}/login"))
+
+
+def _answers(url: str) -> Callable[[], bool]:
+    def check() -> bool:
+        try:
+            return httpx.get(url, timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    return check
+
+
+def _is_healthy(url: str, service: str) -> Callable[[], bool]:
+    def check() -> bool:
+        try:
+            health: Mapping[str, Mapping[str, str]] = httpx.get(url, timeout=2).json()
+        except (httpx.HTTPError, ValueError):
+            return False
+        return health.get(service, {}).get("status") == "healthy"
+
+    return check

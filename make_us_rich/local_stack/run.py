@@ -1,0 +1,144 @@
+"""Bring the stack up in the order of its needs, take it down, say how it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from make_us_rich.errors import ComponentDied, StackError
+from make_us_rich.local_stack.components import Component, components
+from make_us_rich.local_stack.environment import stack_environment
+from make_us_rich.local_stack.plan import StackPlan, check_ports, current_plan
+from make_us_rich.local_stack.secrets import StackSecrets, load_or_create
+from make_us_rich.local_stack.steps import steps
+from make_us_rich.local_stack.supervisor import ProgramState, Supervisor, processes_of
+
+READY_TIMEOUT_S = 300.0
+_POLL_S = 0.25
+STORES = ("postgres", "s3")
+
+
+@dataclass(frozen=True)
+class Stack:
+    plan: StackPlan
+    secrets: StackSecrets
+    environment: Mapping[str, str]
+
+
+def open_stack(plan: StackPlan) -> Stack:
+    """The stack's secrets and environment, made when they are not there yet."""
+    secrets = load_or_create(plan.state / "secrets.json")
+    return Stack(plan, secrets, stack_environment(plan, secrets))
+
+
+def up(plan: StackPlan, on_ready: Callable[[str, float], None] = lambda name, seconds: None) -> Stack:
+    """Start everything; returns when every component answers. A stack that is up already stays as it is.
+
+    `on_ready` is told each component's name and the seconds since the start. Raises PortTaken, ComponentDied (with
+    the tail of the component's log) or StackError, and leaves nothing running then.
+    """
+    running = current_plan()
+    if running and Supervisor(running).is_running():
+        if running == plan:
+            return open_stack(plan)
+        raise StackError(f"a stack with the {running.market} market is up: `mkrich down` first")
+    check_ports(plan)
+    stack = open_stack(plan)
+    plan.save()
+    parts = components(plan, stack.secrets)
+    supervisor = Supervisor(plan)
+    supervisor.launch([part.program for part in parts], stack.environment)
+    try:
+        _start_in_order(stack, parts, supervisor, on_ready)
+    except BaseException:
+        down(plan)
+        raise
+    return stack
+
+
+def _start_in_order(
+    stack: Stack, parts: list[Component], supervisor: Supervisor, on_ready: Callable[[str, float], None]
+) -> None:
+    began = time.monotonic()
+    work: dict[str, tuple[list[str], Callable[[], None]]] = {
+        part.name: (list(part.after), lambda part=part: _start(part, supervisor, stack.plan))  # type: ignore[misc]
+        for part in parts
+    }
+    for step in steps(stack.plan, stack.secrets, stack.environment):
+        work[step.name] = (list(step.after), step.run)
+
+    pending = dict(work)
+    running: dict[Future[None], str] = {}
+    done: set[str] = set()
+    pool = ThreadPoolExecutor(max_workers=len(work))
+    try:
+        while pending or running:
+            for name in [name for name, (after, _) in pending.items() if done.issuperset(after)]:
+                running[pool.submit(pending.pop(name)[1])] = name
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+                name = running.pop(future)
+                done.add(name)
+                on_ready(name, time.monotonic() - began)
+    finally:
+        # after a failure the others end by themselves, when `down` takes the supervisor from them
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start(part: Component, supervisor: Supervisor, plan: StackPlan) -> None:
+    supervisor.start(part.name)
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not part.is_ready():
+        state = next(state for state in supervisor.states() if state.name == part.name)
+        if state.is_down:
+            raise ComponentDied(f"{part.name} ended while starting. Its log:\n{log_tail(plan, part.name)}")
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"{part.name} is not ready after {READY_TIMEOUT_S:.0f} s. Its log:\n"
+                + log_tail(plan, part.name)
+            )
+        time.sleep(_POLL_S)
+
+
+def down(plan: StackPlan) -> None:
+    """Stop every process of the stack; its data stays."""
+    Supervisor(plan).shut_down(STORES)
+
+
+def log_tail(plan: StackPlan, name: str, lines: int = 20) -> str:
+    path = log_path(plan, name)
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "(empty)"
+
+
+def log_path(plan: StackPlan, name: str) -> Path:
+    return plan.logs / f"{name}.log"
+
+
+def status(plan: StackPlan) -> list[ProgramState]:
+    """Each program's state; empty when the stack is down."""
+    supervisor = Supervisor(plan)
+    return supervisor.states() if supervisor.is_running() else []
+
+
+def memory_bytes(plan: StackPlan) -> dict[str, int]:
+    """Proportional memory (PSS) by program, each with its descendants; what no program claims is `other`."""
+    roots = {state.pid: state.name for state in status(plan) if state.pid}
+    totals: dict[str, int] = {}
+    for process in processes_of(plan.state):
+        try:
+            owner = _owner(process, roots)
+            totals[owner] = totals.get(owner, 0) + process.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return totals
+
+
+def _owner(process: psutil.Process, roots: Mapping[int, str]) -> str:
+    lineage = [process, *process.parents()]
+    return next((roots[member.pid] for member in lineage if member.pid in roots), "other")

@@ -1,0 +1,99 @@
+"""What has to happen once between two starts: databases, buckets, tables, accounts, the gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+from minio import Minio
+from psycopg2 import sql
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.errors import StackError
+from make_us_rich.local_stack.environment import ADMIN, DATABASES, DEMO_USER, database_url
+from make_us_rich.local_stack.plan import StackPlan
+from make_us_rich.local_stack.secrets import StackSecrets
+from make_us_rich.migrations import migrate
+
+BUCKETS = ("candles", "mlflow")
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    after: Sequence[str]
+    run: Callable[[], None]
+
+
+def steps(plan: StackPlan, secrets: StackSecrets, environment: Mapping[str, str]) -> list[Step]:
+    serving_needs = ["ray", "accounts", "mlflow"] + ([] if plan.market == "binance" else ["exchange"])
+    return [
+        Step("databases", ["postgres"], lambda: _create_databases(plan, secrets)),
+        Step("buckets", ["s3"], lambda: _create_buckets(plan, secrets)),
+        Step("accounts", ["databases"], lambda: _create_accounts(plan, secrets)),
+        Step("airflow database", ["databases"], lambda: _migrate_airflow(secrets, environment)),
+        Step("serving", serving_needs, lambda: _deploy_serving(environment)),
+    ]
+
+
+def _create_databases(plan: StackPlan, secrets: StackSecrets) -> None:
+    connection = psycopg2.connect(database_url(plan, secrets, "postgres"))
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT datname FROM pg_database")
+            present = {row[0] for row in cursor.fetchall()}
+            for name in DATABASES:
+                if name not in present:
+                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    finally:
+        connection.close()
+
+
+def _create_buckets(plan: StackPlan, secrets: StackSecrets) -> None:
+    store = Minio(
+        endpoint=f"127.0.0.1:{plan.port('s3')}",
+        access_key=secrets.s3_access_key,
+        secret_key=secrets.s3_secret_key,
+        secure=False,
+    )
+    for bucket in BUCKETS:
+        if not store.bucket_exists(bucket):
+            store.make_bucket(bucket)
+
+
+def _create_accounts(plan: StackPlan, secrets: StackSecrets) -> None:
+    url = database_url(plan, secrets, "make_us_rich")
+    migrate(url)
+    with Accounts(url) as accounts:
+        accounts.ensure_admin(ADMIN, secrets.admin_password)
+        accounts.ensure_service_token(secrets.service_token)
+        accounts.ensure_member(DEMO_USER, secrets.demo_password)
+
+
+def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> None:
+    home = Path(environment["AIRFLOW_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    passwords = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    passwords.touch(mode=0o600)
+    passwords.write_text(json.dumps({ADMIN: secrets.admin_password}))
+    _run_module(["airflow", "db", "migrate"], environment)
+
+
+def _deploy_serving(environment: Mapping[str, str]) -> None:
+    _run_module(["serve_app.deploy"], environment)
+
+
+def _run_module(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run in a process of its own, because it reads its settings from the environment."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise StackError(f"{' '.join(arguments)} failed:{os.linesep}{tail}")

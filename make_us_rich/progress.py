@@ -1,0 +1,75 @@
+"""What is new in a DAG run, in lines: each pair's tasks from Airflow, the steps of its training from Ray."""
+
+from __future__ import annotations
+
+import httpx
+
+from make_us_rich.airflow_client import Airflow
+
+_SHOWN = {
+    "running": "…",
+    "success": "done",
+    "failed": "[red]failed[/red]",
+    "up_for_retry": "[yellow]failed, will be tried again[/yellow]",
+    "upstream_failed": "[red]not run: what it needs failed[/red]",
+}
+
+
+class RunProgress:
+    def __init__(self, airflow: Airflow, dag_id: str, run_id: str, ray_url: str, ray_token: str) -> None:
+        self._airflow = airflow
+        self._dag_id = dag_id
+        self._run_id = run_id
+        self._ray = httpx.Client(
+            base_url=ray_url, headers={"Authorization": f"Bearer {ray_token}"}, timeout=10
+        )
+        self._told: dict[tuple[str, int], str] = {}
+        self._lines_read: dict[str, int] = {}
+        self._old_jobs = {job["submission_id"] for job in self._jobs()}
+
+    def news(self) -> list[str]:
+        """Lines for everything that changed since the last call."""
+        return [*self._task_news(), *self._training_news()]
+
+    def _task_news(self) -> list[str]:
+        news = []
+        for task in self._airflow.task_states(self._dag_id, self._run_id):
+            key = (task.task_id, task.map_index)
+            label = task.label if task.map_index >= 0 else ""
+            # a map index is named once its task has run
+            if self._told.get(key) == task.state or task.state not in _SHOWN:
+                continue
+            if task.state == "running" and task.map_index >= 0 and not label:
+                continue
+            self._told[key] = task.state
+            news.append(f"{label:<10} {task.task_id.removeprefix('judge.')}: {_SHOWN[task.state]}")
+        return news
+
+    def _training_news(self) -> list[str]:
+        news = []
+        for job in self._jobs():
+            submission_id = job["submission_id"]
+            if submission_id in self._old_jobs:
+                continue
+            lines = self._logs(submission_id)
+            for line in lines[self._lines_read.get(submission_id, 0) :]:
+                # worker output arrives as "(RayTrainWorker pid=1) btc_usdt: features"
+                pair, colon, step = line.rpartition(") ")[2].partition(": ")
+                if colon and "_" in pair and " " not in pair:
+                    news.append(f"{pair:<10} train: {step}")
+            self._lines_read[submission_id] = len(lines)
+        return news
+
+    def _jobs(self) -> list[dict[str, str]]:
+        try:
+            jobs = self._ray.get("/api/jobs/").raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return []
+        return [job for job in jobs if (job.get("submission_id") or "").startswith(self._dag_id)]
+
+    def _logs(self, submission_id: str) -> list[str]:
+        try:
+            answer = self._ray.get(f"/api/jobs/{submission_id}/logs").raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return []
+        return (answer.get("logs") or "").splitlines()

@@ -1,0 +1,62 @@
+"""One pair from candles to a registered version, told step by step, ending as one row of results."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from make_us_rich.errors import MakeUsRichError
+from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit, score
+from make_us_rich.intervals import interval_ms
+from make_us_rich.market.store import CandleStore
+from make_us_rich.pairs import BITCOIN, Pair
+from make_us_rich.publishing import publish
+from make_us_rich.registry import CHAMPION, Registry, model_name
+from make_us_rich.settings import Settings
+
+
+class PairTraining:
+    def __init__(self, settings: Settings, interval: str, as_of_ms: int, submission_id: str) -> None:
+        self._settings = settings
+        self._interval = interval
+        self._as_of_ms = as_of_ms
+        self._submission_id = submission_id
+        self._recipe = Recipe(architecture=settings.architecture)
+        self._store = CandleStore.from_settings(settings)
+        self._registry = Registry(settings.mlflow_url)
+
+    def run(self, pair: str) -> None:
+        """Train one pair and write its row; whatever goes wrong with it stays in the row."""
+        began = time.monotonic()
+        try:
+            row = {"status": "trained", **self._train(pair)}
+        except Exception as error:  # a bad pair must not take the batch with it
+            reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
+            row = {"status": "failed", "reason": reason, "kind": type(error).__name__}
+            print(f"{pair}: failed: {reason}", flush=True)
+        row |= {"pair": pair, "seconds": round(time.monotonic() - began, 2)}
+        self._store.put_json(f"jobs/{self._submission_id}/{pair}.json", row)
+
+    def _train(self, pair: str) -> dict[str, Any]:
+        name = model_name(Pair.parse(pair), self._interval)
+        candles, reference = self._candles(Pair.parse(pair)), self._candles(BITCOIN)
+        fitted = fit(
+            candles,
+            reference,
+            pair=pair,
+            interval=self._interval,
+            as_of_ms=self._as_of_ms,
+            recipe=self._recipe,
+            market=self._settings.market,
+            on_step=lambda step: print(f"{pair}: {step}", flush=True),
+        )
+        print(f"{pair}: upload", flush=True)
+        run_id, version = publish(
+            fitted,
+            name=name,
+            as_of_ms=self._as_of_ms,
+            market=self._settings.market,
+            tags={"ray_job": self._submission_id},
+        )
+        champion = self._score_champion(name, candles, reference, fitted)
+        return {"name": name, "version": version, "run_id": run_id, "metrics": fitted.metrics, **champion}
