@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException
 from airflow.sdk import BaseHook, BaseOperator, Context
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -169,7 +169,7 @@ class RayJobOperator(BaseOperator):
                 if job is not None and (job.is_active or submission_id == ids[0]):
                     self.log.info("reattached to Ray job %s (%s)", submission_id, job.status)
                     return submission_id, job
-            await ray.submit(ids[0], self.entrypoint, self.metadata)
+            await ray.submit(ids[0], f"RAY_JOB_SUBMISSION_ID={ids[0]} {self.entrypoint}", self.metadata)
             self.log.info("submitted Ray job %s: %s", ids[0], self.entrypoint)
             return ids[0], None
 

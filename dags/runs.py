@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk import Context
 
 from make_us_rich.errors import InputError
@@ -16,8 +16,8 @@ from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.settings import Settings
 
 
-def run_plan(context: Context, settings: Settings) -> dict[str, Any]:
-    """The run's pairs, markets (the pairs and BTC, whose candles every model reads), interval and as_of.
+def run_plan(context: Context, settings: Settings) -> list[dict[str, Any]]:
+    """The markets whose candles the run needs: its pairs, to be trained, and BTC, whose candles every model reads.
 
     Fails the run, without a retry, when its parameters name something that cannot be trained.
     """
@@ -25,23 +25,20 @@ def run_plan(context: Context, settings: Settings) -> dict[str, Any]:
     try:
         interval = params["interval"]
         interval_ms(interval)
-        pairs = sorted({str(Pair.parse(text)) for text in params["pairs"]})
+        pairs = {str(Pair.parse(text)) for text in params["pairs"]}
         as_of_ms = last_close_ms(_as_of_ms(context), interval)
     except InputError as error:
         raise AirflowFailException(f"parameter {error.field}: {error}") from None
-    unknown = [pair for pair in pairs if pair not in settings.pairs]
+    unknown = sorted(pairs.difference(settings.pairs))
     if not pairs or unknown:
         raise AirflowFailException(
-            f"parameter pairs: {', '.join(unknown) or 'empty'}: choose from {', '.join(settings.pairs)} "
-            "(MUR_PAIRS)"
+            f"parameter pairs: {', '.join(unknown) or 'empty'}: choose from {', '.join(settings.pairs)}, "
+            "the pairs of MUR_PAIRS"
         )
-    items = [_item(pair, interval, as_of_ms) for pair in pairs]
-    markets = [_item(pair, interval, as_of_ms) for pair in sorted({*pairs, str(BITCOIN)})]
-    return {"pairs": items, "markets": markets, "interval": interval, "as_of_ms": as_of_ms}
-
-
-def _item(pair: str, interval: str, as_of_ms: int) -> dict[str, Any]:
-    return {"pair": pair, "interval": interval, "as_of_ms": as_of_ms}
+    return [
+        {"pair": pair, "interval": interval, "as_of_ms": as_of_ms, "train": pair in pairs}
+        for pair in sorted({*pairs, str(BITCOIN)})
+    ]
 
 
 def _as_of_ms(context: Context) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pendulum
-from airflow.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk import (
     CronDataIntervalTimetable,
     Param,
@@ -66,7 +66,7 @@ form says. A pair that fails is reported to Discord and fails alone; the others 
 )
 def train_pairs() -> None:
     plan = plan_run()
-    fetched = fetch.expand(item=plan["markets"])
+    fetched = fetch.expand(item=plan)
     batches = batch(plan, fetched)
     jobs = RayJobOperator.partial(
         task_id="train", map_index_template="{{ task.metadata['pairs'] }}", retries=1
@@ -75,8 +75,8 @@ def train_pairs() -> None:
     judged >> refresh_serving() >> report()
 
 
-@task(multiple_outputs=True, retries=0)
-def plan_run() -> dict[str, Any]:
+@task(retries=0)
+def plan_run() -> list[dict[str, Any]]:
     """Read the run's pairs, interval and as_of; refuse what cannot be trained."""
     return run_plan(get_current_context(), _SETTINGS)
 
@@ -102,16 +102,16 @@ def fetch(item: dict[str, Any]) -> str:
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
-def batch(plan: dict[str, Any], fetched: list[str]) -> list[dict[str, Any]]:
+def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]]:
     """Share the pairs whose candles arrived among Ray jobs: starting one costs seconds, a pair in it much less."""
     arrived = set(fetched)
-    pairs = [item["pair"] for item in plan["pairs"] if item["pair"] in arrived]
+    pairs = [item["pair"] for item in plan if item["train"] and item["pair"] in arrived]
     if not pairs:
         raise AirflowFailException("the candles of no pair arrived: see the fetch tasks")
     shares = [pairs[start : start + _PAIRS_PER_JOB] for start in range(0, len(pairs), _PAIRS_PER_JOB)]
     return [
         {
-            "entrypoint": train_command(share, plan["interval"], plan["as_of_ms"]),
+            "entrypoint": train_command(share, plan[0]["interval"], plan[0]["as_of_ms"]),
             "metadata": {"pairs": ",".join(share)},
         }
         for share in shares

@@ -1,0 +1,96 @@
+"""Alerts against a real HTTP server that answers as Discord's webhooks do."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from make_us_rich.alerts import Alert, post
+from make_us_rich.settings import Settings
+from tests.support.processes import free_port, running
+
+FAILED = Alert(
+    title="fetch failed for chz_usdt",
+    text="PairNotTraded: CHZUSDT is halted",
+    fields={"DAG": "train_pairs", "Pair": "chz_usdt"},
+    link="http://127.0.0.1:28080/dags/train_pairs",
+)
+
+
+class Sink:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.settings = Settings(
+            discord_webhook_url=SecretStr(f"{url}/api/webhooks/1/token-of-the-webhook"),
+            s3_secret_key=SecretStr("swordfish-42"),
+        )
+
+    def messages(self) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = httpx.get(f"{self.url}/_control/messages").json()
+        return answer
+
+    def fail_next(self, *failures: dict[str, Any]) -> None:
+        httpx.put(f"{self.url}/_control/answer", json=list(failures)).raise_for_status()
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[Sink]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "infra.discord", "--port", str(port)]
+    with running(command, f"{url}/healthz", tmp_path / "discord.log"):
+        yield Sink(url)
+
+
+def test_an_alert_says_what_failed_and_where_to_look(sink: Sink) -> None:
+    assert post(FAILED, sink.settings)
+
+    (message,) = sink.messages()
+    (embed,) = message["embeds"]
+    assert embed["title"] == FAILED.title
+    assert embed["description"] == FAILED.text
+    assert embed["url"] == FAILED.link
+    assert {field["name"]: field["value"] for field in embed["fields"]} == dict(FAILED.fields)
+
+
+def test_no_secret_of_the_settings_is_posted(sink: Sink) -> None:
+    leaking = Alert("upload failed", "could not sign with swordfish-42", {"Key": "swordfish-42"})
+
+    post(leaking, sink.settings)
+
+    assert "swordfish-42" not in str(sink.messages())
+    assert "could not sign with ***" in str(sink.messages())
+
+
+def test_a_rate_limit_is_waited_for(sink: Sink) -> None:
+    sink.fail_next({"status": 429, "retry_after_s": 0.3})
+    began = time.monotonic()
+
+    assert post(FAILED, sink.settings)
+
+    assert time.monotonic() - began >= 0.3
+    assert len(sink.messages()) == 1
+
+
+def test_a_broken_channel_never_raises(sink: Sink) -> None:
+    sink.fail_next({"status": 500})
+    assert post(FAILED, sink.settings) is False
+
+    nobody = Settings(discord_webhook_url=SecretStr(f"http://127.0.0.1:{free_port()}/api/webhooks/1/x"))
+    assert post(FAILED, nobody) is False
+    assert post(FAILED, Settings(discord_webhook_url=SecretStr(""))) is False
+
+
+def test_a_long_text_is_cut_to_what_discord_takes(sink: Sink) -> None:
+    assert post(Alert("t" * 1000, "x" * 10_000), sink.settings)
+
+    (message,) = sink.messages()
+    assert len(message["embeds"][0]["title"]) <= 256
+    assert message["embeds"][0]["description"].endswith("…")
