@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import httpx
 from discord_webhook import DiscordEmbed, DiscordWebhook
 from pydantic import SecretStr
 
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 RED = "d64545"
 GREEN = "2f9e62"
 _TIMEOUT_S = 5.0
+_LONGEST_WAIT_S = 10.0
 _SHORTEST_SECRET = 6
 # Discord's limits: https://discord.com/developers/docs/resources/message#embed-object-embed-limits
 _TITLE_CHARS = 256
@@ -54,9 +57,13 @@ def _send(alert: Alert, url: str, settings: Settings) -> bool:
     )
     for name, value in alert.fields.items():
         embed.add_embed_field(name, _clean(value, settings, _FIELD_CHARS), inline=True)
-    webhook = DiscordWebhook(url=url, timeout=_TIMEOUT_S, rate_limit_retry=True)
+    webhook = DiscordWebhook(url=url, timeout=_TIMEOUT_S)
     webhook.add_embed(embed)
-    answer = webhook.execute()
+    # The library's own rate_limit_retry waits without an end.
+    answer = webhook.api_post_request()
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        time.sleep(min(float(answer.headers.get("Retry-After", 1)), _LONGEST_WAIT_S))
+        answer = webhook.api_post_request()
     if not answer.ok:
         log.warning("Discord answered %s to %r", answer.status_code, alert.title)
     return bool(answer.ok)

@@ -2,6 +2,6 @@
 
     python -m infra.discord --port 28901
 
-POST /api/webhooks/{id}/{token} answers 204 as Discord does, or what `PUT /_control/answer` asked for.
+POST /api/webhooks/{id}/{token} answers as Discord does, or what `PUT /_control/answer` asked for.
 GET  /_control/messages gives everything posted so far; tests read it.
 """

@@ -24,6 +24,8 @@ def create_app() -> Starlette:
         message = await _message(request)
         messages.append(message)
         print(f"would post to Discord: {_readable(message)}", flush=True)
+        if request.query_params.get("wait"):
+            return JSONResponse({"id": str(len(messages))})
         return Response(status_code=204)
 
     async def fail_next(request: Request) -> Response:
