@@ -13,6 +13,7 @@ MakeUsRichError
 ├── RegistryError            the model registry refused or failed
 │   ├── NoChampion           no model of this pair has been promoted yet
 │   └── BadModel             a model that fails its checks: never promoted, never served
+├── ServingError             Ray Serve refused, is late, or a replica refuses its model
 ├── AccountError
 │   ├── NameTaken
 │   ├── WrongCredentials
@@ -86,6 +87,10 @@ class NoChampion(RegistryError):
 
 
 class BadModel(RegistryError):
+    pass
+
+
+class ServingError(MakeUsRichError):
     pass
 
 

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     train_workers: Annotated[int, Field(ge=1, description="Ray Train workers a training job")] = 2
 
     # serving and its readers
+    cache_folder: Annotated[
+        str, Field(description="where a replica keeps its last good model for a restart without registry")
+    ] = "~/.cache/make-us-rich"
     api_url: Annotated[str, Field(description="HTTP API, as its callers reach it")] = "http://127.0.0.1:28000"
     airflow_url: Annotated[str, Field(description="Airflow, for links in alerts")] = "http://127.0.0.1:28080"
     dash_url: Annotated[str, Field(description="dashboard, as its users reach it")] = "http://127.0.0.1:28050"
