@@ -1,0 +1,77 @@
+"""Every DAG is imported as Airflow's DAG processor does it, under placeholder settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import PROJECT_ROOT
+
+_LOAD = """
+import json, sys, time
+from airflow.dag_processing.dagbag import DagBag
+began = time.perf_counter()
+bag = DagBag(sys.argv[1])
+print("RESULT" + json.dumps({
+    "errors": bag.import_errors,
+    "dags": {dag.dag_id: {
+        "tasks": sorted(task.task_id for task in dag.tasks),
+        "doc": dag.doc_md or "", "tags": sorted(dag.tags),
+        "owners": sorted({task.owner for task in dag.tasks}),
+    } for dag in bag.dags.values()},
+    "heavy": [name for name in ("torch", "onnxruntime", "mlflow", "pandas", "ray") if name in sys.modules],
+}))
+"""
+
+
+@cache
+def _loaded() -> dict[str, Any]:
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
+        "AIRFLOW_HOME": "/nonexistent-airflow-home",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////nonexistent.db",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    command = [sys.executable, "-c", _LOAD, str(PROJECT_ROOT / "dags")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    results = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert results, done.stderr[-3000:]
+    loaded: dict[str, Any] = json.loads(results[0].removeprefix("RESULT"))
+    return loaded
+
+
+def test_no_dag_fails_to_import() -> None:
+    assert _loaded()["errors"] == {}
+
+
+def test_parsing_imports_nothing_heavy() -> None:
+    assert _loaded()["heavy"] == []
+
+
+def test_every_dag_file_defines_a_dag() -> None:
+    helpers = set((PROJECT_ROOT / "dags" / ".airflowignore").read_text().split()) | {"__init__.py"}
+    files = {path.stem for path in Path(PROJECT_ROOT / "dags").glob("*.py") if path.name not in helpers}
+
+    assert set(_loaded()["dags"]) == files
+
+
+@pytest.mark.parametrize("dag_id", sorted(_loaded()["dags"]))
+def test_a_dag_explains_itself(dag_id: str) -> None:
+    dag = _loaded()["dags"][dag_id]
+
+    assert dag["doc"]
+    assert dag["tags"]
+    assert "airflow" not in dag["owners"]
+
+
+def test_train_pairs_has_the_steps_of_the_chain() -> None:
+    steps = {"plan_run", "fetch", "batch", "train", "collect", "judge.validate", "judge.promote"}
+
+    assert steps <= set(_loaded()["dags"]["train_pairs"]["tasks"])

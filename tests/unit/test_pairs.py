@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from make_us_rich.errors import InputError, UnknownPair
+from make_us_rich.intervals import HOUR_MS, interval_ms, last_close_ms
+from make_us_rich.pairs import Pair
+
+
+def test_a_pair_knows_both_spellings() -> None:
+    pair = Pair.parse("btc_usdt")
+
+    assert (pair.symbol, str(pair)) == ("BTCUSDT", "btc_usdt")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "btc", "BTC_USDT", "btc-usdt", "btc_usdt_1h", "btc_", "../etc", "b" * 99]
+)
+def test_what_is_no_pair_is_refused(text: str) -> None:
+    with pytest.raises(UnknownPair, match="base_quote"):
+        Pair.parse(text)
+
+
+def test_the_last_close_is_at_or_before_the_moment() -> None:
+    noon = 1_700_049_600_000 - 1_700_049_600_000 % HOUR_MS
+
+    assert last_close_ms(noon, "1h") == noon
+    assert last_close_ms(noon + 1, "1h") == noon
+    assert last_close_ms(noon - 1, "1h") == noon - HOUR_MS
+
+
+def test_an_unknown_interval_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match="1h") as caught:
+        interval_ms("1hour")
+
+    assert caught.value.field == "interval"

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from make_us_rich.errors import SettingsError
+from make_us_rich.settings import get_settings
+
+
+@pytest.fixture(autouse=True)
+def _settings_are_read_again() -> Iterator[None]:
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+def test_pairs_are_read_from_a_comma_separated_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUR_PAIRS", "eth_usdt, sol_usdt")
+
+    assert get_settings().pairs == ("eth_usdt", "sol_usdt")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "hint"),
+    [
+        ("MUR_PAIRS", "btc", "base_quote"),
+        ("MUR_PAIRS", " , ", "at least one pair"),
+        ("MUR_INTERVAL", "7m", "use one of"),
+        ("MUR_MARKET", "nyse", "binance"),
+    ],
+)
+def test_a_bad_variable_is_named_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, hint: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError, match=variable) as caught:
+        get_settings()
+
+    assert hint in str(caught.value)
+
+
+def test_production_refuses_a_development_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUR_ENVIRONMENT", "production")
+
+    with pytest.raises(SettingsError, match="MUR_SECRET_KEY"):
+        get_settings()
+
+
+def test_a_secret_does_not_show_in_the_settings_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUR_SERVICE_TOKEN", "mur_do-not-show")
+
+    assert "do-not-show" not in repr(get_settings())
