@@ -1,0 +1,33 @@
+"""Ray Serve's import paths: `serve_app.app:gateway` and `serve_app.app:forecaster`, built by the declarative config."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from ray import serve
+from ray.serve import Application
+
+from make_us_rich.pairs import Pair
+from make_us_rich.settings import get_settings
+from serve_app.deploy import FORECASTER, GATEWAY
+from serve_app.forecaster import Forecaster
+from serve_app.gateway import create_app
+
+
+class ForecasterArgs(BaseModel):
+    pair: str
+
+
+def forecaster(args: ForecasterArgs) -> Application:
+    """One pair's application. Which model version it serves is user_config, so that a new one restarts nothing."""
+    deployment = serve.deployment(_PairForecaster, name=FORECASTER)
+    return deployment.bind(args.pair)
+
+
+def gateway(_: dict[str, str]) -> Application:
+    """The HTTP ingress of all pairs."""
+    return serve.deployment(serve.ingress(create_app)(), name=GATEWAY).bind()
+
+
+class _PairForecaster(Forecaster):
+    def __init__(self, pair: str) -> None:
+        super().__init__(Pair.parse(pair), get_settings())

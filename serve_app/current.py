@@ -1,0 +1,123 @@
+"""What a replica serves: one model, one window of candles, and the forecast they make together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
+from make_us_rich.intervals import HOUR_MS, interval_ms
+from make_us_rich.market.candles import Candles
+from make_us_rich.pairs import Pair
+from make_us_rich.registry import (
+    TAG_ARCHITECTURE,
+    TAG_AS_OF_MS,
+    TAG_COVERAGE_80,
+    TAG_MARKET,
+    TAG_SKILL_VS_NAIVE,
+    ModelVersion,
+)
+from make_us_rich.settings import Settings
+from serve_app.model import OnnxModel
+
+# How long after a close its candle may take to reach us before the forecast is called stale.
+GRACE_MS = 120_000
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The newest closed candles of a pair, on the grid, and BTC's of the same hours; oldest first."""
+
+    candles: Candles
+    reference: Candles
+    interval: str
+
+    @property
+    def as_of_ms(self) -> int:
+        """Close of the newest candle."""
+        return int(self.candles.open_time_ms[-1]) + interval_ms(self.interval)
+
+
+class ModelKey(NamedTuple):
+    """A version beyond doubt: version numbers start again with a new registry, run ids do not."""
+
+    version: int
+    run_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    version: ModelVersion
+    graph: bytes
+    model: OnnxModel
+
+    @property
+    def key(self) -> ModelKey:
+        return ModelKey(self.version.version, self.version.run_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Current:
+    """Replaced as a whole, never changed: whoever holds one holds a consistent forecast."""
+
+    pair: Pair
+    loaded: Loaded
+    window: Window
+    quantiles: NDArray[np.float64]
+
+    @classmethod
+    def compute(cls, pair: Pair, loaded: Loaded, window: Window) -> Current:
+        """Raises BadModel when the model's answer cannot be a forecast, NotEnoughHistory after a recent gap."""
+        return cls(pair, loaded, window, loaded.model.quantiles(window.candles, window.reference))
+
+    @property
+    def version(self) -> ModelVersion:
+        return self.loaded.version
+
+    @property
+    def key(self) -> ModelKey:
+        return self.loaded.key
+
+
+def forecast_document(current: Current, settings: Settings, *, now_ms: int, waiting: bool) -> dict[str, Any]:
+    """The forecast as the API gives it. `waiting`: a newer champion is known but could not be fetched yet."""
+    as_of_ms = current.window.as_of_ms
+    step_ms = interval_ms(current.window.interval)
+    model = model_facts(current.version, now_ms)
+    return {
+        "pair": str(current.pair),
+        "interval": current.window.interval,
+        "market": settings.market,
+        "as_of_ms": as_of_ms,
+        "last_close": float(current.window.candles.close[-1]),
+        "target_open_ms": as_of_ms,
+        "target_close_ms": as_of_ms + step_ms,
+        "quantiles": dict(zip(QUANTILE_NAMES, current.quantiles.tolist(), strict=True)),
+        "model": model,
+        "flags": {
+            "stale": waiting or now_ms >= as_of_ms + step_ms + GRACE_MS,
+            "simulated": "simulated" in (settings.market, current.version.tags.get(TAG_MARKET)),
+            "expired": model["age_hours"] > settings.model_expiry_hours,
+        },
+    }
+
+
+def model_facts(version: ModelVersion, now_ms: int) -> dict[str, Any]:
+    """What readers of a forecast want to know of its model. Skill and coverage are None when never measured."""
+    as_of_ms = int(version.tags.get(TAG_AS_OF_MS, version.created_ms))
+    return {
+        "name": version.name,
+        "version": version.version,
+        "as_of_ms": as_of_ms,
+        "architecture": version.tags.get(TAG_ARCHITECTURE, "unknown"),
+        "skill_vs_naive": _number(version.tags.get(TAG_SKILL_VS_NAIVE)),
+        "coverage_80": _number(version.tags.get(TAG_COVERAGE_80)),
+        "age_hours": round((now_ms - as_of_ms) / HOUR_MS, 2),
+    }
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)

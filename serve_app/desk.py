@@ -1,0 +1,67 @@
+"""What the endpoints share: finding a pair's forecast, and charging for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from make_us_rich.accounts import Accounts, TokenOwner
+from make_us_rich.errors import QuotaExceeded
+from make_us_rich.pairs import Pair
+from make_us_rich.registry import model_name
+from make_us_rich.settings import Settings
+from serve_app.directory import Directory
+from serve_app.forecast_cache import ForecastCache
+from serve_app.problems import Problem, quota_problem, unavailable
+
+_WARMING_S = 30
+
+
+class Desk:
+    def __init__(self, settings: Settings, directory: Directory, accounts: Accounts) -> None:
+        self.settings = settings
+        self.directory = directory
+        self._accounts = accounts
+        self._forecasts = ForecastCache(directory)
+
+    async def served_pairs(self) -> list[Pair]:
+        suffix = f"_{self.settings.interval}"
+        names = await self.directory.names()
+        return sorted(Pair.parse(name.removesuffix(suffix)) for name in names if name.endswith(suffix))
+
+    async def find(self, text: str) -> str:
+        """The application of a pair. Raises UnknownPair (malformed), Problem 404 (not served) or 503 (not yet)."""
+        pair = Pair.parse(text)
+        name = model_name(pair, self.settings.interval)
+        if name in await self.directory.names():
+            return name
+        if str(pair) in self.settings.pairs:
+            raise unavailable("warming", f"{pair} has no model yet: its first training run is due", _WARMING_S)
+        served = ", ".join(str(other) for other in (await self.served_pairs())[:20])
+        raise Problem(404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair")
+
+    async def forecast(self, name: str) -> dict[str, Any]:
+        """Raises Problem 503 when there is none that may be shown."""
+        return _known(name, await self._forecasts.get(name))
+
+    async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
+        return _known(name, await self.directory.ask(name, method, *arguments))
+
+    async def charge(self, owner: TokenOwner) -> None:
+        """One call of the month, taken when its answer is ready: a refused or failed call costs nothing.
+
+        Raises Problem 429.
+        """
+        try:
+            await asyncio.to_thread(self._accounts.consume, owner)
+        except QuotaExceeded as error:
+            raise quota_problem(error) from None
+
+    async def usage(self, owner: TokenOwner) -> Any:
+        return await asyncio.to_thread(self._accounts.usage, owner)
+
+
+def _known(name: str, answer: dict[str, Any]) -> dict[str, Any]:
+    if "reason" in answer:
+        raise unavailable("warming", f"{name} has no forecast yet: {answer['reason']}", _WARMING_S)
+    return answer

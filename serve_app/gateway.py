@@ -1,0 +1,65 @@
+"""The ASGI application in front of all pairs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.settings import Settings, get_settings
+from serve_app import operations, problems, v1
+from serve_app.auth import TokenBook
+from serve_app.desk import Desk
+from serve_app.directory import Directory, ServeDirectory
+
+_DESCRIPTION = """
+The next close of a pair as a distribution, from a model that is trained every hour and promoted only when it is better.
+
+Calls need a token (`Authorization: Bearer TOKEN`, from the dashboard's token page). A forecast costs one call of the
+month; an answer that is an error costs nothing. Errors are `application/problem+json`.
+"""
+
+
+def create_app() -> FastAPI:
+    """What Ray Serve builds in each gateway replica."""
+    settings = get_settings()
+    return make_app(settings, ServeDirectory(), Accounts(settings.database_url.get_secret_value()))
+
+
+def make_app(settings: Settings, directory: Directory, accounts: Accounts) -> FastAPI:
+    app = FastAPI(
+        title="Make Us Rich",
+        version="1",
+        description=_DESCRIPTION,
+        lifespan=_closing(accounts),
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.tokens = TokenBook(accounts)
+    app.state.desk = Desk(settings, directory, accounts)
+    problems.install(app)
+    app.middleware("http")(_name_the_request)
+    app.include_router(v1.router)
+    app.include_router(operations.router)
+    return app
+
+
+def _closing(accounts: Accounts) -> Callable[[FastAPI], object]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with accounts:
+            yield
+
+    return lifespan
+
+
+async def _name_the_request(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    request_id = request.headers.get("X-Request-ID", "")
+    if not (0 < len(request_id) <= 100 and request_id.isprintable()):
+        request_id = uuid.uuid4().hex
+    response = await answer(request)
+    response.headers["X-Request-ID"] = request_id
+    return response

@@ -1,0 +1,77 @@
+"""One version of a pair's ONNX model, loaded, and the checks that it must pass before it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from make_us_rich.errors import BadModel
+from make_us_rich.forecasting.contract import (
+    META_CONTEXT_LENGTH,
+    META_INTERVAL,
+    META_PAIR,
+    QUANTILE_LEVELS,
+    input_array,
+)
+from make_us_rich.market.candles import Candles
+from make_us_rich.pairs import Pair
+
+# A next close beyond half or twice the last one is a broken model, not a forecast, at every interval we train.
+_SANE_BAND = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    session: onnxruntime.InferenceSession
+    context_length: int
+
+    @classmethod
+    def load(cls, graph: bytes, pair: Pair, interval: str) -> OnnxModel:
+        """Raises BadModel for a graph that is unreadable, of another pair, or breaks the contract."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # more threads only worsen the slowest answers
+        options.inter_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            metadata = session.get_modelmeta().custom_metadata_map
+            made_for = metadata[META_PAIR], metadata[META_INTERVAL]
+            context_length = int(metadata[META_CONTEXT_LENGTH])
+        except KeyError as error:
+            raise BadModel(f"the graph's metadata lacks {error}") from None
+        except Exception as error:  # onnxruntime's errors share no narrower base
+            raise BadModel(f"the graph does not load: {error}") from error
+        if made_for != (str(pair), interval):
+            raise BadModel(f"the graph was made for {' '.join(made_for)}, not for {pair} {interval}")
+        return cls(session, context_length)
+
+    def quantiles(self, candles: Candles, reference: Candles) -> NDArray[np.float64]:
+        """Prices of the next close [7], quote currency, one a level of QUANTILE_LEVELS.
+
+        Raises BadModel when the graph fails or its answer cannot be a forecast.
+        """
+        inputs = {
+            "candles": input_array(candles, self.context_length),
+            "reference": input_array(reference, self.context_length),
+        }
+        try:
+            prices = self.session.run(["quantiles"], inputs)[0][0].astype(np.float64)
+        except Exception as error:  # as above
+            raise BadModel(f"the graph does not run: {error}") from error
+        check_quantiles(prices, float(candles.close[-1]))
+        return prices
+
+
+def check_quantiles(prices: NDArray[np.float64], last_close: float) -> None:
+    """Raises BadModel unless finite, of one value a level, increasing, and in sight of the last close."""
+    if prices.shape != (len(QUANTILE_LEVELS),):
+        raise BadModel(f"{prices.shape} quantiles instead of {len(QUANTILE_LEVELS)}")
+    if not np.isfinite(prices).all():
+        raise BadModel(f"quantiles are not finite: {prices.tolist()}")
+    if (np.diff(prices) < 0).any() or prices[0] == prices[-1]:
+        raise BadModel(f"quantiles do not increase: {prices.tolist()}")
+    low, high = (factor * last_close for factor in _SANE_BAND)
+    if prices[0] < low or prices[-1] > high:
+        raise BadModel(f"quantiles {prices.tolist()} are out of sight of the last close {last_close}")

@@ -1,0 +1,128 @@
+"""The six endpoints of the first version, under their names: prediction, administration, health."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import JSONResponse
+
+from make_us_rich.accounts import TokenOwner
+from make_us_rich.errors import MakeUsRichError
+from serve_app import deploy, schemas
+from serve_app.auth import Caller, CallerByHeaderOrQuery
+from serve_app.desk import Desk
+from serve_app.problems import Problem, unavailable
+from serve_app.responses import errors
+from serve_app.v1 import DeskOf
+
+router = APIRouter()
+
+
+async def _admin(caller: Caller) -> TokenOwner:
+    if not caller.is_admin:
+        raise Problem(403, "admins-only", "this needs an admin's token")
+    return caller
+
+
+Admin = Annotated[TokenOwner, Depends(_admin)]
+
+
+@router.put(
+    "/predict",
+    response_model=schemas.Prediction,
+    tags=["forecasts"],
+    summary="The next close of a pair",
+    responses=errors(401, 404, 422, 429, 503),
+)
+async def predict(
+    desk: DeskOf,
+    owner: CallerByHeaderOrQuery,
+    pair: Annotated[str | None, Query(description="such as btc_usdt", examples=["btc_usdt"])] = None,
+    currency: Annotated[str | None, Query(description="base of the pair, when `pair` is absent")] = None,
+    compare: Annotated[str | None, Query(description="quote of the pair, when `pair` is absent")] = None,
+) -> JSONResponse:
+    document = await desk.forecast(await desk.find(_pair_of(pair, currency, compare)))
+    await desk.charge(owner)
+    return JSONResponse(document | {"prediction": document["quantiles"]["q50"]})
+
+
+def _pair_of(pair: str | None, currency: str | None, compare: str | None) -> str:
+    if pair is not None:
+        return pair
+    if currency is None or compare is None:
+        raise Problem(422, "bad-input", "name a pair: pair=btc_usdt, or currency=btc&compare=usdt", field="pair")
+    return f"{currency}_{compare}".lower()
+
+
+@router.put(
+    "/update_models",
+    response_model=schemas.UpdatedModels,
+    tags=["admin"],
+    summary="Serve the champions of this moment",
+    responses=errors(401, 403, 503),
+)
+async def update_models(desk: DeskOf, _: Admin) -> dict[str, Any]:
+    try:
+        applied = await asyncio.to_thread(deploy.apply, desk.settings)
+    except MakeUsRichError as error:
+        raise unavailable("not-updated", str(error), 30) from None
+    return {
+        "applications": dict(applied.applications),
+        "without_champion": list(applied.without_champion),
+    }
+
+
+@router.put(
+    "/update_date",
+    response_model=schemas.UpdatedDate,
+    tags=["admin"],
+    summary="Fetch the newest closed candles now",
+    responses=errors(401, 403, 503),
+)
+async def update_date(desk: DeskOf, _: Admin) -> dict[str, Any]:
+    states = await _states(desk, "refresh")
+    return {"as_of_ms": {name: state["as_of_ms"] for name, state in states.items()}}
+
+
+@router.get(
+    "/check_models_number",
+    response_model=schemas.ModelsNumber,
+    tags=["health"],
+    summary="How many models are served",
+)
+async def check_models_number(desk: DeskOf) -> dict[str, int]:
+    return {"number_of_running_models": len(await desk.directory.names())}
+
+
+@router.get("/healthz", response_model=schemas.Health, tags=["health"], summary="Is the process alive")
+async def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get(
+    "/readyz",
+    response_model=schemas.Readiness,
+    tags=["health"],
+    summary="Can every pair be answered, and which cannot",
+    responses={503: {"model": schemas.Readiness, "description": "at least one pair cannot be answered"}},
+)
+async def readyz(desk: DeskOf) -> JSONResponse:
+    states = await _states(desk, "status")
+    ready = all(state["ready"] for state in states.values())
+    return JSONResponse({"ready": ready, "pairs": states}, 200 if ready else 503)
+
+
+async def _states(desk: Desk, method: str) -> dict[str, dict[str, Any]]:
+    names = sorted(await desk.directory.names())
+    states = await asyncio.gather(*(_state(desk, name, method) for name in names))
+    return dict(zip(names, states, strict=True))
+
+
+async def _state(desk: Desk, name: str, method: str) -> dict[str, Any]:
+    try:
+        return await desk.directory.ask(name, method)
+    except Problem as problem:
+        nothing = {"version": None, "wanted": None, "refused": None, "as_of_ms": None}
+        return {"ready": False, **nothing, "reason": problem.detail}

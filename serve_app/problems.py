@@ -1,0 +1,110 @@
+"""Every error as application/problem+json (RFC 9457): what happened, which field, and the way out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from make_us_rich.errors import InputError, QuotaExceeded, UnknownToken
+
+_log = logging.getLogger("ray.serve")
+
+MEDIA_TYPE = "application/problem+json"
+_TYPE_PREFIX = "urn:make-us-rich:problem:"
+
+
+class Problem(Exception):
+    """An answer that is not the one asked for. `kind` names it for programs, `detail` for people."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.field = field
+        self.headers = dict(headers or {})
+
+    def response(self) -> JSONResponse:
+        body: dict[str, Any] = {
+            "type": f"{_TYPE_PREFIX}{self.kind}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.field is not None:
+            body["field"] = self.field
+        return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
+
+
+def unavailable(kind: str, detail: str, retry_after_s: int = 5) -> Problem:
+    return Problem(503, kind, detail, headers={"Retry-After": str(retry_after_s)})
+
+
+def quota_problem(error: QuotaExceeded) -> Problem:
+    seconds = max(1, math.ceil(error.resets_at.timestamp() - time.time()))
+    headers = {
+        "Retry-After": str(seconds),
+        "RateLimit-Limit": str(error.limit),
+        "RateLimit-Remaining": "0",
+        "RateLimit-Reset": str(seconds),
+    }
+    detail = f"all {error.limit} calls of the month are used; calls are allowed again at {error.resets_at.isoformat()}"
+    return Problem(429, "quota-exceeded", detail, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(InputError, _on_input_error)
+    app.add_exception_handler(UnknownToken, _on_unknown_token)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_anything)
+
+
+async def _on_problem(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _on_input_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, InputError)
+    return Problem(422, "bad-input", str(error), field=error.field).response()
+
+
+async def _on_unknown_token(_: Request, error: Exception) -> JSONResponse:
+    headers = {"WWW-Authenticate": 'Bearer realm="make-us-rich"'}
+    return Problem(401, "unknown-token", str(error), field="token", headers=headers).response()
+
+
+async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return Problem(422, "bad-input", f"{field}: {first['msg']}", field=field).response()
+
+
+async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return Problem(error.status_code, "http", str(error.detail), headers=error.headers).response()
+
+
+async def _on_anything(request: Request, error: Exception) -> JSONResponse:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return Problem(500, "internal", "the service failed; the call was not counted").response()

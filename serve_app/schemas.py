@@ -1,0 +1,174 @@
+"""The API's documents, as OpenAPI shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
+
+_FORECAST_EXAMPLE = {
+    "pair": "btc_usdt",
+    "interval": "1h",
+    "market": "binance",
+    "as_of_ms": 1_700_000_000_000 // 3_600_000 * 3_600_000,
+    "last_close": 36_500.0,
+    "target_open_ms": 1_700_000_000_000 // 3_600_000 * 3_600_000,
+    "target_close_ms": (1_700_000_000_000 // 3_600_000 + 1) * 3_600_000,
+    "quantiles": {
+        "q05": 36_210.4,
+        "q10": 36_301.9,
+        "q25": 36_409.2,
+        "q50": 36_502.8,
+        "q75": 36_597.1,
+        "q90": 36_705.5,
+        "q95": 36_790.3,
+    },
+    "model": {
+        "name": "btc_usdt_1h",
+        "version": 12,
+        "as_of_ms": 1_700_000_000_000 // 3_600_000 * 3_600_000 - 3_600_000,
+        "architecture": "lstm",
+        "skill_vs_naive": 0.074,
+        "coverage_80": 0.804,
+        "age_hours": 1.05,
+    },
+    "flags": {"stale": False, "simulated": False, "expired": False},
+}
+
+Milliseconds = Annotated[int, Field(description="UTC, milliseconds since 1970")]
+
+
+class Quantiles(BaseModel):
+    """Prices of the close at `target_close_ms`, quote currency: with probability 5 % it is below q05, and so on."""
+
+    q05: float
+    q10: float
+    q25: float
+    q50: float
+    q75: float
+    q90: float
+    q95: float
+
+
+assert tuple(Quantiles.model_fields) == QUANTILE_NAMES
+
+
+class Model(BaseModel):
+    name: str
+    version: int
+    as_of_ms: Annotated[int, Field(description="the model has seen candles closed at or before this")]
+    architecture: str
+    skill_vs_naive: Annotated[
+        float | None, Field(description="fraction of pinball loss saved against the random walk")
+    ]
+    coverage_80: Annotated[float | None, Field(description="share of held-out closes inside q10..q90")]
+    age_hours: Annotated[float, Field(description="hours since as_of_ms")]
+
+
+class Flags(BaseModel):
+    stale: Annotated[bool, Field(description="a newer candle or model exists that could not be fetched")]
+    simulated: Annotated[bool, Field(description="prices are made up, by the replay exchange's simulation")]
+    expired: Annotated[bool, Field(description="the model is older than it should ever be")]
+
+
+class Forecast(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [_FORECAST_EXAMPLE]})
+
+    pair: str
+    interval: str
+    market: str
+    as_of_ms: Annotated[int, Field(description="close of the newest candle used")]
+    last_close: Annotated[float, Field(description="price at as_of_ms, quote currency")]
+    target_open_ms: Milliseconds
+    target_close_ms: Annotated[int, Field(description="the moment whose price is forecast")]
+    quantiles: Quantiles
+    model: Model
+    flags: Flags
+
+
+class Prediction(Forecast):
+    """The forecast, and its median under the name that /predict has always used."""
+
+    prediction: float
+
+
+class Missing(BaseModel):
+    pair: str
+    detail: str
+
+
+class Forecasts(BaseModel):
+    forecasts: list[Forecast]
+    missing: Annotated[list[Missing], Field(description="pairs asked for that cannot be answered now, and why")]
+
+
+class Candles(BaseModel):
+    """Closed candles as columns of equal length, oldest first."""
+
+    pair: str
+    interval: str
+    market: str
+    simulated: bool
+    open_time_ms: list[int]
+    open: list[float]
+    high: list[float]
+    low: list[float]
+    close: list[float]
+    volume: list[float]
+
+
+class ServedPair(BaseModel):
+    pair: str
+    interval: str
+
+
+class Pairs(BaseModel):
+    pairs: list[ServedPair]
+
+
+class Usage(BaseModel):
+    limit: int
+    used: int
+    remaining: int
+    resets_at_ms: Milliseconds
+
+
+class ModelsNumber(BaseModel):
+    number_of_running_models: int
+
+
+class Health(BaseModel):
+    status: str
+
+
+class PairState(BaseModel):
+    ready: bool
+    version: Annotated[int | None, Field(description="the model version that serves")]
+    wanted: Annotated[int | None, Field(description="the version that should serve")]
+    refused: Annotated[str | None, Field(description="why the wanted version does not serve")]
+    as_of_ms: int | None
+    reason: Annotated[str | None, Field(description="what holds the pair up")]
+
+
+class Readiness(BaseModel):
+    ready: bool
+    pairs: dict[str, PairState]
+
+
+class UpdatedModels(BaseModel):
+    applications: Annotated[dict[str, int], Field(description="version served by each application")]
+    without_champion: list[str]
+
+
+class UpdatedDate(BaseModel):
+    as_of_ms: Annotated[dict[str, int | None], Field(description="newest close each application now knows")]
+
+
+class ProblemDocument(BaseModel):
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None

@@ -1,0 +1,113 @@
+"""The API for scripts and the dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import JSONResponse
+
+from make_us_rich.pairs import Pair
+from serve_app import schemas
+from serve_app.auth import Caller
+from serve_app.desk import Desk
+from serve_app.problems import Problem
+from serve_app.responses import errors
+
+_MOST_PAIRS = 100
+_MOST_CANDLES = 500
+
+router = APIRouter(prefix="/v1", tags=["v1"])
+
+
+def desk(request: Request) -> Desk:
+    made: Desk = request.app.state.desk
+    return made
+
+
+DeskOf = Annotated[Desk, Depends(desk)]
+PairName = Annotated[str, Path(description="base_quote in lower case", examples=["btc_usdt"])]
+
+
+@router.get("/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors())
+async def pairs(desk: DeskOf) -> dict[str, Any]:
+    interval = desk.settings.interval
+    return {"pairs": [{"pair": str(pair), "interval": interval} for pair in await desk.served_pairs()]}
+
+
+@router.get(
+    "/forecasts/{pair}",
+    response_model=schemas.Forecast,
+    summary="The next close of a pair",
+    responses=errors(401, 404, 422, 429, 503),
+)
+async def forecast(pair: PairName, desk: DeskOf, owner: Caller) -> JSONResponse:
+    document = await desk.forecast(await desk.find(pair))
+    await desk.charge(owner)
+    return JSONResponse(document)
+
+
+@router.get(
+    "/forecasts",
+    response_model=schemas.Forecasts,
+    summary="The next close of many pairs, for one call",
+    responses=errors(401, 404, 422, 429, 503),
+)
+async def forecasts(
+    desk: DeskOf,
+    owner: Caller,
+    pairs: Annotated[
+        str, Query(description="comma separated; all that are served when absent", max_length=4000)
+    ] = "",
+) -> JSONResponse:
+    wanted = [text.strip() for text in pairs.split(",") if text.strip()]
+    asked = [Pair.parse(text) for text in dict.fromkeys(wanted)] or await desk.served_pairs()
+    if len(asked) > _MOST_PAIRS and wanted:
+        raise Problem(422, "bad-input", f"{len(asked)} pairs asked for, at most {_MOST_PAIRS} go", field="pairs")
+    answers = await asyncio.gather(*(_or_problem(desk, pair) for pair in asked))
+    missing = [
+        {"pair": str(pair), "detail": answer.detail}
+        for pair, answer in zip(asked, answers, strict=True)
+        if isinstance(answer, Problem)
+    ]
+    await desk.charge(owner)
+    found = [answer for answer in answers if not isinstance(answer, Problem)]
+    return JSONResponse({"forecasts": found, "missing": missing})
+
+
+async def _or_problem(desk: Desk, pair: Pair) -> dict[str, Any] | Problem:
+    try:
+        return await desk.forecast(await desk.find(str(pair)))
+    except Problem as problem:
+        return problem
+
+
+@router.get(
+    "/candles/{pair}",
+    response_model=schemas.Candles,
+    summary="The newest closed candles of a pair",
+    responses=errors(401, 404, 422, 503),
+)
+async def candles(
+    pair: PairName,
+    desk: DeskOf,
+    _: Caller,
+    limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168,
+) -> JSONResponse:
+    return JSONResponse(await desk.ask(await desk.find(pair), "candles", limit))
+
+
+@router.get(
+    "/models/{pair}",
+    response_model=schemas.Model,
+    summary="The model that serves a pair",
+    responses=errors(401, 404, 422, 503),
+)
+async def model(pair: PairName, desk: DeskOf, _: Caller) -> JSONResponse:
+    return JSONResponse(await desk.ask(await desk.find(pair), "model"))
+
+
+@router.get("/usage", response_model=schemas.Usage, summary="Calls of this month", responses=errors(401, 503))
+async def usage(desk: DeskOf, owner: Caller) -> Any:
+    return await desk.usage(owner)

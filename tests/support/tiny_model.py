@@ -1,0 +1,67 @@
+"""A few ONNX nodes that keep the forecasting contract, for tests of what runs models rather than makes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from make_us_rich.forecasting.contract import (
+    COLUMNS,
+    META_ARCHITECTURE,
+    META_AS_OF_MS,
+    META_CONTEXT_LENGTH,
+    META_INTERVAL,
+    META_PAIR,
+    QUANTILE_LEVELS,
+)
+
+_CLOSE = COLUMNS.index("close")
+LOG_RETURNS = (-0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02)
+
+
+def tiny_model(
+    pair: str,
+    *,
+    interval: str = "1h",
+    context_length: int = 24,
+    as_of_ms: int = 0,
+    log_returns: tuple[float, ...] = LOG_RETURNS,
+) -> bytes:
+    """A graph whose quantiles are always the last close times exp(`log_returns`)."""
+    shape = ["batch", context_length, len(COLUMNS)]
+    out = ["batch", len(QUANTILE_LEVELS)]
+    constants = {
+        "step": np.array(context_length - 1, dtype=np.int64),
+        "column": np.array([_CLOSE], dtype=np.int64),
+        "levels": np.array([log_returns], dtype=np.float32),
+        "zero": np.array(0, dtype=np.float32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["candles", "step"], ["row"], axis=1),
+        helper.make_node("Gather", ["row", "column"], ["close"], axis=1),
+        helper.make_node("Gather", ["reference", "step"], ["reference_row"], axis=1),
+        helper.make_node("Gather", ["reference_row", "column"], ["reference_close"], axis=1),
+        helper.make_node("Mul", ["reference_close", "zero"], ["nothing"]),
+        helper.make_node("Add", ["levels", "nothing"], ["log_returns"]),
+        helper.make_node("Exp", ["log_returns"], ["factor"]),
+        helper.make_node("Mul", ["close", "factor"], ["quantiles"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("candles", "reference")],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, out) for name in ("quantiles", "log_returns")],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    metadata = {
+        META_PAIR: pair,
+        META_INTERVAL: interval,
+        META_CONTEXT_LENGTH: str(context_length),
+        META_ARCHITECTURE: "tiny",
+        META_AS_OF_MS: str(as_of_ms),
+    }
+    helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
