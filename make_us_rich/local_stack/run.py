@@ -16,7 +16,7 @@ from make_us_rich.local_stack.environment import stack_environment
 from make_us_rich.local_stack.plan import StackPlan, check_ports, current_plan
 from make_us_rich.local_stack.secrets import StackSecrets, load_or_create
 from make_us_rich.local_stack.steps import steps
-from make_us_rich.local_stack.supervisor import ProgramState, Supervisor, processes_of
+from make_us_rich.local_stack.supervisor import ProgramState, Supervisor
 
 READY_TIMEOUT_S = 300.0
 _POLL_S = 0.25
@@ -130,7 +130,7 @@ def memory_bytes(plan: StackPlan) -> dict[str, int]:
     """Proportional memory (PSS) by program, each with its descendants; what no program claims is `other`."""
     roots = {state.pid: state.name for state in status(plan) if state.pid}
     totals: dict[str, int] = {}
-    for process in processes_of(plan.state):
+    for process in Supervisor(plan).processes():
         try:
             owner = _owner(process, roots)
             totals[owner] = totals.get(owner, 0) + process.memory_full_info().pss

@@ -15,7 +15,6 @@ import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -93,26 +92,36 @@ class Supervisor:
 
     def shut_down(self, programs_that_stop_last: Sequence[str]) -> None:
         """Stop everything, the stores last, and whatever escaped its process group."""
+        everything = self.processes()
         if self.is_running():
             rpc = self._rpc()
             early = [state.name for state in self.states() if state.name not in programs_that_stop_last]
             for name in early:
-                with suppress(xmlrpc.client.Fault):
+                with suppress(xmlrpc.client.Fault):  # it is not running
                     rpc.stopProcess(name, False)
             self._wait(lambda: self._stopped(early), _STOP_S, "programs do not stop")
             rpc.shutdown()
             self._wait(lambda: not self.is_running(), _STOP_S, "supervisord does not stop")
-        self._sweep()
-
-    def _stopped(self, names: Sequence[str]) -> bool:
-        return not any(state.pid for state in self.states() if state.name in names)
-
-    def _sweep(self) -> None:
-        left = processes_of(self._plan.state)
+        left = [process for process in everything | self.processes() if process.is_running()]
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=10)
+
+    def processes(self) -> set[psutil.Process]:
+        """Every process of this stack: supervisord's descendants, and what only carries the stack's mark.
+
+        Neither is enough alone: daemons leave the family, and a program that sets its title loses its environment.
+        """
+        found = set()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.environ().get(STACK_ID) == str(self._plan.state):
+                    found |= {process, *process.children(recursive=True)}
+        return found
+
+    def _stopped(self, names: Sequence[str]) -> bool:
+        return not any(state.pid for state in self.states() if state.name in names)
 
     def _rpc(self) -> Any:
         """A new connection each time: one may not be shared between threads."""
@@ -161,13 +170,3 @@ class Supervisor:
             *([f"user={program.user}"] if program.user else []),
         ]
         return "\n".join(lines)
-
-
-def processes_of(state: Path) -> list[psutil.Process]:
-    """Every process that was started by the stack with this state folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.environ().get(STACK_ID) == str(state):
-                found.append(process)
-    return found
