@@ -120,7 +120,9 @@ def _wait_until_serving(
         if not waiting:
             return
         if time.monotonic() > deadline:
-            raise ServingError(f"Ray Serve is late: {waiting}. Its logs are in the Ray dashboard, {settings.ray_url}")
+            raise ServingError(
+                f"Ray Serve is late: {waiting}. Its logs are in the Ray dashboard, {settings.ray_url}"
+            )
         time.sleep(_POLL_S)
 
 
@@ -141,7 +143,9 @@ def _not_answering(settings: Settings, wanted: Mapping[str, int]) -> str:
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return f"{settings.api_url}/readyz does not answer ({error!r})"
     for name, version in wanted.items():
-        state = states.get(name, {"version": None, "wanted": None, "refused": None, "reason": "unknown to the gateway"})
+        state = states.get(
+            name, {"version": None, "wanted": None, "refused": None, "reason": "unknown to the gateway"}
+        )
         if state["wanted"] == version and state["refused"]:
             raise ServingError(
                 f"{name} refuses version {version} and serves {state['version'] or 'nothing'}: {state['refused']}"

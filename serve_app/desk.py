@@ -36,9 +36,13 @@ class Desk:
         if name in await self.directory.names():
             return name
         if str(pair) in self.settings.pairs:
-            raise unavailable("warming", f"{pair} has no model yet: its first training run is due", _WARMING_S)
+            raise unavailable(
+                "warming", f"{pair} has no model yet: its first training run is due", _WARMING_S
+            )
         served = ", ".join(str(other) for other in (await self.served_pairs())[:20])
-        raise Problem(404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair")
+        raise Problem(
+            404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair"
+        )
 
     async def forecast(self, name: str) -> dict[str, Any]:
         """Raises Problem 503 when there is none that may be shown."""

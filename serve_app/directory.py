@@ -59,7 +59,8 @@ class ServeDirectory:
         self._names_until = time.monotonic() + _NAMES_LIVE_S
 
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
-        for attempt in range(_ATTEMPTS):  # every method may be asked twice, and a killed replica has a sibling soon
+        # Every method may be asked twice, and a killed replica has a successor within seconds.
+        for attempt in range(_ATTEMPTS):
             try:
                 handle = await self._handle(name)
                 answer = handle.options(method_name=method).remote(*arguments)

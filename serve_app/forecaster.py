@@ -68,7 +68,9 @@ class Forecaster:
         if self._current is None:
             return {"reason": self._reason}
         now_ms = _now_ms()
-        return forecast_document(self._current, self._settings, now_ms=now_ms, waiting=self._waits_for_model())
+        return forecast_document(
+            self._current, self._settings, now_ms=now_ms, waiting=self._waits_for_model()
+        )
 
     async def candles(self, limit: int) -> dict[str, Any]:
         """The newest closed candles as columns, oldest first."""
@@ -182,7 +184,8 @@ class Forecaster:
             except MakeUsRichError as error:
                 trouble = str(error)
             else:
-                self._current = current  # one reference: every answer is of the old forecast or of the new one
+                # One reference: every answer is of the old forecast or of the new one.
+                self._current = current
                 self._last_good.save(current)
                 return ""
         return trouble

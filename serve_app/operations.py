@@ -52,7 +52,9 @@ def _pair_of(pair: str | None, currency: str | None, compare: str | None) -> str
     if pair is not None:
         return pair
     if currency is None or compare is None:
-        raise Problem(422, "bad-input", "name a pair: pair=btc_usdt, or currency=btc&compare=usdt", field="pair")
+        raise Problem(
+            422, "bad-input", "name a pair: pair=btc_usdt, or currency=btc&compare=usdt", field="pair"
+        )
     return f"{currency}_{compare}".lower()
 
 

@@ -101,7 +101,9 @@ class Missing(BaseModel):
 
 class Forecasts(BaseModel):
     forecasts: list[Forecast]
-    missing: Annotated[list[Missing], Field(description="pairs asked for that cannot be answered now, and why")]
+    missing: Annotated[
+        list[Missing], Field(description="pairs asked for that cannot be answered now, and why")
+    ]
 
 
 class Candles(BaseModel):

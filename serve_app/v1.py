@@ -64,7 +64,9 @@ async def forecasts(
     wanted = [text.strip() for text in pairs.split(",") if text.strip()]
     asked = [Pair.parse(text) for text in dict.fromkeys(wanted)] or await desk.served_pairs()
     if len(asked) > _MOST_PAIRS and wanted:
-        raise Problem(422, "bad-input", f"{len(asked)} pairs asked for, at most {_MOST_PAIRS} go", field="pairs")
+        raise Problem(
+            422, "bad-input", f"{len(asked)} pairs asked for, at most {_MOST_PAIRS} go", field="pairs"
+        )
     answers = await asyncio.gather(*(_or_problem(desk, pair) for pair in asked))
     missing = [
         {"pair": str(pair), "detail": answer.detail}

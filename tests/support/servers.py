@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -100,6 +101,7 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     port, dashboard = free_port(), free_port()
     url = f"http://127.0.0.1:{dashboard}"
     haproxy = folder / "haproxy"
+    direct = random.randrange(11_000, 30_000, 250)  # below the range that free ports come from
     serve_environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": RAY_TOKEN,
@@ -111,6 +113,12 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{haproxy}/metrics.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{haproxy}/server-state",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(direct),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(direct + 100),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(direct + 101),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(direct + 200),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
     }

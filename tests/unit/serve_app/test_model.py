@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from make_us_rich.errors import BadModel, NotEnoughHistory
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles
+from make_us_rich.pairs import Pair
+from serve_app.model import OnnxModel
+from tests.support.tiny_model import LOG_RETURNS, tiny_model
+
+BTC = Pair.parse("btc_usdt")
+
+
+def flat_candles(n: int, price: float = 100.0) -> Candles:
+    column = np.full(n, price)
+    return Candles(np.arange(n) * HOUR_MS, column, column, column, column, column)
+
+
+def test_quantiles_are_prices_around_the_last_close() -> None:
+    model = OnnxModel.load(tiny_model("btc_usdt"), BTC, "1h")
+    prices = model.quantiles(flat_candles(30), flat_candles(30))
+    np.testing.assert_allclose(prices, 100 * np.exp(LOG_RETURNS), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (b"not a model", "does not load"),
+        (tiny_model("eth_usdt"), "made for eth_usdt 1h"),
+        (tiny_model("btc_usdt", interval="4h"), "made for btc_usdt 4h"),
+    ],
+)
+def test_a_graph_that_is_not_this_pairs_model_is_refused(graph: bytes, reason: str) -> None:
+    with pytest.raises(BadModel, match=reason):
+        OnnxModel.load(graph, BTC, "1h")
+
+
+@pytest.mark.parametrize(
+    ("log_returns", "reason"),
+    [
+        ((0.0, 0.0, 0.0, float("nan"), 0.0, 0.0, 0.1), "not finite"),
+        ((0.02, 0.01, 0.0, 0.0, 0.0, 0.01, 0.02), "do not increase"),
+        ((0.0,) * 7, "do not increase"),
+        ((-0.9, -0.1, 0.0, 0.0, 0.0, 0.1, 0.2), "out of sight"),
+    ],
+)
+def test_a_model_that_forecasts_nonsense_is_refused(log_returns: tuple[float, ...], reason: str) -> None:
+    model = OnnxModel.load(tiny_model("btc_usdt", log_returns=log_returns), BTC, "1h")
+    with pytest.raises(BadModel, match=reason):
+        model.quantiles(flat_candles(30), flat_candles(30))
+
+
+def test_too_few_candles_are_the_markets_fault_not_the_models() -> None:
+    model = OnnxModel.load(tiny_model("btc_usdt"), BTC, "1h")
+    with pytest.raises(NotEnoughHistory):
+        model.quantiles(flat_candles(23), flat_candles(23))
