@@ -11,7 +11,7 @@ from make_us_rich.settings import get_settings
 def task_failed(context: Context) -> None:
     """A failure callback: runs once per failed task or mapped index, after its last try."""
     instance = context["ti"]
-    pair = context.get("pair") or _pair_of(context)
+    pair = _pair_of(context)
     error = context.get("exception")
     fields = {"DAG": instance.dag_id, "Task": instance.task_id, "Run": instance.run_id}
     if pair:
@@ -27,7 +27,7 @@ def task_failed(context: Context) -> None:
 
 
 def _pair_of(context: Context) -> str | None:
-    """The pair that a mapped task works on, when it failed too early to say so itself."""
+    """The pair that a mapped task works on."""
     arguments = getattr(context["task"], "op_kwargs", None) or {}
     item = next((value for value in arguments.values() if isinstance(value, dict) and "pair" in value), {})
     return item.get("pair")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
 
 from make_us_rich.errors import InputError
 from make_us_rich.intervals import interval_ms, last_close_ms

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pendulum
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk import (
     CronDataIntervalTimetable,
     Param,
@@ -16,6 +15,7 @@ from airflow.sdk import (
     task,
     task_group,
 )
+from airflow.sdk.exceptions import AirflowFailException
 
 from dags.alerts import task_failed
 from dags.ray_jobs_operator import RayJobOperator
@@ -24,6 +24,7 @@ from make_us_rich.settings import get_settings
 
 _SETTINGS = get_settings()
 _PAIRS_PER_JOB = 50
+_RESULT_PAIR = "{{ task.op_kwargs['result']['pair'] }}"  # what the grid calls a mapped index
 
 DOC = """
 ### From closed candles to served forecasts
@@ -81,14 +82,14 @@ def plan_run() -> list[dict[str, Any]]:
     return run_plan(get_current_context(), _SETTINGS)
 
 
-@task(map_index_template="{{ pair }}")
+@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}")
 def fetch(item: dict[str, Any]) -> str:
     """Bring the closed candles of one pair that S3 does not hold yet."""
     from make_us_rich.market.binance import Market
     from make_us_rich.market.store import CandleStore
+
     from make_us_rich.pairs import Pair
 
-    get_current_context()["pair"] = item["pair"]
     fetched = CandleStore.from_settings(_SETTINGS).update(
         Market(_SETTINGS.exchange_url),
         market=_SETTINGS.market,
@@ -137,10 +138,9 @@ def judge(result: dict[str, Any]) -> None:
     promote(validate(result))
 
 
-@task(map_index_template="{{ pair }}", retries=0)
+@task(map_index_template=_RESULT_PAIR, retries=0)
 def validate(result: dict[str, Any]) -> dict[str, Any]:
     """Refuse a model that failed its training or its checks; the champion serves on."""
-    get_current_context()["pair"] = result["pair"]
     if result["status"] != "trained":
         raise AirflowFailException(result["reason"])
     metrics = result["metrics"]
@@ -151,13 +151,12 @@ def validate(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-@task(map_index_template="{{ pair }}")
+@task(map_index_template=_RESULT_PAIR)
 def promote(result: dict[str, Any]) -> str:
     """Make the new model the champion if it beats the old one on the same held-out candles."""
     from make_us_rich import promotion
     from make_us_rich.registry import Registry
 
-    get_current_context()["pair"] = result["pair"]
     with Registry(_SETTINGS.mlflow_url) as registry:
         decision = promotion.promote(
             registry,
