@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 
@@ -13,14 +12,9 @@ from serve_app.forecaster import Forecaster
 from serve_app.gateway import create_app
 
 
-class ForecasterArgs(BaseModel):
-    pair: str
-
-
-def forecaster(args: ForecasterArgs) -> Application:
+def forecaster(args: dict[str, str]) -> Application:
     """One pair's application. Which model version it serves is user_config, so that a new one restarts nothing."""
-    deployment = serve.deployment(_PairForecaster, name=FORECASTER)
-    return deployment.bind(args.pair)
+    return serve.deployment(_PairForecaster, name=FORECASTER).bind(args["pair"])
 
 
 def gateway(_: dict[str, str]) -> Application:

@@ -68,4 +68,6 @@ class Desk:
 def _known(name: str, answer: dict[str, Any]) -> dict[str, Any]:
     if "reason" in answer:
         raise unavailable("warming", f"{name} has no forecast yet: {answer['reason']}", _WARMING_S)
+    if "error" in answer:
+        raise Problem(422, "bad-input", answer["error"], field=answer["field"])
     return answer

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from make_us_rich.errors import BadModel, MakeUsRichError
+import numpy as np
+
+from make_us_rich.errors import BadCandles, BadModel, InputError, MakeUsRichError
 from make_us_rich.intervals import interval_ms, last_close_ms
-from make_us_rich.pairs import Pair
+from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.registry import Registry, model_name
 from make_us_rich.settings import Settings
 from serve_app.current import Current, Loaded, ModelKey, Window, forecast_document, model_facts
@@ -19,6 +21,7 @@ from serve_app.forecast_log import ForecastLog
 from serve_app.last_good import LastGood
 from serve_app.market_window import MarketWindow
 from serve_app.model import OnnxModel
+from serve_app.own_candles import read_columns
 
 _log = logging.getLogger("ray.serve")
 
@@ -71,6 +74,42 @@ class Forecaster:
         return forecast_document(
             self._current, self._settings, now_ms=now_ms, waiting=self._waits_for_model()
         )
+
+    async def forecast_from(
+        self, candles: dict[str, list[Any]], reference: dict[str, list[Any]] | None
+    ) -> dict[str, Any]:
+        """A forecast from the caller's own candles, or {"error": what is wrong, "field": with which input}."""
+        current = self._current
+        if current is None:
+            return {"reason": self._reason}
+        try:
+            own = self._own_window(candles, reference, current.window)
+            forecast = await asyncio.to_thread(Current.compute, self._pair, current.loaded, own)
+        except InputError as error:
+            return {"error": str(error), "field": error.field}
+        except BadModel as error:
+            return {"error": f"the model can make no forecast of these candles: {error}", "field": "candles"}
+        document = forecast_document(forecast, self._settings, now_ms=_now_ms(), waiting=False)
+        return document | {"market": "own", "flags": document["flags"] | {"stale": False}}
+
+    def _own_window(
+        self, columns: dict[str, list[Any]], reference: dict[str, list[Any]] | None, market: Window
+    ) -> Window:
+        interval = self._settings.interval
+        candles = read_columns(columns, interval, "candles")
+        if self._pair == BITCOIN:
+            return Window(candles, candles, interval)
+        if reference is not None:
+            bitcoin = read_columns(reference, interval, "reference")
+        else:
+            bitcoin = market.reference
+        bitcoin = bitcoin[np.isin(bitcoin.open_time_ms, candles.open_time_ms)]
+        if len(bitcoin) != len(candles):
+            raise BadCandles(
+                f"{BITCOIN}'s candles of the same open times are needed: send them as `reference`",
+                field="reference",
+            )
+        return Window(candles, bitcoin, interval)
 
     async def candles(self, limit: int) -> dict[str, Any]:
         """The newest closed candles as columns, oldest first."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.settings import Settings, get_settings
@@ -14,6 +13,7 @@ from serve_app import operations, problems, v1
 from serve_app.auth import TokenBook
 from serve_app.desk import Desk
 from serve_app.directory import Directory, ServeDirectory
+from serve_app.envelope import Envelope
 
 _DESCRIPTION = """
 The next close of a pair as a distribution, from a model that is trained every hour and promoted only when it is better.
@@ -41,7 +41,7 @@ def make_app(settings: Settings, directory: Directory, accounts: Accounts) -> Fa
     app.state.tokens = TokenBook(accounts)
     app.state.desk = Desk(settings, directory, accounts)
     problems.install(app)
-    app.middleware("http")(_name_the_request)
+    app.add_middleware(Envelope)
     app.include_router(v1.router)
     app.include_router(operations.router)
     return app
@@ -54,12 +54,3 @@ def _closing(accounts: Accounts) -> Callable[[FastAPI], object]:
             yield
 
     return lifespan
-
-
-async def _name_the_request(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    request_id = request.headers.get("X-Request-ID", "")
-    if not (0 < len(request_id) <= 100 and request_id.isprintable()):
-        request_id = uuid.uuid4().hex
-    response = await answer(request)
-    response.headers["X-Request-ID"] = request_id
-    return response

@@ -9,7 +9,7 @@ import numpy as np
 from make_us_rich.errors import MarketUnavailable
 from make_us_rich.intervals import interval_ms, last_close_ms
 from make_us_rich.market.binance import Market
-from make_us_rich.market.candles import Candles, clean, closed, regular
+from make_us_rich.market.candles import Candles
 from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.settings import Settings
 from serve_app.current import Window

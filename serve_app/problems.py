@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from make_us_rich.errors import InputError, QuotaExceeded, UnknownToken
 
@@ -22,7 +22,7 @@ MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:make-us-rich:problem:"
 
 
-class Problem(Exception):
+class Problem(HTTPException):
     """An answer that is not the one asked for. `kind` names it for programs, `detail` for people."""
 
     def __init__(
@@ -34,23 +34,20 @@ class Problem(Exception):
         field: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.status = status
+        super().__init__(status, detail, dict(headers or {}))
         self.kind = kind
-        self.detail = detail
         self.field = field
-        self.headers = dict(headers or {})
 
     def response(self) -> JSONResponse:
         body: dict[str, Any] = {
             "type": f"{_TYPE_PREFIX}{self.kind}",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
+            "title": HTTPStatus(self.status_code).phrase,
+            "status": self.status_code,
             "detail": self.detail,
         }
         if self.field is not None:
             body["field"] = self.field
-        return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
+        return JSONResponse(body, self.status_code, self.headers, MEDIA_TYPE)
 
 
 def unavailable(kind: str, detail: str, retry_after_s: int = 5) -> Problem:
@@ -74,7 +71,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(InputError, _on_input_error)
     app.add_exception_handler(UnknownToken, _on_unknown_token)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(StarletteHTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_anything)
 
 
@@ -101,7 +98,7 @@ async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+    assert isinstance(error, StarletteHTTPException)
     return Problem(error.status_code, "http", str(error.detail), headers=error.headers).response()
 
 

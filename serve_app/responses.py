@@ -11,6 +11,7 @@ _MEANING = {
     401: "the token is absent, revoked, expired or was never issued",
     403: "the token is valid, but not an admin's",
     404: "the pair is not served",
+    413: "the body is larger than a million bytes",
     422: "an input is malformed; `field` names it",
     429: "the month's calls are used; Retry-After says when they come back",
     503: "no answer at the moment; Retry-After says when to try again",

@@ -37,6 +37,8 @@ _FORECAST_EXAMPLE = {
     "flags": {"stale": False, "simulated": False, "expired": False},
 }
 
+MOST_OWN_CANDLES = 1000
+
 Milliseconds = Annotated[int, Field(description="UTC, milliseconds since 1970")]
 
 
@@ -119,6 +121,34 @@ class Candles(BaseModel):
     low: list[float]
     close: list[float]
     volume: list[float]
+
+
+Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
+_LATEST_MS = 4_102_444_800_000  # the year 2100
+_Rows = Field(min_length=1, max_length=MOST_OWN_CANDLES)
+
+
+class OwnColumns(BaseModel):
+    """Candles as GET /v1/candles gives them: columns of equal length, oldest first, closed, without a gap."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=_LATEST_MS)]], _Rows]
+    open: Annotated[list[Price], _Rows]
+    high: Annotated[list[Price], _Rows]
+    low: Annotated[list[Price], _Rows]
+    close: Annotated[list[Price], _Rows]
+    volume: Annotated[list[Volume], _Rows]
+
+
+class OwnCandles(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    candles: OwnColumns
+    reference: Annotated[
+        OwnColumns | None, Field(description="btc_usdt's candles of the same times; the market's when absent")
+    ] = None
 
 
 class ServedPair(BaseModel):

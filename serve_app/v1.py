@@ -85,6 +85,20 @@ async def _or_problem(desk: Desk, pair: Pair) -> dict[str, Any] | Problem:
         return problem
 
 
+@router.post(
+    "/forecasts/{pair}",
+    response_model=schemas.Forecast,
+    summary="The next close after your own candles",
+    responses=errors(401, 404, 413, 422, 429, 503),
+)
+async def forecast_own(pair: PairName, desk: DeskOf, owner: Caller, own: schemas.OwnCandles) -> JSONResponse:
+    reference = own.reference and own.reference.model_dump()
+    name = await desk.find(pair)
+    document = await desk.ask(name, "forecast_from", own.candles.model_dump(), reference)
+    await desk.charge(owner)
+    return JSONResponse(document)
+
+
 @router.get(
     "/candles/{pair}",
     response_model=schemas.Candles,

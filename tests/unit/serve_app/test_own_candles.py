@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from make_us_rich.errors import BadCandles
+from make_us_rich.intervals import HOUR_MS
+from serve_app.own_candles import read_columns
+
+
+def columns(n: int = 4) -> dict[str, list[Any]]:
+    return {
+        "open_time_ms": [hour * HOUR_MS for hour in range(n)],
+        "open": [10.0] * n,
+        "high": [11.0] * n,
+        "low": [9.0] * n,
+        "close": [10.5] * n,
+        "volume": [0.0] * n,
+    }
+
+
+def test_good_columns_become_candles() -> None:
+    candles = read_columns(columns(), "1h", "candles")
+    assert len(candles) == 4
+    assert candles.close.tolist() == [10.5] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "value", "message"),
+    [
+        ("open_time_ms", 0, 1, "row 0 does not open on the 1h grid"),
+        ("open_time_ms", 2, HOUR_MS, "row 2 does not open one interval"),
+        ("open_time_ms", 3, 9 * HOUR_MS, "row 3 does not open one interval"),
+        ("close", 1, 0.0, "row 1 is not above 0"),
+        ("volume", 1, -1.0, "row 1 is below 0"),
+        ("high", 2, 10.2, "row 2 is below open or close"),
+        ("low", 3, 10.2, "row 3 is above open or close"),
+    ],
+)
+def test_the_first_wrong_row_is_named(name: str, row: int, value: float, message: str) -> None:
+    wrong = columns()
+    wrong[name][row] = value
+    with pytest.raises(BadCandles, match=message) as caught:
+        read_columns(wrong, "1h", "candles")
+    assert caught.value.field == f"candles.{name}"
+
+
+def test_columns_of_unequal_length_are_named() -> None:
+    wrong = columns()
+    wrong["close"].pop()
+    with pytest.raises(BadCandles, match="close has 3 rows") as caught:
+        read_columns(wrong, "1h", "reference")
+    assert caught.value.field == "reference.close"
