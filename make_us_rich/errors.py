@@ -10,6 +10,7 @@ MakeUsRichError
 │   ├── MarketUnavailable    timeouts, 5xx, unreadable answers: worth another try
 │   ├── RateLimited          429 or 418; `retry_after_s` says when to come back
 │   └── PairNotTraded        unknown to the exchange, halted or delisted
+├── StoreError               S3 refused or cannot be reached
 ├── RegistryError            the model registry refused or failed
 │   ├── NoChampion           no model of this pair has been promoted yet
 │   └── BadModel             a model that fails its checks: never promoted, never served
@@ -75,6 +76,10 @@ class RateLimited(MarketError):
 
 
 class PairNotTraded(MarketError):
+    pass
+
+
+class StoreError(MakeUsRichError):
     pass
 
 

@@ -1,11 +1,25 @@
-"""Candles in memory: equal-length columns, oldest first."""
+"""Candles in memory, and the rules that they keep.
+
+- An open candle is never used: `closed` drops what has not closed at a moment.
+- Dirt is rejected row by row, with a report: `clean`.
+- A gap stays a gap. `segments` bridges short ones flat and marks them, and splits at longer ones.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from make_us_rich.errors import BadCandles
+from make_us_rich.intervals import interval_ms
+
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,4 +41,126 @@ class Candles:
         return len(self.open_time_ms)
 
     def __getitem__(self, rows: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Candles:
-        return Candles(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return Candles(*(getattr(self, item.name)[rows] for item in fields(self)))
+
+
+def from_klines(rows: Sequence[Sequence[Any]]) -> Candles:
+    """Binance's rows: open time, open, high, low, close, volume, and columns that are not read.
+
+    Numbers may be text, as Binance sends them. Raises BadCandles when one is neither.
+    """
+    try:
+        times = np.array([int(row[0]) for row in rows], dtype=np.int64)
+        values = np.array([[float(cell) for cell in row[1:6]] for row in rows], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadCandles(f"a candle is not made of numbers: {error}") from None
+    return Candles(times, *values.reshape(-1, 5).T)
+
+
+def concatenate(parts: Sequence[Candles]) -> Candles:
+    """The parts' rows in order of time; of rows with the same open time the last part's stays."""
+    if not parts:
+        return from_klines([])
+    joined = Candles(
+        *(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Candles))
+    )
+    newest_first = joined[np.arange(len(joined))[::-1]]
+    _, first = np.unique(newest_first.open_time_ms, return_index=True)
+    return newest_first[first]
+
+
+def closed(candles: Candles, interval: str, as_of_ms: int) -> Candles:
+    """Those that closed at or before `as_of_ms`."""
+    return candles[candles.open_time_ms + interval_ms(interval) <= as_of_ms]
+
+
+@dataclass(frozen=True)
+class CandleReport:
+    """What `clean` rejected: counts by reason, the first examples, and the gaps of what was kept."""
+
+    kept: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+    missing: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.kept} candles"
+        if self.missing:
+            text += f", {self.missing} missing in gaps"
+        if self.rejected:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
+            text += f"; rejected {reasons} (such as {'; '.join(self.examples)})"
+        return text
+
+
+def clean(candles: Candles, interval: str) -> tuple[Candles, CandleReport]:
+    """Keep the rows that can be true, in order of time; report the others."""
+    step = interval_ms(interval)
+    order = np.argsort(candles.open_time_ms, kind="stable")
+    rows = candles[order]
+    prices = np.stack([rows.open, rows.high, rows.low, rows.close])
+    with np.errstate(invalid="ignore"):
+        repeated = (
+            np.concatenate([[False], np.diff(rows.open_time_ms) == 0]) if len(rows) else np.array([], bool)
+        )
+        faults = {
+            "off the grid": rows.open_time_ms % step != 0,
+            "duplicate": repeated,
+            "without a finite positive price": ~(np.isfinite(prices) & (prices > 0)).all(axis=0),
+            "with high or low inside the body": ~(
+                (rows.high >= np.maximum(rows.open, rows.close))
+                & (rows.low <= np.minimum(rows.open, rows.close))
+            ),
+            "without a volume of zero or more": ~(np.isfinite(rows.volume) & (rows.volume >= 0)),
+        }
+    bad = np.zeros(len(rows), dtype=bool)
+    rejected: dict[str, int] = {}
+    examples: list[str] = []
+    for reason, fault in faults.items():
+        new = fault & ~bad
+        if new.any():
+            rejected[reason] = int(new.sum())
+            examples.append(f"{_utc(int(rows.open_time_ms[new][0]))} {reason}")
+        bad |= fault
+    kept = rows[~bad]
+    missing = int((np.diff(kept.open_time_ms) // step - 1).sum()) if len(kept) > 1 else 0
+    return kept, CandleReport(len(kept), rejected, tuple(examples[:_EXAMPLES]), missing)
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Candles without a gap; `bridged`, bool [n], marks those that stand in for missing ones."""
+
+    candles: Candles
+    bridged: NDArray[np.bool_]
+
+
+def regular(candles: Candles, interval: str, max_bridged: int) -> list[Segment]:
+    """Gap-free segments of clean candles, oldest first.
+
+    Up to `max_bridged` missing candles in a row are bridged: all prices the previous close, volume 0. A longer gap
+    ends the segment.
+    """
+    if len(candles) == 0:
+        return []
+    step = interval_ms(interval)
+    missing = np.diff(candles.open_time_ms) // step - 1
+    starts = np.concatenate([[0], np.flatnonzero(missing > max_bridged) + 1, [len(candles)]])
+    return [_bridged(candles[int(start) : int(end)], step) for start, end in pairwise(starts)]
+
+
+def _bridged(part: Candles, step: int) -> Segment:
+    times = np.arange(part.open_time_ms[0], part.open_time_ms[-1] + step, step, dtype=np.int64)
+    # the last real candle at or before each time of the grid
+    source = np.searchsorted(part.open_time_ms, times, side="right") - 1
+    bridged = part.open_time_ms[source] != times
+    columns = {
+        name: np.where(bridged, part.close[source], getattr(part, name)[source])
+        for name in ("open", "high", "low", "close")
+    }
+    volume = np.where(bridged, 0.0, part.volume[source])
+    return Segment(Candles(times, **columns, volume=volume), bridged)
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
