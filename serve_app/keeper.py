@@ -1,0 +1,180 @@
+"""Keeps one pair's forecast up to date with the candle closes and with the promoted model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from make_us_rich.errors import BadModel, MakeUsRichError
+from make_us_rich.intervals import interval_ms, last_close_ms
+from make_us_rich.market.candles import Candles
+from make_us_rich.pairs import Pair
+from make_us_rich.registry import Registry, model_name
+from make_us_rich.settings import Settings
+from serve_app.current import Current, Loaded, ModelKey, Window
+from serve_app.forecast_log import ForecastLog
+from serve_app.last_good import LastGood
+from serve_app.market_window import MarketWindow
+from serve_app.model import OnnxModel
+
+_log = logging.getLogger("ray.serve")
+
+# After a close the exchange needs a moment, and not every replica should ask in the same one.
+_AFTER_CLOSE_S = (0.5, 4.0)
+_FIRST_RETRY_S = 2.0
+_LONGEST_RETRY_S = 60.0
+# A replica that starts while the exchange is slow is deployed all the same, and not ready.
+_FIRST_LOOK_S = 15.0
+
+
+class Keeper:
+    """`current` is the forecast to serve: None until the first, then always the newest that could be made."""
+
+    def __init__(self, pair: Pair, settings: Settings) -> None:
+        self._pair = pair
+        self._settings = settings
+        self._name = model_name(pair, settings.interval)
+        folder = Path(settings.cache_folder).expanduser()
+        self._last_good = LastGood(folder, pair, settings.interval, settings.market)
+        self.current = self._last_good.load()
+        self._market = MarketWindow(pair, settings, self.current and self.current.window)
+        self._forecast_log = ForecastLog(settings)
+        self.wanted: ModelKey | None = None
+        self._refused: dict[ModelKey, str] = {}
+        self._market_trouble = "starting"
+        self._model_trouble = ""
+        self._failures = 0
+        self._advancing = asyncio.Lock()
+        self._first_look = asyncio.Event()
+        self._keeping_up: asyncio.Task[None] | None = None
+
+    @property
+    def candles(self) -> Candles | None:
+        """The newest closed ones, with the market's gaps."""
+        return self._market.candles
+
+    @property
+    def trouble(self) -> str:
+        """What is in the way of an up-to-date forecast; empty when nothing is."""
+        return "; ".join(filter(None, (self._market_trouble, self._model_trouble)))
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the wanted model does not serve, when it was fetched and failed its checks."""
+        return self._refused.get(self.wanted) if self.wanted else None
+
+    @property
+    def waits_for_model(self) -> bool:
+        """Another model should serve and could not be fetched yet."""
+        serving = self.current.key if self.current else None
+        return self.wanted != serving and self.refusal is None
+
+    async def want(self, key: ModelKey) -> None:
+        """Take over a promoted model; the one before serves until that passed its checks."""
+        self.wanted = key
+        if self._keeping_up is None:
+            self._keeping_up = asyncio.create_task(self._keep_up())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._first_look.wait(), _FIRST_LOOK_S)
+        else:
+            await self._advance()
+
+    async def look_now(self) -> None:
+        """Ask for a newer candle and the wanted model now."""
+        await self._look_at_market()
+        await self._advance()
+
+    async def _keep_up(self) -> None:
+        while True:
+            await self.look_now()
+            self._first_look.set()
+            await asyncio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        if self._failures:
+            return float(min(_FIRST_RETRY_S * 2 ** (self._failures - 1), _LONGEST_RETRY_S))
+        now_ms = time.time_ns() // 1_000_000
+        next_close_ms = last_close_ms(now_ms, self._settings.interval) + interval_ms(self._settings.interval)
+        return (next_close_ms - now_ms) / 1000 + random.uniform(*_AFTER_CLOSE_S)
+
+    async def _look_at_market(self) -> None:
+        """Not under the lock: a new model is not kept waiting by a slow exchange."""
+        try:
+            await asyncio.to_thread(self._market.refresh, time.time_ns() // 1_000_000)
+        except MakeUsRichError as error:
+            _log.warning("%s: no newer candles: %s", self._name, error)
+            self._market_trouble = str(error)
+        except Exception as error:  # the replica lives on, whatever the market brought
+            _log.exception("%s: the market could not be read", self._name)
+            self._market_trouble = repr(error)
+        else:
+            self._market_trouble = ""
+
+    async def _advance(self) -> None:
+        async with self._advancing:
+            try:
+                self._model_trouble = await asyncio.to_thread(self._try_to_advance)
+            except Exception as error:  # as above
+                _log.exception("%s: the forecast could not be brought up to date", self._name)
+                self._model_trouble = repr(error)
+        self._failures = self._failures + 1 if self.trouble else 0
+
+    def _try_to_advance(self) -> str:
+        """Make the forecast of the newest candle and the wanted model. Returns what is in the way, or nothing."""
+        wanted, no_model = self._fetch_wanted()
+        window = self._market.window
+        no_forecast = self._forecast_with(wanted, window) if window is not None else ""
+        no_record = self._forecast_log.record(self.current) if self.current is not None else ""
+        return "; ".join(filter(None, (no_model, no_forecast, no_record)))
+
+    def _fetch_wanted(self) -> tuple[Loaded | None, str]:
+        key = self.wanted
+        if key is None or key in self._refused:
+            return None, ""
+        if self.current is not None and self.current.key == key:
+            return self.current.loaded, ""
+        try:
+            with Registry(self._settings.mlflow_url) as registry:
+                version = registry.get(self._name, key.version)
+                graph = registry.download(version)
+            if ModelKey(version.version, version.run_id) != key:
+                return None, f"the registry's version {key.version} is not the one that was promoted"
+            return Loaded(version, graph, OnnxModel.load(graph, self._pair, self._settings.interval)), ""
+        except BadModel as error:
+            self._refuse(key, error)
+            return None, ""
+        except MakeUsRichError as error:
+            _log.warning("%s: version %d cannot be fetched: %s", self._name, key.version, error)
+            return None, str(error)
+
+    def _forecast_with(self, wanted: Loaded | None, window: Window) -> str:
+        """By the wanted model, or else by the one that serves. Returns why there is no forecast of this window."""
+        serving = self.current.loaded if self.current else None
+        trouble = ""
+        for loaded in dict.fromkeys(filter(None, (wanted, serving))):
+            if self.current and self.current.loaded is loaded and self.current.window is window:
+                return ""
+            try:
+                current = Current.compute(self._pair, loaded, window)
+            except BadModel as error:
+                if loaded is not serving:
+                    self._refuse(loaded.key, error)
+                trouble = str(error)
+            except MakeUsRichError as error:
+                trouble = str(error)
+            else:
+                # One reference: every answer is of the old forecast or of the new one.
+                self.current = current
+                self._last_good.save(current)
+                return ""
+        return trouble
+
+    def _refuse(self, key: ModelKey, error: BadModel) -> None:
+        """For good: another attempt would load the same file."""
+        self._refused[key] = str(error)
+        serving = f"version {self.current.version.version} serves on" if self.current else "nothing serves"
+        _log.error("%s: version %d is refused, %s: %s", self._name, key.version, serving, error)
