@@ -1,0 +1,74 @@
+"""Recorded klines, replayed as if they happened now: shifted by whole weeks, so that hours and weekdays stay true.
+
+The shift is the smallest that puts the recording's end at least a week after the first start. What lies after the
+clock's now is not shown yet, so the market goes on for that long. The shift is kept in a state file: a restart
+continues the same market.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles
+
+WEEK_MS = 7 * 24 * HOUR_MS
+_COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
+
+
+class RecordingError(Exception):
+    """The recording cannot be replayed; the message says what to do."""
+
+
+def load(folder: Path, state: Path | None, now_ms: int) -> dict[str, Candles]:
+    """The folder's hourly klines by symbol, shifted to now. Raises RecordingError."""
+    markets = {path.stem: _read(path) for path in sorted(folder.glob("*.parquet"))}
+    if not markets:
+        raise RecordingError(
+            f"{folder} holds no .parquet klines: name a folder with files like BTCUSDT.parquet"
+        )
+    end_ms = max(int(candles.open_time_ms[-1]) for candles in markets.values()) + HOUR_MS
+    shift_ms = _shift_weeks(folder, state, end_ms, now_ms) * WEEK_MS
+    if end_ms + shift_ms < now_ms:
+        raise RecordingError(
+            f"the recording in {folder} is used up since its first start: forget the stack with `make clean-stack`"
+        )
+    return {symbol: _shifted(candles, shift_ms) for symbol, candles in markets.items()}
+
+
+def _shift_weeks(folder: Path, state: Path | None, end_ms: int, now_ms: int) -> int:
+    if state is not None and state.exists():
+        saved = json.loads(state.read_text())
+        if saved["folder"] != str(folder):
+            raise RecordingError(
+                f"this stack replays {saved['folder']}, not {folder}: forget it with `make clean-stack`"
+            )
+        return int(saved["shift_weeks"])
+    weeks = -(-(now_ms + WEEK_MS - end_ms) // WEEK_MS)
+    if state is not None:
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.write_text(json.dumps({"folder": str(folder), "shift_weeks": weeks}))
+    return weeks
+
+
+def _read(path: Path) -> Candles:
+    table = pq.read_table(path)
+    missing = [name for name in _COLUMNS if name not in table.column_names]
+    if missing:
+        raise RecordingError(f"{path} lacks the columns {', '.join(missing)}")
+    times = np.asarray(table.column("open_time").to_numpy())
+    if times.dtype.kind == "M":
+        times = times.astype("datetime64[ms]")
+    return Candles(
+        times.astype(np.int64),
+        *(np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in _COLUMNS[1:]),
+    )
+
+
+def _shifted(candles: Candles, shift_ms: int) -> Candles:
+    columns = (candles.open, candles.high, candles.low, candles.close, candles.volume)
+    return Candles(candles.open_time_ms + shift_ms, *columns)

@@ -1,0 +1,137 @@
+"""A seeded market, for a demo without the network. Everything that shows its prices says SIMULATED.
+
+An hour's log return is the sum of six normal steps with the hour's volatility. That volatility is the pair's own level
+times exp(h), where h is an AR(1) process (calm and wild days come in spells), times a pattern over the hours of the
+day. Now and then a jump is added. Other pairs follow BTC by their beta and add noise of their own. Volume grows with
+volatility. High and low are the extremes of the path, so the range of a candle tells of its volatility, as in a real
+market.
+
+Every pair draws from its own streams, in order of time from a fixed day on: a restart, a later end or another list of
+pairs changes no candle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles
+
+FIRST_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
+_AHEAD_HOURS = 60 * 24
+_STEPS = 6
+_PERSISTENCE = 0.985
+_VOLATILITY_OF_VOLATILITY = 0.09
+_JUMPS_AN_HOUR = 0.002
+_JUMP_SIZE = 6.0  # in units of the hour's volatility
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A pair's first price, hourly volatility of its own noise, beta to BTC, and typical volume (base currency)."""
+
+    price: float
+    volatility: float
+    beta: float
+    volume: float
+
+
+PROFILES = {
+    "BTCUSDT": Profile(62_000.0, 0.0045, 0.0, 1_400.0),
+    "ETHUSDT": Profile(2_300.0, 0.0030, 1.05, 16_000.0),
+    "BNBUSDT": Profile(310.0, 0.0032, 0.80, 21_000.0),
+    "SOLUSDT": Profile(100.0, 0.0062, 1.25, 180_000.0),
+    "XRPUSDT": Profile(0.62, 0.0055, 0.85, 11_000_000.0),
+    "ADAUSDT": Profile(0.60, 0.0050, 1.05, 8_000_000.0),
+    "DOGEUSDT": Profile(0.092, 0.0062, 1.10, 60_000_000.0),
+    "LINKUSDT": Profile(15.0, 0.0058, 1.05, 300_000.0),
+    "LTCUSDT": Profile(73.0, 0.0044, 0.90, 45_000.0),
+    "CHZUSDT": Profile(0.086, 0.0068, 0.95, 9_000_000.0),
+}
+
+
+def simulate(now_ms: int, seed: int = 0) -> dict[str, Candles]:
+    """Hourly candles of every profile, from FIRST_MS to some weeks after now."""
+    hours = (now_ms - FIRST_MS) // HOUR_MS + _AHEAD_HOURS
+    times = FIRST_MS + np.arange(hours, dtype=np.int64) * HOUR_MS
+    bitcoin = _steps("BTCUSDT", seed, times)
+    markets = {}
+    for symbol, profile in PROFILES.items():
+        own = bitcoin if symbol == "BTCUSDT" else _steps(symbol, seed, times)
+        markets[symbol] = _candles(profile, own, bitcoin, times)
+    return markets
+
+
+@dataclass(frozen=True)
+class _Steps:
+    returns: NDArray[np.float64]  # [hours, steps], log
+    volatility: NDArray[np.float64]  # [hours]
+    volume_noise: NDArray[np.float64]  # [hours]
+
+
+def _steps(symbol: str, seed: int, times: NDArray[np.int64]) -> _Steps:
+    hours = len(times)
+    level = _autoregressive(_stream(symbol, seed, "volatility").standard_normal(hours))
+    volatility = PROFILES[symbol].volatility * np.exp(level) * _hour_pattern(times)
+    normal = _stream(symbol, seed, "returns").standard_normal((hours, _STEPS))
+    # heavier tails than the normal's, also within a spell
+    tails = np.sqrt(5 / _stream(symbol, seed, "tails").chisquare(5, (hours, _STEPS)) * 0.6)
+    jump_hours = _stream(symbol, seed, "jump hours").random(hours) < _JUMPS_AN_HOUR
+    jumps = jump_hours * _stream(symbol, seed, "jump sizes").standard_normal(hours) * _JUMP_SIZE
+    returns = normal * tails * (volatility / np.sqrt(_STEPS))[:, None]
+    returns[:, _STEPS // 2] += jumps * volatility
+    return _Steps(returns, volatility, _stream(symbol, seed, "volume").standard_normal(hours))
+
+
+def _candles(profile: Profile, own: _Steps, bitcoin: _Steps, times: NDArray[np.int64]) -> Candles:
+    returns = own.returns if profile.beta == 0 else own.returns + profile.beta * bitcoin.returns
+    path = np.cumsum(returns, axis=1)
+    hourly = path[:, -1]
+    # a slow pull towards the first price, so that years of random walk stay in a believable range
+    log_open = _reverting(hourly)
+    open_ = profile.price * np.exp(log_open)
+    inside = np.concatenate([np.zeros((len(times), 1)), path], axis=1)
+    relative = own.volatility / profile.volatility + profile.beta * bitcoin.volatility / 0.0045
+    volume = profile.volume * relative**1.2 * np.exp(0.4 * own.volume_noise)
+    return Candles(
+        times,
+        open_,
+        open_ * np.exp(inside.max(axis=1)),
+        open_ * np.exp(inside.min(axis=1)),
+        open_ * np.exp(hourly),
+        volume,
+    )
+
+
+def _autoregressive(noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    values = np.empty_like(noise)
+    value = 0.0
+    for index, shock in enumerate(noise):
+        value = _PERSISTENCE * value + _VOLATILITY_OF_VOLATILITY * shock
+        values[index] = value
+    return values
+
+
+def _reverting(hourly: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log price at each open. The pull acts between a close and the next open, a few hundredths of a percent."""
+    opens = np.empty_like(hourly)
+    level = 0.0
+    for index, change in enumerate(hourly):
+        opens[index] = level
+        level = (level + change) * 0.9995
+    return opens
+
+
+def _hour_pattern(times: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Livelier in the American afternoon, calmer in its night."""
+    hour = times // HOUR_MS % 24
+    return 1 + 0.3 * np.sin((hour - 9) / 24 * 2 * np.pi)
+
+
+def _stream(symbol: str, seed: int, purpose: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed} {symbol} {purpose}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
