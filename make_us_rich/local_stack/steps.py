@@ -72,9 +72,9 @@ def _create_accounts(plan: StackPlan, secrets: StackSecrets) -> None:
     url = database_url(plan, secrets, "make_us_rich")
     migrate(url)
     with Accounts(url) as accounts:
-        accounts.ensure_admin(ADMIN, secrets.admin_password)
+        accounts.ensure_user(ADMIN, secrets.admin_password, role="admin")
         accounts.ensure_service_token(secrets.service_token)
-        accounts.ensure_member(DEMO_USER, secrets.demo_password)
+        accounts.ensure_user(DEMO_USER, secrets.demo_password)
 
 
 def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> None:
