@@ -107,7 +107,7 @@ def forecast_document(current: Current, settings: Settings, *, now_ms: int, wait
 
 def model_facts(version: ModelVersion, now_ms: int) -> dict[str, Any]:
     """What readers of a forecast want to know of its model. Skill and coverage are None when never measured."""
-    as_of_ms = int(version.tags.get(TAG_AS_OF_MS, version.created_ms))
+    as_of_ms = model_as_of_ms(version)
     return {
         "name": version.name,
         "version": version.version,
@@ -117,6 +117,11 @@ def model_facts(version: ModelVersion, now_ms: int) -> dict[str, Any]:
         "coverage_80": _number(version.tags.get(TAG_COVERAGE_80)),
         "age_hours": round((now_ms - as_of_ms) / HOUR_MS, 2),
     }
+
+
+def model_as_of_ms(version: ModelVersion) -> int:
+    """The close of the newest candle that the model has seen."""
+    return int(version.tags.get(TAG_AS_OF_MS, version.created_ms))
 
 
 def _number(text: str | None) -> float | None:

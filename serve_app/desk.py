@@ -11,10 +11,10 @@ from make_us_rich.pairs import Pair
 from make_us_rich.registry import model_name
 from make_us_rich.settings import Settings
 from serve_app.directory import Directory
-from serve_app.forecast_cache import ForecastCache
-from serve_app.problems import Problem, quota_problem, unavailable
-
-_WARMING_S = 30
+from serve_app.forecast_cache import ForecastAnswer, ForecastCache
+from serve_app.meter import Meter
+from serve_app.metrics import GatewayMetrics
+from serve_app.problems import WARMING_S, Problem, known, quota_problem, unavailable
 
 
 class Desk:
@@ -22,7 +22,9 @@ class Desk:
         self.settings = settings
         self.directory = directory
         self._accounts = accounts
-        self._forecasts = ForecastCache(directory)
+        self._meter = Meter(accounts)
+        self._metrics = GatewayMetrics()
+        self._forecasts = ForecastCache(directory, self._metrics)
 
     async def served_pairs(self) -> list[Pair]:
         suffix = f"_{self.settings.interval}"
@@ -36,20 +38,18 @@ class Desk:
         if name in await self.directory.names():
             return name
         if str(pair) in self.settings.pairs:
-            raise unavailable(
-                "warming", f"{pair} has no model yet: its first training run is due", _WARMING_S
-            )
+            raise unavailable("warming", f"{pair} has no model yet: its first training run is due", WARMING_S)
         served = ", ".join(str(other) for other in (await self.served_pairs())[:20])
         raise Problem(
             404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair"
         )
 
-    async def forecast(self, name: str) -> dict[str, Any]:
-        """Raises Problem 503 when there is none that may be shown."""
-        return _known(name, await self._forecasts.get(name))
+    async def forecast(self, name: str) -> ForecastAnswer:
+        """Raises Problem 503 when there is none."""
+        return await self._forecasts.get(name)
 
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
-        return _known(name, await self.directory.ask(name, method, *arguments))
+        return known(name, await self.directory.ask(name, method, *arguments))
 
     async def charge(self, owner: TokenOwner) -> None:
         """One call of the month, taken when its answer is ready: a refused or failed call costs nothing.
@@ -57,17 +57,10 @@ class Desk:
         Raises Problem 429.
         """
         try:
-            await asyncio.to_thread(self._accounts.consume, owner)
+            await self._meter.count(owner)
         except QuotaExceeded as error:
+            self._metrics.quota_refusals.inc()
             raise quota_problem(error) from None
 
     async def usage(self, owner: TokenOwner) -> Any:
         return await asyncio.to_thread(self._accounts.usage, owner)
-
-
-def _known(name: str, answer: dict[str, Any]) -> dict[str, Any]:
-    if "reason" in answer:
-        raise unavailable("warming", f"{name} has no forecast yet: {answer['reason']}", _WARMING_S)
-    if "error" in answer:
-        raise Problem(422, "bad-input", answer["error"], field=answer["field"])
-    return answer

@@ -19,6 +19,7 @@ from serve_app.current import Current, Loaded, ModelKey, Window
 from serve_app.forecast_log import ForecastLog
 from serve_app.last_good import LastGood
 from serve_app.market_window import MarketWindow
+from serve_app.metrics import ForecasterMetrics
 from serve_app.model import OnnxModel
 
 _log = logging.getLogger("ray.serve")
@@ -43,6 +44,7 @@ class Keeper:
         self.current = self._last_good.load()
         self._market = MarketWindow(pair, settings, self.current and self.current.window)
         self._forecast_log = ForecastLog(settings)
+        self._metrics = ForecasterMetrics()
         self.wanted: ModelKey | None = None
         self._refused: dict[ModelKey, str] = {}
         self._market_trouble = "starting"
@@ -158,6 +160,7 @@ class Keeper:
         for loaded in dict.fromkeys(filter(None, (wanted, serving))):
             if self.current and self.current.loaded is loaded and self.current.window is window:
                 return ""
+            started = time.perf_counter()
             try:
                 current = Current.compute(self._pair, loaded, window)
             except BadModel as error:
@@ -167,6 +170,9 @@ class Keeper:
             except MakeUsRichError as error:
                 trouble = str(error)
             else:
+                self._metrics.forecast_made(
+                    current, time.perf_counter() - started, swapped=loaded is not serving
+                )
                 # One reference: every answer is of the old forecast or of the new one.
                 self.current = current
                 self._last_good.save(current)
@@ -176,5 +182,6 @@ class Keeper:
     def _refuse(self, key: ModelKey, error: BadModel) -> None:
         """For good: another attempt would load the same file."""
         self._refused[key] = str(error)
+        self._metrics.refusals.inc()
         serving = f"version {self.current.version.version} serves on" if self.current else "nothing serves"
         _log.error("%s: version %d is refused, %s: %s", self._name, key.version, serving, error)

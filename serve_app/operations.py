@@ -43,7 +43,7 @@ async def predict(
     currency: Annotated[str | None, Query(description="base of the pair, when `pair` is absent")] = None,
     compare: Annotated[str | None, Query(description="quote of the pair, when `pair` is absent")] = None,
 ) -> JSONResponse:
-    document = await desk.forecast(await desk.find(_pair_of(pair, currency, compare)))
+    document = (await desk.forecast(await desk.find(_pair_of(pair, currency, compare)))).document
     await desk.charge(owner)
     return JSONResponse(document | {"prediction": document["quantiles"]["q50"]})
 

@@ -18,6 +18,7 @@ from make_us_rich.errors import InputError, QuotaExceeded, UnknownToken
 
 _log = logging.getLogger("ray.serve")
 
+WARMING_S = 30
 MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:make-us-rich:problem:"
 
@@ -52,6 +53,15 @@ class Problem(HTTPException):
 
 def unavailable(kind: str, detail: str, retry_after_s: int = 5) -> Problem:
     return Problem(503, kind, detail, headers={"Retry-After": str(retry_after_s)})
+
+
+def known(name: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """A forecaster's answer. Raises Problem when it says that it has none (503) or that the call is wrong (422)."""
+    if "reason" in answer:
+        raise unavailable("warming", f"{name} has no forecast yet: {answer['reason']}", WARMING_S)
+    if "error" in answer:
+        raise Problem(422, "bad-input", answer["error"], field=answer["field"])
+    return answer
 
 
 def quota_problem(error: QuotaExceeded) -> Problem:

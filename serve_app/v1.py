@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from make_us_rich.pairs import Pair
@@ -40,12 +40,20 @@ async def pairs(desk: DeskOf) -> dict[str, Any]:
     "/forecasts/{pair}",
     response_model=schemas.Forecast,
     summary="The next close of a pair",
-    responses=errors(401, 404, 422, 429, 503),
+    responses=errors(401, 404, 422, 429, 503)
+    | {304: {"description": "the forecast you have still holds; free"}},
 )
-async def forecast(pair: PairName, desk: DeskOf, owner: Caller) -> JSONResponse:
-    document = await desk.forecast(await desk.find(pair))
+async def forecast(
+    pair: PairName,
+    desk: DeskOf,
+    owner: Caller,
+    if_none_match: Annotated[str | None, Header(description="the ETag of the forecast you have")] = None,
+) -> Response:
+    answer = await desk.forecast(await desk.find(pair))
+    if if_none_match == answer.etag:
+        return Response(status_code=304, headers=answer.headers)
     await desk.charge(owner)
-    return JSONResponse(document)
+    return Response(answer.body, headers=answer.headers, media_type="application/json")
 
 
 @router.get(
@@ -80,7 +88,7 @@ async def forecasts(
 
 async def _or_problem(desk: Desk, pair: Pair) -> dict[str, Any] | Problem:
     try:
-        return await desk.forecast(await desk.find(str(pair)))
+        return (await desk.forecast(await desk.find(str(pair)))).document
     except Problem as problem:
         return problem
 
