@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -25,30 +26,47 @@ def free_port() -> int:
 @contextmanager
 def running(
     command: Sequence[str],
-    ready_url: str,
+    ready: str | Callable[[], bool],
     log: Path,
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 60,
+    user: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the block ends; fails with its log when it does not answer in time."""
+    """Run a server, and what it starts, until the block ends; fails with its log when it is not ready in time.
+
+    `ready` is the URL that must answer, or a question that must be answered with True.
+    """
+    is_ready = ready if callable(ready) else lambda: _answers(ready)
     env = {**os.environ, **(environment or {})}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=env, cwd=PROJECT_ROOT)
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env=env,
+            cwd=PROJECT_ROOT if user is None else "/",
+            user=user,
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + timeout_s
-        while not _answers(ready_url):
+        while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{command} does not answer at {ready_url}:\n{log.read_text()[-3000:]}")
+                raise AssertionError(f"{command} is not ready:\n{log.read_text(errors='replace')[-3000:]}")
             time.sleep(0.1)
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=20)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # also what it started and left behind
+    process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -1,83 +1,37 @@
-"""Real servers for contract tests: on loopback, on free ports, ended with the test."""
+"""The real servers that serving stands on, one context manager each."""
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from make_us_rich import embedded_postgres
+from tests.support.processes import free_port, running
+
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(url: str, headers: Mapping[str, str] | None = None) -> Callable[[], bool]:
-    def ready() -> bool:
-        try:
-            return httpx.get(url, headers=headers, timeout=2).is_success
-        except httpx.HTTPError:
-            return False
-
-    return ready
+RAY_TOKEN = "a-token-for-tests-of-the-serving-contract"
 
 
 @contextmanager
-def running(
-    command: Sequence[str],
-    ready: Callable[[], bool],
-    *,
-    log: Path,
-    environment: Mapping[str, str] | None = None,
-    timeout_s: float = 120,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A child in a process group of its own, ready when entered and gone with its children when left."""
-    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env=inherited | dict(environment or {}),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            _wait(process, ready, log, timeout_s)
-            yield process
-        finally:
-            _end(process)
+def postgres_server(folder: Path) -> Iterator[str]:
+    """An empty database; gives its URL."""
+    server = embedded_postgres.prepare(folder / "postgres", port=free_port(), password="for-tests-only")
+    with running(server.command, server.is_ready, folder / "postgres.log", user=server.user):
+        yield server.url
 
 
-def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args} is not ready:\n{log.read_text(errors='replace')[-3000:]}")
-        time.sleep(0.1)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for stop, patience_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
-        try:
-            os.killpg(process.pid, stop)
-            process.wait(patience_s)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait(10)
+@contextmanager
+def exchange_server(folder: Path) -> Iterator[str]:
+    """The replay exchange with its simulated market; gives its URL."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "infra.exchange", "--port", str(port)]
+    with running(command, f"{url}/api/v3/ping", folder / "exchange.log"):
+        yield url
 
 
 @contextmanager
@@ -88,21 +42,36 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with running(command, answers(f"{url}/health"), log=folder / "mlflow.log", environment=environment):
+    with running(command, f"{url}/health", folder / "mlflow.log", environment, timeout_s=120):
         yield url
-
-
-RAY_TOKEN = "a-token-for-tests-of-the-serving-contract"
 
 
 @contextmanager
 def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """A Ray head with token authentication and Serve in HAProxy mode; gives its dashboard's URL."""
-    port, dashboard = free_port(), free_port()
-    url = f"http://127.0.0.1:{dashboard}"
-    haproxy = folder / "haproxy"
+    url = f"http://127.0.0.1:{(dashboard := free_port())}"
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
+    command += ["--node-ip-address=127.0.0.1", f"--port={free_port()}", "--dashboard-host=127.0.0.1"]
+    command += [f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+    command += ["--min-worker-port=0", "--max-worker-port=0", "--num-cpus=2"]
+    command += ["--object-store-memory=100000000", f"--temp-dir={folder / 'ray'}"]
+
+    def ready() -> bool:
+        headers = {"Authorization": f"Bearer {RAY_TOKEN}"}
+        try:
+            return httpx.get(f"{url}/api/gcs_healthz", headers=headers, timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    serve_environment = _serve_environment(folder / "haproxy")
+    with running(command, ready, folder / "ray.log", {**serve_environment, **environment}, timeout_s=120):
+        yield url
+
+
+def _serve_environment(haproxy: Path) -> dict[str, str]:
     direct = random.randrange(11_000, 30_000, 250)  # below the range that free ports come from
-    serve_environment = {
+    return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": RAY_TOKEN,
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -113,22 +82,12 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{haproxy}/metrics.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{haproxy}/server-state",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(direct),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(direct + 100),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(direct + 101),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(direct + 200),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
     }
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
-    command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1"]
-    command += [f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
-    command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
-    command += ["--min-worker-port=0", "--max-worker-port=0", "--num-cpus=2"]
-    command += ["--object-store-memory=100000000", f"--temp-dir={folder / 'ray'}"]
-    headers = {"Authorization": f"Bearer {RAY_TOKEN}"}
-    ready = answers(f"{url}/api/gcs_healthz", headers)
-    with running(command, ready, log=folder / "ray.log", environment=serve_environment | dict(environment)):
-        yield url
