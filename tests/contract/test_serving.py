@@ -1,0 +1,244 @@
+"""Serving on the real thing: Ray Serve behind HAProxy, MLflow, Postgres and the replay exchange."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psycopg2
+import pytest
+
+from make_us_rich.errors import ServingError
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
+from make_us_rich.intervals import HOUR_MS
+from serve_app.deploy import apply
+from tests.support.serving import ServingStack, serving_stack
+from tests.support.tiny_model import LOG_RETURNS, tiny_model
+
+pytestmark = pytest.mark.timeout(300)
+
+WIDER = tuple(2 * value for value in LOG_RETURNS)
+NONSENSE = (0.0,) * 7
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[ServingStack]:
+    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with serving_stack(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt"}) as stack:
+            for pair in ("btc_usdt", "eth_usdt"):
+                stack.promote(pair, tiny_model(pair))
+            apply(stack.settings)
+            yield stack
+
+
+@pytest.fixture
+def api(serving: ServingStack) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {serving.admin_token}"}
+    with httpx.Client(base_url=serving.settings.api_url, headers=headers, timeout=30) as client:
+        yield client
+
+
+def test_a_forecast_is_the_promised_document(api: httpx.Client) -> None:
+    forecast = api.get("/v1/forecasts/eth_usdt").raise_for_status().json()
+    quantiles = forecast.pop("quantiles")
+    model = forecast.pop("model")
+    assert list(quantiles) == list(QUANTILE_NAMES)
+    expected = [forecast["last_close"] * math.exp(value) for value in LOG_RETURNS]
+    assert list(quantiles.values()) == pytest.approx(expected, rel=1e-5)
+    assert forecast.pop("flags") == {"stale": False, "simulated": True, "expired": False}
+    assert model.pop("age_hours") < 1
+    assert model.pop("as_of_ms") <= time.time() * 1000
+    assert model == {
+        "name": "eth_usdt_1h",
+        "version": 1,
+        "architecture": "tiny",
+        "skill_vs_naive": 0.07,
+        "coverage_80": 0.8,
+    }
+    as_of_ms = forecast.pop("as_of_ms")
+    assert 0 <= time.time() * 1000 - as_of_ms < HOUR_MS
+    assert forecast.pop("last_close") > 0
+    assert forecast == {
+        "pair": "eth_usdt",
+        "interval": "1h",
+        "market": "simulated",
+        "target_open_ms": as_of_ms,
+        "target_close_ms": as_of_ms + HOUR_MS,
+    }
+
+
+def test_a_forecast_is_recorded_once(serving: ServingStack, api: httpx.Client) -> None:
+    forecasts = [api.get("/v1/forecasts/eth_usdt").json() for _ in range(3)]
+    connection = psycopg2.connect(serving.settings.database_url.get_secret_value())
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT target_open_ms, model_version, q50 FROM forecasts WHERE pair = 'eth_usdt'")
+        rows = cursor.fetchall()
+    connection.close()
+    assert rows == [(forecasts[0]["target_open_ms"], 1, forecasts[0]["quantiles"]["q50"])]
+
+
+def test_the_first_versions_predict_still_works(serving: ServingStack) -> None:
+    query = {"currency": "btc", "compare": "usdt", "token": serving.admin_token}
+    answer = httpx.put(f"{serving.settings.api_url}/predict", params=query).raise_for_status().json()
+    assert answer["prediction"] == answer["quantiles"]["q50"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "field"),
+    [
+        ("GET", "/v1/forecasts/BTCUSDT", 422, "pair"),
+        ("GET", "/v1/forecasts/doge_usdt", 404, "pair"),
+        ("GET", "/v1/forecasts/chz_usdt", 503, None),
+        ("GET", "/v1/forecasts?pairs=btc_usdt,nonsense", 422, "pair"),
+        ("GET", "/v1/candles/btc_usdt?limit=0", 422, "limit"),
+        ("GET", "/v1/candles/btc_usdt?limit=many", 422, "limit"),
+        ("PUT", "/predict", 422, "pair"),
+        ("GET", "/nothing", 404, None),
+        ("DELETE", "/v1/pairs", 405, None),
+    ],
+)
+def test_a_mistake_is_a_problem_document(
+    api: httpx.Client, method: str, path: str, status: int, field: str | None
+) -> None:
+    answer = api.request(method, path)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert (answer.status_code, problem["status"], problem.get("field")) == (status, status, field)
+    assert problem["detail"]
+
+
+def test_calls_without_a_good_token_are_refused(serving: ServingStack) -> None:
+    with httpx.Client(base_url=serving.settings.api_url) as nobody:
+        for headers in ({}, {"Authorization": "Bearer mur_wrong"}, {"Authorization": "Basic abc"}):
+            answer = nobody.get("/v1/forecasts/btc_usdt", headers=headers)
+            assert answer.status_code == 401
+            assert "WWW-Authenticate" in answer.headers
+            assert answer.json()["field"] == "token"
+
+
+def test_administration_is_for_admins(serving: ServingStack, api: httpx.Client) -> None:
+    member = {"Authorization": f"Bearer {serving.member_token}"}
+    assert api.put("/update_date", headers=member).status_code == 403
+    assert set(api.put("/update_date").raise_for_status().json()["as_of_ms"]) == {
+        "btc_usdt_1h",
+        "eth_usdt_1h",
+    }
+
+
+def test_own_candles_get_the_forecast_of_the_markets(api: httpx.Client) -> None:
+    candles = api.get("/v1/candles/eth_usdt", params={"limit": 100}).raise_for_status().json()
+    answer = api.post("/v1/forecasts/eth_usdt", json={"candles": candles}).raise_for_status().json()
+    assert answer["quantiles"] == api.get("/v1/forecasts/eth_usdt").json()["quantiles"]
+
+
+def test_an_unchanged_forecast_is_free(api: httpx.Client) -> None:
+    used = api.get("/v1/usage").json()["used"]
+    first = api.get("/v1/forecasts/btc_usdt")
+    again = api.get("/v1/forecasts/btc_usdt", headers={"If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 304
+    assert api.get("/v1/usage").json()["used"] == used + 1
+
+
+def test_the_quota_is_exact_at_64_clients(serving: ServingStack) -> None:
+    limit, callers = 150, 64
+    user = serving.accounts.create_user("hurried", "a password for tests")
+    _limit_plan(serving, "hurried", limit)
+    token = serving.accounts.create_token(user.user_id, "tests")
+
+    def call(_: int) -> httpx.Response:
+        return client.get("/v1/forecasts/btc_usdt")
+
+    with (
+        httpx.Client(
+            base_url=serving.settings.api_url, headers={"Authorization": f"Bearer {token}"}, timeout=60
+        ) as client,
+        ThreadPoolExecutor(callers) as pool,
+    ):
+        answers = list(pool.map(call, range(limit + 100)))
+        refused = client.get("/v1/forecasts/btc_usdt")
+    assert Counter(answer.status_code for answer in answers) == {200: limit, 429: 100}
+    assert refused.headers["RateLimit-Limit"] == str(limit)
+    assert int(refused.headers["Retry-After"]) > 0
+    assert serving.accounts.usage_of(user.user_id).used == limit
+
+
+def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingStack, api: httpx.Client) -> None:
+    replica = _replicas(serving, "btc_usdt_1h")
+    version = serving.promote("btc_usdt", tiny_model("btc_usdt", log_returns=WIDER))
+    statuses: Counter[int] = Counter()
+    stop = threading.Event()
+
+    def call() -> None:
+        with httpx.Client(base_url=serving.settings.api_url, headers=api.headers) as client:
+            while not stop.is_set():
+                statuses[client.get("/v1/forecasts/btc_usdt").status_code] += 1
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    applied = apply(serving.settings)
+    time.sleep(1)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert applied.applications["btc_usdt_1h"] == version
+    assert api.get("/v1/models/btc_usdt").json()["version"] == version
+    assert set(statuses) == {200}
+    assert _replicas(serving, "btc_usdt_1h") == replica
+
+
+def test_a_champion_that_forecasts_nonsense_is_refused(serving: ServingStack, api: httpx.Client) -> None:
+    before = api.get("/v1/models/eth_usdt").json()["version"]
+    serving.promote("eth_usdt", tiny_model("eth_usdt", log_returns=NONSENSE))
+    with pytest.raises(ServingError, match=r"eth_usdt_1h refuses version .* do not increase"):
+        apply(serving.settings)
+    assert api.get("/v1/forecasts/eth_usdt").json()["model"]["version"] == before
+    serving.promote("eth_usdt", tiny_model("eth_usdt"))
+    apply(serving.settings)
+    assert api.get("/readyz").raise_for_status().json()["pairs"]["eth_usdt_1h"]["refused"] is None
+
+
+def test_a_pair_comes_and_goes_without_touching_the_others(serving: ServingStack, api: httpx.Client) -> None:
+    names = ("gateway", "btc_usdt_1h", "eth_usdt_1h")
+    before = [_replicas(serving, name) for name in names]
+    serving.promote("chz_usdt", tiny_model("chz_usdt"))
+    assert apply(serving.settings).without_champion == ()
+    assert api.get("/v1/forecasts/chz_usdt").status_code == 200
+    assert api.get("/check_models_number").json() == {"number_of_running_models": 3}
+
+    fewer = serving.settings.model_copy(update={"pairs": ("btc_usdt", "eth_usdt")})
+    apply(fewer)
+    deadline = time.monotonic() + 30
+    while api.get("/v1/forecasts/chz_usdt").status_code == 200 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert api.get("/v1/forecasts/chz_usdt").status_code == 503
+    assert [_replicas(serving, name) for name in names] == before
+
+
+def _limit_plan(serving: ServingStack, user: str, calls: int) -> None:
+    connection = psycopg2.connect(serving.settings.database_url.get_secret_value())
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO plans (name, monthly_calls) VALUES (%s, %s) RETURNING plan_id", (user, calls)
+        )
+        cursor.execute("UPDATE users SET plan_id = %s WHERE name = %s", (cursor.fetchone()[0], user))
+    connection.close()
+
+
+def _replicas(serving: ServingStack, application: str) -> list[tuple[str, int]]:
+    """Replica ids and process ids."""
+    headers = {"Authorization": f"Bearer {serving.settings.ray_token.get_secret_value()}"}
+    answer = httpx.get(f"{serving.settings.ray_url}/api/serve/applications/", headers=headers)
+    deployments = answer.json()["applications"][application]["deployments"].values()
+    return sorted(
+        (each["replica_id"], each["pid"]) for deployment in deployments for each in deployment["replicas"]
+    )

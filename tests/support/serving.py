@@ -1,0 +1,108 @@
+"""The whole of serving on real servers, for its contract test and its benchmark."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import onnx
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.migrations import migrate
+from make_us_rich.registry import (
+    CHAMPION,
+    TAG_ARCHITECTURE,
+    TAG_AS_OF_MS,
+    TAG_COVERAGE_80,
+    TAG_MARKET,
+    TAG_SKILL_VS_NAIVE,
+)
+from make_us_rich.settings import Settings
+from tests.support.processes import free_port
+from tests.support.servers import RAY_TOKEN, exchange_server, mlflow_server, postgres_server, ray_head
+
+_PASSWORD = "a password for tests"
+
+
+@dataclass(frozen=True)
+class ServingStack:
+    settings: Settings
+    accounts: Accounts
+    admin_token: str
+    member_token: str
+
+    def promote(self, pair: str, graph: bytes) -> int:
+        """Register a model as the pipeline does, and make it the champion. Returns its version."""
+        name = f"{pair}_{self.settings.interval}"
+        with (
+            warnings.catch_warnings(action="ignore"),
+            mlflow.start_run() as run,
+        ):  # MLflow's own, at first use
+            model = mlflow.onnx.log_model(
+                onnx.load_from_string(graph),
+                name="model",
+                pip_requirements=["onnxruntime"],
+                save_as_external_data=False,
+            )
+        client = MlflowClient()
+        with suppress(MlflowException):
+            client.create_registered_model(name)
+        version = client.create_model_version(
+            name, model.model_uri, run.info.run_id, model_id=model.model_id, tags=_tags()
+        )
+        client.set_registered_model_alias(name, CHAMPION, version.version)
+        return int(version.version)
+
+
+def _tags() -> dict[str, str]:
+    return {
+        TAG_AS_OF_MS: str(time.time_ns() // 1_000_000),
+        TAG_MARKET: "simulated",
+        TAG_ARCHITECTURE: "tiny",
+        TAG_SKILL_VS_NAIVE: "0.07",
+        TAG_COVERAGE_80: "0.8",
+    }
+
+
+@contextmanager
+def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[ServingStack]:
+    """Postgres, the replay exchange, MLflow and a Ray head; nothing is deployed yet.
+
+    `folder`: short (Ray's sockets lie below it) and open to other users (Postgres's is another one).
+    """
+    with ExitStack() as stack:
+        database_url = stack.enter_context(postgres_server(folder))
+        exchange_url = stack.enter_context(exchange_server(folder))
+        mlflow_url = stack.enter_context(mlflow_server(folder))
+        migrate(database_url)
+        ours = {
+            "MUR_DATABASE_URL": database_url,
+            "MUR_EXCHANGE_URL": exchange_url,
+            "MUR_MARKET": "simulated",
+            "MUR_MLFLOW_URL": mlflow_url,
+            "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
+            "MUR_RAY_TOKEN": RAY_TOKEN,
+            "MUR_CACHE_FOLDER": str(folder / "cache"),
+            **environment,
+        }
+        ray_url = stack.enter_context(ray_head(folder, ours))
+        made = {key.removeprefix("MUR_").lower(): value for key, value in ours.items()}
+        settings = Settings(**made, ray_url=ray_url)
+        mlflow.set_tracking_uri(mlflow_url)
+        mlflow.set_experiment("serving")
+        accounts = stack.enter_context(Accounts(database_url))
+        admin = accounts.create_user("admin", _PASSWORD, role="admin")
+        member = accounts.create_user("member", _PASSWORD)
+        yield ServingStack(
+            settings,
+            accounts,
+            admin_token=accounts.create_token(admin.user_id, "tests"),
+            member_token=accounts.create_token(member.user_id, "tests"),
+        )
