@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import mlflow
 import onnx
@@ -41,6 +43,7 @@ def publish(
         client = MlflowClient()
         params = [Param(key, str(value)) for key, value in fitted.params.items()]
         client.log_batch(run.info.run_id, metrics=_metrics(fitted), params=params)
+        _log_bytes(client, run.info.run_id, WEIGHTS_FILE, fitted.weights)
         model = mlflow.onnx.log_model(
             onnx.load_from_string(fitted.onnx),
             name="model",
@@ -59,6 +62,13 @@ def publish(
         tags=_version_tags(fitted, as_of_ms, market) | dict(tags),
     )
     return run.info.run_id, int(version.version)
+
+
+def _log_bytes(client: MlflowClient, run_id: str, name: str, content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        client.log_artifact(run_id, str(path))
 
 
 def _metrics(fitted: FittedModel) -> list[Metric]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
+import mlflow
+
 from make_us_rich.errors import MakeUsRichError
+from make_us_rich.forecasting.evaluate import compare
 from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit, score
 from make_us_rich.intervals import interval_ms
+from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
 from make_us_rich.pairs import BITCOIN, Pair
+from make_us_rich.promotion import Comparison
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, Registry, model_name
 from make_us_rich.settings import Settings
@@ -24,6 +30,7 @@ class PairTraining:
         self._recipe = Recipe(architecture=settings.architecture)
         self._store = CandleStore.from_settings(settings)
         self._registry = Registry(settings.mlflow_url)
+        mlflow.set_tracking_uri(settings.mlflow_url)
 
     def run(self, pair: str) -> None:
         """Train one pair and write its row; whatever goes wrong with it stays in the row."""
@@ -47,7 +54,6 @@ class PairTraining:
             interval=self._interval,
             as_of_ms=self._as_of_ms,
             recipe=self._recipe,
-            market=self._settings.market,
             on_step=lambda step: print(f"{pair}: {step}", flush=True),
         )
         print(f"{pair}: upload", flush=True)
@@ -58,5 +64,31 @@ class PairTraining:
             market=self._settings.market,
             tags={"ray_job": self._submission_id},
         )
-        champion = self._score_champion(name, candles, reference, fitted)
-        return {"name": name, "version": version, "run_id": run_id, "metrics": fitted.metrics, **champion}
+        comparison = self._compare(name, candles, reference, fitted)
+        return {
+            "name": name,
+            "version": version,
+            "run_id": run_id,
+            "metrics": fitted.metrics,
+            "comparison": asdict(comparison),
+        }
+
+    def _candles(self, pair: Pair) -> Candles:
+        start_ms = self._as_of_ms - self._settings.history_candles * interval_ms(self._interval)
+        return self._store.read(self._settings.market, pair, self._interval, start_ms, self._as_of_ms)
+
+    def _compare(self, name: str, candles: Candles, reference: Candles, fitted: FittedModel) -> Comparison:
+        """Challenger and champion of this moment on the same held-out candles, which neither was trained on."""
+        champion = self._registry.find(name, CHAMPION)
+        if champion is None:
+            return Comparison(None, fitted.metrics["pinball"], None, None)
+        held_out = score(
+            self._registry.download(champion),
+            candles,
+            reference,
+            interval=self._interval,
+            as_of_ms=self._as_of_ms,
+            recipe=self._recipe,
+        )
+        ours, theirs, t = compare(fitted.held_out, held_out)
+        return Comparison(champion.version, ours, theirs, t)
