@@ -233,8 +233,8 @@ class Accounts:
 
     # consumption
 
-    def consume(self, owner: TokenOwner, calls: int = 1) -> None:
-        """Count calls of this month. Raises QuotaExceeded, counting nothing, when they pass the limit.
+    def consume(self, owner: TokenOwner, calls: int = 1) -> int:
+        """Count calls of this month; gives how many remain. Raises QuotaExceeded, counting nothing, past the limit.
 
         One statement decides and counts, so that no two calls can both take the last one.
         """
@@ -252,17 +252,20 @@ class Accounts:
                     "limit": owner.monthly_calls,
                 },
             )
-            if cursor.fetchone() is None:
+            row = cursor.fetchone()
+            if row is None:
                 raise QuotaExceeded(
                     f"all {owner.monthly_calls} calls of this month are used",
                     limit=owner.monthly_calls,
-                    resets_at=_next_month(now),
+                    resets_at=next_month(now),
                 )
             cursor.execute(
                 "INSERT INTO user_api_consumptions AS used (user_id, day, calls) VALUES (%s, %s, %s) "
                 "ON CONFLICT (user_id, day) DO UPDATE SET calls = used.calls + EXCLUDED.calls",
                 (owner.user_id, now.date(), calls),
             )
+        remaining: int = owner.monthly_calls - row[0]
+        return remaining
 
     def usage(self, owner: TokenOwner) -> Usage:
         return self.usage_of(owner.user_id)
@@ -282,7 +285,7 @@ class Accounts:
                 "SELECT day, calls FROM user_api_consumptions WHERE user_id = %s AND day >= %s ORDER BY day",
                 (user_id, _month(now)),
             )
-            return Usage(limit, used, _next_month(now), dict(cursor.fetchall()))
+            return Usage(limit, used, next_month(now), dict(cursor.fetchall()))
 
     def _set_password(self, user_id: int, password: str) -> None:
         with self._cursor() as cursor:
@@ -354,6 +357,7 @@ def _month(now: datetime) -> date:
     return now.date().replace(day=1)
 
 
-def _next_month(now: datetime) -> datetime:
+def next_month(now: datetime) -> datetime:
+    """When a month's calls are allowed again."""
     year, month = (now.year + 1, 1) if now.month == 12 else (now.year, now.month + 1)
     return datetime(year, month, 1, tzinfo=UTC)

@@ -80,13 +80,19 @@ class Settings(BaseSettings):
         SecretStr, Field(description="admin API token of the pipeline and the dashboard")
     ] = SecretStr("")
     monthly_calls: Annotated[int, Field(ge=1, description="API calls a member has a month")] = 1000
+    calls_per_minute: Annotated[
+        int, Field(ge=1, description="API calls a member may make a minute, over each gateway replica")
+    ] = 600
+    cors_origins: Annotated[
+        tuple[str, ...], NoDecode, Field(description="web origins that may call the API, comma separated")
+    ] = ()
 
     # alerts
     discord_webhook_url: Annotated[
         SecretStr, Field(description="where failures are posted; empty posts nothing")
     ] = SecretStr("")
 
-    @field_validator("pairs", mode="before")
+    @field_validator("pairs", "cors_origins", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
         return (

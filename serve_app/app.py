@@ -14,12 +14,12 @@ from serve_app.gateway import create_app
 
 def forecaster(args: dict[str, str]) -> Application:
     """One pair's application. Which model version it serves is user_config, so that a new one restarts nothing."""
-    return serve.deployment(_PairForecaster, name=FORECASTER).bind(args["pair"])
+    return serve.deployment(name=FORECASTER)(_PairForecaster).bind(args["pair"])
 
 
 def gateway(_: dict[str, str]) -> Application:
     """The HTTP ingress of all pairs."""
-    return serve.deployment(serve.ingress(create_app)(), name=GATEWAY).bind()
+    return serve.deployment(name=GATEWAY)(serve.ingress(create_app)()).bind()
 
 
 class _PairForecaster(Forecaster):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC, datetime
 from typing import Any
 
-from make_us_rich.accounts import Accounts, TokenOwner
+from make_us_rich.accounts import Accounts, TokenOwner, next_month
 from make_us_rich.errors import QuotaExceeded
 from make_us_rich.pairs import Pair
 from make_us_rich.registry import model_name
@@ -14,7 +16,7 @@ from serve_app.directory import Directory
 from serve_app.forecast_cache import ForecastAnswer, ForecastCache
 from serve_app.meter import Meter
 from serve_app.metrics import GatewayMetrics
-from serve_app.problems import WARMING_S, Problem, known, quota_problem, unavailable
+from serve_app.problems import WARMING_S, Problem, known, quota_headers, quota_problem, unavailable
 
 
 class Desk:
@@ -51,16 +53,20 @@ class Desk:
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
         return known(name, await self.directory.ask(name, method, *arguments))
 
-    async def charge(self, owner: TokenOwner) -> None:
+    async def charge(self, owner: TokenOwner) -> dict[str, str]:
         """One call of the month, taken when its answer is ready: a refused or failed call costs nothing.
 
-        Raises Problem 429.
+        Returns the RateLimit headers. Raises Problem 429.
         """
         try:
-            await self._meter.count(owner)
+            remaining = await self._meter.count(owner)
         except QuotaExceeded as error:
             self._metrics.quota_refusals.inc()
             raise quota_problem(error) from None
+        if remaining is None:
+            return {}
+        reset_s = int(next_month(datetime.now(UTC)).timestamp() - time.time())
+        return quota_headers(owner.monthly_calls, remaining, reset_s)
 
     async def usage(self, owner: TokenOwner) -> Any:
         return await asyncio.to_thread(self._accounts.usage, owner)

@@ -38,7 +38,7 @@ class ServeDirectory:
     def __init__(self) -> None:
         self._names: frozenset[str] = frozenset()
         self._names_until = 0.0
-        self._handles: dict[str, DeploymentHandle] = {}
+        self._handles: dict[str, DeploymentHandle[Any]] = {}
         self._looking = asyncio.Lock()
 
     async def names(self) -> frozenset[str]:
@@ -70,7 +70,7 @@ class ServeDirectory:
                 self._handles.pop(name, None)
         raise unavailable("no-answer", f"{name} does not answer at the moment: try again in a few seconds")
 
-    async def _handle(self, name: str) -> DeploymentHandle:
+    async def _handle(self, name: str) -> DeploymentHandle[Any]:
         if name not in self._handles:
             self._handles[name] = await asyncio.to_thread(serve.get_app_handle, name)
         return self._handles[name]

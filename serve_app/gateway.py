@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.settings import Settings, get_settings
@@ -14,6 +15,7 @@ from serve_app.auth import TokenBook
 from serve_app.desk import Desk
 from serve_app.directory import Directory, ServeDirectory
 from serve_app.envelope import Envelope
+from serve_app.rate_limit import RateLimit
 
 _DESCRIPTION = """
 The next close of a pair as a distribution, from a model that is trained every hour and promoted only when it is better.
@@ -38,16 +40,30 @@ def make_app(settings: Settings, directory: Directory, accounts: Accounts) -> Fa
         redoc_url=None,
     )
     app.state.settings = settings
-    app.state.tokens = TokenBook(accounts)
+    app.state.tokens = TokenBook(accounts, RateLimit(settings.calls_per_minute))
     app.state.desk = Desk(settings, directory, accounts)
     problems.install(app)
     app.add_middleware(Envelope)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match"],
+            expose_headers=[
+                "ETag",
+                "Retry-After",
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
+            ],
+        )
     app.include_router(v1.router)
     app.include_router(operations.router)
     return app
 
 
-def _closing(accounts: Accounts) -> Callable[[FastAPI], object]:
+def _closing(accounts: Accounts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with accounts:

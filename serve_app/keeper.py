@@ -42,7 +42,7 @@ class Keeper:
         folder = Path(settings.cache_folder).expanduser()
         self._last_good = LastGood(folder, pair, settings.interval, settings.market)
         self.current = self._last_good.load()
-        self._market = MarketWindow(pair, settings, self.current and self.current.window)
+        self._market = MarketWindow(pair, settings, self.current.window if self.current else None)
         self._forecast_log = ForecastLog(settings)
         self._metrics = ForecasterMetrics()
         self.wanted: ModelKey | None = None

@@ -7,6 +7,7 @@ import logging
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class LastGood:
     def save(self, current: Current) -> None:
         """A full disk costs the next restart, not this forecast: failures are logged."""
         version = json.dumps(asdict(current.version) | {"tags": dict(current.version.tags)})
-        arrays = {
+        arrays: dict[str, Any] = {
             "graph": np.frombuffer(current.loaded.graph, np.uint8),
             "version": np.frombuffer(version.encode(), np.uint8),
             **_columns("candles", current.window.candles),
@@ -40,7 +41,7 @@ class LastGood:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with draft.open("wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, allow_pickle=False, **arrays)
             draft.replace(self._path)
         except OSError as error:
             _log.warning("%s cannot be kept for a restart: %s", self._path, error)

@@ -3,44 +3,91 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import defaultdict
+
+import psycopg2
 
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.errors import QuotaExceeded
 
+_log = logging.getLogger("ray.serve")
+
+GRACE_S = 60.0
 _MOST_AT_ONCE = 64
+_TRY_AGAIN_S = 1.0
+
+Call = asyncio.Future[int | None]
 
 
 class Meter:
     """Exact however many call at once and over several gateways: Postgres alone decides who gets the last call.
 
     While one statement of an owner is on its way, their next calls gather, and go together in the one after it.
+    While Postgres does not answer, calls pass for GRACE_S and are counted when it is back.
     """
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
-        self._waiting: defaultdict[TokenOwner, list[asyncio.Future[None]]] = defaultdict(list)
-        self._counting: dict[TokenOwner, asyncio.Task[None]] = {}
+        self._waiting: defaultdict[int, list[Call]] = defaultdict(list)
+        self._owed: defaultdict[int, int] = defaultdict(int)
+        self._counting: dict[int, asyncio.Task[None]] = {}
 
-    async def count(self, owner: TokenOwner) -> None:
-        """Take one call of the month. Raises QuotaExceeded, or psycopg2.Error when it could not be counted."""
-        counted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[owner].append(counted)
-        if owner not in self._counting:
-            self._counting[owner] = asyncio.create_task(self._count_all(owner))
-        await counted
+    async def count(self, owner: TokenOwner) -> int | None:
+        """Take one call of the month. Returns how many remain; None while that cannot be known.
+
+        Raises QuotaExceeded, or psycopg2.Error when Postgres was away for longer than the grace.
+        """
+        call: Call = asyncio.get_running_loop().create_future()
+        self._waiting[owner.user_id].append(call)
+        if owner.user_id not in self._counting:
+            self._counting[owner.user_id] = asyncio.create_task(self._count_all(owner))
+        return await call
 
     async def _count_all(self, owner: TokenOwner) -> None:
+        user = owner.user_id
+        away_since = None
         try:
-            while waiting := self._waiting.pop(owner, None):
-                self._waiting[owner] = waiting[_MOST_AT_ONCE:]
-                await self._count_some(owner, waiting[:_MOST_AT_ONCE])
+            while (waiting := self._waiting.pop(user, [])) or self._owed[user]:
+                calls, self._waiting[user] = waiting[:_MOST_AT_ONCE], waiting[_MOST_AT_ONCE:]
+                try:
+                    await self._repay(owner)
+                    await self._count_some(owner, calls)
+                    away_since = None
+                except psycopg2.Error as error:
+                    away_since = away_since or time.monotonic()
+                    within_grace = time.monotonic() - away_since < GRACE_S
+                    self._let_pass(user, [call for call in calls if not call.done()], within_grace, error)
+                    await asyncio.sleep(0 if self._waiting[user] else _TRY_AGAIN_S)
         finally:
-            del self._counting[owner]
+            del self._counting[user]
 
-    async def _count_some(self, owner: TokenOwner, calls: list[asyncio.Future[None]]) -> None:
+    def _let_pass(self, user: int, calls: list[Call], within_grace: bool, error: psycopg2.Error) -> None:
+        if within_grace:
+            self._owed[user] += len(calls)
+        _settle(calls, None if within_grace else error)
+        _log.warning(
+            "user %d: %d calls are to be counted when Postgres is back: %s", user, self._owed[user], error
+        )
+
+    async def _repay(self, owner: TokenOwner) -> None:
+        """Count what passed while Postgres was away; what no longer fits the month is let go."""
+        part = self._owed[owner.user_id]
+        while part:
+            try:
+                await asyncio.to_thread(self._accounts.consume, owner, part)
+                self._owed[owner.user_id] -= part
+            except QuotaExceeded:
+                part //= 2
+            part = min(part, self._owed[owner.user_id])
+        self._owed[owner.user_id] = 0
+
+    async def _count_some(self, owner: TokenOwner, calls: list[Call]) -> None:
+        if not calls:
+            return
         try:
-            await asyncio.to_thread(self._accounts.consume, owner, len(calls))
+            remaining = await asyncio.to_thread(self._accounts.consume, owner, len(calls))
         except QuotaExceeded as error:
             if len(calls) == 1:
                 _settle(calls, error)
@@ -49,17 +96,15 @@ class Meter:
             half = len(calls) // 2
             await self._count_some(owner, calls[:half])
             await self._count_some(owner, calls[half:])
-        except Exception as error:
-            _settle(calls, error)
         else:
-            _settle(calls, None)
+            _settle(calls, remaining)
 
 
-def _settle(calls: list[asyncio.Future[None]], error: Exception | None) -> None:
+def _settle(calls: list[Call], outcome: int | Exception | None) -> None:
     for call in calls:
         if call.cancelled():
             continue
-        if error is None:
-            call.set_result(None)
+        if isinstance(outcome, Exception):
+            call.set_exception(outcome)
         else:
-            call.set_exception(error)
+            call.set_result(outcome)

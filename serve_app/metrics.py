@@ -41,7 +41,7 @@ class GatewayMetrics:
         self.answers = metrics.Counter(
             "mur_forecast_answers",
             description="forecasts given, by application and by where they came from: memory or a replica",
-            tag_keys=("name", "source"),
+            tag_keys=("name", "source"),  # type: ignore[arg-type]  # Ray means any number of them
         )
         self.quota_refusals = metrics.Counter(
             "mur_quota_refusals", description="calls refused because the month or the minute is used up"

@@ -57,7 +57,7 @@ class OnnxModel:
             "reference": input_array(reference, self.context_length),
         }
         try:
-            prices = self.session.run(["quantiles"], inputs)[0][0].astype(np.float64)
+            prices: NDArray[np.float64] = self.session.run(["quantiles"], inputs)[0][0].astype(np.float64)
         except Exception as error:  # as above
             raise BadModel(f"the graph does not run: {error}") from error
         check_quantiles(prices, float(candles.close[-1]))

@@ -5,28 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
-from make_us_rich.accounts import TokenOwner
 from make_us_rich.errors import MakeUsRichError
 from serve_app import deploy, schemas
-from serve_app.auth import Caller, CallerByHeaderOrQuery
+from serve_app.auth import Admin, CallerByHeaderOrQuery
 from serve_app.desk import Desk
 from serve_app.problems import Problem, unavailable
 from serve_app.responses import errors
 from serve_app.v1 import DeskOf
 
 router = APIRouter()
-
-
-async def _admin(caller: Caller) -> TokenOwner:
-    if not caller.is_admin:
-        raise Problem(403, "admins-only", "this needs an admin's token")
-    return caller
-
-
-Admin = Annotated[TokenOwner, Depends(_admin)]
 
 
 @router.put(
@@ -44,8 +34,8 @@ async def predict(
     compare: Annotated[str | None, Query(description="quote of the pair, when `pair` is absent")] = None,
 ) -> JSONResponse:
     document = (await desk.forecast(await desk.find(_pair_of(pair, currency, compare)))).document
-    await desk.charge(owner)
-    return JSONResponse(document | {"prediction": document["quantiles"]["q50"]})
+    quota = await desk.charge(owner)
+    return JSONResponse(document | {"prediction": document["quantiles"]["q50"]}, headers=quota)
 
 
 def _pair_of(pair: str | None, currency: str | None, compare: str | None) -> str:

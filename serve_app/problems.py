@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import psycopg2
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -64,22 +65,31 @@ def known(name: str, answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def quota_headers(limit: int, remaining: int, reset_s: int) -> dict[str, str]:
+    return {
+        "RateLimit-Limit": str(limit),
+        "RateLimit-Remaining": str(remaining),
+        "RateLimit-Reset": str(reset_s),
+    }
+
+
 def quota_problem(error: QuotaExceeded) -> Problem:
     seconds = max(1, math.ceil(error.resets_at.timestamp() - time.time()))
-    headers = {
-        "Retry-After": str(seconds),
-        "RateLimit-Limit": str(error.limit),
-        "RateLimit-Remaining": "0",
-        "RateLimit-Reset": str(seconds),
-    }
+    headers = {"Retry-After": str(seconds)} | quota_headers(error.limit, 0, seconds)
     detail = f"all {error.limit} calls of the month are used; calls are allowed again at {error.resets_at.isoformat()}"
     return Problem(429, "quota-exceeded", detail, headers=headers)
+
+
+def rate_problem(wait_s: int) -> Problem:
+    headers = {"Retry-After": str(wait_s)}
+    return Problem(429, "too-fast", f"too many calls within a minute: wait {wait_s} s", headers=headers)
 
 
 def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(InputError, _on_input_error)
     app.add_exception_handler(UnknownToken, _on_unknown_token)
+    app.add_exception_handler(psycopg2.Error, _on_database_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(StarletteHTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_anything)
@@ -98,6 +108,11 @@ async def _on_input_error(_: Request, error: Exception) -> JSONResponse:
 async def _on_unknown_token(_: Request, error: Exception) -> JSONResponse:
     headers = {"WWW-Authenticate": 'Bearer realm="make-us-rich"'}
     return Problem(401, "unknown-token", str(error), field="token", headers=headers).response()
+
+
+async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
+    _log.error("Postgres does not answer: %s", error)
+    return unavailable("accounts-away", "tokens and quotas cannot be checked at the moment").response()
 
 
 async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:

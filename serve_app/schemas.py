@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 
-_FORECAST_EXAMPLE = {
+_FORECAST_EXAMPLE: dict[str, Any] = {
     "pair": "btc_usdt",
     "interval": "1h",
     "market": "binance",

@@ -52,8 +52,8 @@ async def forecast(
     answer = await desk.forecast(await desk.find(pair))
     if if_none_match == answer.etag:
         return Response(status_code=304, headers=answer.headers)
-    await desk.charge(owner)
-    return Response(answer.body, headers=answer.headers, media_type="application/json")
+    quota = await desk.charge(owner)
+    return Response(answer.body, headers=answer.headers | quota, media_type="application/json")
 
 
 @router.get(
@@ -81,9 +81,9 @@ async def forecasts(
         for pair, answer in zip(asked, answers, strict=True)
         if isinstance(answer, Problem)
     ]
-    await desk.charge(owner)
+    quota = await desk.charge(owner)
     found = [answer for answer in answers if not isinstance(answer, Problem)]
-    return JSONResponse({"forecasts": found, "missing": missing})
+    return JSONResponse({"forecasts": found, "missing": missing}, headers=quota)
 
 
 async def _or_problem(desk: Desk, pair: Pair) -> dict[str, Any] | Problem:
@@ -103,8 +103,8 @@ async def forecast_own(pair: PairName, desk: DeskOf, owner: Caller, own: schemas
     reference = own.reference and own.reference.model_dump()
     name = await desk.find(pair)
     document = await desk.ask(name, "forecast_from", own.candles.model_dump(), reference)
-    await desk.charge(owner)
-    return JSONResponse(document)
+    quota = await desk.charge(owner)
+    return JSONResponse(document, headers=quota)
 
 
 @router.get(

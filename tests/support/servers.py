@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,15 @@ RAY_TOKEN = "a-token-for-tests-of-the-serving-contract"
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[str]:
-    """An empty database; gives its URL."""
-    server = embedded_postgres.prepare(folder / "postgres", port=free_port(), password="for-tests-only")
-    with running(server.command, server.is_ready, folder / "postgres.log", user=server.user):
+def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A database, empty at first; gives its URL."""
+    server = embedded_postgres.prepare(
+        folder / "postgres", port=port or free_port(), password="for-tests-only"
+    )
+    log = folder / "postgres.log"
+    with running(server.command, server.is_ready, log, user=server.user) as process:
         yield server.url
+        process.send_signal(signal.SIGINT)  # without waiting for clients to leave
 
 
 @contextmanager
