@@ -135,7 +135,7 @@ def collect(batches: list[dict[str, Any]], submission_ids: list[str]) -> list[di
 
 @task_group
 def judge(result: dict[str, Any]) -> None:
-    promote(validate(result))
+    promote(result=validate(result=result))
 
 
 @task(map_index_template=_RESULT_PAIR, retries=0)

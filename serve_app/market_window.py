@@ -16,8 +16,8 @@ from serve_app.current import Window
 
 _log = logging.getLogger("ray.serve")
 
-# Three weeks of hours for a chart, and more than the context of any model that was worth it. One request brings them.
-KEPT = 500
+# What one request brings: six weeks of hours, for a chart and for the 744 candles that a model reads.
+KEPT = 1000
 # As in training: more candles missing in a row than this end the history a window may use.
 MAX_BRIDGED = 3
 
