@@ -49,7 +49,7 @@ class LastGood:
     def load(self) -> Current | None:
         """None when nothing was kept, or what was kept cannot be used any more."""
         try:
-            with np.load(self._path, allow_pickle=False) as kept:
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 graph = kept["graph"].tobytes()
                 version = ModelVersion(**json.loads(kept["version"].tobytes()))
                 candles, reference = (

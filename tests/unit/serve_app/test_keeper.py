@@ -1,0 +1,102 @@
+"""A pair's replica without registry, exchange and Postgres: nothing listens where the settings point."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.market.candles import Candles
+from make_us_rich.pairs import Pair
+from make_us_rich.registry import ModelVersion
+from make_us_rich.settings import Settings
+from serve_app import keeper
+from serve_app.current import Current, Loaded, Window
+from serve_app.forecaster import Forecaster
+from serve_app.last_good import LastGood
+from serve_app.model import OnnxModel
+from tests.support.tiny_model import tiny_model
+
+BTC = Pair.parse("btc_usdt")
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(keeper, "_FIRST_LOOK_S", 0.5)  # the exchange's client tries for seconds
+    return Settings(
+        cache_folder=str(tmp_path),
+        exchange_url=NOWHERE,
+        mlflow_url=NOWHERE,
+        database_url="postgresql://nobody:nothing@127.0.0.1:9/none",
+    )
+
+
+def current(version: int, as_of_ms: int) -> Current:
+    times = as_of_ms - HOUR_MS * np.arange(30, 0, -1)
+    column = np.full(30, 100.0)
+    candles = Candles(times, column, column, column, column, column)
+    graph = tiny_model("btc_usdt")
+    model = ModelVersion("btc_usdt_1h", version, f"run-{version}", created_ms=as_of_ms, tags={})
+    loaded = Loaded(model, graph, OnnxModel.load(graph, BTC, "1h"))
+    return Current.compute(BTC, loaded, Window(candles, candles, "1h"))
+
+
+def keep(settings: Settings, kept: Current) -> None:
+    LastGood(Path(settings.cache_folder), BTC, settings.interval, settings.market).save(kept)
+
+
+def answers(settings: Settings, *, version: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def ask() -> tuple[dict[str, Any], dict[str, Any]]:
+        forecaster = Forecaster(BTC, settings)
+        await forecaster.reconfigure({"version": version, "run_id": f"run-{version}"})
+        return await forecaster.forecast(), await forecaster.status()
+
+    return asyncio.run(ask())
+
+
+def test_a_replica_alone_serves_the_last_good_forecast_as_stale(alone: Settings) -> None:
+    yesterday_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - 24 * HOUR_MS
+    keep(alone, current(3, yesterday_ms))
+    forecast, status = answers(alone, version=3)
+    assert forecast["flags"]["stale"] is True
+    assert forecast["as_of_ms"] == yesterday_ms
+    assert forecast["quantiles"]["q50"] == pytest.approx(100.0)
+    assert status["ready"] is True
+    assert status["version"] == 3
+
+
+def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(alone: Settings) -> None:
+    now_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    keep(alone, current(3, now_ms))
+    assert answers(alone, version=3)[0]["flags"]["stale"] is False
+    forecast, status = answers(alone, version=4)
+    assert forecast["model"]["version"] == 3
+    assert forecast["flags"]["stale"] is True
+    assert status["wanted"] == 4
+    assert "MLflow" in status["reason"]
+
+
+def test_a_replica_with_nothing_says_what_is_in_the_way(alone: Settings) -> None:
+    forecast, status = answers(alone, version=1)
+    assert set(forecast) == {"reason"}
+    assert status["ready"] is False
+
+
+def test_what_another_market_left_behind_is_not_used(alone: Settings) -> None:
+    now_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    keep(alone.model_copy(update={"market": "simulated"}), current(3, now_ms))
+    assert set(answers(alone, version=3)[0]) == {"reason"}
+
+
+def test_a_damaged_file_is_done_without(alone: Settings) -> None:
+    now_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    keep(alone, current(3, now_ms))
+    (kept,) = Path(alone.cache_folder).iterdir()
+    kept.write_bytes(kept.read_bytes()[:500])
+    assert set(answers(alone, version=3)[0]) == {"reason"}
