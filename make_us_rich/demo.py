@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _RUN_TIMEOUT_S = 1800.0
 _SCHEDULED_RUN_S = 10.0  # unpausing a DAG for the first time starts the run of the last hour by itself
 _SERVED_TIMEOUT_S = 60.0
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
 def start_stack(*, live: bool, data: Path | None) -> Stack:
@@ -113,9 +113,9 @@ def _show_forecasts(stack: Stack, pairs: tuple[str, ...]) -> int:
         "median of the next",
         "80 % band",
         "model",
-        "trained",
+        "age",
         "skill vs naive",
-        title=f"\nnext candle, prices in the quote currency ({stack.plan.market} market)",
+        title=f"\nforecasts of the next candle, in the quote currency ({stack.plan.market} market)",
         title_justify="left",
         title_style="bold",
     )
@@ -152,7 +152,6 @@ def _forecast(api: httpx.Client, pair: str) -> tuple[dict[str, Any] | None, str]
 
 def _row(pair: str, forecast: dict[str, Any]) -> list[str]:
     quantiles, model = forecast["quantiles"], forecast["model"]
-    trained = datetime.fromtimestamp(model["as_of_ms"] / 1000, UTC)
     skill = model["skill_vs_naive"]
     return [
         pair,
@@ -160,7 +159,7 @@ def _row(pair: str, forecast: dict[str, Any]) -> list[str]:
         f"{quantiles['q50']:.6g}",
         f"{quantiles['q10']:.6g} to {quantiles['q90']:.6g}",
         f"v{model['version']} {model['architecture']}",
-        f"as of {trained:%d %b %H:%M} UTC",
+        f"{model['age_hours']:.1f} h",
         "unknown" if skill is None else f"{skill:+.1%}",
     ]
 

@@ -24,7 +24,7 @@ class RunProgress:
             base_url=ray_url, headers={"Authorization": f"Bearer {ray_token}"}, timeout=10
         )
         self._told: dict[tuple[str, int], str] = {}
-        self._lines_read: dict[str, int] = {}
+        self._steps_told: set[tuple[str, str]] = set()
         self._old_jobs = {job["submission_id"] for job in self._jobs()}
 
     def news(self) -> list[str]:
@@ -35,14 +35,14 @@ class RunProgress:
         news = []
         for task in self._airflow.task_states(self._dag_id, self._run_id):
             key = (task.task_id, task.map_index)
-            label = task.label if task.map_index >= 0 else ""
-            # a map index is named once its task has run
-            if self._told.get(key) == task.state or task.state not in _SHOWN:
-                continue
-            if task.state == "running" and task.map_index >= 0 and not label:
+            # a mapped task is called by its number until it has begun
+            nameless = task.map_index >= 0 and (not task.label or task.label.isdigit())
+            if self._told.get(key) == task.state or task.state not in _SHOWN or nameless:
                 continue
             self._told[key] = task.state
-            news.append(f"{label:<10} {task.task_id.removeprefix('judge.')}: {_SHOWN[task.state]}")
+            name = task.task_id.rpartition(".")[2]
+            who = "" if "," in task.label else task.label
+            news.append(f"{who:<10} {name}: {_SHOWN[task.state]}")
         return news
 
     def _training_news(self) -> list[str]:
@@ -51,13 +51,12 @@ class RunProgress:
             submission_id = job["submission_id"]
             if submission_id in self._old_jobs:
                 continue
-            lines = self._logs(submission_id)
-            for line in lines[self._lines_read.get(submission_id, 0) :]:
-                # worker output arrives as "(RayTrainWorker pid=1) btc_usdt: features"
+            for line in self._logs(submission_id):
+                # a worker's line arrives as "(RayTrainWorker pid=1) btc_usdt: features", more than once
                 pair, colon, step = line.rpartition(") ")[2].partition(": ")
-                if colon and "_" in pair and " " not in pair:
+                if colon and "_" in pair and " " not in pair and (pair, step) not in self._steps_told:
+                    self._steps_told.add((pair, step))
                     news.append(f"{pair:<10} train: {step}")
-            self._lines_read[submission_id] = len(lines)
         return news
 
     def _jobs(self) -> list[dict[str, str]]:

@@ -32,13 +32,16 @@ def main() -> None:
         "submission_id": args.submission_id,
     }
     gpus = torch.cuda.is_available()
-    trainer = TorchTrainer(
-        train_share,
-        train_loop_config=job,
-        scaling_config=ScalingConfig(num_workers=min(settings.train_workers, len(pairs)), use_gpu=gpus),
-        run_config=RunConfig(name=args.submission_id, storage_path=tempfile.mkdtemp(prefix="mur-train-")),
-    )
-    trainer.fit()
+    # Ray Train insists on a folder; our results go to MLflow and S3
+    with tempfile.TemporaryDirectory(prefix="mur-train-") as storage:
+        trainer = TorchTrainer(
+            train_share,
+            train_loop_config=job,
+            scaling_config=ScalingConfig(num_workers=min(settings.train_workers, len(pairs)), use_gpu=gpus),
+            run_config=RunConfig(name=args.submission_id, storage_path=storage),
+        )
+        trainer.fit()
+        print("clean", flush=True)
 
 
 def train_share(job: dict[str, Any]) -> None:
