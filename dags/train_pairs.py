@@ -17,7 +17,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowFailException
 
-from dags.alerts import task_failed
+from dags import alerts
 from dags.ray_jobs_operator import RayJobOperator
 from dags.runs import run_plan, train_command
 from make_us_rich.settings import get_settings
@@ -48,7 +48,7 @@ form says. A pair that fails is reported to Discord and fails alone; the others 
         "retries": 2,
         "retry_delay": timedelta(seconds=5),
         "retry_exponential_backoff": True,
-        "on_failure_callback": task_failed,
+        "on_failure_callback": alerts.remember_failure,
     },
     params={
         "pairs": Param(
@@ -73,7 +73,7 @@ def train_pairs() -> None:
         task_id="train", map_index_template="{{ task.metadata['pairs'] }}", retries=1
     ).expand_kwargs(batches)
     judged = judge.expand(result=collect(batches, jobs.output))
-    judged >> refresh_serving() >> report()
+    judged >> refresh_serving() >> report(plan)
 
 
 @task(retries=0)
@@ -87,7 +87,6 @@ def fetch(item: dict[str, Any]) -> str:
     """Bring the closed candles of one pair that S3 does not hold yet."""
     from make_us_rich.market.binance import Market
     from make_us_rich.market.store import CandleStore
-
     from make_us_rich.pairs import Pair
 
     fetched = CandleStore.from_settings(_SETTINGS).update(
@@ -177,14 +176,12 @@ def refresh_serving() -> None:
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
-def report() -> None:
-    """End the run as failed when any task did, so that the grid shows it; each failure was posted where it happened."""
-    context = get_current_context()
-    instance, run_id = context["ti"], context["run_id"]
-    states = instance.get_task_states(instance.dag_id, run_ids=[run_id])[run_id]
-    failed = sorted(name for name, state in states.items() if state == "failed")
-    if failed:
-        raise AirflowFailException(f"failed: {', '.join(failed)}")
+def report(plan: list[dict[str, Any]] | None) -> None:
+    """Tell Discord once what failed; end the run as failed then, so that the grid shows it."""
+    failures = alerts.report(get_current_context(), [item["pair"] for item in plan or []], _SETTINGS)
+    if failures:
+        names = sorted({note["pair"] or note["task"] for note in failures})
+        raise AirflowFailException(f"failed: {', '.join(names)}")
 
 
 train_pairs()
