@@ -16,7 +16,7 @@ from serve_app.directory import Directory
 from serve_app.forecast_cache import ForecastAnswer, ForecastCache
 from serve_app.meter import Meter
 from serve_app.metrics import GatewayMetrics
-from serve_app.problems import WARMING_S, Problem, known, quota_headers, quota_problem, unavailable
+from serve_app.problems import WARMING_S, Problem, known_answer, quota_headers, quota_problem, unavailable
 
 
 class Desk:
@@ -51,7 +51,7 @@ class Desk:
         return await self._forecasts.get(name)
 
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
-        return known(name, await self.directory.ask(name, method, *arguments))
+        return known_answer(name, await self.directory.ask(name, method, *arguments))
 
     async def charge(self, owner: TokenOwner) -> dict[str, str]:
         """One call of the month, taken when its answer is ready: a refused or failed call costs nothing.

@@ -11,12 +11,14 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus
 
 from serve_app.deploy import GATEWAY
 from serve_app.problems import unavailable
 
 _log = logging.getLogger("ray.serve")
 
+_LEAVING = ApplicationStatus.DELETING  # half a minute, for the calls on their way
 _NAMES_LIVE_S = 1.0
 _ANSWER_WITHIN_S = 10.0
 _ATTEMPTS = 3
@@ -54,7 +56,8 @@ class ServeDirectory:
         except (RayError, RayServeException) as error:
             _log.warning("Serve's controller does not answer, the pairs known so far stay: %s", error)
         else:
-            self._names = frozenset(status.applications) - {GATEWAY}
+            staying = (name for name, app in status.applications.items() if app.status != _LEAVING)
+            self._names = frozenset(staying) - {GATEWAY}
             self._handles = {name: self._handles[name] for name in self._handles if name in self._names}
         self._names_until = time.monotonic() + _NAMES_LIVE_S
 

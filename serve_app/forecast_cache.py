@@ -10,10 +10,12 @@ from typing import Any
 
 from serve_app.directory import Directory
 from serve_app.metrics import GatewayMetrics
-from serve_app.problems import known
+from serve_app.problems import Problem, known_answer
 
 # Also the longest that a swapped model or a new candle stays unseen.
 _LIVE_S = 0.5
+# How long a caller waits for a replica when the gateway knows a forecast that still holds.
+_PATIENCE_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class ForecastAnswer:
         return 'W/"' + "-".join(str(part) for part in parts) + '"'
 
     @property
+    def holds(self) -> bool:
+        """The candle it forecasts has not closed yet."""
+        return time.time() * 1000 < float(self.document["target_close_ms"])
+
+    @property
     def headers(self) -> dict[str, str]:
         """May be kept until the next candle closes; a stale one not at all."""
         seconds = max(0, int(self.document["target_close_ms"] / 1000 - time.time()))
@@ -44,21 +51,42 @@ class ForecastAnswer:
 
 
 class ForecastCache:
+    """A forecast holds until its candle closes, so one that is known is given while its replica does not answer."""
+
     def __init__(self, directory: Directory, metrics: GatewayMetrics) -> None:
         self._directory = directory
         self._metrics = metrics
-        self._kept: dict[str, tuple[float, asyncio.Task[ForecastAnswer]]] = {}
+        self._known: dict[str, tuple[float, ForecastAnswer]] = {}
+        self._asking: dict[str, asyncio.Task[ForecastAnswer]] = {}
 
     async def get(self, name: str) -> ForecastAnswer:
         """The forecast of an application. Raises Problem 503 when there is none."""
-        until, asked = self._kept.get(name, (0.0, None))
-        if asked is None or time.monotonic() >= until or (asked.done() and asked.exception()):
-            asked = asyncio.create_task(self._ask(name))
-            self._kept[name] = (time.monotonic() + _LIVE_S, asked)
-            self._metrics.answers.inc(tags={"name": name, "source": "replica"})
-        else:
+        until, known = self._known.get(name, (0.0, None))
+        if known is not None and time.monotonic() < until:
             self._metrics.answers.inc(tags={"name": name, "source": "memory"})
-        return asked.result() if asked.done() else await asyncio.shield(asked)
+            return known
+        self._metrics.answers.inc(tags={"name": name, "source": "replica"})
+        if name not in self._asking:
+            self._asking[name] = asyncio.create_task(self._ask(name))
+            self._asking[name].add_done_callback(_look_at)
+        asking = asyncio.shield(self._asking[name])
+        if known is None or not known.holds:
+            return await asking
+        try:
+            return await asyncio.wait_for(asking, _PATIENCE_S)
+        except (Problem, TimeoutError):
+            return known
 
     async def _ask(self, name: str) -> ForecastAnswer:
-        return ForecastAnswer.of(known(name, await self._directory.ask(name, "forecast")))
+        try:
+            answer = ForecastAnswer.of(known_answer(name, await self._directory.ask(name, "forecast")))
+            self._known[name] = (time.monotonic() + _LIVE_S, answer)
+            return answer
+        finally:
+            del self._asking[name]
+
+
+def _look_at(asking: asyncio.Task[ForecastAnswer]) -> None:
+    """Nobody may be waiting any more; asyncio would complain of an error that nobody saw."""
+    if not asking.cancelled():
+        asking.exception()

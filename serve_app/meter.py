@@ -89,13 +89,10 @@ class Meter:
         try:
             remaining = await asyncio.to_thread(self._accounts.consume, owner, len(calls))
         except QuotaExceeded as error:
-            if len(calls) == 1:
-                _settle(calls, error)
-                return
-            # Some may still fit: halves find out which, first come, first served.
-            half = len(calls) // 2
-            await self._count_some(owner, calls[:half])
-            await self._count_some(owner, calls[half:])
+            usage = await asyncio.to_thread(self._accounts.usage, owner)
+            fitting = max(0, min(owner.monthly_calls - usage.used, len(calls) - 1))
+            _settle(calls[fitting:], error)
+            await self._count_some(owner, calls[:fitting])
         else:
             _settle(calls, remaining)
 

@@ -32,6 +32,9 @@ async def predict(
     pair: Annotated[str | None, Query(description="such as btc_usdt", examples=["btc_usdt"])] = None,
     currency: Annotated[str | None, Query(description="base of the pair, when `pair` is absent")] = None,
     compare: Annotated[str | None, Query(description="quote of the pair, when `pair` is absent")] = None,
+    _: Annotated[
+        str | None, Query(alias="token", description="instead of the bearer header; ends up in logs")
+    ] = None,
 ) -> JSONResponse:
     document = (await desk.forecast(await desk.find(_pair_of(pair, currency, compare)))).document
     quota = await desk.charge(owner)

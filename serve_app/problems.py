@@ -56,7 +56,7 @@ def unavailable(kind: str, detail: str, retry_after_s: int = 5) -> Problem:
     return Problem(503, kind, detail, headers={"Retry-After": str(retry_after_s)})
 
 
-def known(name: str, answer: dict[str, Any]) -> dict[str, Any]:
+def known_answer(name: str, answer: dict[str, Any]) -> dict[str, Any]:
     """A forecaster's answer. Raises Problem when it says that it has none (503) or that the call is wrong (422)."""
     if "reason" in answer:
         raise unavailable("warming", f"{name} has no forecast yet: {answer['reason']}", WARMING_S)

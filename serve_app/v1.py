@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from make_us_rich.pairs import Pair
@@ -21,13 +21,22 @@ _MOST_CANDLES = 500
 router = APIRouter(prefix="/v1", tags=["v1"])
 
 
-def desk(request: Request) -> Desk:
+async def desk(request: Request) -> Desk:  # async, or FastAPI runs it in a thread at every call
     made: Desk = request.app.state.desk
     return made
 
 
 DeskOf = Annotated[Desk, Depends(desk)]
 PairName = Annotated[str, Path(description="base_quote in lower case", examples=["btc_usdt"])]
+
+
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "the ETag of the forecast you have",
+    "schema": {"type": "string"},
+}
 
 
 @router.get("/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors())
@@ -40,6 +49,7 @@ async def pairs(desk: DeskOf) -> dict[str, Any]:
     "/forecasts/{pair}",
     response_model=schemas.Forecast,
     summary="The next close of a pair",
+    openapi_extra={"parameters": [_IF_NONE_MATCH]},
     responses=errors(401, 404, 422, 429, 503)
     | {304: {"description": "the forecast you have still holds; free"}},
 )
@@ -47,10 +57,10 @@ async def forecast(
     pair: PairName,
     desk: DeskOf,
     owner: Caller,
-    if_none_match: Annotated[str | None, Header(description="the ETag of the forecast you have")] = None,
+    request: Request,
 ) -> Response:
     answer = await desk.forecast(await desk.find(pair))
-    if if_none_match == answer.etag:
+    if request.headers.get("If-None-Match") == answer.etag:
         return Response(status_code=304, headers=answer.headers)
     quota = await desk.charge(owner)
     return Response(answer.body, headers=answer.headers | quota, media_type="application/json")
@@ -81,8 +91,8 @@ async def forecasts(
         for pair, answer in zip(asked, answers, strict=True)
         if isinstance(answer, Problem)
     ]
-    quota = await desk.charge(owner)
     found = [answer for answer in answers if not isinstance(answer, Problem)]
+    quota = await desk.charge(owner) if found else {}
     return JSONResponse({"forecasts": found, "missing": missing}, headers=quota)
 
 

@@ -29,6 +29,7 @@ from tests.support.processes import free_port
 from tests.support.servers import RAY_TOKEN, exchange_server, mlflow_server, postgres_server, ray_head
 
 _PASSWORD = "a password for tests"
+_ADMIN_TOKEN = "mur_an-admin-token-for-tests"
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[Serv
         mlflow.set_tracking_uri(mlflow_url)
         mlflow.set_experiment("serving")
         accounts = stack.enter_context(Accounts(database_url))
-        admin = accounts.create_user("admin", _PASSWORD, role="admin")
+        accounts.ensure_service_token(_ADMIN_TOKEN)
         member = accounts.create_user("member", _PASSWORD)
         yield ServingStack(
             settings,
             accounts,
-            admin_token=accounts.create_token(admin.user_id, "tests"),
+            admin_token=_ADMIN_TOKEN,
             member_token=accounts.create_token(member.user_id, "tests"),
         )

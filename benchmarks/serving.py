@@ -1,0 +1,160 @@
+"""Serving under load and under fire: `python -m benchmarks.serving`. Needs `wrk` (apt-get install wrk).
+
+Everything is measured in one run on one machine, load generator included, so compare the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+
+from serve_app.deploy import apply, champions, desired_config
+from tests.support.processes import PROJECT_ROOT, free_port, running
+from tests.support.serving import ServingStack, serving_stack
+from tests.support.tiny_model import LOG_RETURNS, tiny_model
+
+PAIRS = ("btc_usdt", "eth_usdt")
+CLIENTS = 64
+SWAPS, KILLS, REQUESTS = 20, 3, 10_000
+
+
+_TELL_FAILURES = "response = function(status, _, body) if status >= 400 then print(status, body) end end\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=10, help="of load for each figure")
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not installed: apt-get install wrk")
+    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        environment = {"MUR_PAIRS": ",".join(PAIRS), "PYTHONPATH": str(PROJECT_ROOT)}
+        with serving_stack(folder, environment) as stack:
+            for pair in PAIRS:
+                stack.promote(pair, tiny_model(pair))
+            apply(stack.settings)
+            _under_load(stack, folder, arguments.seconds)
+            _under_fire(stack)
+
+
+def _under_load(stack: ServingStack, folder: Path, seconds: int) -> None:
+    _deploy_noop(stack)
+    api = stack.settings.api_url
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.serving_apps:row_loop_app"]
+    command += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
+    with running(command, f"http://127.0.0.1:{port}/openapi.json", folder / "row_loop.log"):
+        targets = {
+            "no-op FastAPI on Ray Serve": ("GET", f"{api}/noop/", ""),
+            "GET /v1/forecasts/btc_usdt, admin": ("GET", f"{api}/v1/forecasts/btc_usdt", stack.admin_token),
+            "the same, every call a 304": ("GET", f"{api}/v1/forecasts/btc_usdt", stack.admin_token),
+            "first version's way": ("PUT", f"http://127.0.0.1:{port}/predict", ""),
+        }
+        for name, (method, url, token) in targets.items():
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            if "304" in name:
+                headers["If-None-Match"] = httpx.get(url, headers=headers).headers["ETag"]
+            print(f"{name:40} {_wrk(method, url, headers, seconds)}", flush=True)
+
+
+def _deploy_noop(stack: ServingStack) -> None:
+    settings = stack.settings
+    config = desired_config(settings, champions(settings))
+    deployment = {"name": "noop", "ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": 1000}
+    noop = {
+        "name": "noop",
+        "route_prefix": "/noop",
+        "import_path": "benchmarks.serving_apps:noop",
+        "deployments": [deployment],
+    }
+    config["applications"].append(noop)
+    headers = {"Authorization": f"Bearer {settings.ray_token.get_secret_value()}"}
+    url = f"{settings.ray_url}/api/serve/applications/"
+    httpx.put(url, json=config, headers=headers, timeout=60).raise_for_status()
+    while not _answers(f"{settings.api_url}/noop/"):
+        time.sleep(0.2)
+
+
+def _answers(url: str) -> bool:
+    return httpx.get(url, timeout=30).is_success
+
+
+def _wrk(method: str, url: str, headers: dict[str, str], seconds: int) -> str:
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(f"wrk.method = '{method}'\n{_TELL_FAILURES}")
+        script.flush()
+        command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "-s", script.name]
+        command += [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+        report = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
+    median, worst = (re.search(rf"^\s+{share}%\s+(\S+)$", report, re.MULTILINE) for share in (50, 99))
+    assert rate is not None, report
+    assert median is not None, report
+    assert worst is not None, report
+    failed = Counter(re.findall(r"^([45]\d\d)\t.*$", report, re.MULTILINE))
+    return f"{float(rate[1]):8.0f} requests/s   p50 {median[1]:>9}   p99 {worst[1]:>9}   {dict(failed) or ''}"
+
+
+def _under_fire(stack: ServingStack) -> None:
+    """Requests without pause from 8 clients, while models are swapped and replicas are killed."""
+    stop = threading.Event()
+    counts: Counter[str] = Counter()
+    callers = [threading.Thread(target=_call_until, args=(stack, stop, counts)) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    swap_s = []
+    for number in range(SWAPS):
+        wider = tuple((1 + number % 5) * value for value in LOG_RETURNS)
+        stack.promote("btc_usdt", tiny_model("btc_usdt", log_returns=wider))
+        started = time.monotonic()
+        apply(stack.settings)
+        swap_s.append(time.monotonic() - started)
+        if number in (5, 10, 15):
+            _kill_a_replica(stack, "btc_usdt_1h")
+    while counts.total() < REQUESTS:
+        time.sleep(0.5)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    swap_s.sort()
+    print(f"{SWAPS} swaps, {KILLS} replicas killed, {counts.total()} requests: {dict(counts)}")
+    print(
+        f"a swap, from apply() to serving: median {swap_s[len(swap_s) // 2]:.2f} s, longest {swap_s[-1]:.2f} s"
+    )
+
+
+def _call_until(stack: ServingStack, stop: threading.Event, counts: Counter[str]) -> None:
+    headers = {"Authorization": f"Bearer {stack.admin_token}"}
+    with httpx.Client(base_url=stack.settings.api_url, headers=headers, timeout=60) as api:
+        while not stop.is_set():
+            try:
+                answer = api.get("/v1/forecasts/btc_usdt")
+                declared = " with Retry-After" if "Retry-After" in answer.headers else ""
+                counts[f"{answer.status_code}{declared}"] += 1
+            except httpx.HTTPError as error:
+                counts[type(error).__name__] += 1
+
+
+def _kill_a_replica(stack: ServingStack, application: str) -> None:
+    headers = {"Authorization": f"Bearer {stack.settings.ray_token.get_secret_value()}"}
+    state = httpx.get(f"{stack.settings.ray_url}/api/serve/applications/", headers=headers).json()
+    (deployment,) = state["applications"][application]["deployments"].values()
+    os.kill(deployment["replicas"][0]["pid"], signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
