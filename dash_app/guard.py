@@ -1,0 +1,52 @@
+"""Nobody in without a log-in, and headers that make a browser careful."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, jsonify, redirect, request, url_for
+from flask_login import current_user
+from werkzeug.wrappers import Response as BaseResponse
+
+# Dash's own scripts and our styles tell nothing; the log-in pages need the styles.
+_OPEN_PREFIXES = ("/assets/", "/_dash-component-suites/", "/static/")
+_OPEN_PATHS = frozenset({"/login", "/register", "/healthz", "/_favicon.ico"})
+
+# Dash renders inline scripts and styles; no other host may be spoken to.
+_CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+        "form-action 'self'",
+        "base-uri 'self'",
+    )
+)
+
+
+def install(server: Flask) -> None:
+    server.before_request(_refuse_strangers)
+    server.after_request(_harden)
+
+
+def _refuse_strangers() -> BaseResponse | None:
+    if current_user.is_authenticated or request.path in _OPEN_PATHS:
+        return None
+    if request.path.startswith(_OPEN_PREFIXES):
+        return None
+    if request.path.startswith("/_dash-") or request.method != "GET":
+        refusal = jsonify(error="log in first")
+        refusal.status_code = 401
+        return refusal
+    return redirect(url_for("auth.login", next=request.full_path.rstrip("?")))
+
+
+def _harden(response: Response) -> Response:
+    response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    if not request.path.startswith(_OPEN_PREFIXES):
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,1 @@
+"""One page a file: a path, a layout, its callbacks."""

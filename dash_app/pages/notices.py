@@ -1,0 +1,38 @@
+"""What a page says when it has nothing to show."""
+
+from __future__ import annotations
+
+import dash_mantine_components as dmc
+
+
+def service_down(reason: str) -> dmc.Alert:
+    return dmc.Alert(
+        [
+            dmc.Text("Forecasts are not available at the moment. This page tries again every half minute."),
+            dmc.Text(reason, size="sm", c="dimmed", mt=4),
+        ],
+        title="The forecast service does not answer",
+        color="orange",
+        variant="light",
+    )
+
+
+def nothing_served_yet() -> dmc.Alert:
+    return dmc.Alert(
+        "The first training run has not finished. It runs every hour; a pair appears here when its model is served.",
+        title="No forecast yet",
+        color="blue",
+        variant="light",
+    )
+
+
+def not_found() -> dmc.Stack:
+    return dmc.Stack(
+        [
+            dmc.Title("There is no such page", order=2),
+            dmc.Text("The address may be mistyped, or the page was moved.", c="dimmed"),
+            dmc.Anchor("To the forecasts", href="/"),
+        ],
+        gap="xs",
+        py="xl",
+    )

@@ -1,0 +1,132 @@
+"""A small client of the HTTP API.
+
+with Client("http://127.0.0.1:28000", token) as api:
+    forecast = api.forecast("btc_usdt")
+    print(forecast.quantiles["q50"], forecast.model.skill_vs_naive)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from make_us_rich.errors import MakeUsRichError
+from make_us_rich.market.candles import Candles, from_klines
+
+_TIMEOUT_S = 5.0
+_TRIES = 3
+_PAUSE_S = 0.3
+
+
+class ServiceUnavailable(MakeUsRichError):
+    """The API cannot be reached, or cannot answer now (503): worth another try later."""
+
+
+class ServiceRefused(MakeUsRichError):
+    """The API refused: `status` and `field` say what to change."""
+
+    def __init__(self, message: str, *, status: int, field: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    version: int
+    as_of_ms: int
+    architecture: str
+    skill_vs_naive: float | None  # fraction of pinball loss saved against the random walk
+    coverage_80: float | None  # share of held-out closes inside q10..q90
+    age_hours: float
+
+
+@dataclass(frozen=True)
+class Flags:
+    stale: bool
+    simulated: bool
+    expired: bool
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Quantiles of the close at `target_close_ms`, in the quote currency, by name: q05 to q95."""
+
+    pair: str
+    interval: str
+    market: str
+    as_of_ms: int
+    last_close: float
+    target_open_ms: int
+    target_close_ms: int
+    quantiles: Mapping[str, float]
+    model: Model
+    flags: Flags
+
+
+class Client:
+    """Every method raises ServiceUnavailable or ServiceRefused."""
+
+    def __init__(self, api_url: str, token: str) -> None:
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=api_url, headers=headers, timeout=_TIMEOUT_S)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def pairs(self) -> list[str]:
+        """Those that are served now."""
+        return [item["pair"] for item in self._get("/v1/pairs")["pairs"]]
+
+    def forecast(self, pair: str) -> Forecast:
+        body = self._get(f"/v1/forecasts/{pair}")
+        named = body | {"model": Model(**body["model"]), "flags": Flags(**body["flags"])}
+        return Forecast(**{name: named[name] for name in Forecast.__dataclass_fields__})
+
+    def candles(self, pair: str, limit: int) -> Candles:
+        """The newest closed candles, oldest first."""
+        body = self._get(f"/v1/candles/{pair}?limit={limit}")
+        names = ("open_time_ms", "open", "high", "low", "close", "volume")
+        return from_klines(list(zip(*(body[name] for name in names), strict=True)))
+
+    def usage(self) -> dict[str, int]:
+        """limit, used, remaining, resets_at_ms of this month."""
+        usage: dict[str, int] = self._get("/v1/usage")
+        return usage
+
+    def _get(self, path: str) -> Any:
+        """Reading is safe to repeat: a moment's failure is tried again."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                answer = self._http.get(path)
+            except httpx.HTTPError as error:
+                failure = ServiceUnavailable(f"the forecast service cannot be reached ({error!r})")
+            else:
+                if answer.is_success:
+                    return answer.json()
+                detail, field = _problem(answer)
+                if answer.status_code < 500:
+                    raise ServiceRefused(detail, status=answer.status_code, field=field)
+                failure = ServiceUnavailable(detail)
+            if attempt < _TRIES:
+                time.sleep(_PAUSE_S * attempt)
+        raise failure
+
+
+def _problem(answer: httpx.Response) -> tuple[str, str | None]:
+    try:
+        body = answer.json()
+        return str(body["detail"]), body.get("field")
+    except (ValueError, KeyError, TypeError):
+        return f"the forecast service answered {answer.status_code}", None
