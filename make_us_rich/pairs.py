@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from make_us_rich.errors import UnknownPair
 
-_SLUG = re.compile(r"([a-z0-9]{1,20})_([a-z0-9]{2,10})")
+SLUG = "[a-z0-9]{1,20}_[a-z0-9]{2,10}"
+"""What a pair looks like, as a regular expression."""
 
 
 @dataclass(frozen=True, order=True)
@@ -23,12 +24,12 @@ class Pair:
     @classmethod
     def parse(cls, text: str) -> Pair:
         """Read `btc_usdt`. Raises UnknownPair for anything else."""
-        match = _SLUG.fullmatch(text)
-        if match is None:
+        if re.fullmatch(SLUG, text) is None:
             raise UnknownPair(
                 f"{text[:40]!r} is not a pair: write base_quote in lower case, such as btc_usdt"
             )
-        return cls(match[1], match[2])
+        base, quote = text.split("_")
+        return cls(base, quote)
 
     @property
     def symbol(self) -> str:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.settings import Settings, get_settings
@@ -32,7 +33,7 @@ def create_app() -> FastAPI:
 
 
 def make_app(settings: Settings, directory: Directory, accounts: Accounts) -> FastAPI:
-    app = FastAPI(
+    app = FastAPIOffline(  # its /docs needs nothing from elsewhere
         title="Make Us Rich",
         version="1",
         description=_DESCRIPTION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -122,9 +123,24 @@ async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     return Problem(422, "bad-input", f"{field}: {first['msg']}", field=field).response()
 
 
-async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StarletteHTTPException)
-    return Problem(error.status_code, "http", str(error.detail), headers=error.headers).response()
+    if error.status_code == 400 and isinstance(error.__cause__, ValueError):
+        return Problem(422, "bad-input", "the body is not JSON in UTF-8", field="body").response()
+    headers = error.headers
+    if error.status_code == 405:
+        headers = {"Allow": ", ".join(sorted(_allowed_methods(request)))}
+    return Problem(error.status_code, "http", str(error.detail), headers=headers).response()
+
+
+def _allowed_methods(request: Request) -> set[str]:
+    """Of every route of the path; Starlette names those of the first."""
+    path = request.url.path
+    for template, operations in request.app.openapi()["paths"].items():
+        pattern = re.sub(r"\{[^}]+\}", "[^/]+", template)
+        if re.fullmatch(pattern, path):
+            return {method.upper() for method in operations}
+    return set()
 
 
 async def _on_anything(request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from make_us_rich.pairs import Pair
+from make_us_rich.pairs import SLUG, Pair
 from serve_app import schemas
 from serve_app.auth import Caller
 from serve_app.desk import Desk
@@ -27,7 +27,14 @@ async def desk(request: Request) -> Desk:  # async, or FastAPI runs it in a thre
 
 
 DeskOf = Annotated[Desk, Depends(desk)]
-PairName = Annotated[str, Path(description="base_quote in lower case", examples=["btc_usdt"])]
+PairName = Annotated[
+    str,
+    Path(
+        description="base_quote in lower case",
+        examples=["btc_usdt"],
+        json_schema_extra={"pattern": f"^{SLUG}$"},  # shown, not enforced: our own error says more
+    ),
+]
 
 
 _IF_NONE_MATCH = {
@@ -76,7 +83,13 @@ async def forecasts(
     desk: DeskOf,
     owner: Caller,
     pairs: Annotated[
-        str, Query(description="comma separated; all that are served when absent", max_length=4000)
+        str,
+        Query(
+            description="comma separated; all that are served when absent",
+            examples=["btc_usdt,eth_usdt"],
+            max_length=4000,
+            json_schema_extra={"pattern": f"^({SLUG}(,{SLUG})*)?$"},
+        ),
     ] = "",
 ) -> JSONResponse:
     wanted = [text.strip() for text in pairs.split(",") if text.strip()]

@@ -7,20 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.market.candles import Candles
 from make_us_rich.pairs import Pair
-from make_us_rich.registry import ModelVersion
 from make_us_rich.settings import Settings
 from serve_app import keeper
-from serve_app.current import Current, Loaded, Window
+from serve_app.current import Current
 from serve_app.forecaster import Forecaster
 from serve_app.last_good import LastGood
-from serve_app.model import OnnxModel
-from tests.support.tiny_model import tiny_model
+from tests.support.forecasts import a_forecast
 
 BTC = Pair.parse("btc_usdt")
 NOWHERE = "http://127.0.0.1:9"
@@ -38,13 +34,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def current(version: int, as_of_ms: int) -> Current:
-    times = as_of_ms - HOUR_MS * np.arange(30, 0, -1)
-    column = np.full(30, 100.0)
-    candles = Candles(times, column, column, column, column, column)
-    graph = tiny_model("btc_usdt")
-    model = ModelVersion("btc_usdt_1h", version, f"run-{version}", created_ms=as_of_ms, tags={})
-    loaded = Loaded(model, graph, OnnxModel.load(graph, BTC, "1h"))
-    return Current.compute(BTC, loaded, Window(candles, candles, "1h"))
+    return a_forecast("btc_usdt", as_of_ms=as_of_ms, version=version)
 
 
 def keep(settings: Settings, kept: Current) -> None:

@@ -1,0 +1,24 @@
+"""A forecast as a replica holds it, from a tiny model on flat candles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.market.candles import Candles
+from make_us_rich.pairs import Pair
+from make_us_rich.registry import ModelVersion, model_name
+from serve_app.current import Current, Loaded, Window
+from serve_app.model import OnnxModel
+from tests.support.tiny_model import tiny_model
+
+
+def a_forecast(pair: str, *, as_of_ms: int, version: int = 1) -> Current:
+    """Hourly, as of the last close at or before `as_of_ms`, by version `version` of run `run-{version}`."""
+    times = last_close_ms(as_of_ms, "1h") - HOUR_MS * np.arange(30, 0, -1)
+    column = np.full(30, 100.0)
+    candles = Candles(times, column, column, column, column, column)
+    graph, parsed = tiny_model(pair), Pair.parse(pair)
+    model = ModelVersion(model_name(parsed, "1h"), version, f"run-{version}", created_ms=as_of_ms, tags={})
+    loaded = Loaded(model, graph, OnnxModel.load(graph, parsed, "1h"))
+    return Current.compute(parsed, loaded, Window(candles, candles, "1h"))

@@ -1,0 +1,30 @@
+"""Forecasters in the gateway's own process, where Ray is not what a test is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from make_us_rich.pairs import Pair
+from make_us_rich.registry import model_name
+from make_us_rich.settings import Settings
+from serve_app.forecaster import Forecaster
+
+
+class LocalDirectory:
+    """`served`: the user_config of each pair's application."""
+
+    def __init__(self, settings: Settings, served: Mapping[str, dict[str, Any]]) -> None:
+        self._settings = settings
+        self._served = served
+        self._forecasters: dict[str, Forecaster] = {}
+
+    async def names(self) -> frozenset[str]:
+        return frozenset(model_name(Pair.parse(pair), self._settings.interval) for pair in self._served)
+
+    async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
+        if name not in self._forecasters:
+            pair = name.removesuffix(f"_{self._settings.interval}")
+            self._forecasters[name] = Forecaster(Pair.parse(pair), self._settings)
+            await self._forecasters[name].reconfigure(self._served[pair])
+        return dict(await getattr(self._forecasters[name], method)(*arguments))
