@@ -15,7 +15,7 @@ import requests
 from binance.client import Client
 from binance.exceptions import BinanceAPIException, BinanceRequestException
 
-from make_us_rich.errors import MarketError, MarketUnavailable, PairNotTraded, RateLimited
+from make_us_rich.errors import BadCandles, MarketError, MarketUnavailable, PairNotTraded, RateLimited
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles, closed, from_klines
 from make_us_rich.pairs import Pair
@@ -25,43 +25,51 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PAGE = 1000
-_TIMEOUT_S = 10.0
 _TRIES = 4
 _LONGEST_WAIT_S = 30.0
 _INVALID_SYMBOL = -1121
 _DEFAULT_RETRY_AFTER_S = 60.0
+_WEIGHT_A_MINUTE = 6000
+_WEIGHT_LEFT_TO_OTHERS = 600
 
 
 class Market:
     """An exchange's candles. No key is needed. Raises MarketUnavailable, RateLimited or PairNotTraded."""
 
-    def __init__(self, exchange_url: str) -> None:
-        self._client = Client(ping=False, requests_params={"timeout": _TIMEOUT_S})
+    def __init__(self, exchange_url: str, *, timeout_s: float = 10.0) -> None:
+        self._client = Client(ping=False, requests_params={"timeout": timeout_s})
         self._client.API_URL = f"{exchange_url.rstrip('/')}/api"
 
     def server_time_ms(self) -> int:
-        answer = self._call(self._client.get_server_time)
-        return int(_checked(answer, lambda body: body["serverTime"]))
+        return self._call(self._client.get_server_time, lambda body: int(body["serverTime"]))
 
     def traded_pairs(self) -> set[str]:
-        """Symbols in the exchange's spelling whose status is TRADING."""
-        answer = self._call(self._client.get_exchange_info)
-        return _checked(
-            answer, lambda body: {item["symbol"] for item in body["symbols"] if item["status"] == "TRADING"}
+        """Symbols in the exchange's spelling whose status is TRADING. On Binance itself an answer of megabytes."""
+        return self._call(
+            self._client.get_exchange_info,
+            lambda body: {item["symbol"] for item in body["symbols"] if item["status"] == "TRADING"},
         )
 
     def klines(self, pair: Pair, interval: str, start_ms: int, end_ms: int) -> Candles:
-        """Candles opened at or after `start_ms` and closed at or before `end_ms`, oldest first, as they came."""
+        """Candles opened at or after `start_ms` and closed at or before `end_ms`, oldest first, as they came.
+
+        Closed means closed by the exchange's own clock too: ours may be ahead of it.
+        """
         step = interval_ms(interval)
+        closed_ms = min(end_ms, self.server_time_ms())
         rows: list[list[Any]] = []
         cursor = start_ms
-        while cursor < end_ms:
-            page = self._page(pair, interval, cursor, end_ms - 1)
-            rows.extend(page)
-            if len(page) < _PAGE:
+        while cursor < closed_ms:
+            page = self._page(pair, interval, cursor, closed_ms - 1)
+            if not page:
                 break
-            cursor = int(page[-1][0]) + step
-        return closed(from_klines(rows), interval, end_ms)
+            rows.extend(page)
+            cursor = max(cursor, *(row[0] for row in page)) + step
+        try:
+            candles = from_klines(rows)
+        except BadCandles as error:
+            raise MarketUnavailable(f"the exchange's candles of {pair} cannot be read: {error}") from None
+        return closed(candles, interval, closed_ms)
 
     def _page(self, pair: Pair, interval: str, start_ms: int, end_ms: int) -> list[list[Any]]:
         def ask() -> Any:
@@ -69,15 +77,22 @@ class Market:
                 symbol=pair.symbol, interval=interval, startTime=start_ms, endTime=end_ms, limit=_PAGE
             )
 
-        return _checked(self._call(ask), _kline_rows)
+        return self._call(ask, _kline_rows, about=str(pair))
 
-    def _call(self, ask: Callable[[], Any]) -> Any:
+    def _call(self, ask: Callable[[], Any], read: Callable[[Any], T], about: str = "this pair") -> T:
         """Ask again, with growing pauses, what a moment may heal."""
         for attempt in range(1, _TRIES + 1):
             try:
-                return ask()
+                answer = _checked(ask(), read)
+                self._spare_the_limit()
+                return answer
+            # python-binance trips over an error body that is JSON but no object: AttributeError
             except (BinanceAPIException, BinanceRequestException, requests.RequestException) as error:
-                failure = _translate(error)
+                failure = _translate(error, about)
+            except AttributeError:
+                failure = MarketUnavailable("the exchange failed with a body that is not its own")
+            except MarketUnavailable as error:
+                failure = error
             wait_s = _pause_s(failure, attempt)
             if attempt == _TRIES or wait_s is None:
                 raise failure
@@ -85,26 +100,33 @@ class Market:
             time.sleep(wait_s)
         raise AssertionError("unreachable")
 
+    def _spare_the_limit(self) -> None:
+        """Wait for the next minute when this address has nearly used up its weight: past it lies a ban."""
+        used = int(self._client.response.headers.get("X-MBX-USED-WEIGHT-1M", 0))
+        if used > _WEIGHT_A_MINUTE - _WEIGHT_LEFT_TO_OTHERS:
+            wait_s = 60 - time.time() % 60
+            log.warning("%d of %d request weight used: waiting %.0f s", used, _WEIGHT_A_MINUTE, wait_s)
+            time.sleep(wait_s)
+
 
 def _pause_s(failure: MarketError, attempt: int) -> float | None:
     """Seconds until the next try; None when waiting does not help, or takes too long to sit it out."""
+    backoff_s = 0.5 * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2)
     if isinstance(failure, RateLimited):
-        return failure.retry_after_s if failure.retry_after_s <= _LONGEST_WAIT_S else None
-    if isinstance(failure, MarketUnavailable):
-        return 0.5 * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2)
-    return None
+        return max(failure.retry_after_s, backoff_s) if failure.retry_after_s <= _LONGEST_WAIT_S else None
+    return backoff_s if isinstance(failure, MarketUnavailable) else None
 
 
-def _translate(error: Exception) -> MarketError:
+def _translate(error: Exception, about: str) -> MarketError:
     if isinstance(error, BinanceAPIException):
         if error.status_code in (418, 429):
-            retry_after_s = float(error.response.headers.get("Retry-After", _DEFAULT_RETRY_AFTER_S))
+            retry_after_s = _retry_after_s(error.response)
             return RateLimited(
                 f"the exchange limits our requests ({error.status_code}) for {retry_after_s:.0f} s",
                 retry_after_s=retry_after_s,
             )
         if error.code == _INVALID_SYMBOL:
-            return PairNotTraded("the exchange does not know this pair: was it delisted?")
+            return PairNotTraded(f"the exchange does not know {about}: was it delisted?")
         if error.status_code < 500:
             return MarketError(f"the exchange refused ({error.status_code}): {str(error.message)[:200]}")
         return MarketUnavailable(f"the exchange failed with {error.status_code}")
@@ -113,11 +135,17 @@ def _translate(error: Exception) -> MarketError:
     return MarketUnavailable(f"the exchange cannot be reached: {type(error).__name__}")
 
 
+def _retry_after_s(response: requests.Response) -> float:
+    try:
+        return float(response.headers["Retry-After"])
+    except (KeyError, ValueError):  # absent, or a date
+        return _DEFAULT_RETRY_AFTER_S
+
+
 def _kline_rows(body: Any) -> list[list[Any]]:
-    rows = list(body)
-    if any(len(row) < 6 for row in rows):
+    if not isinstance(body, list) or any(len(row) < 6 or not isinstance(row[0], int) for row in body):
         raise ValueError
-    return rows
+    return body
 
 
 def _checked(body: Any, read: Callable[[Any], T]) -> T:

@@ -20,6 +20,8 @@ from make_us_rich.errors import BadCandles
 from make_us_rich.intervals import interval_ms
 
 _EXAMPLES = 3
+_EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
+_LATEST_MS = 4_102_444_800_000  # 2100-01-01: a later time is in another unit than milliseconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,18 +54,23 @@ def from_klines(rows: Sequence[Sequence[Any]]) -> Candles:
     try:
         times = np.array([int(row[0]) for row in rows], dtype=np.int64)
         values = np.array([[float(cell) for cell in row[1:6]] for row in rows], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise BadCandles(f"a candle is not made of numbers: {error}") from None
-    return Candles(times, *values.reshape(-1, 5).T)
+        return Candles(times, *values.reshape(-1, 5).T)
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
+        raise BadCandles(f"a candle is not made of an open time and five numbers: {error}") from None
+
+
+def stack(parts: Sequence[Candles]) -> Candles:
+    """The parts' rows one after another, as they are."""
+    if not parts:
+        return from_klines([])
+    return Candles(
+        *(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Candles))
+    )
 
 
 def concatenate(parts: Sequence[Candles]) -> Candles:
     """The parts' rows in order of time; of rows with the same open time the last part's stays."""
-    if not parts:
-        return from_klines([])
-    joined = Candles(
-        *(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Candles))
-    )
+    joined = stack(parts)
     newest_first = joined[np.arange(len(joined))[::-1]]
     _, first = np.unique(newest_first.open_time_ms, return_index=True)
     return newest_first[first]
@@ -81,12 +88,13 @@ class CandleReport:
     kept: int
     rejected: dict[str, int] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
-    missing: int = 0
+    missing: int = 0  # candles, in all gaps together
+    gaps: tuple[str, ...] = ()  # the longest, longest first
 
     def __str__(self) -> str:
         text = f"{self.kept} candles"
         if self.missing:
-            text += f", {self.missing} missing in gaps"
+            text += f", {self.missing} missing in gaps (such as {'; '.join(self.gaps)})"
         if self.rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
             text += f"; rejected {reasons} (such as {'; '.join(self.examples)})"
@@ -94,37 +102,49 @@ class CandleReport:
 
 
 def clean(candles: Candles, interval: str) -> tuple[Candles, CandleReport]:
-    """Keep the rows that can be true, in order of time; report the others."""
-    step = interval_ms(interval)
-    order = np.argsort(candles.open_time_ms, kind="stable")
-    rows = candles[order]
-    prices = np.stack([rows.open, rows.high, rows.low, rows.close])
-    with np.errstate(invalid="ignore"):
-        repeated = (
-            np.concatenate([[False], np.diff(rows.open_time_ms) == 0]) if len(rows) else np.array([], bool)
-        )
-        faults = {
-            "off the grid": rows.open_time_ms % step != 0,
-            "duplicate": repeated,
-            "without a finite positive price": ~(np.isfinite(prices) & (prices > 0)).all(axis=0),
-            "with high or low inside the body": ~(
-                (rows.high >= np.maximum(rows.open, rows.close))
-                & (rows.low <= np.minimum(rows.open, rows.close))
-            ),
-            "without a volume of zero or more": ~(np.isfinite(rows.volume) & (rows.volume >= 0)),
-        }
+    """Keep the rows that can be true, in order of time; report the others.
+
+    Of two rows that can both be true and open at the same time the first stays. Rows may come in any order: the open
+    time says where each belongs.
+    """
+    rows = candles[np.argsort(candles.open_time_ms, kind="stable")]
     bad = np.zeros(len(rows), dtype=bool)
     rejected: dict[str, int] = {}
     examples: list[str] = []
-    for reason, fault in faults.items():
+    for reason, fault in _faults(rows, interval_ms(interval)).items():
         new = fault & ~bad
         if new.any():
             rejected[reason] = int(new.sum())
             examples.append(f"{_utc(int(rows.open_time_ms[new][0]))} {reason}")
         bad |= fault
-    kept = rows[~bad]
-    missing = int((np.diff(kept.open_time_ms) // step - 1).sum()) if len(kept) > 1 else 0
-    return kept, CandleReport(len(kept), rejected, tuple(examples[:_EXAMPLES]), missing)
+    possible = rows[~bad]
+    repeated = np.diff(possible.open_time_ms, prepend=-1) == 0
+    if repeated.any():
+        rejected["duplicate"] = int(repeated.sum())
+        examples.append(f"{_utc(int(possible.open_time_ms[repeated][0]))} duplicate")
+    kept = possible[~repeated]
+    missing, gaps = _gaps(kept, interval_ms(interval))
+    return kept, CandleReport(len(kept), rejected, tuple(examples[:_EXAMPLES]), missing, gaps)
+
+
+def _faults(rows: Candles, step: int) -> dict[str, NDArray[np.bool_]]:
+    prices = np.stack([rows.open, rows.high, rows.low, rows.close])
+    with np.errstate(invalid="ignore"):
+        return {
+            "at an impossible time": (rows.open_time_ms < _EARLIEST_MS) | (rows.open_time_ms >= _LATEST_MS),
+            "off the grid": rows.open_time_ms % step != 0,
+            "without a finite positive price": ~(np.isfinite(prices) & (prices > 0)).all(axis=0),
+            "with high or low inside the body": (rows.high < np.maximum(rows.open, rows.close))
+            | (rows.low > np.minimum(rows.open, rows.close)),
+            "without a volume of zero or more": ~(np.isfinite(rows.volume) & (rows.volume >= 0)),
+        }
+
+
+def _gaps(kept: Candles, step: int) -> tuple[int, tuple[str, ...]]:
+    missing = np.diff(kept.open_time_ms) // step - 1
+    longest = [int(row) for row in np.argsort(-missing, kind="stable")[:_EXAMPLES] if missing[row] > 0]
+    texts = [f"{missing[row]} from {_utc(int(kept.open_time_ms[row]) + step)}" for row in longest]
+    return int(missing.sum()), tuple(texts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,4 +183,6 @@ def _bridged(part: Candles, step: int) -> Segment:
 
 
 def _utc(time_ms: int) -> str:
+    if not _EARLIEST_MS <= time_ms < _LATEST_MS:
+        return f"{time_ms} ms"
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,258 @@
+"""The candle store on a real S3 server, fed by the real replay exchange."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from make_us_rich.errors import MarketUnavailable, PairNotTraded, StoreError
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.market.binance import Market
+from make_us_rich.market.candles import Candles
+from make_us_rich.market.store import CandleStore
+from make_us_rich.pairs import Pair
+from tests.support.processes import free_port, running
+from tests.support.servers import BIN, exchange_server
+
+ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key"
+CHZ = Pair("chz", "usdt")
+HISTORY = 2500
+MARCH_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
+
+
+@pytest.fixture(scope="module")
+def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("s3")
+    keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    port = free_port()
+    command = [str(BIN / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += [f"-s3.config={folder / 's3.json'}", f"-s3.port={port}"]
+    command += [
+        f"-{name}={free_port()}" for name in ("master.port", "filer.port", "volume.port", "admin.port")
+    ]
+    command += [f"-{name}.port.grpc={free_port()}" for name in ("s3", "master", "filer", "volume", "admin")]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
+    command += ["-master.telemetry=false"]
+    url = f"http://127.0.0.1:{port}"
+    with running(command, f"{url}/healthz", folder / "weed.log"):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def exchange_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
+        yield url
+
+
+@pytest.fixture
+def store(s3_url: str, request: pytest.FixtureRequest) -> CandleStore:
+    """A store with a bucket of its own."""
+    name = request.node.name.replace("_", "-").replace("[", "-").replace("]", "")[-60:].strip("-")
+    store = CandleStore(s3_url, ACCESS_KEY, SECRET_KEY, name)
+    store.ensure_bucket()
+    return store
+
+
+@pytest.fixture
+def as_of_ms() -> int:
+    return last_close_ms(time.time_ns() // 1_000_000, "1h")
+
+
+@pytest.fixture(autouse=True)
+def no_faults(exchange_url: str) -> Iterator[None]:
+    yield
+    httpx.delete(f"{exchange_url}/_control/faults").raise_for_status()
+
+
+def set_fault(exchange_url: str, **fault: object) -> None:
+    httpx.post(f"{exchange_url}/_control/faults", json=fault).raise_for_status()
+
+
+def candles(first_ms: int, count: int, price: float = 100.0) -> Candles:
+    prices = np.full(count, price)
+    return Candles(
+        first_ms + HOUR_MS * np.arange(count), prices, prices, prices, prices, np.arange(count, dtype=float)
+    )
+
+
+def stored(store: CandleStore, as_of_ms: int) -> Candles:
+    return store.read("simulated", CHZ, "1h", as_of_ms - HISTORY * HOUR_MS, as_of_ms)
+
+
+def update(store: CandleStore, exchange_url: str, as_of_ms: int, history: int = HISTORY) -> tuple[int, int]:
+    """Candles asked for, and candles that came."""
+    fetched = store.update(
+        Market(exchange_url),
+        market="simulated",
+        pair=CHZ,
+        interval="1h",
+        as_of_ms=as_of_ms,
+        history_candles=history,
+    )
+    return fetched.asked, fetched.report.kept
+
+
+def test_candles_come_back_as_written_across_months(store: CandleStore) -> None:
+    written = candles(MARCH_MS - 48 * HOUR_MS, 100)
+    store.write("binance", CHZ, "1h", written)
+
+    read = store.read("binance", CHZ, "1h", MARCH_MS - 48 * HOUR_MS, MARCH_MS + 52 * HOUR_MS)
+
+    assert np.array_equal(read.open_time_ms, written.open_time_ms)
+    assert np.array_equal(read.volume, written.volume)
+    assert store.list_keys("candles/") == [
+        "candles/binance/1h/chz_usdt/2026-02.parquet",
+        "candles/binance/1h/chz_usdt/2026-03.parquet",
+    ]
+
+
+def test_reading_ends_with_the_candle_that_closed_at_the_end(store: CandleStore) -> None:
+    store.write("binance", CHZ, "1h", candles(MARCH_MS, 10))
+
+    read = store.read("binance", CHZ, "1h", MARCH_MS + HOUR_MS, MARCH_MS + 5 * HOUR_MS)
+
+    assert (read.open_time_ms - MARCH_MS).tolist() == [HOUR_MS * hour for hour in (1, 2, 3, 4)]
+
+
+def test_a_pair_that_was_never_stored_reads_as_no_candles(store: CandleStore) -> None:
+    assert len(store.read("binance", CHZ, "1h", MARCH_MS, MARCH_MS + HOUR_MS)) == 0
+
+
+def test_markets_do_not_mix(store: CandleStore) -> None:
+    store.write("simulated", CHZ, "1h", candles(MARCH_MS, 10))
+
+    assert len(store.read("binance", CHZ, "1h", MARCH_MS, MARCH_MS + 10 * HOUR_MS)) == 0
+
+
+def test_many_writers_of_one_month_lose_nothing(store: CandleStore) -> None:
+    parts = [candles(MARCH_MS + 50 * HOUR_MS * part, 50) for part in range(8)]
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(lambda part: store.write("binance", CHZ, "1h", part), parts))
+
+    read = store.read("binance", CHZ, "1h", MARCH_MS, MARCH_MS + 400 * HOUR_MS)
+    assert len(read) == 400
+
+
+def test_an_update_brings_the_history_and_a_repeated_one_asks_for_nothing(
+    store: CandleStore, exchange_url: str, as_of_ms: int
+) -> None:
+    assert update(store, exchange_url, as_of_ms) == (HISTORY, HISTORY)
+    first = stored(store, as_of_ms)
+
+    set_fault(exchange_url, kind="500")  # whoever asks the exchange now fails
+    assert update(store, exchange_url, as_of_ms) == (0, 0)
+    assert np.array_equal(stored(store, as_of_ms).close, first.close)
+    assert int(first.open_time_ms[-1]) + HOUR_MS == as_of_ms
+
+
+def test_an_update_asks_only_for_the_new_tail_and_an_older_head(
+    store: CandleStore, exchange_url: str, as_of_ms: int
+) -> None:
+    update(store, exchange_url, as_of_ms - 5 * HOUR_MS, history=100)
+
+    assert update(store, exchange_url, as_of_ms, history=200) == (100, 100)
+    assert len(store.read("simulated", CHZ, "1h", as_of_ms - 200 * HOUR_MS, as_of_ms)) == 200
+
+
+def test_an_old_hole_of_the_exchange_is_asked_for_once(
+    store: CandleStore, exchange_url: str, as_of_ms: int
+) -> None:
+    set_fault(exchange_url, kind="gap")  # one row is missing in each of the three pages
+
+    assert update(store, exchange_url, as_of_ms) == (HISTORY, HISTORY - 3)
+    assert update(store, exchange_url, as_of_ms) == (0, 0)
+    assert len(stored(store, as_of_ms)) == HISTORY - 3
+
+
+def test_a_fresh_hole_is_asked_for_again_and_filled(
+    store: CandleStore, exchange_url: str, as_of_ms: int
+) -> None:
+    set_fault(exchange_url, kind="gap", times=1)
+
+    assert update(store, exchange_url, as_of_ms, history=20) == (20, 19)
+    assert update(store, exchange_url, as_of_ms, history=20) == (1, 1)
+
+
+def test_dirty_rows_are_not_stored_and_reported(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
+    set_fault(exchange_url, kind="nan", times=1)
+    fetched = store.update(
+        Market(exchange_url),
+        market="simulated",
+        pair=CHZ,
+        interval="1h",
+        as_of_ms=as_of_ms,
+        history_candles=HISTORY,
+    )
+
+    assert "1 without a finite positive price" in str(fetched)
+    assert len(stored(store, as_of_ms)) == HISTORY - 1
+
+
+def test_a_candle_that_is_not_there_yet_is_an_error_that_heals(
+    store: CandleStore, exchange_url: str, as_of_ms: int
+) -> None:
+    set_fault(exchange_url, kind="clock_skew", skew_ms=-HOUR_MS)
+    with pytest.raises(MarketUnavailable, match="no candle of chz_usdt that closed at"):
+        update(store, exchange_url, as_of_ms)
+
+    httpx.delete(f"{exchange_url}/_control/faults")
+    asked, came = update(store, exchange_url, as_of_ms)
+    assert asked == came <= 2
+
+
+def test_an_empty_answer_is_an_error_and_not_remembered(
+    store: CandleStore, exchange_url: str, as_of_ms: int
+) -> None:
+    set_fault(exchange_url, kind="empty")
+    with pytest.raises(MarketUnavailable, match="it gave none at all"):
+        update(store, exchange_url, as_of_ms)
+
+    httpx.delete(f"{exchange_url}/_control/faults")
+    assert update(store, exchange_url, as_of_ms) == (HISTORY, HISTORY)
+
+
+def test_a_halted_pair_is_not_traded_any_more(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
+    set_fault(exchange_url, kind="halt", symbol="CHZUSDT")
+
+    with pytest.raises(PairNotTraded, match="chz_usdt is not traded any more"):
+        update(store, exchange_url, as_of_ms + 2 * HOUR_MS)
+
+
+def test_json_rows_come_back_by_prefix(store: CandleStore) -> None:
+    store.put_json("jobs/a/chz_usdt.json", {"pair": "chz_usdt"})
+    store.put_json("jobs/b/eth_usdt.json", {"pair": "eth_usdt"})
+
+    assert store.list_keys("jobs/a/") == ["jobs/a/chz_usdt.json"]
+    assert store.get_json("jobs/a/chz_usdt.json") == {"pair": "chz_usdt"}
+    with pytest.raises(StoreError, match=r"jobs/a/btc_usdt\.json is not there"):
+        store.get_json("jobs/a/btc_usdt.json")
+
+
+def test_a_damaged_month_is_named(store: CandleStore) -> None:
+    store.put("candles/binance/1h/chz_usdt/2026-03.parquet", b"not parquet")
+
+    with pytest.raises(StoreError, match=r"2026-03\.parquet.* is damaged"):
+        store.read("binance", CHZ, "1h", MARCH_MS, MARCH_MS + HOUR_MS)
+
+
+def test_wrong_keys_are_refused_with_the_reason(s3_url: str) -> None:
+    with pytest.raises(StoreError, match=r"refused: (SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied)"):
+        CandleStore(s3_url, ACCESS_KEY, "wrong", "candles").ensure_bucket()
+
+
+def test_a_server_that_is_away_is_named_within_seconds() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    began = time.monotonic()
+
+    with pytest.raises(StoreError, match=f"{url} cannot be reached"):
+        CandleStore(url, ACCESS_KEY, SECRET_KEY, "candles").list_keys("jobs/")
+    assert time.monotonic() - began < 10
