@@ -3,85 +3,103 @@
     curl -X POST :28900/_control/faults -d '{"symbol": "CHZUSDT", "kind": "500", "times": 3}'
     curl -X DELETE :28900/_control/faults
 
-Refusals replace the answer: 429 and 418 (with retry_after_s), 500, timeout, truncated, html, empty, unknown_symbol.
-Dirt: nan, duplicate, offgrid, gap. They spoil rows in the middle of an answer. halt: no candle after its start.
+Without a symbol a fault meets every pair, without `times` it stays until it is deleted.
+
+OUTAGES  answers of any path: 429 and 418 (with retry_after_s), 500, timeout, truncated, html
+REFUSED  answers about a pair: unknown_symbol, empty
+DIRT     rows that are wrong: nan, duplicate, offgrid and gap in the middle of an answer, open_last_candle after its
+         end; halt: no candle since the fault began
+clock_skew  the exchange's clock is `skew_ms` away from what it was
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-HOUR_MS = 3_600_000
-REFUSALS = ("429", "418", "500", "timeout", "truncated", "html", "empty", "unknown_symbol")
-DIRT = ("nan", "duplicate", "offgrid", "gap", "halt")
+OUTAGES = ("429", "418", "500", "timeout", "truncated", "html")
+REFUSED = ("unknown_symbol", "empty")
+DIRT = ("nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt")
+SKEW = ("clock_skew",)
 _TIMEOUT_S = 60.0
+_MINUTE_MS = 60_000
 
 
-@dataclass
-class Fault:
-    kind: str
-    symbol: str | None = None  # None: every request
-    times: int | None = None  # None: until it is deleted
-    retry_after_s: float = 1.0
-    since_ms: int = field(default_factory=lambda: int(time.time() * 1000))
+class Fault(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal[
+        "429", "418", "500", "timeout", "truncated", "html", "unknown_symbol", "empty",
+        "nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt", "clock_skew",
+    ]  # fmt: skip
+    symbol: str | None = None
+    times: int | None = Field(default=None, ge=1)
+    retry_after_s: float = Field(default=1.0, ge=0)
+    skew_ms: int = -600_000
+
+    def meets(self, symbol: str | None) -> bool:
+        return self.symbol in (None, symbol)
 
 
 class Faults:
     def __init__(self) -> None:
-        self.active: list[Fault] = []
+        self._active: dict[int, tuple[Fault, int]] = {}
+        self._next = 0
 
-    def add(self, body: dict[str, Any]) -> Fault:
-        """Raises ValueError for an unknown kind or field."""
-        if body.get("kind") not in (*REFUSALS, *DIRT):
-            raise ValueError(f"kind must be one of {', '.join((*REFUSALS, *DIRT))}")
-        try:
-            fault = Fault(**body)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
-        self.active.append(fault)
-        return fault
+    def add(self, fault: Fault, now_ms: int) -> None:
+        self._active[self._next] = fault, now_ms
+        self._next += 1
 
-    def take(self, symbol: str | None, kinds: tuple[str, ...]) -> Fault | None:
-        """The first fault of these kinds that is due for this request; counts it."""
-        for fault in self.active:
-            if fault.kind in kinds and fault.symbol in (None, symbol):
-                if fault.times is not None:
+    def clear(self) -> None:
+        self._active.clear()
+
+    def active(self) -> list[Fault]:
+        return [fault for fault, _ in self._active.values()]
+
+    def is_active(self, kind: str, symbol: str) -> bool:
+        return any(fault.kind == kind and fault.meets(symbol) for fault in self.active())
+
+    def take(self, symbol: str | None, kinds: tuple[str, ...]) -> tuple[Fault, int] | None:
+        """The first fault of these kinds that meets this request, and when it began; counts it."""
+        for key, (fault, since_ms) in self._active.items():
+            if fault.kind in kinds and fault.meets(symbol):
+                if fault.times == 1:
+                    del self._active[key]
+                elif fault.times is not None:
                     fault.times -= 1
-                    if fault.times <= 0:
-                        self.active.remove(fault)
-                return fault
+                return fault, since_ms
         return None
 
 
-async def refusal(fault: Fault) -> Response:
+async def answer_of(fault: Fault) -> Response:
     if fault.kind in ("429", "418"):
         body = {"code": -1003, "msg": "Too many requests."}
         return JSONResponse(body, int(fault.kind), {"Retry-After": f"{fault.retry_after_s:g}"})
     if fault.kind == "timeout":
         await asyncio.sleep(_TIMEOUT_S)
-    if fault.kind in ("500", "timeout"):
-        return JSONResponse({"code": -1000, "msg": "An unknown error occurred."}, 500)
     if fault.kind == "unknown_symbol":
         return JSONResponse({"code": -1121, "msg": "Invalid symbol."}, 400)
     if fault.kind == "empty":
         return JSONResponse([])
     if fault.kind == "html":
         return Response("<html><body>maintenance</body></html>", media_type="text/html")
-    return Response('[[1499040000000,"0.0163', media_type="application/json")
+    if fault.kind == "truncated":
+        return Response('[[1499040000000,"0.0163', media_type="application/json")
+    return JSONResponse({"code": -1000, "msg": "An unknown error occurred."}, 500)
 
 
-def spoil(rows: list[list[Any]], fault: Fault) -> list[list[Any]]:
+def spoil(rows: list[list[Any]], fault: Fault, since_ms: int) -> list[list[Any]]:
     """The answer with one kind of dirt in it."""
     if not rows:
         return rows
     if fault.kind == "halt":
-        return [row for row in rows if row[0] < fault.since_ms - HOUR_MS]
+        return [row for row in rows if row[6] < since_ms]
+    if fault.kind == "open_last_candle":
+        opened, closed = rows[-1][0], rows[-1][6]
+        return [*rows, [closed + 1, *rows[-1][1:6], 2 * closed - opened + 1, *rows[-1][7:]]]
     middle = len(rows) // 2
     before, row, after = rows[:middle], rows[middle], rows[middle + 1 :]
     if fault.kind == "gap":
@@ -89,9 +107,5 @@ def spoil(rows: list[list[Any]], fault: Fault) -> list[list[Any]]:
     if fault.kind == "duplicate":
         return [*before, row, row, *after]
     if fault.kind == "offgrid":
-        return [*before, [row[0] + 60_000, *row[1:]], *after]
+        return [*before, [row[0] + _MINUTE_MS, *row[1:]], *after]
     return [*before, [*row[:4], "NaN", *row[5:]], *after]
-
-
-def readable(faults: Faults) -> list[dict[str, Any]]:
-    return json.loads(json.dumps([vars(fault) for fault in faults.active]))

@@ -26,6 +26,7 @@ class RecordingError(Exception):
 
 def load(folder: Path, state: Path | None, now_ms: int) -> dict[str, Candles]:
     """The folder's hourly klines by symbol, shifted to now. Raises RecordingError."""
+    folder = folder.resolve()
     markets = {path.stem: _read(path) for path in sorted(folder.glob("*.parquet"))}
     if not markets:
         raise RecordingError(
@@ -35,7 +36,7 @@ def load(folder: Path, state: Path | None, now_ms: int) -> dict[str, Candles]:
     shift_ms = _shift_weeks(folder, state, end_ms, now_ms) * WEEK_MS
     if end_ms + shift_ms < now_ms:
         raise RecordingError(
-            f"the recording in {folder} is used up since its first start: forget the stack with `make clean-stack`"
+            f"the recording in {folder} ended since its first start: forget that start with `make clean-stack`"
         )
     return {symbol: _shifted(candles, shift_ms) for symbol, candles in markets.items()}
 

@@ -13,6 +13,7 @@ pairs changes no candle.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,9 @@ class Profile:
     volume: float
 
 
+_BITCOIN = Profile(62_000.0, 0.0045, 0.0, 1_400.0)
 PROFILES = {
-    "BTCUSDT": Profile(62_000.0, 0.0045, 0.0, 1_400.0),
+    "BTCUSDT": _BITCOIN,
     "ETHUSDT": Profile(2_300.0, 0.0030, 1.05, 16_000.0),
     "BNBUSDT": Profile(310.0, 0.0032, 0.80, 21_000.0),
     "SOLUSDT": Profile(100.0, 0.0062, 1.25, 180_000.0),
@@ -54,16 +56,23 @@ PROFILES = {
 }
 
 
-def simulate(now_ms: int, seed: int = 0) -> dict[str, Candles]:
-    """Hourly candles of every profile, from FIRST_MS to some weeks after now."""
+def simulate(now_ms: int, seed: int = 0, more: Iterable[str] = ()) -> dict[str, Candles]:
+    """Hourly candles of the built-in pairs and of `more` symbols, from FIRST_MS to 60 days after now."""
     hours = (now_ms - FIRST_MS) // HOUR_MS + _AHEAD_HOURS
     times = FIRST_MS + np.arange(hours, dtype=np.int64) * HOUR_MS
-    bitcoin = _steps("BTCUSDT", seed, times)
-    markets = {}
-    for symbol, profile in PROFILES.items():
-        own = bitcoin if symbol == "BTCUSDT" else _steps(symbol, seed, times)
-        markets[symbol] = _candles(profile, own, bitcoin, times)
+    bitcoin = _steps("BTCUSDT", _BITCOIN, seed, times)
+    markets = {"BTCUSDT": _candles(_BITCOIN, bitcoin, None, times)}
+    profiles = {symbol: _drawn_profile(symbol) for symbol in more} | PROFILES
+    for symbol, profile in profiles.items():
+        if symbol != "BTCUSDT":
+            markets[symbol] = _candles(profile, _steps(symbol, profile, seed, times), bitcoin, times)
     return markets
+
+
+def _drawn_profile(symbol: str) -> Profile:
+    draw = _stream(symbol, 0, "profile")
+    price = float(np.exp(draw.uniform(np.log(0.05), np.log(50))))
+    return Profile(price, draw.uniform(0.004, 0.007), draw.uniform(0.8, 1.2), 5_000_000.0 / price)
 
 
 @dataclass(frozen=True)
@@ -73,10 +82,10 @@ class _Steps:
     volume_noise: NDArray[np.float64]  # [hours]
 
 
-def _steps(symbol: str, seed: int, times: NDArray[np.int64]) -> _Steps:
+def _steps(symbol: str, profile: Profile, seed: int, times: NDArray[np.int64]) -> _Steps:
     hours = len(times)
     level = _autoregressive(_stream(symbol, seed, "volatility").standard_normal(hours))
-    volatility = PROFILES[symbol].volatility * np.exp(level) * _hour_pattern(times)
+    volatility = profile.volatility * np.exp(level) * _hour_pattern(times)
     normal = _stream(symbol, seed, "returns").standard_normal((hours, _STEPS))
     # heavier tails than the normal's, also within a spell
     tails = np.sqrt(5 / _stream(symbol, seed, "tails").chisquare(5, (hours, _STEPS)) * 0.6)
@@ -87,15 +96,15 @@ def _steps(symbol: str, seed: int, times: NDArray[np.int64]) -> _Steps:
     return _Steps(returns, volatility, _stream(symbol, seed, "volume").standard_normal(hours))
 
 
-def _candles(profile: Profile, own: _Steps, bitcoin: _Steps, times: NDArray[np.int64]) -> Candles:
-    returns = own.returns if profile.beta == 0 else own.returns + profile.beta * bitcoin.returns
+def _candles(profile: Profile, own: _Steps, bitcoin: _Steps | None, times: NDArray[np.int64]) -> Candles:
+    returns, relative = own.returns, own.volatility / profile.volatility
+    if bitcoin is not None:
+        returns = returns + profile.beta * bitcoin.returns
+        relative = relative + profile.beta * bitcoin.volatility / _BITCOIN.volatility
     path = np.cumsum(returns, axis=1)
     hourly = path[:, -1]
-    # a slow pull towards the first price, so that years of random walk stay in a believable range
-    log_open = _reverting(hourly)
-    open_ = profile.price * np.exp(log_open)
+    open_ = profile.price * np.exp(_reverting(hourly))
     inside = np.concatenate([np.zeros((len(times), 1)), path], axis=1)
-    relative = own.volatility / profile.volatility + profile.beta * bitcoin.volatility / 0.0045
     volume = profile.volume * relative**1.2 * np.exp(0.4 * own.volume_noise)
     return Candles(
         times,
@@ -117,7 +126,11 @@ def _autoregressive(noise: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _reverting(hourly: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log price at each open. The pull acts between a close and the next open, a few hundredths of a percent."""
+    """Log price at each open, relative to the first.
+
+    A slow pull back keeps years of random walk in a believable range. It acts between a close and the next open, a few
+    hundredths of a percent.
+    """
     opens = np.empty_like(hourly)
     level = 0.0
     for index, change in enumerate(hourly):
