@@ -59,11 +59,13 @@ def _layout() -> Component:
 
 
 def _header() -> Component:
+    # Dash also asks for the layout once by itself, when it starts
+    name = current_user.name if current_user.is_authenticated else ""
     links = [dcc.Link(label, href=path, className="nav") for label, path in _LINKS]
     log_out = html.Form(
         [
             dcc.Input(type="hidden", name="csrf_token", value=generate_csrf()),
-            dmc.Button("Log out", type="submit", variant="subtle", size="compact-sm"),
+            html.Button("Log out", type="submit", className="log-out"),
         ],
         action="/logout",
         method="POST",
@@ -73,7 +75,7 @@ def _header() -> Component:
             dmc.Group([dmc.Text("Make Us Rich", fw=700, visibleFrom="xs"), *links], gap="md", wrap="nowrap"),
             dmc.Group(
                 [
-                    dmc.Text(current_user.name, size="sm", c="dimmed", visibleFrom="sm"),
+                    dmc.Text(name, size="sm", c="dimmed", visibleFrom="sm"),
                     dmc.ColorSchemeToggle(
                         lightIcon="☀", darkIcon="☾", variant="subtle", **{"aria-label": "light or dark"}
                     ),

@@ -87,17 +87,27 @@ def _add_bands(figure: go.Figure, forecast: Forecast) -> None:
             row=1,
             col=2,
         )
-    for name in ("q05", "q50", "q95"):
+    for name, shift in (("q05", -11), ("q95", 11)):
         figure.add_annotation(
             x="next close",
             y=quantiles[name],
-            text=f"<b>{price(quantiles[name])}</b>" if name == "q50" else price(quantiles[name]),
+            text=price(quantiles[name]),
             showarrow=False,
-            yshift={"q05": -11, "q50": 0, "q95": 11}[name],
-            font={"size": 13 if name == "q50" else 11},
+            yshift=shift,
             row=1,
             col=2,
         )
+    figure.add_annotation(
+        x="next close",
+        y=quantiles["q50"],
+        text=f"<b>{price(quantiles['q50'])}</b>",
+        showarrow=False,
+        bgcolor=f"rgb({BAND})",
+        borderpad=3,
+        font={"color": "white", "size": 13},
+        row=1,
+        col=2,
+    )
 
 
 def _style(figure: go.Figure, candles: Candles, forecast: Forecast) -> None:
@@ -110,12 +120,12 @@ def _style(figure: go.Figure, candles: Candles, forecast: Forecast) -> None:
     figure.update_layout(
         barmode="overlay",
         height=460,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        margin={"l": 8, "r": 8, "t": 30, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": TEXT, "family": "system-ui, sans-serif", "size": 12},
         xaxis_rangeslider_visible=False,
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": -0.02},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
         uirevision=forecast.pair,
         dragmode="pan",
     )
@@ -124,7 +134,7 @@ def _style(figure: go.Figure, candles: Candles, forecast: Forecast) -> None:
     figure.update_xaxes(showticklabels=False, row=1, col=1)
     figure.update_xaxes(
         showgrid=False,
-        title_text=f"close at {clock(forecast.target_close_ms)}",
+        title_text=f"at {clock(forecast.target_close_ms)[7:]}",
         showticklabels=False,
         row=1,
         col=2,

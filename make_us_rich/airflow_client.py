@@ -54,6 +54,9 @@ class Airflow:
         runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?order_by=run_after")["dag_runs"]
         return [run["dag_run_id"] for run in runs if run["state"] not in ENDED]
 
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        self._call("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         state: str = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
         return state
@@ -78,4 +81,4 @@ class Airflow:
             raise AirflowError(f"Airflow at {self._http.base_url} cannot be reached: {error!r}") from error
         if answer.is_error:
             raise AirflowError(f"Airflow answered {answer.status_code} to {path}: {answer.text[:300]}")
-        return answer.json()
+        return answer.json() if answer.content else None

@@ -13,7 +13,7 @@ from dash_app.pages import notices
 from make_us_rich.client import Client, Forecast, ServiceRefused, ServiceUnavailable
 
 PATH = "/"
-_SHOWN_CANDLES = 72
+_SHOWN_CANDLES = 48
 _REFRESH_MS = 30_000
 _GRAPH = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
