@@ -151,6 +151,25 @@ class OwnCandles(BaseModel):
     ] = None
 
 
+class PastForecast(BaseModel):
+    target_open_ms: Milliseconds
+    target_close_ms: Milliseconds
+    model_version: int
+    last_close: float
+    quantiles: Quantiles
+    close: Annotated[float | None, Field(description="the price that came; None before, or weeks later")]
+    inside_80: Annotated[bool | None, Field(description="it fell between q10 and q90")]
+
+
+class History(BaseModel):
+    """Newest first."""
+
+    pair: str
+    interval: str
+    market: str
+    forecasts: list[PastForecast]
+
+
 class ServedPair(BaseModel):
     pair: str
     interval: str

@@ -12,11 +12,13 @@ from make_us_rich.pairs import SLUG, Pair
 from serve_app import schemas
 from serve_app.auth import Caller
 from serve_app.desk import Desk
+from serve_app.history import past_forecasts, with_outcomes
+from serve_app.market_window import KEPT
 from serve_app.problems import Problem
 from serve_app.responses import errors
 
 _MOST_PAIRS = 100
-_MOST_CANDLES = 500
+_MOST_CANDLES = KEPT
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 
@@ -131,10 +133,28 @@ async def forecast_own(pair: PairName, desk: DeskOf, owner: Caller, own: schemas
 
 
 @router.get(
+    "/forecasts/{pair}/history",
+    response_model=schemas.History,
+    summary="Past forecasts, and the closes that came",
+    responses=errors(401, 404, 422, 429, 503),
+)
+async def history(
+    pair: PairName, desk: DeskOf, _: Caller, limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168
+) -> JSONResponse:
+    name = await desk.find(pair)
+    candles, past = await asyncio.gather(
+        desk.ask(name, "candles", _MOST_CANDLES),
+        asyncio.to_thread(past_forecasts, desk.settings, pair, limit),
+    )
+    about = {"pair": pair, "interval": desk.settings.interval, "market": desk.settings.market}
+    return JSONResponse(about | {"forecasts": with_outcomes(past, candles)})
+
+
+@router.get(
     "/candles/{pair}",
     response_model=schemas.Candles,
     summary="The newest closed candles of a pair",
-    responses=errors(401, 404, 422, 503),
+    responses=errors(401, 404, 422, 429, 503),
 )
 async def candles(
     pair: PairName,
@@ -149,12 +169,14 @@ async def candles(
     "/models/{pair}",
     response_model=schemas.Model,
     summary="The model that serves a pair",
-    responses=errors(401, 404, 422, 503),
+    responses=errors(401, 404, 422, 429, 503),
 )
 async def model(pair: PairName, desk: DeskOf, _: Caller) -> JSONResponse:
     return JSONResponse(await desk.ask(await desk.find(pair), "model"))
 
 
-@router.get("/usage", response_model=schemas.Usage, summary="Calls of this month", responses=errors(401, 503))
+@router.get(
+    "/usage", response_model=schemas.Usage, summary="Calls of this month", responses=errors(401, 429, 503)
+)
 async def usage(desk: DeskOf, owner: Caller) -> Any:
     return await desk.usage(owner)

@@ -86,6 +86,24 @@ def test_a_forecast_is_recorded_once(serving: ServingStack, api: httpx.Client) -
     assert rows == [(forecasts[0]["target_open_ms"], 1, forecasts[0]["quantiles"]["q50"])]
 
 
+def test_history_joins_past_forecasts_with_what_came(serving: ServingStack, api: httpx.Client) -> None:
+    candles = api.get("/v1/candles/eth_usdt", params={"limit": 3}).json()
+    closed_ms, close = candles["open_time_ms"][-1], candles["close"][-1]
+    levels = [close * factor for factor in (0.9, 0.95, 0.99, 1.0, 1.01, 1.05, 1.1)]
+    connection = psycopg2.connect(serving.settings.database_url.get_secret_value())
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, last_close, "
+            "q05, q10, q25, q50, q75, q90, q95) VALUES ('simulated', 'eth_usdt', '1h', %s, 1, %s, %s, "
+            "%s, %s, %s, %s, %s, %s, %s)",
+            (closed_ms, closed_ms, close, *levels),
+        )
+    connection.close()
+    newest, before = api.get("/v1/forecasts/eth_usdt/history").raise_for_status().json()["forecasts"]
+    assert (newest["close"], newest["inside_80"]) == (None, None)
+    assert (before["target_open_ms"], before["close"], before["inside_80"]) == (closed_ms, close, True)
+
+
 def test_the_first_versions_predict_still_works(serving: ServingStack) -> None:
     query = {"currency": "btc", "compare": "usdt", "token": serving.admin_token}
     answer = httpx.put(f"{serving.settings.api_url}/predict", params=query).raise_for_status().json()

@@ -1,0 +1,55 @@
+"""Past forecasts of a pair and the closes that came."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import psycopg2
+
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
+from make_us_rich.intervals import interval_ms
+from make_us_rich.settings import Settings
+
+_CONNECT_TIMEOUT_S = 3
+# Of two models that forecast the same candle, the later one's is what callers saw last.
+_SELECT = f"""
+SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, last_close, {", ".join(QUANTILE_NAMES)}
+FROM forecasts WHERE market = %s AND pair = %s AND interval = %s
+ORDER BY target_open_ms DESC, forecast_id DESC LIMIT %s
+"""
+
+
+def past_forecasts(settings: Settings, pair: str, limit: int) -> list[dict[str, Any]]:
+    """Newest first, without outcomes. Blocks. Raises psycopg2.Error."""
+    step_ms = interval_ms(settings.interval)
+    url = settings.database_url.get_secret_value()
+    with (
+        closing(psycopg2.connect(url, connect_timeout=_CONNECT_TIMEOUT_S)) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(_SELECT, (settings.market, pair, settings.interval, limit))
+        rows = cursor.fetchall()
+    return [
+        {
+            "target_open_ms": open_ms,
+            "target_close_ms": open_ms + step_ms,
+            "model_version": version,
+            "last_close": last_close,
+            "quantiles": dict(zip(QUANTILE_NAMES, quantiles, strict=True)),
+        }
+        for open_ms, version, last_close, *quantiles in rows
+    ]
+
+
+def with_outcomes(forecasts: list[dict[str, Any]], candles: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each with its `close` and whether that fell `inside_80`; None where the candle is unknown or still open."""
+    closes = dict(zip(candles["open_time_ms"], candles["close"], strict=True))
+    return [_with_outcome(forecast, closes.get(forecast["target_open_ms"])) for forecast in forecasts]
+
+
+def _with_outcome(forecast: dict[str, Any], close: float | None) -> dict[str, Any]:
+    quantiles = forecast["quantiles"]
+    inside = None if close is None else quantiles["q10"] <= close <= quantiles["q90"]
+    return forecast | {"close": close, "inside_80": inside}

@@ -1,0 +1,296 @@
+"""Our python-binance client against the replay exchange, a real server: its answers, and each way they can be wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from make_us_rich.errors import MarketError, MarketUnavailable, PairNotTraded, RateLimited
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.market.binance import Market
+from make_us_rich.market.candles import Candles, clean
+from make_us_rich.pairs import BITCOIN, Pair
+from tests.support.processes import free_port
+from tests.support.servers import exchange_server
+
+CHZ = Pair("chz", "usdt")
+BTC_KLINES = {"symbol": "BTCUSDT", "interval": "1h"}
+
+
+class Exchange:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.market = Market(url)
+
+    def now_ms(self) -> int:
+        return int(self.get("/api/v3/time").json()["serverTime"])
+
+    def get(self, path: str, **query: Any) -> httpx.Response:
+        return httpx.get(self.url + path, params=query)
+
+    def break_by(self, **fault: Any) -> None:
+        httpx.post(f"{self.url}/_control/faults", json=fault).raise_for_status()
+
+    def set_clock(self, **change: Any) -> None:
+        httpx.post(f"{self.url}/_control/clock", json=change).raise_for_status()
+
+    def hours(self, count: int, pair: Pair = BITCOIN) -> Candles:
+        """The newest candles that closed."""
+        end_ms = last_close_ms(self.now_ms(), "1h")
+        return self.market.klines(pair, "1h", end_ms - count * HOUR_MS, end_ms)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
+    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
+        yield Exchange(url)
+
+
+@pytest.fixture
+def exchange(server: Exchange) -> Iterator[Exchange]:
+    yield server
+    httpx.delete(f"{server.url}/_control/faults").raise_for_status()
+    server.set_clock(offset_ms=0, speed=1)
+
+
+def test_it_speaks_binance(exchange: Exchange) -> None:
+    answer = exchange.get("/api/v3/klines", **BTC_KLINES, limit=3)
+
+    *_, row = answer.json()
+    assert [type(cell) for cell in row] == [int, *[str] * 5, int, str, int, str, str, str]
+    assert row[6] == row[0] + HOUR_MS - 1
+    assert int(answer.headers["X-MBX-USED-WEIGHT-1M"]) >= 2
+
+
+def test_an_answer_has_at_most_1000_rows_and_ends_with_the_open_candle(exchange: Exchange) -> None:
+    rows = exchange.get("/api/v3/klines", **BTC_KLINES, limit=5000).json()
+
+    assert len(rows) == 1000
+    assert rows[-1][0] <= exchange.now_ms() < rows[-1][6]
+
+
+def test_rows_begin_at_the_start_and_end_at_the_end(exchange: Exchange) -> None:
+    start = last_close_ms(exchange.now_ms(), "1h") - 10 * HOUR_MS
+    rows = exchange.get(
+        "/api/v3/klines", **BTC_KLINES, startTime=start, endTime=start + 4 * HOUR_MS, limit=3
+    ).json()
+
+    assert [row[0] for row in rows] == [start, start + HOUR_MS, start + 2 * HOUR_MS]
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"symbol": "NOPEUSDT", "interval": "1h"}, -1121),
+        ({"symbol": "BTCUSDT", "interval": "7h"}, -1120),
+        ({"symbol": "BTCUSDT"}, -1102),
+        ({**BTC_KLINES, "startTime": "yesterday"}, -1100),
+        ({**BTC_KLINES, "limit": 0}, -1130),
+    ],
+)
+def test_it_refuses_as_binance_does(exchange: Exchange, query: dict[str, Any], code: int) -> None:
+    answer = exchange.get("/api/v3/klines", **query)
+
+    assert answer.status_code == 400
+    assert answer.json()["code"] == code
+
+
+def test_prices_are_labelled_simulated(exchange: Exchange) -> None:
+    assert "SIMULATED" in exchange.get("/").text
+    assert exchange.get("/api/v3/exchangeInfo").json()["label"] == "SIMULATED"
+
+
+def test_long_histories_come_in_pages_without_a_seam(exchange: Exchange) -> None:
+    candles = exchange.hours(3500)
+
+    assert len(candles) == 3500
+    assert set(np.diff(candles.open_time_ms)) == {HOUR_MS}
+
+
+def test_four_hour_candles_hold_their_hours(exchange: Exchange) -> None:
+    end_ms = last_close_ms(exchange.now_ms(), "4h")
+    four = exchange.market.klines(BITCOIN, "4h", end_ms - 4 * HOUR_MS, end_ms)
+    hours = exchange.market.klines(BITCOIN, "1h", end_ms - 4 * HOUR_MS, end_ms)
+
+    assert four.high[0] == max(hours.high)
+    assert four.close[0] == hours.close[-1]
+    assert four.volume[0] == pytest.approx(sum(hours.volume))
+
+
+def test_the_candle_still_open_is_left_out(exchange: Exchange) -> None:
+    now_ms = exchange.now_ms()
+
+    candles = exchange.market.klines(BITCOIN, "1h", now_ms - 5 * HOUR_MS, now_ms + HOUR_MS)
+
+    assert int(candles.open_time_ms[-1]) + HOUR_MS <= exchange.now_ms()
+
+
+def test_a_candle_is_closed_by_the_exchange_clock_not_by_ours(exchange: Exchange) -> None:
+    end_ms = last_close_ms(exchange.now_ms(), "1h")
+    exchange.break_by(kind="clock_skew", skew_ms=end_ms - exchange.now_ms() - 60_000)
+
+    candles = exchange.market.klines(BITCOIN, "1h", end_ms - 5 * HOUR_MS, end_ms)
+
+    assert int(candles.open_time_ms[-1]) == end_ms - 2 * HOUR_MS
+
+
+def test_a_candle_past_the_end_is_left_out(exchange: Exchange) -> None:
+    exchange.break_by(kind="open_last_candle")
+
+    candles = exchange.hours(5)
+
+    assert len(candles) == 5
+
+
+def test_traded_pairs_leave_out_what_is_halted(exchange: Exchange) -> None:
+    assert {"BTCUSDT", "CHZUSDT"} <= exchange.market.traded_pairs()
+    exchange.break_by(symbol="CHZUSDT", kind="halt")
+
+    assert "CHZUSDT" not in exchange.market.traded_pairs()
+    assert "BTCUSDT" in exchange.market.traded_pairs()
+
+
+@pytest.mark.parametrize("kind", ["500", "truncated", "html"])
+def test_what_a_moment_heals_is_asked_again(exchange: Exchange, kind: str) -> None:
+    exchange.break_by(kind=kind, symbol="BTCUSDT", times=2)
+
+    assert len(exchange.hours(5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("500", "failed with 500"), ("truncated", "not JSON"), ("html", "not JSON")]
+)
+def test_what_stays_broken_is_named(exchange: Exchange, kind: str, reason: str) -> None:
+    exchange.break_by(kind=kind, symbol="BTCUSDT")
+
+    with pytest.raises(MarketUnavailable, match=reason):
+        exchange.hours(5)
+    assert len(exchange.hours(5, CHZ)) == 5
+
+
+def test_an_exchange_that_never_answers_is_given_up(exchange: Exchange) -> None:
+    exchange.break_by(kind="timeout", symbol="BTCUSDT")
+    impatient = Market(exchange.url, timeout_s=0.3)
+    now_ms = exchange.now_ms()
+
+    with pytest.raises(MarketUnavailable, match="cannot be reached: ReadTimeout"):
+        impatient.klines(BITCOIN, "1h", now_ms - 5 * HOUR_MS, now_ms)
+
+
+def test_an_exchange_that_is_away_is_named() -> None:
+    with pytest.raises(MarketUnavailable, match="cannot be reached: ConnectionError"):
+        Market(f"http://127.0.0.1:{free_port()}").server_time_ms()
+
+
+@pytest.mark.parametrize("kind", ["429", "418"])
+def test_retry_after_is_honoured(exchange: Exchange, kind: str) -> None:
+    exchange.break_by(kind=kind, symbol="BTCUSDT", times=1, retry_after_s=1.5)
+    began = time.monotonic()
+
+    assert len(exchange.hours(5)) == 5
+    assert time.monotonic() - began >= 1.5
+
+
+@pytest.mark.parametrize("kind", ["429", "418"])
+def test_a_long_ban_is_not_sat_out_but_told(exchange: Exchange, kind: str) -> None:
+    exchange.break_by(kind=kind, symbol="BTCUSDT", retry_after_s=120)
+    began = time.monotonic()
+
+    with pytest.raises(RateLimited, match=kind) as caught:
+        exchange.hours(5)
+    assert caught.value.retry_after_s == 120
+    assert time.monotonic() - began < 2
+
+
+def test_a_pair_that_the_exchange_does_not_know_is_named(exchange: Exchange) -> None:
+    with pytest.raises(PairNotTraded, match="does not know nope_usdt"):
+        exchange.hours(5, Pair("nope", "usdt"))
+
+    exchange.break_by(symbol="CHZUSDT", kind="unknown_symbol")
+    with pytest.raises(PairNotTraded, match="does not know chz_usdt"):
+        exchange.hours(5, CHZ)
+    assert "CHZUSDT" not in exchange.market.traded_pairs()
+
+
+def test_another_refusal_keeps_the_words_of_the_exchange(exchange: Exchange) -> None:
+    now_ms = exchange.now_ms()
+
+    with pytest.raises(MarketError, match=r"refused \(400\): Invalid interval"):
+        exchange.market.klines(BITCOIN, "5m", now_ms - HOUR_MS, now_ms)
+
+
+def test_an_empty_answer_is_no_candles(exchange: Exchange) -> None:
+    exchange.break_by(symbol="BTCUSDT", kind="empty")
+
+    assert len(exchange.hours(5)) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "told"),
+    [
+        ("nan", 8, "1 without a finite positive price"),
+        ("offgrid", 8, "1 off the grid"),
+        ("duplicate", 9, "1 duplicate"),
+        ("gap", 8, "1 missing in gaps"),
+    ],
+)
+def test_dirt_comes_through_for_the_rules_to_reject(
+    exchange: Exchange, kind: str, kept: int, told: str
+) -> None:
+    exchange.break_by(symbol="BTCUSDT", kind=kind, times=1)
+
+    candles, report = clean(exchange.hours(9), "1h")
+
+    assert len(candles) == kept
+    assert told in str(report)
+
+
+def test_a_halted_market_has_no_candle_since(exchange: Exchange) -> None:
+    exchange.break_by(symbol="CHZUSDT", kind="halt")
+    exchange.set_clock(offset_ms=3 * HOUR_MS)
+
+    assert len(exchange.hours(5, BITCOIN)) == 5
+    assert len(exchange.hours(5, CHZ)) <= 2
+
+
+def test_the_clock_can_be_moved_and_sped_up(exchange: Exchange) -> None:
+    before_ms = exchange.now_ms()
+    exchange.set_clock(offset_ms=24 * HOUR_MS, speed=3600)
+    time.sleep(0.5)
+    exchange.set_clock(speed=1)
+
+    # a day ahead, and half an hour or more in half a second
+    ahead_ms = exchange.now_ms() - before_ms
+    assert ahead_ms > 24 * HOUR_MS + HOUR_MS // 2
+    assert len(exchange.hours(30)) == 30
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"kind": "nonsense"}, "kind"),
+        ({"kind": "500", "tmies": 3}, "tmies"),
+        ({"kind": "500", "times": 0}, "times"),
+    ],
+)
+def test_a_fault_that_does_not_exist_is_refused(exchange: Exchange, body: dict[str, Any], named: str) -> None:
+    answer = httpx.post(f"{exchange.url}/_control/faults", json=body)
+
+    assert answer.status_code == 400
+    assert named in answer.text
+    assert exchange.get("/_control/faults").json() == []
+
+
+def test_who_asks_too_much_is_limited(tmp_path: Path) -> None:
+    with exchange_server(tmp_path) as url, httpx.Client(base_url=url) as client:
+        answers = (client.get("/api/v3/exchangeInfo") for _ in range(700))  # 20 of 6000 a minute each
+        limited = next(answer for answer in answers if answer.status_code != 200)
+
+    assert limited.status_code == 429
+    assert 1 <= int(limited.headers["Retry-After"]) <= 60
