@@ -18,7 +18,7 @@ from make_us_rich.errors import InputError, NameTaken, WrongCredentials
 from make_us_rich.settings import Settings
 
 _SESSION = timedelta(days=10)
-_TRIES = "10 per minute; 100 per hour"
+_TRIES = "20 per minute; 200 per hour"
 
 
 class Member(UserMixin):

@@ -1,0 +1,224 @@
+"""The dashboard in a real browser, with a real Postgres. The forecast service is down: the chain's test has it up."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from make_us_rich import embedded_postgres
+from make_us_rich.accounts import Accounts
+from make_us_rich.migrations import migrate
+from tests.support.processes import PROJECT_ROOT, free_port, running
+
+ARTIFACTS = PROJECT_ROOT / "tests" / "artifacts"
+PASSWORD = "correct horse battery"
+CHROMIUM = shutil.which("chromium")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+class Dashboard:
+    def __init__(self, url: str, accounts: Accounts) -> None:
+        self.url = url
+        self.accounts = accounts
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> Iterator[Dashboard]:
+    folder = Path(tempfile.mkdtemp(prefix="mur-browser-"))
+    folder.chmod(0o755)
+    server = embedded_postgres.prepare(folder / "postgres", port=free_port(), password="browser-test")
+    postgres = subprocess.Popen(server.command, user=server.user, stderr=subprocess.DEVNULL)
+    try:
+        while not server.is_ready():
+            assert postgres.poll() is None, "postgres ended"
+        migrate(server.url)
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        environment = {
+            "MUR_DATABASE_URL": server.url,
+            "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
+            "MUR_SECRET_KEY": "browser-test",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            f"--bind=127.0.0.1:{port}",
+            "--threads=4",
+            "dash_app.wsgi:server",
+        ]
+        with (
+            running(command, f"{url}/login", folder / "dash.log", environment),
+            Accounts(server.url) as accounts,
+        ):
+            yield Dashboard(url, accounts)
+    finally:
+        postgres.terminate()
+        postgres.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    ARTIFACTS.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+def _register(page: Page, dashboard: Dashboard, name: str) -> None:
+    page.goto(f"{dashboard.url}/register")
+    page.fill("input[name=name]", name)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+
+
+def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, dashboard: Dashboard) -> None:
+    dashboard.accounts.create_user("returning", PASSWORD)
+    page.goto(f"{dashboard.url}/api-tokens")
+    expect(page).to_have_url(f"{dashboard.url}/login?next=/api-tokens")
+    page.fill("input[name=name]", "returning")
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+
+    expect(page).to_have_url(f"{dashboard.url}/api-tokens")
+    expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
+
+
+def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, dashboard: Dashboard) -> None:
+    _register(page, dashboard, "newcomer")
+
+    expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
+    page.screenshot(path=ARTIFACTS / "service-down.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "complaint"),
+    [
+        ("shorty", "short", "10 characters or more"),
+        ("taken-name", PASSWORD, "is taken"),
+        ("taken-name-extra", "taken-name-extra1", "choose another"),
+    ],
+)
+def test_a_refused_account_says_why(
+    page: Page, dashboard: Dashboard, name: str, password: str, complaint: str
+) -> None:
+    dashboard.accounts.ensure_user("taken-name", PASSWORD)
+    page.goto(f"{dashboard.url}/register")
+    page.fill("input[name=name]", name)
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+
+    expect(page.get_by_role("alert")).to_contain_text(complaint)
+
+
+def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: Dashboard) -> None:
+    _register(page, dashboard, "token-maker")
+    page.click("text=API")
+    page.fill("#token-name", "laptop")
+    page.click("#create-token")
+    plaintext = page.locator("#plaintext-token").inner_text()
+    page.screenshot(path=ARTIFACTS / "api.png")
+
+    owner = dashboard.accounts.find_token(plaintext)
+    dashboard.accounts.consume(owner)
+    page.reload()
+    expect(page.get_by_text("1 of 1,000 calls used this month")).to_be_visible()
+    assert plaintext not in page.content()
+
+    page.click("text=Revoke")
+    expect(page.get_by_text("You have no token yet")).to_be_visible()
+    assert dashboard.accounts.tokens(owner.user_id) == []
+
+
+def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: Dashboard) -> None:
+    _register(page, dashboard, "bobby")
+    page.click("text=API")
+    page.fill("#token-name", "<img src=x onerror=alert(1)>'; DROP TABLE users;--")
+    page.click("#create-token")
+
+    expect(page.get_by_text("<img src=x onerror=alert(1)>'; DROP TABLE users;--")).to_be_visible()
+
+
+def test_logging_out_ends_the_session(page: Page, dashboard: Dashboard) -> None:
+    _register(page, dashboard, "leaver")
+    page.click("text=Log out")
+    expect(page).to_have_url(f"{dashboard.url}/login")
+    page.goto(dashboard.url)
+
+    expect(page).to_have_url(f"{dashboard.url}/login?next=/")
+
+
+def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: Dashboard) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    _register(page, dashboard, "phone-user")
+    expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+@pytest.mark.parametrize("path", ["/_dash-layout", "/_dash-dependencies"])
+def test_dashs_own_routes_refuse_a_stranger(dashboard: Dashboard, path: str) -> None:
+    answer = httpx.get(dashboard.url + path)
+
+    assert answer.status_code == 401
+    assert answer.json() == {"error": "log in first"}
+
+
+def test_a_callback_without_a_session_or_csrf_token_is_refused(dashboard: Dashboard) -> None:
+    assert httpx.post(f"{dashboard.url}/_dash-update-component", json={}).status_code in (400, 401)
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x"]
+)
+def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: Dashboard, target: str) -> None:
+    name = f"wanderer{abs(hash(target)) % 10_000}"
+    dashboard.accounts.create_user(name, PASSWORD)
+    page.goto(f"{dashboard.url}/login")
+    page.evaluate(
+        "target => history.replaceState(0, '', '/login?next=' + encodeURIComponent(target))", target
+    )
+    page.reload()
+    page.fill("input[name=name]", name)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+
+    expect(page).to_have_url(f"{dashboard.url}/")
+
+
+def test_guessing_passwords_is_slowed_down(dashboard: Dashboard) -> None:
+    with httpx.Client(base_url=dashboard.url) as stranger:
+        form = stranger.get("/login").text
+        token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', form)
+        assert token is not None
+        guesses = [{"csrf_token": token[1], "name": "admin", "password": f"guess-{n}"} for n in range(40)]
+        answers = [stranger.post("/login", data=guess).status_code for guess in guesses]
+
+    assert answers[0] == 200
+    assert answers[-1] == 429
