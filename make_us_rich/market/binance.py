@@ -101,12 +101,16 @@ class Market:
         raise AssertionError("unreachable")
 
     def _spare_the_limit(self) -> None:
-        """Wait for the next minute when this address has nearly used up its weight: past it lies a ban."""
         used = int(self._client.response.headers.get("X-MBX-USED-WEIGHT-1M", 0))
-        if used > _WEIGHT_A_MINUTE - _WEIGHT_LEFT_TO_OTHERS:
-            wait_s = 60 - time.time() % 60
+        wait_s = _rest_s(used, time.time())
+        if wait_s:
             log.warning("%d of %d request weight used: waiting %.0f s", used, _WEIGHT_A_MINUTE, wait_s)
             time.sleep(wait_s)
+
+
+def _rest_s(weight_used: int, now_s: float) -> float:
+    """Seconds to the next minute once this address has nearly used up its weight: past it lies a ban."""
+    return 60 - now_s % 60 if weight_used > _WEIGHT_A_MINUTE - _WEIGHT_LEFT_TO_OTHERS else 0.0
 
 
 def _pause_s(failure: MarketError, attempt: int) -> float | None:

@@ -1,0 +1,226 @@
+"""The candle rules: what is rejected and told, what is bridged, and that nothing true is lost."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from itertools import pairwise
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from make_us_rich.errors import BadCandles
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles, clean, closed, concatenate, from_klines, regular
+from tests.support.recorded import DATA, needs_recorded_data
+
+START_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
+GOOD = ("10.0", "12.0", "9.0", "11.0", "5.0")
+
+
+def hourly(*hours: int) -> Candles:
+    """Candles at these hours after START_MS; the close is the hour."""
+    times = START_MS + HOUR_MS * np.array(hours, dtype=np.int64)
+    price = 100.0 + np.array(hours, dtype=float)
+    return Candles(times, price, price + 1, price - 1, price, np.ones(len(hours)))
+
+
+def hours_of(candles: Candles) -> list[int]:
+    return ((candles.open_time_ms - START_MS) // HOUR_MS).tolist()
+
+
+def recorded(name: str) -> Candles:
+    table = pq.read_table(DATA / "traps" / f"{name}.parquet")
+    columns = (table.column(item.name) for item in fields(Candles)[1:])
+    times = np.asarray(table.column("open_time").to_numpy(), dtype="datetime64[ms]").astype(np.int64)
+    return Candles(times, *(column.to_numpy() for column in columns))
+
+
+def test_klines_are_read_with_their_numbers_as_text() -> None:
+    candles = from_klines([[START_MS, *GOOD, START_MS + HOUR_MS - 1, "55.0", 7, "2.0", "22.0", "0"]])
+
+    assert candles.open_time_ms.tolist() == [START_MS]
+    assert [float(getattr(candles, item.name)[0]) for item in fields(Candles)[1:]] == [10, 12, 9, 11, 5]
+    assert len(from_klines([])) == 0
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [START_MS, "ten", *GOOD[1:]],
+        [None, *GOOD],
+        [START_MS, *GOOD[:3]],
+        [],
+        [2**70, *GOOD],
+    ],
+)
+def test_what_is_no_candle_is_refused(row: list[object]) -> None:
+    with pytest.raises(BadCandles, match="not made of an open time and five numbers"):
+        from_klines([[START_MS, *GOOD], row])
+
+
+def test_a_candle_is_closed_from_the_moment_the_next_one_opens() -> None:
+    candles = hourly(0, 1, 2)
+
+    assert hours_of(closed(candles, "1h", START_MS + 2 * HOUR_MS)) == [0, 1]
+    assert hours_of(closed(candles, "1h", START_MS + 2 * HOUR_MS - 1)) == [0]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ([START_MS + 60_000, *GOOD], "off the grid"),
+        ([START_MS * 1000, *GOOD], "at an impossible time"),
+        ([START_MS, "nan", *GOOD[1:]], "without a finite positive price"),
+        ([START_MS, *GOOD[:3], "inf", "5"], "without a finite positive price"),
+        ([START_MS, "10", "12", "0", "11", "5"], "without a finite positive price"),
+        ([START_MS, "10", "10.5", "9", "11", "5"], "with high or low inside the body"),
+        ([START_MS, "10", "12", "10.5", "11", "5"], "with high or low inside the body"),
+        ([START_MS, *GOOD[:4], "-1"], "without a volume of zero or more"),
+        ([START_MS, *GOOD[:4], "nan"], "without a volume of zero or more"),
+    ],
+)
+def test_a_row_that_cannot_be_true_is_rejected_and_told(row: list[object], reason: str) -> None:
+    good = [START_MS + HOUR_MS, *GOOD]
+
+    kept, report = clean(from_klines([row, good]), "1h")
+
+    assert hours_of(kept) == [1]
+    assert report.rejected == {reason: 1}
+    assert reason in str(report)
+
+
+def test_the_report_names_the_time_of_the_first_example_of_each_reason() -> None:
+    rows = [[START_MS + 28 * 60_000, *GOOD], [START_MS + HOUR_MS, *GOOD], [START_MS + HOUR_MS, *GOOD]]
+
+    _, report = clean(from_klines(rows), "1h")
+
+    assert report.examples == ("2026-03-01 00:28 UTC off the grid", "2026-03-01 01:00 UTC duplicate")
+
+
+def test_of_duplicates_the_first_that_can_be_true_stays() -> None:
+    rows = [
+        [START_MS, "nan", *GOOD[1:]],
+        [START_MS, *GOOD],
+        [START_MS, "10.0", "12.0", "9.0", "11.5", "5.0"],
+    ]
+
+    kept, report = clean(from_klines(rows), "1h")
+
+    assert kept.close.tolist() == [11.0]
+    assert report.rejected == {"without a finite positive price": 1, "duplicate": 1}
+
+
+def test_no_candles_at_all_are_clean() -> None:
+    kept, report = clean(from_klines([]), "1h")
+
+    assert len(kept) == 0
+    assert str(report) == "0 candles"
+
+
+def test_a_gap_is_told_and_kept() -> None:
+    kept, report = clean(hourly(0, 1, 4, 5, 7), "1h")
+
+    assert hours_of(kept) == [0, 1, 4, 5, 7]
+    assert report.missing == 3
+    assert report.gaps == ("2 from 2026-03-01 02:00 UTC", "1 from 2026-03-01 06:00 UTC")
+
+
+def test_a_short_gap_is_bridged_flat_and_marked() -> None:
+    (segment,) = regular(hourly(0, 1, 4), "1h", max_bridged=2)
+
+    assert hours_of(segment.candles) == [0, 1, 2, 3, 4]
+    assert segment.bridged.tolist() == [False, False, True, True, False]
+    for name in ("open", "high", "low", "close"):
+        assert getattr(segment.candles, name)[2:4].tolist() == [101.0, 101.0]
+    assert segment.candles.volume.tolist() == [1, 1, 0, 0, 1]
+
+
+def test_a_longer_gap_splits() -> None:
+    segments = regular(hourly(0, 1, 4, 5), "1h", max_bridged=1)
+
+    assert [hours_of(segment.candles) for segment in segments] == [[0, 1], [4, 5]]
+    assert regular(hourly(), "1h", max_bridged=1) == []
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 5))
+def test_segments_hold_every_candle_on_a_full_grid(hours: set[int], max_bridged: int) -> None:
+    candles = hourly(*sorted(hours))
+
+    segments = regular(candles, "1h", max_bridged)
+
+    real = [segment.candles[~segment.bridged] for segment in segments]
+    assert hours_of(concatenate(real)) == sorted(hours)
+    for segment in segments:
+        assert set(np.diff(segment.candles.open_time_ms)) <= {HOUR_MS}
+        runs = "".join("x" if bridged else " " for bridged in segment.bridged).split()
+        assert max(map(len, runs), default=0) <= max_bridged
+    for before, after in pairwise(segments):
+        missing = hours_of(after.candles)[0] - hours_of(before.candles)[-1] - 1
+        assert missing > max_bridged
+
+
+@given(st.permutations(range(12)), st.lists(st.integers(0, 11)))
+def test_order_and_repetition_change_nothing(order: list[int], repeated: list[int]) -> None:
+    kept, report = clean(hourly(*order, *repeated), "1h")
+
+    assert hours_of(kept) == list(range(12))
+    assert report.rejected.get("duplicate", 0) == len(repeated)
+    again, second = clean(kept, "1h")
+    assert np.array_equal(again.open_time_ms, kept.open_time_ms)
+    assert second.rejected == {}
+
+
+@given(st.sets(st.integers(0, 40), min_size=2), st.integers(0, 40), st.integers(0, 3))
+def test_what_comes_later_changes_no_candle_before_it(hours: set[int], cut: int, max_bridged: int) -> None:
+    as_of_ms = START_MS + cut * HOUR_MS
+    candles = hourly(*sorted(hours))
+
+    early = regular(closed(candles, "1h", as_of_ms), "1h", max_bridged)
+    late = regular(candles, "1h", max_bridged)
+
+    for segment in early:
+        match = next(s for s in late if s.candles.open_time_ms[0] == segment.candles.open_time_ms[0])
+        for item in fields(Candles):
+            one, other = (getattr(s.candles, item.name)[: len(segment.candles)] for s in (segment, match))
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_of_candles_with_one_open_time_the_last_part_stays(last: int) -> None:
+    parts = [hourly(0, 1, 2), hourly(2, 3)]
+    parts[1].close[0] = 77.0
+
+    joined = concatenate(parts if last else parts[::-1])
+
+    assert hours_of(joined) == [0, 1, 2, 3]
+    assert joined.close[2] == (77.0 if last else 102.0)
+
+
+@needs_recorded_data
+def test_real_off_grid_candles_and_the_outage_before_them() -> None:
+    kept, report = clean(recorded("BTCUSDT-2018-02-offgrid-1h"), "1h")
+
+    assert len(kept) == 909
+    assert str(report) == (
+        "909 candles, 75 missing in gaps (such as 75 from 2018-02-08 01:00 UTC); "
+        "rejected 43 off the grid (such as 2018-02-09 09:28 UTC off the grid)"
+    )
+
+
+@needs_recorded_data
+def test_a_real_halt_splits_the_market_in_two() -> None:
+    kept, report = clean(recorded("FTTUSDT-halted-1h"), "1h")
+
+    assert report.gaps == ("7467 from 2022-11-15 05:00 UTC",)
+    assert [len(segment.candles) for segment in regular(kept, "1h", max_bridged=3)] == [1085, 544]
+
+
+@needs_recorded_data
+def test_a_real_wick_is_true_and_stays() -> None:
+    kept, report = clean(recorded("LINKUSDT-wick-1h"), "1h")
+
+    assert report.rejected == {}
+    assert kept.low.min() == 0.0001

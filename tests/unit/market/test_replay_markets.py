@@ -1,0 +1,145 @@
+"""Where the replay exchange's candles come from: a recording moved to now, or a seeded market."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.exchange.klines import rows_of
+from infra.exchange.recorded import WEEK_MS, RecordingError, load
+from infra.exchange.simulated import FIRST_MS, PROFILES, simulate
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles, clean
+from tests.support.recorded import DATA, needs_recorded_data
+
+NOW_MS = 1_790_000_123_456  # a Monday in September 2026
+
+
+def record(folder: Path, symbol: str, hours: int, **renamed: str) -> None:
+    """Parquet klines that end on 2022-12-31."""
+    end_ms = int(datetime(2023, 1, 1, tzinfo=UTC).timestamp() * 1000)
+    price = np.linspace(10.0, 11.0, hours)
+    columns = {"open_time": end_ms - HOUR_MS * np.arange(hours, 0, -1)}
+    columns |= dict.fromkeys(("open", "high", "low", "close", "volume"), price)
+    pq.write_table(
+        pa.table({renamed.get(name, name): column for name, column in columns.items()}),
+        folder / f"{symbol}.parquet",
+    )
+
+
+def same(one: Candles, other: Candles) -> bool:
+    return all(np.array_equal(getattr(one, item.name), getattr(other, item.name)) for item in fields(Candles))
+
+
+@needs_recorded_data
+def test_a_recording_is_moved_by_whole_weeks_and_goes_on_for_one_or_two() -> None:
+    markets = load(DATA / "klines-1h", None, NOW_MS)
+
+    assert len(markets) == 10
+    original = np.sort(pq.read_table(DATA / "klines-1h" / "BTCUSDT.parquet").column("open_time").to_numpy())
+    first_ms = int(np.asarray(original[:1], dtype="datetime64[ms]").astype(np.int64)[0])
+    moved = markets["BTCUSDT"].open_time_ms
+    assert (int(moved[0]) - first_ms) % WEEK_MS == 0
+    assert WEEK_MS <= int(moved[-1]) + HOUR_MS - NOW_MS < 2 * WEEK_MS
+
+
+def test_a_restart_goes_on_with_the_same_market(tmp_path: Path) -> None:
+    record(tmp_path, "BTCUSDT", 100)
+    state = tmp_path / "state" / "exchange.json"
+    first = load(tmp_path, state, NOW_MS)["BTCUSDT"]
+
+    later = load(tmp_path, state, NOW_MS + 6 * 24 * HOUR_MS)["BTCUSDT"]
+
+    assert same(first, later)
+
+
+def test_a_used_up_recording_says_what_to_do(tmp_path: Path) -> None:
+    record(tmp_path, "BTCUSDT", 100)
+    state = tmp_path / "exchange.json"
+    load(tmp_path, state, NOW_MS)
+
+    with pytest.raises(RecordingError, match="make clean-stack"):
+        load(tmp_path, state, NOW_MS + 3 * WEEK_MS)
+
+
+def test_another_folder_needs_another_start(tmp_path: Path) -> None:
+    record(tmp_path, "BTCUSDT", 100)
+    state = tmp_path / "exchange.json"
+    state.write_text(json.dumps({"folder": "/elsewhere", "shift_weeks": 1}))
+
+    with pytest.raises(RecordingError, match="this stack replays /elsewhere"):
+        load(tmp_path, state, NOW_MS)
+
+
+def test_a_folder_without_klines_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"holds no \.parquet klines"):
+        load(tmp_path, None, NOW_MS)
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    record(tmp_path, "BTCUSDT", 100, volume="vol")
+
+    with pytest.raises(RecordingError, match=r"BTCUSDT\.parquet lacks the columns volume"):
+        load(tmp_path, None, NOW_MS)
+
+
+def test_a_restart_or_another_list_of_pairs_changes_no_simulated_candle() -> None:
+    first = simulate(NOW_MS, seed=3)
+    later = simulate(NOW_MS + 30 * 24 * HOUR_MS, seed=3, more=["DOTUSDT"])
+
+    for symbol, candles in first.items():
+        assert same(candles, later[symbol][: len(candles)])
+    assert not same(first["BTCUSDT"], simulate(NOW_MS, seed=4)["BTCUSDT"])
+
+
+def test_simulated_candles_keep_the_candle_rules_to_the_row() -> None:
+    for symbol, candles in simulate(NOW_MS, more=["DOTUSDT"]).items():
+        kept, report = clean(candles, "1h")
+        assert len(kept) == len(candles), f"{symbol}: {report}"
+        assert report.missing == 0
+        assert candles.open_time_ms[0] == FIRST_MS
+        assert candles.open_time_ms[-1] > NOW_MS + 59 * 24 * HOUR_MS
+
+
+def test_the_simulated_market_has_what_a_forecast_lives_on() -> None:
+    markets = simulate(NOW_MS)
+    assert set(markets) == set(PROFILES)
+    returns = {symbol: np.diff(np.log(candles.close)) for symbol, candles in markets.items()}
+    hour = markets["BTCUSDT"].open_time_ms[1:] // HOUR_MS % 24
+    for symbol, series in returns.items():
+        size = np.abs(series)
+        assert np.corrcoef(size[1:], size[:-1])[0, 1] > 0.1, f"{symbol}: volatility comes in spells"
+        assert np.mean((series / series.std()) ** 4) > 5, f"{symbol}: the tails are heavy"
+        assert size[hour == 15].mean() > 1.2 * size[hour == 3].mean(), f"{symbol}: hours differ"
+        assert abs(np.corrcoef(series[1:], series[:-1])[0, 1]) < 0.05, f"{symbol}: no free lunch"
+        assert np.corrcoef(series, returns["BTCUSDT"])[0, 1] > 0.4, f"{symbol}: follows BTC"
+
+
+def test_the_open_candle_tells_nothing_of_its_future() -> None:
+    candles = simulate(NOW_MS)["BTCUSDT"]
+    opened = NOW_MS - NOW_MS % HOUR_MS
+
+    (early,) = rows_of(candles, "1h", opened, None, 1, opened + 1)
+    (late,) = rows_of(candles, "1h", opened, None, 1, opened + HOUR_MS)
+
+    assert float(early[4]) == pytest.approx(float(early[1]), rel=1e-5)
+    assert float(early[2]) - float(early[3]) < 1e-5 * float(early[1])
+    assert float(late[2]) > float(early[2])
+    assert rows_of(candles, "1h", opened + HOUR_MS, None, 1, opened + 1) == []
+
+
+def test_without_a_start_the_newest_rows_come() -> None:
+    candles = simulate(NOW_MS)["BTCUSDT"]
+
+    rows = rows_of(candles, "1d", None, None, 3, NOW_MS)
+
+    day_ms = 24 * HOUR_MS
+    today = NOW_MS - NOW_MS % day_ms
+    assert [row[0] for row in rows] == [today - 2 * day_ms, today - day_ms, today]
