@@ -169,7 +169,8 @@ class RayJobOperator(BaseOperator):
                 if job is not None and (job.is_active or submission_id == ids[0]):
                     self.log.info("reattached to Ray job %s (%s)", submission_id, job.status)
                     return submission_id, job
-            await ray.submit(ids[0], f"RAY_JOB_SUBMISSION_ID={ids[0]} {self.entrypoint}", self.metadata)
+            command = f"export RAY_JOB_SUBMISSION_ID={ids[0]}; {self.entrypoint}"
+            await ray.submit(ids[0], command, self.metadata)
             self.log.info("submitted Ray job %s: %s", ids[0], self.entrypoint)
             return ids[0], None
 
