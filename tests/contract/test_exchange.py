@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,8 @@ from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.market.binance import Market
 from make_us_rich.market.candles import Candles, clean
 from make_us_rich.pairs import BITCOIN, Pair
-from tests.support.processes import free_port
+from tests.support.processes import PROJECT_ROOT, free_port, running
+from tests.support.recorded import DATA, needs_recorded_data
 from tests.support.servers import exchange_server
 
 CHZ = Pair("chz", "usdt")
@@ -294,3 +297,34 @@ def test_who_asks_too_much_is_limited(tmp_path: Path) -> None:
 
     assert limited.status_code == 429
     assert 1 <= int(limited.headers["Retry-After"]) <= 60
+
+
+@needs_recorded_data
+def test_a_recording_is_replayed_as_if_it_happened_now(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    with running(_command(port, DATA / "klines-1h", tmp_path), f"{url}/api/v3/ping", tmp_path / "log"):
+        exchange = Exchange(url)
+        assert "RECORDED" in exchange.get("/").text
+        candles, report = clean(exchange.hours(1200), "1h")
+
+    assert report.rejected == {}
+    assert len(candles) == 1200
+    assert abs(int(candles.open_time_ms[-1]) + HOUR_MS - time.time() * 1000) < 1.1 * HOUR_MS
+
+
+def test_a_folder_that_cannot_be_replayed_is_named_at_the_start(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        _command(free_port(), tmp_path, tmp_path),
+        capture_output=True,
+        text=True,
+        cwd=PROJECT_ROOT,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {tmp_path} holds no .parquet klines")
+
+
+def _command(port: int, data: Path, state: Path) -> list[str]:
+    command = [sys.executable, "-m", "infra.exchange", "--port", str(port)]
+    return [*command, "--data", str(data), "--state", str(state / "exchange.json")]
