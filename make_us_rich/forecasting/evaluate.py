@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from make_us_rich.errors import BadModel
 from make_us_rich.forecasting.contract import QUANTILE_LEVELS
 
 _LEVELS = np.array(QUANTILE_LEVELS)
@@ -72,14 +74,29 @@ def diebold_mariano(ours: Array, theirs: Array) -> float:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """A model's pinball loss on each held-out candle, [n], and which candles these are."""
+    """A model's forecasts of candles that it was not trained on, and what happened.
+
+    target_open_ms: int64 [n]. quantiles of the log return: [n, 7]; target: [n]; losses: pinball [n].
+    """
 
     target_open_ms: NDArray[np.int64]
+    quantiles: Array
+    target: Array
     losses: Array
 
 
+def held_out(target_open_ms: NDArray[np.int64], quantiles: NDArray[Any], target: NDArray[Any]) -> HeldOut:
+    forecast, happened = quantiles.astype(np.float64), target.astype(np.float64)
+    return HeldOut(target_open_ms, forecast, happened, pinball(forecast, happened))
+
+
 def compare(challenger: HeldOut, champion: HeldOut) -> tuple[float, float, float]:
-    """(challenger's mean loss, champion's, Diebold-Mariano t), on the candles that both forecast."""
+    """(challenger's mean loss, champion's, Diebold-Mariano t), on the candles that both forecast.
+
+    Raises BadModel when they have no candle in common.
+    """
     _, ours, theirs = np.intersect1d(challenger.target_open_ms, champion.target_open_ms, return_indices=True)
+    if len(ours) == 0:
+        raise BadModel("challenger and champion have no held-out candle in common: they cannot be compared")
     mine, other = challenger.losses[ours], champion.losses[theirs]
     return float(mine.mean()), float(other.mean()), diebold_mariano(mine, other)

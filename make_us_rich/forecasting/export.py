@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from make_us_rich.errors import BadModel
-from make_us_rich.forecasting.features import CLOSE, WARMUP, sequence_features
-from make_us_rich.forecasting.lstm import QuantileLstm
+from make_us_rich.forecasting.architectures import architecture
+from make_us_rich.forecasting.contract import META_CONTEXT_LENGTH
+from make_us_rich.forecasting.features import CLOSE
+from make_us_rich.forecasting.networks import Network
+from make_us_rich.forecasting.recipe import Recipe
 
 _OPSET = 17
 # of log returns, whose size is 1e-3 to 1e-2
@@ -27,30 +30,31 @@ Inputs = Mapping[str, NDArray[np.float32]]
 class Forecast(nn.Module):
     """Raw candles to price quantiles: what contract.py describes."""
 
-    def __init__(self, network: QuantileLstm) -> None:
+    def __init__(self, network: Network, recipe: Recipe) -> None:
         super().__init__()
         self.network = network
+        self.features = architecture(recipe.architecture).features
 
     def forward(self, candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        sequence, static = sequence_features(candles, reference)
+        sequence, static = self.features(candles, reference)
         log_returns = self.network(sequence, static[:, -1])
         last_close = candles[:, -1, CLOSE].unsqueeze(-1)
         return last_close * log_returns.exp(), log_returns
 
 
-def context_length(length: int) -> int:
+def context_length(recipe: Recipe) -> int:
     """Candles that the graph needs for one forecast."""
-    return WARMUP + length
+    return architecture(recipe.architecture).warmup + recipe.length
 
 
-def to_onnx(network: QuantileLstm, length: int, metadata: Mapping[str, str]) -> bytes:
+def to_onnx(network: Network, recipe: Recipe, metadata: Mapping[str, str]) -> bytes:
     """Export with TorchScript's exporter: 0.1 s and a plain LSTM node, where the dynamo exporter takes 4 s."""
-    example = torch.ones(2, context_length(length), 6)
+    example = torch.ones(2, context_length(recipe), 6)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing a batch of two, and of the exporter being the older one
         torch.onnx.export(
-            Forecast(network).eval(),
+            Forecast(network, recipe).eval(),
             (example, example),
             buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes a file object
             input_names=["candles", "reference"],
@@ -62,11 +66,19 @@ def to_onnx(network: QuantileLstm, length: int, metadata: Mapping[str, str]) -> 
             dynamo=False,
         )
     graph = onnx.load_from_string(buffer.getvalue())
-    for key, value in metadata.items():
-        graph.metadata_props.add(key=key, value=value)
+    onnx.helper.set_model_props(graph, {**metadata, META_CONTEXT_LENGTH: str(context_length(recipe))})
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString()
     return content
+
+
+def metadata_of(graph: bytes) -> dict[str, str]:
+    """Raises BadModel when the bytes are no ONNX model."""
+    try:
+        model = onnx.load_from_string(graph)
+    except Exception:  # protobuf's own error is not part of onnx's interface
+        raise BadModel("the model is not a readable ONNX graph") from None
+    return {item.key: item.value for item in model.metadata_props}
 
 
 def run_onnx(graph: bytes, inputs: Inputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -78,11 +90,10 @@ def run_onnx(graph: bytes, inputs: Inputs) -> tuple[NDArray[np.float32], NDArray
     return quantiles, log_returns
 
 
-def check_parity(graph: bytes, network: QuantileLstm, inputs: Inputs) -> None:
-    """Raises BadModel unless the graph says what the network says, in order and finite."""
-    _, exported = run_onnx(graph, inputs)
+def check_parity(exported: NDArray[np.float64], network: Network, recipe: Recipe, inputs: Inputs) -> None:
+    """Raises BadModel unless the graph's log returns are the network's, finite and in order."""
     with torch.no_grad():
-        _, expected = Forecast(network)(
+        _, expected = Forecast(network, recipe)(
             torch.from_numpy(inputs["candles"]), torch.from_numpy(inputs["reference"])
         )
     if not np.isfinite(exported).all():

@@ -1,7 +1,8 @@
 """Features of a series of candles, as torch operations: the same code runs in training and inside the ONNX graph.
 
 Row t uses candles up to t and nothing later. Volatility comes as HAR-type means of squared returns (Corsi 2009) and of
-Parkinson's range variance, (ln high/low)^2 / (4 ln 2) (Parkinson 1980), over an hour to thirty days.
+Parkinson's range variance, (ln high/low)^2 / (4 ln 2) (Parkinson 1980), over an hour to thirty days, and as the mean
+of the upcoming hour of the day over the last thirty days.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool1d
+from torch.nn.functional import avg_pool1d, conv1d
 
 OPEN, HIGH, LOW, CLOSE, VOLUME, HOUR_OF_WEEK = range(6)
 
@@ -19,71 +20,105 @@ WARMUP = 720
 
 _TINY_VARIANCE = 1e-10  # a volatility of 0.001 %: a floor for markets that stand still
 _CLIP = 8.0
+_MOST_MOVE = 0.5  # of logarithms of prices: a wick to nothing must not blind a month of volatility
 _PARKINSON = 4 * math.log(2)
+_DAY = 24
 
-SEQUENCE_FEATURES = 12
-STATIC_FEATURES = 14
+SEQUENCE_FEATURES = 14
+STATIC_FEATURES = 34
 
 
 def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """Features of each row that has WARMUP rows before it.
 
     candles, reference: [batch, n, 6], columns as in contract.COLUMNS.
-    Returns (sequence [batch, n - WARMUP, 12], static [batch, n - WARMUP, 14]), finite, not yet standardised. The
-    static ones are the regressors of the volatility model; the first six are log variances.
+    Returns (sequence [batch, n - WARMUP, 14], static [batch, n - WARMUP, 34]), finite, not yet standardised. The
+    static ones are the regressors of the volatility model and of the linear head.
     """
     own_return, own_range = _returns(candles), _range_variance(candles)
     btc_return, btc_range = _returns(reference), _range_variance(reference)
-    logs = [
-        _log_mean(own_range, 1),
-        _log_mean(own_range, 6),
-        _log_mean(own_range, 24),
-        _log_mean(own_range, 168),
-        _log_mean(own_return**2, 24),
-        _log_mean(own_return**2, WARMUP),
-    ]
-    btc_logs = [_log_mean(btc_range, 1), _log_mean(btc_range, 24)]
-    deviation = torch.exp(0.5 * logs[2])
-    btc_deviation = torch.exp(0.5 * btc_logs[1])
-    calendar = _calendar(candles)
-    volume = _relative_volume(candles)
-    sequence = [
-        (own_return[:, WARMUP:] / deviation).clamp(-_CLIP, _CLIP),
+    ranges = {hours: _log_mean(own_range, hours) for hours in (1, 3, 6, 24, 72, 168, WARMUP)}
+    btc_ranges = {hours: _log_mean(btc_range, hours) for hours in (1, 6, 24, 168)}
+    squares = [_log_mean(own_return**2, hours) for hours in (24, 168, WARMUP)]
+    falls = _log_mean(own_return.clamp(max=0) ** 2, 24)
+    deviation, btc_deviation = (0.5 * ranges[24]).exp(), (0.5 * btc_ranges[24]).exp()
+    coming_hour, this_hour = _log_same_hour(own_range, ahead=1), _log_same_hour(own_range, ahead=0)
+    unusual = ranges[1] - this_hour
+    volume, close_in_range, calendar = (
+        _relative_volume(candles, 1),
         _close_in_range(candles),
-        logs[0] - logs[3],
-        logs[2] - logs[3],
+        _calendar(candles),
+    )
+    sequence = [
+        _move(own_return, deviation, 1),
+        close_in_range,
+        ranges[1] - ranges[168],
+        ranges[24] - ranges[168],
         volume,
-        (btc_return[:, WARMUP:] / btc_deviation).clamp(-_CLIP, _CLIP),
-        btc_logs[0] - btc_logs[1],
+        _move(btc_return, btc_deviation, 1),
+        btc_ranges[1] - btc_ranges[24],
+        unusual,
+        coming_hour - ranges[WARMUP],
         *calendar,
     ]
-    static = [*logs, *btc_logs, volume, *calendar]
+    static = [
+        *ranges.values(),
+        *squares,
+        falls,
+        *btc_ranges.values(),
+        coming_hour,
+        unusual,
+        volume,
+        _relative_volume(candles, 6),
+        close_in_range,
+        *(_move(own_return, deviation, hours) for hours in (1, 3, 12, 48)),
+        *(_move(btc_return, btc_deviation, hours) for hours in (1, 3, 12, 48)),
+        _close_in_range(reference),
+        *calendar,
+    ]
     return torch.stack(sequence, dim=-1), torch.stack(static, dim=-1)
 
 
 def _returns(candles: Tensor) -> Tensor:
     """ln(close / previous close) [batch, n]; the first row, which has no previous, is 0."""
     logs = candles[..., CLOSE].log()
-    change = logs[:, 1:] - logs[:, :-1]
+    change = (logs[:, 1:] - logs[:, :-1]).clamp(-_MOST_MOVE, _MOST_MOVE)
     return torch.cat([torch.zeros_like(logs[:, :1]), change], dim=1)
 
 
 def _range_variance(candles: Tensor) -> Tensor:
-    return (candles[..., HIGH] / candles[..., LOW]).log() ** 2 / _PARKINSON
+    return (candles[..., HIGH] / candles[..., LOW]).log().clamp(max=_MOST_MOVE) ** 2 / _PARKINSON
 
 
 def _log_mean(values: Tensor, window: int) -> Tensor:
-    """ln of the mean over the last `window` rows, for each row from WARMUP on."""
-    mean = avg_pool1d(values[:, WARMUP - window + 1 :].unsqueeze(1), window, stride=1).squeeze(1)
+    return (_mean(values, window) + _TINY_VARIANCE).log()
+
+
+def _mean(values: Tensor, window: int) -> Tensor:
+    """Over the last `window` rows, for each row from WARMUP on."""
+    return avg_pool1d(values[:, WARMUP - window + 1 :].unsqueeze(1), window, stride=1).squeeze(1)
+
+
+def _log_same_hour(values: Tensor, ahead: int) -> Tensor:
+    """ln of the mean over the last thirty candles that lie whole days before the one `ahead` of each row."""
+    days = WARMUP // _DAY
+    kernel = torch.full((1, 1, days), 1 / days, dtype=values.dtype, device=values.device)
+    whole_days_before = values[:, ahead : values.shape[1] - _DAY + ahead].unsqueeze(1)
+    mean = conv1d(whole_days_before, kernel, dilation=_DAY).squeeze(1)
     return (mean + _TINY_VARIANCE).log()
 
 
-def _relative_volume(candles: Tensor) -> Tensor:
-    """ln of volume over its weekly mean, within +-8; 0 volume gives a large negative number, not an error."""
+def _move(returns: Tensor, deviation: Tensor, window: int) -> Tensor:
+    """The return over `window` candles, in standard deviations of as many."""
+    total = _mean(returns, window) * window
+    return (total / (deviation * math.sqrt(window))).clamp(-_CLIP, _CLIP)
+
+
+def _relative_volume(candles: Tensor, window: int) -> Tensor:
+    """ln of mean volume over its weekly mean, within +-8; 0 volume gives a large negative number, not an error."""
     volume = candles[..., VOLUME]
-    weekly = avg_pool1d(volume[:, WARMUP - 167 :].unsqueeze(1), 168, stride=1).squeeze(1)
     # relative to the week, so that coins of any price have the same floor
-    ratio = volume[:, WARMUP:] / (weekly + 1e-30)
+    ratio = _mean(volume, window) / (_mean(volume, 168) + 1e-30)
     return (ratio + 1e-3).log().clamp(-_CLIP, _CLIP)
 
 

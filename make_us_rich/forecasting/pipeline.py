@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from make_us_rich.errors import BadModel
+from make_us_rich.errors import BadModel, InputError, NotEnoughHistory
+from make_us_rich.forecasting.baselines import naive
 from make_us_rich.forecasting.contract import (
     META_ARCHITECTURE,
     META_AS_OF_MS,
     META_CONTEXT_LENGTH,
     META_INTERVAL,
     META_PAIR,
-    QUANTILE_LEVELS,
 )
-from make_us_rich.forecasting.evaluate import HeldOut, metrics, pinball
-from make_us_rich.forecasting.export import check_parity, context_length, run_onnx, to_onnx
-from make_us_rich.forecasting.lstm import QuantileLstm
-from make_us_rich.forecasting.train import Recipe, train
-from make_us_rich.forecasting.windows import Panel, Rows, panel, raw_windows, rows_of, split
+from make_us_rich.forecasting.evaluate import HeldOut, held_out, metrics
+from make_us_rich.forecasting.export import check_parity, context_length, metadata_of, run_onnx, to_onnx
+from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.forecasting.rows import Split, joined
+from make_us_rich.forecasting.train import Trained, fine_tune, train
+from make_us_rich.forecasting.weights import from_npz, to_npz
+from make_us_rich.forecasting.windows import Panel, panel, raw_windows, rows_of, split
 from make_us_rich.market.candles import Candles
 
-__all__ = ["FittedModel", "Recipe", "fit", "score"]
+__all__ = ["FOUNDATION", "FittedModel", "Recipe", "fit", "fit_foundation", "score"]
+
+FOUNDATION = "foundation"
+"""What stands for the pair in the metadata of a model of many pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,21 @@ class FittedModel:
     held_out: HeldOut
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    panel: Panel
+    split: Split
+
+
+def prepare(
+    candles: Candles, reference: Candles, *, interval: str, as_of_ms: int, recipe: Recipe
+) -> Prepared:
+    """Rows of train, validation and holdout, of candles closed at or before `as_of_ms`."""
+    found = panel(candles, reference, interval=interval, as_of_ms=as_of_ms, max_bridged=recipe.max_bridged)
+    rows = rows_of(found, interval=interval, recipe=recipe)
+    return Prepared(found, split(rows, interval=interval, as_of_ms=as_of_ms, recipe=recipe))
+
+
 def fit(
     candles: Candles,
     reference: Candles,
@@ -54,94 +73,133 @@ def fit(
     interval: str,
     as_of_ms: int,
     recipe: Recipe,
+    foundation: bytes | None = None,
+    device: str = "cpu",
     on_step: Callable[[str], None] = lambda step: None,
 ) -> FittedModel:
     """Train on candles closed at or before `as_of_ms`; nothing later changes a bit of the result.
 
-    `reference` are BTC's candles. `on_step` hears each step's name as it begins. Raises NotEnoughHistory, BadCandles
-    or BadModel.
+    `reference` are BTC's candles. `foundation` are the weights of a FittedModel of the same recipe to start from: of
+    many pairs, or of this one earlier. `on_step` hears each step's name as it begins. Raises NotEnoughHistory,
+    BadCandles, BadModel, or InputError for an unknown architecture.
     """
-    if recipe.architecture != "lstm":
-        raise BadModel(f"unknown architecture {recipe.architecture!r}: lstm is the one there is")
     on_step("features")
-    found = panel(candles, reference, interval=interval, as_of_ms=as_of_ms, max_bridged=recipe.max_bridged)
-    rows = rows_of(found, interval=interval, length=recipe.length)
-    on_step("split")
-    parts = split(
-        rows, interval=interval, as_of_ms=as_of_ms, validation=recipe.validation, holdout=recipe.holdout
-    )
+    ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe)
     on_step("train")
-    trained = train(parts.train, parts.validation, recipe)
+    rows, validation = ready.split.train.to(device), ready.split.validation.to(device)
+    if foundation is None:
+        trained = train(rows, validation, recipe)
+    else:
+        trained = fine_tune(from_npz(foundation, recipe), rows, validation, recipe)
+    start = "nothing" if foundation is None else "weights"
     on_step("convert")
-    context = context_length(recipe.length)
-    metadata = {
-        META_PAIR: pair,
-        META_INTERVAL: interval,
-        META_CONTEXT_LENGTH: str(context),
-        META_ARCHITECTURE: recipe.architecture,
-        META_AS_OF_MS: str(as_of_ms),
-    }
-    graph = to_onnx(trained.network, recipe.length, metadata)
+    graph = _exported(trained, recipe, pair=pair, interval=interval, as_of_ms=as_of_ms)
     on_step("validate")
-    inputs = _inputs(found, parts.holdout.target_open_ms, interval, context)
-    check_parity(graph, trained.network, inputs)
-    quantiles, losses = _held_out(graph, inputs, parts.holdout)
-    naive = _naive(parts.train, len(parts.holdout))
+    forecasts, example = _checked_forecasts(graph, trained, ready, recipe, interval)
     return FittedModel(
         onnx=graph,
-        weights=_npz(trained.network),
-        params={**asdict(recipe), "train_rows": len(parts.train), "context_length": context},
-        metrics=metrics(quantiles, naive, parts.holdout.target.double().numpy()),
+        weights=to_npz(trained.network),
+        params=_params(recipe) | {"start": start, "train_rows": len(rows)},
+        metrics=metrics(forecasts.quantiles, _naive(ready.split, len(forecasts.target)), forecasts.target),
         curves=trained.curves,
-        input_example={name: array[-1:] for name, array in inputs.items()},
-        held_out=losses,
+        input_example=example,
+        held_out=forecasts,
+    )
+
+
+def fit_foundation(
+    markets: Mapping[str, Candles],
+    reference: Candles,
+    *,
+    interval: str,
+    as_of_ms: int,
+    recipe: Recipe,
+    device: str = "cpu",
+) -> FittedModel:
+    """One model of many pairs: to fine-tune from, and to forecast pairs with too little history of their own.
+
+    `markets` maps pairs to candles; those without enough history are left out. `held_out` has one row a pair and
+    candle, pair after pair. Raises NotEnoughHistory when no pair has enough.
+    """
+    if recipe.architecture == "level_mse":
+        raise InputError(
+            "level_mse learns the price level of one pair: it cannot be shared", field="architecture"
+        )
+    ready = {}
+    for pair, candles in markets.items():
+        try:
+            ready[pair] = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe)
+        except InputError:
+            continue
+    if not ready:
+        raise NotEnoughHistory("no pair has enough history to train a foundation model")
+    splits = [item.split for item in ready.values()]
+    rows = joined([part.train for part in splits]).to(device)
+    validation = joined([part.validation for part in splits]).to(device)
+    trained = train(
+        rows, validation, replace(recipe, epochs=recipe.foundation_epochs, batch=2 * recipe.batch)
+    )
+    graph = _exported(trained, recipe, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)
+    scored = [_checked_forecasts(graph, trained, item, recipe, interval) for item in ready.values()]
+    forecasts = [item for item, _ in scored]
+    quantiles = np.concatenate([item.quantiles for item in forecasts])
+    target = np.concatenate([item.target for item in forecasts])
+    naives = [_naive(part, len(item.target)) for part, item in zip(splits, forecasts, strict=True)]
+    return FittedModel(
+        onnx=graph,
+        weights=to_npz(trained.network),
+        params=_params(recipe) | {"pairs": ",".join(ready), "train_rows": len(rows)},
+        metrics=metrics(quantiles, np.concatenate(naives), target),
+        curves=trained.curves,
+        input_example=scored[-1][1],
+        held_out=held_out(np.concatenate([item.target_open_ms for item in forecasts]), quantiles, target),
     )
 
 
 def score(
     graph: bytes, candles: Candles, reference: Candles, *, interval: str, as_of_ms: int, recipe: Recipe
 ) -> HeldOut:
-    """The losses of a model that exists on the held-out candles that a model of today is judged by."""
-    found = panel(candles, reference, interval=interval, as_of_ms=as_of_ms, max_bridged=recipe.max_bridged)
-    rows = rows_of(found, interval=interval, length=recipe.length)
-    parts = split(
-        rows, interval=interval, as_of_ms=as_of_ms, validation=recipe.validation, holdout=recipe.holdout
-    )
-    inputs = _inputs(found, parts.holdout.target_open_ms, interval, context_length(recipe.length))
-    return _held_out(graph, inputs, parts.holdout)[1]
+    """The forecasts of a model that exists, on the held-out candles that a model of today is judged by."""
+    try:
+        context = int(metadata_of(graph)[META_CONTEXT_LENGTH])
+    except (KeyError, ValueError):
+        raise BadModel(f"the model's metadata has no {META_CONTEXT_LENGTH}") from None
+    ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe)
+    return _forecasts(graph, ready, interval, context)[0]
 
 
-def _inputs(
-    found: Panel, targets: NDArray[np.int64], interval: str, context: int
-) -> dict[str, NDArray[np.float32]]:
-    own, btc = raw_windows(found, targets, interval=interval, context=context)
-    return {"candles": own, "reference": btc}
+def _exported(trained: Trained, recipe: Recipe, *, pair: str, interval: str, as_of_ms: int) -> bytes:
+    trained.network.cpu()
+    metadata = {
+        META_PAIR: pair,
+        META_INTERVAL: interval,
+        META_ARCHITECTURE: recipe.architecture,
+        META_AS_OF_MS: str(as_of_ms),
+    }
+    return to_onnx(trained.network, recipe, metadata)
 
 
-def _held_out(
-    graph: bytes, inputs: dict[str, NDArray[np.float32]], rows: Rows
-) -> tuple[NDArray[np.float64], HeldOut]:
+def _checked_forecasts(
+    graph: bytes, trained: Trained, ready: Prepared, recipe: Recipe, interval: str
+) -> tuple[HeldOut, dict[str, NDArray[np.float32]]]:
+    forecasts, inputs = _forecasts(graph, ready, interval, context_length(recipe))
+    check_parity(forecasts.quantiles, trained.network, recipe, inputs)
+    return forecasts, {name: array[-1:] for name, array in inputs.items()}
+
+
+def _forecasts(
+    graph: bytes, ready: Prepared, interval: str, context: int
+) -> tuple[HeldOut, dict[str, NDArray[np.float32]]]:
+    rows = ready.split.holdout
+    usable, inputs = raw_windows(ready.panel, rows.target_open_ms, interval=interval, context=context)
     _, log_returns = run_onnx(graph, inputs)
-    quantiles = log_returns.astype(np.float64)
-    losses = pinball(quantiles, rows.target.double().numpy())
-    return quantiles, HeldOut(rows.target_open_ms, losses)
+    return held_out(rows.target_open_ms[usable], log_returns, rows.target.numpy()[usable]), inputs
 
 
-def _naive(train_rows: Rows, count: int) -> NDArray[np.float64]:
-    """The random walk: the price stays, with the training returns' constant quantiles around it."""
-    levels = np.quantile(train_rows.target.double().numpy(), QUANTILE_LEVELS)
-    return np.tile(levels, (count, 1))
+def _naive(parts: Split, count: int) -> NDArray[np.float64]:
+    past = torch.cat([parts.train.target, parts.validation.target]).double().numpy()
+    return naive(past, np.empty(count))
 
 
-def _npz(network: QuantileLstm) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: value.detach().cpu().numpy() for name, value in network.state_dict().items()})
-    return buffer.getvalue()
-
-
-def load_weights(content: bytes, recipe: Recipe) -> QuantileLstm:
-    """The network of a FittedModel's `weights`, to go on training from."""
-    network = QuantileLstm(recipe.hidden)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
-    return network
+def _params(recipe: Recipe) -> dict[str, str | int | float]:
+    return {**asdict(recipe), "context_length": context_length(recipe)}

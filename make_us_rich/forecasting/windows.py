@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from make_us_rich.errors import BadCandles, NotEnoughHistory
-from make_us_rich.forecasting.contract import hour_of_week
-from make_us_rich.forecasting.features import WARMUP, sequence_features
+from make_us_rich.forecasting.architectures import Architecture, architecture
+from make_us_rich.forecasting.contract import COLUMNS, hour_of_week
+from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.forecasting.rows import Rows, Split, joined
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles, closed, regular
 
 _LEAST_TRAINING_ROWS = 500
+_MOST_MOVE = 1.0  # of |ln(close / previous close)|: beyond, one candle cannot be told from an error
+_MOST_IDLE = 0.5  # share of candles without volume in the training year
 
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """`n` forecasts to be made: what is known at each, and what then happened.
-
-    sequence: float32 [n, length, 12]; static: float32 [n, 14]; target: float32 [n], ln(next close / close).
-    target_open_ms: int64 [n], the open time of the candle that the forecast is of.
-    """
-
-    sequence: Tensor
-    static: Tensor
-    target: Tensor
-    target_open_ms: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    def __getitem__(self, rows: slice) -> Rows:
-        return Rows(self.sequence[rows], self.static[rows], self.target[rows], self.target_open_ms[rows])
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """In order of time. Held-out rows are for the metrics alone."""
-
-    train: Rows
-    validation: Rows
-    holdout: Rows
+Grid = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +28,15 @@ class Panel:
     """Gap-free stretches in which the pair and BTC both have candles, aligned: each [n, 6], oldest first."""
 
     times: list[NDArray[np.int64]]
-    candles: list[NDArray[np.float32]]
-    reference: list[NDArray[np.float32]]
+    candles: list[Grid]
+    reference: list[Grid]
 
 
 def panel(candles: Candles, reference: Candles, *, interval: str, as_of_ms: int, max_bridged: int) -> Panel:
     """What both markets know at `as_of_ms`; nothing later is looked at. Raises BadCandles."""
     mine = closed(candles, interval, as_of_ms)
     btc = closed(reference, interval, as_of_ms)
-    _check_prices(mine)
+    _check(mine)
     times, own, other = [], [], []
     for segment in regular(mine, interval, max_bridged):
         for partner in regular(btc, interval, max_bridged):
@@ -75,41 +50,45 @@ def panel(candles: Candles, reference: Candles, *, interval: str, as_of_ms: int,
     return Panel(times, own, other)
 
 
-def columns(candles: Candles) -> NDArray[np.float32]:
+def columns(candles: Candles) -> Grid:
     """[n, 6] as in contract.COLUMNS."""
     parts = (candles.open, candles.high, candles.low, candles.close, candles.volume)
     return np.stack([*parts, hour_of_week(candles.open_time_ms)], axis=-1).astype(np.float32)
 
 
-def rows_of(found: Panel, *, interval: str, length: int) -> Rows:
+def rows_of(found: Panel, *, interval: str, recipe: Recipe) -> Rows:
     """A row for every candle with enough history before it and a next candle after it."""
-    step = interval_ms(interval)
+    step, kind = interval_ms(interval), architecture(recipe.architecture)
+    context = kind.warmup + recipe.length
     parts = [
-        _segment_rows(times, own, btc, step, length)
+        _segment_rows(times, own, btc, step, kind, recipe.length)
         for times, own, btc in zip(found.times, found.candles, found.reference, strict=True)
-        if len(times) > WARMUP + length
+        if len(times) > context
     ]
     if not parts:
+        longest = max((len(times) for times in found.times), default=0)
         raise NotEnoughHistory(
-            f"no stretch of {WARMUP + length + 1} candles without a long gap: fetch more history"
+            f"the longest stretch without a long gap has {longest} candles, {context + 1} are needed: "
+            "fetch more history"
         )
-    return _concatenated(parts)
+    return joined(parts)
 
 
-def split(rows: Rows, *, interval: str, as_of_ms: int, validation: int, holdout: int) -> Split:
-    """By time: the last `holdout` candles, the `validation` candles before them, and all that is older.
+def split(rows: Rows, *, interval: str, as_of_ms: int, recipe: Recipe) -> Split:
+    """By time: the last `holdout` candles, the `validation` candles before them, and the rest of `training`.
 
     A target is one candle long and every feature looks back only, so the parts share no future.
     """
     step = interval_ms(interval)
-    holdout_start = as_of_ms - holdout * step
-    validation_start = holdout_start - validation * step
-    first, second = np.searchsorted(rows.target_open_ms, [validation_start, holdout_start])
-    parts = Split(rows[: int(first)], rows[int(first) : int(second)], rows[int(second) :])
+    holdout_start = as_of_ms - recipe.holdout * step
+    validation_start = holdout_start - recipe.validation * step
+    starts = [holdout_start - recipe.training * step, validation_start, holdout_start]
+    oldest, first, second = (int(index) for index in np.searchsorted(rows.target_open_ms, starts))
+    parts = Split(rows[oldest:first], rows[first:second], rows[second:])
     for name, part, least in (
         ("to train on", parts.train, _LEAST_TRAINING_ROWS),
-        ("to validate on", parts.validation, validation // 2),
-        ("held out", parts.holdout, holdout // 2),
+        ("to validate on", parts.validation, recipe.validation // 2),
+        ("held out", parts.holdout, recipe.holdout // 2),
     ):
         if len(part) < least:
             raise NotEnoughHistory(
@@ -120,27 +99,33 @@ def split(rows: Rows, *, interval: str, as_of_ms: int, validation: int, holdout:
 
 def raw_windows(
     found: Panel, target_open_ms: NDArray[np.int64], *, interval: str, context: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The graph's inputs for these targets: (candles, reference), each [n, context, 6]."""
+) -> tuple[NDArray[np.bool_], dict[str, Grid]]:
+    """(which targets have `context` candles before them, the graph's inputs for these, each [n, context, 6])."""
     step = interval_ms(interval)
+    usable = np.zeros(len(target_open_ms), dtype=bool)
     own, btc = [], []
-    for target in target_open_ms:
-        for times, mine, other in zip(found.times, found.candles, found.reference, strict=True):
-            end = int(np.searchsorted(times, target - step)) + 1
-            if end <= len(times) and times[end - 1] == target - step and end >= context:
-                own.append(mine[end - context : end])
-                btc.append(other[end - context : end])
-                break
-    return np.stack(own), np.stack(btc)
+    for times, mine, other in zip(found.times, found.candles, found.reference, strict=True):
+        made_at = np.searchsorted(times, target_open_ms - step)
+        here = (made_at < len(times)) & (made_at + 1 >= context)
+        here[here] = times[made_at[here]] == target_open_ms[here] - step
+        usable |= here
+        for end in made_at[here] + 1:
+            own.append(mine[end - context : end])
+            btc.append(other[end - context : end])
+    empty = np.empty((0, context, len(COLUMNS)), dtype=np.float32)
+    return usable, {
+        "candles": np.stack(own) if own else empty,
+        "reference": np.stack(btc) if btc else empty,
+    }
 
 
 def _segment_rows(
-    times: NDArray[np.int64], own: NDArray[np.float32], btc: NDArray[np.float32], step: int, length: int
+    times: NDArray[np.int64], own: Grid, btc: Grid, step: int, kind: Architecture, length: int
 ) -> Rows:
     with torch.no_grad():
-        sequence, static = sequence_features(torch.from_numpy(own)[None], torch.from_numpy(btc)[None])
+        sequence, static = kind.features(torch.from_numpy(own)[None], torch.from_numpy(btc)[None])
     windows = sequence[0].unfold(0, length, 1).transpose(1, 2)  # [n, length, features]
-    last = torch.arange(WARMUP + length - 1, len(times) - 1)  # the row that each forecast is made at
+    last = torch.arange(kind.warmup + length - 1, len(times) - 1)  # the row that each forecast is made at
     close = torch.from_numpy(own[:, 3])
     return Rows(
         windows[: len(last)],
@@ -150,18 +135,19 @@ def _segment_rows(
     )
 
 
-def _concatenated(parts: Sequence[Rows]) -> Rows:
-    return Rows(
-        torch.cat([part.sequence for part in parts]),
-        torch.cat([part.static for part in parts]),
-        torch.cat([part.target for part in parts]),
-        np.concatenate([part.target_open_ms for part in parts]),
-    )
-
-
-def _check_prices(candles: Candles) -> None:
+def _check(candles: Candles) -> None:
     prices = np.stack([candles.open, candles.high, candles.low, candles.close])
     if not (np.isfinite(prices).all() and (prices > 0).all()):
         raise BadCandles("prices that are not finite and positive: clean the candles first")
-    if len(candles) and (candles.close == candles.close[0]).all():
+    if not (np.isfinite(candles.volume) & (candles.volume >= 0)).all():
+        raise BadCandles("volumes that are not finite or below zero: clean the candles first")
+    if not (np.diff(candles.open_time_ms) > 0).all():
+        raise BadCandles("open times that do not rise: clean the candles first")
+    if len(candles) == 0:
+        raise NotEnoughHistory("no closed candle before the time of training: fetch history first")
+    if (candles.close == candles.close[0]).all():
         raise BadCandles("the price never moves: the market is halted or not real")
+    if (candles.volume == 0).mean() > _MOST_IDLE:
+        raise BadCandles(
+            f"{(candles.volume == 0).mean():.0%} of the candles have no volume: the market is halted or idle"
+        )

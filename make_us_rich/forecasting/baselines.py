@@ -1,0 +1,106 @@
+"""What every model is scored beside. Each knows the past log returns and forecasts the next ones, one step at a time.
+
+past: [n], to fit on. coming: [m], the returns to forecast; row i may use coming[:i]. All give quantiles [m, 7].
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from make_us_rich.forecasting.contract import QUANTILE_LEVELS
+
+Array = NDArray[np.float64]
+
+_ROLLING = 720  # thirty days of hours
+_DECAY = 0.94  # RiskMetrics 1996, of daily returns; see ewma
+_PERCENT = 100.0  # the optimisers like numbers near one
+_SMOOTHING = 0.02  # of the corner of the pinball loss, in percent
+
+
+def naive(past: Array, coming: Array) -> Array:
+    """Random walk: the price stays, with the constant quantiles of the past around it."""
+    return np.tile(np.quantile(past, QUANTILE_LEVELS), (len(coming), 1))
+
+
+def rolling(past: Array, coming: Array) -> Array:
+    """The quantiles of the last thirty days."""
+    series = np.concatenate([past[-_ROLLING:], coming[:-1]])
+    windows = np.lib.stride_tricks.sliding_window_view(series, min(_ROLLING, len(past)))
+    levels: Array = np.quantile(windows, QUANTILE_LEVELS, axis=1).T
+    return levels
+
+
+def ewma(past: Array, coming: Array) -> Array:
+    """Exponentially weighted variance (RiskMetrics 1996), times the past's quantiles of return over it."""
+    series = np.concatenate([past, coming])
+    variance = _filter(
+        series**2, intercept=0.0, shock=1 - _DECAY, decay=_DECAY, start=float((past**2).mean())
+    )
+    deviation = np.sqrt(variance)
+    known = slice(_ROLLING, len(past)) if len(past) > 2 * _ROLLING else slice(0, len(past))
+    shape = np.quantile(past[known] / deviation[known], QUANTILE_LEVELS)
+    return deviation[len(past) :, None] * shape
+
+
+def garch_t(past: Array, coming: Array) -> Array:
+    """GARCH(1,1) with Student t innovations (Bollerslev 1987), fitted by `arch` on the past alone."""
+    from arch import arch_model  # it brings pandas and statsmodels, which training has no use for
+
+    model = arch_model(past * _PERCENT, mean="Constant", vol="GARCH", p=1, q=1, dist="t")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an optimiser that stops early: its best point is still used
+        mu, omega, alpha, beta, nu = model.fit(disp="off").params
+    shocks = (np.concatenate([past, coming]) * _PERCENT - mu) ** 2
+    variance = _filter(
+        shocks, intercept=omega, shock=alpha, decay=beta, start=float(shocks[: len(past)].mean())
+    )
+    shape = model.distribution.ppf(np.array(QUANTILE_LEVELS), [nu])
+    quantiles: Array = (mu + np.sqrt(variance[len(past) :])[:, None] * shape) / _PERCENT
+    return quantiles
+
+
+def linear_quantiles(regressors: Array, past: Array, coming: Array) -> Array:
+    """Linear quantile regression (Koenker and Bassett 1978) of the return on `regressors` [n + m, k].
+
+    Minimises the pinball loss, its corner rounded, by L-BFGS: scikit-learn's QuantileRegressor finds the same loss in
+    sixty times the time.
+    """
+    known, target = torch.from_numpy(regressors[: len(past)]), torch.from_numpy(past * _PERCENT)
+    mean, deviation = known.mean(dim=0), known.std(dim=0).clamp_min(1e-9)
+
+    def design(rows: Tensor) -> Tensor:
+        return torch.cat([torch.ones(len(rows), 1, dtype=rows.dtype), (rows - mean) / deviation], dim=1)
+
+    x, levels = design(known), torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
+    weights = torch.zeros(x.shape[1], len(levels), dtype=torch.float64)
+    weights[0] = torch.quantile(target, levels)
+    weights.requires_grad_()
+    optimiser = torch.optim.LBFGS([weights], max_iter=300, history_size=20, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        error = target.unsqueeze(1) - x @ weights
+        size = error.abs()
+        rounded = torch.where(size < _SMOOTHING, error**2 / (2 * _SMOOTHING) + _SMOOTHING / 2, size)
+        total: Tensor = (0.5 * rounded + (levels - 0.5) * error).mean()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    upcoming = design(torch.from_numpy(regressors[len(past) :]))
+    quantiles: Array = (upcoming @ weights.detach()).numpy() / _PERCENT
+    return np.sort(quantiles, axis=1)
+
+
+def _filter(shocks: Array, *, intercept: float, shock: float, decay: float, start: float) -> Array:
+    """variance[i] = intercept + shock shocks[i-1] + decay variance[i-1]."""
+    variance = np.empty(len(shocks))
+    variance[0] = start
+    for i in range(1, len(shocks)):
+        variance[i] = intercept + shock * shocks[i - 1] + decay * variance[i - 1]
+    return variance

@@ -1,0 +1,26 @@
+"""How a model is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Lengths are in candles; a network that starts from a foundation model uses the fine_tune_* numbers."""
+
+    architecture: str = "lstm"
+    length: int = 24
+    hidden: int = 64
+    epochs: int = 12
+    learning_rate: float = 2e-3
+    fine_tune_epochs: int = 3
+    fine_tune_learning_rate: float = 3e-4
+    foundation_epochs: int = 2
+    batch: int = 256
+    weight_decay: float = 1e-3
+    training: int = 8760  # at most, validation included
+    validation: int = 672
+    holdout: int = 672
+    max_bridged: int = 3
+    seed: int = 0

@@ -1,0 +1,54 @@
+"""Forecasts to be made, as rows, and their parts in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """`n` forecasts to be made: what is known at each, and what then happened.
+
+    sequence: float32 [n, length, features]; static: float32 [n, features]; target: float32 [n], ln(next close / close).
+    target_open_ms: int64 [n], the open time of the candle that the forecast is of.
+    """
+
+    sequence: Tensor
+    static: Tensor
+    target: Tensor
+    target_open_ms: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, rows: slice) -> Rows:
+        return Rows(self.sequence[rows], self.static[rows], self.target[rows], self.target_open_ms[rows])
+
+    def to(self, device: str) -> Rows:
+        return Rows(
+            self.sequence.to(device), self.static.to(device), self.target.to(device), self.target_open_ms
+        )
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    return Rows(
+        torch.cat([part.sequence for part in parts]),
+        torch.cat([part.static for part in parts]),
+        torch.cat([part.target for part in parts]),
+        np.concatenate([part.target_open_ms for part in parts]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """In order of time. Held-out rows are for the metrics alone."""
+
+    train: Rows
+    validation: Rows
+    holdout: Rows
