@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import httpx
@@ -36,6 +37,14 @@ class Airflow:
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
         token = self._call("POST", "/auth/token", {"username": user, "password": password})["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def __enter__(self) -> Airflow:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
 
     def has_dag(self, dag_id: str) -> bool:
         return self._http.get(f"/api/v2/dags/{dag_id}").is_success

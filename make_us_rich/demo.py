@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,7 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
     """Returns the exit code: 0 when every pair of the demo was served."""
     os.environ.setdefault("MUR_PAIRS", ",".join(DEMO_PAIRS))
     pairs = tuple(os.environ["MUR_PAIRS"].split(","))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being told to end is as good as Ctrl-C
     stack = start_stack(live=live, data=data)
     try:
         state = _follow_run(stack)

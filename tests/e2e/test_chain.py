@@ -49,9 +49,6 @@ class RunningStack:
             command, env=dict(self.environment), cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
         )
 
-    def airflow(self) -> Airflow:
-        return Airflow(self.plan.url("airflow"), ADMIN, self.secrets.admin_password)
-
     def api(self, token: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(base_url=self.plan.url("api"), headers=headers, timeout=30)
@@ -85,12 +82,17 @@ def stack() -> Iterator[RunningStack]:
 
 
 @pytest.fixture(scope="module")
-def finished_run(stack: RunningStack) -> str:
+def airflow(stack: RunningStack) -> Iterator[Airflow]:
+    with Airflow(stack.plan.url("airflow"), ADMIN, stack.secrets.admin_password) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def finished_run(stack: RunningStack, airflow: Airflow) -> str:
     """A whole run of the hourly DAG while the exchange fails for one pair; returns its id."""
     exchange = stack.plan.url("exchange")
     fault = {"symbol": BROKEN.replace("_", "").upper(), "kind": "500"}
     httpx.post(f"{exchange}/_control/faults", json=fault).raise_for_status()
-    airflow = stack.airflow()
     _until(lambda: airflow.has_dag(DAG_ID), 60, "the DAG is not known")
     # unpausing starts the last hour's run by itself; this test wants the run that it asks for
     airflow.unpause(DAG_ID)
@@ -113,8 +115,8 @@ def test_every_component_runs(stack: RunningStack) -> None:
     )
 
 
-def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: RunningStack, finished_run: str) -> None:
-    tasks = stack.airflow().task_states(DAG_ID, finished_run)
+def test_two_pairs_are_trained_and_the_broken_one_fails_alone(airflow: Airflow, finished_run: str) -> None:
+    tasks = airflow.task_states(DAG_ID, finished_run)
     states = {(task.task_id, task.label): task.state for task in tasks}
 
     assert states["fetch", BROKEN] == "failed"
@@ -122,7 +124,7 @@ def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: RunningStac
         assert states["fetch", pair] == "success"
         assert states["judge.validate", pair] == "success"
         assert states["judge.promote", pair] == "success"
-    assert stack.airflow().run_state(DAG_ID, finished_run) == "failed"
+    assert airflow.run_state(DAG_ID, finished_run) == "failed"
 
 
 def test_the_failure_is_reported_to_discord_once(stack: RunningStack, finished_run: str) -> None:
