@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from make_us_rich.errors import MakeUsRichError, SettingsError
@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     pairs: Annotated[
         tuple[str, ...], NoDecode, Field(description="pairs to train and serve, comma separated")
     ] = ("btc_usdt", "eth_usdt", "chz_usdt")
+    pooled_pairs: Annotated[
+        tuple[str, ...], NoDecode, Field(description="those of the pairs that share one serving process")
+    ] = ()
     interval: Annotated[str, Field(description="candle interval, by Binance's name")] = "1h"
     history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = (
         8760 + 1440
@@ -80,6 +83,7 @@ class Settings(BaseSettings):
         SecretStr, Field(description="admin API token of the pipeline and the dashboard")
     ] = SecretStr("")
     monthly_calls: Annotated[int, Field(ge=1, description="API calls a member has a month")] = 1000
+    gateway_replicas: Annotated[int, Field(ge=1, description="processes in front of all pairs")] = 1
     calls_per_minute: Annotated[
         int, Field(ge=1, description="API calls a member may make a minute, over each gateway replica")
     ] = 600
@@ -92,7 +96,7 @@ class Settings(BaseSettings):
         SecretStr, Field(description="where failures are posted; empty posts nothing")
     ] = SecretStr("")
 
-    @field_validator("pairs", "cors_origins", mode="before")
+    @field_validator("pairs", "pooled_pairs", "cors_origins", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
         return (
@@ -108,6 +112,14 @@ class Settings(BaseSettings):
             raise ValueError("name at least one pair, such as btc_usdt")
         with _as_value_error():
             return tuple(str(Pair.parse(text)) for text in value)
+
+    @field_validator("pooled_pairs")
+    @classmethod
+    def _pooled_pairs_are_pairs(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        unknown = sorted(set(value) - set(info.data.get("pairs", value)))
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)} is not among MUR_PAIRS: add it there too")
+        return value
 
     @field_validator("interval")
     @classmethod

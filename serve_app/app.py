@@ -1,4 +1,4 @@
-"""Ray Serve's import paths: `serve_app.app:gateway` and `serve_app.app:forecaster`, built by the declarative config."""
+"""Ray Serve's import paths: `gateway`, `forecaster` and `pool`, built by the declarative config."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from ray.serve import Application
 
 from make_us_rich.pairs import Pair
 from make_us_rich.settings import get_settings
-from serve_app.deploy import FORECASTER, GATEWAY
+from serve_app.deploy import FORECASTER, GATEWAY, POOL
 from serve_app.forecaster import Forecaster
 from serve_app.gateway import create_app
+from serve_app.pool import Pool
 
 
 def forecaster(args: dict[str, str]) -> Application:
@@ -20,6 +21,16 @@ def forecaster(args: dict[str, str]) -> Application:
 def gateway(_: dict[str, str]) -> Application:
     """The HTTP ingress of all pairs."""
     return serve.deployment(name=GATEWAY)(serve.ingress(create_app)()).bind()
+
+
+def pool(_: dict[str, str]) -> Application:
+    """All pooled pairs in one process."""
+    return serve.deployment(name=POOL)(_Pool).bind()
+
+
+class _Pool(Pool):
+    def __init__(self) -> None:
+        super().__init__(get_settings())
 
 
 class _PairForecaster(Forecaster):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from make_us_rich.settings import Settings, get_settings
 
 GATEWAY = "gateway"
 FORECASTER = "forecaster"
+POOL = "pool"
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _APPLICATIONS = "/api/serve/applications/"
@@ -26,17 +27,17 @@ _REQUEST_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class AppliedServing:
-    """Versions by application name, and the pairs that have nothing to serve yet."""
+    """Versions by name of pair and interval, and the pairs that have nothing to serve yet."""
 
     applications: Mapping[str, int]
     without_champion: tuple[str, ...]
 
 
 def desired_config(settings: Settings, versions: Mapping[str, ModelVersion]) -> dict[str, Any]:
-    """Ray Serve's declarative config: the gateway at / and an application a pair that has a champion.
+    """Ray Serve's declarative config: the gateway at /, an application a pair, and one for all pooled pairs.
 
-    `versions` by pair. A version stands in user_config, so that a new one is swapped in place; anything else that
-    changes restarts the replica.
+    `versions` by pair; a pair without one is not served. A version stands in user_config, so that a new one is
+    swapped in place; anything else that changes restarts the replica.
     """
     address = urlsplit(settings.api_url)
     http_options = {
@@ -44,39 +45,30 @@ def desired_config(settings: Settings, versions: Mapping[str, ModelVersion]) -> 
         "port": address.port or 8000,
         "request_timeout_s": _REQUEST_TIMEOUT_S,
     }
+    served = [pair for pair in settings.pairs if pair in versions]
+    keys = {pair: {"version": versions[pair].version, "run_id": versions[pair].run_id} for pair in served}
+    applications = [_application(GATEWAY, GATEWAY, "/", num_replicas=settings.gateway_replicas)]
+    for pair in served:
+        if pair not in settings.pooled_pairs:
+            name = model_name(Pair.parse(pair), settings.interval)
+            applications.append(_application(name, FORECASTER, None, {"pair": pair}, user_config=keys[pair]))
+    pooled = {pair: keys[pair] for pair in settings.pooled_pairs if pair in keys}
+    if pooled:
+        applications.append(_application(POOL, POOL, None, user_config=pooled))
+    return {"http_options": http_options, "applications": applications}
+
+
+def _application(
+    name: str, builder: str, route: str | None, arguments: Mapping[str, str] | None = None, **deployment: Any
+) -> dict[str, Any]:
+    """One deployment, named like its builder in serve_app/app.py."""
+    always = {"name": builder, "max_ongoing_requests": 1000, "ray_actor_options": {"num_cpus": 0}}
     return {
-        "http_options": http_options,
-        "applications": [
-            _gateway(),
-            *(_forecaster(settings, pair, versions[pair]) for pair in settings.pairs if pair in versions),
-        ],
-    }
-
-
-def _gateway() -> dict[str, Any]:
-    deployment = {"name": GATEWAY, "num_replicas": 1, "ray_actor_options": {"num_cpus": 0}}
-    return {
-        "name": GATEWAY,
-        "route_prefix": "/",
-        "import_path": "serve_app.app:gateway",
-        "deployments": [deployment | {"max_ongoing_requests": 1000}],
-    }
-
-
-def _forecaster(settings: Settings, pair: str, version: ModelVersion) -> dict[str, Any]:
-    deployment = {
-        "name": FORECASTER,
-        "num_replicas": 1,
-        "max_ongoing_requests": 100,
-        "ray_actor_options": {"num_cpus": 0},
-        "user_config": {"version": version.version, "run_id": version.run_id},
-    }
-    return {
-        "name": model_name(Pair.parse(pair), settings.interval),
-        "route_prefix": None,
-        "import_path": "serve_app.app:forecaster",
-        "args": {"pair": pair},
-        "deployments": [deployment],
+        "name": name,
+        "route_prefix": route,
+        "import_path": f"serve_app.app:{builder}",
+        "args": dict(arguments or {}),
+        "deployments": [{"num_replicas": 1} | always | deployment],
     }
 
 
@@ -99,24 +91,27 @@ def apply(settings: Settings, *, timeout_s: float = 120.0) -> AppliedServing:
     versions = champions(settings)
     config = desired_config(settings, versions)
     wanted = {
-        application["name"]: application["deployments"][0]["user_config"]["version"]
-        for application in config["applications"]
-        if application["name"] != GATEWAY
+        model_name(Pair.parse(pair), settings.interval): version.version for pair, version in versions.items()
     }
+    applications = [application["name"] for application in config["applications"]]
     token = settings.ray_token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(headers=headers, timeout=_REQUEST_TIMEOUT_S) as ray:
         _checked(ray, "PUT", settings.ray_url + _APPLICATIONS, json=config)
-        _wait_until_serving(ray, settings, wanted, time.monotonic() + timeout_s)
+        _wait_until_serving(ray, settings, applications, wanted, time.monotonic() + timeout_s)
     missing = tuple(pair for pair in settings.pairs if pair not in versions)
     return AppliedServing(wanted, missing)
 
 
 def _wait_until_serving(
-    ray: httpx.Client, settings: Settings, wanted: Mapping[str, int], deadline: float
+    ray: httpx.Client,
+    settings: Settings,
+    applications: Sequence[str],
+    wanted: Mapping[str, int],
+    deadline: float,
 ) -> None:
     while True:
-        waiting = _not_running(ray, settings, wanted) or _not_answering(settings, wanted)
+        waiting = _not_running(ray, settings, applications) or _not_answering(settings, wanted)
         if not waiting:
             return
         if time.monotonic() > deadline:
@@ -126,9 +121,9 @@ def _wait_until_serving(
         time.sleep(_POLL_S)
 
 
-def _not_running(ray: httpx.Client, settings: Settings, wanted: Mapping[str, int]) -> str:
+def _not_running(ray: httpx.Client, settings: Settings, applications: Sequence[str]) -> str:
     running = _checked(ray, "GET", settings.ray_url + _APPLICATIONS).json()["applications"]
-    for name in (GATEWAY, *wanted):
+    for name in applications:
         state = running.get(name, {"status": "NOT_STARTED", "message": ""})
         if state["status"] == "DEPLOY_FAILED":
             raise ServingError(f"Ray Serve could not deploy {name}: {state['message']}")

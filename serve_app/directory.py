@@ -13,8 +13,8 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from serve_app.deploy import GATEWAY
-from serve_app.problems import unavailable
+from serve_app.deploy import GATEWAY, POOL
+from serve_app.problems import Problem, unavailable
 
 _log = logging.getLogger("ray.serve")
 
@@ -38,30 +38,45 @@ class ServeDirectory:
     """Asks Ray Serve's controller, so that a pair comes and goes without a word to the gateway."""
 
     def __init__(self) -> None:
-        self._names: frozenset[str] = frozenset()
+        self._names: frozenset[str] | None = None
+        self._pooled: frozenset[str] = frozenset()
         self._names_until = 0.0
         self._handles: dict[str, DeploymentHandle[Any]] = {}
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     async def names(self) -> frozenset[str]:
-        if time.monotonic() >= self._names_until:
-            async with self._looking:
-                if time.monotonic() >= self._names_until:
-                    await self._look()
-        return self._names
+        """As of the last second; only the first call waits for an answer."""
+        if time.monotonic() >= self._names_until and self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        if self._names is None and self._looking is not None:
+            await asyncio.shield(self._looking)
+        return self._names or frozenset()
 
     async def _look(self) -> None:
         try:
             status = await asyncio.to_thread(serve.status)
-        except (RayError, RayServeException) as error:
-            _log.warning("Serve's controller does not answer, the pairs known so far stay: %s", error)
-        else:
-            staying = (name for name, app in status.applications.items() if app.status != _LEAVING)
-            self._names = frozenset(staying) - {GATEWAY}
-            self._handles = {name: self._handles[name] for name in self._handles if name in self._names}
-        self._names_until = time.monotonic() + _NAMES_LIVE_S
+            staying = {name for name, app in status.applications.items() if app.status != _LEAVING}
+            self._handles = {name: self._handles[name] for name in self._handles if name in staying}
+            if POOL not in staying:
+                self._pooled = frozenset()
+            elif self._pooled or status.applications[POOL].status == ApplicationStatus.RUNNING:
+                self._pooled = await self._pooled_names()
+            self._names = frozenset(staying - {GATEWAY, POOL}) | self._pooled
+        except (RayError, RayServeException, Problem) as error:
+            _log.warning("Serve does not answer, the pairs known so far stay: %s", error)
+        finally:
+            self._names_until = time.monotonic() + _NAMES_LIVE_S
+            self._looking = None
+
+    async def _pooled_names(self) -> frozenset[str]:
+        return frozenset((await self._ask(POOL, "names"))["names"])
 
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
+        if name in self._pooled:
+            return await self._ask(POOL, "ask", name, method, *arguments)
+        return await self._ask(name, method, *arguments)
+
+    async def _ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
         # Every method may be asked twice, and a killed replica has a successor within seconds.
         for attempt in range(_ATTEMPTS):
             try:

@@ -31,6 +31,9 @@ class Forecaster:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         await self._keeper.want(ModelKey(**user_config))
 
+    def close(self) -> None:
+        self._keeper.close()
+
     async def refresh(self) -> dict[str, Any]:
         await self._keeper.look_now()
         return await self.status()

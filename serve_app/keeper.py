@@ -75,8 +75,14 @@ class Keeper:
         serving = self.current.key if self.current else None
         return self.wanted != serving and self.refusal is None
 
+    def close(self) -> None:
+        if self._keeping_up is not None:
+            self._keeping_up.cancel()
+
     async def want(self, key: ModelKey) -> None:
         """Take over a promoted model; the one before serves until that passed its checks."""
+        if key == self.wanted:
+            return
         self.wanted = key
         if self._keeping_up is None:
             self._keeping_up = asyncio.create_task(self._keep_up())

@@ -242,6 +242,20 @@ def test_a_pair_comes_and_goes_without_touching_the_others(serving: ServingStack
     assert [_replicas(serving, name) for name in names] == before
 
 
+def test_pooled_pairs_are_served_like_the_others(serving: ServingStack, api: httpx.Client) -> None:
+    before = _replicas(serving, "btc_usdt_1h")
+    pooled = ("eth_usdt", "chz_usdt")
+    apply(serving.settings.model_copy(update={"pooled_pairs": pooled}))
+    answer = api.get("/v1/forecasts").raise_for_status().json()
+    assert [forecast["pair"] for forecast in answer["forecasts"]] == ["btc_usdt", "chz_usdt", "eth_usdt"]
+    assert len(_replicas(serving, "pool")) == 1
+    assert _replicas(serving, "btc_usdt_1h") == before
+
+    version = serving.promote("chz_usdt", tiny_model("chz_usdt", log_returns=WIDER))
+    apply(serving.settings.model_copy(update={"pooled_pairs": pooled}))
+    assert api.get("/v1/models/chz_usdt").json()["version"] == version
+
+
 def _limit_plan(serving: ServingStack, user: str, calls: int) -> None:
     connection = psycopg2.connect(serving.settings.database_url.get_secret_value())
     with connection, connection.cursor() as cursor:

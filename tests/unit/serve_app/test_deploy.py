@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from make_us_rich.registry import ModelVersion
 from make_us_rich.settings import Settings
-from serve_app.deploy import GATEWAY, desired_config
+from serve_app.deploy import GATEWAY, POOL, desired_config
 
 
 def _version(name: str, version: int) -> ModelVersion:
@@ -20,6 +20,16 @@ def test_every_pair_with_a_champion_is_an_application_of_its_own() -> None:
     config = desired_config(SETTINGS, {"btc_usdt": _version("btc_usdt_1h", 4)})
     assert set(_applications(config)) == {GATEWAY, "btc_usdt_1h"}
     assert _applications(config)["btc_usdt_1h"]["route_prefix"] is None
+
+
+def test_pooled_pairs_share_one_application() -> None:
+    settings = Settings(pairs=("btc_usdt", "eth_usdt", "chz_usdt"), pooled_pairs=("eth_usdt", "chz_usdt"))
+    versions = {pair: _version(f"{pair}_1h", 2) for pair in ("btc_usdt", "eth_usdt")}
+    applications = _applications(desired_config(settings, versions))
+    assert set(applications) == {GATEWAY, POOL, "btc_usdt_1h"}
+    assert applications[POOL]["deployments"][0]["user_config"] == {
+        "eth_usdt": {"version": 2, "run_id": "run-2"}
+    }
 
 
 def test_a_new_champion_changes_user_config_and_nothing_else() -> None:
