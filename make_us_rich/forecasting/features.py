@@ -26,6 +26,10 @@ _DAY = 24
 
 SEQUENCE_FEATURES = 14
 STATIC_FEATURES = 34
+LOG_VARIANCES = 16
+"""The first so many static features are logarithms of variances."""
+HAR = (0, 2, 3, 5, 7, 9, 11, 13, 17, 29, 30, 31, 32, 33)
+"""The static features of a plain HAR model: variances of both markets, volume and calendar."""
 
 
 def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:

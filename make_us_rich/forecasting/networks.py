@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import dropout, scaled_dot_product_attention
 
 from make_us_rich.forecasting.contract import QUANTILE_LEVELS
 from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES
 from make_us_rich.forecasting.rows import Rows
 from make_us_rich.forecasting.volatility import fit_volatility
 
+_DROPOUT = 0.2
 _CLIP = 5.0  # standardised features beyond this say no more
 # Half: a few weeks of validation say only so much.
 _TRUST_IN_VALIDATION = 0.5
@@ -106,6 +107,8 @@ class ScaledQuantiles(Network):
         """Quantiles of the return over sigma, [n, 7], before calibration; they may still cross."""
         state = self.body((sequence - self.sequence_mean) / self.sequence_deviation)
         known = ((static - self.mean) / self.deviation).clamp(-_CLIP, _CLIP)
+        state = dropout(state, _DROPOUT, self.training)
+        known = dropout(known, _DROPOUT / 2, self.training)
         quantiles: Tensor = self.head(torch.cat([state, known], dim=-1))
         return quantiles
 

@@ -136,9 +136,13 @@ def fit_foundation(
     splits = [item.split for item in ready.values()]
     rows = joined([part.train for part in splits]).to(device)
     validation = joined([part.validation for part in splits]).to(device)
-    trained = train(
-        rows, validation, replace(recipe, epochs=recipe.foundation_epochs, batch=2 * recipe.batch)
+    many = replace(
+        recipe,
+        epochs=recipe.foundation_epochs,
+        learning_rate=recipe.foundation_learning_rate,
+        batch=2 * recipe.batch,
     )
+    trained = train(rows, validation, many)
     graph = _exported(trained, recipe, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)
     scored = [_checked_forecasts(graph, trained, item, recipe, interval) for item in ready.values()]
     forecasts = [item for item, _ in scored]

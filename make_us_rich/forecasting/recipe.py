@@ -12,13 +12,14 @@ class Recipe:
     architecture: str = "lstm"
     length: int = 24
     hidden: int = 64
-    epochs: int = 12
+    epochs: int = 6
     learning_rate: float = 2e-3
-    fine_tune_epochs: int = 3
+    fine_tune_epochs: int = 2
     fine_tune_learning_rate: float = 3e-4
     foundation_epochs: int = 2
+    foundation_learning_rate: float = 4e-3
     batch: int = 256
-    weight_decay: float = 1e-3
+    weight_decay: float = 0.1
     training: int = 8760  # at most, validation included
     validation: int = 672
     holdout: int = 672

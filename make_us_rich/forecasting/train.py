@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,7 @@ from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.rows import Rows
 
 _PATIENCE = 3
+_RISE = 50  # steps
 _MOST_GRADIENT = 1.0  # gradients are cut at this norm
 
 
@@ -45,11 +47,15 @@ def _descend(network: Network, rows: Rows, validation: Rows, recipe: Recipe) -> 
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rise_and_fall(len(rows), recipe))
     shuffle = torch.Generator().manual_seed(recipe.seed)
     best, best_loss, curves = copy.deepcopy(network.state_dict()), math.inf, []
     since_best = 0
+    torch.manual_seed(recipe.seed)  # of dropout
     for _ in range(recipe.epochs):
-        loss = _epoch(network, optimiser, rows, recipe.batch, shuffle)
+        network.train()
+        loss = _epoch(network, optimiser, schedule, rows, recipe.batch, shuffle)
+        network.eval()
         with torch.no_grad():
             validation_loss = float(network.loss(validation.sequence, validation.static, validation.target))
         curves.append({"train_loss": loss, "validation_loss": validation_loss})
@@ -60,11 +66,22 @@ def _descend(network: Network, rows: Rows, validation: Rows, recipe: Recipe) -> 
             break
     network.load_state_dict(best)
     network.calibrate(validation)
-    return Trained(network.eval(), curves)
+    return Trained(network, curves)
+
+
+def _rise_and_fall(rows: int, recipe: Recipe) -> Callable[[int], float]:
+    """Of the learning rate: up within a few steps, then down to nothing in a line."""
+    steps = recipe.epochs * math.ceil(rows / recipe.batch)
+    return lambda step: min(1.0, (step + 1) / _RISE) * max(0.0, 1 - step / steps)
 
 
 def _epoch(
-    network: Network, optimiser: torch.optim.Optimizer, rows: Rows, batch: int, shuffle: torch.Generator
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    rows: Rows,
+    batch: int,
+    shuffle: torch.Generator,
 ) -> float:
     total = 0.0
     for chosen in torch.split(torch.randperm(len(rows), generator=shuffle), batch):
@@ -73,5 +90,6 @@ def _epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), _MOST_GRADIENT)
         optimiser.step()
+        schedule.step()
         total += float(loss.detach()) * len(chosen)
     return total / len(rows)

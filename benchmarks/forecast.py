@@ -1,0 +1,100 @@
+"""How good the forecasts are, out of sample and beside the baselines; and what they cost.
+
+    python -m benchmarks.forecast [--candles DIR] [--pairs btc_usdt,...] [--model lstm] [--from-nothing]
+
+Trains on the year before each of five disjoint five-week windows. Choices were made on the five-week windows between
+them, so none of these was looked at while choosing (see docs/forecasting.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+from make_us_rich.forecasting.backtest import (
+    MODEL,
+    WINDOW,
+    WindowResult,
+    backtest,
+    forecasts_table,
+    summarise,
+)
+from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.forecasting.report import html_report, table
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles, clean
+
+_DATA = Path(__file__).parents[2] / "shared" / "data" / "klines-1h"
+_FIRST = datetime(2021, 11, 22, tzinfo=UTC)
+_WINDOWS = {"report": range(1, 11, 2), "choose": range(0, 11, 2)}
+
+
+def main() -> None:
+    args = _arguments()
+    torch.set_num_threads(1)
+    names = (
+        args.pairs.split(",")
+        if args.pairs
+        else [_pair(path) for path in sorted(args.candles.glob("*.parquet"))]
+    )
+    markets = {name: read(args.candles / f"{name.replace('_', '').upper()}.parquet") for name in names}
+    first_ms = int(_FIRST.timestamp() * 1000)
+    starts = [first_ms + number * WINDOW * HOUR_MS for number in _WINDOWS[args.windows]]
+    began = time.perf_counter()
+    results = backtest(
+        markets,
+        interval="1h",
+        starts_ms=starts,
+        recipe=replace(Recipe(), architecture=args.model),
+        shared=not args.from_nothing,
+        on_result=_tell,
+    )
+    print(f"\n{table(summarise(results))}\n\n{time.perf_counter() - began:.0f} s in all")
+    if args.out:
+        pq.write_table(forecasts_table(results, markets, "1h"), args.out)
+    if args.report:
+        args.report.write_text(html_report(results, markets, "1h"))
+
+
+def read(path: Path) -> Candles:
+    """Candles of a parquet file with the columns open_time (ms), open, high, low, close, volume."""
+    rows = pq.read_table(path)
+    columns = [rows[name].to_numpy().astype(float) for name in ("open", "high", "low", "close", "volume")]
+    return clean(Candles(rows["open_time"].to_numpy(), *columns), "1h")[0]
+
+
+def _pair(path: Path) -> str:
+    return f"{path.stem.removesuffix('USDT').lower()}_usdt"
+
+
+def _tell(result: WindowResult) -> None:
+    day = datetime.fromtimestamp(result.start_ms / 1000, UTC).date()
+    ours = result.forecasts[MODEL].losses.mean()
+    skills = ", ".join(
+        f"{name} {100 * (1 - ours / other.losses.mean()):+.2f} %"
+        for name, other in result.forecasts.items()
+        if name != MODEL
+    )
+    print(f"{result.pair} {day}: {skills}", flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="forecasts beside the baselines, walk-forward")
+    parser.add_argument("--candles", type=Path, default=_DATA, help="folder of hourly klines")
+    parser.add_argument("--pairs", help="comma separated; by default every file of the folder")
+    parser.add_argument("--model", default="lstm")
+    parser.add_argument("--from-nothing", action="store_true", help="no shared model to start from")
+    parser.add_argument("--windows", choices=_WINDOWS, default="report")
+    parser.add_argument("--out", type=Path, help="parquet file of every forecast")
+    parser.add_argument("--report", type=Path, help="HTML file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""A backtest told to people: a table for the terminal, and one HTML file with its plots inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from make_us_rich.forecasting.backtest import BASELINES, MODEL, Summary, WindowResult, summarise
+from make_us_rich.forecasting.contract import QUANTILE_LEVELS
+from make_us_rich.intervals import interval_ms
+from make_us_rich.market.candles import Candles
+
+_TITLES = {
+    "naive": "naive: price stays, constant quantiles",
+    "rolling": "quantiles of the last 30 days",
+    "ewma": "EWMA volatility",
+    "garch_t": "GARCH(1,1)-t",
+    "linear_har": "linear quantile regression, HAR",
+    "linear_all": "the same, on all of our features",
+}
+_FAN_CANDLES = 72
+_INK, _SOFT = "#1f4e79", "#9dbad5"
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}img{max-width:100%}"
+)
+
+
+def table(summary: Summary) -> str:
+    """Plain text, one line a baseline."""
+    lines = [f"{summary.windows} pair-windows", f"{'beside':40}{'skill':>9}{'won':>7}{'t':>8}"]
+    lines += [
+        f"{_TITLES[item.baseline]:40}{item.skill:>+9.2%}{item.won:>7.0%}{item.t:>8.1f}"
+        for item in summary.skills
+    ]
+    lines += [f"{name:40}{value}" for name, value in _facts(summary)]
+    return "\n".join(lines)
+
+
+def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: str) -> str:
+    """A whole page that needs nothing else."""
+    summary = summarise(results)
+    rows = "".join(
+        f"<tr><td>{escape(_TITLES[item.baseline])}</td><td>{item.skill:+.2%}</td><td>{item.won:.0%}</td>"
+        f"<td>{item.t:.1f}</td></tr>"
+        for item in summary.skills
+    )
+    facts = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in _facts(summary))
+    plots = "".join(
+        f"<h2>{title}</h2><p>{text}</p><img alt='{title}' src='data:image/png;base64,{_png(figure)}'>"
+        for title, text, figure in (
+            (
+                "Skill of each pair and window",
+                "Less pinball loss than the baseline, in percent; above zero the model was better.",
+                _skill_figure(results),
+            ),
+            (
+                "Reliability",
+                "How often the price ended below each quantile; the diagonal is perfect.",
+                _reliability_figure(results),
+            ),
+            (
+                "The newest forecasts",
+                f"The last {_FAN_CANDLES} candles of the last window: bands of 50, 80 and 90 %, and what happened.",
+                _fan_figure(results[-1], markets, interval),
+            ),
+            ("Learning", "Loss by epoch, a line a pair and window.", _learning_figure(results)),
+        )
+    )
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Backtest</title>"
+        f"<style>{_STYLE}</style><h1>Backtest: {summary.windows} pair-windows</h1>"
+        "<table><tr><th>beside</th><th>skill</th><th>windows won</th><th>Diebold-Mariano t</th></tr>"
+        f"{rows}</table><p></p><table>{facts}</table>{plots}</html>"
+    )
+
+
+def _facts(summary: Summary) -> list[tuple[str, str]]:
+    return [
+        ("80 % band covers", f"{summary.coverage_80:.1%}"),
+        ("90 % band covers", f"{summary.coverage_90:.1%}"),
+        ("MAE of the median, better than naive by", f"{summary.mae_gain:+.2%}"),
+        ("RMSE of the median, better than naive by", f"{summary.rmse_gain:+.2%}"),
+        ("direction right", f"{summary.direction:.1%}"),
+    ]
+
+
+def _skill_figure(results: Sequence[WindowResult]) -> Figure:
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    pairs = sorted({result.pair for result in results})
+    chosen = [name for name in ("naive", "garch_t", "linear_har") if name in BASELINES]
+    for offset, name in enumerate(chosen):
+        x = [pairs.index(result.pair) + 0.2 * (offset - 1) for result in results]
+        y = [
+            100 * (1 - result.forecasts[MODEL].losses.mean() / result.forecasts[name].losses.mean())
+            for result in results
+        ]
+        axes.scatter(x, y, s=18, label=_TITLES[name])
+    axes.axhline(0, color="#888", linewidth=1)
+    axes.set_xticks(range(len(pairs)), pairs, rotation=30)
+    axes.set_ylabel("skill, %")
+    axes.legend()
+    return figure
+
+
+def _reliability_figure(results: Sequence[WindowResult]) -> Figure:
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#888", linewidth=1)
+    for name, color in ((MODEL, _INK), ("garch_t", _SOFT)):
+        below = [
+            (item.target[:, None] <= item.quantiles).mean(axis=0)
+            for item in (result.forecasts[name] for result in results)
+        ]
+        axes.plot(QUANTILE_LEVELS, np.mean(below, axis=0), "o-", color=color, label=name)
+    axes.set_xlabel("level")
+    axes.set_ylabel("share of prices below")
+    axes.legend()
+    return figure
+
+
+def _fan_figure(result: WindowResult, markets: Mapping[str, Candles], interval: str) -> Figure:
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    forecast, candles = result.forecasts[MODEL], markets[result.pair]
+    tail = slice(-_FAN_CANDLES, None)
+    times = forecast.target_open_ms[tail]
+    known = np.searchsorted(candles.open_time_ms, times - interval_ms(interval), side="right") - 1
+    last_close = candles.close[known]
+    prices = last_close[:, None] * np.exp(forecast.quantiles[tail])
+    at = times.astype("datetime64[ms]")
+    for low, opacity in ((0, 0.2), (1, 0.3), (2, 0.4)):
+        axes.fill_between(at, prices[:, low], prices[:, -1 - low], color=_INK, alpha=opacity, linewidth=0)
+    axes.plot(at, last_close * np.exp(forecast.target[tail]), color="black", linewidth=1)
+    axes.set_title(result.pair)
+    axes.tick_params(axis="x", rotation=30)
+    return figure
+
+
+def _learning_figure(results: Sequence[WindowResult]) -> Figure:
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    for axes, key in zip(figure.subplots(1, 2), ("train_loss", "validation_loss"), strict=True):
+        for result in results:
+            axes.plot([row[key] for row in result.curves], color=_INK, alpha=0.4, linewidth=1, marker=".")
+        axes.set_title(key.replace("_", " "))
+        axes.set_xlabel("epoch")
+    return figure
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return base64.b64encode(buffer.getvalue()).decode()
