@@ -63,8 +63,9 @@ class Airflow:
         runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?order_by=run_after")["dag_runs"]
         return [run["dag_run_id"] for run in runs if run["state"] not in ENDED]
 
-    def delete_run(self, dag_id: str, run_id: str) -> None:
-        self._call("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
+    def end_run(self, dag_id: str, run_id: str) -> None:
+        """Mark a run as failed, which stops its tasks."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         state: str = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
@@ -90,4 +91,4 @@ class Airflow:
             raise AirflowError(f"Airflow at {self._http.base_url} cannot be reached: {error!r}") from error
         if answer.is_error:
             raise AirflowError(f"Airflow answered {answer.status_code} to {path}: {answer.text[:300]}")
-        return answer.json() if answer.content else None
+        return answer.json()

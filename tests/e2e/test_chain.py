@@ -98,7 +98,7 @@ def finished_run(stack: RunningStack, airflow: Airflow) -> str:
     airflow.unpause(DAG_ID)
     _until(lambda: airflow.active_runs(DAG_ID), 60, "the hourly run does not start")
     for scheduled in airflow.active_runs(DAG_ID):
-        airflow.delete_run(DAG_ID, scheduled)
+        airflow.end_run(DAG_ID, scheduled)
     run_id = airflow.trigger(DAG_ID, {"pairs": [*SERVED, BROKEN]})
     _until(lambda: airflow.run_state(DAG_ID, run_id) in ENDED, RUN_TIMEOUT_S, "the run does not end")
     return run_id
