@@ -1,0 +1,74 @@
+"""How long the chain takes and what it weighs, on this machine.
+
+    .venv/bin/python -m benchmarks.stack
+
+Starts the embedded stack in a folder of its own (first start, then a warm one), runs the hourly DAG for three pairs on
+the simulated market, and prints a table for docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
+DAG_ID = "train_pairs"
+
+
+def main() -> None:
+    home = Path(tempfile.mkdtemp(prefix="mur-bench-"))
+    home.chmod(0o755)  # Postgres's unprivileged user must be able to enter
+    os.environ |= {"MUR_STACK_HOME": str(home), "MUR_PORT_BASE": "14000", "MUR_PAIRS": ",".join(PAIRS)}
+    try:
+        _measure()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _measure() -> None:
+    from make_us_rich.airflow_client import ENDED, Airflow
+    from make_us_rich.local_stack import run
+    from make_us_rich.local_stack.environment import ADMIN
+    from make_us_rich.local_stack.plan import new_plan
+
+    plan = new_plan("simulated")
+    first_start_s = _seconds(lambda: run.up(plan))
+    down_s = _seconds(lambda: run.down(plan))
+    warm_start_s = _seconds(lambda: run.up(plan))
+    stack = run.open_stack(plan)
+    try:
+        with Airflow(plan.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
+            airflow.unpause(DAG_ID)
+            while not (active := airflow.active_runs(DAG_ID)):
+                time.sleep(0.2)
+            began = time.monotonic()
+            while (state := airflow.run_state(DAG_ID, active[0])) not in ENDED:
+                time.sleep(0.2)
+            run_s = time.monotonic() - began
+        memory = run.memory_bytes(plan)
+    finally:
+        run.down(plan)
+    print(
+        f"\n| what | measured | goal |\n|---|---|---|\n| stack ready, first start | {first_start_s:.0f} s | |"
+    )
+    print(f"| stack ready, warm | {warm_start_s:.0f} s | 90 s |\n| stack down | {down_s:.0f} s | |")
+    print(f"| DAG run of three pairs ({state}) | {run_s:.0f} s | 120 s |")
+    print(
+        f"| memory of the stack, PSS | {sum(memory.values()) / 2**30:.1f} GiB | 6 GiB |\n\n| component | PSS |\n|---|---|"
+    )
+    for name, size in sorted(memory.items(), key=lambda item: -item[1]):
+        print(f"| {name} | {size / 2**20:,.0f} MiB |")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()
