@@ -20,7 +20,7 @@ WARMUP = 720
 
 _TINY_VARIANCE = 1e-10  # a volatility of 0.001 %: a floor for markets that stand still
 _CLIP = 8.0
-_MOST_MOVE = 0.5  # of logarithms of prices: a wick to nothing must not blind a month of volatility
+_MOST_MOVE = 0.25  # of logarithms of prices: a wick to nothing must not blind a month of volatility
 _PARKINSON = 4 * math.log(2)
 _DAY = 24
 

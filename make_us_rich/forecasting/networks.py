@@ -14,8 +14,10 @@ from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES
 from make_us_rich.forecasting.rows import Rows
 from make_us_rich.forecasting.volatility import fit_volatility
 
-_DROPOUT = 0.2
+_DROPOUT = 0.4
 _CLIP = 5.0  # standardised features beyond this say no more
+# A log variance may leave the training rows' range by a factor of two: a wick must not make the regression extrapolate.
+_MARGIN = math.log(2)
 # Half: a few weeks of validation say only so much.
 _TRUST_IN_VALIDATION = 0.5
 
@@ -57,6 +59,8 @@ class ScaledQuantiles(Network):
     deviation: Tensor
     weights: Tensor
     intercept: Tensor
+    calmest: Tensor
+    wildest: Tensor
     sequence_mean: Tensor
     sequence_deviation: Tensor
     typical: Tensor
@@ -75,14 +79,16 @@ class ScaledQuantiles(Network):
             ("calibration", len(QUANTILE_LEVELS)),
         ):
             self.register_buffer(name, torch.zeros(size))
-        self.register_buffer("intercept", torch.zeros(()))
-        self.register_buffer("typical", torch.zeros(()))
+        for name in ("intercept", "calmest", "wildest", "typical"):
+            self.register_buffer(name, torch.zeros(()))
 
     def start_from(self, rows: Rows) -> None:
         """Take the rows' scaling, and begin as the constant quantiles of their standardised returns."""
         fitted = fit_volatility(rows.static, rows.target)
         self.mean, self.deviation = fitted.mean, fitted.deviation
         self.weights, self.intercept = fitted.weights, fitted.intercept
+        shape = self._shape(rows.static)
+        self.calmest, self.wildest = shape.amin(), shape.amax()
         self.sequence_mean = rows.sequence.mean(dim=(0, 1))
         self.sequence_deviation = rows.sequence.std(dim=(0, 1)).clamp_min(1e-6)
         z = rows.target / self.scale(rows.static)[:, 0]
@@ -99,16 +105,20 @@ class ScaledQuantiles(Network):
 
     def scale(self, static: Tensor) -> Tensor:
         """sigma of the next log return, [n, 1]."""
-        standardised = (static - self.mean) / self.deviation
-        log_variance = self.intercept + (standardised * self.weights).sum(dim=-1, keepdim=True)
-        return (0.5 * log_variance).exp()
+        shape = self._shape(static).clamp(self.calmest - _MARGIN, self.wildest + _MARGIN)
+        return (0.5 * (self.intercept + shape)).exp()
+
+    def _shape(self, static: Tensor) -> Tensor:
+        return (self._known(static) * self.weights).sum(dim=-1, keepdim=True)
+
+    def _known(self, static: Tensor) -> Tensor:
+        return ((static - self.mean) / self.deviation).clamp(-_CLIP, _CLIP)
 
     def standardised(self, sequence: Tensor, static: Tensor) -> Tensor:
         """Quantiles of the return over sigma, [n, 7], before calibration; they may still cross."""
         state = self.body((sequence - self.sequence_mean) / self.sequence_deviation)
-        known = ((static - self.mean) / self.deviation).clamp(-_CLIP, _CLIP)
         state = dropout(state, _DROPOUT, self.training)
-        known = dropout(known, _DROPOUT / 2, self.training)
+        known = dropout(self._known(static), _DROPOUT / 2, self.training)
         quantiles: Tensor = self.head(torch.cat([state, known], dim=-1))
         return quantiles
 

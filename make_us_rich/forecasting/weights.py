@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ def from_npz(content: bytes, recipe: Recipe) -> Network:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, BadZipFile) as error:
         raise BadModel(
             f"the weights to start from are not of a {recipe.architecture} of {recipe.hidden}: {error}"
         ) from None

@@ -17,8 +17,7 @@ from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles, closed, regular
 
 _LEAST_TRAINING_ROWS = 500
-_MOST_MOVE = 1.0  # of |ln(close / previous close)|: beyond, one candle cannot be told from an error
-_MOST_IDLE = 0.5  # share of candles without volume in the training year
+_MOST_IDLE = 0.5  # share of candles without volume
 
 Grid = NDArray[np.float32]
 
@@ -36,7 +35,8 @@ def panel(candles: Candles, reference: Candles, *, interval: str, as_of_ms: int,
     """What both markets know at `as_of_ms`; nothing later is looked at. Raises BadCandles."""
     mine = closed(candles, interval, as_of_ms)
     btc = closed(reference, interval, as_of_ms)
-    _check(mine)
+    _check(mine, "the pair")
+    _check(btc, "the reference, btc_usdt")
     times, own, other = [], [], []
     for segment in regular(mine, interval, max_bridged):
         for partner in regular(btc, interval, max_bridged):
@@ -135,19 +135,20 @@ def _segment_rows(
     )
 
 
-def _check(candles: Candles) -> None:
+def _check(candles: Candles, whose: str) -> None:
     prices = np.stack([candles.open, candles.high, candles.low, candles.close])
-    if not (np.isfinite(prices).all() and (prices > 0).all()):
-        raise BadCandles("prices that are not finite and positive: clean the candles first")
-    if not (np.isfinite(candles.volume) & (candles.volume >= 0)).all():
-        raise BadCandles("volumes that are not finite or below zero: clean the candles first")
-    if not (np.diff(candles.open_time_ms) > 0).all():
-        raise BadCandles("open times that do not rise: clean the candles first")
     if len(candles) == 0:
-        raise NotEnoughHistory("no closed candle before the time of training: fetch history first")
-    if (candles.close == candles.close[0]).all():
-        raise BadCandles("the price never moves: the market is halted or not real")
-    if (candles.volume == 0).mean() > _MOST_IDLE:
-        raise BadCandles(
-            f"{(candles.volume == 0).mean():.0%} of the candles have no volume: the market is halted or idle"
+        raise NotEnoughHistory(
+            f"{whose} has no closed candle before the time of training: fetch history first"
         )
+    if not (np.isfinite(prices).all() and (prices > 0).all()):
+        raise BadCandles(f"{whose} has prices that are not finite and positive: clean the candles first")
+    if not (np.isfinite(candles.volume) & (candles.volume >= 0)).all():
+        raise BadCandles(f"{whose} has volumes that are not finite or below zero: clean the candles first")
+    if not (np.diff(candles.open_time_ms) > 0).all():
+        raise BadCandles(f"{whose} has open times that do not rise: clean the candles first")
+    if (candles.close == candles.close[0]).all():
+        raise BadCandles(f"{whose} has a price that never moves: the market is halted or not real")
+    idle = float((candles.volume == 0).mean())
+    if idle > _MOST_IDLE:
+        raise BadCandles(f"{whose} has no volume in {idle:.0%} of its candles: the market is halted or idle")

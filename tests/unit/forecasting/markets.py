@@ -1,0 +1,41 @@
+"""Seeded markets and a recipe small enough for tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles
+
+START_MS = 1_600_000 * HOUR_MS // 1000
+LENGTH = 2200
+AS_OF_MS = START_MS + LENGTH * HOUR_MS
+
+SMALL = replace(Recipe(), hidden=8, epochs=2, length=8, validation=168, holdout=168)
+
+
+def random_market(seed: int, length: int = LENGTH, price: float = 100.0) -> Candles:
+    """A random walk whose volatility comes in waves."""
+    random = np.random.default_rng(seed)
+    volatility = 0.006 * np.exp(0.6 * np.sin(np.arange(length) / 40))
+    close = price * np.exp(np.cumsum(volatility * random.standard_t(5, length)))
+    opening = np.concatenate([[price], close[:-1]])
+    spread = volatility * random.uniform(0.1, 0.6, length)
+    return Candles(
+        START_MS + HOUR_MS * np.arange(length, dtype=np.int64),
+        opening,
+        np.maximum(opening, close) * np.exp(spread),
+        np.minimum(opening, close) * np.exp(-spread),
+        close,
+        random.lognormal(3, 1, length),
+    )
+
+
+def without(candles: Candles, first: int, count: int) -> Candles:
+    """The same with a gap of `count` candles."""
+    rows = np.ones(len(candles), dtype=bool)
+    rows[first : first + count] = False
+    return candles[rows]

@@ -1,0 +1,104 @@
+"""Dirt ends in a clear error or in a finite forecast, never in a silent wrong number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from make_us_rich.errors import BadCandles, NotEnoughHistory
+from make_us_rich.forecasting.pipeline import fit
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles, clean
+from tests.support.recorded import DATA, needs_recorded_data
+from tests.unit.forecasting.markets import AS_OF_MS, SMALL, random_market
+
+OWN, BITCOIN = random_market(6), random_market(7, price=30_000.0)
+
+
+def fit_small(candles: Candles, reference: Candles = BITCOIN, as_of_ms: int = AS_OF_MS) -> dict[str, float]:
+    return fit(candles, reference, pair="eth_usdt", interval="1h", as_of_ms=as_of_ms, recipe=SMALL).metrics
+
+
+def recorded(path: str) -> Candles:
+    rows = pq.read_table(DATA / path)
+    columns = [rows[name].to_numpy().astype(float) for name in ("open", "high", "low", "close", "volume")]
+    return clean(Candles(rows["open_time"].to_numpy(), *columns), "1h")[0]
+
+
+def test_too_few_candles() -> None:
+    with pytest.raises(NotEnoughHistory, match="fetch more history"):
+        fit_small(OWN[-600:])
+    with pytest.raises(NotEnoughHistory, match="too young"):
+        fit_small(OWN[-1200:])
+    with pytest.raises(NotEnoughHistory, match="no closed candle"):
+        fit_small(OWN, as_of_ms=int(OWN.open_time_ms[0]))
+
+
+def test_prices_that_are_no_prices() -> None:
+    for bad in (np.nan, np.inf, 0.0, -1.0):
+        close = OWN.close.copy()
+        close[1500] = bad
+        with pytest.raises(BadCandles, match="finite and positive"):
+            fit_small(replace(OWN, close=close))
+
+
+def test_reference_prices_are_checked_too() -> None:
+    close = BITCOIN.close.copy()
+    close[1500] = np.nan
+    with pytest.raises(BadCandles, match="btc_usdt"):
+        fit_small(OWN, replace(BITCOIN, close=close))
+
+
+def test_volumes_that_are_no_volumes() -> None:
+    volume = OWN.volume.copy()
+    volume[1500] = np.nan
+    with pytest.raises(BadCandles, match="volumes"):
+        fit_small(replace(OWN, volume=volume))
+
+
+def test_a_price_that_never_moves() -> None:
+    still = np.full(len(OWN), 5.0)
+    with pytest.raises(BadCandles, match="never moves"):
+        fit_small(Candles(OWN.open_time_ms, still, still, still, still, OWN.volume))
+
+
+def test_a_market_without_volume() -> None:
+    with pytest.raises(BadCandles, match="no volume"):
+        fit_small(replace(OWN, volume=np.zeros(len(OWN))))
+
+
+def test_rows_out_of_order() -> None:
+    with pytest.raises(BadCandles, match="rise"):
+        fit_small(OWN[np.arange(len(OWN))[::-1].copy()])
+
+
+def test_a_still_fortnight_is_survived() -> None:
+    """Prices stand still and nobody trades for two weeks: the numbers stay finite."""
+    quiet = slice(1400, 1736)
+    columns = {name: getattr(OWN, name).copy() for name in ("open", "high", "low", "close")}
+    for values in columns.values():
+        values[quiet] = OWN.close[1399]
+    volume = OWN.volume.copy()
+    volume[quiet] = 0.0
+    measured = fit_small(Candles(OWN.open_time_ms, **columns, volume=volume))
+    assert all(np.isfinite(value) for value in measured.values())
+
+
+def test_a_wick_to_nothing_blinds_no_forecast() -> None:
+    low = OWN.low.copy()
+    low[2150] = 1e-4
+    calm, wild = fit_small(OWN), fit_small(replace(OWN, low=low))
+    assert wild["pinball"] < 1.5 * calm["pinball"]
+    assert wild["coverage_80"] == pytest.approx(calm["coverage_80"], abs=0.15)
+
+
+@needs_recorded_data
+def test_a_halted_market_is_refused() -> None:
+    ftt, bitcoin = recorded("traps/FTTUSDT-halted-1h.parquet"), recorded("klines-1h/BTCUSDT.parquet")
+    # the halt began in November 2022 and outlasts the recording of bitcoin
+    as_of_ms = int(bitcoin.open_time_ms[-1]) + HOUR_MS
+    with pytest.raises(NotEnoughHistory, match=r"halted|long gap"):
+        fit_small(ftt, bitcoin, as_of_ms)

@@ -1,0 +1,114 @@
+"""What every architecture promises: one graph, raw candles in, ordered quantiles out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from make_us_rich.errors import BadModel, InputError
+from make_us_rich.forecasting import contract
+from make_us_rich.forecasting.architectures import ARCHITECTURES
+from make_us_rich.forecasting.export import metadata_of, run_onnx
+from make_us_rich.forecasting.networks import lstm
+from make_us_rich.forecasting.pipeline import FOUNDATION, FittedModel, fit, fit_foundation
+from make_us_rich.forecasting.weights import from_npz
+from tests.unit.forecasting.markets import AS_OF_MS, SMALL, random_market
+
+OWN, BITCOIN = random_market(3), random_market(4, price=30_000.0)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def fitted(request: pytest.FixtureRequest) -> FittedModel:
+    recipe = replace(SMALL, architecture=request.param)
+    return fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=recipe)
+
+
+def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
+    graph = onnx.load_from_string(fitted.onnx)
+    assert [item.name for item in graph.graph.input] == ["candles", "reference"]
+    assert [item.name for item in graph.graph.output] == ["quantiles", "log_returns"]
+    props = metadata_of(fitted.onnx)
+    assert props[contract.META_PAIR] == "eth_usdt"
+    assert props[contract.META_AS_OF_MS] == str(AS_OF_MS)
+    assert props[contract.META_ARCHITECTURE] == fitted.params["architecture"]
+    context = int(props[contract.META_CONTEXT_LENGTH])
+    own = contract.input_array(OWN, context)
+    prices, returns = run_onnx(
+        fitted.onnx, {"candles": own, "reference": contract.input_array(BITCOIN, context)}
+    )
+    assert prices.shape == returns.shape == (1, 7)
+    assert prices == pytest.approx(own[:, -1, 3:4] * np.exp(returns), rel=1e-5)
+
+
+def test_any_batch_size_gives_the_same_rows(fitted: FittedModel) -> None:
+    one = fitted.input_example
+    three = {name: np.repeat(array, 3, axis=0) for name, array in one.items()}
+    assert run_onnx(fitted.onnx, three)[1] == pytest.approx(
+        np.repeat(run_onnx(fitted.onnx, one)[1], 3, 0), rel=1e-5
+    )
+
+
+def test_weights_come_back_without_pickle(fitted: FittedModel) -> None:
+    recipe = replace(SMALL, architecture=str(fitted.params["architecture"]))
+    network = from_npz(fitted.weights, recipe)
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+    with pytest.raises(BadModel, match="start from"):
+        from_npz(fitted.weights[:100], recipe)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.floats(0.1, 30))
+def test_quantiles_never_cross(seed: int, size: float) -> None:
+    """Even of a network that has learned nothing but noise."""
+    torch.manual_seed(seed)
+    network = lstm(4, 8).eval()
+    for buffer in (network.deviation, network.sequence_deviation):
+        buffer.fill_(1.0)
+    network.head.weight.data.normal_(0, size)
+    sequence, static = torch.randn(16, 8, 14) * size, torch.randn(16, 34) * size
+    assert (network(sequence, static).diff(dim=1) >= 0).all()
+
+
+def test_calibration_moves_quantiles_towards_their_levels() -> None:
+    fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    network = from_npz(fitted.weights, SMALL)
+    assert network.calibration.abs().max() > 0
+
+
+def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
+    markets = {"ada_usdt": OWN, "btc_usdt": BITCOIN, "new_usdt": random_market(5)[-300:]}
+    shared = fit_foundation(markets, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    assert metadata_of(shared.onnx)[contract.META_PAIR] == FOUNDATION
+    assert shared.params["pairs"] == "ada_usdt,btc_usdt"
+    assert shared.metrics["holdout_candles"] == 2 * SMALL.holdout
+    tuned = fit(
+        OWN,
+        BITCOIN,
+        pair="ada_usdt",
+        interval="1h",
+        as_of_ms=AS_OF_MS,
+        recipe=SMALL,
+        foundation=shared.weights,
+    )
+    assert tuned.params["start"] == "weights"
+    assert tuned.onnx != shared.onnx
+    assert np.abs(tuned.held_out.quantiles).max() < 0.2
+
+
+def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(InputError, match="lstm, gru") as caught:
+        fit(
+            OWN,
+            BITCOIN,
+            pair="eth_usdt",
+            interval="1h",
+            as_of_ms=AS_OF_MS,
+            recipe=replace(SMALL, architecture="oracle"),
+        )
+    assert caught.value.field == "architecture"

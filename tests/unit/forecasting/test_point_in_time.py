@@ -1,0 +1,135 @@
+"""A model is a function of the candles closed at its as_of, and of nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from make_us_rich.forecasting.networks import lstm
+from make_us_rich.forecasting.pipeline import fit, prepare, score
+from make_us_rich.forecasting.rows import Rows
+from make_us_rich.forecasting.windows import panel, rows_of
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles
+from tests.unit.forecasting.markets import AS_OF_MS, LENGTH, SMALL, random_market, without
+
+LATER = 50
+FAST = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+OWN, BITCOIN = random_market(1, LENGTH + LATER), random_market(2, LENGTH + LATER, price=30_000.0)
+
+
+def prepared(own: Candles, reference: Candles) -> list[Rows]:
+    parts = prepare(own, reference, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL).split
+    return [parts.train, parts.validation, parts.holdout]
+
+
+def altered(candles: Candles, row: int, factor: float) -> Candles:
+    """All of one row but its time times `factor`."""
+    columns = {item.name: getattr(candles, item.name).copy() for item in fields(Candles)}
+    for name in ("open", "high", "low", "close", "volume"):
+        columns[name][row] *= factor
+    return Candles(**columns)
+
+
+@FAST
+@given(row=st.integers(LENGTH, LENGTH + LATER - 1), factor=st.floats(0.01, 100), which=st.booleans())
+def test_later_candles_change_no_input(row: int, factor: float, which: bool) -> None:
+    own = altered(OWN, row, factor) if which else OWN
+    reference = BITCOIN if which else altered(BITCOIN, row, factor)
+    for before, after in zip(prepared(OWN, BITCOIN), prepared(own, reference), strict=True):
+        assert torch.equal(before.sequence, after.sequence)
+        assert torch.equal(before.static, after.static)
+        assert torch.equal(before.target, after.target)
+
+
+@FAST
+@given(row=st.integers(800, LENGTH - 1), factor=st.floats(1.01, 3))
+def test_a_row_knows_only_candles_before_its_target(row: int, factor: float) -> None:
+    target_ms = int(OWN.open_time_ms[row])
+    changed = prepared(altered(OWN, row, factor), altered(BITCOIN, row, factor))
+    for before, after in zip(prepared(OWN, BITCOIN), changed, strict=True):
+        known = before.target_open_ms <= target_ms
+        assert torch.equal(before.static[known], after.static[known])
+        assert torch.equal(before.sequence[known], after.sequence[known])
+
+
+def test_later_candles_change_no_bit_of_the_model() -> None:
+    whole = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    own, reference = altered(OWN, LENGTH, 7.0), altered(BITCOIN, LENGTH, 7.0)
+    again = fit(own, reference, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    assert again.onnx == whole.onnx
+    assert again.weights == whole.weights
+    assert again.metrics == whole.metrics
+
+
+def test_an_open_candle_is_not_used() -> None:
+    closed_at = prepare(OWN, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    newest = closed_at.split.holdout.target_open_ms[-1]
+    assert newest + HOUR_MS == AS_OF_MS
+    a_second_early = prepare(OWN, BITCOIN, interval="1h", as_of_ms=AS_OF_MS - 1000, recipe=SMALL)
+    assert a_second_early.split.holdout.target_open_ms[-1] == newest - HOUR_MS
+
+
+@FAST
+@given(first=st.integers(900, 1300), count=st.integers(1, 40))
+def test_no_window_crosses_an_unbridged_gap(first: int, count: int) -> None:
+    found = panel(
+        without(OWN, first, count),
+        BITCOIN,
+        interval="1h",
+        as_of_ms=AS_OF_MS,
+        max_bridged=SMALL.max_bridged,
+    )
+    rows = rows_of(found, interval="1h", recipe=SMALL)
+    gap_end_ms = int(OWN.open_time_ms[first + count])
+    reach = (720 + SMALL.length) * HOUR_MS
+    crossing = (rows.target_open_ms > gap_end_ms - HOUR_MS) & (rows.target_open_ms - reach < gap_end_ms)
+    if count > SMALL.max_bridged:
+        assert not crossing.any()
+    else:
+        assert crossing.any()
+
+
+def test_scaling_is_of_training_rows_only() -> None:
+    train, validation, holdout = prepared(OWN, BITCOIN)
+    network = lstm(8, SMALL.length)
+    network.start_from(train)
+    static = train.static.double()
+    assert torch.allclose(network.mean.double(), static.mean(dim=0), atol=1e-4)
+    assert torch.allclose(network.deviation.double(), static.std(dim=0).clamp_min(1e-6), rtol=1e-3)
+    assert train.target_open_ms[-1] < validation.target_open_ms[0] < holdout.target_open_ms[0]
+
+
+def test_held_out_candles_train_nothing() -> None:
+    """The last weeks are for the metrics: other prices there, the same weights."""
+    fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    other = altered(OWN, LENGTH - 100, 1.5)
+    again = fit(other, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    assert again.weights == fitted.weights
+    assert again.metrics["pinball"] != fitted.metrics["pinball"]
+
+
+def test_a_champion_is_scored_on_the_challengers_candles() -> None:
+    champion = fit(
+        OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS - 24 * HOUR_MS, recipe=SMALL
+    )
+    challenger = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    scored = score(champion.onnx, OWN, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    assert np.array_equal(scored.target_open_ms, challenger.held_out.target_open_ms)
+    assert champion.held_out.losses[24:] == pytest.approx(scored.losses[:-24], rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:
+    first, second = (
+        fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL) for _ in range(2)
+    )
+    other = fit(
+        OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=replace(SMALL, seed=1)
+    )
+    assert first.onnx == second.onnx
+    assert first.weights != other.weights
