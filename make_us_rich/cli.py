@@ -121,6 +121,33 @@ def migrate() -> None:
     run_migrations(get_settings().database_url.get_secret_value())
 
 
+@app.command()
+def prepare(
+    admin_password: Annotated[str, typer.Option(envvar="MUR_ADMIN_PASSWORD", help="of the first admin")],
+) -> None:
+    """Make the tables, the buckets, the admin and the service token of a new installation; repeat at will."""
+    from make_us_rich.prepare import prepare_accounts, prepare_buckets
+    from make_us_rich.settings import get_settings
+
+    settings = get_settings()
+    database_url, token = settings.database_url.get_secret_value(), settings.service_token.get_secret_value()
+    prepare_accounts(database_url, admin_password, token)
+    keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
+    prepare_buckets(settings.s3_endpoint_url, *keys, settings.candles_bucket)
+    console.print("tables, buckets, admin and service token are there")
+
+
+@app.command("init-env")
+def init_env(
+    path: Annotated[Path, typer.Argument(help="the file to write")] = Path(".env"),
+) -> None:
+    """Write .env for docker compose from .env.example, with a strong secret for each empty one."""
+    from make_us_rich.env_file import write_env
+
+    write_env(Path(".env.example"), path)
+    console.print(f"{path} is written; only you can read it")
+
+
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
-from minio import Minio
 from psycopg2 import sql
 
 from make_us_rich.accounts import Accounts
@@ -19,9 +18,9 @@ from make_us_rich.errors import StackError
 from make_us_rich.local_stack.environment import ADMIN, DATABASES, DEMO_USER, database_url
 from make_us_rich.local_stack.plan import StackPlan
 from make_us_rich.local_stack.secrets import StackSecrets
-from make_us_rich.migrations import migrate
+from make_us_rich.prepare import prepare_accounts, prepare_buckets
 
-BUCKETS = ("candles", "mlflow")
+CANDLES_BUCKET = "candles"
 
 
 @dataclass(frozen=True)
@@ -57,23 +56,13 @@ def _create_databases(plan: StackPlan, secrets: StackSecrets) -> None:
 
 
 def _create_buckets(plan: StackPlan, secrets: StackSecrets) -> None:
-    store = Minio(
-        endpoint=f"127.0.0.1:{plan.port('s3')}",
-        access_key=secrets.s3_access_key,
-        secret_key=secrets.s3_secret_key,
-        secure=False,
-    )
-    for bucket in BUCKETS:
-        if not store.bucket_exists(bucket):
-            store.make_bucket(bucket)
+    prepare_buckets(plan.url("s3"), secrets.s3_access_key, secrets.s3_secret_key, CANDLES_BUCKET)
 
 
 def _create_accounts(plan: StackPlan, secrets: StackSecrets) -> None:
     url = database_url(plan, secrets, "make_us_rich")
-    migrate(url)
+    prepare_accounts(url, secrets.admin_password, secrets.service_token)
     with Accounts(url) as accounts:
-        accounts.ensure_user(ADMIN, secrets.admin_password, role="admin")
-        accounts.ensure_service_token(secrets.service_token)
         accounts.ensure_user(DEMO_USER, secrets.demo_password)
 
 

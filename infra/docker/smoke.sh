@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# With the stack of docker-compose.yml up: run the hourly DAG and get a forecast through the published port.
+set -euo pipefail
+set -a; . ./.env; set +a
+AIRFLOW=http://127.0.0.1:${AIRFLOW_PORT:-8080}
+API=http://127.0.0.1:${API_PORT:-8000}
+DASH=http://127.0.0.1:${DASH_PORT:-8050}
+field() { python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
+airflow() { curl -fsS -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' "$@"; }
+
+TOKEN=$(curl -fsS -H 'Content-Type: application/json' "$AIRFLOW/auth/token" \
+  -d "{\"username\": \"admin\", \"password\": \"$AIRFLOW_ADMIN_PASSWORD\"}" | field access_token)
+for _ in $(seq 60); do airflow "$AIRFLOW/api/v2/dags/train_pairs" >/dev/null 2>&1 && break; sleep 1; done
+airflow -X PATCH "$AIRFLOW/api/v2/dags/train_pairs" -d '{"is_paused": false}' >/dev/null
+RUN=$(airflow "$AIRFLOW/api/v2/dags/train_pairs/dagRuns" -d '{"logical_date": null}' | field dag_run_id)
+echo "run $RUN"
+for _ in $(seq 300); do
+  STATE=$(airflow "$AIRFLOW/api/v2/dags/train_pairs/dagRuns/$RUN" | field state)
+  case $STATE in success) break ;; failed) echo "run failed"; exit 1 ;; esac
+  sleep 2
+done
+[ "$STATE" = success ] || { echo "run still $STATE"; exit 1; }
+curl -fsS --retry 30 --retry-all-errors --retry-delay 1 \
+  -H "Authorization: Bearer $MUR_SERVICE_TOKEN" "$API/v1/forecasts/btc_usdt"
+echo
+curl -fsS -o /dev/null -w 'dashboard %{http_code}\n' "$DASH/login"

@@ -1,0 +1,25 @@
+"""What a new installation needs before anything can run: tables, buckets, the first admin, the service's own token.
+
+Each is made once and harmless to repeat.
+"""
+
+from __future__ import annotations
+
+from make_us_rich.accounts import ADMIN, Accounts
+from make_us_rich.market.bucket import Bucket
+from make_us_rich.migrations import migrate
+
+ADMIN_NAME = "admin"
+MLFLOW_BUCKET = "mlflow"
+
+
+def prepare_buckets(endpoint_url: str, access_key: str, secret_key: str, candles_bucket: str) -> None:
+    for name in (candles_bucket, MLFLOW_BUCKET):
+        Bucket(endpoint_url, access_key, secret_key, name).ensure_bucket()
+
+
+def prepare_accounts(database_url: str, admin_password: str, service_token: str) -> None:
+    migrate(database_url)
+    with Accounts(database_url) as accounts:
+        accounts.ensure_user(ADMIN_NAME, admin_password, role=ADMIN)
+        accounts.ensure_service_token(service_token)
