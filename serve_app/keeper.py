@@ -29,7 +29,7 @@ _AFTER_CLOSE_S = (0.5, 4.0)
 _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 # A replica that starts while the exchange is slow is deployed all the same, and not ready.
-_FIRST_LOOK_S = 15.0
+_FIRST_LOOK_S = 5.0
 
 
 class Keeper:
@@ -85,6 +85,8 @@ class Keeper:
             return
         self.wanted = key
         if self._keeping_up is None:
+            if self._market.window is not None:
+                await self._advance()
             self._keeping_up = asyncio.create_task(self._keep_up())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._first_look.wait(), _FIRST_LOOK_S)

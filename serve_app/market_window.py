@@ -29,7 +29,10 @@ class MarketWindow:
         self._pair = pair
         self._interval = settings.interval
         self._market = Market(settings.exchange_url)
-        self._reference = kept.reference if kept else None
+        # What an earlier process kept is shown until the exchange answers, and never joined to its answers: it may be
+        # of another recording or simulation.
+        self._own: Candles | None = None
+        self._reference: Candles | None = None
         self.candles = kept.candles if kept else None
         self.window = kept
 
@@ -39,14 +42,15 @@ class MarketWindow:
         Raises MarketError when the exchange fails or has no newer candle yet; all stays as it was then.
         """
         due_ms = last_close_ms(now_ms, self._interval)
-        if self.window is not None and self.window.as_of_ms >= due_ms:
+        if self._own is not None and self.window is not None and self.window.as_of_ms >= due_ms:
             return
-        candles = self._newest(self._pair, self.candles, due_ms)
+        candles = self._newest(self._pair, self._own, due_ms)
         reference = candles if self._pair == BITCOIN else self._newest(BITCOIN, self._reference, due_ms)
         window = _window(candles, reference, self._interval)
         if window is None or window.as_of_ms < due_ms:
             raise MarketUnavailable(f"the exchange has no candle of {self._pair} closed at {due_ms} yet")
-        self.candles, self._reference, self.window = candles, reference, window
+        self._own, self._reference = candles, reference
+        self.candles, self.window = candles, window
 
     def _newest(self, pair: Pair, kept: Candles | None, due_ms: int) -> Candles:
         step_ms = interval_ms(self._interval)

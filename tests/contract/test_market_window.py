@@ -1,0 +1,69 @@
+"""A pair's newest candles, from the real replay exchange."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from make_us_rich.errors import MarketUnavailable
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.pairs import Pair
+from make_us_rich.settings import Settings
+from serve_app.market_window import KEPT, MarketWindow
+from tests.support.forecasts import a_forecast
+from tests.support.servers import exchange_server
+
+ETH = Pair.parse("eth_usdt")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
+        yield Settings(exchange_url=url, market="simulated")
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
+    market = MarketWindow(ETH, settings, kept=None)
+    now = now_ms()
+    market.refresh(now)
+    assert market.window is not None
+    assert market.window.as_of_ms == last_close_ms(now, "1h")
+    assert len(market.window.candles) == KEPT
+    np.testing.assert_array_equal(market.window.candles.open_time_ms, market.window.reference.open_time_ms)
+    assert market.window.candles.close[-1] != market.window.reference.close[-1]
+
+
+def test_the_next_close_adds_one_candle(settings: Settings) -> None:
+    market = MarketWindow(ETH, settings, kept=None)
+    market.refresh(now_ms() - HOUR_MS)
+    before = market.window
+    market.refresh(now_ms())
+    assert before is not None
+    assert market.window is not None
+    assert market.window.as_of_ms == before.as_of_ms + HOUR_MS
+    np.testing.assert_array_equal(market.window.candles.close[:-1], before.candles.close[1:])
+
+
+def test_a_candle_that_is_not_there_yet_leaves_the_window_as_it_was(settings: Settings) -> None:
+    market = MarketWindow(ETH, settings, kept=None)
+    market.refresh(now_ms())
+    before = market.window
+    with pytest.raises(MarketUnavailable, match="no candle of eth_usdt closed at"):
+        market.refresh(now_ms() + HOUR_MS)
+    assert market.window is before
+
+
+def test_candles_from_disk_are_never_joined_to_the_exchanges(settings: Settings) -> None:
+    kept = a_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
+    market = MarketWindow(ETH, settings, kept=replace(kept))
+    market.refresh(now_ms())
+    assert market.window is not None
+    assert not (market.window.candles.close == 100.0).any()
