@@ -1,0 +1,80 @@
+"""The backtest: what it writes can be checked from the candles alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from make_us_rich.errors import NotEnoughHistory
+from make_us_rich.forecasting.backtest import (
+    BASELINES,
+    MODEL,
+    WindowResult,
+    backtest,
+    forecasts_table,
+    summarise,
+)
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
+from make_us_rich.forecasting.evaluate import held_out
+from make_us_rich.forecasting.report import html_report, table
+from make_us_rich.intervals import HOUR_MS
+from tests.unit.forecasting.markets import SMALL, START_MS, random_market
+
+WINDOW = 168
+MARKETS = {
+    "btc_usdt": random_market(10, price=30_000.0),
+    "eth_usdt": random_market(11),
+    "new_usdt": random_market(12)[-400:],
+}
+STARTS_MS = [START_MS + hours * HOUR_MS for hours in (1800, 2000)]
+
+
+@pytest.fixture(scope="module")
+def results() -> list[WindowResult]:
+    return backtest(MARKETS, interval="1h", starts_ms=STARTS_MS, recipe=SMALL, window=WINDOW)
+
+
+def test_every_pair_with_history_is_in_every_window(results: list[WindowResult]) -> None:
+    assert [(item.pair, item.start_ms) for item in results] == [
+        (pair, start_ms) for start_ms in STARTS_MS for pair in ("btc_usdt", "eth_usdt")
+    ]
+    for item in results:
+        assert set(item.forecasts) == {MODEL, *BASELINES}
+        for forecast in item.forecasts.values():
+            assert forecast.target_open_ms[0] == item.start_ms
+            assert len(forecast.target) == WINDOW
+
+
+def test_the_table_says_what_happened(results: list[WindowResult]) -> None:
+    rows = forecasts_table(results, MARKETS, "1h").to_pylist()
+    assert len(rows) == 2 * 2 * WINDOW * (1 + len(BASELINES))
+    closes = dict(zip(MARKETS["eth_usdt"].open_time_ms.tolist(), MARKETS["eth_usdt"].close, strict=True))
+    for row in [row for row in rows if row["pair"] == "eth_usdt"][:: WINDOW // 3]:
+        assert row["close"] == pytest.approx(closes[row["target_open_ms"]], rel=1e-5)
+        assert row["last_close"] == closes[row["target_open_ms"] - HOUR_MS]
+        prices = [row[name] for name in QUANTILE_NAMES]
+        assert prices == sorted(prices)
+        assert row["made_at"].timestamp() * 1000 == row["target_open_ms"]
+
+
+def test_summary_of_a_forecast_that_is_twice_as_good() -> None:
+    target = np.random.default_rng(1).standard_normal(500)
+    times = np.arange(500, dtype=np.int64) * HOUR_MS
+    good = held_out(times, np.zeros((500, 7)), target)
+    half = held_out(times, np.repeat(target[:, None] / 2, 7, axis=1), target)
+    result = WindowResult("eth_usdt", 0, {MODEL: half, **dict.fromkeys(BASELINES, good)}, [])
+    summary = summarise([result])
+    assert summary.skills[0].skill == pytest.approx(0.5)
+    assert summary.skills[0].won == 1.0
+    assert summary.skills[0].t > 5
+    assert summary.mae_gain == pytest.approx(0.5)
+    assert summary.direction == 1.0
+    with pytest.raises(NotEnoughHistory):
+        summarise([])
+
+
+def test_the_report_is_one_file(results: list[WindowResult]) -> None:
+    text, page = table(summarise(results)), html_report(results, MARKETS, "1h")
+    assert "GARCH(1,1)-t" in text
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page

@@ -1,0 +1,85 @@
+"""Baselines that would flatter us if they were wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import QuantileRegressor
+
+from make_us_rich.forecasting import baselines
+from make_us_rich.forecasting.contract import QUANTILE_LEVELS
+from make_us_rich.forecasting.evaluate import coverage, diebold_mariano, pinball
+
+RANDOM = np.random.default_rng(8)
+
+
+def garch_returns(count: int, alpha: float = 0.12, beta: float = 0.85) -> tuple[np.ndarray, np.ndarray]:
+    """(returns, true deviations) of a GARCH(1,1) with normal shocks, hourly size."""
+    returns, variance = np.empty(count), np.empty(count)
+    variance[0] = 1e-4
+    for i in range(count):
+        returns[i] = np.sqrt(variance[i]) * RANDOM.standard_normal()
+        if i + 1 < count:
+            variance[i + 1] = 3e-6 + alpha * returns[i] ** 2 + beta * variance[i]
+    return returns, np.sqrt(variance)
+
+
+def test_each_uses_only_what_came_before() -> None:
+    returns, _ = garch_returns(2500)
+    past, coming = returns[:2000], returns[2000:]
+    changed = coming.copy()
+    changed[300:] *= 5
+    for forecast in (baselines.naive, baselines.rolling, baselines.ewma, baselines.garch_t):
+        before, after = forecast(past, coming), forecast(past, changed)
+        assert before.shape == (500, 7)
+        assert np.array_equal(before[:301], after[:301]), forecast.__name__
+        assert (np.diff(before, axis=1) >= 0).all()
+
+
+def test_naive_is_the_past_and_nothing_else() -> None:
+    past = RANDOM.standard_normal(1000)
+    assert baselines.naive(past, np.zeros(3))[2] == pytest.approx(np.quantile(past, QUANTILE_LEVELS))
+
+
+def test_garch_finds_the_volatility_of_a_garch_market() -> None:
+    returns, deviation = garch_returns(6000)
+    quantiles = baselines.garch_t(returns[:5000], returns[5000:])
+    width = quantiles[:, -1] - quantiles[:, 0]
+    assert np.corrcoef(width, deviation[5000:])[0, 1] > 0.95
+    assert coverage(quantiles, returns[5000:], 0.8) == pytest.approx(0.8, abs=0.04)
+    naive = baselines.naive(returns[:5000], returns[5000:])
+    assert pinball(quantiles, returns[5000:]).mean() < pinball(naive, returns[5000:]).mean()
+
+
+def test_linear_quantiles_are_scikit_learns() -> None:
+    regressors = RANDOM.lognormal(0, 0.5, (700, 3)) / 100
+    returns = regressors[:, 0] * RANDOM.standard_t(5, 700) + 0.1 * regressors[:, 1]
+    ours = baselines.linear_quantiles(regressors, returns[:600], returns[600:])
+    theirs = np.stack(
+        [
+            QuantileRegressor(quantile=level, alpha=0, solver="highs")
+            .fit(100 * regressors[:600], 100 * returns[:600])
+            .predict(100 * regressors[600:])
+            for level in QUANTILE_LEVELS
+        ],
+        axis=1,
+    )
+    loss, reference = (pinball(item, returns[600:]).mean() for item in (ours, np.sort(theirs, axis=1) / 100))
+    assert loss == pytest.approx(reference, rel=5e-3)
+
+
+def test_pinball_by_hand() -> None:
+    loss = pinball(np.zeros((1, 7)), np.array([1.0]))
+    assert loss[0] == pytest.approx(np.mean(QUANTILE_LEVELS))
+
+
+def test_diebold_mariano_has_the_size_it_claims() -> None:
+    """Equal forecasts are called different at 1.96 in about 5 % of cases, also with correlated losses."""
+    random = np.random.default_rng(9)
+    rejected = 0
+    for _ in range(400):
+        noise = random.standard_normal(601)
+        difference = noise[1:] + 0.3 * noise[:-1]
+        rejected += abs(diebold_mariano(difference, np.zeros(600))) > 1.96
+    assert 0.02 < rejected / 400 < 0.10
+    assert diebold_mariano(np.zeros(100), random.uniform(0.9, 1.1, 100)) > 10
