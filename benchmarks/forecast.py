@@ -30,7 +30,7 @@ from make_us_rich.forecasting.report import html_report, table
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.market.candles import Candles, clean
 
-_DATA = Path(__file__).parents[2] / "shared" / "data" / "klines-1h"
+DATA = Path(__file__).parents[2] / "shared" / "data" / "klines-1h"
 _FIRST = datetime(2021, 11, 22, tzinfo=UTC)
 _WINDOWS = {"report": range(1, 11, 2), "choose": range(0, 11, 2)}
 
@@ -86,7 +86,7 @@ def _tell(result: WindowResult) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="forecasts beside the baselines, walk-forward")
-    parser.add_argument("--candles", type=Path, default=_DATA, help="folder of hourly klines")
+    parser.add_argument("--candles", type=Path, default=DATA, help="folder of hourly klines")
     parser.add_argument("--pairs", help="comma separated; by default every file of the folder")
     parser.add_argument("--model", default="lstm")
     parser.add_argument("--from-nothing", action="store_true", help="no shared model to start from")
