@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from make_us_rich.errors import BadCandles, BadModel, InputError
+from make_us_rich.intervals import HOUR_MS
 from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.settings import Settings
-from serve_app.current import Current, ModelKey, Window, forecast_document, model_facts
+from serve_app.current import Current, ModelKey, Window, forecast_document, model_as_of_ms, model_facts
 from serve_app.keeper import Keeper
 from serve_app.own_candles import read_columns
 
@@ -54,6 +55,9 @@ class Forecaster:
         current = self._keeper.current
         if current is None:
             return self._nothing_yet()
+        too_old = self._too_old(current)
+        if too_old:
+            return {"reason": too_old}
         waiting = self._keeper.waits_for_model
         return forecast_document(current, self._settings, now_ms=_now_ms(), waiting=waiting)
 
@@ -112,6 +116,13 @@ class Forecaster:
     async def model(self) -> dict[str, Any]:
         current = self._keeper.current
         return model_facts(current.version, _now_ms()) if current else self._nothing_yet()
+
+    def _too_old(self, current: Current) -> str:
+        """Past its expiry a model serves with a warning, past twice that not at all."""
+        age_hours = (_now_ms() - model_as_of_ms(current.version)) / HOUR_MS
+        if age_hours <= 2 * self._settings.model_expiry_hours:
+            return ""
+        return f"its model has seen nothing for {age_hours:.0f} hours: it waits for a new one"
 
     def _nothing_yet(self) -> dict[str, Any]:
         return {"reason": self._keeper.trouble or self._keeper.refusal or "starting"}

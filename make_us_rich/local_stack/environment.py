@@ -41,6 +41,7 @@ def _make_us_rich(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
     return {
         "MUR_MARKET": plan.market,
         "MUR_EXCHANGE_URL": _EXCHANGE.get(plan.market, plan.url("exchange")),
+        "MUR_CACHE_FOLDER": str(plan.state / "serving"),
         "MUR_SECRET_KEY": secrets.secret_key,
         "MUR_DATABASE_URL": database_url(plan, secrets, "make_us_rich"),
         "MUR_S3_ENDPOINT_URL": plan.url("s3"),
@@ -88,6 +89,11 @@ def _ray(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{haproxy}/server-state",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(plan.port("haproxy_stats")),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(plan.port("haproxy_metrics")),
+        # A call that was on its way to a replica that died goes to another one; every endpoint may be asked twice.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 500",
+        "RAY_SERVE_HAPROXY_RETRIES": "3",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(plan.port("serve_fallback")),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(plan.port("serve_fallback_grpc")),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(plan.port_base + 6400),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(plan.port_base + 7400),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(plan.port_base + 7401),

@@ -44,6 +44,8 @@ PORT_OFFSETS = {
     "ray_client": 6380,
     "ray_agent": 6381,
     "ray_metrics": 6382,
+    "serve_fallback": 8500,
+    "serve_fallback_grpc": 9500,
     "haproxy_stats": 8404,
     "haproxy_metrics": 9101,
     "airflow_task_logs": 8793,

@@ -72,6 +72,19 @@ def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(alone: Se
     assert "MLflow" in status["reason"]
 
 
+@pytest.mark.parametrize(("expiry_hours", "expired"), [(48, False), (20, True)])
+def test_an_expired_model_serves_with_a_warning(alone: Settings, expiry_hours: int, expired: bool) -> None:
+    settings = alone.model_copy(update={"model_expiry_hours": expiry_hours})
+    keep(settings, current(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
+    assert answers(settings, version=3)[0]["flags"]["expired"] is expired
+
+
+def test_a_model_of_twice_its_expiry_serves_no_more(alone: Settings) -> None:
+    settings = alone.model_copy(update={"model_expiry_hours": 10})
+    keep(settings, current(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
+    assert "has seen nothing for 24 hours" in answers(settings, version=3)[0]["reason"]
+
+
 def test_a_replica_with_nothing_says_what_is_in_the_way(alone: Settings) -> None:
     forecast, status = answers(alone, version=1)
     assert set(forecast) == {"reason"}
