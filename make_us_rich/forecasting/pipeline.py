@@ -80,8 +80,8 @@ def fit(
     """Train on candles closed at or before `as_of_ms`; nothing later changes a bit of the result.
 
     `reference` are BTC's candles. `foundation` are the weights of a FittedModel of the same recipe to start from: of
-    many pairs, or of this one earlier. `on_step` hears each step's name as it begins. Raises NotEnoughHistory,
-    BadCandles, BadModel, or InputError for an unknown architecture.
+    many pairs, or of this one, as of the same time or earlier. `on_step` hears each step's name as it begins. Raises
+    NotEnoughHistory, BadCandles, BadModel, or InputError for an unknown architecture.
     """
     on_step("features")
     ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe)
@@ -90,7 +90,7 @@ def fit(
     if foundation is None:
         trained = train(rows, validation, recipe)
     else:
-        trained = fine_tune(from_npz(foundation, recipe), rows, validation, recipe)
+        trained = fine_tune(from_npz(foundation, recipe, as_of_ms), rows, validation, recipe)
     start = "nothing" if foundation is None else "weights"
     on_step("convert")
     graph = _exported(trained, recipe, pair=pair, interval=interval, as_of_ms=as_of_ms)
@@ -98,7 +98,7 @@ def fit(
     forecasts, example = _checked_forecasts(graph, trained, ready, recipe, interval)
     return FittedModel(
         onnx=graph,
-        weights=to_npz(trained.network),
+        weights=to_npz(trained.network, as_of_ms),
         params=_params(recipe) | {"start": start, "train_rows": len(rows)},
         metrics=metrics(forecasts.quantiles, _naive(ready.split, len(forecasts.target)), forecasts.target),
         curves=trained.curves,
@@ -151,7 +151,7 @@ def fit_foundation(
     naives = [_naive(part, len(item.target)) for part, item in zip(splits, forecasts, strict=True)]
     return FittedModel(
         onnx=graph,
-        weights=to_npz(trained.network),
+        weights=to_npz(trained.network, as_of_ms),
         params=_params(recipe) | {"pairs": ",".join(ready), "train_rows": len(rows)},
         metrics=metrics(quantiles, np.concatenate(naives), target),
         curves=trained.curves,

@@ -13,21 +13,34 @@ from make_us_rich.forecasting.architectures import architecture
 from make_us_rich.forecasting.networks import Network
 from make_us_rich.forecasting.recipe import Recipe
 
+_AS_OF = "as_of_ms"
 
-def to_npz(network: Network) -> bytes:
+
+def to_npz(network: Network, as_of_ms: int) -> bytes:
+    """With the time that the network's candles had closed by."""
+    arrays = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: value.detach().cpu().numpy() for name, value in network.state_dict().items()})
+    np.savez(buffer, allow_pickle=False, **arrays, as_of_ms=np.int64(as_of_ms))
     return buffer.getvalue()
 
 
-def from_npz(content: bytes, recipe: Recipe) -> Network:
-    """The network that `to_npz` wrote. Raises BadModel when it is not one of this recipe."""
+def from_npz(content: bytes, recipe: Recipe, as_of_ms: int) -> Network:
+    """The network that `to_npz` wrote.
+
+    Raises BadModel when it is not one of this recipe, or has seen candles that closed after `as_of_ms`.
+    """
     network = architecture(recipe.architecture).build(recipe.hidden, recipe.length)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
-    except (ValueError, OSError, RuntimeError, BadZipFile) as error:
+            seen_ms = int(arrays[_AS_OF])
+            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != _AS_OF}
+            network.load_state_dict(tensors)
+    except (KeyError, ValueError, OSError, RuntimeError, BadZipFile) as error:
         raise BadModel(
             f"the weights to start from are not of a {recipe.architecture} of {recipe.hidden}: {error}"
         ) from None
+    if seen_ms > as_of_ms:
+        raise BadModel(
+            f"the weights to start from know candles up to {seen_ms} ms, training may know only {as_of_ms} ms"
+        )
     return network

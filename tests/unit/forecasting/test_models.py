@@ -56,10 +56,12 @@ def test_any_batch_size_gives_the_same_rows(fitted: FittedModel) -> None:
 
 def test_weights_come_back_without_pickle(fitted: FittedModel) -> None:
     recipe = replace(SMALL, architecture=str(fitted.params["architecture"]))
-    network = from_npz(fitted.weights, recipe)
+    network = from_npz(fitted.weights, recipe, AS_OF_MS)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+    with pytest.raises(BadModel, match="may know only"):
+        from_npz(fitted.weights, recipe, AS_OF_MS - 1)
     with pytest.raises(BadModel, match="start from"):
-        from_npz(fitted.weights[:100], recipe)
+        from_npz(fitted.weights[:100], recipe, AS_OF_MS)
 
 
 @settings(max_examples=50, deadline=None)
@@ -77,7 +79,7 @@ def test_quantiles_never_cross(seed: int, size: float) -> None:
 
 def test_calibration_moves_quantiles_towards_their_levels() -> None:
     fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
-    network = from_npz(fitted.weights, SMALL)
+    network = from_npz(fitted.weights, SMALL, AS_OF_MS)
     assert network.calibration.abs().max() > 0
 
 
