@@ -70,7 +70,11 @@ def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles],
                 f"The last {_FAN_CANDLES} candles of the last window: bands of 50, 80 and 90 %, and what happened.",
                 _fan_figure(results[-1], markets, interval),
             ),
-            ("Learning", "Loss by epoch, a line a pair and window.", _learning_figure(results)),
+            (
+                "Learning",
+                "How the loss changed by epoch, a line a pair and window.",
+                _learning_figure(results),
+            ),
         )
     )
     return (
@@ -106,7 +110,7 @@ def _skill_figure(results: Sequence[WindowResult]) -> Figure:
     axes.axhline(0, color="#888", linewidth=1)
     axes.set_xticks(range(len(pairs)), pairs, rotation=30)
     axes.set_ylabel("skill, %")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(chosen))
     return figure
 
 
@@ -148,9 +152,12 @@ def _learning_figure(results: Sequence[WindowResult]) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2), ("train_loss", "validation_loss"), strict=True):
         for result in results:
-            axes.plot([row[key] for row in result.curves], color=_INK, alpha=0.4, linewidth=1, marker=".")
-        axes.set_title(key.replace("_", " "))
+            losses = np.array([row[key] for row in result.curves])
+            change = 100 * (losses / losses[0] - 1)
+            axes.plot(range(1, len(losses) + 1), change, color=_INK, alpha=0.4, linewidth=1, marker=".")
+        axes.set_title(f"{key.replace('_', ' ')}, % of the first epoch's")
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
