@@ -35,8 +35,8 @@ def panel(candles: Candles, reference: Candles, *, interval: str, as_of_ms: int,
     """What both markets know at `as_of_ms`; nothing later is looked at. Raises BadCandles."""
     mine = closed(candles, interval, as_of_ms)
     btc = closed(reference, interval, as_of_ms)
-    _check(mine, "the pair")
-    _check(btc, "the reference, btc_usdt")
+    _check(mine, "the pair", interval_ms(interval))
+    _check(btc, "the reference, btc_usdt", interval_ms(interval))
     times, own, other = [], [], []
     for segment in regular(mine, interval, max_bridged):
         for partner in regular(btc, interval, max_bridged):
@@ -135,7 +135,7 @@ def _segment_rows(
     )
 
 
-def _check(candles: Candles, whose: str) -> None:
+def _check(candles: Candles, whose: str, step: int) -> None:
     prices = np.stack([candles.open, candles.high, candles.low, candles.close])
     if len(candles) == 0:
         raise NotEnoughHistory(
@@ -145,8 +145,8 @@ def _check(candles: Candles, whose: str) -> None:
         raise BadCandles(f"{whose} has prices that are not finite and positive: clean the candles first")
     if not (np.isfinite(candles.volume) & (candles.volume >= 0)).all():
         raise BadCandles(f"{whose} has volumes that are not finite or below zero: clean the candles first")
-    if not (np.diff(candles.open_time_ms) > 0).all():
-        raise BadCandles(f"{whose} has open times that do not rise: clean the candles first")
+    if not (np.diff(candles.open_time_ms) > 0).all() or (candles.open_time_ms % step).any():
+        raise BadCandles(f"{whose} has open times that do not rise on the grid: clean the candles first")
     if (candles.close == candles.close[0]).all():
         raise BadCandles(f"{whose} has a price that never moves: the market is halted or not real")
     idle = float((candles.volume == 0).mean())

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from make_us_rich.errors import BadCandles, NotEnoughHistory
+from make_us_rich.forecasting.contract import input_array
+from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import fit
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.market.candles import Candles, clean
@@ -93,6 +95,24 @@ def test_a_wick_to_nothing_blinds_no_forecast() -> None:
     calm, wild = fit_small(OWN), fit_small(replace(OWN, low=low))
     assert wild["pinball"] < 1.5 * calm["pinball"]
     assert wild["coverage_80"] == pytest.approx(calm["coverage_80"], abs=0.15)
+
+
+def test_rows_off_the_grid() -> None:
+    times = OWN.open_time_ms.copy()
+    times[1500] += 60_000
+    with pytest.raises(BadCandles, match="on the grid"):
+        fit_small(replace(OWN, open_time_ms=times))
+
+
+@needs_recorded_data
+def test_the_wick_of_march_2020_leaves_forecasts_sane() -> None:
+    link = recorded("traps/LINKUSDT-wick-1h.parquet")
+    wick = int(np.argmin(link.low))
+    graph = fit(OWN, BITCOIN, pair="link_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL).onnx
+    for end in range(wick + 101, len(link), 24):  # the wick is in every window
+        window = input_array(link[:end], 728)
+        _, returns = run_onnx(graph, {"candles": window, "reference": window})
+        assert 0.001 < returns[0, -1] - returns[0, 0] < 0.5
 
 
 @needs_recorded_data
