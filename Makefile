@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser test lint types format
+.PHONY: help install demo down clean-stack browser test lint types format bench-serving
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -46,6 +46,9 @@ lint: $(INSTALLED) ## check style
 
 types: $(INSTALLED) ## check types
 	$(BIN)/mypy
+
+bench-serving: $(INSTALLED) ## load, swap and kill the HTTP API; needs wrk
+	$(BIN)/python -m benchmarks.serving
 
 format: $(INSTALLED) ## mend style
 	$(BIN)/ruff format .

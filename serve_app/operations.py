@@ -33,7 +33,7 @@ async def predict(
     currency: Annotated[str | None, Query(description="base of the pair, when `pair` is absent")] = None,
     compare: Annotated[str | None, Query(description="quote of the pair, when `pair` is absent")] = None,
     _: Annotated[
-        str | None, Query(alias="token", description="instead of the bearer header; ends up in logs")
+        str | None, Query(alias="token", description="instead of the bearer header; proxies may log it")
     ] = None,
 ) -> JSONResponse:
     document = (await desk.forecast(await desk.find(_pair_of(pair, currency, compare)))).document

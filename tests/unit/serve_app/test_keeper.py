@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.market import binance
 from make_us_rich.pairs import Pair
 from make_us_rich.settings import Settings
-from serve_app import keeper
 from serve_app.current import Current
 from serve_app.forecaster import Forecaster
 from serve_app.last_good import LastGood
@@ -24,7 +24,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(keeper, "_FIRST_LOOK_S", 0.5)  # the exchange's client tries for seconds
+    monkeypatch.setattr(binance, "_TRIES", 1)  # or the exchange's client tries for seconds
     return Settings(
         cache_folder=str(tmp_path),
         exchange_url=NOWHERE,
