@@ -22,7 +22,7 @@ from make_us_rich.forecasting.evaluate import HeldOut, held_out, metrics
 from make_us_rich.forecasting.export import check_parity, context_length, metadata_of, run_onnx, to_onnx
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.rows import Split, joined
-from make_us_rich.forecasting.train import Trained, fine_tune, train
+from make_us_rich.forecasting.train import Trained, fine_tune, train, train_shared
 from make_us_rich.forecasting.weights import from_npz, to_npz
 from make_us_rich.forecasting.windows import Panel, panel, raw_windows, rows_of, split
 from make_us_rich.market.candles import Candles
@@ -142,7 +142,7 @@ def fit_foundation(
         learning_rate=recipe.foundation_learning_rate,
         batch=2 * recipe.batch,
     )
-    trained = train(rows, validation, many)
+    trained = train_shared(rows, validation, many)
     graph = _exported(trained, recipe, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)
     scored = [_checked_forecasts(graph, trained, item, recipe, interval) for item in ready.values()]
     forecasts = [item for item, _ in scored]

@@ -16,7 +16,7 @@ class Recipe:
     learning_rate: float = 2e-3
     fine_tune_epochs: int = 2
     fine_tune_learning_rate: float = 3e-4
-    foundation_epochs: int = 3
+    foundation_epochs: int = 2
     foundation_learning_rate: float = 4e-3
     batch: int = 256
     weight_decay: float = 0.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from make_us_rich.forecasting.architectures import architecture
 from make_us_rich.forecasting.networks import Network
 from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.forecasting.rows import Rows
+from make_us_rich.forecasting.rows import Rows, joined
 
 _PATIENCE = 3
 _RISE = 50  # steps
@@ -28,29 +28,59 @@ class Trained:
 
 
 def train(rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
-    """From nothing: the best network by validation loss, calibrated."""
-    torch.manual_seed(recipe.seed)
-    network = architecture(recipe.architecture).build(recipe.hidden, recipe.length).to(rows.target.device)
-    network.start_from(rows)
-    return _descend(network, rows, validation, recipe)
+    """From nothing on `rows`: the best epoch's network by validation loss, calibrated."""
+    network = _fresh(rows, recipe)
+    best, best_loss, since_best, curves = copy.deepcopy(network.state_dict()), math.inf, 0, []
+    for losses in _epochs(network, rows, validation, recipe):
+        curves.append(losses)
+        since_best += 1
+        if losses["validation_loss"] < best_loss:
+            best, best_loss, since_best = copy.deepcopy(network.state_dict()), losses["validation_loss"], 0
+        if since_best >= _PATIENCE:
+            break
+    network.load_state_dict(best)
+    network.calibrate(validation)
+    return Trained(network, curves)
+
+
+def train_shared(rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
+    """One network of the rows of many pairs, validation rows as well.
+
+    The number of epochs is fixed, so that the newest weeks can be learned from instead of saying when to stop: after a
+    change of the market they matter most. Validation losses are then of rows that were trained on.
+    """
+    everything = joined([rows, validation])
+    network = _fresh(everything, recipe)
+    curves = list(_epochs(network, everything, validation, recipe))
+    network.calibrate(validation)
+    return Trained(network, curves)
 
 
 def fine_tune(start: Network, rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
-    """From a network that was trained on many pairs, or on this one before."""
+    """From a network that was trained on many pairs, or on this one before; on all rows, as train_shared does."""
+    everything = joined([rows, validation])
     network = copy.deepcopy(start).to(rows.target.device)
-    network.adopt(rows)
+    network.adopt(everything)
     brief = replace(recipe, epochs=recipe.fine_tune_epochs, learning_rate=recipe.fine_tune_learning_rate)
-    return _descend(network, rows, validation, brief)
+    curves = list(_epochs(network, everything, validation, brief))
+    network.calibrate(validation)
+    return Trained(network, curves)
 
 
-def _descend(network: Network, rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
+def _fresh(rows: Rows, recipe: Recipe) -> Network:
+    torch.manual_seed(recipe.seed)
+    network = architecture(recipe.architecture).build(recipe.hidden, recipe.length).to(rows.target.device)
+    network.start_from(rows)
+    return network
+
+
+def _epochs(network: Network, rows: Rows, validation: Rows, recipe: Recipe) -> Iterator[dict[str, float]]:
+    """Train epoch by epoch, and tell the losses of each; the network is left ready to forecast."""
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rise_and_fall(len(rows), recipe))
     shuffle = torch.Generator().manual_seed(recipe.seed)
-    best, best_loss, curves = copy.deepcopy(network.state_dict()), math.inf, []
-    since_best = 0
     torch.manual_seed(recipe.seed)  # of dropout
     for _ in range(recipe.epochs):
         network.train()
@@ -58,15 +88,7 @@ def _descend(network: Network, rows: Rows, validation: Rows, recipe: Recipe) -> 
         network.eval()
         with torch.no_grad():
             validation_loss = float(network.loss(validation.sequence, validation.static, validation.target))
-        curves.append({"train_loss": loss, "validation_loss": validation_loss})
-        since_best += 1
-        if validation_loss < best_loss:
-            best, best_loss, since_best = copy.deepcopy(network.state_dict()), validation_loss, 0
-        if since_best >= _PATIENCE:
-            break
-    network.load_state_dict(best)
-    network.calibrate(validation)
-    return Trained(network, curves)
+        yield {"train_loss": loss, "validation_loss": validation_loss}
 
 
 def _rise_and_fall(rows: int, recipe: Recipe) -> Callable[[int], float]:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from make_us_rich.forecasting.networks import lstm
-from make_us_rich.forecasting.pipeline import fit, prepare, score
+from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare, score
 from make_us_rich.forecasting.rows import Rows
 from make_us_rich.forecasting.windows import panel, rows_of
 from make_us_rich.intervals import HOUR_MS
@@ -112,6 +112,26 @@ def test_held_out_candles_train_nothing() -> None:
     again = fit(other, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
     assert again.weights == fitted.weights
     assert again.metrics["pinball"] != fitted.metrics["pinball"]
+
+
+def test_held_out_candles_train_no_shared_model_either() -> None:
+    def shared_and_tuned(own: Candles) -> tuple[bytes, bytes]:
+        shared = fit_foundation(
+            {"eth_usdt": own, "btc_usdt": BITCOIN}, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL
+        ).weights
+        tuned = fit(
+            own,
+            BITCOIN,
+            pair="eth_usdt",
+            interval="1h",
+            as_of_ms=AS_OF_MS,
+            recipe=SMALL,
+            foundation=shared,
+        ).weights
+        return shared, tuned
+
+    assert shared_and_tuned(OWN) == shared_and_tuned(altered(OWN, LENGTH - 100, 1.5))
+    assert shared_and_tuned(OWN) != shared_and_tuned(altered(OWN, LENGTH - SMALL.holdout - 20, 1.5))
 
 
 def test_a_champion_is_scored_on_the_challengers_candles() -> None:
