@@ -125,12 +125,14 @@ class Accounts:
 
     def authenticate(self, name: str, password: str) -> User:
         """Raises WrongCredentials, after the same work and with the same words whether the name exists or not."""
-        with self._cursor() as cursor:
-            cursor.execute(
-                "SELECT user_id, password_hash FROM users WHERE lower(name) = lower(%s) AND locked_at IS NULL",
-                (name,),
-            )
-            row = cursor.fetchone()
+        row = None
+        if name.isprintable():  # Postgres takes no NUL
+            with self._cursor() as cursor:
+                cursor.execute(
+                    "SELECT user_id, password_hash FROM users WHERE lower(name) = lower(%s) AND locked_at IS NULL",
+                    (name,),
+                )
+                row = cursor.fetchone()
         user_id, hashed = row if row else (None, self._nobody)
         try:
             self._hasher.verify(hashed, password[:_LONGEST_PASSWORD])
@@ -171,8 +173,8 @@ class Accounts:
 
     def create_token(self, user_id: int, name: str) -> str:
         """The plaintext, which is shown this once. Raises NameTaken or InputError."""
-        if not 1 <= len(name.strip()) <= _LONGEST_NAME:
-            raise InputError(f"a token's name has 1 to {_LONGEST_NAME} characters", field="name")
+        if not 1 <= len(name.strip()) <= _LONGEST_NAME or not name.isprintable():
+            raise InputError(f"a token's name has 1 to {_LONGEST_NAME} printable characters", field="name")
         plaintext = TOKEN_PREFIX + secrets.token_urlsafe(32)
         self._store_token(user_id, name.strip(), plaintext)
         return plaintext

@@ -1,0 +1,203 @@
+"""Accounts, tokens, quotas and migrations in a real Postgres."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2 import errors as pg_errors
+
+from make_us_rich.accounts import ADMIN, TOKEN_PREFIX, Accounts
+from make_us_rich.errors import InputError, NameTaken, QuotaExceeded, UnknownToken, WrongCredentials
+from make_us_rich.migrations import MigrationError, migrate
+from tests.support.servers import postgres_server
+
+PASSWORD = "correct horse battery"
+INJECTION = "'; DROP TABLE users; --"
+TABLES = {"users", "roles", "user_roles", "api_tokens", "user_api_consumptions", "plans", "forecasts"}
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Reachable by the server's unprivileged user, which pytest's own folders are not."""
+    made = Path(tempfile.mkdtemp(prefix="mur-postgres-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    with postgres_server(folder) as server:
+        with ThreadPoolExecutor(4) as pool:  # four processes of a new release start at once
+            list(pool.map(migrate, [server] * 4))
+        yield server
+
+
+@pytest.fixture
+def accounts(url: str) -> Iterator[Accounts]:
+    with Accounts(url) as made:
+        yield made
+
+
+def _rows(url: str, query: str) -> list[tuple[object, ...]]:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        found: list[tuple[object, ...]] = cursor.fetchall()
+        return found
+
+
+def test_migrations_are_applied_once_by_whoever_comes_first(url: str) -> None:
+    migrate(url)
+
+    tables = {row[0] for row in _rows(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    assert tables >= TABLES
+    versions = [row[0] for row in _rows(url, "SELECT version FROM schema_migrations ORDER BY version")]
+    assert versions == ["0001", "0002"]
+
+
+def test_a_failing_migration_says_so_and_leaves_nothing(url: str, tmp_path: Path) -> None:
+    (tmp_path / "0009_bad.sql").write_text(
+        "-- migrate:up\nCREATE TABLE half (id int);\nCREATE TABLE users (id int);\n-- migrate:down\n"
+    )
+    with pytest.raises(MigrationError, match="already exists"):
+        migrate(url, tmp_path)
+
+    assert _rows(url, "SELECT to_regclass('half')") == [(None,)]
+
+
+def test_a_user_logs_in_with_any_case_of_the_name(accounts: Accounts) -> None:
+    made = accounts.create_user("Ada", PASSWORD)
+
+    assert accounts.authenticate("ada", PASSWORD) == made
+    assert not made.is_admin
+
+
+def test_a_taken_name_and_a_weak_password_are_refused(accounts: Accounts) -> None:
+    accounts.create_user("grace", PASSWORD)
+
+    with pytest.raises(NameTaken, match="choose another"):
+        accounts.create_user("GRACE", PASSWORD)
+    for field, name, password in (
+        ("password", "henry", "short"),
+        ("name", "x", PASSWORD),
+        ("name", " ada ", PASSWORD),
+    ):
+        with pytest.raises(InputError) as caught:
+            accounts.create_user(name, password)
+        assert caught.value.field == field
+
+
+def test_a_wrong_password_and_an_unknown_name_sound_the_same(accounts: Accounts) -> None:
+    accounts.create_user("linus", PASSWORD)
+
+    said = set()
+    for name, password in (("linus", "wrong password"), ("nobody-at-all", PASSWORD), ("linus\0", PASSWORD)):
+        with pytest.raises(WrongCredentials) as caught:
+            accounts.authenticate(name, password)
+        said.add(str(caught.value))
+    assert len(said) == 1
+
+
+def test_no_password_and_no_token_lies_readable_in_the_tables(accounts: Accounts, url: str) -> None:
+    user = accounts.create_user("margaret", PASSWORD)
+    token = accounts.create_token(user.user_id, "laptop")
+
+    dump = str(_rows(url, "SELECT users::text, api_tokens::text FROM users JOIN api_tokens USING (user_id)"))
+    assert PASSWORD not in dump
+    assert token not in dump
+    assert token.startswith(TOKEN_PREFIX)
+    assert accounts.tokens(user.user_id)[0].prefix == token[:10]
+
+
+def test_a_token_finds_its_owner_until_it_is_revoked(accounts: Accounts) -> None:
+    user = accounts.create_user("barbara", PASSWORD)
+    token = accounts.create_token(user.user_id, "laptop")
+    other = accounts.create_user("not-barbara", PASSWORD)
+    owner = accounts.find_token(token)
+
+    accounts.revoke_token(other.user_id, owner.token_id)  # somebody else's token is not theirs to revoke
+    assert accounts.find_token(token).user_id == user.user_id
+
+    accounts.revoke_token(user.user_id, owner.token_id)
+    with pytest.raises(UnknownToken):
+        accounts.find_token(token)
+    accounts.create_token(user.user_id, "laptop")  # the name is free again
+
+
+@pytest.mark.parametrize("garbage", ["", "mur_", INJECTION, "ä" * 5000])
+def test_garbage_is_no_token(accounts: Accounts, garbage: str) -> None:
+    with pytest.raises(UnknownToken):
+        accounts.find_token(garbage)
+
+
+def test_sql_in_a_field_is_stored_as_text(accounts: Accounts, url: str) -> None:
+    user = accounts.create_user(INJECTION, PASSWORD)
+    accounts.create_token(user.user_id, INJECTION)
+
+    assert accounts.authenticate(INJECTION, PASSWORD).name == INJECTION
+    assert accounts.tokens(user.user_id)[0].name == INJECTION
+    assert _rows(url, "SELECT count(*) > 0 FROM users") == [(True,)]
+
+
+def test_the_quota_is_exact_under_threads(accounts: Accounts, url: str) -> None:
+    user = accounts.create_user("busy", PASSWORD)
+    owner = accounts.find_token(accounts.create_token(user.user_id, "bot"))
+    accounts.consume(owner, calls=owner.monthly_calls - 200)
+
+    def call(_: int) -> bool:
+        try:
+            accounts.consume(owner)
+        except QuotaExceeded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(12) as pool:
+        allowed = sum(pool.map(call, range(300)))
+
+    assert allowed == 200
+    with pytest.raises(QuotaExceeded) as caught:
+        accounts.consume(owner)
+    assert caught.value.limit == owner.monthly_calls
+    usage = accounts.usage_of(user.user_id)
+    assert (usage.used, usage.remaining) == (owner.monthly_calls, 0)
+    assert sum(usage.by_day.values()) == usage.used
+
+
+def test_a_user_takes_their_rows_with_them(accounts: Accounts, url: str) -> None:
+    user = accounts.create_user("leaving", PASSWORD)
+    accounts.consume(accounts.find_token(accounts.create_token(user.user_id, "bot")))
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM users WHERE user_id = %s", (user.user_id,))
+
+    for table in ("api_tokens", "user_roles", "user_api_consumptions", "monthly_consumptions"):
+        assert _rows(url, f"SELECT count(*) FROM {table} WHERE user_id = {user.user_id}") == [(0,)]
+
+
+def test_crossing_quantiles_are_refused_by_the_table(url: str) -> None:
+    crossing = (
+        "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, last_close,"
+        " q05, q10, q25, q50, q75, q90, q95) VALUES ('binance', 'btc_usdt', '1h', 0, 1, 0, 1, 9, 1, 1, 1, 1, 1, 1)"
+    )
+    with (
+        closing(psycopg2.connect(url)) as connection,
+        connection.cursor() as cursor,
+        pytest.raises(pg_errors.CheckViolation),
+    ):
+        cursor.execute(crossing)
+
+
+def test_the_service_token_is_replaced_when_it_changes(accounts: Accounts) -> None:
+    accounts.ensure_service_token("mur_the-first-one")
+    accounts.ensure_service_token("mur_the-first-one")
+    accounts.ensure_service_token("mur_the-second-one")
+
+    assert ADMIN in accounts.find_token("mur_the-second-one").roles
+    with pytest.raises(UnknownToken):
+        accounts.find_token("mur_the-first-one")

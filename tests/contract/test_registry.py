@@ -1,0 +1,172 @@
+"""Publishing, aliases and promotion against a real MLflow server and a real Postgres."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from infra.exchange.simulated import simulate
+from make_us_rich.errors import NoChampion, RegistryError
+from make_us_rich.forecasting.export import run_onnx
+from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.promotion import TAG_DECISION, ChampionChanged, Comparison, promote
+from make_us_rich.publishing import publish
+from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
+from tests.support.processes import free_port
+from tests.support.servers import mlflow_server, postgres_server
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore::UserWarning:torch"),
+]
+
+AS_OF_MS = last_close_ms(1_790_000_000_000, "1h")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="mur-registry-"))
+    made.chmod(0o755)  # Postgres's unprivileged user must be able to enter
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def registry(folder: Path) -> Iterator[Registry]:
+    with mlflow_server(folder) as url, Registry(url) as made:
+        mlflow.set_tracking_uri(url)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def database_url(folder: Path) -> Iterator[str]:
+    with postgres_server(folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FittedModel:
+    bitcoin = simulate(AS_OF_MS)["BTCUSDT"]
+    recent = bitcoin[bitcoin.open_time_ms >= AS_OF_MS - 3000 * HOUR_MS]
+    recipe = Recipe(hidden=4, epochs=1, validation=200, holdout=200)
+    return fit(recent, recent, pair="btc_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=recipe)
+
+
+def _published(registry: Registry, fitted: FittedModel, name: str) -> ModelVersion:
+    _, version = publish(fitted, name=name, as_of_ms=AS_OF_MS, market="simulated", tags={})
+    return registry.get(name, version)
+
+
+def _against(champion: int | None, ours: float = 1.0e-3, theirs: float = 1.1e-3) -> Comparison:
+    return Comparison(champion, ours, None if champion is None else theirs, None)
+
+
+def test_a_published_model_comes_back_as_it_was(registry: Registry, fitted: FittedModel) -> None:
+    version = _published(registry, fitted, "btc_usdt_1h")
+    graph = registry.download(version)
+
+    quantiles, log_returns = run_onnx(graph, fitted.input_example)
+    expected, _ = run_onnx(fitted.onnx, fitted.input_example)
+    np.testing.assert_array_equal(quantiles, expected)
+    assert log_returns.shape == (1, 7)
+    assert version.tags[TAG_AS_OF_MS] == str(AS_OF_MS)
+    run = mlflow.get_run(version.run_id)
+    assert run.data.metrics["skill_vs_naive"] == pytest.approx(fitted.metrics["skill_vs_naive"])
+    assert run.data.params["architecture"] == "lstm"
+    assert registry.find("btc_usdt_1h", CHAMPION) is None, "publishing promotes nothing"
+
+
+def test_the_first_is_promoted_and_a_better_one_replaces_it(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "eth_usdt_1h"
+    first, second = _published(registry, fitted, name), _published(registry, fitted, name)
+    with pytest.raises(NoChampion, match="train_pairs"):
+        registry.champion(name)
+
+    assert promote(registry, database_url, first, _against(None)).promoted
+    assert promote(registry, database_url, second, _against(first.version)).promoted
+
+    assert registry.champion(name).version == second.version
+    previous = registry.find(name, PREVIOUS)
+    assert previous is not None
+    assert previous.version == first.version
+    assert registry.get(name, second.version).tags[TAG_DECISION].startswith("promoted: +9.09%")
+
+
+def test_a_worse_one_is_refused_and_the_reason_stays(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "chz_usdt_1h"
+    first, worse = _published(registry, fitted, name), _published(registry, fitted, name)
+    promote(registry, database_url, first, _against(None))
+
+    decision = promote(registry, database_url, worse, _against(first.version, ours=1.2e-3))
+
+    assert not decision.promoted
+    assert registry.champion(name).version == first.version
+    assert registry.get(name, worse.version).tags[TAG_DECISION].startswith("refused: not better")
+
+
+def test_a_comparison_with_yesterdays_champion_does_not_count(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "sol_usdt_1h"
+    versions = [_published(registry, fitted, name) for _ in range(3)]
+    promote(registry, database_url, versions[0], _against(None))
+    promote(registry, database_url, versions[1], _against(versions[0].version))
+
+    with pytest.raises(ChampionChanged, match="compared with champion 1, which is 2 now"):
+        promote(registry, database_url, versions[2], _against(versions[0].version))
+
+    assert registry.champion(name).version == versions[1].version
+
+
+def test_of_two_first_promotions_at_once_one_has_to_compare_again(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "ada_usdt_1h"
+    versions = [_published(registry, fitted, name) for _ in range(2)]
+
+    def first(version: ModelVersion) -> str:
+        try:
+            promote(registry, database_url, version, _against(None))
+        except ChampionChanged:
+            return "compare again"
+        return "promoted"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(first, versions)) == ["compare again", "promoted"]
+
+
+def test_a_promotion_that_is_repeated_changes_nothing(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "xrp_usdt_1h"
+    version = _published(registry, fitted, name)
+    promote(registry, database_url, version, _against(None))
+
+    assert promote(registry, database_url, version, _against(None)).promoted
+    assert registry.find(name, PREVIOUS) is None
+
+
+def test_an_unreachable_registry_is_named() -> None:
+    began = time.monotonic()
+    with (
+        Registry(f"http://127.0.0.1:{free_port()}") as nobody,
+        pytest.raises(RegistryError, match="is it running"),
+    ):
+        nobody.champion("btc_usdt_1h")
+    assert time.monotonic() - began < 10
