@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import Context
+from airflow.sdk import Context, Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from make_us_rich.errors import InputError
@@ -55,6 +55,23 @@ def _as_of_ms(context: Context) -> int:
     return int(as_of.timestamp() * 1000)
 
 
-def train_command(pairs: Sequence[str], interval: str, as_of_ms: int) -> str:
-    words = ["python", "-m", "ray_jobs.train_pairs", "--pairs", ",".join(pairs)]
+def job_command(module: str, pairs: Sequence[str], interval: str, as_of_ms: int) -> str:
+    """The command line of a training job."""
+    words = ["python", "-m", module, "--pairs", ",".join(pairs)]
     return shlex.join([*words, "--interval", interval, "--as-of-ms", str(as_of_ms)])
+
+
+def run_params(settings: Settings) -> dict[str, Param]:
+    """The trigger form of a training DAG."""
+    return {
+        "pairs": Param(
+            list(settings.pairs), type="array", items={"type": "string"}, description="pairs to train"
+        ),
+        "interval": Param(settings.interval, type="string", description="candle interval"),
+        "as_of": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            description="train on candles closed at or before this (UTC); empty: the newest close",
+        ),
+    }

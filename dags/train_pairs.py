@@ -8,10 +8,8 @@ from typing import Any
 import pendulum
 from airflow.sdk import (
     CronDataIntervalTimetable,
-    Param,
     TriggerRule,
     dag,
-    get_current_context,
     task,
     task_group,
 )
@@ -19,7 +17,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from dags import alerts
 from dags.ray_jobs_operator import RayJobOperator
-from dags.runs import run_plan, train_command
+from dags.runs import job_command, run_params
+from dags.tasks import fetch, plan_run, report
 from make_us_rich.settings import get_settings
 
 _SETTINGS = get_settings()
@@ -29,7 +28,7 @@ _RESULT_PAIR = "{{ task.op_kwargs['result']['pair'] }}"  # what the grid calls a
 DOC = """
 ### From closed candles to served forecasts
 
-Each hour, for every pair: **fetch** closed candles into S3 → **train** on Ray (features, split, scale, sequences,
+Each hour, for every pair: **fetch** closed candles into S3 → **train** on Ray (features, sequences, split, scale,
 train, convert, validate, upload, clean: the steps are in that task's log) → **check** the new model → **promote** it
 if it beats the champion on the same held-out weeks → **refresh serving** → **report**.
 
@@ -50,18 +49,7 @@ form says. A pair that fails is reported to Discord and fails alone; the others 
         "retry_exponential_backoff": True,
         "on_failure_callback": alerts.remember_failure,
     },
-    params={
-        "pairs": Param(
-            list(_SETTINGS.pairs), type="array", items={"type": "string"}, description="pairs to train"
-        ),
-        "interval": Param(_SETTINGS.interval, type="string", description="candle interval"),
-        "as_of": Param(
-            None,
-            type=["null", "string"],
-            format="date-time",
-            description="train on candles closed at or before this (UTC); empty: the newest close",
-        ),
-    },
+    params=run_params(_SETTINGS),
     doc_md=DOC,
     tags=["forecasting", "hourly"],
 )
@@ -76,31 +64,6 @@ def train_pairs() -> None:
     judged >> refresh_serving() >> report(plan)
 
 
-@task(retries=0)
-def plan_run() -> list[dict[str, Any]]:
-    """Read the run's pairs, interval and as_of; refuse what cannot be trained."""
-    return run_plan(get_current_context(), _SETTINGS)
-
-
-@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}")
-def fetch(item: dict[str, Any]) -> str:
-    """Bring the closed candles of one pair that S3 does not hold yet."""
-    from make_us_rich.market.binance import Market
-    from make_us_rich.market.store import CandleStore
-    from make_us_rich.pairs import Pair
-
-    fetched = CandleStore.from_settings(_SETTINGS).update(
-        Market(_SETTINGS.exchange_url),
-        market=_SETTINGS.market,
-        pair=Pair.parse(item["pair"]),
-        interval=item["interval"],
-        as_of_ms=item["as_of_ms"],
-        history_candles=_SETTINGS.history_candles,
-    )
-    print(fetched)
-    return item["pair"]
-
-
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]]:
     """Share the pairs whose candles arrived among Ray jobs: starting one costs seconds, a pair in it much less."""
@@ -111,7 +74,9 @@ def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]
     shares = [pairs[start : start + _PAIRS_PER_JOB] for start in range(0, len(pairs), _PAIRS_PER_JOB)]
     return [
         {
-            "entrypoint": train_command(share, plan[0]["interval"], plan[0]["as_of_ms"]),
+            "entrypoint": job_command(
+                "ray_jobs.train_pairs", share, plan[0]["interval"], plan[0]["as_of_ms"]
+            ),
             "metadata": {"pairs": ",".join(share)},
         }
         for share in shares
@@ -173,15 +138,6 @@ def refresh_serving() -> None:
     from serve_app.deploy import apply
 
     print(apply(_SETTINGS))
-
-
-@task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
-def report(plan: list[dict[str, Any]] | None) -> None:
-    """Tell Discord once what failed; end the run as failed then, so that the grid shows it."""
-    failures = alerts.report(get_current_context(), [item["pair"] for item in plan or []], _SETTINGS)
-    if failures:
-        names = sorted({note["pair"] or note["task"] for note in failures})
-        raise AirflowFailException(f"failed: {', '.join(names)}")
 
 
 train_pairs()

@@ -64,6 +64,13 @@ def publish(
     return run.info.run_id, int(version.version)
 
 
+def load_weights(run_id: str) -> bytes:
+    """The weights that `publish` logged with this run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=WEIGHTS_FILE, dst_path=folder)
+        return Path(path).read_bytes()
+
+
 def _log_bytes(client: MlflowClient, run_id: str, name: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name

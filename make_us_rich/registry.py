@@ -34,6 +34,11 @@ def model_name(pair: Pair, interval: str) -> str:
     return f"{pair}_{interval}"
 
 
+def foundation_name(interval: str) -> str:
+    """The model of all pairs, which theirs are fine-tuned from."""
+    return f"foundation_{interval}"
+
+
 @dataclass(frozen=True)
 class ModelVersion:
     name: str

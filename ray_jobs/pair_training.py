@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import mlflow
+import torch
 
 from make_us_rich.errors import MakeUsRichError
 from make_us_rich.forecasting.evaluate import compare
@@ -16,8 +17,8 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
 from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.promotion import Comparison
-from make_us_rich.publishing import publish
-from make_us_rich.registry import CHAMPION, Registry, model_name
+from make_us_rich.publishing import load_weights, publish
+from make_us_rich.registry import CHAMPION, TAG_AS_OF_MS, Registry, foundation_name, model_name
 from make_us_rich.settings import Settings
 
 
@@ -31,6 +32,7 @@ class PairTraining:
         self._store = CandleStore.from_settings(settings)
         self._registry = Registry(settings.mlflow_url)
         mlflow.set_tracking_uri(settings.mlflow_url)
+        self._foundation = self._find_foundation()
 
     def run(self, pair: str) -> None:
         """Train one pair and write its row; whatever goes wrong with it stays in the row."""
@@ -54,6 +56,8 @@ class PairTraining:
             interval=self._interval,
             as_of_ms=self._as_of_ms,
             recipe=self._recipe,
+            foundation=self._foundation,
+            device="cuda" if torch.cuda.is_available() else "cpu",
             on_step=lambda step: print(f"{pair}: {step}", flush=True),
         )
         print(f"{pair}: upload", flush=True)
@@ -72,6 +76,13 @@ class PairTraining:
             "metrics": fitted.metrics,
             "comparison": asdict(comparison),
         }
+
+    def _find_foundation(self) -> bytes | None:
+        """Weights to start from, unless they have seen what a run of the past may not know."""
+        model = self._registry.find(foundation_name(self._interval), CHAMPION)
+        if model is None or int(model.tags[TAG_AS_OF_MS]) > self._as_of_ms:
+            return None
+        return load_weights(model.run_id)
 
     def _candles(self, pair: Pair) -> Candles:
         start_ms = self._as_of_ms - self._settings.history_candles * interval_ms(self._interval)

@@ -57,11 +57,20 @@ class Prepared:
 
 
 def prepare(
-    candles: Candles, reference: Candles, *, interval: str, as_of_ms: int, recipe: Recipe
+    candles: Candles,
+    reference: Candles,
+    *,
+    interval: str,
+    as_of_ms: int,
+    recipe: Recipe,
+    on_step: Callable[[str], None] = lambda step: None,
 ) -> Prepared:
     """Rows of train, validation and holdout, of candles closed at or before `as_of_ms`."""
+    on_step("features")
     found = panel(candles, reference, interval=interval, as_of_ms=as_of_ms, max_bridged=recipe.max_bridged)
+    on_step("sequences")
     rows = rows_of(found, interval=interval, recipe=recipe)
+    on_step("split")
     return Prepared(found, split(rows, interval=interval, as_of_ms=as_of_ms, recipe=recipe))
 
 
@@ -83,14 +92,12 @@ def fit(
     many pairs, or of this one, as of the same time or earlier. `on_step` hears each step's name as it begins. Raises
     NotEnoughHistory, BadCandles, BadModel, or InputError for an unknown architecture.
     """
-    on_step("features")
-    ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe)
-    on_step("train")
+    ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe, on_step=on_step)
     rows, validation = ready.split.train.to(device), ready.split.validation.to(device)
     if foundation is None:
-        trained = train(rows, validation, recipe)
+        trained = train(rows, validation, recipe, on_step)
     else:
-        trained = fine_tune(from_npz(foundation, recipe, as_of_ms), rows, validation, recipe)
+        trained = fine_tune(from_npz(foundation, recipe, as_of_ms), rows, validation, recipe, on_step)
     start = "nothing" if foundation is None else "weights"
     on_step("convert")
     graph = _exported(trained, recipe, pair=pair, interval=interval, as_of_ms=as_of_ms)

@@ -27,9 +27,13 @@ class Trained:
     curves: list[dict[str, float]]
 
 
-def train(rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
+def train(
+    rows: Rows, validation: Rows, recipe: Recipe, on_step: Callable[[str], None] = lambda step: None
+) -> Trained:
     """From nothing on `rows`: the best epoch's network by validation loss, calibrated."""
+    on_step("scale")
     network = _fresh(rows, recipe)
+    on_step("train")
     best, best_loss, since_best, curves = copy.deepcopy(network.state_dict()), math.inf, 0, []
     for losses in _epochs(network, rows, validation, recipe):
         curves.append(losses)
@@ -56,11 +60,19 @@ def train_shared(rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
     return Trained(network, curves)
 
 
-def fine_tune(start: Network, rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
+def fine_tune(
+    start: Network,
+    rows: Rows,
+    validation: Rows,
+    recipe: Recipe,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Trained:
     """From a network that was trained on many pairs, or on this one before; on all rows, as train_shared does."""
+    on_step("scale")
     everything = joined([rows, validation])
     network = copy.deepcopy(start).to(rows.target.device)
     network.adopt(everything)
+    on_step("train")
     brief = replace(recipe, epochs=recipe.fine_tune_epochs, learning_rate=recipe.fine_tune_learning_rate)
     curves = list(_epochs(network, everything, validation, brief))
     network.calibrate(validation)

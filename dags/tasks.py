@@ -1,0 +1,48 @@
+"""The tasks that more than one DAG has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import TriggerRule, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from dags import alerts
+from dags.runs import run_plan
+from make_us_rich.settings import get_settings
+
+
+@task(retries=0)
+def plan_run() -> list[dict[str, Any]]:
+    """Read the run's pairs, interval and as_of; refuse what cannot be trained."""
+    return run_plan(get_current_context(), get_settings())
+
+
+@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}")
+def fetch(item: dict[str, Any]) -> str:
+    """Bring the closed candles of one pair that S3 does not hold yet."""
+    from make_us_rich.market.binance import Market
+    from make_us_rich.market.store import CandleStore
+    from make_us_rich.pairs import Pair
+
+    settings = get_settings()
+    fetched = CandleStore.from_settings(settings).update(
+        Market(settings.exchange_url),
+        market=settings.market,
+        pair=Pair.parse(item["pair"]),
+        interval=item["interval"],
+        as_of_ms=item["as_of_ms"],
+        history_candles=settings.history_candles,
+    )
+    print(fetched)
+    pair: str = item["pair"]
+    return pair
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
+def report(plan: list[dict[str, Any]] | None) -> None:
+    """Tell Discord once what failed; end the run as failed then, so that the grid shows it."""
+    failures = alerts.report(get_current_context(), [item["pair"] for item in plan or []], get_settings())
+    if failures:
+        names = sorted({note["pair"] or note["task"] for note in failures})
+        raise AirflowFailException(f"failed: {', '.join(names)}")

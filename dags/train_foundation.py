@@ -1,0 +1,59 @@
+"""Train the model that all pairs are fine-tuned from, each week."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, TriggerRule, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from dags import alerts
+from dags.ray_jobs_operator import RayJobOperator
+from dags.runs import job_command, run_params
+from dags.tasks import fetch, plan_run, report
+from make_us_rich.settings import get_settings
+
+DOC = """
+### One model of all pairs
+
+Each Monday at 02:30 UTC one network is trained on the candles of every pair and registered as `foundation_1h`. The
+hourly **train_pairs** then fine-tunes it for each pair, which is faster and better than starting from nothing; before
+the first foundation there is, it starts from nothing.
+"""
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("30 2 * * 1", timezone="UTC"),
+    start_date=datetime(2024, 1, 1, tzinfo=pendulum.UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={
+        "owner": "forecasting",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=5),
+        "retry_exponential_backoff": True,
+        "on_failure_callback": alerts.remember_failure,
+    },
+    params=run_params(get_settings()),
+    doc_md=DOC,
+    tags=["forecasting", "weekly"],
+)
+def train_foundation() -> None:
+    plan = plan_run()
+    trained = RayJobOperator(task_id="train", entrypoint=command(plan, fetch.expand(item=plan)), retries=1)
+    trained >> report(plan)
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def command(plan: list[dict[str, Any]], fetched: list[str]) -> str:
+    """The job for the pairs whose candles arrived."""
+    arrived = set(fetched)
+    pairs = [item["pair"] for item in plan if item["train"] and item["pair"] in arrived]
+    if not pairs:
+        raise AirflowFailException("the candles of no pair arrived: see the fetch tasks")
+    return job_command("ray_jobs.train_foundation", pairs, plan[0]["interval"], plan[0]["as_of_ms"])
+
+
+train_foundation()

@@ -1,0 +1,59 @@
+"""Train one model on the candles of all pairs, for `train_pairs` to fine-tune from.
+
+    python -m ray_jobs.train_foundation --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
+
+It is registered as `foundation_1h`; the newest is its champion.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlflow
+import torch
+
+from make_us_rich.forecasting.pipeline import fit_foundation
+from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.intervals import interval_ms
+from make_us_rich.market.store import CandleStore
+from make_us_rich.pairs import BITCOIN, Pair
+from make_us_rich.promotion import crown
+from make_us_rich.publishing import publish
+from make_us_rich.registry import CHAMPION, Registry, foundation_name
+from make_us_rich.settings import get_settings
+from ray_jobs.job import arguments, train_on_workers
+
+
+def main() -> None:
+    train_on_workers(train, arguments("train the model that all pairs are fine-tuned from"), workers=1)
+
+
+def train(job: dict[str, Any]) -> None:
+    settings = get_settings()
+    torch.set_num_threads(1)
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    store = CandleStore.from_settings(settings)
+    interval, as_of_ms = job["interval"], job["as_of_ms"]
+    start_ms = as_of_ms - settings.history_candles * interval_ms(interval)
+    candles = {
+        pair: store.read(settings.market, Pair.parse(pair), interval, start_ms, as_of_ms)
+        for pair in sorted({*job["pairs"], str(BITCOIN)})
+    }
+    fitted = fit_foundation(
+        {pair: candles[pair] for pair in job["pairs"]},
+        candles[str(BITCOIN)],
+        interval=interval,
+        as_of_ms=as_of_ms,
+        recipe=Recipe(architecture=settings.architecture),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    name = foundation_name(interval)
+    tags = {"ray_job": job["submission_id"]}
+    _, version = publish(fitted, name=name, as_of_ms=as_of_ms, market=settings.market, tags=tags)
+    with Registry(settings.mlflow_url) as registry:
+        crown(registry, registry.get(name, version), registry.find(name, CHAMPION))
+    print(f"{name} version {version}: {fitted.metrics['skill_vs_naive']:+.2%} against naive", flush=True)
+
+
+if __name__ == "__main__":
+    main()
