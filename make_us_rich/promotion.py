@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg2
 
 from make_us_rich.errors import RegistryError
-from make_us_rich.registry import CHAMPION, PREVIOUS, ModelVersion, Registry
+from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 
 TAG_DECISION = "promotion"
 
@@ -53,7 +53,7 @@ def decide(comparison: Comparison) -> Decision:
 def promote(
     registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison
 ) -> Decision:
-    """Make the challenger the champion if it is better; the old champion stays as `previous`.
+    """Make the challenger the champion if it is better and no older; the old champion stays as `previous`.
 
     Raises ChampionChanged when the champion is not the one that it was compared with.
     """
@@ -68,11 +68,19 @@ def promote(
                 f"{comparison.champion_version}, which is {version} now"
             )
         decision = decide(comparison)
+        if champion is not None and _as_of_ms(challenger) < _as_of_ms(champion):
+            decision = Decision(
+                False, "it knows less of the past than the champion: a backfill changes nothing"
+            )
         if decision.promoted:
             crown(registry, challenger, champion)
         verdict = "promoted" if decision.promoted else "refused"
         registry.set_tag(challenger.name, challenger.version, TAG_DECISION, f"{verdict}: {decision.reason}")
     return decision
+
+
+def _as_of_ms(model: ModelVersion) -> int:
+    return int(model.tags.get(TAG_AS_OF_MS, 0))
 
 
 def crown(registry: Registry, model: ModelVersion, champion: ModelVersion | None) -> None:

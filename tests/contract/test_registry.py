@@ -151,6 +151,21 @@ def test_of_two_first_promotions_at_once_one_has_to_compare_again(
         assert sorted(pool.map(first, versions)) == ["compare again", "promoted"]
 
 
+def test_a_backfill_never_touches_the_champion(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "ltc_usdt_1h"
+    champion = _published(registry, fitted, name)
+    promote(registry, database_url, champion, _against(None))
+    _, version = publish(fitted, name=name, as_of_ms=AS_OF_MS - HOUR_MS, market="simulated", tags={})
+
+    decision = promote(registry, database_url, registry.get(name, version), _against(champion.version))
+
+    assert not decision.promoted
+    assert "backfill" in decision.reason
+    assert registry.champion(name).version == champion.version
+
+
 def test_a_promotion_that_is_repeated_changes_nothing(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
