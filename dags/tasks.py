@@ -1,15 +1,32 @@
-"""The tasks that more than one DAG has."""
+"""The tasks and settings that more than one DAG has."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
+import pendulum
 from airflow.sdk import TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags import alerts
-from dags.runs import run_plan
+from dags.runs import run_params, run_plan
 from make_us_rich.settings import get_settings
+
+TRAINING_DAG: dict[str, Any] = {
+    "start_date": datetime(2024, 1, 1, tzinfo=pendulum.UTC),
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": {
+        "owner": "forecasting",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=5),
+        "retry_exponential_backoff": True,
+        "on_failure_callback": alerts.remember_failure,
+    },
+    "params": run_params(get_settings()),
+}
+"""What the DAGs that train have in common."""
 
 
 @task(retries=0)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
-import pendulum
 from airflow.sdk import CronDataIntervalTimetable, TriggerRule, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from dags import alerts
 from dags.ray_jobs_operator import RayJobOperator
-from dags.runs import job_command, run_params
-from dags.tasks import fetch, plan_run, report
-from make_us_rich.settings import get_settings
+from dags.runs import job_command
+from dags.tasks import TRAINING_DAG, fetch, plan_run, report
 
 DOC = """
 ### One model of all pairs
@@ -26,17 +22,7 @@ the first foundation there is, it starts from nothing.
 
 @dag(
     schedule=CronDataIntervalTimetable("30 2 * * 1", timezone="UTC"),
-    start_date=datetime(2024, 1, 1, tzinfo=pendulum.UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "owner": "forecasting",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=5),
-        "retry_exponential_backoff": True,
-        "on_failure_callback": alerts.remember_failure,
-    },
-    params=run_params(get_settings()),
+    **TRAINING_DAG,
     doc_md=DOC,
     tags=["forecasting", "weekly"],
 )

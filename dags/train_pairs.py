@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
-import pendulum
 from airflow.sdk import (
     CronDataIntervalTimetable,
     TriggerRule,
@@ -15,10 +13,9 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowFailException
 
-from dags import alerts
 from dags.ray_jobs_operator import RayJobOperator
-from dags.runs import job_command, run_params
-from dags.tasks import fetch, plan_run, report
+from dags.runs import job_command
+from dags.tasks import TRAINING_DAG, fetch, plan_run, report
 from make_us_rich.settings import get_settings
 
 _SETTINGS = get_settings()
@@ -39,17 +36,7 @@ form says. A pair that fails is reported to Discord and fails alone; the others 
 
 @dag(
     schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
-    start_date=datetime(2024, 1, 1, tzinfo=pendulum.UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "owner": "forecasting",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=5),
-        "retry_exponential_backoff": True,
-        "on_failure_callback": alerts.remember_failure,
-    },
-    params=run_params(_SETTINGS),
+    **TRAINING_DAG,
     doc_md=DOC,
     tags=["forecasting", "hourly"],
 )

@@ -78,11 +78,9 @@ class Settings(BaseSettings):
     ] = "~/.cache/make-us-rich"
     api_url: Annotated[str, Field(description="HTTP API, as its callers reach it")] = "http://127.0.0.1:28000"
     airflow_url: Annotated[str, Field(description="Airflow, for links in alerts")] = "http://127.0.0.1:28080"
-    dash_url: Annotated[str, Field(description="dashboard, as its users reach it")] = "http://127.0.0.1:28050"
     service_token: Annotated[
         SecretStr, Field(description="admin API token of the pipeline and the dashboard")
     ] = SecretStr("")
-    monthly_calls: Annotated[int, Field(ge=1, description="API calls a member has a month")] = 1000
     gateway_replicas: Annotated[int, Field(ge=1, description="processes in front of all pairs")] = 1
     calls_per_minute: Annotated[
         int, Field(ge=1, description="API calls a member may make a minute, over each gateway replica")
