@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> Dash:
     client = Client(settings.api_url, settings.service_token.get_secret_value())
     app.layout = _layout
     forecasts.register(app, client)
-    tokens.register(app, accounts, settings.api_url)
+    tokens.register(app, accounts, settings.public_api_url or settings.api_url)
     _register_routing(app)
     return app
 

@@ -45,7 +45,6 @@ class RegisterForm(FlaskForm):
 def install(server: Flask, settings: Settings, accounts: Accounts) -> CSRFProtect:
     server.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value(),
-        PERMANENT_SESSION_LIFETIME=_SESSION,
         REMEMBER_COOKIE_DURATION=_SESSION,
         REMEMBER_COOKIE_HTTPONLY=True,
         REMEMBER_COOKIE_SAMESITE="Lax",
@@ -114,7 +113,6 @@ def _routes(accounts: Accounts, limiter: Limiter) -> Blueprint:
 
 def _welcome(user: User, *, remember: bool) -> Response:
     session.clear()  # nothing of the stranger's session lives on
-    session.permanent = True
     login_user(Member(user), remember=remember)
     return redirect(safe_next(request.args.get("next", "")))
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from threading import BoundedSemaphore, Lock
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +27,7 @@ ADMIN, MEMBER = "admin", "member"
 TOKEN_PREFIX = "mur_"
 _SHOWN_PREFIX_CHARS = 10
 _SERVICE_USER = "service"
+_RESERVED = frozenset({"admin", _SERVICE_USER})  # nobody waits there to be given a role later
 _SHORTEST_NAME, _LONGEST_NAME = 3, 64
 _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 10, 1024
 _POOL_SIZE = 16
@@ -89,6 +91,8 @@ class Accounts:
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._pool: ThreadedConnectionPool | None = None
+        self._opening = Lock()
+        self._free = BoundedSemaphore(_POOL_SIZE)
         self._hasher = PasswordHasher()
         self._nobody = self._hasher.hash(secrets.token_hex(16))
 
@@ -110,6 +114,8 @@ class Accounts:
         """Raises NameTaken, or InputError naming the field whose rule is broken."""
         _check_name(name)
         check_password(password, name)
+        if role != ADMIN and name.lower() in _RESERVED:
+            raise NameTaken(f"the name {name!r} is taken: choose another")
         hashed = self._hasher.hash(password)
         try:
             with self._cursor() as cursor:
@@ -309,14 +315,20 @@ class Accounts:
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
         """A cursor in a transaction of its own. A connection that broke meanwhile is replaced."""
-        if self._pool is None:
-            self._pool = ThreadedConnectionPool(1, _POOL_SIZE, self._url)
-        connection = self._pool.getconn()
-        try:
-            with connection, connection.cursor() as cursor:
-                yield cursor
-        finally:
-            self._pool.putconn(connection, close=bool(connection.closed))
+        with self._free:  # the pool itself raises when it is empty
+            pool = self._open_pool()
+            connection = pool.getconn()
+            try:
+                with connection, connection.cursor() as cursor:
+                    yield cursor
+            finally:
+                pool.putconn(connection, close=bool(connection.closed))
+
+    def _open_pool(self) -> ThreadedConnectionPool:
+        with self._opening:
+            if self._pool is None:
+                self._pool = ThreadedConnectionPool(1, _POOL_SIZE, self._url)
+            return self._pool
 
 
 def check_password(password: str, name: str) -> None:

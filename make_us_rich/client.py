@@ -110,8 +110,10 @@ class Client:
         for attempt in range(1, _TRIES + 1):
             try:
                 answer = self._http.get(path)
-            except httpx.HTTPError as error:
-                failure = ServiceUnavailable(f"the forecast service cannot be reached ({error!r})")
+            except httpx.TimeoutException:
+                raise ServiceUnavailable(f"the forecast service took more than {_TIMEOUT_S:.0f} s") from None
+            except httpx.HTTPError:
+                failure = ServiceUnavailable("the forecast service cannot be reached")
             else:
                 if answer.is_success:
                     return answer.json()

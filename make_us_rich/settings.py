@@ -77,6 +77,10 @@ class Settings(BaseSettings):
         str, Field(description="where a replica keeps its last good model for a restart without registry")
     ] = "~/.cache/make-us-rich"
     api_url: Annotated[str, Field(description="HTTP API, as its callers reach it")] = "http://127.0.0.1:28000"
+    public_api_url: Annotated[
+        str,
+        Field(description="HTTP API as a user's own machine reaches it, for the snippets; empty: as api_url"),
+    ] = ""
     airflow_url: Annotated[str, Field(description="Airflow, for links in alerts")] = "http://127.0.0.1:28080"
     service_token: Annotated[
         SecretStr, Field(description="admin API token of the pipeline and the dashboard")

@@ -94,6 +94,12 @@ def test_a_taken_name_and_a_weak_password_are_refused(accounts: Accounts) -> Non
         assert caught.value.field == field
 
 
+@pytest.mark.parametrize("name", ["admin", "Service"])
+def test_nobody_registers_under_a_name_that_is_given_power_later(accounts: Accounts, name: str) -> None:
+    with pytest.raises(NameTaken):
+        accounts.create_user(name, PASSWORD)
+
+
 def test_a_wrong_password_and_an_unknown_name_sound_the_same(accounts: Accounts) -> None:
     accounts.create_user("linus", PASSWORD)
 
@@ -158,7 +164,7 @@ def test_the_quota_is_exact_under_threads(accounts: Accounts, url: str) -> None:
             return False
         return True
 
-    with ThreadPoolExecutor(12) as pool:
+    with ThreadPoolExecutor(40) as pool:  # more than there are connections
         allowed = sum(pool.map(call, range(300)))
 
     assert allowed == 200
