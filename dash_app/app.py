@@ -23,8 +23,8 @@ _PAGES = {forecasts.PATH: forecasts.layout, tokens.PATH: tokens.layout}
 def create_app(settings: Settings) -> Dash:
     server = Flask(__name__)
     accounts = Accounts(settings.database_url.get_secret_value())
+    guard.install(server)  # before the CSRF check: a stranger is told to log in, not that a token is missing
     auth.install(server, settings, accounts)
-    guard.install(server)
     _hand_out_csrf_tokens(server, secure=settings.environment == "production")
     app = Dash(
         __name__,

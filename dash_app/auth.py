@@ -118,7 +118,11 @@ def _welcome(user: User, *, remember: bool) -> Response:
 
 
 def safe_next(target: str) -> str:
-    """A path of this site; anything that could lead elsewhere becomes the front page."""
-    parts = urlsplit(target)
+    """A page of this site; anything that could lead elsewhere, or is no page, becomes the front page."""
+    try:
+        parts = urlsplit(target)
+    except ValueError:  # such as an unfinished IPv6 address
+        return "/"
     is_ours = not parts.scheme and not parts.netloc and target.startswith("/") and not target.startswith("//")
-    return target if is_ours and "\\" not in target and not target.startswith("/_dash-") else "/"
+    is_page = "\\" not in target and not parts.path.startswith(("/_dash-", "/logout"))
+    return target if is_ours and is_page else "/"
