@@ -3,7 +3,8 @@
     python -m benchmarks.forecast [--candles DIR] [--pairs btc_usdt,...] [--model lstm] [--from-nothing]
 
 Trains on the year before each of five disjoint five-week windows. Choices were made on the five-week windows between
-them, so none of these was looked at while choosing (see docs/forecasting.md).
+them. The reported windows were read once before the last choice, so they are not wholly untouched (see
+docs/forecasting.md).
 """
 
 from __future__ import annotations
