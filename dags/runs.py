@@ -55,6 +55,15 @@ def _as_of_ms(context: Context) -> int:
     return int(as_of.timestamp() * 1000)
 
 
+def trainable(plan: Sequence[dict[str, Any]], fetched: Sequence[str]) -> list[str]:
+    """The run's pairs whose candles arrived. Fails the run when there are none."""
+    arrived = set(fetched)
+    pairs = [item["pair"] for item in plan if item["train"] and item["pair"] in arrived]
+    if not pairs:
+        raise AirflowFailException("the candles of no pair arrived: see the fetch tasks")
+    return pairs
+
+
 def job_command(module: str, pairs: Sequence[str], interval: str, as_of_ms: int) -> str:
     """The command line of a training job."""
     words = ["python", "-m", module, "--pairs", ",".join(pairs)]

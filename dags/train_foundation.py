@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, TriggerRule, dag, task
-from airflow.sdk.exceptions import AirflowFailException
 
 from dags.ray_jobs_operator import RayJobOperator
-from dags.runs import job_command
+from dags.runs import job_command, trainable
 from dags.tasks import TRAINING_DAG, fetch, plan_run, report
 
 DOC = """
@@ -35,10 +34,7 @@ def train_foundation() -> None:
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def command(plan: list[dict[str, Any]], fetched: list[str]) -> str:
     """The job for the pairs whose candles arrived."""
-    arrived = set(fetched)
-    pairs = [item["pair"] for item in plan if item["train"] and item["pair"] in arrived]
-    if not pairs:
-        raise AirflowFailException("the candles of no pair arrived: see the fetch tasks")
+    pairs = trainable(plan, fetched)
     return job_command("ray_jobs.train_foundation", pairs, plan[0]["interval"], plan[0]["as_of_ms"])
 
 

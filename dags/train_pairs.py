@@ -14,7 +14,7 @@ from airflow.sdk import (
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags.ray_jobs_operator import RayJobOperator
-from dags.runs import job_command
+from dags.runs import job_command, trainable
 from dags.tasks import TRAINING_DAG, fetch, plan_run, report
 from make_us_rich.settings import get_settings
 
@@ -54,10 +54,7 @@ def train_pairs() -> None:
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]]:
     """Share the pairs whose candles arrived among Ray jobs: starting one costs seconds, a pair in it much less."""
-    arrived = set(fetched)
-    pairs = [item["pair"] for item in plan if item["train"] and item["pair"] in arrived]
-    if not pairs:
-        raise AirflowFailException("the candles of no pair arrived: see the fetch tasks")
+    pairs = trainable(plan, fetched)
     shares = [pairs[start : start + _PAIRS_PER_JOB] for start in range(0, len(pairs), _PAIRS_PER_JOB)]
     return [
         {

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 
 from make_us_rich.errors import MarketUnavailable
+from make_us_rich.forecasting.contract import MAX_BRIDGED
 from make_us_rich.intervals import interval_ms, last_close_ms
 from make_us_rich.market.binance import Market
 from make_us_rich.market.candles import Candles, clean, concatenate, regular
@@ -18,8 +19,6 @@ _log = logging.getLogger("ray.serve")
 
 # What one request brings: six weeks of hours, for a chart and for the 744 candles that a model reads.
 KEPT = 1000
-# As in training: more candles missing in a row than this end the history a window may use.
-MAX_BRIDGED = 3
 
 
 class MarketWindow:

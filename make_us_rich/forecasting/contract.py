@@ -23,6 +23,9 @@ QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
 COLUMNS = ("open", "high", "low", "close", "volume", "hour_of_week")
 
+MAX_BRIDGED = 3
+"""Missing candles in a row that a window may bridge flat; what training and serving must agree on."""
+
 # Keys of the graph's metadata_props; all values are text.
 META_PAIR = "make_us_rich.pair"
 META_INTERVAL = "make_us_rich.interval"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from make_us_rich.forecasting.contract import MAX_BRIDGED
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -23,5 +25,5 @@ class Recipe:
     training: int = 8760  # at most, validation included
     validation: int = 672
     holdout: int = 672
-    max_bridged: int = 3
+    max_bridged: int = MAX_BRIDGED
     seed: int = 0
