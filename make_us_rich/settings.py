@@ -81,7 +81,13 @@ class Settings(BaseSettings):
         str,
         Field(description="HTTP API as a user's own machine reaches it, for the snippets; empty: as api_url"),
     ] = ""
-    airflow_url: Annotated[str, Field(description="Airflow, for links in alerts")] = "http://127.0.0.1:28080"
+    airflow_url: Annotated[str, Field(description="Airflow, for links in alerts and to start runs")] = (
+        "http://127.0.0.1:28080"
+    )
+    airflow_user: Annotated[str, Field(description="who starts runs by `mkrich train` or the admin page")] = (
+        "admin"
+    )
+    airflow_password: Annotated[SecretStr, Field(description="password of that user")] = SecretStr("")
     service_token: Annotated[
         SecretStr, Field(description="admin API token of the pipeline and the dashboard")
     ] = SecretStr("")
