@@ -125,16 +125,17 @@ def migrate() -> None:
 def prepare(
     admin_password: Annotated[str, typer.Option(envvar="MUR_ADMIN_PASSWORD", help="of the first admin")],
 ) -> None:
-    """Make the tables, the buckets, the admin and the service token of a new installation; repeat at will."""
-    from make_us_rich.prepare import prepare_accounts, prepare_buckets
+    """Make the tables, buckets, admin, service token and pairs of a new installation; repeat at will."""
+    from make_us_rich.prepare import prepare_accounts, prepare_buckets, prepare_pairs
     from make_us_rich.settings import get_settings
 
     settings = get_settings()
     database_url, token = settings.database_url.get_secret_value(), settings.service_token.get_secret_value()
     prepare_accounts(database_url, admin_password, token)
+    prepare_pairs(database_url, settings.pairs, settings.pooled_pairs)
     keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
     prepare_buckets(settings.s3_endpoint_url, *keys, settings.candles_bucket)
-    console.print("tables, buckets, admin and service token are there")
+    console.print("tables, buckets, admin, service token and pairs are there")
 
 
 @app.command("init-env")

@@ -32,10 +32,12 @@ class Settings(BaseSettings):
 
     # what to forecast
     pairs: Annotated[
-        tuple[str, ...], NoDecode, Field(description="pairs to train and serve, comma separated")
+        tuple[str, ...],
+        NoDecode,
+        Field(description="pairs that a new installation starts with, comma separated"),
     ] = ("btc_usdt", "eth_usdt", "chz_usdt")
     pooled_pairs: Annotated[
-        tuple[str, ...], NoDecode, Field(description="those of the pairs that share one serving process")
+        tuple[str, ...], NoDecode, Field(description="those of them that share one serving process")
     ] = ()
     interval: Annotated[str, Field(description="candle interval, by Binance's name")] = "1h"
     history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = (
