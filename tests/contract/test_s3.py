@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,8 @@ from make_us_rich.market.binance import Market
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
 from make_us_rich.pairs import Pair
-from tests.support.processes import free_port, running
-from tests.support.servers import BIN, exchange_server
+from tests.support.processes import free_port
+from tests.support.servers import exchange_server, s3_server
 
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key"
 CHZ = Pair("chz", "usdt")
@@ -28,21 +27,7 @@ MARCH_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
 
 @pytest.fixture(scope="module")
 def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("s3")
-    keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
-    identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    port = free_port()
-    command = [str(BIN / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-s3.config={folder / 's3.json'}", f"-s3.port={port}"]
-    command += [
-        f"-{name}={free_port()}" for name in ("master.port", "filer.port", "volume.port", "admin.port")
-    ]
-    command += [f"-{name}.port.grpc={free_port()}" for name in ("s3", "master", "filer", "volume", "admin")]
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
-    command += ["-master.telemetry=false"]
-    url = f"http://127.0.0.1:{port}"
-    with running(command, f"{url}/healthz", folder / "weed.log"):
+    with s3_server(tmp_path_factory.mktemp("s3"), ACCESS_KEY, SECRET_KEY) as url:
         yield url
 
 

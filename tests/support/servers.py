@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sys
@@ -36,6 +37,34 @@ def exchange_server(folder: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "infra.exchange", "--port", str(port)]
     with running(command, f"{url}/api/v3/ping", folder / "exchange.log"):
+        yield url
+
+
+@contextmanager
+def s3_server(folder: Path, access_key: str, secret_key: str) -> Iterator[str]:
+    """SeaweedFS; gives its URL."""
+    keys = {"accessKey": access_key, "secretKey": secret_key}
+    identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [str(BIN / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += [f"-s3.config={folder / 's3.json'}", f"-s3.port={port}"]
+    command += [
+        f"-{name}={free_port()}" for name in ("master.port", "filer.port", "volume.port", "admin.port")
+    ]
+    command += [f"-{name}.port.grpc={free_port()}" for name in ("s3", "master", "filer", "volume", "admin")]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
+    command += ["-master.telemetry=false"]
+    with running(command, f"{url}/healthz", folder / "weed.log"):
+        yield url
+
+
+@contextmanager
+def discord_server(folder: Path) -> Iterator[str]:
+    """The stand-in of Discord's webhooks; gives its URL."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "infra.discord", "--port", str(port)]
+    with running(command, f"{url}/healthz", folder / "discord.log"):
         yield url
 
 
