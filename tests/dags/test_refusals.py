@@ -17,7 +17,7 @@ from make_us_rich import roster
 from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
 from tests.support.airflow_runs import AirflowHome
-from tests.support.servers import discord_server, exchange_server, postgres_server, s3_server
+from tests.support.servers import S3_KEYS, discord_server, exchange_server, postgres_server, s3_server
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -44,17 +44,17 @@ def world() -> Iterator[World]:
         database_url = stack.enter_context(postgres_server(folder))
         exchange_url = stack.enter_context(exchange_server(folder))
         discord_url = stack.enter_context(discord_server(folder))
-        s3_url = stack.enter_context(s3_server(folder, "key", "secret-key"))
+        s3_url = stack.enter_context(s3_server(folder))
         migrate(database_url)
-        Bucket(s3_url, "key", "secret-key", "candles").ensure_bucket()
+        Bucket(s3_url, *S3_KEYS, "candles").ensure_bucket()
         settings = {
             "MUR_DATABASE_URL": database_url,
             "MUR_EXCHANGE_URL": exchange_url,
             "MUR_MARKET": "simulated",
             "MUR_DISCORD_WEBHOOK_URL": f"{discord_url}/api/webhooks/1/local",
             "MUR_S3_ENDPOINT_URL": s3_url,
-            "MUR_S3_ACCESS_KEY": "key",
-            "MUR_S3_SECRET_KEY": "secret-key",
+            "MUR_S3_ACCESS_KEY": S3_KEYS[0],
+            "MUR_S3_SECRET_KEY": S3_KEYS[1],
             "MUR_HISTORY_CANDLES": "1500",
         }
         yield World(AirflowHome(folder / "airflow", settings), database_url, exchange_url, discord_url)

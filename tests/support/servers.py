@@ -16,6 +16,7 @@ from make_us_rich import embedded_postgres
 from tests.support.processes import free_port, running
 
 BIN = Path(sys.executable).parent
+S3_KEYS = ("an-access-key", "a-secret-key")
 RAY_TOKEN = "a-token-for-tests-of-the-serving-contract"
 
 
@@ -32,21 +33,12 @@ def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def exchange_server(folder: Path) -> Iterator[str]:
-    """The replay exchange with its simulated market; gives its URL."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "infra.exchange", "--port", str(port)]
-    with running(command, f"{url}/api/v3/ping", folder / "exchange.log"):
-        yield url
-
-
-@contextmanager
-def s3_server(folder: Path, access_key: str, secret_key: str) -> Iterator[str]:
-    """SeaweedFS; gives its URL."""
-    keys = {"accessKey": access_key, "secretKey": secret_key}
+def s3_server(folder: Path) -> Iterator[str]:
+    """SeaweedFS as the embedded stack runs it, with S3_KEYS; gives its URL."""
+    keys = dict(zip(("accessKey", "secretKey"), S3_KEYS, strict=True))
     identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    port = free_port()
     command = [str(BIN / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-s3.config={folder / 's3.json'}", f"-s3.port={port}"]
     command += [
@@ -55,7 +47,17 @@ def s3_server(folder: Path, access_key: str, secret_key: str) -> Iterator[str]:
     command += [f"-{name}.port.grpc={free_port()}" for name in ("s3", "master", "filer", "volume", "admin")]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
     command += ["-master.telemetry=false"]
+    url = f"http://127.0.0.1:{port}"
     with running(command, f"{url}/healthz", folder / "weed.log"):
+        yield url
+
+
+@contextmanager
+def exchange_server(folder: Path) -> Iterator[str]:
+    """The replay exchange with its simulated market; gives its URL."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "infra.exchange", "--port", str(port)]
+    with running(command, f"{url}/api/v3/ping", folder / "exchange.log"):
         yield url
 
 
