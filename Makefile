@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser test bench-forecast lint types format bench-serving
+.PHONY: help install demo down clean-stack browser test bench-forecast lint types format bench-serving wheel
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -39,6 +39,10 @@ browser:
 
 test: $(INSTALLED) browser ## run every test
 	$(BIN)/pytest
+
+wheel: $(INSTALLED) ## build sdist and wheel into dist/ and check them in a clean environment
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/pytest tests/package
 
 bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DIR
 	$(BIN)/python -m benchmarks.forecast $(if $(CANDLES),--candles $(CANDLES))

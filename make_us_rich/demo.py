@@ -13,7 +13,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from make_us_rich.airflow_client import ENDED, Airflow
+from make_us_rich.airflow_client import Airflow
 from make_us_rich.errors import ComponentDied, StackError
 from make_us_rich.local_stack import run
 from make_us_rich.local_stack.environment import ADMIN, DEMO_USER
@@ -85,14 +85,7 @@ def _follow_run(stack: Stack) -> str:
     began = time.monotonic()
     console.print(f"\nfollowing run {run_id}")
     progress = RunProgress(airflow, DAG_ID, run_id, stack.plan.url("ray_dashboard"), stack.secrets.ray_token)
-    while (state := airflow.run_state(DAG_ID, run_id)) not in ENDED:
-        for line in progress.news():
-            _say(time.monotonic() - began, line)
-        if time.monotonic() - began > _RUN_TIMEOUT_S:
-            raise StackError(f"run {run_id} is not done after {_RUN_TIMEOUT_S:.0f} s: see {airflow.url}")
-        time.sleep(0.5)
-    for line in progress.news():
-        _say(time.monotonic() - began, line)
+    state = progress.follow(_say, _RUN_TIMEOUT_S)
     console.print(f"run {state} after {time.monotonic() - began:.0f} s")
     return state
 

@@ -26,6 +26,8 @@ _MAKERS: dict[str, Callable[[], str]] = {
 
 def write_env(example: Path, path: Path) -> None:
     """Raises SettingsError when `path` exists: secrets in use are never overwritten."""
+    if not example.exists():
+        raise SettingsError(f"{example} is not here: run this in a checkout of the repository")
     if path.exists():
         raise SettingsError(f"{path} exists: remove it first if its secrets are not in use")
     lines = [_filled(line) for line in example.read_text().splitlines()]

@@ -1,10 +1,13 @@
-"""What a new installation needs before anything can run: tables, buckets, the first admin, the service's own token.
+"""What a new installation needs before anything can run: tables, buckets, accounts, the pairs of its settings.
 
 Each is made once and harmless to repeat.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from make_us_rich import roster
 from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
@@ -23,3 +26,8 @@ def prepare_accounts(database_url: str, admin_password: str, service_token: str)
     with Accounts(database_url) as accounts:
         accounts.ensure_user(ADMIN_NAME, admin_password, role=ADMIN)
         accounts.ensure_service_token(service_token)
+
+
+def prepare_pairs(database_url: str, pairs: Collection[str], pooled: Collection[str]) -> None:
+    """After prepare_accounts, which makes the tables."""
+    roster.seed(database_url, pairs, pooled)

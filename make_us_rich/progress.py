@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import httpx
 
-from make_us_rich.airflow_client import Airflow
+from make_us_rich.airflow_client import ENDED, Airflow, AirflowError
 
 _SHOWN = {
     "running": "…",
@@ -26,6 +29,24 @@ class RunProgress:
         self._told: dict[tuple[str, int], str] = {}
         self._steps_told: set[tuple[str, str]] = set()
         self._old_jobs = {job["submission_id"] for job in self._jobs()}
+
+    def follow(self, say: Callable[[float, str], None], timeout_s: float) -> str:
+        """Tell each line with the seconds since the start until the run ends; returns its state.
+
+        Raises AirflowError when it takes longer than `timeout_s`.
+        """
+        began = time.monotonic()
+        while True:
+            state = self._airflow.run_state(self._dag_id, self._run_id)
+            for line in self.news():
+                say(time.monotonic() - began, line)
+            if state in ENDED:
+                return state
+            if time.monotonic() - began > timeout_s:
+                raise AirflowError(
+                    f"run {self._run_id} is not done after {timeout_s:.0f} s: see {self._airflow.url}"
+                )
+            time.sleep(0.5)
 
     def news(self) -> list[str]:
         """Lines for everything that changed since the last call."""

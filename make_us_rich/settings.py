@@ -32,10 +32,12 @@ class Settings(BaseSettings):
 
     # what to forecast
     pairs: Annotated[
-        tuple[str, ...], NoDecode, Field(description="pairs to train and serve, comma separated")
+        tuple[str, ...],
+        NoDecode,
+        Field(description="pairs that a new installation starts with, comma separated"),
     ] = ("btc_usdt", "eth_usdt", "chz_usdt")
     pooled_pairs: Annotated[
-        tuple[str, ...], NoDecode, Field(description="those of the pairs that share one serving process")
+        tuple[str, ...], NoDecode, Field(description="those of them that share one serving process")
     ] = ()
     interval: Annotated[str, Field(description="candle interval, by Binance's name")] = "1h"
     history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = (
@@ -92,7 +94,13 @@ class Settings(BaseSettings):
             description="reverse proxies in front of the dashboard; their X-Forwarded-* headers are believed",
         ),
     ] = 0
-    airflow_url: Annotated[str, Field(description="Airflow, for links in alerts")] = "http://127.0.0.1:28080"
+    airflow_url: Annotated[str, Field(description="Airflow, for links in alerts and to start runs")] = (
+        "http://127.0.0.1:28080"
+    )
+    airflow_user: Annotated[str, Field(description="who starts runs by `mkrich train` or the admin page")] = (
+        "admin"
+    )
+    airflow_password: Annotated[SecretStr, Field(description="password of that user")] = SecretStr("")
     service_token: Annotated[
         SecretStr, Field(description="admin API token of the pipeline and the dashboard")
     ] = SecretStr("")

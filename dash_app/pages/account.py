@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, no_update
+from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user, logout_user
 
@@ -27,7 +27,7 @@ def layout() -> Component:
                     _password("current-password", "Current password", "current-password"),
                     _password("new-password", "New password", "new-password"),
                     dmc.Button("Change password", id="change-password"),
-                    dmc.Box(id="password-changed", role="status"),
+                    html.Div(id="password-changed", role="status"),
                 ],
             ),
             _section(
@@ -35,7 +35,6 @@ def layout() -> Component:
                 [
                     dmc.Text("Ends every session of this account on every device, this one too."),
                     dmc.Button("Log out everywhere", id="log-out-everywhere", variant="default"),
-                    dmc.Box(id="logged-out"),
                 ],
             ),
             _section(
@@ -44,7 +43,7 @@ def layout() -> Component:
                     dmc.Text("Your tokens stop working at once, and nothing can bring the account back."),
                     _password("delete-password", "Current password", "current-password"),
                     dmc.Button("Delete my account", id="delete-account", color="red"),
-                    dmc.Box(id="deleted", role="status"),
+                    html.Div(id="deleted", role="status"),
                 ],
             ),
         ],

@@ -8,7 +8,7 @@ from datetime import timedelta
 from make_us_rich.accounts.audit import write_audit
 from make_us_rich.accounts.passwords import check_password, hash_password
 from make_us_rich.accounts.tokens import digest
-from make_us_rich.accounts.users import ADMIN, SERVICE_USER, User, Users, end_sessions, read_user
+from make_us_rich.accounts.users import ADMIN, SERVICE_USER, User, Users, read_user, set_password
 from make_us_rich.errors import BadLink, InputError
 
 LINK_LIFETIME = timedelta(hours=24)
@@ -72,7 +72,6 @@ class PasswordLinks(Users):
             )
             if cursor.fetchone() is None:  # another browser was faster
                 raise BadLink("this link was used or is too old: ask an admin for a new one")
-            cursor.execute("UPDATE users SET password_hash = %s WHERE user_id = %s", (hashed, user.user_id))
-            end_sessions(cursor, user.user_id)
+            set_password(cursor, user.user_id, hashed)
             write_audit(cursor, user.name, "set password by link", user.name)
         return self.user(user.user_id)

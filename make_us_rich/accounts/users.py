@@ -62,6 +62,15 @@ class Users(Database):
             give_role(cursor, user_id, role)
         return self.user(user_id)
 
+    def reset_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
+        """Create the user, or give them this password and role, which ends their sessions. Raises InputError."""
+        user = self.ensure_user(name, password, role=role)
+        check_password(password, user.name)
+        with self._cursor() as cursor:
+            set_password(cursor, user.user_id, hash_password(password))
+            write_audit(cursor, "command line", "reset password", user.name)
+        return self.user(user.user_id)
+
     def authenticate(self, name: str, password: str) -> User:
         """Raises WrongCredentials, after the same work and with the same words whether the name exists or not."""
         row = None
@@ -98,8 +107,7 @@ class Users(Database):
         check_password(new, user.name)
         hashed = hash_password(new)
         with self._cursor() as cursor:
-            cursor.execute("UPDATE users SET password_hash = %s WHERE user_id = %s", (hashed, user_id))
-            end_sessions(cursor, user_id)
+            set_password(cursor, user_id, hashed)
             write_audit(cursor, user.name, "change password", user.name)
         return self.user(user_id)
 
@@ -144,6 +152,12 @@ def give_role(cursor: Any, user_id: int, role: str) -> None:
         "ON CONFLICT DO NOTHING",
         (user_id, role),
     )
+
+
+def set_password(cursor: Any, user_id: int, hashed: str) -> None:
+    """And end every session that was begun with the old one."""
+    cursor.execute("UPDATE users SET password_hash = %s WHERE user_id = %s", (hashed, user_id))
+    end_sessions(cursor, user_id)
 
 
 def end_sessions(cursor: Any, user_id: int) -> None:

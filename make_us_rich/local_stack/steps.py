@@ -18,7 +18,8 @@ from make_us_rich.errors import StackError
 from make_us_rich.local_stack.environment import ADMIN, DATABASES, DEMO_USER, database_url
 from make_us_rich.local_stack.plan import StackPlan
 from make_us_rich.local_stack.secrets import StackSecrets
-from make_us_rich.prepare import prepare_accounts, prepare_buckets
+from make_us_rich.prepare import prepare_accounts, prepare_buckets, prepare_pairs
+from make_us_rich.settings import get_settings
 
 CANDLES_BUCKET = "candles"
 
@@ -64,6 +65,8 @@ def _create_accounts(plan: StackPlan, secrets: StackSecrets) -> None:
     prepare_accounts(url, secrets.admin_password, secrets.service_token)
     with Accounts(url) as accounts:
         accounts.ensure_user(DEMO_USER, secrets.demo_password)
+    settings = get_settings()
+    prepare_pairs(url, settings.pairs, settings.pooled_pairs)
 
 
 def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> None:

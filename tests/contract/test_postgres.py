@@ -13,14 +13,31 @@ import psycopg2
 import pytest
 from psycopg2 import errors as pg_errors
 
+from make_us_rich import roster
 from make_us_rich.accounts import ADMIN, TOKEN_PREFIX, Accounts
-from make_us_rich.errors import InputError, NameTaken, QuotaExceeded, UnknownToken, WrongCredentials
+from make_us_rich.errors import (
+    InputError,
+    NameTaken,
+    QuotaExceeded,
+    UnknownPair,
+    UnknownToken,
+    WrongCredentials,
+)
 from make_us_rich.migrations import SQL_FOLDER, MigrationError, migrate
 from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
 INJECTION = "'; DROP TABLE users; --"
-TABLES = {"users", "roles", "user_roles", "api_tokens", "user_api_consumptions", "plans", "forecasts"}
+TABLES = {
+    "users",
+    "roles",
+    "user_roles",
+    "api_tokens",
+    "user_api_consumptions",
+    "plans",
+    "forecasts",
+    "pairs",
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +78,7 @@ def test_migrations_are_applied_once_by_whoever_comes_first(url: str) -> None:
     tables = {row[0] for row in _rows(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
     assert tables >= TABLES
     versions = [row[0] for row in _rows(url, "SELECT version FROM schema_migrations ORDER BY version")]
-    assert versions == sorted(path.name[:4] for path in SQL_FOLDER.glob("*.sql"))
+    assert versions == sorted(file.name[:4] for file in SQL_FOLDER.glob("*.sql"))
 
 
 def test_a_failing_migration_says_so_and_leaves_nothing(url: str, tmp_path: Path) -> None:
@@ -211,3 +228,47 @@ def test_the_service_token_is_replaced_when_it_changes(accounts: Accounts) -> No
     assert ADMIN in accounts.find_token("mur_the-second-one").roles
     with pytest.raises(UnknownToken):
         accounts.find_token("mur_the-first-one")
+
+
+def test_a_listed_pair_keeps_what_people_made_of_it(url: str) -> None:
+    roster.seed(url, ["btc_usdt", "eth_usdt"], ["eth_usdt"])
+    roster.put(url, "eth_usdt", plan="dedicated", min_replicas=0, max_replicas=3)
+    roster.put(url, "doge_usdt", plan="off")
+    roster.seed(url, ["btc_usdt", "eth_usdt", "doge_usdt"], ["eth_usdt"])
+    plans = {item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in roster.listed(url)}
+    assert plans == {
+        "btc_usdt": ("dedicated", 1, 1),
+        "doge_usdt": ("off", 1, 1),
+        "eth_usdt": ("dedicated", 0, 3),
+    }
+    assert [item.pair for item in roster.active(url)] == ["btc_usdt", "eth_usdt"]
+
+
+def test_a_parked_pair_rests_until_it_is_unparked(url: str) -> None:
+    roster.put(url, "luna_usdt")
+    first = roster.park(url, "luna_usdt", "the exchange does not trade it")
+    again = roster.park(url, "luna_usdt", "still not traded")
+    assert (first.parked_at, again.parked_reason) == (again.parked_at, "still not traded")
+    assert "luna_usdt" not in [item.pair for item in roster.active(url)]
+    assert roster.unpark(url, "luna_usdt").active
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"plan": INJECTION}, "plan"),
+        ({"min_replicas": -1}, "min_replicas"),
+        ({"min_replicas": 3, "max_replicas": 2}, "min_replicas"),
+        ({"min_replicas": 0, "max_replicas": 0}, "max_replicas"),
+        ({"max_replicas": 65}, "max_replicas"),
+    ],
+)
+def test_a_bad_change_of_a_pair_names_its_field(url: str, change: dict[str, object], field: str) -> None:
+    with pytest.raises(InputError) as caught:
+        roster.put(url, "btc_usdt", **change)  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_an_unlisted_pair_cannot_be_parked(url: str) -> None:
+    with pytest.raises(UnknownPair, match="mkrich pairs add"):
+        roster.park(url, "nobody_usdt", "why not")

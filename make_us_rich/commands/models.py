@@ -1,0 +1,93 @@
+"""What the registry holds, and which of it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from make_us_rich.commands.shared import AsJson, console, moment, print_json, settings_here
+from make_us_rich.pairs import Pair
+from make_us_rich.promotion import TAG_DECISION
+from make_us_rich.registry import (
+    CHAMPION,
+    PREVIOUS,
+    TAG_ARCHITECTURE,
+    TAG_AS_OF_MS,
+    TAG_COVERAGE_80,
+    TAG_SKILL_VS_NAIVE,
+    Registry,
+    foundation_name,
+    model_name,
+)
+
+if TYPE_CHECKING:
+    from make_us_rich.registry import ModelVersion
+    from make_us_rich.settings import Settings
+
+FOUNDATION = "foundation"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(models)
+
+
+def models(
+    pair: Annotated[
+        str | None, typer.Argument(help="every version of this pair, or of `foundation`; none: all champions")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the served models, or one pair's versions with what was decided about each and why."""
+    settings = settings_here()
+    with Registry(settings.mlflow_url) as registry:
+        found = versions_of(registry, settings, pair) if pair else champions(registry, settings)
+    if as_json:
+        print_json([asdict(version) | {"aliases": aliases} for version, aliases in found])
+        return
+    table = Table(
+        "model", "version", "alias", "architecture", "knows until", "skill", "80 % band", "decision"
+    )
+    for version, aliases in found:
+        table.add_row(version.name, str(version.version), ", ".join(aliases), *_row(version.tags))
+    console.print(table)
+
+
+def name_of(pair: str, settings: Settings) -> str:
+    """Raises UnknownPair."""
+    if pair == FOUNDATION:
+        return foundation_name(settings.interval)
+    return model_name(Pair.parse(pair), settings.interval)
+
+
+def champions(registry: Registry, settings: Settings) -> list[tuple[ModelVersion, list[str]]]:
+    from make_us_rich import roster
+
+    pairs = [item.pair for item in roster.active(settings.database_url.get_secret_value())]
+    found = [registry.find(name_of(pair, settings), CHAMPION) for pair in [*pairs, FOUNDATION]]
+    return [(version, [CHAMPION]) for version in found if version is not None]
+
+
+def versions_of(registry: Registry, settings: Settings, pair: str) -> list[tuple[ModelVersion, list[str]]]:
+    name = name_of(pair, settings)
+    holders = {
+        alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.find(name, alias))
+    }
+    return [
+        (version, [alias for alias, number in holders.items() if number == version.version])
+        for version in registry.versions(name)
+    ]
+
+
+def _row(tags: Mapping[str, str]) -> list[str]:
+    as_of = tags.get(TAG_AS_OF_MS)
+    return [
+        tags.get(TAG_ARCHITECTURE, ""),
+        moment(int(as_of)) if as_of else "",
+        f"{float(tags[TAG_SKILL_VS_NAIVE]):+.1%}" if TAG_SKILL_VS_NAIVE in tags else "",
+        f"{float(tags[TAG_COVERAGE_80]):.1%}" if TAG_COVERAGE_80 in tags else "",
+        tags.get(TAG_DECISION, ""),
+    ]

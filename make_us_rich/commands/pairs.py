@@ -1,0 +1,73 @@
+"""Which pairs are trained and served."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from make_us_rich import roster
+from make_us_rich.commands.shared import AsJson, OnePair, console, database_url, print_json
+from make_us_rich.roster import PLANS, ListedPair
+
+pairs_app = typer.Typer(help="List, add, change, park and unpark pairs.", no_args_is_help=True)
+
+Plan = Annotated[str, typer.Option(help=", ".join(PLANS))]
+Least = Annotated[int | None, typer.Option(help="replicas kept without a call; 0 starts one with the first")]
+Most = Annotated[int | None, typer.Option(help="replicas under load")]
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(pairs_app, name="pairs")
+
+
+@pairs_app.command("list")
+def list_pairs(as_json: AsJson = False) -> None:
+    """Show every pair that is known, with its plan."""
+    listed = roster.listed(database_url())
+    if as_json:
+        print_json([asdict(item) | {"active": item.active} for item in listed])
+        return
+    table = Table("pair", "plan", "replicas", "state")
+    for item in listed:
+        table.add_row(item.pair, item.plan, f"{item.min_replicas} to {item.max_replicas}", _state(item))
+    console.print(table)
+
+
+@pairs_app.command()
+def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
+    """Train and serve another pair from the next run on."""
+    item = roster.put(database_url(), pair, plan=plan, min_replicas=least, max_replicas=most)
+    console.print(f"{item.pair}: {_state(item)}; `mkrich train {item.pair}` does not wait for the hour")
+
+
+@pairs_app.command("plan")
+def change_plan(
+    pair: OnePair,
+    plan: Annotated[str, typer.Argument(help=", ".join(PLANS))],
+    least: Least = None,
+    most: Most = None,
+) -> None:
+    """Give a pair a process of its own, a shared one, or none."""
+    item = roster.put(database_url(), pair, plan=plan, min_replicas=least, max_replicas=most)
+    console.print(f"{item.pair}: {item.plan}, {item.min_replicas} to {item.max_replicas} replicas")
+
+
+@pairs_app.command()
+def park(pair: OnePair, reason: Annotated[str, typer.Option(help="shown wherever the pair is")]) -> None:
+    """Let a pair rest, as when the exchange halts it."""
+    console.print(f"{pair}: {_state(roster.park(database_url(), pair, reason))}")
+
+
+@pairs_app.command()
+def unpark(pair: OnePair) -> None:
+    """Train and serve a parked pair again."""
+    console.print(f"{pair}: {_state(roster.unpark(database_url(), pair))}")
+
+
+def _state(item: ListedPair) -> str:
+    if item.parked_at is not None:
+        return f"parked since {item.parked_at:%Y-%m-%d %H:%M}: {item.parked_reason}"
+    return "active" if item.active else "off"

@@ -1,0 +1,181 @@
+"""`mkrich` on a real database and a real registry; what needs the whole stack is asked in tests/e2e."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.cli import app
+from make_us_rich.env_file import write_env
+from make_us_rich.errors import MakeUsRichError, NameTaken, SettingsError, UnknownPair
+from make_us_rich.migrations import migrate
+from make_us_rich.registry import CHAMPION, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
+from make_us_rich.settings import get_settings
+from tests.support.processes import PROJECT_ROOT, free_port
+from tests.support.servers import exchange_server, mlflow_server, postgres_server
+
+pytestmark = pytest.mark.timeout(180)
+
+PASSWORD = "a long and winding password"
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, str]]:
+    """The settings of Postgres, MLflow and an exchange; everything else is down."""
+    with tempfile.TemporaryDirectory(prefix="mur-cli-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # Postgres's unprivileged user must be able to enter
+        nobody = f"http://127.0.0.1:{free_port()}"
+        with postgres_server(folder) as database, mlflow_server(folder) as mlflow:
+            migrate(database)
+            with exchange_server(folder) as exchange:
+                yield {
+                    "MUR_DATABASE_URL": database,
+                    "MUR_MLFLOW_URL": mlflow,
+                    "MUR_EXCHANGE_URL": exchange,
+                    "MUR_MARKET": "simulated",
+                    **dict.fromkeys(("MUR_RAY_URL", "MUR_AIRFLOW_URL", "MUR_API_URL"), nobody),
+                    "MUR_S3_ENDPOINT_URL": nobody,
+                }
+
+
+@pytest.fixture(autouse=True)
+def _settings(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in servers.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+def mkrich(*arguments: str) -> Result:
+    """Raises what the command raised on purpose, as `main` sees it."""
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, list(arguments))
+    if isinstance(done.exception, MakeUsRichError):
+        raise done.exception
+    return done
+
+
+def asked(*arguments: str) -> list[dict[str, object]]:
+    done = mkrich(*arguments, "--json")
+    answer: list[dict[str, object]] = json.loads(done.stdout)
+    return answer
+
+
+def test_a_pair_is_added_changed_parked_and_unparked() -> None:
+    assert "mkrich train doge_usdt" in mkrich("pairs", "add", "doge_usdt", "--plan", "pooled").stdout
+    mkrich("pairs", "plan", "doge_usdt", "dedicated", "--least", "0", "--most", "3")
+    mkrich("pairs", "park", "doge_usdt", "--reason", "halted by the exchange")
+
+    (doge,) = [item for item in asked("pairs", "list") if item["pair"] == "doge_usdt"]
+    assert (doge["plan"], doge["min_replicas"], doge["max_replicas"]) == ("dedicated", 0, 3)
+    assert not doge["active"]
+    assert "halted by the exchange" in mkrich("pairs", "list").stdout
+
+    assert "active" in mkrich("pairs", "unpark", "doge_usdt").stdout
+    with pytest.raises(UnknownPair, match="such as btc_usdt"):
+        mkrich("pairs", "add", "DOGE")
+
+
+def test_an_admin_is_made_once_and_reset_only_when_asked(servers: dict[str, str]) -> None:
+    mkrich("create-admin", "grace", "--password", PASSWORD)
+    with pytest.raises(NameTaken):
+        mkrich("create-admin", "grace", "--password", "another long password")
+
+    mkrich("create-admin", "grace", "--password", "another long password", "--reset")
+
+    with Accounts(servers["MUR_DATABASE_URL"]) as accounts:
+        assert accounts.authenticate("grace", "another long password").is_admin
+
+
+def test_models_are_listed_with_their_aliases(servers: dict[str, str]) -> None:
+    mkrich("pairs", "add", "eth_usdt")
+    _register(servers["MUR_MLFLOW_URL"], "eth_usdt_1h", champion=2)
+
+    (champion,) = asked("models")
+    newest, first = asked("models", "eth_usdt")
+
+    assert (champion["name"], champion["version"]) == ("eth_usdt_1h", 2)
+    assert (newest["version"], newest["aliases"]) == (2, [CHAMPION])
+    assert (first["version"], first["aliases"]) == (1, [])
+    assert "2023-11-14 22:00" in mkrich("models", "eth_usdt").stdout
+    assert asked("models", "foundation") == []
+
+
+def test_the_doctor_says_what_is_down_and_the_way_out(servers: dict[str, str]) -> None:
+    mkrich("pairs", "add", "sol_usdt")
+    done = mkrich("doctor", "--json")
+
+    found = {item["name"]: item for item in json.loads(done.stdout)}
+    assert done.exit_code == 1
+    assert found["postgres"]["state"] == found["exchange"]["state"] == "ok"
+    for name, variable in [("s3", "MUR_S3_ENDPOINT_URL"), ("ray", "MUR_RAY_URL"), ("api", "MUR_API_URL")]:
+        assert found[name]["state"] == "failed"
+        assert variable in found[name]["way_out"]
+        assert f"mkrich logs {name}" in found[name]["way_out"]
+    assert found["mlflow"]["state"] == found["discord"]["state"] == "warning"
+    assert "mkrich train" in found["mlflow"]["way_out"]
+    assert "sol_usdt" in found["mlflow"]["detail"]
+
+
+def test_the_doctor_names_a_missing_migration(servers: dict[str, str], tmp_path: Path) -> None:
+    import psycopg2
+
+    with psycopg2.connect(servers["MUR_DATABASE_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM schema_migrations WHERE version = '0002'")
+        connection.commit()
+        try:
+            (postgres,) = [item for item in asked("doctor") if item["name"] == "postgres"]
+        finally:
+            cursor.execute("INSERT INTO schema_migrations VALUES ('0002')")
+    connection.close()
+
+    assert "0002" in str(postgres["detail"])
+    assert postgres["way_out"] == "run `mkrich migrate`"
+
+
+def test_an_env_file_has_a_secret_of_its_own_for_each_empty_variable(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+
+    write_env(PROJECT_ROOT / ".env.example", path)
+
+    made = dict(
+        line.split("=", 1) for line in path.read_text().splitlines() if "=" in line and line[0] != "#"
+    )
+    empty = [
+        line[:-1] for line in (PROJECT_ROOT / ".env.example").read_text().splitlines() if line.endswith("=")
+    ]
+    secrets = [made[name] for name in empty]
+    assert len(set(secrets)) == len(secrets)
+    assert all(len(secret) >= 20 for secret in secrets)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.read_text()
+    with pytest.raises(SettingsError, match="remove it first"):
+        write_env(PROJECT_ROOT / ".env.example", path)
+    assert path.read_text() == before
+
+
+def _register(mlflow_url: str, name: str, *, champion: int) -> None:
+    tags = [
+        {"key": TAG_AS_OF_MS, "value": "1699999200000"},
+        {"key": TAG_SKILL_VS_NAIVE, "value": "0.07"},
+    ]
+    with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow") as mlflow:
+        mlflow.post("/registered-models/create", json={"name": name}).raise_for_status()
+        run = (
+            mlflow.post("/runs/create", json={"experiment_id": "0"}).raise_for_status().json()["run"]["info"]
+        )
+        for _ in range(2):
+            body = {"name": name, "source": run["artifact_uri"], "run_id": run["run_id"], "tags": tags}
+            mlflow.post("/model-versions/create", json=body).raise_for_status()
+        alias = {"name": name, "alias": CHAMPION, "version": str(champion)}
+        mlflow.post("/registered-models/alias", json=alias).raise_for_status()
