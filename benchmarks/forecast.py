@@ -29,7 +29,8 @@ from make_us_rich.forecasting.backtest import (
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.report import html_report, table
 from make_us_rich.intervals import HOUR_MS
-from make_us_rich.market.candles import Candles, clean
+from make_us_rich.market.recorded import read_recorded, recorded_pairs
+from make_us_rich.pairs import BITCOIN, Pair
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "klines-1h"
 _FIRST = datetime(2021, 11, 22, tzinfo=UTC)
@@ -39,17 +40,17 @@ _WINDOWS = {"report": range(1, 11, 2), "choose": range(0, 11, 2)}
 def main() -> None:
     args = _arguments()
     torch.set_num_threads(1)
-    names = (
-        args.pairs.split(",")
-        if args.pairs
-        else [_pair(path) for path in sorted(args.candles.glob("*.parquet"))]
+    pairs = (
+        [Pair.parse(text) for text in args.pairs.split(",")] if args.pairs else recorded_pairs(args.candles)
     )
-    markets = {name: read(args.candles / f"{name.replace('_', '').upper()}.parquet") for name in names}
+    markets = read_recorded(args.candles, pairs, "1h")
+    (reference,) = read_recorded(args.candles, [BITCOIN], "1h").values()
     first_ms = int(_FIRST.timestamp() * 1000)
     starts = [first_ms + number * WINDOW * HOUR_MS for number in _WINDOWS[args.windows]]
     began = time.perf_counter()
     results = backtest(
         markets,
+        reference,
         interval="1h",
         starts_ms=starts,
         recipe=replace(Recipe(), architecture=args.model),
@@ -58,20 +59,9 @@ def main() -> None:
     )
     print(f"\n{table(summarise(results))}\n\n{time.perf_counter() - began:.0f} s in all")
     if args.out:
-        pq.write_table(forecasts_table(results, markets, "1h"), args.out)
+        pq.write_table(forecasts_table(results, markets, "1h", args.model), args.out)
     if args.report:
         args.report.write_text(html_report(results, markets, "1h"))
-
-
-def read(path: Path) -> Candles:
-    """Candles of a parquet file with the columns open_time (ms), open, high, low, close, volume."""
-    rows = pq.read_table(path)
-    columns = [rows[name].to_numpy().astype(float) for name in ("open", "high", "low", "close", "volume")]
-    return clean(Candles(rows["open_time"].to_numpy(), *columns), "1h")[0]
-
-
-def _pair(path: Path) -> str:
-    return f"{path.stem.removesuffix('USDT').lower()}_usdt"
 
 
 def _tell(result: WindowResult) -> None:

@@ -14,13 +14,16 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from benchmarks.forecast import DATA, read
+from benchmarks.forecast import DATA
 from make_us_rich.forecasting.features import WARMUP, sequence_features
 from make_us_rich.forecasting.pipeline import fit, fit_foundation
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.windows import columns
 from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.recorded import read_recorded
+from make_us_rich.pairs import BITCOIN, Pair
 
+ETHER = Pair("eth", "usdt")
 _ROWS = 8749
 _CALLS = 2000
 
@@ -30,7 +33,7 @@ def main() -> None:
     parser.add_argument("--candles", type=Path, default=DATA, help="folder of hourly klines")
     folder = parser.parse_args().candles
     torch.set_num_threads(1)
-    bitcoin, ether = read(folder / "BTCUSDT.parquet"), read(folder / "ETHUSDT.parquet")
+    bitcoin, ether = read_recorded(folder, [BITCOIN, ETHER], "1h").values()
     as_of_ms = int(ether.open_time_ms[-1]) + HOUR_MS
     recipe = Recipe()
 

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import httpx
 
-from serve_app.deploy import apply, champions, desired_config
+from make_us_rich import roster
+from serve_app.deploy import apply, models_to_serve
+from serve_app.serve_config import desired_config
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.serving import ServingStack, serving_stack
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
@@ -75,7 +77,8 @@ def _under_load(stack: ServingStack, folder: Path, seconds: int) -> None:
 
 def _deploy_noop(stack: ServingStack) -> None:
     settings = stack.settings
-    config = desired_config(settings, champions(settings))
+    pairs = roster.active(stack.database_url)
+    config = desired_config(settings, pairs, models_to_serve(settings, pairs))
     deployment = {"name": "noop", "ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": 1000}
     noop = {
         "name": "noop",

@@ -111,6 +111,7 @@ def promote(result: dict[str, Any]) -> str:
             _SETTINGS.database_url.get_secret_value(),
             registry.get(result["name"], result["version"]),
             promotion.Comparison(**result["comparison"]),
+            expiry_hours=_SETTINGS.model_expiry_hours,
         )
     print(decision)
     return decision.reason

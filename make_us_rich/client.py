@@ -52,6 +52,7 @@ class Flags:
     stale: bool
     simulated: bool
     expired: bool
+    foundation: bool  # by the model of all pairs: this one has none of its own yet
 
 
 @dataclass(frozen=True)

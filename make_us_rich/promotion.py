@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psycopg2
 
 from make_us_rich.errors import RegistryError
+from make_us_rich.intervals import HOUR_MS
 from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 
 TAG_DECISION = "promotion"
+"""A version's tag: what was decided about it, and why."""
+
+_BEYOND_NOISE = -2.0  # Diebold-Mariano t against naive below which a model is worse than it, not unlucky
 
 
 class ChampionChanged(RegistryError):
@@ -20,16 +25,19 @@ class ChampionChanged(RegistryError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Challenger against the champion of that moment, on the same held-out candles.
+    """Challenger against the champion of that moment and the naive forecast, on the same held-out candles.
 
-    Pinball losses are means, in log return. `t` is the Diebold-Mariano statistic of their difference: above zero
-    when the challenger is better.
+    Pinball losses are means, in log return. `t` is the Diebold-Mariano statistic of the difference to the champion,
+    `t_vs_naive` that to naive: above zero when the challenger is better. champion_version None: there is none;
+    champion_pinball None: it is not compared by loss, as foundation models are not.
     """
 
     champion_version: int | None
     challenger_pinball: float
     champion_pinball: float | None
     t: float | None
+    naive_pinball: float
+    t_vs_naive: float
 
 
 @dataclass(frozen=True)
@@ -38,24 +46,41 @@ class Decision:
     reason: str
 
 
-def decide(comparison: Comparison) -> Decision:
-    if comparison.champion_version is None or comparison.champion_pinball is None:
-        return Decision(True, "first model of this pair")
-    ours, theirs = comparison.challenger_pinball, comparison.champion_pinball
+def decide(comparison: Comparison, *, champion_expired: bool = False) -> Decision:
+    ours, naive = comparison.challenger_pinball, comparison.naive_pinball
+    if comparison.t_vs_naive < _BEYOND_NOISE:
+        return Decision(
+            False,
+            f"worse than the naive forecast beyond noise: held-out pinball {ours:.3e} against {naive:.3e}, "
+            f"Diebold-Mariano t {comparison.t_vs_naive:+.1f}",
+        )
+    if comparison.champion_version is None:
+        return Decision(True, "first model of this name")
+    if comparison.champion_pinball is None:
+        return Decision(True, "it knows more of the past")
+    theirs = comparison.champion_pinball
     change = (theirs - ours) / theirs
     versus = f"held-out pinball {ours:.3e} against {theirs:.3e} of version {comparison.champion_version}"
     t = "" if comparison.t is None else f", Diebold-Mariano t {comparison.t:+.1f}"
     if ours <= theirs:
         return Decision(True, f"{change:+.2%}: {versus}{t}")
+    if champion_expired:
+        return Decision(True, f"the champion is past its expiry ({change:+.2%}): {versus}{t}")
     return Decision(False, f"not better ({change:+.2%}): {versus}{t}")
 
 
 def promote(
-    registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison
+    registry: Registry,
+    database_url: str,
+    challenger: ModelVersion,
+    comparison: Comparison,
+    *,
+    expiry_hours: int,
 ) -> Decision:
     """Make the challenger the champion if it is better and no older; the old champion stays as `previous`.
 
-    Raises ChampionChanged when the champion is not the one that it was compared with.
+    A champion that is older than `expiry_hours` gives way to a challenger that is not better, unless that one is worse
+    than naive. Raises ChampionChanged when the champion is not the one that it was compared with.
     """
     with _lock(database_url, challenger.name):
         champion = registry.find(challenger.name, CHAMPION)
@@ -67,23 +92,49 @@ def promote(
                 f"{challenger.name}: version {challenger.version} was compared with champion "
                 f"{comparison.champion_version}, which is {version} now"
             )
-        decision = decide(comparison)
-        if champion is not None and _as_of_ms(challenger) < _as_of_ms(champion):
+        age_ms = _as_of_ms(challenger) - _as_of_ms(champion) if champion else 0
+        decision = decide(comparison, champion_expired=age_ms > expiry_hours * HOUR_MS)
+        if age_ms < 0:
             decision = Decision(
                 False, "it knows less of the past than the champion: a backfill changes nothing"
             )
         if decision.promoted:
-            crown(registry, challenger, champion)
-        verdict = "promoted" if decision.promoted else "refused"
-        registry.set_tag(challenger.name, challenger.version, TAG_DECISION, f"{verdict}: {decision.reason}")
+            _crown(registry, challenger, champion)
+        _record(registry, challenger, "promoted" if decision.promoted else "refused", decision.reason)
     return decision
+
+
+def appoint(registry: Registry, database_url: str, name: str, version: int, *, by: str) -> Decision:
+    """Make a version of the past the champion, on a person's word. Raises RegistryError for an unknown version."""
+    with _lock(database_url, name):
+        chosen, champion = registry.get(name, version), registry.find(name, CHAMPION)
+        if champion is not None and champion.version == version:
+            return Decision(True, "it is the champion already")
+        _crown(registry, chosen, champion)
+        reason = f"by {by} at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        _record(registry, chosen, "appointed", reason)
+        if champion is not None:
+            _record(registry, champion, "replaced", f"by version {version}, {reason}")
+    return Decision(True, f"version {version} serves, {reason}")
+
+
+def rollback(registry: Registry, database_url: str, name: str, *, by: str) -> Decision:
+    """Let the previous champion serve again; once more undoes it. Raises RegistryError when there is none."""
+    previous = registry.find(name, PREVIOUS)
+    if previous is None:
+        raise RegistryError(f"{name} has no previous champion to go back to: see `mkrich models`")
+    return appoint(registry, database_url, name, previous.version, by=by)
+
+
+def _record(registry: Registry, model: ModelVersion, verdict: str, reason: str) -> None:
+    registry.set_tag(model.name, model.version, TAG_DECISION, f"{verdict}: {reason}")
 
 
 def _as_of_ms(model: ModelVersion) -> int:
     return int(model.tags.get(TAG_AS_OF_MS, 0))
 
 
-def crown(registry: Registry, model: ModelVersion, champion: ModelVersion | None) -> None:
+def _crown(registry: Registry, model: ModelVersion, champion: ModelVersion | None) -> None:
     """`previous` first: a crash between the two leaves the champion in place."""
     if champion is not None:
         registry.set_alias(model.name, PREVIOUS, champion.version)

@@ -105,6 +105,16 @@ class Settings(BaseSettings):
         SecretStr, Field(description="admin API token of the pipeline and the dashboard")
     ] = SecretStr("")
     gateway_replicas: Annotated[int, Field(ge=1, description="processes in front of all pairs")] = 1
+    ongoing_calls_a_replica: Annotated[
+        float,
+        Field(gt=0, description="calls at once that one process of a pair takes before it gets another"),
+    ] = 16
+    idle_replica_s: Annotated[
+        float, Field(ge=0, description="how long a pair's process is idle before it stops")
+    ] = 600
+    loaded_models: Annotated[
+        int, Field(ge=1, description="models that a process of pooled pairs keeps loaded, about 2 MiB each")
+    ] = 64
     calls_per_minute: Annotated[
         int, Field(ge=1, description="API calls a member may make a minute, over each gateway replica")
     ] = 600

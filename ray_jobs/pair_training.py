@@ -91,8 +91,9 @@ class PairTraining:
     def _compare(self, name: str, candles: Candles, reference: Candles, fitted: FittedModel) -> Comparison:
         """Challenger and champion of this moment on the same held-out candles, which neither was trained on."""
         champion = self._registry.find(name, CHAMPION)
+        naive = fitted.metrics["pinball_naive"], fitted.metrics["diebold_mariano_t_vs_naive"]
         if champion is None:
-            return Comparison(None, fitted.metrics["pinball"], None, None)
+            return Comparison(None, fitted.metrics["pinball"], None, None, *naive)
         held_out = score(
             self._registry.download(champion),
             candles,
@@ -102,4 +103,4 @@ class PairTraining:
             recipe=self._recipe,
         )
         ours, theirs, t = compare(fitted.held_out, held_out)
-        return Comparison(champion.version, ours, theirs, t)
+        return Comparison(champion.version, ours, theirs, t, *naive)

@@ -2,7 +2,7 @@
 
     python -m ray_jobs.train_foundation --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
 
-It is registered as `foundation_1h`; the newest is its champion.
+It is registered as `foundation_1h`; the newest is its champion, unless it is worse than naive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.store import CandleStore
 from make_us_rich.pairs import BITCOIN, Pair
-from make_us_rich.promotion import crown
+from make_us_rich.promotion import Comparison, promote
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, Registry, foundation_name
 from make_us_rich.settings import get_settings
@@ -50,9 +50,25 @@ def train(job: dict[str, Any]) -> None:
     name = foundation_name(interval)
     tags = {"ray_job": job["submission_id"]}
     _, version = publish(fitted, name=name, as_of_ms=as_of_ms, market=settings.market, tags=tags)
-    with Registry(settings.mlflow_url) as registry:
-        crown(registry, registry.get(name, version), registry.find(name, CHAMPION))
     print(f"{name} version {version}: {fitted.metrics['skill_vs_naive']:+.2%} against naive", flush=True)
+    with Registry(settings.mlflow_url) as registry:
+        champion = registry.find(name, CHAMPION)
+        comparison = Comparison(
+            champion_version=champion.version if champion else None,
+            challenger_pinball=fitted.metrics["pinball"],
+            champion_pinball=None,
+            t=None,
+            naive_pinball=fitted.metrics["pinball_naive"],
+            t_vs_naive=fitted.metrics["diebold_mariano_t_vs_naive"],
+        )
+        decision = promote(
+            registry,
+            settings.database_url.get_secret_value(),
+            registry.get(name, version),
+            comparison,
+            expiry_hours=settings.model_expiry_hours,
+        )
+    print(decision, flush=True)
 
 
 if __name__ == "__main__":

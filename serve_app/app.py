@@ -7,10 +7,11 @@ from ray.serve import Application
 
 from make_us_rich.pairs import Pair
 from make_us_rich.settings import get_settings
-from serve_app.deploy import FORECASTER, GATEWAY, POOL
 from serve_app.forecaster import Forecaster
 from serve_app.gateway import create_app
+from serve_app.model_shelf import ModelShelf
 from serve_app.pool import Pool
+from serve_app.serve_config import FORECASTER, GATEWAY, POOL
 
 
 def forecaster(args: dict[str, str]) -> Application:
@@ -35,4 +36,5 @@ class _Pool(Pool):
 
 class _PairForecaster(Forecaster):
     def __init__(self, pair: str) -> None:
-        super().__init__(Pair.parse(pair), get_settings())
+        settings = get_settings()
+        super().__init__(Pair.parse(pair), settings, ModelShelf(settings.loaded_models))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,11 @@ from make_us_rich.registry import (
     TAG_MARKET,
     TAG_SKILL_VS_NAIVE,
     ModelVersion,
+    foundation_name,
 )
 from make_us_rich.settings import Settings
 from serve_app.model import OnnxModel
+from serve_app.model_shelf import ModelKey, ModelShelf
 
 # How long after a close its candle may take to reach us before the forecast is called stale.
 GRACE_MS = 120_000
@@ -41,22 +43,22 @@ class Window:
         return int(self.candles.open_time_ms[-1]) + interval_ms(self.interval)
 
 
-class ModelKey(NamedTuple):
-    """A version beyond doubt: version numbers start again with a new registry, run ids do not."""
-
-    version: int
-    run_id: str
-
-
 @dataclass(frozen=True, eq=False)
 class Loaded:
+    """`model` is loaded when it is asked for; its graph is always at hand."""
+
     version: ModelVersion
     graph: bytes
-    model: OnnxModel
+    shelf: ModelShelf
+
+    @property
+    def model(self) -> OnnxModel:
+        """Raises BadModel."""
+        return self.shelf.take(self.key, self.graph)
 
     @property
     def key(self) -> ModelKey:
-        return ModelKey(self.version.version, self.version.run_id)
+        return ModelKey(self.version.name, self.version.version, self.version.run_id)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,11 @@ class Current:
     def key(self) -> ModelKey:
         return self.loaded.key
 
+    @property
+    def foundation(self) -> bool:
+        """By the model of all pairs, which serves those that have none of their own."""
+        return self.version.name == foundation_name(self.window.interval)
+
 
 def forecast_document(current: Current, settings: Settings, *, now_ms: int, waiting: bool) -> dict[str, Any]:
     """The forecast as the API gives it. `waiting`: a newer champion is known but could not be fetched yet."""
@@ -101,6 +108,7 @@ def forecast_document(current: Current, settings: Settings, *, now_ms: int, wait
             "stale": waiting or now_ms >= as_of_ms + step_ms + GRACE_MS,
             "simulated": "simulated" in (settings.market, current.version.tags.get(TAG_MARKET)),
             "expired": model["age_hours"] > settings.model_expiry_hours,
+            "foundation": current.foundation,
         },
     }
 

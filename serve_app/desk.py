@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from make_us_rich import roster
 from make_us_rich.accounts import Accounts, TokenOwner, next_month
 from make_us_rich.errors import QuotaExceeded
 from make_us_rich.pairs import Pair
@@ -39,12 +40,15 @@ class Desk:
         name = model_name(pair, self.settings.interval)
         if name in await self.directory.names():
             return name
-        if str(pair) in self.settings.pairs:
+        if str(pair) in await asyncio.to_thread(self._listed):
             raise unavailable("warming", f"{pair} has no model yet: its first training run is due", WARMING_S)
         served = ", ".join(str(other) for other in (await self.served_pairs())[:20])
         raise Problem(
             404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair"
         )
+
+    def _listed(self) -> set[str]:
+        return {listed.pair for listed in roster.active(self.settings.database_url.get_secret_value())}
 
     async def forecast(self, name: str) -> ForecastAnswer:
         """Raises Problem 503 when there is none."""

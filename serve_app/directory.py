@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ReplicaState
 
-from serve_app.deploy import GATEWAY, POOL
 from serve_app.problems import Problem, unavailable
+from serve_app.serve_config import GATEWAY, POOL
 
 _log = logging.getLogger("ray.serve")
 
@@ -22,6 +23,29 @@ _LEAVING = ApplicationStatus.DELETING  # half a minute, for the calls on their w
 _NAMES_LIVE_S = 1.0
 _ANSWER_WITHIN_S = 10.0
 _ATTEMPTS = 3
+# A replica that is asked too often for its health never gets to sleep.
+_SETTLED_LIVES_S = 10.0
+_NO_STATE: dict[str, Any] = {
+    "ready": False,
+    "asleep": False,
+    "serves": None,
+    "wanted": None,
+    "refused": None,
+    "as_of_ms": None,
+    "reason": None,
+}
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """What a replica said of itself, which holds for a while unless a new deployment told it otherwise."""
+
+    state: dict[str, Any]
+    deployed_s: float
+    until: float
+
+    def holds(self, deployed_s: float) -> bool:
+        return deployed_s == self.deployed_s and time.monotonic() < self.until
 
 
 class Directory(Protocol):
@@ -33,6 +57,10 @@ class Directory(Protocol):
         """Call one method of a served forecaster. Raises Problem 503 when no replica answers."""
         ...
 
+    async def states(self, method: str) -> dict[str, dict[str, Any]]:
+        """What each forecaster says to `status` or `refresh`, by name; those that sleep are not woken."""
+        ...
+
 
 class ServeDirectory:
     """Asks Ray Serve's controller, so that a pair comes and goes without a word to the gateway."""
@@ -40,6 +68,8 @@ class ServeDirectory:
     def __init__(self) -> None:
         self._names: frozenset[str] | None = None
         self._pooled: frozenset[str] = frozenset()
+        self._applications: dict[str, ApplicationStatusOverview] = {}
+        self._settled: dict[str, _Settled] = {}
         self._names_until = 0.0
         self._handles: dict[str, DeploymentHandle[Any]] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -57,10 +87,12 @@ class ServeDirectory:
             status = await asyncio.to_thread(serve.status)
             staying = {name for name, app in status.applications.items() if app.status != _LEAVING}
             self._handles = {name: self._handles[name] for name in self._handles if name in staying}
+            self._settled = {name: self._settled[name] for name in self._settled if name in staying}
             if POOL not in staying:
                 self._pooled = frozenset()
             elif self._pooled or status.applications[POOL].status == ApplicationStatus.RUNNING:
                 self._pooled = await self._pooled_names()
+            self._applications = status.applications
             self._names = frozenset(staying - {GATEWAY, POOL}) | self._pooled
         except (RayError, RayServeException, Problem) as error:
             _log.warning("Serve does not answer, the pairs known so far stay: %s", error)
@@ -75,6 +107,34 @@ class ServeDirectory:
         if name in self._pooled:
             return await self._ask(POOL, "ask", name, method, *arguments)
         return await self._ask(name, method, *arguments)
+
+    async def states(self, method: str) -> dict[str, dict[str, Any]]:
+        names = sorted(await self.names() - self._pooled)
+        alone = await asyncio.gather(*(self._state(name, method) for name in names))
+        return dict(zip(names, alone, strict=True)) | await self._pooled_states(method)
+
+    async def _state(self, name: str, method: str) -> dict[str, Any]:
+        application = self._applications[name]
+        if _sleeps(application):
+            return _NO_STATE | {"ready": True, "asleep": True}
+        deployed_s, settled = application.last_deployed_time_s, self._settled.get(name)
+        if method == "status" and settled is not None and settled.holds(deployed_s):
+            return settled.state
+        try:
+            state = await self._ask(name, method)
+        except Problem as problem:
+            return _NO_STATE | {"reason": problem.detail}
+        if state["ready"] and state["serves"] == state["wanted"]:
+            self._settled[name] = _Settled(state, deployed_s, time.monotonic() + _SETTLED_LIVES_S)
+        return state
+
+    async def _pooled_states(self, method: str) -> dict[str, dict[str, Any]]:
+        if not self._pooled:
+            return {}
+        try:
+            return await self._ask(POOL, "states", method)
+        except Problem as problem:
+            return {name: _NO_STATE | {"reason": problem.detail} for name in self._pooled}
 
     async def _ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
         # Every method may be asked twice, and a killed replica has a successor within seconds.
@@ -92,3 +152,11 @@ class ServeDirectory:
         if name not in self._handles:
             self._handles[name] = await asyncio.to_thread(serve.get_app_handle, name)
         return self._handles[name]
+
+
+def _sleeps(application: ApplicationStatusOverview) -> bool:
+    """Scaled to zero, and not on its way up."""
+    states = [deployment.replica_states for deployment in application.deployments.values()]
+    return application.status == ApplicationStatus.RUNNING and not any(
+        each.get(state, 0) for each in states for state in (ReplicaState.RUNNING, ReplicaState.STARTING)
+    )

@@ -19,13 +19,14 @@ _COLUMNS = (
     "interval",
     "target_open_ms",
     "model_version",
+    "foundation",
     "as_of_ms",
     "last_close",
     *QUANTILE_NAMES,
 )
 _INSERT = (
     f"INSERT INTO forecasts ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))}) "
-    "ON CONFLICT (market, pair, interval, target_open_ms, model_version) DO NOTHING"
+    "ON CONFLICT (market, pair, interval, target_open_ms, model_version, foundation) DO NOTHING"
 )
 _CONNECT_TIMEOUT_S = 3
 
@@ -47,6 +48,7 @@ class ForecastLog:
             window.interval,
             window.as_of_ms,
             current.version.version,
+            current.foundation,
             window.as_of_ms,
             float(window.candles.close[-1]),
             *current.quantiles.tolist(),

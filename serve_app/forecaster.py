@@ -12,8 +12,9 @@ from make_us_rich.errors import BadCandles, BadModel, InputError
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.settings import Settings
-from serve_app.current import Current, ModelKey, Window, forecast_document, model_as_of_ms, model_facts
+from serve_app.current import Current, Window, forecast_document, model_as_of_ms, model_facts
 from serve_app.keeper import Keeper
+from serve_app.model_shelf import ModelKey, ModelShelf
 from serve_app.own_candles import read_columns
 
 
@@ -24,10 +25,10 @@ class Forecaster:
     answered yet is {"reason": why}, and a mistake in the call is {"error": what, "field": where}.
     """
 
-    def __init__(self, pair: Pair, settings: Settings) -> None:
+    def __init__(self, pair: Pair, settings: Settings, shelf: ModelShelf) -> None:
         self._pair = pair
         self._settings = settings
-        self._keeper = Keeper(pair, settings)
+        self._keeper = Keeper(pair, settings, shelf)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         await self._keeper.want(ModelKey(**user_config))
@@ -40,12 +41,13 @@ class Forecaster:
         return await self.status()
 
     async def status(self) -> dict[str, Any]:
-        """`version` is what serves, `refused` why the wanted one does not, `reason` what holds the pair up."""
+        """`serves` is the model that answers, `refused` why the wanted one does not, `reason` what is in the way."""
         current, wanted = self._keeper.current, self._keeper.wanted
         return {
             "ready": current is not None,
-            "version": current.version.version if current else None,
-            "wanted": wanted.version if wanted else None,
+            "asleep": False,
+            "serves": _named(current.key) if current else None,
+            "wanted": _named(wanted) if wanted else None,
             "refused": self._keeper.refusal,
             "as_of_ms": current.window.as_of_ms if current else None,
             "reason": self._keeper.trouble or None,
@@ -126,6 +128,10 @@ class Forecaster:
 
     def _nothing_yet(self) -> dict[str, Any]:
         return {"reason": self._keeper.trouble or self._keeper.refusal or "starting"}
+
+
+def _named(key: ModelKey) -> dict[str, Any]:
+    return {"name": key.name, "version": key.version}
 
 
 def _now_ms() -> int:

@@ -14,7 +14,7 @@ from make_us_rich.settings import Settings
 _CONNECT_TIMEOUT_S = 3
 # Of two models that forecast the same candle, the later one's is what callers saw last.
 _SELECT = f"""
-SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, last_close, {", ".join(QUANTILE_NAMES)}
+SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, last_close, {", ".join(QUANTILE_NAMES)}
 FROM forecasts WHERE market = %s AND pair = %s AND interval = %s
 ORDER BY target_open_ms DESC, forecast_id DESC LIMIT %s
 """
@@ -36,10 +36,11 @@ def past_forecasts(settings: Settings, pair: str, limit: int) -> list[dict[str, 
             "target_open_ms": open_ms,
             "target_close_ms": open_ms + step_ms,
             "model_version": version,
+            "foundation": foundation,
             "last_close": last_close,
             "quantiles": dict(zip(QUANTILE_NAMES, quantiles, strict=True)),
         }
-        for open_ms, version, last_close, *quantiles in rows
+        for open_ms, version, foundation, last_close, *quantiles in rows
     ]
 
 

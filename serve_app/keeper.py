@@ -13,14 +13,14 @@ from make_us_rich.errors import BadModel, MakeUsRichError
 from make_us_rich.intervals import interval_ms, last_close_ms
 from make_us_rich.market.candles import Candles
 from make_us_rich.pairs import Pair
-from make_us_rich.registry import Registry, model_name
+from make_us_rich.registry import Registry, foundation_name, model_name
 from make_us_rich.settings import Settings
-from serve_app.current import Current, Loaded, ModelKey, Window
+from serve_app.current import Current, Loaded, Window
 from serve_app.forecast_log import ForecastLog
 from serve_app.last_good import LastGood
 from serve_app.market_window import MarketWindow
 from serve_app.metrics import ForecasterMetrics
-from serve_app.model import OnnxModel
+from serve_app.model_shelf import ModelKey, ModelShelf
 
 _log = logging.getLogger("ray.serve")
 
@@ -35,13 +35,14 @@ _FIRST_LOOK_S = 5.0
 class Keeper:
     """`current` is the forecast to serve: None until the first, then always the newest that could be made."""
 
-    def __init__(self, pair: Pair, settings: Settings) -> None:
+    def __init__(self, pair: Pair, settings: Settings, shelf: ModelShelf) -> None:
         self._pair = pair
         self._settings = settings
         self._name = model_name(pair, settings.interval)
         folder = Path(settings.cache_folder).expanduser()
         self._last_good = LastGood(folder, pair, settings.interval, settings.market)
-        self.current = self._last_good.load()
+        self._shelf = shelf
+        self.current = self._last_good.load(shelf)
         self._market = MarketWindow(pair, settings, self.current.window if self.current else None)
         self._forecast_log = ForecastLog(settings)
         self._metrics = ForecasterMetrics()
@@ -148,17 +149,22 @@ class Keeper:
         if self.current is not None and self.current.key == key:
             return self.current.loaded, ""
         try:
+            if key.name not in (self._name, foundation_name(self._settings.interval)):
+                raise BadModel(f"{key.name} is another pair's model")
             with Registry(self._settings.mlflow_url) as registry:
-                version = registry.get(self._name, key.version)
+                version = registry.get(key.name, key.version)
                 graph = registry.download(version)
-            if ModelKey(version.version, version.run_id) != key:
+            if ModelKey(version.name, version.version, version.run_id) != key:
                 return None, f"the registry's version {key.version} is not the one that was promoted"
-            return Loaded(version, graph, OnnxModel.load(graph, self._pair, self._settings.interval)), ""
+            self._shelf.take(key, graph)  # loads, or is refused here and now
+            return Loaded(version, graph, self._shelf), ""
         except BadModel as error:
             self._refuse(key, error)
             return None, ""
         except MakeUsRichError as error:
-            _log.warning("%s: version %d cannot be fetched: %s", self._name, key.version, error)
+            _log.warning(
+                "%s: version %d of %s cannot be fetched: %s", self._name, key.version, key.name, error
+            )
             return None, str(error)
 
     def _forecast_with(self, wanted: Loaded | None, window: Window) -> str:
@@ -191,5 +197,8 @@ class Keeper:
         """For good: another attempt would load the same file."""
         self._refused[key] = str(error)
         self._metrics.refusals.inc()
-        serving = f"version {self.current.version.version} serves on" if self.current else "nothing serves"
-        _log.error("%s: version %d is refused, %s: %s", self._name, key.version, serving, error)
+        version = self.current.version if self.current else None
+        serving = f"version {version.version} of {version.name} serves on" if version else "nothing serves"
+        _log.error(
+            "%s: version %d of %s is refused, %s: %s", self._name, key.version, key.name, serving, error
+        )

@@ -15,7 +15,7 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.pairs import Pair
 from make_us_rich.registry import ModelVersion, model_name
 from serve_app.current import Current, Loaded, Window
-from serve_app.model import OnnxModel
+from serve_app.model_shelf import ModelShelf
 
 _log = logging.getLogger("ray.serve")
 
@@ -46,7 +46,7 @@ class LastGood:
         except OSError as error:
             _log.warning("%s cannot be kept for a restart: %s", self._path, error)
 
-    def load(self) -> Current | None:
+    def load(self, shelf: ModelShelf) -> Current | None:
         """None when nothing was kept, or what was kept cannot be used any more."""
         try:
             with self._path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
@@ -56,7 +56,7 @@ class LastGood:
                     Candles(*(kept[f"{name}.{field.name}"] for field in fields(Candles)))
                     for name in ("candles", "reference")
                 )
-            loaded = Loaded(version, graph, OnnxModel.load(graph, self._pair, self._interval))
+            loaded = Loaded(version, graph, shelf)
             return Current.compute(self._pair, loaded, Window(candles, reference, self._interval))
         except FileNotFoundError:
             return None

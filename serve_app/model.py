@@ -1,4 +1,4 @@
-"""One version of a pair's ONNX model, loaded, and the checks that it must pass before it serves."""
+"""One version of an ONNX model, loaded, and the checks that it must pass before it serves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from make_us_rich.forecasting.contract import (
     input_array,
 )
 from make_us_rich.market.candles import Candles
-from make_us_rich.pairs import Pair
 
 # A next close beyond half or twice the last one is a broken model, not a forecast, at every interval we train.
 _SANE_BAND = (0.5, 2.0)
@@ -29,22 +28,25 @@ class OnnxModel:
     context_length: int
 
     @classmethod
-    def load(cls, graph: bytes, pair: Pair, interval: str) -> OnnxModel:
-        """Raises BadModel for a graph that is unreadable, of another pair, or breaks the contract."""
+    def load(cls, graph: bytes, name: str) -> OnnxModel:
+        """`name`: as it is registered, such as btc_usdt_1h.
+
+        Raises BadModel for a graph that is unreadable, made under another name, or breaks the contract.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # more threads only worsen the slowest answers
         options.inter_op_num_threads = 1
         try:
             session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             metadata = session.get_modelmeta().custom_metadata_map
-            made_for = metadata[META_PAIR], metadata[META_INTERVAL]
+            made_for = f"{metadata[META_PAIR]}_{metadata[META_INTERVAL]}"
             context_length = int(metadata[META_CONTEXT_LENGTH])
         except KeyError as error:
             raise BadModel(f"the graph's metadata lacks {error}") from None
         except Exception as error:  # onnxruntime's errors share no narrower base
             raise BadModel(f"the graph does not load: {error}") from error
-        if made_for != (str(pair), interval):
-            raise BadModel(f"the graph was made for {' '.join(made_for)}, not for {pair} {interval}")
+        if made_for != name:
+            raise BadModel(f"the graph was made for {made_for}, not for {name}")
         return cls(session, context_length)
 
     def quantiles(self, candles: Candles, reference: Candles) -> NDArray[np.float64]:

@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from make_us_rich.errors import MakeUsRichError
 from serve_app import deploy, schemas
 from serve_app.auth import Admin, CallerByHeaderOrQuery
-from serve_app.desk import Desk
 from serve_app.problems import Problem, unavailable
 from serve_app.responses import errors
 from serve_app.v1 import DeskOf
@@ -65,6 +64,7 @@ async def update_models(desk: DeskOf, _: Admin) -> dict[str, Any]:
         raise unavailable("not-updated", str(error), 30) from None
     return {
         "applications": dict(applied.applications),
+        "by_foundation": list(applied.by_foundation),
         "without_champion": list(applied.without_champion),
     }
 
@@ -77,7 +77,7 @@ async def update_models(desk: DeskOf, _: Admin) -> dict[str, Any]:
     responses=errors(401, 403, 503),
 )
 async def update_date(desk: DeskOf, _: Admin) -> dict[str, Any]:
-    states = await _states(desk, "refresh")
+    states = await desk.directory.states("refresh")
     return {"as_of_ms": {name: state["as_of_ms"] for name, state in states.items()}}
 
 
@@ -101,23 +101,11 @@ async def healthz() -> dict[str, str]:
     response_model=schemas.Readiness,
     tags=["health"],
     summary="Can every pair be answered, and which cannot",
-    responses={503: {"model": schemas.Readiness, "description": "at least one pair cannot be answered"}},
+    responses={
+        503: {"model": schemas.Readiness, "description": "a pair cannot be answered, or there is none"}
+    },
 )
 async def readyz(desk: DeskOf) -> JSONResponse:
-    states = await _states(desk, "status")
-    ready = all(state["ready"] for state in states.values())
+    states = await desk.directory.states("status")
+    ready = bool(states) and all(state["ready"] for state in states.values())
     return JSONResponse({"ready": ready, "pairs": states}, 200 if ready else 503)
-
-
-async def _states(desk: Desk, method: str) -> dict[str, dict[str, Any]]:
-    names = sorted(await desk.directory.names())
-    states = await asyncio.gather(*(_state(desk, name, method) for name in names))
-    return dict(zip(names, states, strict=True))
-
-
-async def _state(desk: Desk, name: str, method: str) -> dict[str, Any]:
-    try:
-        return await desk.directory.ask(name, method)
-    except Problem as problem:
-        nothing = {"version": None, "wanted": None, "refused": None, "as_of_ms": None}
-        return {"ready": False, **nothing, "reason": problem.detail}

@@ -1,4 +1,4 @@
-"""Many rarely asked pairs in one replica: a process costs 150 MiB, a pair in it a few."""
+"""Many rarely asked pairs in one replica: a process costs 150 MiB, a pair in it about one, with its model three."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from make_us_rich.pairs import Pair
 from make_us_rich.registry import model_name
 from make_us_rich.settings import Settings
 from serve_app.forecaster import Forecaster
+from serve_app.model_shelf import ModelShelf
 
 
 class Pool:
@@ -16,6 +17,7 @@ class Pool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._shelf = ModelShelf(settings.loaded_models)
         self._forecasters: dict[str, Forecaster] = {}
 
     async def reconfigure(self, user_config: dict[str, dict[str, Any]]) -> None:
@@ -24,7 +26,7 @@ class Pool:
         for name in self._forecasters.keys() - wanted.keys():
             self._forecasters.pop(name).close()
         for name in wanted.keys() - self._forecasters.keys():
-            self._forecasters[name] = Forecaster(Pair.parse(wanted[name]), self._settings)
+            self._forecasters[name] = Forecaster(Pair.parse(wanted[name]), self._settings, self._shelf)
         await asyncio.gather(
             *(self._forecasters[name].reconfigure(user_config[pair]) for name, pair in wanted.items())
         )
@@ -36,3 +38,9 @@ class Pool:
         if name not in self._forecasters:
             return {"reason": "it has just left the pool"}
         return dict(await getattr(self._forecasters[name], method)(*arguments))
+
+    async def states(self, method: str) -> dict[str, dict[str, Any]]:
+        """Of all pairs in one answer, by name: `status` or `refresh`."""
+        forecasters = dict(self._forecasters)
+        states = await asyncio.gather(*(getattr(each, method)() for each in forecasters.values()))
+        return dict(zip(forecasters, states, strict=True))

@@ -34,7 +34,7 @@ _FORECAST_EXAMPLE: dict[str, Any] = {
         "coverage_80": 0.804,
         "age_hours": 1.05,
     },
-    "flags": {"stale": False, "simulated": False, "expired": False},
+    "flags": {"stale": False, "simulated": False, "expired": False, "foundation": False},
 }
 
 MOST_OWN_CANDLES = 1000
@@ -73,6 +73,9 @@ class Flags(BaseModel):
     stale: Annotated[bool, Field(description="a newer candle or model exists that could not be fetched")]
     simulated: Annotated[bool, Field(description="prices are made up, by the replay exchange's simulation")]
     expired: Annotated[bool, Field(description="the model is older than it should ever be")]
+    foundation: Annotated[
+        bool, Field(description="by the model of all pairs, because this one has none of its own yet")
+    ]
 
 
 class Forecast(BaseModel):
@@ -155,6 +158,7 @@ class PastForecast(BaseModel):
     target_open_ms: Milliseconds
     target_close_ms: Milliseconds
     model_version: int
+    foundation: Annotated[bool, Field(description="the version is of the model of all pairs")]
     last_close: float
     quantiles: Quantiles
     close: Annotated[float | None, Field(description="the price that came; None before, or weeks later")]
@@ -194,23 +198,30 @@ class Health(BaseModel):
     status: str
 
 
+class NamedVersion(BaseModel):
+    name: str
+    version: int
+
+
 class PairState(BaseModel):
     ready: bool
-    version: Annotated[int | None, Field(description="the model version that serves")]
-    wanted: Annotated[int | None, Field(description="the version that should serve")]
-    refused: Annotated[str | None, Field(description="why the wanted version does not serve")]
+    asleep: Annotated[bool, Field(description="nobody asked for a while: the next call starts its process")]
+    serves: Annotated[NamedVersion | None, Field(description="the model that answers")]
+    wanted: Annotated[NamedVersion | None, Field(description="the model that should")]
+    refused: Annotated[str | None, Field(description="why the wanted one does not")]
     as_of_ms: int | None
     reason: Annotated[str | None, Field(description="what holds the pair up")]
 
 
 class Readiness(BaseModel):
-    ready: bool
+    ready: Annotated[bool, Field(description="there are pairs, and each can be answered")]
     pairs: dict[str, PairState]
 
 
 class UpdatedModels(BaseModel):
     applications: Annotated[dict[str, int], Field(description="version served by each application")]
-    without_champion: list[str]
+    by_foundation: Annotated[list[str], Field(description="pairs served by the model of all pairs")]
+    without_champion: Annotated[list[str], Field(description="pairs that no model serves yet")]
 
 
 class UpdatedDate(BaseModel):

@@ -19,7 +19,6 @@ from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles
-from make_us_rich.pairs import BITCOIN
 
 WINDOW = 35 * 24
 """Candles of a window: five weeks of hours."""
@@ -40,6 +39,7 @@ class WindowResult:
 
 def backtest(
     markets: Mapping[str, Candles],
+    reference: Candles,
     *,
     interval: str,
     starts_ms: Sequence[int],
@@ -48,38 +48,63 @@ def backtest(
     shared: bool = True,
     on_result: Callable[[WindowResult], None] = lambda result: None,
 ) -> list[WindowResult]:
-    """Every pair in every window. `markets` maps pairs such as eth_usdt to candles and holds btc_usdt.
-
-    shared: train one model of all pairs at each window's start, and fine-tune it for each. Otherwise every pair is
-    trained from nothing. A pair without enough history for a window is left out of it.
-    """
-    reference = markets[str(BITCOIN)]
+    """Every pair in every window; see backtest_window."""
     results = []
     for start_ms in starts_ms:
-        end_ms = start_ms + window * interval_ms(interval)
-        judged = replace(recipe, holdout=window)
-        foundation = None
-        if shared:
-            foundation = fit_foundation(
-                markets, reference, interval=interval, as_of_ms=end_ms, recipe=judged
-            ).weights
-        for pair, candles in markets.items():
-            try:
-                fitted = fit(
-                    candles,
-                    reference,
-                    pair=pair,
-                    interval=interval,
-                    as_of_ms=end_ms,
-                    recipe=judged,
-                    foundation=foundation,
-                )
-            except NotEnoughHistory:
-                continue
-            others = baseline_forecasts(candles, reference, interval=interval, as_of_ms=end_ms, recipe=judged)
-            result = WindowResult(pair, start_ms, {MODEL: fitted.held_out, **others}, fitted.curves)
-            on_result(result)
-            results.append(result)
+        results += backtest_window(
+            markets,
+            reference,
+            interval=interval,
+            start_ms=start_ms,
+            recipe=recipe,
+            window=window,
+            shared=shared,
+            on_result=on_result,
+        )
+    return results
+
+
+def backtest_window(
+    markets: Mapping[str, Candles],
+    reference: Candles,
+    *,
+    interval: str,
+    start_ms: int,
+    recipe: Recipe,
+    window: int,
+    shared: bool = True,
+    on_result: Callable[[WindowResult], None] = lambda result: None,
+) -> list[WindowResult]:
+    """Every pair in one window of so many candles. `markets` maps pairs to candles, `reference` are BTC's.
+
+    shared: train one model of all pairs first, and fine-tune it for each. Otherwise every pair is trained from
+    nothing. A pair without enough history for the window is left out of it.
+    """
+    end_ms = start_ms + window * interval_ms(interval)
+    judged = replace(recipe, holdout=window)
+    foundation = None
+    if shared:
+        foundation = fit_foundation(
+            markets, reference, interval=interval, as_of_ms=end_ms, recipe=judged
+        ).weights
+    results = []
+    for pair, candles in markets.items():
+        try:
+            fitted = fit(
+                candles,
+                reference,
+                pair=pair,
+                interval=interval,
+                as_of_ms=end_ms,
+                recipe=judged,
+                foundation=foundation,
+            )
+        except NotEnoughHistory:
+            continue
+        others = baseline_forecasts(candles, reference, interval=interval, as_of_ms=end_ms, recipe=judged)
+        result = WindowResult(pair, start_ms, {MODEL: fitted.held_out, **others}, fitted.curves)
+        on_result(result)
+        results.append(result)
     return results
 
 
@@ -106,9 +131,12 @@ def baseline_forecasts(
 
 
 def forecasts_table(
-    results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: str
+    results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: str, architecture: str
 ) -> pa.Table:
-    """One row a forecast: pair, target_open_ms, model, q05 ... q95 (prices), last_close, close, made_at (UTC)."""
+    """One row a forecast: pair, target_open_ms, model, q05 ... q95 (prices), last_close, close, made_at (UTC).
+
+    model is the architecture, or the name of a baseline.
+    """
     step, parts = interval_ms(interval), []
     for result in results:
         candles = markets[result.pair]
@@ -121,7 +149,7 @@ def forecasts_table(
                     {
                         "pair": [result.pair] * len(forecast.target),
                         "target_open_ms": forecast.target_open_ms,
-                        "model": [model] * len(forecast.target),
+                        "model": [architecture if model == MODEL else model] * len(forecast.target),
                         **dict(zip(QUANTILE_NAMES, prices.T, strict=True)),
                         "last_close": last_close,
                         "close": last_close * np.exp(forecast.target),

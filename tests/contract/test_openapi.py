@@ -46,7 +46,7 @@ def api_url() -> Iterator[str]:
                 LastGood(folder / "cache", kept.pair, "1h", "simulated").save(kept)
             accounts = Accounts(database_url)
             accounts.ensure_service_token(TOKEN)
-            served = {pair: {"version": 1, "run_id": "run-1"} for pair in PAIRS}
+            served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in PAIRS}
             app = make_app(settings, LocalDirectory(settings, served), accounts)
             server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning"))
             thread = threading.Thread(target=server.run)

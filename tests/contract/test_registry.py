@@ -18,7 +18,8 @@ from make_us_rich.errors import NoChampion, RegistryError
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit
 from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.promotion import TAG_DECISION, ChampionChanged, Comparison, promote
+from make_us_rich.promotion import TAG_DECISION, ChampionChanged, Comparison, Decision, appoint, rollback
+from make_us_rich.promotion import promote as promote_with_expiry
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 from tests.support.processes import free_port
@@ -70,7 +71,13 @@ def _published(registry: Registry, fitted: FittedModel, name: str) -> ModelVersi
 
 
 def _against(champion: int | None, ours: float = 1.0e-3, theirs: float = 1.1e-3) -> Comparison:
-    return Comparison(champion, ours, None if champion is None else theirs, None)
+    return Comparison(champion, ours, None if champion is None else theirs, None, 1.2e-3, 3.0)
+
+
+def promote(
+    registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison
+) -> Decision:
+    return promote_with_expiry(registry, database_url, challenger, comparison, expiry_hours=840)
 
 
 def test_a_published_model_comes_back_as_it_was(registry: Registry, fitted: FittedModel) -> None:
@@ -175,6 +182,49 @@ def test_a_promotion_that_is_repeated_changes_nothing(
 
     assert promote(registry, database_url, version, _against(None)).promoted
     assert registry.find(name, PREVIOUS) is None
+
+
+def test_a_rollback_lets_the_previous_serve_and_says_on_whose_word(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "uni_usdt_1h"
+    first, second = (_published(registry, fitted, name) for _ in range(2))
+    promote(registry, database_url, first, _against(None))
+    with pytest.raises(RegistryError, match="no previous champion"):
+        rollback(registry, database_url, name, by="ada")
+    promote(registry, database_url, second, _against(first.version))
+
+    rollback(registry, database_url, name, by="ada")
+
+    assert registry.champion(name).version == first.version
+    assert registry.get(name, first.version).tags[TAG_DECISION].startswith("appointed: by ada at ")
+    assert "replaced: by version" in registry.get(name, second.version).tags[TAG_DECISION]
+    rollback(registry, database_url, name, by="ada")
+    assert registry.champion(name).version == second.version
+
+
+def test_a_version_that_does_not_exist_is_not_appointed(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    champion = _published(registry, fitted, "dot_usdt_1h")
+    promote(registry, database_url, champion, _against(None))
+    with pytest.raises(RegistryError, match="404"):
+        appoint(registry, database_url, "dot_usdt_1h", 99, by="ada")
+    assert registry.champion("dot_usdt_1h").version == champion.version
+
+
+def test_an_expired_champion_gives_way_to_a_worse_one(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "bnb_usdt_1h"
+    _, old = publish(fitted, name=name, as_of_ms=AS_OF_MS - 900 * HOUR_MS, market="simulated", tags={})
+    promote(registry, database_url, registry.get(name, old), _against(None))
+    new = _published(registry, fitted, name)
+
+    decision = promote(registry, database_url, new, _against(old, ours=1.15e-3))
+
+    assert decision.promoted
+    assert registry.champion(name).version == new.version
 
 
 def test_an_unreachable_registry_is_named() -> None:

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import httpx
 import psycopg2
 import pytest
 
+from make_us_rich import roster
 from make_us_rich.errors import ServingError
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.intervals import HOUR_MS
@@ -54,7 +55,12 @@ def test_a_forecast_is_the_promised_document(api: httpx.Client) -> None:
     assert list(quantiles) == list(QUANTILE_NAMES)
     expected = [forecast["last_close"] * math.exp(value) for value in LOG_RETURNS]
     assert list(quantiles.values()) == pytest.approx(expected, rel=1e-5)
-    assert forecast.pop("flags") == {"stale": False, "simulated": True, "expired": False}
+    assert forecast.pop("flags") == {
+        "stale": False,
+        "simulated": True,
+        "expired": False,
+        "foundation": False,
+    }
     assert model.pop("age_hours") < 1
     assert model.pop("as_of_ms") <= time.time() * 1000
     assert model == {
@@ -225,35 +231,75 @@ def test_a_champion_that_forecasts_nonsense_is_refused(serving: ServingStack, ap
     assert api.get("/readyz").raise_for_status().json()["pairs"]["eth_usdt_1h"]["refused"] is None
 
 
-def test_a_pair_comes_and_goes_without_touching_the_others(serving: ServingStack, api: httpx.Client) -> None:
+def test_a_pair_without_a_champion_is_forecast_by_the_model_of_all_pairs(
+    serving: ServingStack, api: httpx.Client
+) -> None:
     names = ("gateway", "btc_usdt_1h", "eth_usdt_1h")
     before = [_replicas(serving, name) for name in names]
-    serving.promote("chz_usdt", tiny_model("chz_usdt"))
-    assert apply(serving.settings).without_champion == ()
-    assert api.get("/v1/forecasts/chz_usdt").status_code == 200
+    serving.promote("foundation", tiny_model("foundation", log_returns=WIDER))
+    assert apply(serving.settings).by_foundation == ("chz_usdt",)
+    forecast = api.get("/v1/forecasts/chz_usdt").raise_for_status().json()
+    assert forecast["model"]["name"] == "foundation_1h"
+    assert forecast["flags"]["foundation"] is True
+    last_close = api.get("/v1/candles/chz_usdt?limit=1").json()["close"][-1]
+    assert forecast["quantiles"]["q95"] == pytest.approx(last_close * math.exp(WIDER[-1]), rel=1e-5)
     assert api.get("/check_models_number").json() == {"number_of_running_models": 3}
-
-    fewer = serving.settings.model_copy(update={"pairs": ("btc_usdt", "eth_usdt")})
-    apply(fewer)
-    deadline = time.monotonic() + 30
-    while api.get("/v1/forecasts/chz_usdt").status_code == 200 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert api.get("/v1/forecasts/chz_usdt").status_code == 503
     assert [_replicas(serving, name) for name in names] == before
+
+
+def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingStack, api: httpx.Client) -> None:
+    before = _replicas(serving, "chz_usdt_1h")
+    serving.promote("chz_usdt", tiny_model("chz_usdt"))
+    assert apply(serving.settings).by_foundation == ()
+    forecast = api.get("/v1/forecasts/chz_usdt").raise_for_status().json()
+    assert forecast["model"]["name"] == "chz_usdt_1h"
+    assert forecast["flags"]["foundation"] is False
+    assert _replicas(serving, "chz_usdt_1h") == before
+    past = api.get("/v1/forecasts/chz_usdt/history").json()["forecasts"]
+    assert (past[0]["model_version"], past[0]["foundation"]) == (1, False)
+
+
+def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, api: httpx.Client) -> None:
+    settings = serving.settings.model_copy(update={"idle_replica_s": 1})
+    serving.promote("chz_usdt", tiny_model("chz_usdt"))
+    roster.put(serving.database_url, "chz_usdt", min_replicas=0)
+    apply(settings)
+    _eventually(lambda: api.get("/readyz").json()["pairs"]["chz_usdt_1h"]["asleep"])
+    _eventually(lambda: not _replicas(serving, "chz_usdt_1h"))
+    apply(settings)
+    started = time.monotonic()
+    assert api.get("/v1/candles/chz_usdt").status_code == 200
+    print(f"woken in {time.monotonic() - started:.1f} s")
+    assert len(_replicas(serving, "chz_usdt_1h")) == 1
+    roster.put(serving.database_url, "chz_usdt", min_replicas=1)
 
 
 def test_pooled_pairs_are_served_like_the_others(serving: ServingStack, api: httpx.Client) -> None:
     before = _replicas(serving, "btc_usdt_1h")
-    pooled = ("eth_usdt", "chz_usdt")
-    apply(serving.settings.model_copy(update={"pooled_pairs": pooled}))
+    for pair in ("eth_usdt", "chz_usdt"):
+        roster.put(serving.database_url, pair, plan="pooled")
+    apply(serving.settings)
     answer = api.get("/v1/forecasts").raise_for_status().json()
     assert [forecast["pair"] for forecast in answer["forecasts"]] == ["btc_usdt", "chz_usdt", "eth_usdt"]
     assert len(_replicas(serving, "pool")) == 1
     assert _replicas(serving, "btc_usdt_1h") == before
 
     version = serving.promote("chz_usdt", tiny_model("chz_usdt", log_returns=WIDER))
-    apply(serving.settings.model_copy(update={"pooled_pairs": pooled}))
+    apply(serving.settings)
     assert api.get("/v1/models/chz_usdt").json()["version"] == version
+
+
+def test_a_parked_pair_is_not_served(serving: ServingStack, api: httpx.Client) -> None:
+    roster.park(serving.database_url, "chz_usdt", "the exchange halted it")
+    apply(serving.settings)
+    _eventually(lambda: api.get("/v1/forecasts/chz_usdt").status_code == 404)
+
+
+def _eventually(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 40
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def _limit_plan(serving: ServingStack, user: str, calls: int) -> None:

@@ -7,18 +7,21 @@ import numpy as np
 from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.market.candles import Candles
 from make_us_rich.pairs import Pair
-from make_us_rich.registry import ModelVersion, model_name
+from make_us_rich.registry import ModelVersion
 from serve_app.current import Current, Loaded, Window
-from serve_app.model import OnnxModel
+from serve_app.model_shelf import ModelShelf
 from tests.support.tiny_model import tiny_model
 
 
-def a_forecast(pair: str, *, as_of_ms: int, version: int = 1) -> Current:
-    """Hourly, as of the last close at or before `as_of_ms`, by version `version` of run `run-{version}`."""
+def a_forecast(pair: str, *, as_of_ms: int, version: int = 1, by: str | None = None) -> Current:
+    """Hourly, as of the last close at or before `as_of_ms`, by version `version` of run `run-{version}`.
+
+    By the pair's own model, or by that of `by`, such as "foundation".
+    """
     times = last_close_ms(as_of_ms, "1h") - HOUR_MS * np.arange(30, 0, -1)
     column = np.full(30, 100.0)
     candles = Candles(times, column, column, column, column, column)
-    graph, parsed = tiny_model(pair), Pair.parse(pair)
-    model = ModelVersion(model_name(parsed, "1h"), version, f"run-{version}", created_ms=as_of_ms, tags={})
-    loaded = Loaded(model, graph, OnnxModel.load(graph, parsed, "1h"))
+    graph, parsed = tiny_model(by or pair), Pair.parse(pair)
+    model = ModelVersion(f"{by or pair}_1h", version, f"run-{version}", created_ms=as_of_ms, tags={})
+    loaded = Loaded(model, graph, ModelShelf(1))
     return Current.compute(parsed, loaded, Window(candles, candles, "1h"))

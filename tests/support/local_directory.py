@@ -9,6 +9,7 @@ from make_us_rich.pairs import Pair
 from make_us_rich.registry import model_name
 from make_us_rich.settings import Settings
 from serve_app.forecaster import Forecaster
+from serve_app.model_shelf import ModelShelf
 
 
 class LocalDirectory:
@@ -17,6 +18,7 @@ class LocalDirectory:
     def __init__(self, settings: Settings, served: Mapping[str, dict[str, Any]]) -> None:
         self._settings = settings
         self._served = served
+        self._shelf = ModelShelf(settings.loaded_models)
         self._forecasters: dict[str, Forecaster] = {}
 
     async def names(self) -> frozenset[str]:
@@ -25,6 +27,9 @@ class LocalDirectory:
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
         if name not in self._forecasters:
             pair = name.removesuffix(f"_{self._settings.interval}")
-            self._forecasters[name] = Forecaster(Pair.parse(pair), self._settings)
+            self._forecasters[name] = Forecaster(Pair.parse(pair), self._settings, self._shelf)
             await self._forecasters[name].reconfigure(self._served[pair])
         return dict(await getattr(self._forecasters[name], method)(*arguments))
+
+    async def states(self, method: str) -> dict[str, dict[str, Any]]:
+        return {name: await self.ask(name, method) for name in await self.names()}

@@ -14,6 +14,7 @@ import onnx
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from make_us_rich import roster
 from make_us_rich.accounts import Accounts
 from make_us_rich.migrations import migrate
 from make_us_rich.registry import (
@@ -39,8 +40,15 @@ class ServingStack:
     admin_token: str
     member_token: str
 
+    @property
+    def database_url(self) -> str:
+        return self.settings.database_url.get_secret_value()
+
     def promote(self, pair: str, graph: bytes) -> int:
-        """Register a model as the pipeline does, and make it the champion. Returns its version."""
+        """Register a model as the pipeline does, and make it the champion. Returns its version.
+
+        `pair` may be "foundation".
+        """
         name = f"{pair}_{self.settings.interval}"
         with (
             warnings.catch_warnings(action="ignore"),
@@ -96,6 +104,7 @@ def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[Serv
         ray_url = stack.enter_context(ray_head(folder, ours))
         made = {key.removeprefix("MUR_").lower(): value for key, value in ours.items()}
         settings = Settings(**made, ray_url=ray_url)
+        roster.seed(database_url, settings.pairs, settings.pooled_pairs)
         mlflow.set_tracking_uri(mlflow_url)
         mlflow.set_experiment("serving")
         accounts = stack.enter_context(Accounts(database_url))

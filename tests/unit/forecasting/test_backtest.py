@@ -31,7 +31,9 @@ STARTS_MS = [START_MS + hours * HOUR_MS for hours in (1800, 2000)]
 
 @pytest.fixture(scope="module")
 def results() -> list[WindowResult]:
-    return backtest(MARKETS, interval="1h", starts_ms=STARTS_MS, recipe=SMALL, window=WINDOW)
+    return backtest(
+        MARKETS, MARKETS["btc_usdt"], interval="1h", starts_ms=STARTS_MS, recipe=SMALL, window=WINDOW
+    )
 
 
 def test_every_pair_with_history_is_in_every_window(results: list[WindowResult]) -> None:
@@ -46,7 +48,7 @@ def test_every_pair_with_history_is_in_every_window(results: list[WindowResult])
 
 
 def test_the_table_says_what_happened(results: list[WindowResult]) -> None:
-    rows = forecasts_table(results, MARKETS, "1h").to_pylist()
+    rows = forecasts_table(results, MARKETS, "1h", "lstm").to_pylist()
     assert len(rows) == 2 * 2 * WINDOW * (1 + len(BASELINES))
     closes = dict(zip(MARKETS["eth_usdt"].open_time_ms.tolist(), MARKETS["eth_usdt"].close, strict=True))
     for row in [row for row in rows if row["pair"] == "eth_usdt"][:: WINDOW // 3]:

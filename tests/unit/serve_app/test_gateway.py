@@ -27,8 +27,10 @@ def ask(method: str, path: str, **rest: object) -> httpx.Response:
     return asyncio.run(call())
 
 
-def test_with_no_pair_to_serve_it_is_ready_all_the_same() -> None:
-    assert ask("GET", "/readyz").json() == {"ready": True, "pairs": {}}
+def test_with_no_pair_to_serve_it_lives_and_is_not_ready() -> None:
+    answer = ask("GET", "/readyz")
+    assert (answer.status_code, answer.json()) == (503, {"ready": False, "pairs": {}})
+    assert ask("GET", "/healthz").status_code == 200
     assert ask("GET", "/v1/pairs").json() == {"pairs": []}
 
 

@@ -16,6 +16,7 @@ from make_us_rich.settings import Settings
 from serve_app.current import Current
 from serve_app.forecaster import Forecaster
 from serve_app.last_good import LastGood
+from serve_app.model_shelf import ModelShelf
 from tests.support.forecasts import a_forecast
 
 BTC = Pair.parse("btc_usdt")
@@ -41,10 +42,12 @@ def keep(settings: Settings, kept: Current) -> None:
     LastGood(Path(settings.cache_folder), BTC, settings.interval, settings.market).save(kept)
 
 
-def answers(settings: Settings, *, version: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def answers(
+    settings: Settings, *, version: int, name: str = "btc_usdt_1h"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     async def ask() -> tuple[dict[str, Any], dict[str, Any]]:
-        forecaster = Forecaster(BTC, settings)
-        await forecaster.reconfigure({"version": version, "run_id": f"run-{version}"})
+        forecaster = Forecaster(BTC, settings, ModelShelf(2))
+        await forecaster.reconfigure({"name": name, "version": version, "run_id": f"run-{version}"})
         return await forecaster.forecast(), await forecaster.status()
 
     return asyncio.run(ask())
@@ -58,7 +61,7 @@ def test_a_replica_alone_serves_the_last_good_forecast_as_stale(alone: Settings)
     assert forecast["as_of_ms"] == yesterday_ms
     assert forecast["quantiles"]["q50"] == pytest.approx(100.0)
     assert status["ready"] is True
-    assert status["version"] == 3
+    assert status["serves"] == {"name": "btc_usdt_1h", "version": 3}
 
 
 def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(alone: Settings) -> None:
@@ -68,7 +71,7 @@ def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(alone: Se
     forecast, status = answers(alone, version=4)
     assert forecast["model"]["version"] == 3
     assert forecast["flags"]["stale"] is True
-    assert status["wanted"] == 4
+    assert status["wanted"] == {"name": "btc_usdt_1h", "version": 4}
     assert "MLflow" in status["reason"]
 
 
@@ -83,6 +86,26 @@ def test_a_model_of_twice_its_expiry_serves_no_more(alone: Settings) -> None:
     settings = alone.model_copy(update={"model_expiry_hours": 10})
     keep(settings, current(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
     assert "has seen nothing for 24 hours" in answers(settings, version=3)[0]["reason"]
+
+
+def test_a_forecast_by_the_model_of_all_pairs_says_so(alone: Settings) -> None:
+    now_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    keep(alone, a_forecast("btc_usdt", as_of_ms=now_ms, version=3, by="foundation"))
+    forecast, status = answers(alone, version=3, name="foundation_1h")
+    assert forecast["pair"] == "btc_usdt"
+    assert forecast["model"]["name"] == "foundation_1h"
+    assert forecast["flags"] | {"stale": False} == {
+        "stale": False,
+        "simulated": False,
+        "expired": False,
+        "foundation": True,
+    }
+    assert status["ready"] is True
+
+
+def test_another_pairs_model_is_refused(alone: Settings) -> None:
+    _, status = answers(alone, version=3, name="eth_usdt_1h")
+    assert status["refused"] == "eth_usdt_1h is another pair's model"
 
 
 def test_a_replica_with_nothing_says_what_is_in_the_way(alone: Settings) -> None:

@@ -6,11 +6,10 @@ import pytest
 from make_us_rich.errors import BadModel, NotEnoughHistory
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.market.candles import Candles
-from make_us_rich.pairs import Pair
 from serve_app.model import OnnxModel
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
-BTC = Pair.parse("btc_usdt")
+BTC = "btc_usdt_1h"
 
 
 def flat_candles(n: int, price: float = 100.0) -> Candles:
@@ -19,7 +18,7 @@ def flat_candles(n: int, price: float = 100.0) -> Candles:
 
 
 def test_quantiles_are_prices_around_the_last_close() -> None:
-    model = OnnxModel.load(tiny_model("btc_usdt"), BTC, "1h")
+    model = OnnxModel.load(tiny_model("btc_usdt"), BTC)
     prices = model.quantiles(flat_candles(30), flat_candles(30))
     np.testing.assert_allclose(prices, 100 * np.exp(LOG_RETURNS), rtol=1e-6)
 
@@ -28,13 +27,13 @@ def test_quantiles_are_prices_around_the_last_close() -> None:
     ("graph", "reason"),
     [
         (b"not a model", "does not load"),
-        (tiny_model("eth_usdt"), "made for eth_usdt 1h"),
-        (tiny_model("btc_usdt", interval="4h"), "made for btc_usdt 4h"),
+        (tiny_model("eth_usdt"), "made for eth_usdt_1h, not for btc_usdt_1h"),
+        (tiny_model("btc_usdt", interval="4h"), "made for btc_usdt_4h, not"),
     ],
 )
 def test_a_graph_that_is_not_this_pairs_model_is_refused(graph: bytes, reason: str) -> None:
     with pytest.raises(BadModel, match=reason):
-        OnnxModel.load(graph, BTC, "1h")
+        OnnxModel.load(graph, BTC)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +46,12 @@ def test_a_graph_that_is_not_this_pairs_model_is_refused(graph: bytes, reason: s
     ],
 )
 def test_a_model_that_forecasts_nonsense_is_refused(log_returns: tuple[float, ...], reason: str) -> None:
-    model = OnnxModel.load(tiny_model("btc_usdt", log_returns=log_returns), BTC, "1h")
+    model = OnnxModel.load(tiny_model("btc_usdt", log_returns=log_returns), BTC)
     with pytest.raises(BadModel, match=reason):
         model.quantiles(flat_candles(30), flat_candles(30))
 
 
 def test_too_few_candles_are_the_markets_fault_not_the_models() -> None:
-    model = OnnxModel.load(tiny_model("btc_usdt"), BTC, "1h")
+    model = OnnxModel.load(tiny_model("btc_usdt"), BTC)
     with pytest.raises(NotEnoughHistory):
         model.quantiles(flat_candles(23), flat_candles(23))

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+from make_us_rich.registry import ModelVersion
+from make_us_rich.roster import ListedPair, Plan
+from make_us_rich.settings import Settings
+from serve_app.serve_config import GATEWAY, POOL, desired_config
+
+SETTINGS = Settings(api_url="http://127.0.0.1:28123", ongoing_calls_a_replica=7, idle_replica_s=60)
+
+
+def _listed(pair: str, plan: Plan = "dedicated", least: int = 1, most: int = 1) -> ListedPair:
+    return ListedPair(pair, plan, least, most, parked_at=None, parked_reason=None)
+
+
+def _version(name: str, version: int) -> ModelVersion:
+    return ModelVersion(name, version, run_id=f"run-{version}", created_ms=0, tags={})
+
+
+def _applications(pairs: list[ListedPair], models: dict[str, ModelVersion]) -> dict[str, dict[str, Any]]:
+    config = desired_config(SETTINGS, pairs, models)
+    return {application["name"]: application for application in config["applications"]}
+
+
+def _btc(least: int, most: int, version: int = 4) -> dict[str, Any]:
+    applications = _applications(
+        [_listed("btc_usdt", "dedicated", least, most)], {"btc_usdt": _version("btc_usdt_1h", version)}
+    )
+    (deployment,) = applications["btc_usdt_1h"]["deployments"]
+    return dict(deployment)
+
+
+def test_every_pair_with_a_model_is_an_application_of_its_own() -> None:
+    pairs = [_listed("btc_usdt"), _listed("eth_usdt")]
+    applications = _applications(pairs, {"btc_usdt": _version("btc_usdt_1h", 4)})
+    assert set(applications) == {GATEWAY, "btc_usdt_1h"}
+    assert applications["btc_usdt_1h"]["route_prefix"] is None
+
+
+def test_pooled_pairs_share_one_application() -> None:
+    pairs = [_listed("btc_usdt"), _listed("eth_usdt", "pooled"), _listed("chz_usdt", "pooled")]
+    models = {pair: _version(f"{pair}_1h", 2) for pair in ("btc_usdt", "eth_usdt")}
+    applications = _applications(pairs, models)
+    assert set(applications) == {GATEWAY, POOL, "btc_usdt_1h"}
+    assert applications[POOL]["deployments"][0]["user_config"] == {
+        "eth_usdt": {"name": "eth_usdt_1h", "version": 2, "run_id": "run-2"}
+    }
+
+
+def test_a_pair_without_a_model_of_its_own_keeps_its_application_when_one_comes() -> None:
+    pairs = [_listed("btc_usdt")]
+    before, after = (
+        _applications(pairs, {"btc_usdt": model})
+        for model in (_version("foundation_1h", 9), _version("btc_usdt_1h", 1))
+    )
+    old, new = before["btc_usdt_1h"]["deployments"][0], after["btc_usdt_1h"]["deployments"][0]
+    assert old.pop("user_config") == {"name": "foundation_1h", "version": 9, "run_id": "run-9"}
+    assert new.pop("user_config") == {"name": "btc_usdt_1h", "version": 1, "run_id": "run-1"}
+    assert before == after, "or the replica would restart"
+
+
+def test_a_pair_grows_at_once_and_shrinks_later() -> None:
+    assert _btc(1, 3)["autoscaling_config"] == {
+        "min_replicas": 1,
+        "max_replicas": 3,
+        "target_ongoing_requests": 7,
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 60,
+    }
+
+
+def test_a_pair_that_may_sleep_starts_awake() -> None:
+    autoscaling = _btc(0, 1)["autoscaling_config"]
+    assert (autoscaling["min_replicas"], autoscaling["initial_replicas"]) == (0, 1)
+
+
+def test_a_fixed_number_of_replicas_needs_no_autoscaling() -> None:
+    deployment = _btc(2, 2)
+    assert deployment["num_replicas"] == 2
+    assert "autoscaling_config" not in deployment
+
+
+def test_the_api_listens_where_its_callers_are_told() -> None:
+    options = desired_config(SETTINGS, [], {})["http_options"]
+    assert (options["host"], options["port"]) == ("127.0.0.1", 28123)
+    elsewhere = Settings(api_url="http://serving:8000")
+    assert desired_config(elsewhere, [], {})["http_options"]["host"] == "0.0.0.0"
