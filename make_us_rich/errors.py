@@ -18,6 +18,8 @@ MakeUsRichError
 ├── AccountError
 │   ├── NameTaken
 │   ├── WrongCredentials
+│   ├── BadLink              a password link that was used, is too old or was never made
+│   ├── TooManyTries         `retry_after_s` says when to come back
 │   ├── UnknownToken         absent, revoked, expired or never issued
 │   └── QuotaExceeded        `resets_at` says when calls are allowed again
 └── StackError               the embedded stack cannot start or lost a component
@@ -114,6 +116,16 @@ class NameTaken(AccountError):
 
 class WrongCredentials(AccountError):
     pass
+
+
+class BadLink(AccountError):
+    pass
+
+
+class TooManyTries(AccountError):
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnknownToken(AccountError):
