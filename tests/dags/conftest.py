@@ -15,6 +15,7 @@ from make_us_rich import roster
 from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
 from tests.support.airflow_runs import AirflowHome, World
+from tests.support.processes import free_port
 from tests.support.servers import (
     S3_KEYS,
     discord_server,
@@ -48,6 +49,7 @@ def world() -> Iterator[World]:
             "MUR_S3_SECRET_KEY": S3_KEYS[1],
             "MUR_MLFLOW_URL": mlflow_url,
             "MUR_HISTORY_CANDLES": "1500",
+            "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
         }
         yield World(AirflowHome(folder / "airflow", settings), settings)
 

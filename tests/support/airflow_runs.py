@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from make_us_rich.settings import Settings
 from tests.support.processes import PROJECT_ROOT
 
 _RUN = """
@@ -93,6 +94,10 @@ class World:
 
     airflow: AirflowHome
     settings: Mapping[str, str]
+
+    def typed_settings(self, **changed: str) -> Settings:
+        values = {name.removeprefix("MUR_").lower(): value for name, value in self.settings.items()}
+        return Settings(**values | changed)
 
     @property
     def database_url(self) -> str:
