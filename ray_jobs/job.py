@@ -9,8 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from ray.train import RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+
+_LOST_WORKERS = 4
+"""Times that all workers begin again after one was lost; what the loop finished before, it finds done."""
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -36,7 +39,11 @@ def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Name
             loop,
             train_loop_config=job,
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available()),
-            run_config=RunConfig(name=args.submission_id, storage_path=storage),
+            run_config=RunConfig(
+                name=args.submission_id,
+                storage_path=storage,
+                failure_config=FailureConfig(max_failures=_LOST_WORKERS),
+            ),
         )
         trainer.fit()
         print("clean", flush=True)

@@ -9,7 +9,9 @@ from typing import Any
 import mlflow
 import torch
 
+from make_us_rich import job_rows
 from make_us_rich.errors import MakeUsRichError
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.forecasting.evaluate import compare
 from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit, score
 from make_us_rich.intervals import interval_ms
@@ -20,6 +22,11 @@ from make_us_rich.promotion import Comparison
 from make_us_rich.publishing import load_weights, publish
 from make_us_rich.registry import CHAMPION, TAG_AS_OF_MS, Registry, foundation_name, model_name
 from make_us_rich.settings import Settings
+from serve_app.market_window import window_of
+from serve_app.model import OnnxModel
+
+# A pair that takes its worker with it so often, by its memory perhaps, must not take the batch too.
+_MOST_LOST = 2
 
 
 class PairTraining:
@@ -35,16 +42,29 @@ class PairTraining:
         self._foundation = self._find_foundation()
 
     def run(self, pair: str) -> None:
-        """Train one pair and write its row; whatever goes wrong with it stays in the row."""
+        """Train one pair and write its row; whatever goes wrong with it stays in the row.
+
+        A pair that this job ended, or an earlier run or try trained as of the same time, is left as it is.
+        """
+        before = job_rows.find(self._store, self._submission_id, pair)
+        lost = before["lost"] + 1 if before and before["status"] == "begun" else 0
+        if before and (before["status"] != "begun" or lost == _MOST_LOST):
+            return
+        self._put(pair, {"status": "begun", "lost": lost, "reason": "its worker died while it was trained"})
         began = time.monotonic()
         try:
-            row = {"status": "trained", **self._train(pair)}
+            done = job_rows.finished(
+                self._registry, self._store, self._settings, pair, self._interval, self._as_of_ms
+            )
+            row = done or {"status": "trained", **self._train(pair)}
         except Exception as error:  # a bad pair must not take the batch with it
             reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
             row = {"status": "failed", "reason": reason, "kind": type(error).__name__}
             print(f"{pair}: failed: {reason}", flush=True)
-        row |= {"pair": pair, "seconds": round(time.monotonic() - began, 2)}
-        self._store.put_json(f"jobs/{self._submission_id}/{pair}.json", row)
+        self._put(pair, row | {"seconds": round(time.monotonic() - began, 2)})
+
+    def _put(self, pair: str, row: job_rows.Row) -> None:
+        job_rows.put(self._store, self._submission_id, row | {"pair": pair})
 
     def _train(self, pair: str) -> dict[str, Any]:
         name = model_name(Pair.parse(pair), self._interval)
@@ -66,16 +86,30 @@ class PairTraining:
             name=name,
             as_of_ms=self._as_of_ms,
             market=self._settings.market,
-            tags={"ray_job": self._submission_id},
+            tags={job_rows.TAG_JOB: self._submission_id},
         )
         comparison = self._compare(name, candles, reference, fitted)
         return {
             "name": name,
+            "interval": self._interval,
+            "as_of_ms": self._as_of_ms,
             "version": version,
             "run_id": run_id,
             "metrics": fitted.metrics,
             "comparison": asdict(comparison),
+            "forecast": self._forecast(name, fitted, candles, reference),
         }
+
+    def _forecast(
+        self, name: str, fitted: FittedModel, candles: Candles, reference: Candles
+    ) -> dict[str, float] | None:
+        """What this model would serve at its own time; None after a gap at the end."""
+        window = window_of(candles, reference, self._interval)
+        if window is None or window.as_of_ms != self._as_of_ms:
+            return None
+        prices = OnnxModel.load(fitted.onnx, name).quantiles(window.candles, window.reference)
+        quantiles = dict(zip(QUANTILE_NAMES, prices.tolist(), strict=True))
+        return {"last_close": float(window.candles.close[-1]), **quantiles}
 
     def _find_foundation(self) -> bytes | None:
         """Weights to start from, unless they have seen what a run of the past may not know."""
