@@ -15,6 +15,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.deadline import DEADLINE
 from dags.ray_jobs_operator import RayJobOperator
 from dags.runs import is_backfill, job_command, trainable
 from dags.tasks import TRAINING_DAG, fetch, plan_run, report
@@ -51,6 +52,7 @@ nothing.
             )
         }
     },
+    deadline=DEADLINE,
     doc_md=DOC,
     tags=["forecasting", "hourly"],
 )

@@ -1,7 +1,8 @@
 """What a training job leaves for Airflow: one small row a pair in S3, jobs/{submission id}/{pair}.json.
 
 `status` is trained (with name, version, run_id, metrics, comparison and forecast), failed (with reason) or begun. A
-row that stays begun tells that its worker died over it.
+begun row holds a trained model's results from just before its version is registered, so that a worker that dies then
+leaves no version that nobody can judge. A row that stays begun tells that its worker died over it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def finished(
 ) -> Row | None:
     """The row of a version that an earlier run or try registered for just this pair, time, market and architecture.
 
-    None when there is none: also when its job died between registering and writing the row.
+    None when there is none, or nobody kept its row.
     """
     wanted = {
         TAG_AS_OF_MS: str(as_of_ms),
@@ -49,8 +50,8 @@ def finished(
     ):
         if wanted.items() <= version.tags.items():
             row = find(bucket, version.tags.get(TAG_JOB, ""), pair)
-            if row is not None and row["status"] == "trained" and row["version"] == version.version:
-                return row
+            if row is not None and "metrics" in row:
+                return row | {"status": "trained", "version": version.version, "run_id": version.run_id}
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Any
 
 import mlflow
 import torch
@@ -50,13 +49,14 @@ class PairTraining:
         lost = before["lost"] + 1 if before and before["status"] == "begun" else 0
         if before and (before["status"] != "begun" or lost == _MOST_LOST):
             return
-        self._put(pair, {"status": "begun", "lost": lost, "reason": "its worker died while it was trained"})
+        begun = {"status": "begun", "lost": lost, "reason": "its worker died while it was trained"}
+        self._put(pair, begun)
         began = time.monotonic()
         try:
             done = job_rows.finished(
                 self._registry, self._store, self._settings, pair, self._interval, self._as_of_ms
             )
-            row = done or {"status": "trained", **self._train(pair)}
+            row = done or self._train(pair, begun)
         except Exception as error:  # a bad pair must not take the batch with it
             reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
             row = {"status": "failed", "reason": reason, "kind": type(error).__name__}
@@ -66,7 +66,7 @@ class PairTraining:
     def _put(self, pair: str, row: job_rows.Row) -> None:
         job_rows.put(self._store, self._submission_id, row | {"pair": pair})
 
-    def _train(self, pair: str) -> dict[str, Any]:
+    def _train(self, pair: str, begun: job_rows.Row) -> job_rows.Row:
         name = model_name(Pair.parse(pair), self._interval)
         candles, reference = self._candles(Pair.parse(pair)), self._candles(BITCOIN)
         fitted = fit(
@@ -80,6 +80,15 @@ class PairTraining:
             device="cuda" if torch.cuda.is_available() else "cpu",
             on_step=lambda step: print(f"{pair}: {step}", flush=True),
         )
+        results = {
+            "name": name,
+            "interval": self._interval,
+            "as_of_ms": self._as_of_ms,
+            "metrics": fitted.metrics,
+            "comparison": asdict(self._compare(name, candles, reference, fitted)),
+            "forecast": self._forecast(name, fitted, candles, reference),
+        }
+        self._put(pair, begun | results)
         print(f"{pair}: upload", flush=True)
         run_id, version = publish(
             fitted,
@@ -88,17 +97,7 @@ class PairTraining:
             market=self._settings.market,
             tags={job_rows.TAG_JOB: self._submission_id},
         )
-        comparison = self._compare(name, candles, reference, fitted)
-        return {
-            "name": name,
-            "interval": self._interval,
-            "as_of_ms": self._as_of_ms,
-            "version": version,
-            "run_id": run_id,
-            "metrics": fitted.metrics,
-            "comparison": asdict(comparison),
-            "forecast": self._forecast(name, fitted, candles, reference),
-        }
+        return {"status": "trained", **results, "version": version, "run_id": run_id}
 
     def _forecast(
         self, name: str, fitted: FittedModel, candles: Candles, reference: Candles
