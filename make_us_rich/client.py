@@ -90,8 +90,9 @@ class Client:
         """Those that are served now."""
         return [item["pair"] for item in self._get("/v1/pairs")["pairs"]]
 
-    def forecast(self, pair: str) -> Forecast:
-        body = self._get(f"/v1/forecasts/{pair}")
+    def forecast(self, pair: str, model: str = "champion") -> Forecast:
+        """By the champion, or beside it by `previous`, `foundation` or `naive`."""
+        body = self._get(f"/v1/forecasts/{pair}?model={model}")
         named = body | {"model": Model(**body["model"]), "flags": Flags(**body["flags"])}
         return Forecast(**{name: named[name] for name in Forecast.__dataclass_fields__})
 
