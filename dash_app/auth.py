@@ -1,34 +1,18 @@
-"""Log in, create an account, log out: plain forms, so that they work before any script has loaded."""
+"""Log in, create an account, set a password by a link, log out: plain forms, so that they work before any script."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, flash, redirect, render_template, request, session
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
-from flask_login import LoginManager, UserMixin, login_user, logout_user
+from flask_login import logout_user
 from flask_wtf import CSRFProtect, FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import BooleanField, PasswordField, StringField
 
+from dash_app import limits, sessions
 from make_us_rich.accounts import Accounts, User
-from make_us_rich.errors import InputError, NameTaken, WrongCredentials
-from make_us_rich.settings import Settings
-
-_SESSION = timedelta(days=10)
-_TRIES = "20 per minute; 200 per hour"
-
-
-class Member(UserMixin):
-    """An account as Flask-Login wants it."""
-
-    def __init__(self, user: User) -> None:
-        self.id = str(user.user_id)
-        self.user_id = user.user_id
-        self.name = user.name
-        self.is_admin = user.is_admin
+from make_us_rich.errors import InputError, MakeUsRichError, NameTaken, WrongCredentials
 
 
 class LoginForm(FlaskForm):
@@ -42,61 +26,68 @@ class RegisterForm(FlaskForm):
     password = PasswordField("Password")
 
 
-def install(server: Flask, settings: Settings, accounts: Accounts) -> CSRFProtect:
-    server.config.update(
-        SECRET_KEY=settings.secret_key.get_secret_value(),
-        REMEMBER_COOKIE_DURATION=_SESSION,
-        REMEMBER_COOKIE_HTTPONLY=True,
-        REMEMBER_COOKIE_SAMESITE="Lax",
-        REMEMBER_COOKIE_SECURE=settings.environment == "production",
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_SECURE=settings.environment == "production",
-        WTF_CSRF_TIME_LIMIT=None,
-    )
-    manager = LoginManager(server)
-    manager.session_protection = "basic"
-
-    @manager.user_loader
-    def load(user_id: str) -> Member | None:
-        try:
-            return Member(accounts.user(int(user_id)))
-        except (ValueError, WrongCredentials):
-            return None
-
-    limiter = Limiter(get_remote_address, app=server, storage_uri="memory://")
-    server.register_blueprint(_routes(accounts, limiter))
-    return CSRFProtect(server)
+class PasswordForm(FlaskForm):
+    password = PasswordField("New password")
 
 
-def _routes(accounts: Accounts, limiter: Limiter) -> Blueprint:
+def install(server: Flask, accounts: Accounts, *, secret_key: str) -> None:
+    server.config.update(SECRET_KEY=secret_key, WTF_CSRF_TIME_LIMIT=None)
+    server.register_blueprint(_routes(accounts))
+    CSRFProtect(server)
+
+
+def _routes(accounts: Accounts) -> Blueprint:
     auth = Blueprint("auth", __name__, template_folder="templates")
 
     @auth.route("/login", methods=["GET", "POST"])
-    @limiter.limit(_TRIES, methods=["POST"])
     def login() -> str | Response:
         form = LoginForm()
         if form.validate_on_submit():
+            name = form.name.data or ""
+            tries = limits.log_in(name)
+            accounts.take_try(*tries)
             try:
-                user = accounts.authenticate(form.name.data or "", form.password.data or "")
+                user = accounts.authenticate(name, form.password.data or "")
             except WrongCredentials as error:
-                flash(f"{str(error)[0].upper()}{str(error)[1:]}.")
+                flash(as_sentence(error))
             else:
+                accounts.forgive(*tries)
                 return _welcome(user, remember=bool(form.remember.data))
-        return render_template("account.html", form=form, page="login", next=request.args.get("next", ""))
+        return _form("login", form)
 
     @auth.route("/register", methods=["GET", "POST"])
-    @limiter.limit(_TRIES, methods=["POST"])
     def register() -> str | Response:
         form = RegisterForm()
         if form.validate_on_submit():
+            limit = limits.new_account()
+            accounts.take_try(limit)
             try:
                 user = accounts.create_user(form.name.data or "", form.password.data or "")
             except (InputError, NameTaken) as error:
-                flash(f"{str(error)[0].upper()}{str(error)[1:]}.")
+                if isinstance(
+                    error, InputError
+                ):  # tells nothing of others: may be tried as often as it takes
+                    accounts.forgive(limit)
+                flash(as_sentence(error))
             else:
                 return _welcome(user, remember=False)
-        return render_template("account.html", form=form, page="register", next=request.args.get("next", ""))
+        return _form("register", form)
+
+    @auth.route("/set-password/<secret>", methods=["GET", "POST"])
+    def set_password(secret: str) -> str | Response:
+        limit = limits.link()
+        accounts.take_try(limit)
+        owner = accounts.link_owner(secret)
+        accounts.forgive(limit)
+        form = PasswordForm()
+        if form.validate_on_submit():
+            try:
+                user = accounts.use_link(secret, form.password.data or "")
+            except InputError as error:
+                flash(as_sentence(error))
+            else:
+                return _welcome(user, remember=False)
+        return _form(f"set-password/{secret}", form, owner=owner.name)
 
     @auth.post("/logout")
     def logout() -> Response:
@@ -111,10 +102,19 @@ def _routes(accounts: Accounts, limiter: Limiter) -> Blueprint:
     return auth
 
 
+def _form(page: str, form: FlaskForm, **more: str) -> str:
+    return render_template("account.html", form=form, page=page, next=request.args.get("next", ""), **more)
+
+
 def _welcome(user: User, *, remember: bool) -> Response:
     session.clear()  # nothing of the stranger's session lives on
-    login_user(Member(user), remember=remember)
+    sessions.begin(user, remember=remember)
     return redirect(safe_next(request.args.get("next", "")))
+
+
+def as_sentence(error: MakeUsRichError) -> str:
+    message = str(error)
+    return f"{message[0].upper()}{message[1:]}."
 
 
 def safe_next(target: str) -> str:

@@ -7,7 +7,8 @@ from flask_login import current_user
 from werkzeug.wrappers import Response as BaseResponse
 
 # Dash's own scripts and our styles tell nothing; the log-in pages need the styles.
-_OPEN_PREFIXES = ("/assets/", "/_dash-component-suites/", "/static/")
+_STATIC_PREFIXES = ("/assets/", "/_dash-component-suites/", "/static/")
+_OPEN_PREFIXES = (*_STATIC_PREFIXES, "/set-password/")
 _OPEN_PATHS = frozenset({"/login", "/register", "/healthz", "/_favicon.ico"})
 
 # Dash renders inline scripts and styles; no other host may be spoken to.
@@ -32,9 +33,9 @@ def install(server: Flask) -> None:
 
 
 def _refuse_strangers() -> BaseResponse | None:
-    if current_user.is_authenticated or request.path in _OPEN_PATHS:
+    if request.path in _OPEN_PATHS or request.path.startswith(_OPEN_PREFIXES):
         return None
-    if request.path.startswith(_OPEN_PREFIXES):
+    if current_user.is_authenticated:
         return None
     if request.path.startswith("/_dash-") or request.method != "GET":
         refusal = jsonify(error="log in first")
@@ -47,6 +48,8 @@ def _harden(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
-    if not request.path.startswith(_OPEN_PREFIXES):
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    if not request.path.startswith(_STATIC_PREFIXES):
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -9,7 +9,7 @@ MakeUsRichError
 ├── MarketError              the exchange refused or failed
 │   ├── MarketUnavailable    timeouts, 5xx, unreadable answers: worth another try
 │   ├── RateLimited          429 or 418; `retry_after_s` says when to come back
-│   └── PairNotTraded        unknown to the exchange, halted or delisted
+│   └── PairNotTraded        unknown to the exchange, halted or delisted; `idle_ms` says for how long
 ├── StoreError               S3 refused or cannot be reached
 ├── RegistryError            the model registry refused or failed
 │   ├── NoChampion           no model of this pair has been promoted yet
@@ -18,6 +18,8 @@ MakeUsRichError
 ├── AccountError
 │   ├── NameTaken
 │   ├── WrongCredentials
+│   ├── BadLink              a password link that was used, is too old or was never made
+│   ├── TooManyTries         `retry_after_s` says when to come back
 │   ├── UnknownToken         absent, revoked, expired or never issued
 │   └── QuotaExceeded        `resets_at` says when calls are allowed again
 └── StackError               the embedded stack cannot start or lost a component
@@ -27,6 +29,7 @@ MakeUsRichError
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 
@@ -76,7 +79,11 @@ class RateLimited(MarketError):
 
 
 class PairNotTraded(MarketError):
-    pass
+    """`idle_ms`: milliseconds without a candle; infinite for a pair that the exchange does not know at all."""
+
+    def __init__(self, message: str, *, idle_ms: float = math.inf) -> None:
+        super().__init__(message)
+        self.idle_ms = idle_ms
 
 
 class StoreError(MakeUsRichError):
@@ -109,6 +116,16 @@ class NameTaken(AccountError):
 
 class WrongCredentials(AccountError):
     pass
+
+
+class BadLink(AccountError):
+    pass
+
+
+class TooManyTries(AccountError):
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnknownToken(AccountError):

@@ -83,6 +83,17 @@ class Settings(BaseSettings):
         str,
         Field(description="HTTP API as a user's own machine reaches it, for the snippets; empty: as api_url"),
     ] = ""
+    dashboard_url: Annotated[
+        str, Field(description="the dashboard, as its users reach it, for links that set a password")
+    ] = "http://127.0.0.1:28050"
+    trusted_proxies: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=5,
+            description="reverse proxies in front of the dashboard; their X-Forwarded-* headers are believed",
+        ),
+    ] = 0
     airflow_url: Annotated[str, Field(description="Airflow, for links in alerts and to start runs")] = (
         "http://127.0.0.1:28080"
     )
@@ -110,6 +121,10 @@ class Settings(BaseSettings):
     cors_origins: Annotated[
         tuple[str, ...], NoDecode, Field(description="web origins that may call the API, comma separated")
     ] = ()
+
+    housekeeping_dry_run: Annotated[
+        bool, Field(description="scheduled housekeeping only lists what it would delete")
+    ] = True
 
     # alerts
     discord_webhook_url: Annotated[

@@ -12,7 +12,6 @@ from dash_app.figures import clock, forecast_figure, price
 from dash_app.pages import notices
 from make_us_rich.client import Client, Forecast, ServiceRefused, ServiceUnavailable
 
-PATH = "/"
 _SHOWN_CANDLES = 48
 _REFRESH_MS = 30_000
 _GRAPH = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
@@ -23,7 +22,7 @@ def layout() -> Component:
         [
             dmc.Group(
                 [
-                    dmc.Title("Forecasts", order=2),
+                    dmc.Title("Forecasts", order=1, size="h2"),
                     dmc.Select(
                         id="pair",
                         data=[],

@@ -29,10 +29,18 @@ def nothing_served_yet() -> dmc.Alert:
 def not_found() -> dmc.Stack:
     return dmc.Stack(
         [
-            dmc.Title("There is no such page", order=2),
+            dmc.Title("There is no such page", order=1, size="h2"),
             dmc.Text("The address may be mistyped, or the page was moved.", c="dimmed"),
             dmc.Anchor("To the forecasts", href="/"),
         ],
+        gap="xs",
+        py="xl",
+    )
+
+
+def for_admins() -> dmc.Stack:
+    return dmc.Stack(
+        [dmc.Title("This page is for admins", order=1, size="h2"), dmc.Anchor("To the forecasts", href="/")],
         gap="xs",
         py="xl",
     )

@@ -12,16 +12,15 @@ from flask_login import current_user
 from make_us_rich.accounts import Accounts, Token, Usage
 from make_us_rich.errors import InputError, NameTaken
 
-PATH = "/api-tokens"
 _USED_MUCH = 0.8
 
 
 def layout() -> Component:
     return dmc.Stack(
         [
-            dmc.Title("API", order=2),
+            dmc.Title("API", order=1, size="h2"),
             dmc.Box(id="usage"),
-            dmc.Title("Tokens", order=3, size="h4"),
+            dmc.Title("Tokens", order=2, size="h4"),
             dmc.Group(
                 [
                     dmc.TextInput(
@@ -36,7 +35,7 @@ def layout() -> Component:
             ),
             dmc.Box(id="new-token"),
             dmc.Box(id="tokens"),
-            dmc.Title("Use it", order=3, size="h4"),
+            dmc.Title("Use it", order=2, size="h4"),
             dmc.Box(id="snippet"),
         ],
         gap="md",

@@ -84,7 +84,7 @@ def create_admin(
     from make_us_rich.accounts import ADMIN, Accounts
 
     with Accounts(database_url()) as accounts:
-        give = accounts.ensure_user if reset else accounts.create_user
+        give = accounts.reset_user if reset else accounts.create_user
         give(name, password, role=ADMIN)
     console.print(f"{name} is an admin")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from getpass import getuser
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,14 +26,22 @@ from make_us_rich.registry import (
 )
 
 if TYPE_CHECKING:
+    from make_us_rich.promotion import Decision
     from make_us_rich.registry import ModelVersion
     from make_us_rich.settings import Settings
 
 FOUNDATION = "foundation"
 
 
+Model = Annotated[str, typer.Argument(help="a pair such as btc_usdt, or `foundation`")]
+By = Annotated[str, typer.Option(help="who decides; stays with the version. Your user name by default")]
+Serve = Annotated[bool, typer.Option(help="swap the service to it at once, not at its next look")]
+
+
 def register(app: typer.Typer) -> None:
     app.command()(models)
+    app.command()(promote)
+    app.command()(rollback)
 
 
 def models(
@@ -54,6 +63,42 @@ def models(
     for version, aliases in found:
         table.add_row(version.name, str(version.version), ", ".join(aliases), *_row(version.tags))
     console.print(table)
+
+
+def promote(
+    pair: Model,
+    version: Annotated[int, typer.Argument(help="as `mkrich models PAIR` lists it")],
+    by: By = "",
+    serve: Serve = True,
+) -> None:
+    """Let a version serve, on your word and without a comparison; the one before it stays as `previous`."""
+    from make_us_rich.promotion import appoint
+
+    settings = settings_here()
+    with Registry(settings.mlflow_url) as registry:
+        url = settings.database_url.get_secret_value()
+        decision = appoint(registry, url, name_of(pair, settings), version, by=by or getuser())
+    _tell(settings, pair, decision, serve)
+
+
+def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
+    """Let the champion before this one serve again; a second time undoes it."""
+    from make_us_rich import promotion
+
+    settings = settings_here()
+    with Registry(settings.mlflow_url) as registry:
+        url = settings.database_url.get_secret_value()
+        decision = promotion.rollback(registry, url, name_of(pair, settings), by=by or getuser())
+    _tell(settings, pair, decision, serve)
+
+
+def _tell(settings: Settings, pair: str, decision: Decision, serve: bool) -> None:
+    console.print(f"{pair}: {decision.reason}")
+    if serve:
+        from serve_app.deploy import apply
+
+        apply(settings)
+        console.print("the service runs it")
 
 
 def name_of(pair: str, settings: Settings) -> str:

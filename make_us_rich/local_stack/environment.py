@@ -52,6 +52,7 @@ def _make_us_rich(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "MUR_RAY_TOKEN": secrets.ray_token,
         "MUR_API_URL": plan.url("api"),
         "MUR_AIRFLOW_URL": plan.url("airflow"),
+        "MUR_DASHBOARD_URL": plan.url("dash"),
         "MUR_AIRFLOW_USER": ADMIN,
         "MUR_AIRFLOW_PASSWORD": secrets.admin_password,
         "MUR_SERVICE_TOKEN": secrets.service_token,

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from make_us_rich import embedded_postgres
 from make_us_rich.accounts import Accounts
+from make_us_rich.errors import WrongCredentials
 from make_us_rich.migrations import migrate
 from tests.support.processes import PROJECT_ROOT, free_port, running
 
@@ -170,6 +171,36 @@ def test_logging_out_ends_the_session(page: Page, dashboard: Dashboard) -> None:
     page.goto(dashboard.url)
 
     expect(page).to_have_url(f"{dashboard.url}/login?next=/")
+
+
+def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboard: Dashboard) -> None:
+    _register(page, dashboard, "away-too-long")
+    page.click("text=API")
+    expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
+    dashboard.accounts.log_out_everywhere(dashboard.accounts.authenticate("away-too-long", PASSWORD).user_id)
+    page.click("#create-token")
+
+    expect(page).to_have_url(f"{dashboard.url}/login?next=%2Fapi-tokens")
+
+
+def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Dashboard) -> None:
+    _register(page, dashboard, "careful")
+    page.goto(f"{dashboard.url}/account")
+    page.fill("#current-password", "not the password")
+    page.fill("#new-password", "staples in a paper boat")
+    page.click("#change-password")
+    expect(page.get_by_text("The current password is wrong.")).to_be_visible()
+    page.fill("#current-password", PASSWORD)
+    page.click("#change-password")
+    expect(page.get_by_text("The password is changed.")).to_be_visible()
+
+    page.reload()  # this session goes on
+    page.fill("#delete-password", "staples in a paper boat")
+    page.screenshot(path=ARTIFACTS / "account.png")
+    page.click("#delete-account")
+    expect(page).to_have_url(f"{dashboard.url}/register")
+    with pytest.raises(WrongCredentials):
+        dashboard.accounts.authenticate("careful", "staples in a paper boat")
 
 
 def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: Dashboard) -> None:

@@ -16,9 +16,16 @@ from typer.testing import CliRunner
 from make_us_rich.accounts import Accounts
 from make_us_rich.cli import app
 from make_us_rich.env_file import write_env
-from make_us_rich.errors import MakeUsRichError, NameTaken, SettingsError, UnknownPair
+from make_us_rich.errors import (
+    MakeUsRichError,
+    NameTaken,
+    RegistryError,
+    ServingError,
+    SettingsError,
+    UnknownPair,
+)
 from make_us_rich.migrations import migrate
-from make_us_rich.registry import CHAMPION, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
+from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
 from make_us_rich.settings import get_settings
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import exchange_server, mlflow_server, postgres_server
@@ -109,6 +116,23 @@ def test_models_are_listed_with_their_aliases(servers: dict[str, str]) -> None:
     assert (first["version"], first["aliases"]) == (1, [])
     assert "2023-11-14 22:00" in mkrich("models", "eth_usdt").stdout
     assert asked("models", "foundation") == []
+
+
+def test_a_person_promotes_a_version_and_goes_back(servers: dict[str, str]) -> None:
+    _register(servers["MUR_MLFLOW_URL"], "ada_usdt_1h", champion=2)
+
+    mkrich("promote", "ada_usdt", "1", "--by", "grace", "--no-serve")
+    two, one = asked("models", "ada_usdt")
+    assert (one["aliases"], two["aliases"]) == ([CHAMPION], [PREVIOUS])
+    assert "by grace" in mkrich("models", "ada_usdt").stdout
+
+    mkrich("rollback", "ada_usdt", "--no-serve")
+    two, one = asked("models", "ada_usdt")
+    assert (one["aliases"], two["aliases"]) == ([PREVIOUS], [CHAMPION])
+    with pytest.raises(RegistryError, match="no previous champion"):
+        mkrich("rollback", "xrp_usdt", "--no-serve")
+    with pytest.raises(ServingError, match="is it running"):
+        mkrich("promote", "ada_usdt", "1")
 
 
 def test_the_doctor_says_what_is_down_and_the_way_out(servers: dict[str, str]) -> None:

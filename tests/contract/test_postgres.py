@@ -105,6 +105,8 @@ def test_a_taken_name_and_a_weak_password_are_refused(accounts: Accounts) -> Non
         accounts.create_user("GRACE", PASSWORD)
     for field, name, password in (
         ("password", "henry", "short"),
+        ("password", "henry", "qwertyuiop123"),
+        ("password", "henry", "Password2024!"),
         ("name", "x", PASSWORD),
         ("name", " ada ", PASSWORD),
     ):

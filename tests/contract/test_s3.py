@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,9 @@ from make_us_rich.market.binance import Market
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
 from make_us_rich.pairs import Pair
-from tests.support.processes import free_port, running
-from tests.support.servers import BIN, exchange_server
+from tests.support.processes import free_port
+from tests.support.servers import S3_KEYS, exchange_server, s3_server
 
-ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key"
 CHZ = Pair("chz", "usdt")
 HISTORY = 2500
 MARCH_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
@@ -28,21 +26,7 @@ MARCH_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
 
 @pytest.fixture(scope="module")
 def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("s3")
-    keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
-    identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    port = free_port()
-    command = [str(BIN / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-s3.config={folder / 's3.json'}", f"-s3.port={port}"]
-    command += [
-        f"-{name}={free_port()}" for name in ("master.port", "filer.port", "volume.port", "admin.port")
-    ]
-    command += [f"-{name}.port.grpc={free_port()}" for name in ("s3", "master", "filer", "volume", "admin")]
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
-    command += ["-master.telemetry=false"]
-    url = f"http://127.0.0.1:{port}"
-    with running(command, f"{url}/healthz", folder / "weed.log"):
+    with s3_server(tmp_path_factory.mktemp("s3")) as url:
         yield url
 
 
@@ -56,7 +40,7 @@ def exchange_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def store(s3_url: str, request: pytest.FixtureRequest) -> CandleStore:
     """A store with a bucket of its own."""
     name = request.node.name.replace("_", "-").replace("[", "-").replace("]", "")[-60:].strip("-")
-    store = CandleStore(s3_url, ACCESS_KEY, SECRET_KEY, name)
+    store = CandleStore(s3_url, *S3_KEYS, name)
     store.ensure_bucket()
     return store
 
@@ -246,7 +230,7 @@ def test_a_damaged_month_is_named(store: CandleStore) -> None:
 
 def test_wrong_keys_are_refused_with_the_reason(s3_url: str) -> None:
     with pytest.raises(StoreError, match=r"refused: (SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied)"):
-        CandleStore(s3_url, ACCESS_KEY, "wrong", "candles").ensure_bucket()
+        CandleStore(s3_url, S3_KEYS[0], "wrong", "candles").ensure_bucket()
 
 
 def test_a_server_that_is_away_is_named_within_seconds() -> None:
@@ -254,5 +238,5 @@ def test_a_server_that_is_away_is_named_within_seconds() -> None:
     began = time.monotonic()
 
     with pytest.raises(StoreError, match=f"{url} cannot be reached"):
-        CandleStore(url, ACCESS_KEY, SECRET_KEY, "candles").list_keys("jobs/")
+        CandleStore(url, *S3_KEYS, "candles").list_keys("jobs/")
     assert time.monotonic() - began < 10

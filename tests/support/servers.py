@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sys
@@ -15,6 +16,7 @@ from make_us_rich import embedded_postgres
 from tests.support.processes import free_port, running
 
 BIN = Path(sys.executable).parent
+S3_KEYS = ("an-access-key", "a-secret-key")
 RAY_TOKEN = "a-token-for-tests-of-the-serving-contract"
 
 
@@ -31,6 +33,26 @@ def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
+def s3_server(folder: Path) -> Iterator[str]:
+    """SeaweedFS as the embedded stack runs it, with S3_KEYS; gives its URL."""
+    keys = dict(zip(("accessKey", "secretKey"), S3_KEYS, strict=True))
+    identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    port = free_port()
+    command = [str(BIN / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += [f"-s3.config={folder / 's3.json'}", f"-s3.port={port}"]
+    command += [
+        f"-{name}={free_port()}" for name in ("master.port", "filer.port", "volume.port", "admin.port")
+    ]
+    command += [f"-{name}.port.grpc={free_port()}" for name in ("s3", "master", "filer", "volume", "admin")]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
+    command += ["-master.telemetry=false"]
+    url = f"http://127.0.0.1:{port}"
+    with running(command, f"{url}/healthz", folder / "weed.log"):
+        yield url
+
+
+@contextmanager
 def exchange_server(folder: Path) -> Iterator[str]:
     """The replay exchange with its simulated market; gives its URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"
@@ -41,7 +63,7 @@ def exchange_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def discord_server(folder: Path) -> Iterator[str]:
-    """The stand-in for Discord's webhooks; gives its URL."""
+    """The stand-in of Discord's webhooks; gives its URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "infra.discord", "--port", str(port)]
     with running(command, f"{url}/healthz", folder / "discord.log"):

@@ -1,0 +1,96 @@
+"""See the package. Addresses and keys come from the variables that the components themselves read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from infra.backup import buckets, databases
+from infra.backup.databases import BackupError, TableSum
+from make_us_rich.errors import MakeUsRichError
+from make_us_rich.market.bucket import Bucket
+from make_us_rich.prepare import MLFLOW_BUCKET
+from make_us_rich.settings import Settings, get_settings
+
+DATABASES = {
+    "make_us_rich": "MUR_DATABASE_URL",
+    "mlflow": "MLFLOW_BACKEND_STORE_URI",
+    "airflow": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+}
+MANIFEST = "manifest.json"
+
+
+def save(folder: Path, urls: dict[str, str], settings: Settings) -> None:
+    """Raises BackupError when the folder exists: a backup is never overwritten."""
+    try:
+        folder.mkdir(parents=True, mode=0o700)  # it holds password hashes
+    except FileExistsError:
+        raise BackupError(f"{folder} exists: name a new folder for each backup") from None
+    tables = {name: databases.dump(url, folder / f"{name}.dump") for name, url in urls.items()}
+    objects = {name: buckets.dump(_bucket(settings, name), folder / "objects") for name in _buckets(settings)}
+    manifest = {
+        "saved_at": datetime.now(UTC).isoformat(),
+        "databases": {
+            name: {table: asdict(of) for table, of in all_.items()} for name, all_ in tables.items()
+        },
+        "buckets": objects,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def restore(folder: Path, urls: dict[str, str], settings: Settings) -> None:
+    """Raises BackupError unless everything is afterwards as it was saved."""
+    if not (folder / MANIFEST).exists():
+        raise BackupError(f"{folder} has no {MANIFEST}: it is no finished backup")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    missing = sorted(manifest["databases"].keys() - urls.keys())
+    if missing:
+        raise BackupError(f"{', '.join(DATABASES[name] for name in missing)} must say where to restore to")
+    for name, tables in manifest["databases"].items():
+        expected = {table: TableSum(**of) for table, of in tables.items()}
+        databases.restore(urls[name], folder / f"{name}.dump", expected)
+    for name, objects in manifest["buckets"].items():
+        buckets.restore(_bucket(settings, name), folder / "objects", objects)
+
+
+def summary(folder: Path) -> str:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    lines = [f"saved at {manifest['saved_at']}"]
+    for name, tables in manifest["databases"].items():
+        lines.append(f"{name}: {len(tables)} tables, {sum(of['rows'] for of in tables.values())} rows")
+    lines += [f"{name}: {len(objects)} objects" for name, objects in manifest["buckets"].items()]
+    return "\n".join(lines)
+
+
+def _buckets(settings: Settings) -> tuple[str, ...]:
+    return (settings.candles_bucket, MLFLOW_BUCKET)
+
+
+def _bucket(settings: Settings, name: str) -> Bucket:
+    keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
+    return Bucket(settings.s3_endpoint_url, *keys, name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="save or restore all databases and buckets")
+    parser.add_argument("action", choices=["save", "restore"])
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    urls = {name: os.environ[variable] for name, variable in DATABASES.items() if variable in os.environ}
+    began = time.monotonic()
+    try:
+        (save if arguments.action == "save" else restore)(arguments.folder, urls, get_settings())
+    except MakeUsRichError as error:
+        sys.exit(f"error: {error}")
+    print(summary(arguments.folder))
+    print(f"{arguments.action}: {time.monotonic() - began:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""API tokens: 256 random bits, which nobody can guess.
+
+So the plain SHA-256 is stored and found by an index; a slow hash would only slow every call down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg2 import errors as pg_errors
+
+from make_us_rich.accounts.database import Database
+from make_us_rich.accounts.users import ADMIN, LONGEST_NAME, read_roles
+from make_us_rich.errors import InputError, NameTaken, UnknownToken
+
+TOKEN_PREFIX = "mur_"
+_SHOWN_PREFIX_CHARS = 10
+
+
+@dataclass(frozen=True)
+class TokenOwner:
+    """Who calls with a token, and how often they may in a month."""
+
+    user_id: int
+    token_id: int
+    roles: frozenset[str]
+    monthly_calls: int
+
+    @property
+    def is_admin(self) -> bool:
+        return ADMIN in self.roles
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as its owner sees it later: never the plaintext, only how it begins."""
+
+    token_id: int
+    name: str
+    prefix: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class Tokens(Database):
+    def create_token(self, user_id: int, name: str) -> str:
+        """The plaintext, which is shown this once. Raises NameTaken or InputError."""
+        if not 1 <= len(name.strip()) <= LONGEST_NAME or not name.isprintable():
+            raise InputError(f"a token's name has 1 to {LONGEST_NAME} printable characters", field="name")
+        plaintext = _new_plaintext()
+        try:
+            with self._cursor() as cursor:
+                _store(cursor, user_id, name.strip(), plaintext)
+        except pg_errors.UniqueViolation:
+            raise NameTaken(
+                f"you have a token named {name.strip()!r}: revoke it, or choose another name"
+            ) from None
+        return plaintext
+
+    def rotate_token(self, user_id: int, token_id: int) -> str:
+        """Revoke a token for a new one of the same name; gives its plaintext. Raises UnknownToken."""
+        plaintext = _new_plaintext()
+        with self._cursor() as cursor:
+            name = _revoke(cursor, user_id, token_id)
+            if name is None:
+                raise UnknownToken("this token was revoked already: create a new one")
+            _store(cursor, user_id, name, plaintext)
+        return plaintext
+
+    def tokens(self, user_id: int) -> list[Token]:
+        """Those that are not revoked, newest first."""
+        with self._cursor() as cursor:
+            cursor.execute(
+                "SELECT token_id, name, prefix, created_at, last_used_at FROM api_tokens "
+                "WHERE user_id = %s AND revoked_at IS NULL ORDER BY token_id DESC",
+                (user_id,),
+            )
+            return [Token(*row) for row in cursor.fetchall()]
+
+    def revoke_token(self, user_id: int, token_id: int) -> None:
+        with self._cursor() as cursor:
+            _revoke(cursor, user_id, token_id)
+
+    def find_token(self, plaintext: str) -> TokenOwner:
+        """Raises UnknownToken for one that was never issued, was revoked, or whose owner is locked."""
+        with self._cursor() as cursor:
+            cursor.execute(
+                "UPDATE api_tokens AS token SET last_used_at = now() FROM users, plans "
+                "WHERE token.token_hash = %s AND token.revoked_at IS NULL "
+                "AND users.user_id = token.user_id AND users.locked_at IS NULL "
+                "AND plans.plan_id = users.plan_id "
+                "RETURNING users.user_id, token.token_id, plans.monthly_calls",
+                (digest(plaintext),),
+            )
+            row = cursor.fetchone()
+            if row is None:
+                raise UnknownToken("the token is unknown or revoked: make one on the dashboard's API page")
+            user_id, token_id, monthly_calls = row
+            return TokenOwner(user_id, token_id, read_roles(cursor, user_id), monthly_calls)
+
+    def _keep_only_token(self, user_id: int, name: str, plaintext: str) -> None:
+        with self._cursor() as cursor:
+            cursor.execute(
+                "UPDATE api_tokens SET revoked_at = now() "
+                "WHERE user_id = %s AND token_hash <> %s AND revoked_at IS NULL",
+                (user_id, digest(plaintext)),
+            )
+            cursor.execute("SELECT 1 FROM api_tokens WHERE token_hash = %s", (digest(plaintext),))
+            if cursor.fetchone() is None:
+                _store(cursor, user_id, name, plaintext)
+
+
+def digest(plaintext: str) -> bytes:
+    return hashlib.sha256(plaintext.encode()).digest()
+
+
+def _new_plaintext() -> str:
+    return TOKEN_PREFIX + secrets.token_urlsafe(32)
+
+
+def _store(cursor: Any, user_id: int, name: str, plaintext: str) -> None:
+    cursor.execute(
+        "INSERT INTO api_tokens (user_id, name, prefix, token_hash) VALUES (%s, %s, %s, %s)",
+        (user_id, name, plaintext[:_SHOWN_PREFIX_CHARS], digest(plaintext)),
+    )
+
+
+def _revoke(cursor: Any, user_id: int, token_id: int) -> str | None:
+    """The name that is free again, or None when there was no such token of theirs."""
+    cursor.execute(
+        "UPDATE api_tokens SET revoked_at = now() "
+        "WHERE user_id = %s AND token_id = %s AND revoked_at IS NULL RETURNING name",
+        (user_id, token_id),
+    )
+    row = cursor.fetchone()
+    return row[0] if row else None

@@ -1,0 +1,184 @@
+"""Users: who they are, how they log in, and how their sessions end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2 import errors as pg_errors
+
+from make_us_rich.accounts.audit import write_audit
+from make_us_rich.accounts.database import Database
+from make_us_rich.accounts.passwords import check_password, hash_password, is_outdated, matches
+from make_us_rich.errors import InputError, NameTaken, WrongCredentials
+
+ADMIN, MEMBER = "admin", "member"
+SERVICE_USER = "service"
+_RESERVED = frozenset({"admin", SERVICE_USER})  # nobody waits there to be given a role later
+SHORTEST_NAME, LONGEST_NAME = 3, 64
+
+
+@dataclass(frozen=True)
+class User:
+    user_id: int
+    name: str
+    roles: frozenset[str]
+    session_version: int  # sessions begun under another one have ended
+
+    @property
+    def is_admin(self) -> bool:
+        return ADMIN in self.roles
+
+
+class Users(Database):
+    def create_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
+        """Raises NameTaken, or InputError naming the field whose rule is broken."""
+        _check_name(name)
+        check_password(password, name)
+        if role != ADMIN and name.lower() in _RESERVED:
+            raise NameTaken(f"the name {name!r} is taken: choose another")
+        hashed = hash_password(password)
+        try:
+            with self._cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO users (name, password_hash) VALUES (%s, %s) RETURNING user_id, session_version",
+                    (name, hashed),
+                )
+                user_id, version = cursor.fetchone()
+                give_role(cursor, user_id, role)
+        except pg_errors.UniqueViolation:
+            raise NameTaken(f"the name {name!r} is taken: choose another") from None
+        return User(user_id, name, frozenset({role}), version)
+
+    def ensure_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
+        """Create the user; one who is there keeps their password, and gets the role too."""
+        try:
+            return self.create_user(name, password, role=role)
+        except NameTaken:
+            pass
+        with self._cursor() as cursor:
+            cursor.execute("SELECT user_id FROM users WHERE lower(name) = lower(%s)", (name,))
+            user_id: int = cursor.fetchone()[0]
+            give_role(cursor, user_id, role)
+        return self.user(user_id)
+
+    def reset_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
+        """Create the user, or give them this password and role, which ends their sessions. Raises InputError."""
+        user = self.ensure_user(name, password, role=role)
+        check_password(password, user.name)
+        with self._cursor() as cursor:
+            set_password(cursor, user.user_id, hash_password(password))
+            write_audit(cursor, "command line", "reset password", user.name)
+        return self.user(user.user_id)
+
+    def authenticate(self, name: str, password: str) -> User:
+        """Raises WrongCredentials, after the same work and with the same words whether the name exists or not."""
+        row = None
+        if name.isprintable():  # Postgres takes no NUL
+            with self._cursor() as cursor:
+                cursor.execute(
+                    "SELECT user_id, password_hash FROM users WHERE lower(name) = lower(%s) AND locked_at IS NULL",
+                    (name,),
+                )
+                row = cursor.fetchone()
+        user_id, hashed = row if row else (None, None)
+        if not matches(hashed, password) or user_id is None or hashed is None:
+            raise WrongCredentials("the name or the password is wrong")
+        with self._cursor() as cursor:
+            cursor.execute("UPDATE users SET last_login_at = now() WHERE user_id = %s", (user_id,))
+            if is_outdated(hashed):
+                cursor.execute(
+                    "UPDATE users SET password_hash = %s WHERE user_id = %s",
+                    (hash_password(password), user_id),
+                )
+        return self.user(user_id)
+
+    def user(self, user_id: int) -> User:
+        """Raises WrongCredentials for a user that is gone or locked."""
+        with self._cursor() as cursor:
+            found = read_user(cursor, user_id)
+        if found is None:
+            raise WrongCredentials("this account is gone or locked")
+        return found
+
+    def change_password(self, user_id: int, current: str, new: str) -> User:
+        """End every session with it. Raises WrongCredentials, or InputError about the new one."""
+        user = self._confirmed(user_id, current)
+        check_password(new, user.name)
+        hashed = hash_password(new)
+        with self._cursor() as cursor:
+            set_password(cursor, user_id, hashed)
+            write_audit(cursor, user.name, "change password", user.name)
+        return self.user(user_id)
+
+    def log_out_everywhere(self, user_id: int) -> None:
+        with self._cursor() as cursor:
+            end_sessions(cursor, user_id)
+
+    def delete_user(self, user_id: int, password: str) -> None:
+        """With tokens and consumption. Raises WrongCredentials, or InputError for the last admin."""
+        user = self._confirmed(user_id, password)
+        with self._cursor() as cursor:
+            keep_an_admin(cursor, user_id)
+            cursor.execute("DELETE FROM users WHERE user_id = %s", (user_id,))
+            write_audit(cursor, user.name, "delete account", user.name)
+
+    def _confirmed(self, user_id: int, password: str) -> User:
+        user = self.user(user_id)
+        with self._cursor() as cursor:
+            cursor.execute("SELECT password_hash FROM users WHERE user_id = %s", (user_id,))
+            row = cursor.fetchone()
+        if not matches(row[0] if row else None, password):
+            raise WrongCredentials("the current password is wrong")
+        return user
+
+
+def read_user(cursor: Any, user_id: int) -> User | None:
+    cursor.execute(
+        "SELECT name, session_version FROM users WHERE user_id = %s AND locked_at IS NULL", (user_id,)
+    )
+    row = cursor.fetchone()
+    return User(user_id, row[0], read_roles(cursor, user_id), row[1]) if row else None
+
+
+def read_roles(cursor: Any, user_id: int) -> frozenset[str]:
+    cursor.execute("SELECT name FROM user_roles JOIN roles USING (role_id) WHERE user_id = %s", (user_id,))
+    return frozenset(row[0] for row in cursor.fetchall())
+
+
+def give_role(cursor: Any, user_id: int, role: str) -> None:
+    cursor.execute(
+        "INSERT INTO user_roles (user_id, role_id) SELECT %s, role_id FROM roles WHERE name = %s "
+        "ON CONFLICT DO NOTHING",
+        (user_id, role),
+    )
+
+
+def set_password(cursor: Any, user_id: int, hashed: str) -> None:
+    """And end every session that was begun with the old one."""
+    cursor.execute("UPDATE users SET password_hash = %s WHERE user_id = %s", (hashed, user_id))
+    end_sessions(cursor, user_id)
+
+
+def end_sessions(cursor: Any, user_id: int) -> None:
+    cursor.execute("UPDATE users SET session_version = session_version + 1 WHERE user_id = %s", (user_id,))
+
+
+def keep_an_admin(cursor: Any, leaving_id: int) -> None:
+    """Raises InputError when nobody else could run the place. Two last admins cannot leave at once."""
+    cursor.execute("LOCK TABLE user_roles IN SHARE ROW EXCLUSIVE MODE")
+    cursor.execute(
+        "SELECT user_id FROM users JOIN user_roles USING (user_id) JOIN roles USING (role_id) "
+        "WHERE roles.name = %s AND locked_at IS NULL AND users.name <> %s",
+        (ADMIN, SERVICE_USER),
+    )
+    if [row[0] for row in cursor.fetchall()] == [leaving_id]:
+        raise InputError("this is the last admin: make somebody else one first", field="user")
+
+
+def _check_name(name: str) -> None:
+    if name != name.strip() or not SHORTEST_NAME <= len(name) <= LONGEST_NAME or not name.isprintable():
+        raise InputError(
+            f"a name has {SHORTEST_NAME} to {LONGEST_NAME} printable characters and no space around it",
+            field="name",
+        )

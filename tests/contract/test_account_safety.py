@@ -1,0 +1,328 @@
+"""Sessions, password links, throttling and administration in a real Postgres."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from make_us_rich.accounts import ADMIN, MEMBER, Accounts, Limit
+from make_us_rich.errors import BadLink, InputError, TooManyTries, UnknownToken, WrongCredentials
+from make_us_rich.migrations import migrate
+from tests.support.servers import postgres_server
+
+PASSWORD = "correct horse battery"
+ANOTHER = "staples in a paper boat"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="mur-accounts-"))
+    folder.chmod(0o755)
+    with postgres_server(folder) as server:
+        migrate(server)
+        yield server
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def accounts(url: str) -> Iterator[Accounts]:
+    _execute(url, "TRUNCATE users, audit_log, tries RESTART IDENTITY CASCADE")
+    with Accounts(url) as made:
+        yield made
+
+
+def _execute(url: str, statement: str) -> None:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def _told(accounts: Accounts) -> list[tuple[str, str, str, str]]:
+    return [(entry.actor, entry.action, entry.subject, entry.detail) for entry in accounts.audit_entries()]
+
+
+# sessions and passwords
+
+
+def test_a_new_password_works_the_old_one_does_not_and_sessions_end(accounts: Accounts) -> None:
+    before = accounts.create_user("ada", PASSWORD)
+    after = accounts.change_password(before.user_id, PASSWORD, ANOTHER)
+
+    assert after.session_version != before.session_version
+    assert accounts.authenticate("ada", ANOTHER) == after
+    with pytest.raises(WrongCredentials):
+        accounts.authenticate("ada", PASSWORD)
+
+
+def test_a_password_is_changed_only_with_the_current_one_and_for_a_good_one(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+
+    with pytest.raises(WrongCredentials, match="current password"):
+        accounts.change_password(user.user_id, ANOTHER, ANOTHER)
+    with pytest.raises(InputError):
+        accounts.change_password(user.user_id, PASSWORD, "short")
+    assert accounts.authenticate("ada", PASSWORD) == user
+
+
+def test_logging_out_everywhere_changes_the_session_version(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    accounts.log_out_everywhere(user.user_id)
+
+    assert accounts.user(user.user_id).session_version != user.session_version
+
+
+def test_a_deleted_account_is_gone_with_its_tokens(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    token = accounts.create_token(user.user_id, "laptop")
+
+    with pytest.raises(WrongCredentials):
+        accounts.delete_user(user.user_id, ANOTHER)
+    accounts.delete_user(user.user_id, PASSWORD)
+
+    with pytest.raises(UnknownToken):
+        accounts.find_token(token)
+    with pytest.raises(WrongCredentials):
+        accounts.user(user.user_id)
+    assert _told(accounts) == [("ada", "delete account", "ada", "")]
+
+
+def test_an_existing_user_keeps_their_password_when_ensured_again(accounts: Accounts) -> None:
+    accounts.ensure_user("admin", PASSWORD, role=ADMIN)
+    accounts.ensure_user("admin", ANOTHER, role=ADMIN)
+
+    assert accounts.authenticate("admin", PASSWORD).is_admin
+
+
+# tokens
+
+
+def test_a_rotated_token_keeps_its_name_and_ends_the_old_one(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    old = accounts.create_token(user.user_id, "laptop")
+    (before,) = accounts.tokens(user.user_id)
+    new = accounts.rotate_token(user.user_id, before.token_id)
+
+    assert accounts.find_token(new).user_id == user.user_id
+    with pytest.raises(UnknownToken):
+        accounts.find_token(old)
+    assert [token.name for token in accounts.tokens(user.user_id)] == ["laptop"]
+
+
+def test_only_its_owner_rotates_a_token(accounts: Accounts) -> None:
+    owner, other = accounts.create_user("ada", PASSWORD), accounts.create_user("eve", PASSWORD)
+    token = accounts.create_token(owner.user_id, "laptop")
+    (kept,) = accounts.tokens(owner.user_id)
+
+    with pytest.raises(UnknownToken):
+        accounts.rotate_token(other.user_id, kept.token_id)
+    assert accounts.find_token(token).user_id == owner.user_id
+
+
+# password links
+
+
+def test_a_link_sets_a_password_once_and_ends_sessions(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    secret = accounts.create_password_link(user.user_id, by="root")
+
+    with pytest.raises(InputError):
+        accounts.use_link(secret, "short")  # a refused password does not use the link up
+    after = accounts.use_link(secret, ANOTHER)
+
+    assert after.session_version != user.session_version
+    assert accounts.authenticate("ada", ANOTHER) == after
+    with pytest.raises(BadLink):
+        accounts.use_link(secret, PASSWORD)
+
+
+def test_two_browsers_cannot_both_use_a_link(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    secret = accounts.create_password_link(user.user_id, by="root")
+
+    def use(password: str) -> bool:
+        try:
+            accounts.use_link(secret, password)
+        except BadLink:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(use, [PASSWORD, ANOTHER] * 2)) == 1
+
+
+@pytest.mark.parametrize("secret", ["", "nonsense", "'; DROP TABLE users; --", "ä\0"])
+def test_garbage_is_no_link(accounts: Accounts, secret: str) -> None:
+    with pytest.raises(BadLink):
+        accounts.link_owner(secret)
+
+
+def test_a_link_ends_with_time_and_with_the_next_one(accounts: Accounts, url: str) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    first = accounts.create_password_link(user.user_id, by="root")
+    second = accounts.create_password_link(user.user_id, by="root")
+    with pytest.raises(BadLink):
+        accounts.link_owner(first)
+    assert accounts.link_owner(second).name == "ada"
+
+    _execute(url, "UPDATE password_links SET created_at = now() - interval '2 days', expires_at = now()")
+    with pytest.raises(BadLink):
+        accounts.use_link(second, ANOTHER)
+
+
+def test_the_first_admin_chooses_their_password_by_a_link(accounts: Accounts) -> None:
+    secret = accounts.create_admin("root")
+    accounts.use_link(secret, ANOTHER)
+
+    assert accounts.authenticate("root", ANOTHER).is_admin
+    assert ("command line", "make admin", "root", "") in _told(accounts)
+
+
+def test_no_link_lies_readable_in_the_tables(accounts: Accounts, url: str) -> None:
+    secret = accounts.create_password_link(accounts.create_user("ada", PASSWORD).user_id, by="root")
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT password_links::text, audit_log::text FROM password_links, audit_log")
+        assert secret not in str(cursor.fetchall())
+
+
+# throttling
+
+
+def test_tries_are_counted_for_all_processes_and_come_back_with_time(accounts: Accounts, url: str) -> None:
+    limit = Limit("log-in ada 192.0.2.1", most=3, window=timedelta(minutes=15))
+    with Accounts(url) as other_worker, ThreadPoolExecutor(8) as pool:
+
+        def try_once(number: int) -> bool:
+            try:
+                (accounts, other_worker)[number % 2].take_try(limit)
+            except TooManyTries:
+                return False
+            return True
+
+        assert sum(pool.map(try_once, range(20))) == 3
+    with pytest.raises(TooManyTries) as caught:
+        accounts.take_try(limit)
+    assert 0 < caught.value.retry_after_s <= 900
+
+    accounts.take_try(Limit("log-in ada 198.51.100.7", most=3, window=timedelta(minutes=15)))
+    _execute(url, "UPDATE tries SET ends_at = now()")
+    accounts.take_try(limit)
+
+
+def test_a_success_takes_its_try_back_and_sweeps_the_old(accounts: Accounts, url: str) -> None:
+    limit = Limit("log-in ada 192.0.2.1", most=1, window=timedelta(minutes=15))
+    for _ in range(5):
+        accounts.take_try(limit)
+        accounts.forgive(limit)
+    accounts.take_try(limit)
+    with pytest.raises(TooManyTries):
+        accounts.take_try(limit)
+
+    _execute(url, "UPDATE tries SET ends_at = now()")
+    accounts.forgive(limit)
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM tries")
+        assert cursor.fetchone() == (0,)
+
+
+# administration
+
+
+def test_an_admin_reads_and_changes_roles_and_plans(accounts: Accounts) -> None:
+    accounts.create_user("root", PASSWORD, role=ADMIN)
+    ada = accounts.create_user("ada", PASSWORD)
+    accounts.ensure_service_token("mur_of-the-service")
+    accounts.set_role(ada.user_id, ADMIN, by="root")
+    accounts.set_plan(ada.user_id, "trader", by="root")
+    owner = accounts.find_token(accounts.create_token(ada.user_id, "bot"))
+    accounts.consume(owner, calls=7)
+
+    row, other = accounts.accounts()  # by name, without the service
+    assert (row.name, row.role, row.plan, row.used, row.locked) == ("ada", ADMIN, "trader", 7, False)
+    assert (row.monthly_calls, owner.monthly_calls) == (20_000, 20_000)
+    assert (other.name, other.used) == ("root", 0)
+    assert _told(accounts) == [
+        ("root", "set plan", "ada", "trader"),
+        ("root", "make admin", "ada", ""),
+    ]
+
+
+def test_a_locked_account_is_out_at_once_and_back_when_unlocked(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    token = accounts.create_token(user.user_id, "bot")
+    accounts.lock(user.user_id, by="root")
+
+    with pytest.raises(WrongCredentials):
+        accounts.authenticate("ada", PASSWORD)
+    with pytest.raises(WrongCredentials):
+        accounts.user(user.user_id)
+    with pytest.raises(UnknownToken):
+        accounts.find_token(token)
+
+    accounts.unlock(user.user_id, by="root")
+    assert accounts.authenticate("ada", PASSWORD).session_version != user.session_version
+    assert accounts.find_token(token).user_id == user.user_id
+
+
+def test_the_last_admin_stays(accounts: Accounts) -> None:
+    root = accounts.create_user("root", PASSWORD, role=ADMIN)
+    accounts.ensure_service_token("mur_of-the-service")  # an admin too, but nobody can log in as it
+
+    for leave in (
+        lambda: accounts.set_role(root.user_id, MEMBER, by="root"),
+        lambda: accounts.lock(root.user_id, by="root"),
+        lambda: accounts.delete_user(root.user_id, PASSWORD),
+    ):
+        with pytest.raises(InputError, match="last admin"):
+            leave()
+    assert accounts.user(root.user_id).is_admin
+    assert _told(accounts) == []
+
+
+def test_two_last_admins_cannot_both_leave(accounts: Accounts) -> None:
+    admins = [accounts.create_user(name, PASSWORD, role=ADMIN) for name in ("root", "boss")]
+
+    def leave(user_id: int) -> bool:
+        try:
+            accounts.set_role(user_id, MEMBER, by="test")
+        except InputError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(leave, [admin.user_id for admin in admins])) == 1
+
+
+def test_a_plans_quota_counts_for_everybody_on_it_at_once(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    token = accounts.create_token(user.user_id, "bot")
+    quota = accounts.find_token(token).monthly_calls
+    accounts.set_monthly_calls("member", quota + 1, by="root")
+
+    assert accounts.find_token(token).monthly_calls == quota + 1
+    accounts.set_monthly_calls("member", quota, by="root")
+
+
+@pytest.mark.parametrize("calls", [0, -1, 10**10])
+def test_a_senseless_quota_is_refused(accounts: Accounts, calls: int) -> None:
+    with pytest.raises(InputError) as caught:
+        accounts.set_monthly_calls("member", calls, by="root")
+    assert caught.value.field == "monthly_calls"
+
+
+def test_the_services_account_is_nobodys_to_change(accounts: Accounts) -> None:
+    accounts.ensure_service_token("mur_of-the-service")
+    service = accounts.find_token("mur_of-the-service")
+
+    with pytest.raises(InputError):
+        accounts.lock(service.user_id, by="root")
+    with pytest.raises(InputError):
+        accounts.set_plan(service.user_id, "member", by="root")
+    with pytest.raises(InputError):
+        accounts.create_admin("Service")

