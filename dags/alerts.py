@@ -14,7 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow.sdk import Context, Variable
+from airflow.sdk.exceptions import AirflowException
 
+from dags.runs import RunRefused
 from make_us_rich.alerts import GREEN, RED, Alert, post
 from make_us_rich.settings import Settings
 
@@ -28,6 +30,14 @@ _REASON_CHARS = 300
 Note = dict[str, Any]
 
 
+class PairsFailed(AirflowException):
+    """One task's work failed for some of its pairs. `reasons` by pair; each is told and remembered by itself."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{pair}: {reason}" for pair, reason in reasons.items()))
+        self.reasons = dict(reasons)
+
+
 def remember_failure(context: Context) -> None:
     """A failure callback: runs once a failed task or mapped index, after its last try. Never raises."""
     try:
@@ -35,14 +45,20 @@ def remember_failure(context: Context) -> None:
         error = context.get("exception")
         note = {
             "task": instance.task_id,
-            "pair": _pair_of(context),
-            "reason": f"{type(error).__name__}: {error}"[:_REASON_CHARS] if error else "no exception",
+            "refused": isinstance(error, RunRefused),
             "tries": instance.try_number,
             "link": instance.log_url,
         }
-        instance.xcom_push(key=NOTE, value=note)
+        instance.xcom_push(key=NOTE, value=[note | who for who in _who_and_why(context, error)])
     except Exception:  # the failure itself matters more than the note about it
         log.exception("the failure could not be noted for the report")
+
+
+def _who_and_why(context: Context, error: BaseException | str | None) -> list[dict[str, str | None]]:
+    if isinstance(error, PairsFailed):
+        return [{"pair": pair, "reason": reason[:_REASON_CHARS]} for pair, reason in error.reasons.items()]
+    reason = f"{type(error).__name__}: {error}"[:_REASON_CHARS] if error else "no exception"
+    return [{"pair": _pair_of(context), "reason": reason}]
 
 
 def report(context: Context, covered: Iterable[str], settings: Settings) -> list[Note]:
@@ -69,13 +85,17 @@ class News:
 def what_is_new(
     failures: Iterable[Note], covered: set[str], tasks: set[str], memory: Mapping[str, float], now: float
 ) -> News:
-    """A name is a pair, or a task that works for no single pair. `covered` pairs and `tasks` were tried by this run."""
-    failed = sorted({note["pair"] or note["task"] for note in failures})
+    """A name is a pair, or a task that works for no single pair. `covered` pairs and `tasks` were tried by this run.
+
+    A refused run is a person's slip: told each time, and nothing that could work again.
+    """
+    failed = sorted({note["pair"] or note["task"] for note in failures if not note["refused"]})
+    refused = any(note["refused"] for note in failures)
     # a run for some pairs says nothing about the others
     gone = {name for name in memory if name not in failed and (name in covered or name in tasks)}
     due = [name for name in failed if now - memory.get(name, 0) >= REMIND_AFTER_S]
     kept = {name: when for name, when in memory.items() if name not in gone and name not in due}
-    return News(failed, sorted(gone), kept | dict.fromkeys(due, now), bool(due or gone))
+    return News(failed, sorted(gone), kept | dict.fromkeys(due, now), bool(due or gone or refused))
 
 
 def _failures(context: Context) -> list[Note]:
@@ -84,13 +104,16 @@ def _failures(context: Context) -> list[Note]:
     states = instance.get_task_states(instance.dag_id, run_ids=[run_id]).get(run_id, {})
     failed = sorted(name for name, state in states.items() if state == "failed")
     task_ids = sorted({task_id for task_id in context["dag"].task_ids if _any_of(task_id, failed)})
-    notes = (
+    left = (
         [note for note in instance.xcom_pull(task_ids=task_ids, key=NOTE) or [] if note] if task_ids else []
     )
-    silent = len(failed) - len(notes)
+    notes = [note for of_one_task in left for note in of_one_task]
+    silent = len(failed) - len(left)
     if silent > 0:
         reason = f"{silent} failed without a word (killed?): {', '.join(failed)}"
-        notes.append({"task": "run", "pair": None, "reason": reason, "tries": 1, "link": ""})
+        notes.append(
+            {"task": "run", "pair": None, "reason": reason, "refused": False, "tries": 1, "link": ""}
+        )
     return notes
 
 
@@ -105,14 +128,19 @@ def _alert(context: Context, news: News, failures: list[Note], settings: Setting
         lines.append(f"… and {len(failures) - _MOST_LISTED} more")
     if news.recovered:
         lines.append(f"works again: {', '.join(news.recovered)}")
-    title = f"{dag_id}: {', '.join(news.failed)} failed" if news.failed else f"{dag_id} works again"
     return Alert(
-        title=title,
+        title=f"{dag_id}{_headline(news, failures)}",
         text="\n".join(lines),
         fields={"DAG": dag_id, "Run": run_id},
         link=f"{settings.airflow_url}/dags/{dag_id}/runs/{quote(run_id)}",
-        color=RED if news.failed else GREEN,
+        color=RED if failures else GREEN,
     )
+
+
+def _headline(news: News, failures: list[Note]) -> str:
+    if news.failed:
+        return f": {', '.join(news.failed)} failed"
+    return ": run refused" if failures else " works again"
 
 
 def _line(note: Note) -> str:

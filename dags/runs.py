@@ -8,46 +8,60 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import Context, Param
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from make_us_rich.errors import InputError
-from make_us_rich.intervals import interval_ms, last_close_ms
+from make_us_rich import roster
+from make_us_rich.errors import InputError, UnknownPair
+from make_us_rich.intervals import INTERVAL_MS, interval_ms, last_close_ms
 from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.settings import Settings
+
+
+class RunRefused(AirflowFailException):
+    """The run's parameters name something that cannot be trained."""
 
 
 def run_plan(context: Context, settings: Settings) -> list[dict[str, Any]]:
     """The markets whose candles the run needs: its pairs, to be trained, and BTC, whose candles every model reads.
 
-    Fails the run, without a retry, when its parameters name something that cannot be trained.
+    Raises RunRefused, which fails the run without a retry.
     """
     params = context["params"]
     try:
         interval = params["interval"]
         interval_ms(interval)
-        pairs = {str(Pair.parse(text)) for text in params["pairs"]}
+        pairs = _pairs(params["pairs"], settings)
         as_of_ms = last_close_ms(_as_of_ms(context), interval)
     except InputError as error:
-        raise AirflowFailException(f"parameter {error.field}: {error}") from None
-    unknown = sorted(pairs.difference(settings.pairs))
-    if not pairs or unknown:
-        raise AirflowFailException(
-            f"parameter pairs: {', '.join(unknown) or 'empty'}: choose from {', '.join(settings.pairs)}, "
-            "the pairs of MUR_PAIRS"
-        )
+        raise RunRefused(f"parameter {error.field}: {error}") from None
     return [
         {"pair": pair, "interval": interval, "as_of_ms": as_of_ms, "train": pair in pairs}
         for pair in sorted({*pairs, str(BITCOIN)})
     ]
 
 
+def _pairs(asked: Sequence[str], settings: Settings) -> set[str]:
+    """Those that the form names, else every active one."""
+    listed = {item.pair: item for item in roster.listed(settings.database_url.get_secret_value())}
+    active = {name for name, item in listed.items() if item.active}
+    wanted = {str(Pair.parse(text)) for text in asked} or active
+    if not wanted:
+        raise UnknownPair("no pair is active: add one with `mkrich pairs add`", field="pairs")
+    for pair in sorted(wanted - active):
+        item = listed.get(pair)
+        if item is None:
+            known = ", ".join(sorted(active))
+            raise UnknownPair(f"{pair} is not listed: choose from {known}, or add it", field="pairs")
+        rests = f"parked ({item.parked_reason})" if item.parked_at else "off"
+        raise UnknownPair(f"{pair} is {rests}: make it active first", field="pairs")
+    return wanted
+
+
 def _as_of_ms(context: Context) -> int:
     """The form's as_of, else the end of the data interval, else the moment of the trigger."""
     given = context["params"].get("as_of")
     if given:
-        as_of = datetime.fromisoformat(given)
-        if as_of.tzinfo is None:
-            as_of = as_of.replace(tzinfo=UTC)
+        as_of = _parsed(given)
         if as_of > datetime.now(UTC):
             raise InputError(f"{given} is in the future: name a past time, or leave it empty", field="as_of")
     else:
@@ -55,12 +69,24 @@ def _as_of_ms(context: Context) -> int:
     return int(as_of.timestamp() * 1000)
 
 
+def _parsed(text: str) -> datetime:
+    try:
+        as_of = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{text!r} is no time: write 2026-01-31T12:00:00Z", field="as_of") from None
+    return as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+
+
+def is_backfill(context: Context) -> bool:
+    return str(context["dag_run"].run_type) == "backfill"
+
+
 def trainable(plan: Sequence[dict[str, Any]], fetched: Sequence[str]) -> list[str]:
-    """The run's pairs whose candles arrived. Fails the run when there are none."""
+    """The run's pairs whose candles arrived. Skips the task when there are none: the fetch tasks say why."""
     arrived = set(fetched)
     pairs = [item["pair"] for item in plan if item["train"] and item["pair"] in arrived]
     if not pairs:
-        raise AirflowFailException("the candles of no pair arrived: see the fetch tasks")
+        raise AirflowSkipException("the candles of no pair arrived: see the fetch tasks")
     return pairs
 
 
@@ -74,9 +100,15 @@ def run_params(settings: Settings) -> dict[str, Param]:
     """The trigger form of a training DAG."""
     return {
         "pairs": Param(
-            list(settings.pairs), type="array", items={"type": "string"}, description="pairs to train"
+            [],
+            type="array",
+            items={"type": "string"},
+            examples=list(settings.pairs),
+            description="pairs to train, one a line; empty: every active pair",
         ),
-        "interval": Param(settings.interval, type="string", description="candle interval"),
+        "interval": Param(
+            settings.interval, type="string", examples=list(INTERVAL_MS), description="candle interval"
+        ),
         "as_of": Param(
             None,
             type=["null", "string"],

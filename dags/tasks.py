@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pendulum
@@ -10,26 +10,34 @@ from airflow.sdk import TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags import alerts
+from dags.retries import RETRIES, RetryByFault
 from dags.runs import run_params, run_plan
+from make_us_rich import roster
+from make_us_rich.errors import PairNotTraded
+from make_us_rich.intervals import HOUR_MS
 from make_us_rich.settings import get_settings
 
-TRAINING_DAG: dict[str, Any] = {
+# A shorter halt may be the exchange's maintenance.
+_PARKED_AFTER_MS = 24 * HOUR_MS
+
+DAG_DEFAULTS: dict[str, Any] = {
     "start_date": datetime(2024, 1, 1, tzinfo=pendulum.UTC),
     "catchup": False,
     "max_active_runs": 1,
     "default_args": {
         "owner": "forecasting",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=5),
-        "retry_exponential_backoff": True,
+        "retries": RETRIES,
+        "retry_policy": RetryByFault(),
         "on_failure_callback": alerts.remember_failure,
     },
-    "params": run_params(get_settings()),
 }
-"""What the DAGs that train have in common."""
+"""What every DAG has in common. Without catch-up, an outage is followed by a run for the newest interval only."""
+
+TRAINING_DAG = DAG_DEFAULTS | {"params": run_params(get_settings())}
+"""What the DAGs that work on pairs as of a time have in common."""
 
 
-@task(retries=0)
+@task
 def plan_run() -> list[dict[str, Any]]:
     """Read the run's pairs, interval and as_of; refuse what cannot be trained."""
     return run_plan(get_current_context(), get_settings())
@@ -37,28 +45,39 @@ def plan_run() -> list[dict[str, Any]]:
 
 @task(map_index_template="{{ task.op_kwargs['item']['pair'] }}")
 def fetch(item: dict[str, Any]) -> str:
-    """Bring the closed candles of one pair that S3 does not hold yet."""
+    """Bring the closed candles of one pair that S3 does not hold yet; park a pair that the exchange gave up."""
     from make_us_rich.market.binance import Market
     from make_us_rich.market.store import CandleStore
     from make_us_rich.pairs import Pair
 
     settings = get_settings()
-    fetched = CandleStore.from_settings(settings).update(
-        Market(settings.exchange_url),
-        market=settings.market,
-        pair=Pair.parse(item["pair"]),
-        interval=item["interval"],
-        as_of_ms=item["as_of_ms"],
-        history_candles=settings.history_candles,
-    )
+    pair = Pair.parse(item["pair"])
+    try:
+        fetched = CandleStore.from_settings(settings).update(
+            Market(settings.exchange_url),
+            market=settings.market,
+            pair=pair,
+            interval=item["interval"],
+            as_of_ms=item["as_of_ms"],
+            history_candles=settings.history_candles,
+        )
+    except PairNotTraded as error:
+        if item["train"] and error.idle_ms >= _PARKED_AFTER_MS:
+            roster.park(settings.database_url.get_secret_value(), str(pair), str(error))
+            raise PairNotTraded(
+                f"{error} It is parked: later runs leave it out until it is made active."
+            ) from None
+        raise
     print(fetched)
-    pair: str = item["pair"]
-    return pair
+    return str(pair)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
 def report(plan: list[dict[str, Any]] | None) -> None:
-    """Tell Discord once what failed; end the run as failed then, so that the grid shows it."""
+    """Tell Discord once what failed; end the run as failed then, so that the grid shows it.
+
+    `plan`: items that name the pairs that the run worked on, if any.
+    """
     failures = alerts.report(get_current_context(), [item["pair"] for item in plan or []], get_settings())
     if failures:
         names = sorted({note["pair"] or note["task"] for note in failures})

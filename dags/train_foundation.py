@@ -31,7 +31,7 @@ def train_foundation() -> None:
     trained >> report(plan)
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE)
+@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 def command(plan: list[dict[str, Any]], fetched: list[str]) -> str:
     """The job for the pairs whose candles arrived."""
     pairs = trainable(plan, fetched)

@@ -11,7 +11,7 @@ from airflow.sdk import (
     task,
     task_group,
 )
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.ray_jobs_operator import RayJobOperator
 from dags.runs import job_command, trainable
@@ -48,10 +48,11 @@ def train_pairs() -> None:
         task_id="train", map_index_template="{{ task.metadata['pairs'] }}", retries=1
     ).expand_kwargs(batches)
     judged = judge.expand(result=collect(batches, jobs.output))
-    judged >> refresh_serving() >> report(plan)
+    served = refresh_serving()
+    [plan, judged] >> served >> report(plan)
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE)
+@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]]:
     """Share the pairs whose candles arrived among Ray jobs: starting one costs seconds, a pair in it much less."""
     pairs = trainable(plan, fetched)
@@ -68,10 +69,12 @@ def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
-def collect(batches: list[dict[str, Any]], submission_ids: list[str]) -> list[dict[str, Any]]:
+def collect(batches: list[dict[str, Any]] | None, submission_ids: list[str]) -> list[dict[str, Any]]:
     """The row that each pair ended with; a pair without one was in a job that broke."""
     from make_us_rich.market.store import CandleStore
 
+    if batches is None:
+        raise AirflowSkipException("nothing was trained")
     store = CandleStore.from_settings(_SETTINGS)
     rows = [store.get_json(key) for job in submission_ids for key in store.list_keys(f"jobs/{job}/")]
     ended = {row["pair"] for row in rows}
@@ -119,7 +122,7 @@ def promote(result: dict[str, Any], run_id: str | None = None) -> str:
     return decision.reason
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE)
+@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 def refresh_serving() -> None:
     """Let the service swap to the champions of this moment."""
     from serve_app.deploy import apply

@@ -9,7 +9,7 @@ MakeUsRichError
 ├── MarketError              the exchange refused or failed
 │   ├── MarketUnavailable    timeouts, 5xx, unreadable answers: worth another try
 │   ├── RateLimited          429 or 418; `retry_after_s` says when to come back
-│   └── PairNotTraded        unknown to the exchange, halted or delisted
+│   └── PairNotTraded        unknown to the exchange, halted or delisted; `idle_ms` says for how long
 ├── StoreError               S3 refused or cannot be reached
 ├── RegistryError            the model registry refused or failed
 │   ├── NoChampion           no model of this pair has been promoted yet
@@ -29,6 +29,7 @@ MakeUsRichError
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 
@@ -78,7 +79,11 @@ class RateLimited(MarketError):
 
 
 class PairNotTraded(MarketError):
-    pass
+    """`idle_ms`: milliseconds without a candle; infinite for a pair that the exchange does not know at all."""
+
+    def __init__(self, message: str, *, idle_ms: float = math.inf) -> None:
+        super().__init__(message)
+        self.idle_ms = idle_ms
 
 
 class StoreError(MakeUsRichError):

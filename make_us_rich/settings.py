@@ -125,6 +125,10 @@ class Settings(BaseSettings):
         tuple[str, ...], NoDecode, Field(description="web origins that may call the API, comma separated")
     ] = ()
 
+    housekeeping_dry_run: Annotated[
+        bool, Field(description="scheduled housekeeping only lists what it would delete")
+    ] = True
+
     # alerts
     discord_webhook_url: Annotated[
         SecretStr, Field(description="where failures are posted; empty posts nothing")

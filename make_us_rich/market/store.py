@@ -107,7 +107,8 @@ def _not_there(
     newest, wanted = (np.datetime64(time_ms, "ms").item() for time_ms in (newest_close_ms, end_ms))
     if pair.symbol not in exchange.traded_pairs():
         return PairNotTraded(
-            f"{pair} is not traded any more: its newest candle closed at {newest:%F %H:%M} UTC"
+            f"{pair} is not traded any more: its newest candle closed at {newest:%F %H:%M} UTC",
+            idle_ms=end_ms - newest_close_ms,
         )
     have = f"its newest closed at {newest:%F %H:%M}" if newest_close_ms else "it gave none at all"
     return MarketUnavailable(

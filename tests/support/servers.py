@@ -62,6 +62,15 @@ def exchange_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def discord_server(folder: Path) -> Iterator[str]:
+    """The stand-in of Discord's webhooks; gives its URL."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "infra.discord", "--port", str(port)]
+    with running(command, f"{url}/healthz", folder / "discord.log"):
+        yield url
+
+
+@contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
     """An MLflow server over SQLite and local files; gives its URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"

@@ -10,8 +10,10 @@ TASKS = {"fetch", "train", "refresh_serving"}
 PAIRS = {"btc_usdt", "chz_usdt"}
 
 
-def _failed(pair: str | None, task: str = "fetch") -> dict[str, Any]:
-    return {"pair": pair, "task": task, "reason": "Broken: it is", "tries": 3, "link": ""}
+def _failed(pair: str | None, task: str = "fetch", refused: bool = False) -> dict[str, Any]:
+    return {
+        "pair": pair, "task": task, "reason": "Broken: it is", "refused": refused, "tries": 3, "link": ""
+    }  # fmt: skip
 
 
 def test_a_new_failure_is_told() -> None:
@@ -55,3 +57,13 @@ def test_a_run_for_other_pairs_says_nothing_of_this_one() -> None:
 
 def test_a_task_without_a_pair_is_told_by_its_name() -> None:
     assert what_is_new([_failed(None, "train")], PAIRS, TASKS, {}, now=10_000_000.0).failed == ["train"]
+
+
+def test_a_refused_run_is_told_each_time_and_never_works_again() -> None:
+    refusal = [_failed(None, "plan_run", refused=True)]
+    first = what_is_new(refusal, PAIRS, {"plan_run"}, {}, now=10_000_000.0)
+    second = what_is_new(refusal, PAIRS, {"plan_run"}, first.memory, now=10_000_001.0)
+
+    assert first.to_tell
+    assert second.to_tell
+    assert not what_is_new([], PAIRS, {"plan_run"}, second.memory, now=10_000_002.0).to_tell

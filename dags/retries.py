@@ -1,0 +1,42 @@
+"""What is worth another try, and after how long: by the kind of fault, not by the task it met."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+from airflow.sdk import Context, RetryDecision, RetryPolicy
+
+from make_us_rich.errors import InputError, MarketUnavailable, PairNotTraded, RateLimited
+from make_us_rich.promotion import ChampionChanged
+
+RETRIES = 3
+"""Tries after the first; with these pauses they span a restart of any component."""
+
+_EXCHANGE_S = 10.0
+_OURS_S = 5.0
+_GROWTH = 3.0
+_LONGEST_BAN_S = 15 * 60.0
+_HOPELESS = (InputError, PairNotTraded, ChampionChanged)
+
+
+class RetryByFault(RetryPolicy):
+    """An exchange gets more time than a component of ours; a mistake or a delisted pair gets none."""
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        name = type(exception).__name__
+        if isinstance(exception, _HOPELESS):
+            return RetryDecision.fail(f"{name}: another try changes nothing")
+        if isinstance(exception, RateLimited):
+            if exception.retry_after_s > _LONGEST_BAN_S:
+                return RetryDecision.fail(f"{name}: the ban outlasts the run")
+            # asking a moment too early would make the ban longer
+            return _retry(exception.retry_after_s + random.uniform(1, 5), name)
+        first_s = _EXCHANGE_S if isinstance(exception, MarketUnavailable) else _OURS_S
+        return _retry(first_s * _GROWTH ** (try_number - 1) * random.uniform(0.8, 1.2), name)
+
+
+def _retry(delay_s: float, name: str) -> RetryDecision:
+    return RetryDecision.retry(timedelta(seconds=delay_s), f"{name}: again in {delay_s:.0f} s")

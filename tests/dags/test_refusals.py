@@ -1,0 +1,62 @@
+"""What a run refuses, and who hears of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from make_us_rich import roster
+from tests.support.airflow_runs import World
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("three_active_pairs")]
+
+
+def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: World) -> None:
+    roster.put(world.database_url, "eth_usdt", plan="off")
+    before = len(world.embeds())
+    refused = {
+        "parameter pairs: doge_usdt is not listed: choose from btc_usdt, chz_usdt": {"pairs": ["doge_usdt"]},
+        "parameter pairs: eth_usdt is off: make it active first": {"pairs": ["eth_usdt"]},
+        "parameter pair: 'BTCUSDT' is not a pair": {"pairs": ["BTCUSDT"]},
+        "parameter interval: unknown interval '7m': use one of 5m": {"interval": "7m"},
+        "parameter as_of: 2199-01-01T00:00:00+00:00 is in the future": {"as_of": "2199-01-01T00:00:00+00:00"},
+    }
+
+    runs = world.airflow.runs("train_pairs", list(refused.values()))
+
+    embeds = world.embeds()[before:]
+    assert [run.state for run in runs] == ["failed"] * len(refused)
+    assert {run.tries["plan_run", ""] for run in runs} == {1}, "a refusal was tried again"
+    assert {run.states["refresh_serving", ""] for run in runs} == {"skipped"}
+    assert [embed["title"] for embed in embeds] == ["train_pairs: run refused"] * len(refused)
+    for reason, embed in zip(refused, embeds, strict=True):
+        assert reason in embed["description"]
+
+
+def test_a_delisted_pair_is_parked_and_told_once(world: World) -> None:
+    world.break_exchange(kind="unknown_symbol", symbol="CHZUSDT")
+    before = len(world.embeds())
+
+    run = world.airflow.run("train_pairs", {"pairs": ["chz_usdt"]})
+
+    assert run.state == "failed"
+    assert run.states["fetch", "chz_usdt"] == "failed"
+    assert run.states["fetch", "btc_usdt"] == "success"
+    assert run.tries["fetch", "chz_usdt"] == 1, "a delisted pair was asked for again"
+    (embed,) = world.embeds()[before:]
+    assert "It is parked" in embed["description"]
+    parked = {item.pair: item.parked_reason for item in roster.listed(world.database_url) if item.parked_at}
+    assert "the exchange does not know chz_usdt" in str(parked["chz_usdt"])
+    assert "chz_usdt" not in {item.pair for item in roster.active(world.database_url)}
+
+
+def test_the_candles_of_no_pair_is_one_message(world: World) -> None:
+    world.break_exchange(kind="418", retry_after_s=7200)
+    before = len(world.embeds())
+
+    run = world.airflow.run("train_pairs", {"pairs": ["eth_usdt"]})
+
+    assert run.tries["fetch", "eth_usdt"] == 1, "a ban of two hours was waited for"
+    assert run.states["refresh_serving", ""] == "skipped"
+    (embed,) = world.embeds()[before:]
+    assert "eth_usdt" in embed["title"]
+    assert "the exchange limits our requests (418) for 7200 s" in embed["description"]

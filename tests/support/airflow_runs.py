@@ -1,0 +1,115 @@
+"""Whole DAG runs in one process: Airflow's own dag.test(), with its retries and trigger rules, over SQLite."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from make_us_rich.settings import Settings
+from tests.support.processes import PROJECT_ROOT
+
+_RUN = """
+import json, sys
+from datetime import datetime
+from airflow.dag_processing.dagbag import DagBag
+
+for conf in json.loads(sys.argv[3]):
+    dag = DagBag(sys.argv[1]).dags[sys.argv[2]]  # a run leaves its parameters in it
+    run = dag.test(logical_date=None, run_conf=conf)
+    tasks = [[ti.task_id, ti.rendered_map_index or "", ti.state, ti.try_number] for ti in run.get_task_instances()]
+    print("RESULT" + json.dumps({"state": run.state, "tasks": tasks}), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """`states` and `tries` by task and label of the mapped index, which is a pair or nothing."""
+
+    state: str
+    states: Mapping[tuple[str, str], str]
+    tries: Mapping[tuple[str, str], int]
+    log: str
+
+
+class AirflowHome:
+    """A database of Airflow, made in `folder`. `settings`: the MUR_ variables of the runs."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self._environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("MUR_", "AIRFLOW"))},
+            "PYTHONPATH": str(PROJECT_ROOT),
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
+            **settings,
+        }
+        self._call("-m", "airflow", "db", "migrate")
+
+    def run(self, dag_id: str, conf: Mapping[str, Any]) -> Run:
+        (run,) = self.runs(dag_id, [conf])
+        return run
+
+    def runs(self, dag_id: str, confs: Sequence[Mapping[str, Any]]) -> list[Run]:
+        """One manual run after another, with these parameters."""
+        log = self._call("-c", _RUN, str(PROJECT_ROOT / "dags"), dag_id, json.dumps(confs))
+        lines = [line for line in log.splitlines() if line.startswith("RESULT")]
+        assert len(lines) == len(confs), log[-5000:]
+        return [_run(json.loads(line.removeprefix("RESULT")), log) for line in lines]
+
+    def _call(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+
+def _run(result: dict[str, Any], log: str) -> Run:
+    tasks = result["tasks"]
+    return Run(
+        state=result["state"],
+        states={(task, label): state for task, label, state, _ in tasks},
+        tries={(task, label): tries for task, label, _, tries in tasks},
+        log=log,
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """What a run meets. `settings`: its MUR_ variables."""
+
+    airflow: AirflowHome
+    settings: Mapping[str, str]
+
+    def typed_settings(self, **changed: str) -> Settings:
+        values = {name.removeprefix("MUR_").lower(): value for name, value in self.settings.items()}
+        return Settings(**values | changed)
+
+    @property
+    def database_url(self) -> str:
+        return self.settings["MUR_DATABASE_URL"]
+
+    def break_exchange(self, **fault: object) -> None:
+        """See infra/exchange/faults.py."""
+        url = f"{self.settings['MUR_EXCHANGE_URL']}/_control/faults"
+        httpx.post(url, json=fault).raise_for_status()
+
+    def embeds(self) -> list[dict[str, Any]]:
+        """Every embed that was posted, oldest first."""
+        address = urlsplit(self.settings["MUR_DISCORD_WEBHOOK_URL"])
+        messages = httpx.get(f"{address.scheme}://{address.netloc}/_control/messages").json()
+        return [embed for message in messages for embed in message["embeds"]]
