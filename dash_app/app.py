@@ -41,7 +41,7 @@ def create_app(settings: Settings) -> Dash:
     app.layout = lambda: shell.layout(_PAGES)
     shell.register(app, _PAGES)
     forecasts.register(app, client)
-    overview.register(app, client)
+    overview.register(app, client, settings.database_url.get_secret_value())
     models.register(app, settings, accounts, client)
     tokens.register(app, accounts, settings.public_api_url or settings.api_url)
     admin.register(app, settings, accounts)

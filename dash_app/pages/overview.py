@@ -12,7 +12,9 @@ from dash.development.base_component import Component
 from dash_app.figures import clock, price
 from dash_app.grids import GRID, fitting, link, number, percent, text
 from dash_app.pages import notices
+from make_us_rich import scores
 from make_us_rich.client import Client, Forecast, ServiceRefused, ServiceUnavailable
+from make_us_rich.scores import Score
 
 _REFRESH_MS = 30_000
 _COLUMNS = [
@@ -26,6 +28,7 @@ _COLUMNS = [
         "Skill", "skill", 1, headerTooltip="Pinball loss saved against the naive forecast, on unseen weeks"
     ),
     percent("Held", "coverage", 0, signed=False, headerTooltip="Share of unseen closes inside the 80 % band"),
+    text("Drift", "drift", headerTooltip="Whether this week's forecasts kept what the model promises"),
     text("Model age", "age", minWidth=112, comparator_field="age_hours"),
     text("Status", "status", minWidth=140, flex=2),
 ]
@@ -62,7 +65,7 @@ def layout() -> Component:
     )
 
 
-def register(app: Dash, client: Client) -> None:
+def register(app: Dash, client: Client, database_url: str) -> None:
     @app.callback(
         Output("overview-grid", "rowData"),
         Output("overview-grid", "style"),
@@ -76,7 +79,8 @@ def register(app: Dash, client: Client) -> None:
             return no_update, no_update, notices.service_down(str(error))
         except ServiceRefused as error:
             return no_update, no_update, notices.service_refused(str(error))
-        rows = [_row(forecast) for forecast in forecasts]
+        judged = scores.latest(database_url)
+        rows = [_row(forecast, judged.get(forecast.pair)) for forecast in forecasts]
         rows += [{"pair": pair, "label": _label(pair), "status": reason} for pair, reason in missing.items()]
         return rows, fitting(len(rows)), _summary(forecasts, missing)
 
@@ -89,7 +93,7 @@ def register(app: Dash, client: Client) -> None:
     )
 
 
-def _row(forecast: Forecast) -> dict[str, Any]:
+def _row(forecast: Forecast, score: Score | None) -> dict[str, Any]:
     quantiles, last, model = forecast.quantiles, forecast.last_close, forecast.model
     return {
         "pair": forecast.pair,
@@ -103,6 +107,7 @@ def _row(forecast: Forecast) -> dict[str, Any]:
         "width": (quantiles["q90"] - quantiles["q10"]) / last,
         "skill": model.skill_vs_naive,
         "coverage": model.coverage_80,
+        "drift": "–" if score is None else f"drifted: {score.reason}" if score.drifted else "no",
         "age_hours": model.age_hours,
         "age": age(model.age_hours),
         "status": _status(forecast),
@@ -114,6 +119,7 @@ def _status(forecast: Forecast) -> str:
     told = [
         (flags.stale, f"stale: as of {clock(forecast.as_of_ms)}"),
         (flags.expired, "model too old"),
+        (flags.foundation, "by the model of all pairs"),
     ]
     return ", ".join(text for is_so, text in told if is_so) or "ok"
 
@@ -121,7 +127,7 @@ def _status(forecast: Forecast) -> str:
 def _summary(forecasts: list[Forecast], missing: dict[str, str]) -> Component | None:
     if not forecasts:
         return notices.nothing_served_yet()
-    ok = sum(_status(forecast) == "ok" for forecast in forecasts)
+    ok = sum(not (forecast.flags.stale or forecast.flags.expired) for forecast in forecasts)
     market = forecasts[0].market
     newest = max(forecast.target_close_ms for forecast in forecasts)
     said = f"{ok} of {len(forecasts) + len(missing)} pairs are up to date; closes of {clock(newest)}; {market} prices."
