@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser test bench-forecast lint types format bench-serving wheel docs
+.PHONY: help install demo down clean-stack browser test bench-forecast bench-daily lint types format bench-serving wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -51,6 +51,9 @@ wheel: $(INSTALLED) ## build sdist and wheel into dist/ and check them in a clea
 bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DIR
 	$(BIN)/python -m benchmarks.forecast $(if $(CANDLES),--candles $(CANDLES))
 	$(BIN)/python -m benchmarks.forecast_cost $(if $(CANDLES),--candles $(CANDLES))
+
+bench-daily: $(INSTALLED) ## the 2018 daily demonstration with its baselines
+	$(BIN)/python -m benchmarks.daily_ether
 
 lint: $(INSTALLED) ## check style
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow.sdk import Context, Variable
+from airflow.sdk.exceptions import AirflowException
 
 from dags.runs import RunRefused
 from make_us_rich.alerts import GREEN, RED, Alert, post
@@ -29,6 +30,14 @@ _REASON_CHARS = 300
 Note = dict[str, Any]
 
 
+class PairsFailed(AirflowException):
+    """One task's work failed for some of its pairs. `reasons` by pair; each is told and remembered by itself."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{pair}: {reason}" for pair, reason in reasons.items()))
+        self.reasons = dict(reasons)
+
+
 def remember_failure(context: Context) -> None:
     """A failure callback: runs once a failed task or mapped index, after its last try. Never raises."""
     try:
@@ -36,15 +45,20 @@ def remember_failure(context: Context) -> None:
         error = context.get("exception")
         note = {
             "task": instance.task_id,
-            "pair": _pair_of(context),
-            "reason": f"{type(error).__name__}: {error}"[:_REASON_CHARS] if error else "no exception",
             "refused": isinstance(error, RunRefused),
             "tries": instance.try_number,
             "link": instance.log_url,
         }
-        instance.xcom_push(key=NOTE, value=note)
+        instance.xcom_push(key=NOTE, value=[note | who for who in _who_and_why(context, error)])
     except Exception:  # the failure itself matters more than the note about it
         log.exception("the failure could not be noted for the report")
+
+
+def _who_and_why(context: Context, error: BaseException | str | None) -> list[dict[str, str | None]]:
+    if isinstance(error, PairsFailed):
+        return [{"pair": pair, "reason": reason[:_REASON_CHARS]} for pair, reason in error.reasons.items()]
+    reason = f"{type(error).__name__}: {error}"[:_REASON_CHARS] if error else "no exception"
+    return [{"pair": _pair_of(context), "reason": reason}]
 
 
 def report(context: Context, covered: Iterable[str], settings: Settings) -> list[Note]:
@@ -90,10 +104,11 @@ def _failures(context: Context) -> list[Note]:
     states = instance.get_task_states(instance.dag_id, run_ids=[run_id]).get(run_id, {})
     failed = sorted(name for name, state in states.items() if state == "failed")
     task_ids = sorted({task_id for task_id in context["dag"].task_ids if _any_of(task_id, failed)})
-    notes = (
+    left = (
         [note for note in instance.xcom_pull(task_ids=task_ids, key=NOTE) or [] if note] if task_ids else []
     )
-    silent = len(failed) - len(notes)
+    notes = [note for of_one_task in left for note in of_one_task]
+    silent = len(failed) - len(left)
     if silent > 0:
         reason = f"{silent} failed without a word (killed?): {', '.join(failed)}"
         notes.append(

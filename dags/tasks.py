@@ -20,7 +20,7 @@ from make_us_rich.settings import get_settings
 # A shorter halt may be the exchange's maintenance.
 _PARKED_AFTER_MS = 24 * HOUR_MS
 
-TRAINING_DAG: dict[str, Any] = {
+DAG_DEFAULTS: dict[str, Any] = {
     "start_date": datetime(2024, 1, 1, tzinfo=pendulum.UTC),
     "catchup": False,
     "max_active_runs": 1,
@@ -30,9 +30,11 @@ TRAINING_DAG: dict[str, Any] = {
         "retry_policy": RetryByFault(),
         "on_failure_callback": alerts.remember_failure,
     },
-    "params": run_params(get_settings()),
 }
-"""What the DAGs that train have in common."""
+"""What every DAG has in common. Without catch-up, an outage is followed by a run for the newest interval only."""
+
+TRAINING_DAG = DAG_DEFAULTS | {"params": run_params(get_settings())}
+"""What the DAGs that work on pairs as of a time have in common."""
 
 
 @task
@@ -72,7 +74,10 @@ def fetch(item: dict[str, Any]) -> str:
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
 def report(plan: list[dict[str, Any]] | None) -> None:
-    """Tell Discord once what failed; end the run as failed then, so that the grid shows it."""
+    """Tell Discord once what failed; end the run as failed then, so that the grid shows it.
+
+    `plan`: items that name the pairs that the run worked on, if any.
+    """
     failures = alerts.report(get_current_context(), [item["pair"] for item in plan or []], get_settings())
     if failures:
         names = sorted({note["pair"] or note["task"] for note in failures})

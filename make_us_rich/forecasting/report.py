@@ -44,7 +44,7 @@ def table(summary: Summary) -> str:
 
 
 def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: str) -> str:
-    """A whole page that needs nothing else."""
+    """The backtest as a whole page."""
     summary = summarise(results)
     rows = "".join(
         f"<tr><td>{escape(_TITLES[item.baseline])}</td><td>{item.skill:+.2%}</td><td>{item.won:.0%}</td>"
@@ -52,9 +52,14 @@ def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles],
         for item in summary.skills
     )
     facts = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in _facts(summary))
-    plots = "".join(
-        f"<h2>{title}</h2><p>{text}</p><img alt='{title}' src='data:image/png;base64,{_png(figure)}'>"
-        for title, text, figure in (
+    intro = (
+        "<table><tr><th>beside</th><th>skill</th><th>windows won</th><th>Diebold-Mariano t</th></tr>"
+        f"{rows}</table><p></p><table>{facts}</table>"
+    )
+    return page(
+        f"Backtest: {summary.windows} pair-windows",
+        intro,
+        [
             (
                 "Skill of each pair and window",
                 "Less pinball loss than the baseline, in percent; above zero the model was better.",
@@ -75,13 +80,19 @@ def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles],
                 "How the loss changed by epoch, a line a pair and window.",
                 _learning_figure(results),
             ),
-        )
+        ],
+    )
+
+
+def page(title: str, intro: str, plots: Sequence[tuple[str, str, Figure]]) -> str:
+    """A whole HTML page that needs nothing else. intro: HTML; plots: (title, what it shows, figure)."""
+    images = "".join(
+        f"<h2>{name}</h2><p>{text}</p><img alt='{name}' src='data:image/png;base64,{_png(figure)}'>"
+        for name, text, figure in plots
     )
     return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Backtest</title>"
-        f"<style>{_STYLE}</style><h1>Backtest: {summary.windows} pair-windows</h1>"
-        "<table><tr><th>beside</th><th>skill</th><th>windows won</th><th>Diebold-Mariano t</th></tr>"
-        f"{rows}</table><p></p><table>{facts}</table>{plots}</html>"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        f"<style>{_STYLE}</style><h1>{title}</h1>{intro}{images}</html>"
     )
 
 

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -105,6 +106,17 @@ class Bucket:
         with self._told_clearly():
             objects = self._s3.list_objects(bucket_name=self._bucket, prefix=prefix, recursive=True)
             return sorted(str(item.object_name) for item in objects)
+
+    def list_modified(self, prefix: str) -> dict[str, datetime]:
+        """Keys below `prefix`, and when each was written."""
+        with self._told_clearly():
+            objects = self._s3.list_objects(bucket_name=self._bucket, prefix=prefix, recursive=True)
+            return {str(item.object_name): item.last_modified for item in objects if item.last_modified}
+
+    def remove(self, key: str) -> None:
+        """Harmless when it is gone already."""
+        with self._told_clearly():
+            self._s3.remove_object(bucket_name=self._bucket, object_name=key)
 
     @contextmanager
     def _told_clearly(self) -> Iterator[None]:

@@ -10,7 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
+
+from make_us_rich.settings import Settings
 from tests.support.processes import PROJECT_ROOT
 
 _RUN = """
@@ -82,3 +86,30 @@ def _run(result: dict[str, Any], log: str) -> Run:
         tries={(task, label): tries for task, label, _, tries in tasks},
         log=log,
     )
+
+
+@dataclass(frozen=True)
+class World:
+    """What a run meets. `settings`: its MUR_ variables."""
+
+    airflow: AirflowHome
+    settings: Mapping[str, str]
+
+    def typed_settings(self, **changed: str) -> Settings:
+        values = {name.removeprefix("MUR_").lower(): value for name, value in self.settings.items()}
+        return Settings(**values | changed)
+
+    @property
+    def database_url(self) -> str:
+        return self.settings["MUR_DATABASE_URL"]
+
+    def break_exchange(self, **fault: object) -> None:
+        """See infra/exchange/faults.py."""
+        url = f"{self.settings['MUR_EXCHANGE_URL']}/_control/faults"
+        httpx.post(url, json=fault).raise_for_status()
+
+    def embeds(self) -> list[dict[str, Any]]:
+        """Every embed that was posted, oldest first."""
+        address = urlsplit(self.settings["MUR_DISCORD_WEBHOOK_URL"])
+        messages = httpx.get(f"{address.scheme}://{address.netloc}/_control/messages").json()
+        return [embed for message in messages for embed in message["embeds"]]

@@ -1,0 +1,120 @@
+"""Throw away what nothing needs any more."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
+
+from dags.tasks import DAG_DEFAULTS, report
+from make_us_rich.settings import get_settings
+
+DOC = """
+### What is thrown away
+
+Each night: months of **candles** that no training looks back to; **model versions** beyond the newest
+`keep_versions` of each model, with their files, but never one with an alias such as champion or previous; training
+**runs** that were cut off; **job rows** and **task logs** of old runs.
+
+It begins as a rehearsal: with `dry_run` each task's log lists what it would delete. Read one, then set
+`MUR_HOUSEKEEPING_DRY_RUN=false`, or untick `dry_run` in the form for once.
+"""
+
+_DAYS = {"type": "integer", "minimum": 1}
+
+
+@dag(
+    schedule=CronTriggerTimetable("40 3 * * *", timezone="UTC"),
+    **DAG_DEFAULTS
+    | {
+        "params": {
+            "dry_run": Param(
+                get_settings().housekeeping_dry_run, type="boolean", description="only list, delete nothing"
+            ),
+            "keep_candle_days": Param(800, **_DAYS, description="days of candles to keep"),
+            "keep_versions": Param(
+                168, type="integer", minimum=2, description="newest versions of each model to keep"
+            ),
+            "keep_run_days": Param(30, **_DAYS, description="days of job rows, unused MLflow runs and logs"),
+        }
+    },
+    doc_md=DOC,
+    tags=["maintenance", "daily"],
+)
+def housekeeping() -> None:
+    [candles(), job_rows(), mlflow_runs() << model_versions(), logs()] >> report(None)
+
+
+@task
+def candles() -> int:
+    """Old months of candles in S3."""
+    from make_us_rich import housekeeping as keeper
+    from make_us_rich.market.bucket import Bucket
+
+    return _told(
+        keeper.old_candles(
+            Bucket.from_settings(get_settings()), _before("keep_candle_days"), dry_run=_dry_run()
+        )
+    )
+
+
+@task
+def job_rows() -> int:
+    """Old results of training jobs in S3."""
+    from make_us_rich import housekeeping as keeper
+    from make_us_rich.market.bucket import Bucket
+
+    bucket = Bucket.from_settings(get_settings())
+    return _told(keeper.old_job_rows(bucket, _before("keep_run_days"), dry_run=_dry_run()))
+
+
+@task
+def model_versions() -> int:
+    """Old versions that no alias points at, and their files."""
+    from make_us_rich import housekeeping as keeper
+
+    keep = _params()["keep_versions"]
+    return _told(keeper.old_versions(get_settings().mlflow_url, keep, dry_run=_dry_run()))
+
+
+@task
+def mlflow_runs() -> int:
+    """Old training runs without a version."""
+    from make_us_rich import housekeeping as keeper
+
+    url = get_settings().mlflow_url
+    return _told(keeper.orphaned_runs(url, _before("keep_run_days"), dry_run=_dry_run()))
+
+
+@task
+def logs() -> int:
+    """Old task logs on this worker."""
+    from airflow.sdk.configuration import conf
+
+    from make_us_rich import housekeeping as keeper
+
+    folder = Path(conf.get("logging", "base_log_folder"))
+    return _told(keeper.old_logs(folder, _before("keep_run_days"), dry_run=_dry_run()))
+
+
+def _told(names: list[str]) -> int:
+    print(f"{len(names)} {'to delete' if _dry_run() else 'deleted'}", *names, sep="\n  ")
+    return len(names)
+
+
+def _before(name: str) -> datetime:
+    return datetime.now(UTC) - timedelta(days=_params()[name])
+
+
+def _dry_run() -> bool:
+    return bool(_params()["dry_run"])
+
+
+def _params() -> dict[str, Any]:
+    params: dict[str, Any] = get_current_context()["params"]
+    return params
+
+
+housekeeping()

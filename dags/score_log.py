@@ -1,0 +1,35 @@
+"""Scores in MLflow: one run a pair and interval, whose metrics go on with each scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from make_us_rich.intervals import interval_ms
+
+EXPERIMENT = "score_forecasts"
+
+
+def log(mlflow_url: str, scored: Iterable[dict[str, Any]]) -> None:
+    """`scored`: items with pair, interval, as_of_ms and a verdict. A repeated scoring adds the same points again."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    client = MlflowClient(mlflow_url)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+    for item in scored:
+        verdict, at_ms = item["verdict"], item["as_of_ms"]
+        names = ("n", "skill_vs_naive", "t_vs_naive", "coverage_80", "drifted")
+        values = {name: float(verdict[name]) for name in names}
+        values |= {f"shift_{name}": value for name, value in verdict["shift"].items()}
+        step = at_ms // interval_ms(item["interval"])
+        metrics = [Metric(name, value, at_ms, step) for name, value in values.items()]
+        client.log_batch(_run_of(client, experiment, f"{item['pair']}_{item['interval']}"), metrics=metrics)
+
+
+def _run_of(client: Any, experiment: str, name: str) -> str:
+    query = f"tags.`mlflow.runName` = '{name}'"
+    found = client.search_runs([experiment], filter_string=query, max_results=1)
+    run_id: str = (found[0] if found else client.create_run(experiment, run_name=name)).info.run_id
+    return run_id

@@ -1,0 +1,66 @@
+"""What is wrong with the running service, as its callers meet it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from make_us_rich import roster
+from make_us_rich.errors import ServingError
+from make_us_rich.intervals import interval_ms
+from make_us_rich.pairs import Pair
+from make_us_rich.registry import CHAMPION, ModelVersion, Registry, model_name
+from make_us_rich.settings import Settings
+
+_TIMEOUT_S = 30.0
+_LATE_MS = 15 * 60_000
+"""What the exchange, the pipeline and a swap may take."""
+
+
+def check_alive(settings: Settings) -> None:
+    """Raises ServingError when the HTTP API does not answer as it should."""
+    _get(settings, "/healthz", ok=(200,))
+
+
+def complaints(settings: Settings) -> dict[str, str]:
+    """What is wrong with each active pair, nothing being empty: not loaded, not its champion, or an old forecast.
+
+    A pair that nothing was promoted for is not expected. Raises ServingError or RegistryError when nobody can say.
+    """
+    states = _get(settings, "/readyz", ok=(200, 503))["pairs"]
+    found = {}
+    with Registry(settings.mlflow_url) as registry:
+        for item in roster.active(settings.database_url.get_secret_value()):
+            name = model_name(Pair.parse(item.pair), settings.interval)
+            champion = registry.find(name, CHAMPION)
+            if champion:
+                now_ms = time.time_ns() // 1_000_000
+                found[item.pair] = _complaint(states.get(name), champion, settings.interval, now_ms)
+    return found
+
+
+def _complaint(state: Mapping[str, Any] | None, champion: ModelVersion, interval: str, now_ms: int) -> str:
+    if state is None:
+        return "it has a champion and is not loaded"
+    if not state["ready"]:
+        return f"it cannot be answered: {state['reason']}"
+    if state["version"] != champion.version and now_ms - champion.created_ms > _LATE_MS:
+        return f"it serves version {state['version']} instead of its champion, {champion.version}"
+    age_ms = now_ms - state["as_of_ms"]
+    if age_ms > interval_ms(interval) + _LATE_MS:
+        return f"its newest forecast is {age_ms / 3_600_000:.1f} hours old"
+    return ""
+
+
+def _get(settings: Settings, path: str, ok: tuple[int, ...]) -> Any:
+    url = f"{settings.api_url}{path}"
+    try:
+        answer = httpx.get(url, timeout=_TIMEOUT_S)
+        if answer.status_code not in ok:
+            raise ServingError(f"{url} answered {answer.status_code}: {answer.text[:200]}")
+        return answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise ServingError(f"{url} does not answer: {error!r}") from error

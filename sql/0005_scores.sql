@@ -1,0 +1,20 @@
+-- migrate:up
+-- How the forecasts of the last week did, as of a day's newest scoring; without candles to judge by, no row.
+CREATE TABLE scores (
+    market         text             NOT NULL,
+    pair           text             NOT NULL,
+    interval       text             NOT NULL,
+    day            date             NOT NULL,
+    as_of_ms       bigint           NOT NULL,
+    n              integer          NOT NULL CHECK (n > 0),
+    skill_vs_naive double precision NOT NULL,
+    t_vs_naive     double precision NOT NULL,
+    coverage_80    double precision NOT NULL CHECK (coverage_80 BETWEEN 0 AND 1),
+    shift          jsonb            NOT NULL,
+    drifted        boolean          NOT NULL,
+    reason         text             NOT NULL,
+    PRIMARY KEY (market, pair, interval, day)
+);
+
+-- migrate:down
+DROP TABLE scores;

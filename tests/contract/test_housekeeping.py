@@ -1,0 +1,133 @@
+"""What housekeeping deletes and what it never does, on a real S3 and a real MLflow."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnx
+import pytest
+from mlflow import MlflowClient
+
+from make_us_rich import housekeeping
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles
+from make_us_rich.market.store import CandleStore
+from make_us_rich.pairs import BITCOIN
+from make_us_rich.registry import CHAMPION, PREVIOUS, Registry
+from tests.support.servers import S3_KEYS, mlflow_server, s3_server
+from tests.support.tiny_model import tiny_model
+
+NAME = "btc_usdt_1h"
+FAR_AHEAD = datetime.now(UTC) + timedelta(days=1)
+YEAR_2026 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
+        mlflow.set_tracking_uri(url)
+        mlflow.set_experiment("train_pairs")
+        yield url
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CandleStore]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as url:
+        made = CandleStore(url, *S3_KEYS, "candles")
+        made.ensure_bucket()
+        yield made
+
+
+def test_months_that_no_training_reads_go(store: CandleStore) -> None:
+    for month in (datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC), YEAR_2026):
+        store.write("simulated", BITCOIN, "1h", _one_candle(month))
+
+    planned = housekeeping.old_candles(store, YEAR_2026, dry_run=True)
+    before = store.list_keys("candles/")
+    deleted = housekeeping.old_candles(store, YEAR_2026, dry_run=False)
+
+    folder = "candles/simulated/1h/btc_usdt"
+    assert planned == deleted == [f"{folder}/2025-11.parquet", f"{folder}/2025-12.parquet"]
+    assert len(before) == 3, "the rehearsal deleted something"
+    assert store.list_keys("candles/") == [f"{folder}/2026-01.parquet"]
+
+
+def test_rows_of_old_jobs_go(store: CandleStore) -> None:
+    store.put_json("jobs/some-job/btc_usdt.json", {})
+
+    assert housekeeping.old_job_rows(store, FAR_AHEAD - timedelta(days=30), dry_run=False) == []
+    assert housekeeping.old_job_rows(store, FAR_AHEAD, dry_run=False) == ["jobs/some-job/btc_usdt.json"]
+    assert store.list_keys("jobs/") == []
+
+
+def test_old_versions_go_with_their_files_and_those_in_use_stay(mlflow_url: str) -> None:
+    runs = [_publish() for _ in range(6)]
+    with Registry(mlflow_url) as registry:
+        registry.set_alias(NAME, PREVIOUS, 1)
+        registry.set_alias(NAME, CHAMPION, 2)
+        planned = housekeeping.old_versions(mlflow_url, 2, dry_run=True)
+        assert len(registry.versions(NAME)) == 6, "the rehearsal deleted something"
+        deleted = housekeeping.old_versions(mlflow_url, 2, dry_run=False)
+
+        assert planned == deleted == [f"{NAME} version 4", f"{NAME} version 3"]
+        assert [version.version for version in registry.versions(NAME)] == [6, 5, 2, 1]
+        assert registry.download(registry.champion(NAME))
+    client = MlflowClient(mlflow_url)
+    assert client.get_run(runs[2]).info.lifecycle_stage == "deleted"
+    assert client.list_artifacts(runs[2]) == []
+    assert client.get_run(runs[1]).info.lifecycle_stage == "active"
+    assert [item.path for item in client.list_artifacts(runs[1])] == ["weights.npz"]
+    assert housekeeping.old_versions(mlflow_url, 2, dry_run=False) == []
+
+
+def test_a_run_that_was_cut_off_goes(mlflow_url: str) -> None:
+    run = MlflowClient(mlflow_url).create_run(mlflow.get_experiment_by_name("train_pairs").experiment_id)
+
+    assert housekeeping.orphaned_runs(mlflow_url, FAR_AHEAD - timedelta(days=2), dry_run=False) == []
+    (orphan,) = housekeeping.orphaned_runs(mlflow_url, FAR_AHEAD, dry_run=False)
+    assert run.info.run_id in orphan
+    assert housekeeping.orphaned_runs(mlflow_url, FAR_AHEAD, dry_run=False) == []
+
+
+def test_logs_of_old_runs_go(tmp_path: Path) -> None:
+    for name, days in (("old", 40), ("new", 1)):
+        file = tmp_path / "dag_id=train_pairs" / f"run_id={name}" / "task_id=fetch" / "attempt=1.log"
+        file.parent.mkdir(parents=True)
+        file.write_text("a line")
+        when = time.time() - days * 86_400
+        for path in (file, *list(file.parents)[:2]):
+            os.utime(path, (when, when))
+
+    deleted = housekeeping.old_logs(tmp_path, datetime.now(UTC) - timedelta(days=30), dry_run=False)
+
+    assert [Path(name).name for name in deleted] == ["run_id=old"]
+    assert [path.name for path in (tmp_path / "dag_id=train_pairs").iterdir()] == ["run_id=new"]
+
+
+def _one_candle(month: datetime) -> Candles:
+    times = np.array([int(month.timestamp() * 1000) + HOUR_MS])
+    return Candles(times, *(np.array([value]) for value in (1.0, 1.2, 0.9, 1.1, 5.0)))
+
+
+def _publish() -> str:
+    """A version as the pipeline registers it; returns its run."""
+    with warnings.catch_warnings(action="ignore"), mlflow.start_run() as run:  # MLflow's own, at first use
+        mlflow.log_text("weights", "weights.npz")
+        model = mlflow.onnx.log_model(
+            onnx.load_from_string(tiny_model("btc_usdt")),
+            name="model",
+            pip_requirements=["onnxruntime"],
+            save_as_external_data=False,
+        )
+    client = MlflowClient()
+    if not client.search_registered_models(f"name = '{NAME}'"):
+        client.create_registered_model(NAME)
+    client.create_model_version(NAME, model.model_uri, run.info.run_id, model_id=model.model_id)
+    return str(run.info.run_id)

@@ -1,0 +1,63 @@
+"""Real DAG runs over Postgres, S3, MLflow, the replay exchange and a Discord sink; no Ray."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from make_us_rich import roster
+from make_us_rich.market.bucket import Bucket
+from make_us_rich.migrations import migrate
+from tests.support.airflow_runs import AirflowHome, World
+from tests.support.processes import free_port
+from tests.support.servers import (
+    S3_KEYS,
+    discord_server,
+    exchange_server,
+    mlflow_server,
+    postgres_server,
+    s3_server,
+)
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    folder = Path(tempfile.mkdtemp(prefix="mur-dags-"))
+    folder.chmod(0o755)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        database_url = stack.enter_context(postgres_server(folder))
+        exchange_url = stack.enter_context(exchange_server(folder))
+        discord_url = stack.enter_context(discord_server(folder))
+        mlflow_url = stack.enter_context(mlflow_server(folder))
+        s3_url = stack.enter_context(s3_server(folder))
+        migrate(database_url)
+        Bucket(s3_url, *S3_KEYS, "candles").ensure_bucket()
+        settings = {
+            "MUR_DATABASE_URL": database_url,
+            "MUR_EXCHANGE_URL": exchange_url,
+            "MUR_MARKET": "simulated",
+            "MUR_DISCORD_WEBHOOK_URL": f"{discord_url}/api/webhooks/1/local",
+            "MUR_S3_ENDPOINT_URL": s3_url,
+            "MUR_S3_ACCESS_KEY": S3_KEYS[0],
+            "MUR_S3_SECRET_KEY": S3_KEYS[1],
+            "MUR_MLFLOW_URL": mlflow_url,
+            "MUR_HISTORY_CANDLES": "1500",
+            "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
+        }
+        yield World(AirflowHome(folder / "airflow", settings), settings)
+
+
+@pytest.fixture
+def three_active_pairs(world: World) -> Iterator[None]:
+    for pair in ("btc_usdt", "eth_usdt", "chz_usdt"):
+        roster.put(world.database_url, pair, plan="dedicated")
+        roster.unpark(world.database_url, pair)
+    yield
+    httpx.delete(f"{world.settings['MUR_EXCHANGE_URL']}/_control/faults").raise_for_status()

@@ -1,0 +1,95 @@
+"""Served forecasts against what came: a real run of score_forecasts over a week of forecasts, good and bad."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import numpy as np
+import psycopg2
+import pytest
+
+from make_us_rich import scores
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.market.binance import Market
+from make_us_rich.market.candles import Candles
+from make_us_rich.market.store import CandleStore
+from make_us_rich.pairs import Pair
+from make_us_rich.settings import Settings
+from tests.support.airflow_runs import World
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("three_active_pairs")]
+
+HONEST = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645]) * 0.005
+FAR_OFF = HONEST * 0.1 + 0.05
+
+
+def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: World) -> None:
+    settings = Settings(
+        **{name.removeprefix("MUR_").lower(): value for name, value in world.settings.items()}
+    )
+    as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    for name, quantiles in (("btc_usdt", HONEST), ("eth_usdt", FAR_OFF)):
+        _serve_a_week(settings, Pair.parse(name), as_of_ms, quantiles)
+    before = len(world.embeds())
+
+    run = world.airflow.run("score_forecasts", {"pairs": ["btc_usdt", "chz_usdt", "eth_usdt"]})
+
+    assert run.states["alarm", "btc_usdt"] == "success"
+    assert run.states["alarm", "chz_usdt"] == "success", "nothing was forecast, which is no drift"
+    assert run.states["alarm", "eth_usdt"] == "failed"
+    assert run.states["retrain", ""] == "skipped"
+    (embed,) = world.embeds()[before:]
+    assert embed["title"] == "score_forecasts: eth_usdt failed"
+    assert "worse than naive" in embed["description"]
+
+    found = scores.latest(world.database_url)
+    assert set(found) == {"btc_usdt", "eth_usdt"}
+    assert found["eth_usdt"].drifted
+    assert found["eth_usdt"].skill_vs_naive < -1
+    assert found["eth_usdt"].coverage_80 < 0.1
+    assert not found["btc_usdt"].drifted, found["btc_usdt"].reason
+    assert found["btc_usdt"].n == 168
+    assert found["btc_usdt"].as_of.timestamp() * 1000 == pytest.approx(as_of_ms, abs=HOUR_MS)
+    assert _logged(settings.mlflow_url) == {"btc_usdt_1h": 168.0, "eth_usdt_1h": 168.0}
+
+
+def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.ndarray) -> None:
+    """168 forecasts as serving records them, of candles that lie in S3 already."""
+    store = CandleStore.from_settings(settings)
+    store.update(
+        Market(settings.exchange_url),
+        market=settings.market,
+        pair=pair,
+        interval="1h",
+        as_of_ms=as_of_ms,
+        history_candles=1700,
+    )
+    candles: Candles = store.read(settings.market, pair, "1h", as_of_ms - 169 * HOUR_MS, as_of_ms - HOUR_MS)
+    columns = ["market", "pair", "interval", "target_open_ms", "model_version", "as_of_ms", "last_close"]
+    columns += QUANTILE_NAMES
+    insert = f"INSERT INTO forecasts ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"
+    with (
+        psycopg2.connect(settings.database_url.get_secret_value()) as connection,
+        connection.cursor() as cursor,
+    ):
+        for open_ms, close in zip(candles.open_time_ms.tolist(), candles.close.tolist(), strict=True):
+            target = open_ms + HOUR_MS
+            prices = (close * np.exp(quantiles)).tolist()
+            cursor.execute(insert, (settings.market, str(pair), "1h", target, 1, target, close, *prices))
+    connection.close()
+
+
+def _logged(mlflow_url: str) -> dict[str, float]:
+    """The metric `n` of each MLflow run, by its name."""
+    api = f"{mlflow_url}/api/2.0/mlflow"
+    answer = httpx.get(f"{api}/experiments/get-by-name", params={"experiment_name": "score_forecasts"})
+    experiment = answer.json()["experiment"]["experiment_id"]
+    runs = httpx.post(f"{api}/runs/search", json={"experiment_ids": [experiment]}).json()["runs"]
+    return {
+        run["info"]["run_name"]: metric["value"]
+        for run in runs
+        for metric in run["data"]["metrics"]
+        if metric["key"] == "n"
+    }

@@ -1,0 +1,75 @@
+"""A service that is away, an ailing pair and a recovery, by real runs of watch_service."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import mlflow
+import pytest
+import uvicorn
+from mlflow import MlflowClient
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.registry import CHAMPION
+from make_us_rich.settings import Settings
+from serve_app.gateway import make_app
+from tests.support.airflow_runs import World
+from tests.support.local_directory import LocalDirectory
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.usefixtures("three_active_pairs")]
+
+
+def test_an_outage_is_told_once_and_so_is_its_end(world: World) -> None:
+    settings = world.typed_settings()
+    _champion_without_model(settings, "eth_usdt_1h")
+    before = len(world.embeds())
+
+    away, still_away = world.airflow.runs("watch_service", [{}, {}])
+    with _gateway(settings):
+        ailing = world.airflow.run("watch_service", {})
+
+    told = world.embeds()[before:]
+    assert [run.state for run in (away, still_away, ailing)] == ["failed"] * 3
+    assert away.states["alive", ""] == "failed"
+    assert ailing.states["alive", ""] == "success"
+    assert [embed["title"] for embed in told] == [
+        "watch_service: alive failed",
+        "watch_service: eth_usdt failed",
+    ]
+    assert "/healthz does not answer" in told[0]["description"]
+    assert "eth_usdt" in told[1]["description"]
+    assert "it has a champion and is not loaded" in told[1]["description"]
+    assert "works again: alive" in told[1]["description"]
+    assert "chz_usdt" not in told[1]["description"], "no champion is no ailment"
+
+
+@contextmanager
+def _gateway(settings: Settings) -> Iterator[None]:
+    """The real one, with no pair loaded."""
+    url = settings.database_url.get_secret_value()
+    app = make_app(settings, LocalDirectory(settings, {}), Accounts(url))
+    port = int(settings.api_url.rpartition(":")[2])
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.05)
+        httpx.get(f"{settings.api_url}/healthz").raise_for_status()
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _champion_without_model(settings: Settings, name: str) -> None:
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    client = MlflowClient()
+    run = client.create_run("0")
+    client.create_registered_model(name)
+    version = client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias(name, CHAMPION, version.version)

@@ -1,0 +1,84 @@
+"""What counts as drift of served forecasts, and what is noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from make_us_rich.forecasting.contract import QUANTILE_LEVELS
+from make_us_rich.forecasting.drift import FEWEST, judge, population_shift
+from make_us_rich.market.candles import Candles
+
+N = 168
+_NORMAL = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645])  # QUANTILE_LEVELS of a standard normal
+assert len(_NORMAL) == len(QUANTILE_LEVELS)
+
+
+def _world(seed: int, n: int = N) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(volatility of each hour, what came, the past) of a market whose volatility is known to the forecaster."""
+    draw = np.random.default_rng(seed)
+    volatility = 0.01 * np.exp(draw.normal(0, 0.5, n))
+    past = 0.01 * np.exp(draw.normal(0, 0.5, 1440)) * draw.normal(size=1440)
+    return volatility, volatility * draw.normal(size=n), past
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_honest_forecasts_are_no_drift(seed: int) -> None:
+    volatility, came, past = _world(seed)
+
+    verdict = judge(volatility[:, None] * _NORMAL, came, past, {})
+
+    assert not verdict.drifted, verdict.reason
+    assert verdict.reason == "as promised"
+    assert verdict.skill_vs_naive > 0
+
+
+def test_a_band_that_is_too_narrow_is_drift() -> None:
+    volatility, came, past = _world(1)
+
+    verdict = judge(0.5 * volatility[:, None] * _NORMAL, came, past, {})
+
+    assert verdict.drifted
+    assert "the 80 % band held" in verdict.reason
+
+
+def test_forecasts_of_another_price_are_worse_than_naive() -> None:
+    volatility, came, past = _world(2)
+
+    verdict = judge(volatility[:, None] * _NORMAL + 0.03, came, past, {})
+
+    assert verdict.drifted
+    assert "worse than naive" in verdict.reason
+
+
+def test_too_few_forecasts_are_not_judged() -> None:
+    volatility, came, past = _world(3, FEWEST - 1)
+
+    verdict = judge(volatility[:, None] * _NORMAL + 0.03, came, past, {})
+
+    assert not verdict.drifted
+    assert verdict.reason == "too few to judge"
+
+
+def test_a_moved_market_explains_drift_and_is_none_by_itself() -> None:
+    volatility, came, past = _world(4)
+
+    assert not judge(volatility[:, None] * _NORMAL, came, past, {"range": 3.0}).drifted
+    assert "range 3.00" in judge(volatility[:, None] * _NORMAL + 0.03, came, past, {"range": 3.0}).reason
+
+
+def test_the_shift_is_small_for_the_same_market_and_large_for_another() -> None:
+    same = population_shift(_market(1440, 0.01, 1), _market(N, 0.01, 2))
+    wilder = population_shift(_market(1440, 0.01, 1), _market(N, 0.03, 2))
+
+    assert max(same.values()) < 0.25
+    assert wilder["range"] > 1
+
+
+def _market(n: int, volatility: float, seed: int) -> Candles:
+    draw = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(volatility * draw.normal(size=n)))
+    wick = np.abs(volatility * draw.normal(size=n)) + 1e-4
+    times = np.arange(n, dtype=np.int64) * 3_600_000
+    return Candles(times, close, close * (1 + wick), close * (1 - wick), close, np.exp(draw.normal(size=n)))
