@@ -150,13 +150,13 @@ def validate(result: dict[str, Any]) -> dict[str, Any]:
 
 
 @task(map_index_template=_RESULT_PAIR)
-def promote(result: dict[str, Any]) -> str:
+def promote(result: dict[str, Any], run_id: str | None = None) -> str:
     """Make the new model the champion if it beats the old one on the same held-out candles.
 
     A backfill instead keeps the forecast that the model would have served at its time, for score_forecasts.
     """
     from make_us_rich import promotion
-    from make_us_rich.registry import Registry
+    from make_us_rich.registry import TAG_AIRFLOW_RUN, Registry
 
     if is_backfill(get_current_context()):
         return _keep_forecast(result)
@@ -165,6 +165,8 @@ def promote(result: dict[str, Any]) -> str:
         decided = challenger.tags.get(promotion.TAG_DECISION)
         if decided:
             return f"decided before: {decided}"
+        where = f"train_pairs/runs/{run_id}"
+        registry.set_tag(result["name"], result["version"], TAG_AIRFLOW_RUN, where)
         decision = promotion.promote(
             registry,
             _SETTINGS.database_url.get_secret_value(),

@@ -9,7 +9,7 @@ from flask_wtf.csrf import generate_csrf
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from dash_app import auth, guard, problems, sessions, shell
-from dash_app.pages import account, forecasts, tokens
+from dash_app.pages import account, admin, forecasts, models, overview, tokens
 from dash_app.shell import Page
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
@@ -18,7 +18,10 @@ from make_us_rich.settings import Settings
 _CSRF_COOKIE = "_csrf_token"
 _PAGES = (
     Page("/", "Forecasts", forecasts.layout),
+    Page("/overview", "Overview", overview.layout),
+    Page("/models", "Models", models.layout),
     Page("/api-tokens", "API", tokens.layout),
+    Page("/admin", "Admin", admin.layout, for_admins=True),
     Page("/account", "Account", account.layout, in_menu=False),
 )
 
@@ -38,7 +41,10 @@ def create_app(settings: Settings) -> Dash:
     app.layout = lambda: shell.layout(_PAGES)
     shell.register(app, _PAGES)
     forecasts.register(app, client)
+    overview.register(app, client, settings.database_url.get_secret_value())
+    models.register(app, settings, accounts, client)
     tokens.register(app, accounts, settings.public_api_url or settings.api_url)
+    admin.register(app, settings, accounts)
     account.register(app, accounts)
     return app
 

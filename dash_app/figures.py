@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -14,6 +16,13 @@ from make_us_rich.market.candles import Candles
 RISING, FALLING = "#3b82c4", "#d97706"
 BAND = "124, 92, 191"
 TEXT, GRID = "#7d8590", "rgba(128, 138, 150, 0.22)"
+_LAYOUT: dict[str, Any] = {
+    "margin": {"l": 8, "r": 8, "t": 30, "b": 8},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": TEXT, "family": "system-ui, sans-serif", "size": 12},
+    "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+}
 # lower and upper quantile, share of closes inside, opacity
 BANDS = (("q05", "q95", 90, 0.22), ("q10", "q90", 80, 0.30), ("q25", "q75", 50, 0.45))
 
@@ -118,14 +127,10 @@ def _style(figure: go.Figure, candles: Candles, forecast: Forecast) -> None:
         col="all",  # type: ignore[arg-type]
     )
     figure.update_layout(
+        **_LAYOUT,
         barmode="overlay",
         height=460,
-        margin={"l": 8, "r": 8, "t": 30, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": TEXT, "family": "system-ui, sans-serif", "size": 12},
         xaxis_rangeslider_visible=False,
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
         uirevision=forecast.pair,
         dragmode="pan",
     )
@@ -145,3 +150,28 @@ def _style(figure: go.Figure, candles: Candles, forecast: Forecast) -> None:
     high = max(float(candles.high.max()), forecast.quantiles["q95"])
     room = (high - low) * 0.06
     figure.update_yaxes(range=[low - room, high + room], row=1)
+
+
+def loss_figure(curves: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Loss over the epochs, a line a curve: solid of what was trained on, dashed of what was not."""
+    figure = go.Figure()
+    for (name, losses), colour, dash in zip(
+        curves.items(), (RISING, FALLING), ("solid", "dash"), strict=True
+    ):
+        figure.add_trace(
+            go.Scatter(
+                x=list(range(1, len(losses) + 1)),
+                y=list(losses),
+                name=name.replace("_", " "),
+                mode="lines+markers",
+                line={"color": colour, "dash": dash},
+            )
+        )
+    figure.update_layout(**_LAYOUT, height=300)
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, title_text="epoch", dtick=max(1, _most(curves) // 10))
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, tickformat=".4f", title_text="pinball loss")
+    return figure
+
+
+def _most(curves: Mapping[str, Sequence[float]]) -> int:
+    return max(len(losses) for losses in curves.values())

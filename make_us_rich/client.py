@@ -19,6 +19,7 @@ from make_us_rich.errors import MakeUsRichError
 from make_us_rich.market.candles import Candles, from_klines
 
 _TIMEOUT_S = 5.0
+_UPDATE_TIMEOUT_S = 150.0
 _TRIES = 3
 _PAUSE_S = 0.3
 
@@ -71,6 +72,19 @@ class Forecast:
     flags: Flags
 
 
+@dataclass(frozen=True)
+class PastForecast:
+    """`close` is the price that came; None before it came, or when it is forgotten."""
+
+    target_open_ms: int
+    target_close_ms: int
+    model_version: int
+    last_close: float
+    quantiles: Mapping[str, float]
+    close: float | None
+    inside_80: bool | None
+
+
 class Client:
     """Every method raises ServiceUnavailable or ServiceRefused."""
 
@@ -90,10 +104,21 @@ class Client:
         """Those that are served now."""
         return [item["pair"] for item in self._get("/v1/pairs")["pairs"]]
 
-    def forecast(self, pair: str) -> Forecast:
-        body = self._get(f"/v1/forecasts/{pair}")
-        named = body | {"model": Model(**body["model"]), "flags": Flags(**body["flags"])}
-        return Forecast(**{name: named[name] for name in Forecast.__dataclass_fields__})
+    def forecast(self, pair: str, model: str = "champion") -> Forecast:
+        """By the champion, or beside it by `previous`, `foundation` or `naive`."""
+        return _forecast(self._get(f"/v1/forecasts/{pair}?model={model}"))
+
+    def forecasts(self) -> tuple[list[Forecast], dict[str, str]]:
+        """Of all pairs that are served, in one call; and why the others cannot be answered now."""
+        body = self._get("/v1/forecasts")
+        missing = {item["pair"]: item["detail"] for item in body["missing"]}
+        return [_forecast(item) for item in body["forecasts"]], missing
+
+    def history(self, pair: str, limit: int) -> list[PastForecast]:
+        """Newest first."""
+        names = PastForecast.__dataclass_fields__
+        past = self._get(f"/v1/forecasts/{pair}/history?limit={limit}")["forecasts"]
+        return [PastForecast(**{name: item[name] for name in names}) for item in past]
 
     def candles(self, pair: str, limit: int) -> Candles:
         """The newest closed candles, oldest first."""
@@ -105,6 +130,16 @@ class Client:
         """limit, used, remaining, resets_at_ms of this month."""
         usage: dict[str, int] = self._get("/v1/usage")
         return usage
+
+    def update_models(self) -> None:
+        """Let the service swap to the champions of this moment; needs an admin's token."""
+        try:
+            answer = self._http.put("/update_models", timeout=_UPDATE_TIMEOUT_S)
+        except httpx.HTTPError:
+            raise ServiceUnavailable("the forecast service cannot be reached") from None
+        if answer.is_error:
+            detail, field = _problem(answer)
+            raise ServiceRefused(detail, status=answer.status_code, field=field)
 
     def _get(self, path: str) -> Any:
         """Reading is safe to repeat: a moment's failure is tried again."""
@@ -125,6 +160,16 @@ class Client:
             if attempt < _TRIES:
                 time.sleep(_PAUSE_S * attempt)
         raise failure
+
+
+def _forecast(body: Mapping[str, Any]) -> Forecast:
+    """What a newer service tells beyond this is passed over."""
+    named = {
+        **body,
+        "model": Model(**{name: body["model"][name] for name in Model.__dataclass_fields__}),
+        "flags": Flags(**{name: body["flags"][name] for name in Flags.__dataclass_fields__}),
+    }
+    return Forecast(**{name: named[name] for name in Forecast.__dataclass_fields__})
 
 
 def _problem(answer: httpx.Response) -> tuple[str, str | None]:

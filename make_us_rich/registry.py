@@ -25,6 +25,7 @@ TAG_ARCHITECTURE = "architecture"
 TAG_MARKET = "market"  # binance, recorded or simulated
 TAG_PINBALL = "pinball"  # mean over the held-out weeks, log return
 TAG_SKILL_VS_NAIVE = "skill_vs_naive"  # fraction: 0.07 is 7 % less pinball loss than the random walk
+TAG_AIRFLOW_RUN = "airflow_run"  # dag id and run id, as their address in Airflow has them
 TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
 
 _TIMEOUT_S = 30.0
@@ -46,6 +47,15 @@ class ModelVersion:
     run_id: str
     created_ms: int
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """An MLflow run: what a version came from."""
+
+    experiment_id: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 class Registry:
@@ -94,6 +104,21 @@ class Registry:
         answer = self._get("model-versions/search", {"filter": query, "max_results": "100"})
         found = [_version(item) for item in answer.get("model_versions", [])]
         return sorted(found, key=lambda version: -version.version)
+
+    def run(self, run_id: str) -> TrainingRun:
+        run = self._get("runs/get", {"run_id": run_id})["run"]
+        data = run.get("data", {})
+        return TrainingRun(
+            experiment_id=run["info"]["experiment_id"],
+            params={item["key"]: item["value"] for item in data.get("params", [])},
+            metrics={item["key"]: float(item["value"]) for item in data.get("metrics", [])},
+        )
+
+    def metric_history(self, run_id: str, metric: str) -> list[float]:
+        """A value a step, such as a loss an epoch; empty for an unknown metric."""
+        answer = self._get("metrics/get-history", {"run_id": run_id, "metric_key": metric})
+        rows = sorted(answer.get("metrics", []), key=lambda row: int(row.get("step", 0)))
+        return [float(row["value"]) for row in rows]
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         self._send("POST", "registered-models/alias", {"name": name, "alias": alias, "version": str(version)})

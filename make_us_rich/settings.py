@@ -83,6 +83,9 @@ class Settings(BaseSettings):
         str,
         Field(description="HTTP API as a user's own machine reaches it, for the snippets; empty: as api_url"),
     ] = ""
+    public_mlflow_url: Annotated[
+        str, Field(description="MLflow as a user's own browser reaches it, for links; empty: as mlflow_url")
+    ] = ""
     dashboard_url: Annotated[
         str, Field(description="the dashboard, as its users reach it, for links that set a password")
     ] = "http://127.0.0.1:28050"

@@ -80,7 +80,7 @@ def register(app: Dash, client: Client) -> None:
         except ServiceUnavailable as error:
             return notices.service_down(str(error)), None
         except ServiceRefused as error:
-            return dmc.Alert(str(error), title="The service refused", color="red", variant="light"), None
+            return notices.service_refused(str(error)), None
 
 
 def _page(forecast: Forecast, client: Client) -> Component:

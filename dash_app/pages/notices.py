@@ -17,10 +17,27 @@ def service_down(reason: str) -> dmc.Alert:
     )
 
 
+def service_refused(reason: str) -> dmc.Alert:
+    return dmc.Alert(reason, title="The service refused", color="red", variant="light")
+
+
 def nothing_served_yet() -> dmc.Alert:
     return dmc.Alert(
         "The first training run has not finished. It runs every hour; a pair appears here when its model is served.",
         title="No forecast yet",
+        color="blue",
+        variant="light",
+    )
+
+
+def registry_down(reason: str) -> dmc.Alert:
+    return dmc.Alert(reason, title="The model registry does not answer", color="orange", variant="light")
+
+
+def no_model_yet() -> dmc.Alert:
+    return dmc.Alert(
+        "The first training run of this pair has not ended. Versions appear here when it has.",
+        title="No model yet",
         color="blue",
         variant="light",
     )

@@ -13,17 +13,29 @@ from pathlib import Path
 import httpx
 import psycopg2
 import uvicorn
+from mlflow import MlflowClient
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.migrations import migrate
 from make_us_rich.prepare import prepare_pairs
+from make_us_rich.promotion import TAG_DECISION
+from make_us_rich.registry import (
+    CHAMPION,
+    PREVIOUS,
+    TAG_AIRFLOW_RUN,
+    TAG_ARCHITECTURE,
+    TAG_AS_OF_MS,
+    TAG_COVERAGE_80,
+    TAG_MARKET,
+    TAG_SKILL_VS_NAIVE,
+)
 from make_us_rich.settings import Settings
 from serve_app.gateway import make_app
 from serve_app.last_good import LastGood
 from tests.support.forecasts import a_forecast
 from tests.support.local_directory import LocalDirectory
 from tests.support.processes import free_port, running
-from tests.support.servers import exchange_server, postgres_server
+from tests.support.servers import exchange_server, mlflow_server, postgres_server
 
 _SERVICE_TOKEN = "mur_the-service-token-of-tests"
 
@@ -40,7 +52,7 @@ class DashboardStack:
     _thread: threading.Thread | None = None
 
     def start_service(self) -> None:
-        served = {pair: {"version": 1, "run_id": "run-1"} for pair in self.pairs}
+        served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in self.pairs}
         database_url = self.settings.database_url.get_secret_value()
         app = make_app(self.settings, LocalDirectory(self.settings, served), Accounts(database_url))
         port = int(self.settings.api_url.rpartition(":")[2])
@@ -60,9 +72,13 @@ class DashboardStack:
 
 @contextmanager
 def dashboard_stack(
-    folder: Path, pairs: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    folder: Path,
+    pairs: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    *,
+    registry: bool = False,
 ) -> Iterator[DashboardStack]:
-    """With `pairs` served from a tiny model; without any, the service is down.
+    """With `pairs` served from a tiny model; without any, the service is down. `registry`: MLflow is up too.
 
     `folder`: short, and open to other users (Postgres's is another one).
     """
@@ -79,6 +95,8 @@ def dashboard_stack(
             **({"MUR_PAIRS": ",".join(pairs)} if pairs else {}),
             **(environment or {}),
         }
+        if registry:
+            ours["MUR_MLFLOW_URL"] = stack.enter_context(mlflow_server(folder))
         if pairs:
             ours["MUR_EXCHANGE_URL"] = stack.enter_context(exchange_server(folder))
         settings = Settings(**{key.removeprefix("MUR_").lower(): value for key, value in ours.items()})
@@ -89,7 +107,7 @@ def dashboard_stack(
         made = DashboardStack(url, settings, accounts, pairs)
         if pairs:
             for pair in pairs:
-                kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000)
+                kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000, tags=_tags())
                 LastGood(folder / "cache", kept.pair, "1h", "simulated").save(kept)
             stack.callback(made.stop_service)
             made.start_service()
@@ -122,6 +140,36 @@ def _record_past_forecasts(stack: DashboardStack, hours: int = 40) -> None:
                 rows,
             )
         connection.close()
+
+
+def register_versions(mlflow_url: str, name: str, count: int = 3) -> None:
+    """Versions as the pipeline leaves them: the last was refused, the one before is champion."""
+    client = MlflowClient(mlflow_url)
+    client.create_registered_model(name)
+    for number in range(1, count + 1):
+        run = client.create_run("0")
+        for epoch in range(8):
+            client.log_metric(run.info.run_id, "train_loss", 0.30 - 0.012 * epoch, step=epoch)
+            client.log_metric(run.info.run_id, "validation_loss", 0.31 - 0.01 * epoch, step=epoch)
+        client.log_metric(run.info.run_id, "pinball", 0.00123)
+        client.log_param(run.info.run_id, "architecture", "tiny")
+        decision = (
+            "refused: not better" if number == count else "promoted: better by 1.2 % than the one before"
+        )
+        tags = _tags() | {TAG_DECISION: decision, TAG_AIRFLOW_RUN: f"train_pairs/runs/manual__{number}"}
+        client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id, tags=tags)
+    client.set_registered_model_alias(name, CHAMPION, str(count - 1))
+    client.set_registered_model_alias(name, PREVIOUS, str(count - 2))
+
+
+def _tags() -> dict[str, str]:
+    return {
+        TAG_AS_OF_MS: str(time.time_ns() // 1_000_000),
+        TAG_MARKET: "simulated",
+        TAG_ARCHITECTURE: "tiny",
+        TAG_SKILL_VS_NAIVE: "0.07",
+        TAG_COVERAGE_80: "0.79",
+    }
 
 
 _FACTORS = (0.991, 0.993, 0.9965, 1.0001, 1.0035, 1.007, 1.009)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from make_us_rich.intervals import HOUR_MS, last_close_ms
@@ -13,7 +15,14 @@ from serve_app.model_shelf import ModelShelf
 from tests.support.tiny_model import tiny_model
 
 
-def a_forecast(pair: str, *, as_of_ms: int, version: int = 1, by: str | None = None) -> Current:
+def a_forecast(
+    pair: str,
+    *,
+    as_of_ms: int,
+    version: int = 1,
+    by: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Current:
     """Hourly, as of the last close at or before `as_of_ms`, by version `version` of run `run-{version}`.
 
     By the pair's own model, or by that of `by`, such as "foundation".
@@ -22,6 +31,6 @@ def a_forecast(pair: str, *, as_of_ms: int, version: int = 1, by: str | None = N
     column = np.full(30, 100.0)
     candles = Candles(times, column, column, column, column, column)
     graph, parsed = tiny_model(by or pair), Pair.parse(pair)
-    model = ModelVersion(f"{by or pair}_1h", version, f"run-{version}", created_ms=as_of_ms, tags={})
+    model = ModelVersion(f"{by or pair}_1h", version, f"run-{version}", created_ms=as_of_ms, tags=tags or {})
     loaded = Loaded(model, graph, ModelShelf(1))
     return Current.compute(parsed, loaded, Window(candles, candles, "1h"))

@@ -1,0 +1,248 @@
+"""Who may do what: every page and every callback of the admins, asked for directly by others."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dash import Dash
+
+from dash_app.app import create_app
+from make_us_rich import roster
+from make_us_rich.accounts import ADMIN, Accounts
+from make_us_rich.migrations import migrate
+from make_us_rich.prepare import prepare_pairs
+from make_us_rich.settings import Settings
+from tests.support.dashboard import Visitor
+from tests.support.processes import free_port
+from tests.support.servers import postgres_server
+
+PASSWORD = "correct horse battery"
+# An admin's callback is known by what it reads or writes.
+ADMINS_IDS = ("admin-", "rollback", "confirm-rollback")
+ADMINS_CALLBACKS = {
+    "admin-users.rowData",
+    "admin-chosen.children",
+    "admin-told.children",
+    "admin-pairs.rowData",
+    "admin-pairs-told.children",
+    "admin-health.children",
+    "admin-audit.rowData",
+    "confirm-rollback.displayed",
+    "models-notice.children",
+}
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Settings]:
+    folder = Path(tempfile.mkdtemp(prefix="mur-admin-"))
+    folder.chmod(0o755)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with postgres_server(folder) as url:
+        migrate(url)
+        prepare_pairs(url, ("btc_usdt", "eth_usdt"), ())
+        yield Settings(
+            database_url=url,
+            secret_key="contract-test",
+            airflow_url=nobody,
+            mlflow_url=nobody,
+            dashboard_url="https://dashboard.example",
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def accounts(settings: Settings) -> Iterator[Accounts]:
+    with Accounts(settings.database_url.get_secret_value()) as made:
+        made.create_user("root", PASSWORD, role=ADMIN)
+        made.create_user("member", PASSWORD)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def app(settings: Settings, accounts: Accounts) -> Dash:
+    made = create_app(settings)
+    Visitor(made.server.test_client()).get("/login")  # Dash collects its callbacks at the first request
+    return made
+
+
+def _visitor(app: Dash, name: str) -> Visitor:
+    visitor = Visitor(app.server.test_client(), f"198.51.100.{len(name)}")
+    visitor.log_in(name, PASSWORD)
+    visitor.get("/")
+    return visitor
+
+
+@pytest.fixture(scope="module")
+def member(app: Dash) -> Visitor:
+    return _visitor(app, "member")
+
+
+@pytest.fixture(scope="module")
+def root(app: Dash) -> Visitor:
+    return _visitor(app, "root")
+
+
+def _outputs(key: str) -> list[dict[str, str]]:
+    names = key.strip(".").split("...") if key.startswith("..") else [key]
+    pairs = [name.rsplit(".", 1) for name in names]
+    return [{"id": name, "property": field} for name, field in pairs]
+
+
+def _admins_callbacks(app: Dash) -> list[str]:
+    return [
+        key
+        for key, callback in app.callback_map.items()
+        if any(
+            part["id"].startswith(ADMINS_IDS)
+            for part in [*_outputs(key), *callback["inputs"], *callback["state"]]
+        )
+    ]
+
+
+def _body(app: Dash, key: str, values: dict[str, Any], clicked: str = "") -> dict[str, Any]:
+    """What Dash's script sends; `values` by `id.property`."""
+    callback, outputs = app.callback_map[key], _outputs(key)
+    filled = [
+        [{**part, "value": values.get(f"{part['id']}.{part['property']}")} for part in callback[kind]]
+        for kind in ("inputs", "state")
+    ]
+    return {
+        "output": key,
+        "outputs": outputs if key.startswith("..") else outputs[0],
+        "inputs": filled[0],
+        "state": filled[1],
+        "changedPropIds": [clicked] if clicked else [],
+    }
+
+
+def test_the_table_of_refusals_holds_every_callback_of_the_admins(app: Dash) -> None:
+    """A new one must be added above, and so is refused below."""
+    first = {
+        f"{_outputs(key)[0]['id']}.{_outputs(key)[0]['property'].split('@')[0]}"
+        for key in _admins_callbacks(app)
+    }
+    assert first == ADMINS_CALLBACKS
+
+
+def test_a_member_is_refused_every_callback_of_the_admins(
+    app: Dash, accounts: Accounts, member: Visitor
+) -> None:
+    before = (accounts.accounts(), accounts.audit_entries())
+    for key in _admins_callbacks(app):
+        clicked = f"{app.callback_map[key]['inputs'][0]['id']}.n_clicks"
+        answer = member.call_back(_body(app, key, {clicked: 1}, clicked))
+        assert answer.status_code == 403, key
+    assert (accounts.accounts(), accounts.audit_entries()) == before
+
+
+def test_a_stranger_is_refused_them_too(app: Dash) -> None:
+    stranger = Visitor(app.server.test_client())
+    for key in _admins_callbacks(app):
+        assert stranger.call_back(_body(app, key, {})).status_code == 401, key
+
+
+def test_a_member_is_refused_the_admins_page(app: Dash, member: Visitor) -> None:
+    answer = member.get("/admin")
+    assert answer.status_code == 403
+    assert "This page is for admins" in answer.text
+
+    layout = member.call_back(_body(app, "page.children", {"location.pathname": "/admin"}))
+    assert "This page is for admins" in layout.text
+    assert "admin-tabs" not in layout.text
+
+
+def test_the_admins_page_is_theirs(app: Dash, root: Visitor) -> None:
+    assert root.get("/admin").status_code == 200
+    layout = root.call_back(_body(app, "page.children", {"location.pathname": "/admin"}))
+    assert "admin-tabs" in layout.text
+
+
+# what the buttons do
+
+
+def _click(app: Dash, root: Visitor, button: str, **values: Any) -> str:
+    (key,) = [
+        key
+        for key, callback in app.callback_map.items()
+        if any(part["id"] == button for part in callback["inputs"])
+    ]
+    clicked = f"{button}.n_clicks"
+    answer = root.call_back(_body(app, key, values | {clicked: 1}, clicked))
+    assert answer.status_code == 200
+    return str(answer.get_json())
+
+
+def _row(accounts: Accounts, name: str) -> Any:
+    return next(row for row in accounts.accounts() if row.name == name)
+
+
+def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts, root: Visitor) -> None:
+    user = accounts.create_user("changed", PASSWORD)
+    chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "changed"}]}
+
+    _click(app, root, "admin-set-role", **chosen, **{"admin-role.value": ADMIN})
+    _click(app, root, "admin-set-plan", **chosen, **{"admin-plan.value": "trader"})
+    _click(app, root, "admin-lock", **chosen)
+    row = _row(accounts, "changed")
+    assert (row.role, row.plan, row.locked) == (ADMIN, "trader", True)
+    _click(app, root, "admin-unlock", **chosen)
+    assert not _row(accounts, "changed").locked
+
+    assert "there is no plan" in _click(app, root, "admin-set-plan", **chosen).lower()
+    assert "Choose an account first" in _click(app, root, "admin-lock")
+    told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit_entries(4)]
+    assert told == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
+
+
+def test_an_admin_makes_a_link_that_sets_a_password(app: Dash, accounts: Accounts, root: Visitor) -> None:
+    user = accounts.create_user("forgetful", PASSWORD)
+    chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "forgetful"}]}
+    text = _click(app, root, "admin-link", **chosen)
+
+    secret = text.partition("https://dashboard.example/set-password/")[2].partition("'")[0]
+    assert accounts.link_owner(secret).name == "forgetful"
+
+
+def test_an_admin_sets_a_plans_quota(app: Dash, accounts: Accounts, root: Visitor) -> None:
+    _click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": 30_000})
+    assert {plan.name: plan.monthly_calls for plan in accounts.plans()}["trader"] == 30_000
+
+    refused = {"admin-quota-plan.value": "trader", "admin-quota.value": 0}
+    assert "A plan allows" in _click(app, root, "admin-set-quota", **refused)
+
+
+def test_an_admin_parks_a_pair_with_a_reason_and_lists_a_new_one(
+    app: Dash, settings: Settings, accounts: Accounts, root: Visitor
+) -> None:
+    url = settings.database_url.get_secret_value()
+    chosen = {"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]}
+
+    assert "Say why" in _click(app, root, "admin-park", **chosen)
+    _click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
+    assert [item.pair for item in roster.active(url)] == ["btc_usdt"]
+    _click(app, root, "admin-unpark", **chosen)
+    put = {"admin-new-pair.value": "sol_usdt", "admin-pair-plan.value": "pooled"}
+    _click(app, root, "admin-put-pair", **put)
+    assert [item.pair for item in roster.active(url)] == ["btc_usdt", "eth_usdt", "sol_usdt"]
+
+    nonsense = {"admin-new-pair.value": "<b>", "admin-pair-plan.value": "pooled"}
+    assert "<b>" in _click(app, root, "admin-put-pair", **nonsense)
+    assert [entry.action for entry in accounts.audit_entries(3)] == ["put pair", "unpark pair", "park pair"]
+
+
+def test_a_training_run_that_cannot_start_says_so(app: Dash, root: Visitor) -> None:
+    chosen = {"admin-pairs.selectedRows": [{"pair": "btc_usdt"}]}
+
+    assert "cannot be reached" in _click(app, root, "admin-train", **chosen)
+
+
+def test_health_names_what_is_down(app: Dash, root: Visitor) -> None:
+    text = _click(app, root, "admin-ask-health")
+
+    assert "failed" in text
+    assert "postgres" in text
