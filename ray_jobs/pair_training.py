@@ -9,10 +9,11 @@ import mlflow
 import torch
 
 from make_us_rich import job_rows
-from make_us_rich.errors import MakeUsRichError
+from make_us_rich.errors import MakeUsRichError, StoreError
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.forecasting.evaluate import compare
 from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit, score
+from make_us_rich.forecasting.team import Team
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
@@ -29,11 +30,14 @@ _MOST_LOST = 2
 
 
 class PairTraining:
-    def __init__(self, settings: Settings, interval: str, as_of_ms: int, submission_id: str) -> None:
+    def __init__(
+        self, settings: Settings, interval: str, as_of_ms: int, submission_id: str, team: Team
+    ) -> None:
         self._settings = settings
         self._interval = interval
         self._as_of_ms = as_of_ms
         self._submission_id = submission_id
+        self._team = team
         self._recipe = Recipe(architecture=settings.architecture)
         self._store = CandleStore.from_settings(settings)
         self._registry = Registry(settings.mlflow_url)
@@ -43,32 +47,48 @@ class PairTraining:
     def run(self, pair: str) -> None:
         """Train one pair and write its row; whatever goes wrong with it stays in the row.
 
-        A pair that this job ended, or an earlier run or try trained as of the same time, is left as it is.
+        After a worker died and all were started again, this leaves out the pairs that have ended. A pair that an
+        earlier run or try trained as of the same time gets that row.
         """
-        before = job_rows.find(self._store, self._submission_id, pair)
-        lost = before["lost"] + 1 if before and before["status"] == "begun" else 0
-        if before and (before["status"] != "begun" or lost == _MOST_LOST):
+        # one of a team decides for all, who would otherwise wait for each other
+        settled = self._team.first_error(self._settled(pair) if self._team.rank == 0 else "")
+        if settled:
+            self._tell(f"{pair}: {settled}")
             return
-        begun = {"status": "begun", "lost": lost, "reason": "its worker died while it was trained"}
-        self._put(pair, begun)
         began = time.monotonic()
         try:
-            done = job_rows.finished(
-                self._registry, self._store, self._settings, pair, self._interval, self._as_of_ms
-            )
-            row = done or self._train(pair, begun)
+            row = self._train(pair)
         except Exception as error:  # a bad pair must not take the batch with it
             reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
             row = {"status": "failed", "reason": reason, "kind": type(error).__name__}
             print(f"{pair}: failed: {reason}", flush=True)
         self._put(pair, row | {"seconds": round(time.monotonic() - began, 2)})
 
-    def _put(self, pair: str, row: job_rows.Row) -> None:
-        job_rows.put(self._store, self._submission_id, row | {"pair": pair})
+    def _settled(self, pair: str) -> str:
+        """Why there is nothing to train, with its row written; empty when there is, with a row that says it began."""
+        before = job_rows.find(self._store, self._submission_id, pair)
+        if before and before["status"] != "begun":
+            return "ended before a worker was lost"
+        done = job_rows.finished(
+            self._registry, self._store, self._settings, pair, self._interval, self._as_of_ms
+        )
+        if done:
+            self._put(pair, done | {"seconds": 0.0})
+            return "trained before as of the same time"
+        lost = before["lost"] + 1 if before else 0
+        if lost == _MOST_LOST:
+            return "given up: its worker died each time"
+        self._put(pair, {"status": "begun", "lost": lost, "reason": "its worker died while it was trained"})
+        return ""
 
-    def _train(self, pair: str, begun: job_rows.Row) -> job_rows.Row:
+    def _put(self, pair: str, row: job_rows.Row) -> None:
+        if self._team.rank == 0:
+            job_rows.put(self._store, self._submission_id, row | {"pair": pair})
+
+    def _train(self, pair: str) -> job_rows.Row:
+        """The row of a trained pair; empty for all of a team but the first, who publishes."""
         name = model_name(Pair.parse(pair), self._interval)
-        candles, reference = self._candles(Pair.parse(pair)), self._candles(BITCOIN)
+        candles, reference = self._read(Pair.parse(pair))
         fitted = fit(
             candles,
             reference,
@@ -78,8 +98,11 @@ class PairTraining:
             recipe=self._recipe,
             foundation=self._foundation,
             device="cuda" if torch.cuda.is_available() else "cpu",
-            on_step=lambda step: print(f"{pair}: {step}", flush=True),
+            on_step=lambda step: self._tell(f"{pair}: {step}"),
+            team=self._team,
         )
+        if self._team.rank > 0:
+            return {}
         results = {
             "name": name,
             "interval": self._interval,
@@ -88,8 +111,8 @@ class PairTraining:
             "comparison": asdict(self._compare(name, candles, reference, fitted)),
             "forecast": self._forecast(name, fitted, candles, reference),
         }
-        self._put(pair, begun | results)
-        print(f"{pair}: upload", flush=True)
+        self._put(pair, {"status": "begun", "lost": 0, "reason": "its worker died at the upload", **results})
+        self._tell(f"{pair}: upload")
         run_id, version = publish(
             fitted,
             name=name,
@@ -109,6 +132,26 @@ class PairTraining:
         prices = OnnxModel.load(fitted.onnx, name).quantiles(window.candles, window.reference)
         quantiles = dict(zip(QUANTILE_NAMES, prices.tolist(), strict=True))
         return {"last_close": float(window.candles.close[-1]), **quantiles}
+
+    def _read(self, pair: Pair) -> tuple[Candles, Candles]:
+        """Both markets' candles, or StoreError for all of a team when one of it could not read them.
+
+        From here on all of a team do the same, so nobody waits for one that gave up.
+        """
+        found, trouble = [], ""
+        try:
+            found = [self._candles(pair), self._candles(BITCOIN)]
+        except StoreError as error:
+            trouble = str(error)
+        trouble = self._team.first_error(trouble)
+        if trouble:
+            raise StoreError(trouble)
+        candles, reference = found
+        return candles, reference
+
+    def _tell(self, line: str) -> None:
+        if self._team.rank == 0:
+            print(line, flush=True)
 
     def _find_foundation(self) -> bytes | None:
         """Weights to start from, unless they have seen what a run of the past may not know."""

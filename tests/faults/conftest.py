@@ -9,7 +9,12 @@ import pytest
 from tests.support.whole_stack import WholeStack, whole_stack
 
 PORT_BASE = 13_000
-SETTINGS = {"MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt", "MUR_HISTORY_CANDLES": "3000"}
+SETTINGS = {
+    "MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt",
+    "MUR_HISTORY_CANDLES": "3000",
+    # a dead triggerer's work is taken over after this long
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
+}
 
 
 @pytest.fixture(scope="session")
