@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.whole_stack import WholeStack, whole_stack
 
-PORT_BASE = 13_000
+PORT_BASE = 13_300
 SETTINGS = {
     "MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt",
     "MUR_HISTORY_CANDLES": "3000",
