@@ -15,6 +15,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.assets import CANDLES, FORECASTS, FOUNDATION, MODELS
 from dags.deadline import DEADLINE
 from dags.ray_jobs_operator import RayJobOperator
 from dags.runs import is_backfill, job_command, trainable
@@ -149,7 +150,7 @@ def validate(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-@task(map_index_template=_RESULT_PAIR)
+@task(map_index_template=_RESULT_PAIR, inlets=[CANDLES, FOUNDATION], outlets=[MODELS])
 def promote(result: dict[str, Any], run_id: str | None = None) -> str:
     """Make the new model the champion if it beats the old one on the same held-out candles.
 
@@ -195,7 +196,7 @@ def _keep_forecast(result: dict[str, Any]) -> str:
     return "a backfill touches no champion; its forecast is kept"
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, inlets=[MODELS], outlets=[FORECASTS])
 def refresh_serving() -> None:
     """Let the service swap to the champions of this moment."""
     from serve_app.deploy import apply
