@@ -104,8 +104,9 @@ class Client:
         """Those that are served now."""
         return [item["pair"] for item in self._get("/v1/pairs")["pairs"]]
 
-    def forecast(self, pair: str) -> Forecast:
-        return _forecast(self._get(f"/v1/forecasts/{pair}"))
+    def forecast(self, pair: str, model: str = "champion") -> Forecast:
+        """By the champion, or beside it by `previous`, `foundation` or `naive`."""
+        return _forecast(self._get(f"/v1/forecasts/{pair}?model={model}"))
 
     def forecasts(self) -> tuple[list[Forecast], dict[str, str]]:
         """Of all pairs that are served, in one call; and why the others cannot be answered now."""

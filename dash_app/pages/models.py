@@ -10,10 +10,11 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
-from dash_app.figures import clock, loss_figure
+from dash_app.figures import loss_figure
 from dash_app.grids import GRID, fitting, percent, text
 from dash_app.guard import admins_only
 from dash_app.pages import notices
+from dash_app.words import clock, pair_label
 from make_us_rich import promotion, roster
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
@@ -111,7 +112,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
     )
     def offer_pairs(_: str, chosen: str | None) -> tuple[list[dict[str, str]], str | None]:
         pairs = [item.pair for item in roster.listed(database_url)]
-        offered = [{"value": pair, "label": pair.replace("_", " / ").upper()} for pair in pairs]
+        offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
         offered.append({"value": _FOUNDATION, "label": "Foundation, of all pairs"})
         known = [item["value"] for item in offered]
         return offered, chosen if chosen in known else known[0]
