@@ -14,7 +14,9 @@ from fastapi.security import HTTPBearer
 
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.errors import UnknownToken
+from serve_app.envelope import CALLER
 from serve_app.meter import GRACE_S
+from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem, rate_problem
 from serve_app.rate_limit import RateLimit
 
@@ -26,8 +28,9 @@ _MOST_REMEMBERED = 10_000
 class TokenBook:
     """Token owners by the token's digest; a plaintext token is never kept."""
 
-    def __init__(self, accounts: Accounts, rate_limit: RateLimit) -> None:
+    def __init__(self, accounts: Accounts, rate_limit: RateLimit, metrics: GatewayMetrics) -> None:
         self._accounts = accounts
+        self._metrics = metrics
         self._rate_limit = rate_limit
         self._known: OrderedDict[bytes, tuple[float, TokenOwner]] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[TokenOwner]] = {}
@@ -40,6 +43,7 @@ class TokenBook:
             owner = await self._ask_once(digest, plaintext)
         wait_s = 0 if owner.is_admin else self._rate_limit.take(owner.user_id)
         if wait_s:
+            self._metrics.quota_refusals.inc(tags={"used_up": "minute"})
             raise rate_problem(wait_s)
         return owner
 
@@ -85,7 +89,9 @@ class _BearerToken(HTTPBearer):
         if not plaintext:
             raise UnknownToken("no token: send the header 'Authorization: Bearer TOKEN'")
         book: TokenBook = request.app.state.tokens
-        return await book.admit(plaintext)
+        owner = await book.admit(plaintext)
+        request.scope[CALLER] = owner.user_id
+        return owner
 
 
 Caller = Annotated[TokenOwner, Depends(_BearerToken())]

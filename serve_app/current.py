@@ -62,26 +62,16 @@ class Loaded:
 
 
 @dataclass(frozen=True, eq=False)
-class Current:
-    """Replaced as a whole, never changed: whoever holds one holds a consistent forecast."""
+class Forecast:
+    """Replaced as a whole, never changed: whoever holds one holds a consistent forecast.
+
+    quantiles: prices [7] of the next close, quote currency.
+    """
 
     pair: Pair
-    loaded: Loaded
+    version: ModelVersion
     window: Window
     quantiles: NDArray[np.float64]
-
-    @classmethod
-    def compute(cls, pair: Pair, loaded: Loaded, window: Window) -> Current:
-        """Raises BadModel when the model's answer cannot be a forecast, NotEnoughHistory after a recent gap."""
-        return cls(pair, loaded, window, loaded.model.quantiles(window.candles, window.reference))
-
-    @property
-    def version(self) -> ModelVersion:
-        return self.loaded.version
-
-    @property
-    def key(self) -> ModelKey:
-        return self.loaded.key
 
     @property
     def foundation(self) -> bool:
@@ -89,26 +79,45 @@ class Current:
         return self.version.name == foundation_name(self.window.interval)
 
 
-def forecast_document(current: Current, settings: Settings, *, now_ms: int, waiting: bool) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Current(Forecast):
+    """With the model that made it."""
+
+    loaded: Loaded
+
+    @classmethod
+    def compute(cls, pair: Pair, loaded: Loaded, window: Window) -> Current:
+        """Raises BadModel when the model's answer cannot be a forecast, NotEnoughHistory after a recent gap."""
+        quantiles = loaded.model.quantiles(window.candles, window.reference)
+        return cls(pair, loaded.version, window, quantiles, loaded)
+
+    @property
+    def key(self) -> ModelKey:
+        return self.loaded.key
+
+
+def forecast_document(
+    forecast: Forecast, settings: Settings, *, now_ms: int, waiting: bool = False
+) -> dict[str, Any]:
     """The forecast as the API gives it. `waiting`: a newer champion is known but could not be fetched yet."""
-    as_of_ms = current.window.as_of_ms
-    step_ms = interval_ms(current.window.interval)
-    model = model_facts(current.version, now_ms)
+    as_of_ms = forecast.window.as_of_ms
+    step_ms = interval_ms(forecast.window.interval)
+    model = model_facts(forecast.version, now_ms)
     return {
-        "pair": str(current.pair),
-        "interval": current.window.interval,
+        "pair": str(forecast.pair),
+        "interval": forecast.window.interval,
         "market": settings.market,
         "as_of_ms": as_of_ms,
-        "last_close": float(current.window.candles.close[-1]),
+        "last_close": float(forecast.window.candles.close[-1]),
         "target_open_ms": as_of_ms,
         "target_close_ms": as_of_ms + step_ms,
-        "quantiles": dict(zip(QUANTILE_NAMES, current.quantiles.tolist(), strict=True)),
+        "quantiles": dict(zip(QUANTILE_NAMES, forecast.quantiles.tolist(), strict=True)),
         "model": model,
         "flags": {
             "stale": waiting or now_ms >= as_of_ms + step_ms + GRACE_MS,
-            "simulated": "simulated" in (settings.market, current.version.tags.get(TAG_MARKET)),
+            "simulated": "simulated" in (settings.market, forecast.version.tags.get(TAG_MARKET)),
             "expired": model["age_hours"] > settings.model_expiry_hours,
-            "foundation": current.foundation,
+            "foundation": forecast.foundation,
         },
     }
 

@@ -11,7 +11,7 @@ from make_us_rich import roster
 from make_us_rich.accounts import Accounts, TokenOwner, next_month
 from make_us_rich.errors import QuotaExceeded
 from make_us_rich.pairs import Pair
-from make_us_rich.registry import model_name
+from make_us_rich.registry import CHAMPION, model_name
 from make_us_rich.settings import Settings
 from serve_app.directory import Directory
 from serve_app.forecast_cache import ForecastAnswer, ForecastCache
@@ -21,13 +21,15 @@ from serve_app.problems import WARMING_S, Problem, known_answer, quota_headers, 
 
 
 class Desk:
-    def __init__(self, settings: Settings, directory: Directory, accounts: Accounts) -> None:
+    def __init__(
+        self, settings: Settings, directory: Directory, accounts: Accounts, metrics: GatewayMetrics
+    ) -> None:
         self.settings = settings
         self.directory = directory
         self._accounts = accounts
         self._meter = Meter(accounts)
-        self._metrics = GatewayMetrics()
-        self._forecasts = ForecastCache(directory, self._metrics)
+        self._metrics = metrics
+        self._forecasts = ForecastCache(directory, metrics)
 
     async def served_pairs(self) -> list[Pair]:
         suffix = f"_{self.settings.interval}"
@@ -50,9 +52,9 @@ class Desk:
     def _listed(self) -> set[str]:
         return {listed.pair for listed in roster.active(self.settings.database_url.get_secret_value())}
 
-    async def forecast(self, name: str) -> ForecastAnswer:
-        """Raises Problem 503 when there is none."""
-        return await self._forecasts.get(name)
+    async def forecast(self, name: str, model: str = CHAMPION) -> ForecastAnswer:
+        """Raises Problem 503 when there is none, 404 when there is no such model."""
+        return await self._forecasts.get(name, model)
 
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
         return known_answer(name, await self.directory.ask(name, method, *arguments))
@@ -65,7 +67,7 @@ class Desk:
         try:
             remaining = await self._meter.count(owner)
         except QuotaExceeded as error:
-            self._metrics.quota_refusals.inc()
+            self._metrics.quota_refusals.inc(tags={"used_up": "month"})
             raise quota_problem(error) from None
         if remaining is None:
             return {}

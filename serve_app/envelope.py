@@ -1,27 +1,30 @@
-"""Around every request: its size limit, and its line in the log."""
+"""Around every request: its size limit, its line in the log, and its place in the metrics."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem
 
 _log = logging.getLogger("ray.serve")
 
-REQUEST_ID = "X-Request-ID"
+CALLER = "make_us_rich.caller"
+"""Where the ASGI scope tells the user's number."""
 MOST_BODY_BYTES = 1_000_000
 
 
 class Envelope:
     """Plain ASGI, because Starlette's decorator for middleware costs a task and two queues a request."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,7 +42,20 @@ class Envelope:
         try:
             await self._app(scope, _limited(scope, receive), send_noted)
         finally:
-            _note(scope, status, time.perf_counter() - started)
+            self._note(scope, status, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Names a pair only when there is such a one, and never the query: tokens may stand there."""
+        route = getattr(scope.get("route"), "path", "unmatched")
+        fields = {"method": scope["method"], "path": route, "status": status, "ms": round(seconds * 1000, 1)}
+        fields["caller"] = scope.get(CALLER)
+        self._metrics.requests.inc(tags={"route": route, "status": str(status)})
+        pair = scope.get("path_params", {}).get("pair")
+        if pair is not None and status < HTTPStatus.BAD_REQUEST:
+            fields["pair"] = pair
+            self._metrics.pair_request_seconds.observe(seconds, tags={"pair": pair})
+        level = logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
+        _log.log(level, "request", extra=fields)
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
@@ -55,19 +71,3 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
         return message
 
     return receive_limited
-
-
-def _note(scope: Scope, status: int, seconds: float) -> None:
-    """The path without its query: tokens may stand there."""
-    route: Any = scope.get("route")
-    fields = {
-        "request_id": Headers(scope=scope).get(
-            REQUEST_ID, "none"
-        ),  # Serve's proxy sees to it, and answers with it
-        "method": scope["method"],
-        "route": getattr(route, "path", "unmatched"),
-        "status": status,
-        "ms": round(seconds * 1000, 1),
-    }
-    level = logging.WARNING if status >= 500 else logging.DEBUG
-    _log.log(level, "%s", " ".join(f"{key}={value}" for key, value in fields.items()))

@@ -56,20 +56,21 @@ class ForecastCache:
     def __init__(self, directory: Directory, metrics: GatewayMetrics) -> None:
         self._directory = directory
         self._metrics = metrics
-        self._known: dict[str, tuple[float, ForecastAnswer]] = {}
-        self._asking: dict[str, asyncio.Task[ForecastAnswer]] = {}
+        self._known: dict[tuple[str, str], tuple[float, ForecastAnswer]] = {}
+        self._asking: dict[tuple[str, str], asyncio.Task[ForecastAnswer]] = {}
 
-    async def get(self, name: str) -> ForecastAnswer:
-        """The forecast of an application. Raises Problem 503 when there is none."""
-        until, known = self._known.get(name, (0.0, None))
+    async def get(self, name: str, model: str) -> ForecastAnswer:
+        """The forecast of an application. Raises Problem 503 when there is none, 404 when there is no such model."""
+        key = name, model
+        until, known = self._known.get(key, (0.0, None))
         if known is not None and time.monotonic() < until:
             self._metrics.answers.inc(tags={"name": name, "source": "memory"})
             return known
         self._metrics.answers.inc(tags={"name": name, "source": "replica"})
-        if name not in self._asking:
-            self._asking[name] = asyncio.create_task(self._ask(name))
-            self._asking[name].add_done_callback(_look_at)
-        asking = asyncio.shield(self._asking[name])
+        if key not in self._asking:
+            self._asking[key] = asyncio.create_task(self._ask(key))
+            self._asking[key].add_done_callback(_look_at)
+        asking = asyncio.shield(self._asking[key])
         if known is None or not known.holds:
             return await asking
         try:
@@ -77,13 +78,14 @@ class ForecastCache:
         except (Problem, TimeoutError):
             return known
 
-    async def _ask(self, name: str) -> ForecastAnswer:
+    async def _ask(self, key: tuple[str, str]) -> ForecastAnswer:
+        name, model = key
         try:
-            answer = ForecastAnswer.of(known_answer(name, await self._directory.ask(name, "forecast")))
-            self._known[name] = (time.monotonic() + _LIVE_S, answer)
+            answer = ForecastAnswer.of(known_answer(name, await self._directory.ask(name, "forecast", model)))
+            self._known[key] = (time.monotonic() + _LIVE_S, answer)
             return answer
         finally:
-            del self._asking[name]
+            del self._asking[key]
 
 
 def _look_at(asking: asyncio.Task[ForecastAnswer]) -> None:

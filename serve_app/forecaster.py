@@ -11,10 +11,12 @@ import numpy as np
 from make_us_rich.errors import BadCandles, BadModel, InputError
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.pairs import BITCOIN, Pair
+from make_us_rich.registry import CHAMPION
 from make_us_rich.settings import Settings
 from serve_app.current import Current, Window, forecast_document, model_as_of_ms, model_facts
 from serve_app.keeper import Keeper
 from serve_app.model_shelf import ModelKey, ModelShelf
+from serve_app.other_models import OtherModels
 from serve_app.own_candles import read_columns
 
 
@@ -22,13 +24,15 @@ class Forecaster:
     """Ray Serve calls `reconfigure`, then the gateway the rest.
 
     Answers are JSON documents, never exceptions: those lose their type on the way between processes. What cannot be
-    answered yet is {"reason": why}, and a mistake in the call is {"error": what, "field": where}.
+    answered yet is {"reason": why}, what there is not {"missing": what}, and a mistake in the call {"error": what,
+    "field": where}.
     """
 
     def __init__(self, pair: Pair, settings: Settings, shelf: ModelShelf) -> None:
         self._pair = pair
         self._settings = settings
         self._keeper = Keeper(pair, settings, shelf)
+        self._others = OtherModels(pair, settings, shelf)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         await self._keeper.want(ModelKey(**user_config))
@@ -53,10 +57,13 @@ class Forecaster:
             "reason": self._keeper.trouble or None,
         }
 
-    async def forecast(self) -> dict[str, Any]:
+    async def forecast(self, model: str = CHAMPION) -> dict[str, Any]:
+        """By the model that serves, or by one to hold beside it: see other_models.py."""
         current = self._keeper.current
         if current is None:
             return self._nothing_yet()
+        if model != CHAMPION:
+            return await asyncio.to_thread(self._others.forecast, model, current.window, _now_ms())
         too_old = self._too_old(current)
         if too_old:
             return {"reason": too_old}
@@ -77,7 +84,7 @@ class Forecaster:
             return {"error": str(error), "field": error.field}
         except BadModel as error:
             return {"error": f"the model can make no forecast of these candles: {error}", "field": "candles"}
-        document = forecast_document(own, self._settings, now_ms=_now_ms(), waiting=False)
+        document = forecast_document(own, self._settings, now_ms=_now_ms())
         return document | {"market": "own", "flags": document["flags"] | {"stale": False}}
 
     def _own_window(

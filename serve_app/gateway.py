@@ -16,6 +16,7 @@ from serve_app.auth import TokenBook
 from serve_app.desk import Desk
 from serve_app.directory import Directory, ServeDirectory
 from serve_app.envelope import Envelope
+from serve_app.metrics import GatewayMetrics
 from serve_app.rate_limit import RateLimit
 
 _DESCRIPTION = """
@@ -41,10 +42,11 @@ def make_app(settings: Settings, directory: Directory, accounts: Accounts) -> Fa
         redoc_url=None,
     )
     app.state.settings = settings
-    app.state.tokens = TokenBook(accounts, RateLimit(settings.calls_per_minute))
-    app.state.desk = Desk(settings, directory, accounts)
+    metrics = GatewayMetrics()
+    app.state.tokens = TokenBook(accounts, RateLimit(settings.calls_per_minute), metrics)
+    app.state.desk = Desk(settings, directory, accounts, metrics)
     problems.install(app)
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

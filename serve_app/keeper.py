@@ -19,8 +19,9 @@ from serve_app.current import Current, Loaded, Window
 from serve_app.forecast_log import ForecastLog
 from serve_app.last_good import LastGood
 from serve_app.market_window import MarketWindow
-from serve_app.metrics import ForecasterMetrics
+from serve_app.metrics import forecaster_metrics
 from serve_app.model_shelf import ModelKey, ModelShelf
+from serve_app.refusal_alarm import tell_once
 
 _log = logging.getLogger("ray.serve")
 
@@ -45,7 +46,7 @@ class Keeper:
         self.current = self._last_good.load(shelf)
         self._market = MarketWindow(pair, settings, self.current.window if self.current else None)
         self._forecast_log = ForecastLog(settings)
-        self._metrics = ForecasterMetrics()
+        self._metrics = forecaster_metrics()
         self.wanted: ModelKey | None = None
         self._refused: dict[ModelKey, str] = {}
         self._market_trouble = "starting"
@@ -196,8 +197,9 @@ class Keeper:
     def _refuse(self, key: ModelKey, error: BadModel) -> None:
         """For good: another attempt would load the same file."""
         self._refused[key] = str(error)
-        self._metrics.refusals.inc()
+        self._metrics.model_refused(str(self._pair))
         version = self.current.version if self.current else None
+        tell_once(key, str(self._pair), str(error), version, self._settings)
         serving = f"version {version.version} of {version.name} serves on" if version else "nothing serves"
         _log.error(
             "%s: version %d of %s is refused, %s: %s", self._name, key.version, key.name, serving, error

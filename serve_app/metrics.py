@@ -1,48 +1,90 @@
-"""What Prometheus can ask of serving, beside the requests and latencies by route that Ray Serve counts itself.
+"""What Prometheus can ask of serving, beside what Ray Serve counts itself.
 
 Ray's agents collect them from every process, so that several gateways add up; its metrics port has them with the
-prefix `ray_`. Each carries Serve's tags application, deployment and replica; a forecaster's application is its pair.
+prefix `ray_`, and `_total` after a counter. Each carries Serve's tags application, deployment and replica.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 from ray.serve import metrics
 
 from serve_app.current import Current, model_as_of_ms
 
 _SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]
+_PAIR = ("pair",)
+
+
+@cache
+def forecaster_metrics() -> ForecasterMetrics:
+    """One for all pairs of a process, because a metric is registered once."""
+    return ForecasterMetrics()
 
 
 class ForecasterMetrics:
+    """By pair."""
+
     def __init__(self) -> None:
-        self.onnx_seconds = metrics.Histogram(
-            "mur_onnx_seconds", description="time of one forecast in ONNX Runtime", boundaries=_SECONDS
+        self._onnx_seconds = metrics.Histogram(
+            "mur_onnx_seconds",
+            description="time of one forecast in ONNX Runtime",
+            boundaries=_SECONDS,
+            tag_keys=_PAIR,  # type: ignore[arg-type]  # Ray means any number of them
         )
-        self.swaps = metrics.Counter("mur_model_swaps", description="models taken over")
-        self.refusals = metrics.Counter("mur_model_refusals", description="models that failed their checks")
-        self.as_of_seconds = metrics.Gauge(
+        self._swaps = metrics.Counter("mur_model_swaps", description="models taken over", tag_keys=_PAIR)  # type: ignore[arg-type]
+        self._refusals = metrics.Counter(
+            "mur_model_refusals",
+            description="models that failed their checks",
+            tag_keys=_PAIR,  # type: ignore[arg-type]
+        )
+        self._as_of_seconds = metrics.Gauge(
             "mur_forecast_as_of_seconds",
             description="close of the newest candle forecast from, seconds since 1970",
+            tag_keys=_PAIR,  # type: ignore[arg-type]
         )
-        self.model_as_of_seconds = metrics.Gauge(
-            "mur_model_as_of_seconds", description="what the serving model has seen, seconds since 1970"
+        self._model_as_of_seconds = metrics.Gauge(
+            "mur_model_as_of_seconds",
+            description="what the serving model has seen, seconds since 1970",
+            tag_keys=_PAIR,  # type: ignore[arg-type]
+        )
+        self._models_loaded = metrics.Gauge(
+            "mur_models_loaded", description="models that the process keeps loaded"
         )
 
     def forecast_made(self, current: Current, seconds: float, *, swapped: bool) -> None:
-        self.onnx_seconds.observe(seconds)
-        self.as_of_seconds.set(current.window.as_of_ms / 1000)
+        pair = {"pair": str(current.pair)}
+        self._onnx_seconds.observe(seconds, tags=pair)
+        self._as_of_seconds.set(current.window.as_of_ms / 1000, tags=pair)
+        self._model_as_of_seconds.set(model_as_of_ms(current.version) / 1000, tags=pair)
+        self._models_loaded.set(len(current.loaded.shelf))
         if swapped:
-            self.swaps.inc()
-            self.model_as_of_seconds.set(model_as_of_ms(current.version) / 1000)
+            self._swaps.inc(tags=pair)
+
+    def model_refused(self, pair: str) -> None:
+        self._refusals.inc(tags={"pair": pair})
 
 
 class GatewayMetrics:
     def __init__(self) -> None:
+        self.requests = metrics.Counter(
+            "mur_requests",
+            description="requests, by route and status",
+            tag_keys=("route", "status"),  # type: ignore[arg-type]
+        )
+        self.pair_request_seconds = metrics.Histogram(
+            "mur_pair_request_seconds",
+            description="time in the gateway of a request that was answered for one pair",
+            boundaries=_SECONDS,
+            tag_keys=_PAIR,  # type: ignore[arg-type]
+        )
         self.answers = metrics.Counter(
             "mur_forecast_answers",
             description="forecasts given, by application and by where they came from: memory or a replica",
-            tag_keys=("name", "source"),  # type: ignore[arg-type]  # Ray means any number of them
+            tag_keys=("name", "source"),  # type: ignore[arg-type]
         )
         self.quota_refusals = metrics.Counter(
-            "mur_quota_refusals", description="calls refused because the month or the minute is used up"
+            "mur_quota_refusals",
+            description="calls refused because the month or the minute is used up",
+            tag_keys=("used_up",),  # type: ignore[arg-type]
         )

@@ -101,9 +101,8 @@ async def healthz() -> dict[str, str]:
     response_model=schemas.Readiness,
     tags=["health"],
     summary="Can every pair be answered, and which cannot",
-    responses={
-        503: {"model": schemas.Readiness, "description": "a pair cannot be answered, or there is none"}
-    },
+    responses=errors(422)
+    | {503: {"model": schemas.Readiness, "description": "a pair cannot be answered, or there is none"}},
 )
 async def readyz(desk: DeskOf) -> JSONResponse:
     states = await desk.directory.states("status")

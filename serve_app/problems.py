@@ -58,9 +58,11 @@ def unavailable(kind: str, detail: str, retry_after_s: int = 5) -> Problem:
 
 
 def known_answer(name: str, answer: dict[str, Any]) -> dict[str, Any]:
-    """A forecaster's answer. Raises Problem when it says that it has none (503) or that the call is wrong (422)."""
+    """A forecaster's answer. Raises Problem: nothing yet (503), no such model (404), or the call is wrong (422)."""
     if "reason" in answer:
         raise unavailable("warming", f"{name} has no forecast yet: {answer['reason']}", WARMING_S)
+    if "missing" in answer:
+        raise Problem(404, "no-such-model", answer["missing"], field="model")
     if "error" in answer:
         raise Problem(422, "bad-input", answer["error"], field=answer["field"])
     return answer
@@ -119,6 +121,9 @@ async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
 async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        at = first["loc"][1]
+        return Problem(422, "bad-input", f"the body is not JSON, at character {at}", field="body").response()
     field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     return Problem(422, "bad-input", f"{field}: {first['msg']}", field=field).response()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from make_us_rich.errors import BadCandles
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 
 _FORECAST_EXAMPLE: dict[str, Any] = {
@@ -67,6 +68,33 @@ class Model(BaseModel):
     ]
     coverage_80: Annotated[float | None, Field(description="share of held-out closes inside q10..q90")]
     age_hours: Annotated[float, Field(description="hours since as_of_ms")]
+
+
+class JudgedModel(Model):
+    promotion: Annotated[str | None, Field(description="why it was promoted or refused; None when undecided")]
+
+
+class ModelCard(Model):
+    """What serves, with its history; null where the registry could not be asked."""
+
+    foundation: Annotated[
+        bool, Field(description="the model of all pairs serves, because there is no own one")
+    ]
+    promotion: Annotated[str | None, Field(description="why it was promoted")]
+    previous: Annotated[
+        JudgedModel | None, Field(description="the champion before, which a rollback brings back")
+    ]
+    newest: Annotated[
+        list[JudgedModel] | None,
+        Field(description="the pair's newest versions, promoted and refused; newest first"),
+    ]
+
+
+ModelChoice = Literal["champion", "previous", "foundation", "naive"]
+MODEL_CHOICES = (
+    "`champion` is what serves; beside it `previous`, the champion before; `foundation`, the model of all pairs; "
+    "`naive`, the random walk with the quantiles of the last weeks' returns"
+)
 
 
 class Flags(BaseModel):
@@ -135,14 +163,25 @@ _Rows = Field(min_length=1, max_length=MOST_OWN_CANDLES)
 class OwnColumns(BaseModel):
     """Candles as GET /v1/candles gives them: columns of equal length, oldest first, closed, without a gap."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
+    pair: Annotated[
+        str | None, Field(description="checked when given, so that an answer can be sent back")
+    ] = None
+    interval: Annotated[str | None, Field(description="checked when given")] = None
     open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=_LATEST_MS)]], _Rows]
     open: Annotated[list[Price], _Rows]
     high: Annotated[list[Price], _Rows]
     low: Annotated[list[Price], _Rows]
     close: Annotated[list[Price], _Rows]
     volume: Annotated[list[Volume], _Rows]
+
+    def columns(self, pair: str, interval: str, field: str) -> dict[str, list[Any]]:
+        """Raises BadCandles when they say that they are another pair's or interval's."""
+        for name, said, due in (("pair", self.pair, pair), ("interval", self.interval, interval)):
+            if said not in (None, due):
+                raise BadCandles(f"{field} are of {said[:40]!r}, not of {due}", field=f"{field}.{name}")
+        return self.model_dump(exclude={"pair", "interval"})
 
 
 class OwnCandles(BaseModel):

@@ -47,7 +47,9 @@ def desired_config(
     pooled = {listed.pair: keys[listed.pair] for listed in served if listed.plan == "pooled"}
     if pooled:
         applications.append(_application(POOL, POOL, None, num_replicas=1, user_config=pooled))
-    return {"http_options": http_options, "applications": applications}
+    # The gateway writes a line of its own for every request.
+    logging = {"encoding": "JSON", "enable_access_log": False}
+    return {"http_options": http_options, "logging_config": logging, "applications": applications}
 
 
 def _key(model: ModelVersion) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from make_us_rich.pairs import SLUG, Pair
+from make_us_rich.pairs import BITCOIN, SLUG, Pair
 from serve_app import schemas
 from serve_app.auth import Caller
 from serve_app.desk import Desk
 from serve_app.history import past_forecasts, with_outcomes
 from serve_app.market_window import KEPT
+from serve_app.model_card import model_card
 from serve_app.problems import Problem
 from serve_app.responses import errors
 
@@ -24,8 +25,25 @@ router = APIRouter(prefix="/v1", tags=["v1"])
 
 
 async def desk(request: Request) -> Desk:  # async, or FastAPI runs it in a thread at every call
+    if request.scope["query_string"]:
+        _check_query(request)
     made: Desk = request.app.state.desk
     return made
+
+
+def _check_query(request: Request) -> None:
+    """A misspelt parameter would be ignored, and its caller think that it was not."""
+    taken = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name == "token" and name not in taken:
+            raise Problem(
+                422, "bad-input", "the token goes into the header 'Authorization: Bearer TOKEN'", field=name
+            )
+        if name not in taken:
+            takes = f"it takes {', '.join(sorted(taken))}" if taken else "it takes none"
+            raise Problem(
+                422, "bad-input", f"{name[:40]!r} is no parameter of this endpoint: {takes}", field="query"
+            )
 
 
 DeskOf = Annotated[Desk, Depends(desk)]
@@ -48,7 +66,9 @@ _IF_NONE_MATCH = {
 }
 
 
-@router.get("/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors())
+@router.get(
+    "/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors(422)
+)
 async def pairs(desk: DeskOf) -> dict[str, Any]:
     interval = desk.settings.interval
     return {"pairs": [{"pair": str(pair), "interval": interval} for pair in await desk.served_pairs()]}
@@ -67,8 +87,9 @@ async def forecast(
     desk: DeskOf,
     owner: Caller,
     request: Request,
+    model: Annotated[schemas.ModelChoice, Query(description=schemas.MODEL_CHOICES)] = "champion",
 ) -> Response:
-    answer = await desk.forecast(await desk.find(pair))
+    answer = await desk.forecast(await desk.find(pair), model)
     if request.headers.get("If-None-Match") == answer.etag:
         return Response(status_code=304, headers=answer.headers)
     quota = await desk.charge(owner)
@@ -125,9 +146,10 @@ async def _or_problem(desk: Desk, pair: Pair) -> dict[str, Any] | Problem:
     responses=errors(401, 404, 413, 422, 429, 503),
 )
 async def forecast_own(pair: PairName, desk: DeskOf, owner: Caller, own: schemas.OwnCandles) -> JSONResponse:
-    reference = own.reference and own.reference.model_dump()
     name = await desk.find(pair)
-    document = await desk.ask(name, "forecast_from", own.candles.model_dump(), reference)
+    candles = own.candles.columns(pair, desk.settings.interval, "candles")
+    reference = own.reference and own.reference.columns(str(BITCOIN), desk.settings.interval, "reference")
+    document = await desk.ask(name, "forecast_from", candles, reference)
     quota = await desk.charge(owner)
     return JSONResponse(document, headers=quota)
 
@@ -167,16 +189,21 @@ async def candles(
 
 @router.get(
     "/models/{pair}",
-    response_model=schemas.Model,
-    summary="The model that serves a pair",
+    response_model=schemas.ModelCard,
+    summary="The model that serves a pair, the one before it, and why newer ones do not",
     responses=errors(401, 404, 422, 429, 503),
 )
 async def model(pair: PairName, desk: DeskOf, _: Caller) -> JSONResponse:
-    return JSONResponse(await desk.ask(await desk.find(pair), "model"))
+    name = await desk.find(pair)
+    serving = await desk.ask(name, "model")
+    return JSONResponse(await asyncio.to_thread(model_card, desk.settings, name, serving))
 
 
 @router.get(
-    "/usage", response_model=schemas.Usage, summary="Calls of this month", responses=errors(401, 429, 503)
+    "/usage",
+    response_model=schemas.Usage,
+    summary="Calls of this month",
+    responses=errors(401, 422, 429, 503),
 )
 async def usage(desk: DeskOf, owner: Caller) -> Any:
     return await desk.usage(owner)

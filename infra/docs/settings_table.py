@@ -8,16 +8,11 @@ from pydantic_settings import BaseSettings
 
 from make_us_rich.settings import Settings
 
-BEGIN, END = "<!-- made by `make docs` from make_us_rich/settings.py -->", "<!-- end -->"
 
-
-def with_settings_table(page: str, settings: type[BaseSettings] = Settings) -> str:
-    """The page with its table renewed. Raises ValueError for a field without a description."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
+def settings_table(settings: type[BaseSettings] = Settings) -> str:
+    """Raises ValueError for a field without a description."""
     rows = [_row(name, field) for name, field in settings.model_fields.items()]
-    table = "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
 
 
 def _row(name: str, field: FieldInfo) -> str:

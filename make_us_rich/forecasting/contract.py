@@ -48,6 +48,10 @@ def input_array(candles: Candles, context_length: int) -> NDArray[np.float32]:
         raise NotEnoughHistory(
             f"{len(candles)} candles given, the model needs {context_length}: send more history"
         )
-    tail = candles[-context_length:]
-    columns = (tail.open, tail.high, tail.low, tail.close, tail.volume, hour_of_week(tail.open_time_ms))
-    return np.stack(columns, axis=-1).astype(np.float32)[None]
+    filled = np.empty((1, context_length, len(COLUMNS)), dtype=np.float32)
+    newest = slice(len(candles) - context_length, None)
+    prices = (candles.open, candles.high, candles.low, candles.close, candles.volume)
+    for index, column in enumerate(prices):
+        filled[0, :, index] = column[newest]
+    filled[0, :, len(prices)] = hour_of_week(candles.open_time_ms[newest])
+    return filled

@@ -15,6 +15,7 @@ from make_us_rich.errors import QuotaExceeded, UnknownToken
 from make_us_rich.migrations import migrate
 from serve_app.auth import TokenBook
 from serve_app.meter import Meter
+from serve_app.metrics import GatewayMetrics
 from serve_app.rate_limit import RateLimit
 from tests.support.processes import free_port
 from tests.support.servers import postgres_server
@@ -66,7 +67,7 @@ def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, p
             migrate(url)
             accounts = Accounts(url)
             token, owner = member(accounts, "in the storm", limit=50)
-            book, meter = TokenBook(accounts, RateLimit(600)), Meter(accounts)
+            book, meter = TokenBook(accounts, RateLimit(600), GatewayMetrics()), Meter(accounts)
             await book.admit(token)
             await outcomes(meter, owner, 3)
             assert accounts.usage(owner).used == 3

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg2
@@ -220,12 +221,45 @@ def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingStac
     assert _replicas(serving, "btc_usdt_1h") == replica
 
 
-def test_a_champion_that_forecasts_nonsense_is_refused(serving: ServingStack, api: httpx.Client) -> None:
+def test_other_models_are_read_beside_the_champion(api: httpx.Client) -> None:
+    def forecast(model: str) -> dict[str, Any]:
+        answer = api.get("/v1/forecasts/btc_usdt", params={"model": model})
+        return dict(answer.raise_for_status().json())
+
+    champion, previous, naive = (forecast(model) for model in ("champion", "previous", "naive"))
+    assert (champion["model"]["version"], previous["model"]["version"]) == (2, 1)
+    assert previous["quantiles"]["q95"] < champion["quantiles"]["q95"]
+    assert naive["model"]["name"] == "naive"
+    assert list(naive["quantiles"].values()) == sorted(naive["quantiles"].values())
+    assert {each["as_of_ms"] for each in (previous, naive)} == {champion["as_of_ms"]}
+    missing = api.get("/v1/forecasts/btc_usdt?model=foundation")
+    assert (missing.status_code, missing.json()["field"]) == (404, "model")
+    wrong = api.get("/v1/forecasts/btc_usdt?model=best")
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "model")
+
+
+def test_a_models_card_tells_its_history(api: httpx.Client) -> None:
+    card = api.get("/v1/models/btc_usdt").raise_for_status().json()
+    assert (card["version"], card["previous"]["version"], card["foundation"]) == (2, 1, False)
+    assert [model["version"] for model in card["newest"]] == [2, 1]
+    assert {model["promotion"] for model in (card, card["previous"], *card["newest"])} == {
+        "promoted: for a test"
+    }
+
+
+def test_a_champion_that_forecasts_nonsense_is_refused_and_people_are_told(
+    serving: ServingStack, api: httpx.Client
+) -> None:
     before = api.get("/v1/models/eth_usdt").json()["version"]
-    serving.promote("eth_usdt", tiny_model("eth_usdt", log_returns=NONSENSE))
+    refused = serving.promote("eth_usdt", tiny_model("eth_usdt", log_returns=NONSENSE))
     with pytest.raises(ServingError, match=r"eth_usdt_1h refuses version .* do not increase"):
         apply(serving.settings)
     assert api.get("/v1/forecasts/eth_usdt").json()["model"]["version"] == before
+    _eventually(lambda: len(_told(serving)) == 1)
+    (message,) = _told(serving)
+    assert message["title"] == f"eth_usdt_1h: version {refused} is refused"
+    assert "do not increase" in message["description"]
+    assert f"Version {before} of eth_usdt_1h serves on." in message["description"]
     serving.promote("eth_usdt", tiny_model("eth_usdt"))
     apply(serving.settings)
     assert api.get("/readyz").raise_for_status().json()["pairs"]["eth_usdt_1h"]["refused"] is None
@@ -241,6 +275,8 @@ def test_a_pair_without_a_champion_is_forecast_by_the_model_of_all_pairs(
     forecast = api.get("/v1/forecasts/chz_usdt").raise_for_status().json()
     assert forecast["model"]["name"] == "foundation_1h"
     assert forecast["flags"]["foundation"] is True
+    card = api.get("/v1/models/chz_usdt").json()
+    assert (card["foundation"], card["previous"], card["newest"]) == (True, None, [])
     last_close = api.get("/v1/candles/chz_usdt?limit=1").json()["close"][-1]
     assert forecast["quantiles"]["q95"] == pytest.approx(last_close * math.exp(WIDER[-1]), rel=1e-5)
     assert api.get("/check_models_number").json() == {"number_of_running_models": 3}
@@ -293,6 +329,11 @@ def test_a_parked_pair_is_not_served(serving: ServingStack, api: httpx.Client) -
     roster.park(serving.database_url, "chz_usdt", "the exchange halted it")
     apply(serving.settings)
     _eventually(lambda: api.get("/v1/forecasts/chz_usdt").status_code == 404)
+
+
+def _told(serving: ServingStack) -> list[dict[str, Any]]:
+    messages = httpx.get(f"{serving.discord_url}/_control/messages").json()
+    return [embed for message in messages for embed in message["embeds"]]
 
 
 def _eventually(happens: Callable[[], bool]) -> None:

@@ -84,7 +84,10 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """A Ray head with token authentication and Serve in HAProxy mode; gives its dashboard's URL."""
+    """A Ray head with token authentication and Serve in HAProxy mode; gives its dashboard's URL.
+
+    Its logs lie in `folder`/ray/session_latest/logs.
+    """
     url = f"http://127.0.0.1:{(dashboard := free_port())}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
     command += ["--node-ip-address=127.0.0.1", f"--port={free_port()}", "--dashboard-host=127.0.0.1"]
@@ -112,6 +115,7 @@ def _serve_environment(haproxy: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN": RAY_TOKEN,
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{haproxy}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{haproxy}/admin.sock",

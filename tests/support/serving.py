@@ -17,8 +17,10 @@ from mlflow.exceptions import MlflowException
 from make_us_rich import roster
 from make_us_rich.accounts import Accounts
 from make_us_rich.migrations import migrate
+from make_us_rich.promotion import TAG_DECISION
 from make_us_rich.registry import (
     CHAMPION,
+    PREVIOUS,
     TAG_ARCHITECTURE,
     TAG_AS_OF_MS,
     TAG_COVERAGE_80,
@@ -27,7 +29,14 @@ from make_us_rich.registry import (
 )
 from make_us_rich.settings import Settings
 from tests.support.processes import free_port
-from tests.support.servers import RAY_TOKEN, exchange_server, mlflow_server, postgres_server, ray_head
+from tests.support.servers import (
+    RAY_TOKEN,
+    discord_server,
+    exchange_server,
+    mlflow_server,
+    postgres_server,
+    ray_head,
+)
 
 _PASSWORD = "a password for tests"
 _ADMIN_TOKEN = "mur_an-admin-token-for-tests"
@@ -39,6 +48,8 @@ class ServingStack:
     accounts: Accounts
     admin_token: str
     member_token: str
+    discord_url: str
+    folder: Path
 
     @property
     def database_url(self) -> str:
@@ -63,6 +74,9 @@ class ServingStack:
         client = MlflowClient()
         with suppress(MlflowException):
             client.create_registered_model(name)
+        with suppress(MlflowException):  # there is none before the first
+            before = client.get_model_version_by_alias(name, CHAMPION)
+            client.set_registered_model_alias(name, PREVIOUS, before.version)
         version = client.create_model_version(
             name, model.model_uri, run.info.run_id, model_id=model.model_id, tags=_tags()
         )
@@ -77,17 +91,19 @@ def _tags() -> dict[str, str]:
         TAG_ARCHITECTURE: "tiny",
         TAG_SKILL_VS_NAIVE: "0.07",
         TAG_COVERAGE_80: "0.8",
+        TAG_DECISION: "promoted: for a test",
     }
 
 
 @contextmanager
 def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[ServingStack]:
-    """Postgres, the replay exchange, MLflow and a Ray head; nothing is deployed yet.
+    """Postgres, the replay exchange, Discord's stand-in, MLflow and a Ray head; nothing is deployed yet.
 
     `folder`: short (Ray's sockets lie below it) and open to other users (Postgres's is another one).
     """
     with ExitStack() as stack:
         database_url = stack.enter_context(postgres_server(folder))
+        discord_url = stack.enter_context(discord_server(folder))
         exchange_url = stack.enter_context(exchange_server(folder))
         mlflow_url = stack.enter_context(mlflow_server(folder))
         migrate(database_url)
@@ -98,6 +114,7 @@ def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[Serv
             "MUR_MLFLOW_URL": mlflow_url,
             "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
             "MUR_RAY_TOKEN": RAY_TOKEN,
+            "MUR_DISCORD_WEBHOOK_URL": f"{discord_url}/api/webhooks/1/a-secret-of-discord",
             "MUR_CACHE_FOLDER": str(folder / "cache"),
             **environment,
         }
@@ -115,4 +132,6 @@ def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[Serv
             accounts,
             admin_token=_ADMIN_TOKEN,
             member_token=accounts.create_token(member.user_id, "tests"),
+            discord_url=discord_url,
+            folder=folder,
         )

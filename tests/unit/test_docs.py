@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import re
 
-from infra.docs.settings_table import with_settings_table
+from infra.docs.__main__ import pages
+from infra.docs.sizing import PAIRS, Need
 from tests.support.processes import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"
@@ -10,8 +11,18 @@ PAGE = DOCS / "settings.md"
 
 
 def test_every_setting_is_documented() -> None:
-    page = PAGE.read_text()
-    assert with_settings_table(page) == page, "docs/settings.md is older than the settings: run `make docs`"
+    old = [page.name for page, content in pages().items() if page.read_text() != content]
+    assert old == [], "older than the code: run `make docs`"
+
+
+def test_more_pairs_never_need_less() -> None:
+    for trainings in (1, 24):
+        needs = [Need(pairs, trainings) for pairs in PAIRS]
+        for name in ("training_nodes", "serving_nodes", "database_gb_a_year", "dollars_a_month"):
+            values = [getattr(need, name) for need in needs]
+            assert values == sorted(values)
+        assert not needs[0].first_to_saturate
+        assert needs[-1].first_to_saturate
 
 
 def test_every_variable_of_compose_is_documented() -> None:

@@ -1,0 +1,179 @@
+"""The manifests against the schemas of Kubernetes and KubeRay, in which an unknown field is an error."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from make_us_rich.settings import Settings
+from serve_app.deploy import desired_config
+from tests.support.processes import PROJECT_ROOT
+
+FOLDER = PROJECT_ROOT / "infra" / "kubernetes"
+KUBERAY = Path(os.environ.get("MUR_TEST_SCHEMAS", PROJECT_ROOT.parent / "shared" / "schemas")) / "kuberay"
+OVERLAYS = ("small", "large")
+VERSION = "1.33"
+
+needs_kustomize = pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="kubectl, which holds kustomize, is not on PATH"
+)
+needs_kuberay = pytest.mark.skipif(
+    not KUBERAY.is_dir(), reason=f"KubeRay's CRDs are not in {KUBERAY}: MUR_TEST_SCHEMAS says where"
+)
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    command = ["kubectl", "kustomize", str(FOLDER / "overlays" / request.param)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _files() -> list[Path]:
+    return [*sorted((FOLDER / "base").glob("*.yaml")), FOLDER / "secrets.example.yaml"]
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def _is_rays(manifest: dict[str, Any]) -> bool:
+    return bool(manifest["apiVersion"].startswith("ray.io/"))
+
+
+def _validate(manifest: dict[str, Any]) -> None:
+    if _is_rays(manifest):
+        jsonschema.validate(manifest, _kuberay_schema(manifest["kind"]))
+    else:
+        kubernetes_validate.validate(manifest, VERSION, strict=True)
+
+
+@cache
+def _kuberay_schema(kind: str) -> dict[str, Any]:
+    with (KUBERAY / f"ray.io_{kind.lower()}s.yaml").open() as file:
+        crd = yaml.load(file, yaml.CSafeLoader)
+    (version,) = [item for item in crd["spec"]["versions"] if item["name"] == "v1"]
+    schema: dict[str, Any] = _strict(version["schema"]["openAPIV3Schema"])
+    return schema
+
+
+def _strict(schema: Any) -> Any:
+    """As the API server reads a CRD with strict validation: what has properties has no others."""
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: _strict(value) for key, value in schema.items()}
+    closed = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    if closed and "additionalProperties" not in schema:
+        strict["additionalProperties"] = bool(schema.get("x-kubernetes-preserve-unknown-fields", False))
+    return strict
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: path.name)
+def test_every_file_keeps_the_schemas(path: Path) -> None:
+    for manifest in _documents(path):
+        if manifest.get("kind") == "Kustomization" or (_is_rays(manifest) and not KUBERAY.is_dir()):
+            continue
+        _validate(manifest)
+
+
+@needs_kustomize
+@needs_kuberay
+def test_what_is_rendered_keeps_the_schemas(manifests: list[dict[str, Any]]) -> None:
+    kinds = [manifest["kind"] for manifest in manifests]
+    assert {"RayCluster", "RayService", "Deployment", "NetworkPolicy", "CronJob"} <= set(kinds)
+    for manifest in manifests:
+        _validate(manifest)
+
+
+@needs_kuberay
+def test_a_misspelt_field_and_a_wrong_type_are_refused() -> None:
+    (cluster,) = _documents(FOLDER / "base" / "training.yaml")
+    misspelt, wrong = copy.deepcopy(cluster), copy.deepcopy(cluster)
+    misspelt["spec"]["headGroupSpec"]["rayStartParam"] = {}
+    wrong["spec"]["workerGroupSpecs"][0]["maxReplicas"] = "two"
+    for broken in (misspelt, wrong):
+        with pytest.raises(jsonschema.ValidationError):
+            _validate(broken)
+
+
+def test_the_first_serve_configuration_is_the_deployers_own() -> None:
+    (service,) = _documents(FOLDER / "base" / "forecasts.yaml")
+    settings = Settings(api_url="http://forecasts-serve-svc:8000")
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == desired_config(settings, (), {})
+
+
+@needs_kustomize
+def test_every_setting_exists_and_every_reference_is_met(manifests: list[dict[str, Any]]) -> None:
+    secrets = {item["metadata"]["name"]: item for item in _documents(FOLDER / "secrets.example.yaml")}
+    maps = {item["metadata"]["name"]: item for item in manifests if item["kind"] == "ConfigMap"}
+    known = {f"MUR_{name.upper()}" for name in Settings.model_fields} | {"MUR_ADMIN_PASSWORD"}
+    keys = [*(key for item in maps.values() for key in item["data"])]
+    keys += [key for item in secrets.values() for key in item["stringData"]]
+    assert {key for key in keys if key.startswith("MUR_")} <= known
+
+    for container in _containers(manifests):
+        for source in container.get("envFrom", []):
+            for kind, held in (("secretRef", secrets), ("configMapRef", maps)):
+                assert kind not in source or source[kind]["name"] in held
+        for variable in container.get("env", []):
+            reference = variable.get("valueFrom", {}).get("secretKeyRef")
+            assert reference is None or reference["key"] in secrets[reference["name"]]["stringData"]
+
+
+@needs_kustomize
+def test_nobody_is_root_and_every_image_has_a_version(manifests: list[dict[str, Any]]) -> None:
+    for pod in _pods(manifests):
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in _containers(manifests):
+        assert container["image"].startswith("make-us-rich/")
+        assert container["image"].endswith(":1.0.0")
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_airflows_values_name_secrets_that_exist() -> None:
+    values = yaml.safe_load((FOLDER / "airflow" / "values.yaml").read_text())
+    secrets = {item["metadata"]["name"]: item for item in _documents(FOLDER / "secrets.example.yaml")}
+    airflow = secrets["airflow"]["stringData"]
+    assert {"connection", "fernet-key", "api-secret-key", "jwt-secret", "passwords.json"} <= set(airflow)
+    for item in values["secret"]:
+        assert item["secretKey"] in secrets[item["secretName"]]["stringData"]
+    for source in yaml.safe_load(values["extraEnvFrom"]):
+        assert "configMapRef" in source or source["secretRef"]["name"] in secrets
+
+
+def _pods(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for manifest in manifests:
+        yield from _pods_of(manifest.get("spec", {}))
+
+
+def _pods_of(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if "containers" in value:
+            yield value
+        for inner in value.values():
+            yield from _pods_of(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _pods_of(inner)
+
+
+def _containers(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for pod in _pods(manifests):
+        yield from pod["containers"]

@@ -1,0 +1,68 @@
+"""The HTTP API in this process, over real Postgres and the replay exchange; Ray Serve alone is missing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from make_us_rich import roster
+from make_us_rich.accounts import Accounts
+from make_us_rich.migrations import migrate
+from make_us_rich.settings import Settings
+from serve_app.gateway import make_app
+from serve_app.last_good import LastGood
+from tests.support.forecasts import a_forecast
+from tests.support.local_directory import LocalDirectory
+from tests.support.processes import free_port
+from tests.support.servers import exchange_server, postgres_server
+
+_ADMIN_TOKEN = "mur_an-admin-token-for-tests"
+
+
+@dataclass(frozen=True)
+class LocalApi:
+    url: str
+    admin_token: str
+    accounts: Accounts
+
+
+@contextmanager
+def local_api(
+    folder: Path, pairs: Sequence[str], mlflow_url: str = "http://127.0.0.1:9"
+) -> Iterator[LocalApi]:
+    """`folder`: open to other users, because Postgres's is another one. There is no registry unless one is given."""
+    with postgres_server(folder) as database_url, exchange_server(folder) as exchange_url:
+        migrate(database_url)
+        roster.seed(database_url, pairs, pooled=())
+        settings = Settings(
+            pairs=tuple(pairs),
+            market="simulated",
+            exchange_url=exchange_url,
+            database_url=database_url,
+            mlflow_url=mlflow_url,
+            cache_folder=str(folder / "cache"),
+        )
+        for pair in pairs:
+            kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000)
+            LastGood(folder / "cache", kept.pair, "1h", "simulated").save(kept)
+        accounts = Accounts(database_url)
+        accounts.ensure_service_token(_ADMIN_TOKEN)
+        served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs}
+        app = make_app(settings, LocalDirectory(settings, served), accounts)
+        server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        url = f"http://127.0.0.1:{server.config.port}"
+        while not server.started:
+            time.sleep(0.05)
+        httpx.get(f"{url}/readyz", timeout=60).raise_for_status()
+        yield LocalApi(url, _ADMIN_TOKEN, accounts)
+        server.should_exit = True
+        thread.join()
