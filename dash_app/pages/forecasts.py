@@ -127,7 +127,9 @@ def register(app: Dash, client: Client, database_url: str) -> None:
         wanted = asked if asked in pairs and not known else chosen
         offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
         value = wanted if wanted in pairs else (pairs[0] if pairs else None)
-        return (no_update if offered == known else offered), (no_update if value == chosen else value)
+        if offered == known:
+            return no_update, (no_update if value == chosen else value)
+        return offered, value  # also when it stays: while there was nothing to choose from, it was not chosen
 
     app.clientside_callback(
         """(pair) => {
@@ -231,7 +233,8 @@ def _csv(forecast: Forecast, past: list[PastForecast]) -> str:
     writer = csv.writer(file)
     names = list(forecast.quantiles)
     writer.writerow(["pair", "target_close_ms", "model_version", "last_close", *names, "close", "inside_80"])
-    for item in (forecast, *past):
+    before = [item for item in past if item.target_open_ms != forecast.target_open_ms]
+    for item in (forecast, *before):
         version = item.model.version if isinstance(item, Forecast) else item.model_version
         came = ["", ""] if isinstance(item, Forecast) else [item.close, item.inside_80]
         levels = [item.quantiles[name] for name in names]
