@@ -73,7 +73,6 @@ def layout() -> Component:
             dag.AgGrid(
                 id="models-grid",
                 columnDefs=_COLUMNS,
-                rowData=[],
                 getRowId="params.data.version",
                 dashGridOptions=GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False}},
                 style=fitting(0),

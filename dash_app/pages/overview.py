@@ -54,7 +54,6 @@ def layout() -> Component:
             dag.AgGrid(
                 id="overview-grid",
                 columnDefs=_COLUMNS,
-                rowData=[],
                 getRowId="params.data.pair",
                 dashGridOptions=GRID,
                 style=fitting(0),

@@ -35,7 +35,6 @@ def layout() -> Component:
             dag.AgGrid(
                 id="admin-pairs",
                 columnDefs=_COLUMNS,
-                rowData=[],
                 getRowId="params.data.pair",
                 dashGridOptions=GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False}},
                 style=fitting(4),
