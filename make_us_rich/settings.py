@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     airflow_url: Annotated[str, Field(description="Airflow, for links in alerts and to start runs")] = (
         "http://127.0.0.1:28080"
     )
+    public_airflow_url: Annotated[
+        str, Field(description="Airflow as a user's own browser reaches it, for links; empty: as airflow_url")
+    ] = ""
     airflow_user: Annotated[str, Field(description="who starts runs by `mkrich train` or the admin page")] = (
         "admin"
     )
