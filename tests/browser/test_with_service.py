@@ -168,7 +168,7 @@ def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: Dash
 def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: DashboardStack) -> None:
     dashboard.accounts.create_user("onlooker", PASSWORD)
     log_in(page, dashboard.url, "onlooker", "/models")
-    expect(page.get_by_text("promoted: better by 1.2 %").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("refused: not better").first).to_be_visible(timeout=SLOW_MS)
 
     expect(page.locator("#rollback")).to_have_count(0)
     expect(page.locator("header").get_by_text("Admin")).to_have_count(0)
