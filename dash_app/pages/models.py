@@ -143,7 +143,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
             curves = {metric: registry.metric_history(row["run_id"], metric) for metric in _LOSSES}
         except RegistryError as error:
             return notices.registry_down(str(error))
-        return _detail(row, run, curves, mlflow_url, settings.airflow_url)
+        return _detail(row, run, curves, mlflow_url, settings.public_airflow_url or settings.airflow_url)
 
     @app.callback(
         Output("confirm-rollback", "displayed"), Input("rollback", "n_clicks"), prevent_initial_call=True
