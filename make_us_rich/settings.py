@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     )
     ray_token: Annotated[SecretStr, Field(description="Ray's authentication token")] = SecretStr("")
     train_workers: Annotated[int, Field(ge=1, description="Ray Train workers a training job")] = 2
+    gpus_per_worker: Annotated[
+        float, Field(gt=0, le=1, description="share of a GPU for each of them, where there are GPUs")
+    ] = 1.0
 
     # serving and its readers
     cache_folder: Annotated[

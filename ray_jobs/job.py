@@ -8,9 +8,15 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import ray.train
 import torch
-from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from make_us_rich.forecasting.team import Team
+from make_us_rich.settings import get_settings
+
+_RESTARTS = 2  # of all workers, when one was killed
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -23,20 +29,41 @@ def arguments(description: str) -> argparse.Namespace:
 
 
 def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Namespace, workers: int) -> None:
-    """Run `loop` on so many Ray Train workers, with a GPU each where there are GPUs."""
+    """Run `loop` on so many Ray Train workers, each with a GPU or its share of one where there are GPUs.
+
+    When a worker is killed, all of them start again: `loop` has to leave out what is done.
+    """
     job = {
         "pairs": args.pairs.split(","),
         "interval": args.interval,
         "as_of_ms": args.as_of_ms,
         "submission_id": args.submission_id,
     }
+    share = get_settings().gpus_per_worker
+    gpus = torch.cuda.is_available()
     # Ray Train insists on a folder; our results go to MLflow and S3
     with tempfile.TemporaryDirectory(prefix="mur-train-") as storage:
         trainer = TorchTrainer(
             loop,
             train_loop_config=job,
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available()),
-            run_config=RunConfig(name=args.submission_id, storage_path=storage),
+            # NCCL wants a whole GPU for each worker
+            torch_config=TorchConfig(backend="nccl" if gpus and share >= 1 else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus,
+                resources_per_worker={"CPU": 1, "GPU": share} if gpus else None,
+            ),
+            run_config=RunConfig(
+                name=args.submission_id,
+                storage_path=storage,
+                failure_config=FailureConfig(max_failures=_RESTARTS),
+            ),
         )
         trainer.fit()
         print("clean", flush=True)
+
+
+def whole_team() -> Team:
+    """All workers of this job, as one team."""
+    context = ray.train.get_context()
+    return Team(context.get_world_rank(), context.get_world_size())

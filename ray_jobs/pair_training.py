@@ -9,9 +9,10 @@ from typing import Any
 import mlflow
 import torch
 
-from make_us_rich.errors import MakeUsRichError
+from make_us_rich.errors import MakeUsRichError, StoreError
 from make_us_rich.forecasting.evaluate import compare
 from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit, score
+from make_us_rich.forecasting.team import Team
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
@@ -23,11 +24,14 @@ from make_us_rich.settings import Settings
 
 
 class PairTraining:
-    def __init__(self, settings: Settings, interval: str, as_of_ms: int, submission_id: str) -> None:
+    def __init__(
+        self, settings: Settings, interval: str, as_of_ms: int, submission_id: str, team: Team
+    ) -> None:
         self._settings = settings
         self._interval = interval
         self._as_of_ms = as_of_ms
         self._submission_id = submission_id
+        self._team = team
         self._recipe = Recipe(architecture=settings.architecture)
         self._store = CandleStore.from_settings(settings)
         self._registry = Registry(settings.mlflow_url)
@@ -35,20 +39,28 @@ class PairTraining:
         self._foundation = self._find_foundation()
 
     def run(self, pair: str) -> None:
-        """Train one pair and write its row; whatever goes wrong with it stays in the row."""
+        """Train one pair and write its row; whatever goes wrong with it stays in the row.
+
+        A pair that has its row already was trained before a worker died and all were started again.
+        """
+        key = f"jobs/{self._submission_id}/{pair}.json"
+        if self._store.get(key) is not None:
+            return
         began = time.monotonic()
         try:
-            row = {"status": "trained", **self._train(pair)}
+            trained = self._train(pair)
+            row = {"status": "trained", **trained} if trained else {}
         except Exception as error:  # a bad pair must not take the batch with it
             reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
             row = {"status": "failed", "reason": reason, "kind": type(error).__name__}
             print(f"{pair}: failed: {reason}", flush=True)
-        row |= {"pair": pair, "seconds": round(time.monotonic() - began, 2)}
-        self._store.put_json(f"jobs/{self._submission_id}/{pair}.json", row)
+        if self._team.rank == 0:
+            self._store.put_json(key, row | {"pair": pair, "seconds": round(time.monotonic() - began, 2)})
 
-    def _train(self, pair: str) -> dict[str, Any]:
+    def _train(self, pair: str) -> dict[str, Any] | None:
+        """The row of a trained pair; None for all of a team but the first, who publishes."""
         name = model_name(Pair.parse(pair), self._interval)
-        candles, reference = self._candles(Pair.parse(pair)), self._candles(BITCOIN)
+        candles, reference = self._read(Pair.parse(pair))
         fitted = fit(
             candles,
             reference,
@@ -58,9 +70,12 @@ class PairTraining:
             recipe=self._recipe,
             foundation=self._foundation,
             device="cuda" if torch.cuda.is_available() else "cpu",
-            on_step=lambda step: print(f"{pair}: {step}", flush=True),
+            on_step=lambda step: self._tell(f"{pair}: {step}"),
+            team=self._team,
         )
-        print(f"{pair}: upload", flush=True)
+        if self._team.rank > 0:
+            return None
+        self._tell(f"{pair}: upload")
         run_id, version = publish(
             fitted,
             name=name,
@@ -76,6 +91,26 @@ class PairTraining:
             "metrics": fitted.metrics,
             "comparison": asdict(comparison),
         }
+
+    def _read(self, pair: Pair) -> tuple[Candles, Candles]:
+        """Both markets' candles, or StoreError for all of a team when one of it could not read them.
+
+        From here on all of a team do the same, so nobody waits for one that gave up.
+        """
+        found, trouble = [], ""
+        try:
+            found = [self._candles(pair), self._candles(BITCOIN)]
+        except StoreError as error:
+            trouble = str(error)
+        trouble = self._team.first_error(trouble)
+        if trouble:
+            raise StoreError(trouble)
+        candles, reference = found
+        return candles, reference
+
+    def _tell(self, line: str) -> None:
+        if self._team.rank == 0:
+            print(line, flush=True)
 
     def _find_foundation(self) -> bytes | None:
         """Weights to start from, unless they have seen what a run of the past may not know."""

@@ -21,15 +21,17 @@ from make_us_rich.promotion import Comparison, promote
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, Registry, foundation_name
 from make_us_rich.settings import get_settings
-from ray_jobs.job import arguments, train_on_workers
+from ray_jobs.job import arguments, train_on_workers, whole_team
 
 
 def main() -> None:
-    train_on_workers(train, arguments("train the model that all pairs are fine-tuned from"), workers=1)
+    args = arguments("train the model that all pairs are fine-tuned from")
+    train_on_workers(train, args, get_settings().train_workers)
 
 
 def train(job: dict[str, Any]) -> None:
-    settings = get_settings()
+    """What each worker does; the first one publishes what they trained together."""
+    settings, team = get_settings(), whole_team()
     torch.set_num_threads(1)
     mlflow.set_tracking_uri(settings.mlflow_url)
     store = CandleStore.from_settings(settings)
@@ -46,7 +48,10 @@ def train(job: dict[str, Any]) -> None:
         as_of_ms=as_of_ms,
         recipe=Recipe(architecture=settings.architecture),
         device="cuda" if torch.cuda.is_available() else "cpu",
+        team=team,
     )
+    if team.rank > 0:
+        return
     name = foundation_name(interval)
     tags = {"ray_job": job["submission_id"]}
     _, version = publish(fitted, name=name, as_of_ms=as_of_ms, market=settings.market, tags=tags)

@@ -1,4 +1,4 @@
-"""Train a batch of pairs on a Ray cluster: the workers of one TorchTrainer share the pairs.
+"""Train a batch of pairs on a Ray cluster: the workers of one TorchTrainer share the pairs, or each pair's rows.
 
     python -m ray_jobs.train_pairs --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
 
@@ -10,27 +10,29 @@ from __future__ import annotations
 
 from typing import Any
 
-import ray
 import torch
 
+from make_us_rich.forecasting.team import Team
 from make_us_rich.settings import get_settings
-from ray_jobs.job import arguments, train_on_workers
+from ray_jobs.job import arguments, train_on_workers, whole_team
 
 
 def main() -> None:
-    args = arguments("train a batch of pairs on a Ray cluster")
-    workers = min(get_settings().train_workers, len(args.pairs.split(",")))
-    train_on_workers(train_share, args, workers)
+    train_on_workers(
+        train_share, arguments("train a batch of pairs on a Ray cluster"), get_settings().train_workers
+    )
 
 
 def train_share(job: dict[str, Any]) -> None:
-    """One worker's part: every n-th pair of the batch, one after the other, without talking to the other workers."""
+    """One worker's part. Of many pairs every n-th, without talking to the others; of few pairs some rows of each."""
     from ray_jobs.pair_training import PairTraining
 
-    context = ray.train.get_context()
+    team, pairs = whole_team(), job["pairs"]
     torch.set_num_threads(1)
-    training = PairTraining(get_settings(), job["interval"], job["as_of_ms"], job["submission_id"])
-    for pair in job["pairs"][context.get_world_rank() :: context.get_world_size()]:
+    if team.size <= len(pairs):
+        pairs, team = pairs[team.rank :: team.size], Team()
+    training = PairTraining(get_settings(), job["interval"], job["as_of_ms"], job["submission_id"], team)
+    for pair in pairs:
         training.run(pair)
 
 

@@ -43,7 +43,7 @@ class TokenBook:
             owner = await self._ask_once(digest, plaintext)
         wait_s = 0 if owner.is_admin else self._rate_limit.take(owner.user_id)
         if wait_s:
-            self._metrics.quota_refusals.inc(tags={"used_up": "minute"})
+            self._metrics.refused("minute")
             raise rate_problem(wait_s)
         return owner
 

@@ -67,7 +67,7 @@ class Desk:
         try:
             remaining = await self._meter.count(owner)
         except QuotaExceeded as error:
-            self._metrics.quota_refusals.inc(tags={"used_up": "month"})
+            self._metrics.refused("month")
             raise quota_problem(error) from None
         if remaining is None:
             return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from http import HTTPStatus
+from importlib.metadata import version
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,7 @@ _log = logging.getLogger("ray.serve")
 CALLER = "make_us_rich.caller"
 """Where the ASGI scope tells the user's number."""
 MOST_BODY_BYTES = 1_000_000
+_VERSION = (b"x-service-version", version("make-us-rich").encode())
 
 
 class Envelope:
@@ -37,6 +39,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"].append(_VERSION)
             await send(message)
 
         try:
@@ -49,11 +52,11 @@ class Envelope:
         route = getattr(scope.get("route"), "path", "unmatched")
         fields = {"method": scope["method"], "path": route, "status": status, "ms": round(seconds * 1000, 1)}
         fields["caller"] = scope.get(CALLER)
-        self._metrics.requests.inc(tags={"route": route, "status": str(status)})
+        self._metrics.answered(route, status)
         pair = scope.get("path_params", {}).get("pair")
         if pair is not None and status < HTTPStatus.BAD_REQUEST:
             fields["pair"] = pair
-            self._metrics.pair_request_seconds.observe(seconds, tags={"pair": pair})
+            self._metrics.answered_for_pair(pair, seconds)
         level = logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
         _log.log(level, "request", extra=fields)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from serve_app.directory import Directory
@@ -29,7 +30,7 @@ class ForecastAnswer:
     def of(cls, document: dict[str, Any]) -> ForecastAnswer:
         return cls(document, json.dumps(document, separators=(",", ":")).encode())
 
-    @property
+    @cached_property
     def etag(self) -> str:
         """Weak: the model's age moves on while forecast and model stay."""
         model, flags = self.document["model"], self.document["flags"]
@@ -47,7 +48,12 @@ class ForecastAnswer:
         """May be kept until the next candle closes; a stale one not at all."""
         seconds = max(0, int(self.document["target_close_ms"] / 1000 - time.time()))
         fresh = seconds if not self.document["flags"]["stale"] else 0
-        return {"ETag": self.etag, "Cache-Control": f"private, max-age={fresh}"}
+        model = self.document["model"]
+        return {
+            "ETag": self.etag,
+            "Cache-Control": f"private, max-age={fresh}",
+            "X-Model-Version": f"{model['name']}/{model['version']}",
+        }
 
 
 class ForecastCache:
@@ -64,9 +70,9 @@ class ForecastCache:
         key = name, model
         until, known = self._known.get(key, (0.0, None))
         if known is not None and time.monotonic() < until:
-            self._metrics.answers.inc(tags={"name": name, "source": "memory"})
+            self._metrics.forecast_given(name, "memory")
             return known
-        self._metrics.answers.inc(tags={"name": name, "source": "replica"})
+        self._metrics.forecast_given(name, "replica")
         if key not in self._asking:
             self._asking[key] = asyncio.create_task(self._ask(key))
             self._asking[key].add_done_callback(_look_at)

@@ -59,6 +59,9 @@ def make_app(settings: Settings, directory: Directory, accounts: Accounts) -> Fa
                 "RateLimit-Limit",
                 "RateLimit-Remaining",
                 "RateLimit-Reset",
+                "X-Model-Version",
+                "X-Request-ID",
+                "X-Service-Version",
             ],
         )
     app.include_router(v1.router)

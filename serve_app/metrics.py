@@ -6,7 +6,10 @@ prefix `ray_`, and `_total` after a counter. Each carries Serve's tags applicati
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from functools import cache
+from typing import Literal
 
 from ray.serve import metrics
 
@@ -14,6 +17,7 @@ from serve_app.current import Current, model_as_of_ms
 
 _SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]
 _PAIR = ("pair",)
+_TOLD_EVERY_S = 1.0
 
 
 @cache
@@ -66,25 +70,55 @@ class ForecasterMetrics:
 
 
 class GatewayMetrics:
+    """Counters are added up here and told to Ray once a second: telling it costs as much as finding an answer."""
+
     def __init__(self) -> None:
-        self.requests = metrics.Counter(
-            "mur_requests",
-            description="requests, by route and status",
-            tag_keys=("route", "status"),  # type: ignore[arg-type]
+        self._requests = Tally("mur_requests", "requests, by route and status", tags=("route", "status"))
+        self._answers = Tally(
+            "mur_forecast_answers",
+            "forecasts given, by application and by where they came from: memory or a replica",
+            tags=("name", "source"),
         )
-        self.pair_request_seconds = metrics.Histogram(
+        self._quota_refusals = Tally(
+            "mur_quota_refusals",
+            "calls refused because the month or the minute is used up",
+            tags=("used_up",),
+        )
+        self._pair_request_seconds = metrics.Histogram(
             "mur_pair_request_seconds",
             description="time in the gateway of a request that was answered for one pair",
             boundaries=_SECONDS,
             tag_keys=_PAIR,  # type: ignore[arg-type]
         )
-        self.answers = metrics.Counter(
-            "mur_forecast_answers",
-            description="forecasts given, by application and by where they came from: memory or a replica",
-            tag_keys=("name", "source"),  # type: ignore[arg-type]
-        )
-        self.quota_refusals = metrics.Counter(
-            "mur_quota_refusals",
-            description="calls refused because the month or the minute is used up",
-            tag_keys=("used_up",),  # type: ignore[arg-type]
-        )
+
+    def answered(self, route: str, status: int) -> None:
+        self._requests.add(route, str(status))
+
+    def answered_for_pair(self, pair: str, seconds: float) -> None:
+        self._pair_request_seconds.observe(seconds, tags={"pair": pair})
+
+    def forecast_given(self, name: str, source: Literal["memory", "replica"]) -> None:
+        self._answers.add(name, source)
+
+    def refused(self, used_up: Literal["month", "minute"]) -> None:
+        self._quota_refusals.add(used_up)
+
+
+class Tally:
+    """A counter that is told to Ray a second after its first change."""
+
+    def __init__(self, name: str, description: str, tags: tuple[str, ...]) -> None:
+        self._tags = tags
+        self._counter = metrics.Counter(name, description=description, tag_keys=tags)  # type: ignore[arg-type]
+        self._counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
+
+    def add(self, *values: str) -> None:
+        """One more, with a value for each tag. Called from the event loop."""
+        if not self._counts:
+            asyncio.get_running_loop().call_later(_TOLD_EVERY_S, self._tell)
+        self._counts[values] += 1
+
+    def _tell(self) -> None:
+        counts, self._counts = self._counts, defaultdict(int)
+        for values, count in counts.items():
+            self._counter.inc(count, tags=dict(zip(self._tags, values, strict=True)))

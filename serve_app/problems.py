@@ -118,12 +118,19 @@ async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
     return unavailable("accounts-away", "tokens and quotas cannot be checked at the moment").response()
 
 
-async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+def _is_json(request: Request) -> bool:
+    return "json" in request.headers.get("Content-Type", "").lower()
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         at = first["loc"][1]
         return Problem(422, "bad-input", f"the body is not JSON, at character {at}", field="body").response()
+    if first["loc"] == ("body",) and not _is_json(request):
+        detail = "the body is to be JSON: send the header 'Content-Type: application/json'"
+        return Problem(422, "bad-input", detail, field="body").response()
     field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     return Problem(422, "bad-input", f"{field}: {first['msg']}", field=field).response()
 
@@ -132,10 +139,12 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     assert isinstance(error, StarletteHTTPException)
     if error.status_code == 400 and isinstance(error.__cause__, ValueError):
         return Problem(422, "bad-input", "the body is not JSON in UTF-8", field="body").response()
-    headers = error.headers
+    headers, detail = error.headers, str(error.detail)
+    if error.status_code == 404:
+        detail = "nothing is at this path: /docs lists the endpoints"
     if error.status_code == 405:
         headers = {"Allow": ", ".join(sorted(_allowed_methods(request)))}
-    return Problem(error.status_code, "http", str(error.detail), headers=headers).response()
+    return Problem(error.status_code, "http", detail, headers=headers).response()
 
 
 def _allowed_methods(request: Request) -> set[str]:

@@ -22,7 +22,8 @@ from make_us_rich.forecasting.evaluate import HeldOut, held_out, metrics
 from make_us_rich.forecasting.export import check_parity, context_length, metadata_of, run_onnx, to_onnx
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.rows import Split, joined
-from make_us_rich.forecasting.train import Trained, fine_tune, train, train_shared
+from make_us_rich.forecasting.team import Team
+from make_us_rich.forecasting.train import ALONE, Trained, fine_tune, train, train_shared
 from make_us_rich.forecasting.weights import from_npz, to_npz
 from make_us_rich.forecasting.windows import Panel, panel, raw_windows, rows_of, split
 from make_us_rich.market.candles import Candles
@@ -85,6 +86,7 @@ def fit(
     foundation: bytes | None = None,
     device: str = "cpu",
     on_step: Callable[[str], None] = lambda step: None,
+    team: Team = ALONE,
 ) -> FittedModel:
     """Train on candles closed at or before `as_of_ms`; nothing later changes a bit of the result.
 
@@ -95,9 +97,9 @@ def fit(
     ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe, on_step=on_step)
     rows, validation = ready.split.train.to(device), ready.split.validation.to(device)
     if foundation is None:
-        trained = train(rows, validation, recipe, on_step)
+        trained = train(rows, validation, recipe, on_step, team)
     else:
-        trained = fine_tune(from_npz(foundation, recipe, as_of_ms), rows, validation, recipe, on_step)
+        trained = fine_tune(from_npz(foundation, recipe, as_of_ms), rows, validation, recipe, on_step, team)
     start = "nothing" if foundation is None else "weights"
     on_step("convert")
     graph = _exported(trained, recipe, pair=pair, interval=interval, as_of_ms=as_of_ms)
@@ -122,6 +124,7 @@ def fit_foundation(
     as_of_ms: int,
     recipe: Recipe,
     device: str = "cpu",
+    team: Team = ALONE,
 ) -> FittedModel:
     """One model of many pairs: to fine-tune from, and to forecast pairs with too little history of their own.
 
@@ -149,7 +152,7 @@ def fit_foundation(
         learning_rate=recipe.foundation_learning_rate,
         batch=2 * recipe.batch,
     )
-    trained = train_shared(rows, validation, many)
+    trained = train_shared(rows, validation, many, team)
     graph = _exported(trained, recipe, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)
     scored = [_checked_forecasts(graph, trained, item, recipe, interval) for item in ready.values()]
     forecasts = [item for item, _ in scored]

@@ -13,6 +13,7 @@ from make_us_rich.forecasting.architectures import architecture
 from make_us_rich.forecasting.networks import Network
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.rows import Rows, joined
+from make_us_rich.forecasting.team import Team
 
 _PATIENCE = 3
 _RISE = 50  # steps
@@ -27,15 +28,22 @@ class Trained:
     curves: list[dict[str, float]]
 
 
+ALONE = Team()
+
+
 def train(
-    rows: Rows, validation: Rows, recipe: Recipe, on_step: Callable[[str], None] = lambda step: None
+    rows: Rows,
+    validation: Rows,
+    recipe: Recipe,
+    on_step: Callable[[str], None] = lambda step: None,
+    team: Team = ALONE,
 ) -> Trained:
     """From nothing on `rows`: the best epoch's network by validation loss, calibrated."""
     on_step("scale")
     network = _fresh(rows, recipe)
     on_step("train")
     best, best_loss, since_best, curves = copy.deepcopy(network.state_dict()), math.inf, 0, []
-    for losses in _epochs(network, rows, validation, recipe):
+    for losses in _epochs(network, rows, validation, recipe, team):
         curves.append(losses)
         since_best += 1
         if losses["validation_loss"] < best_loss:
@@ -47,7 +55,7 @@ def train(
     return Trained(network, curves)
 
 
-def train_shared(rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
+def train_shared(rows: Rows, validation: Rows, recipe: Recipe, team: Team = ALONE) -> Trained:
     """One network of the rows of many pairs, validation rows as well.
 
     The number of epochs is fixed, so that the newest weeks can be learned from instead of saying when to stop: after a
@@ -55,7 +63,7 @@ def train_shared(rows: Rows, validation: Rows, recipe: Recipe) -> Trained:
     """
     everything = joined([rows, validation])
     network = _fresh(everything, recipe)
-    curves = list(_epochs(network, everything, validation, recipe))
+    curves = list(_epochs(network, everything, validation, recipe, team))
     network.calibrate(validation)
     return Trained(network, curves)
 
@@ -66,6 +74,7 @@ def fine_tune(
     validation: Rows,
     recipe: Recipe,
     on_step: Callable[[str], None] = lambda step: None,
+    team: Team = ALONE,
 ) -> Trained:
     """From a network that was trained on many pairs, or on this one before; on all rows, as train_shared does."""
     on_step("scale")
@@ -74,7 +83,7 @@ def fine_tune(
     network.adopt(everything)
     on_step("train")
     brief = replace(recipe, epochs=recipe.fine_tune_epochs, learning_rate=recipe.fine_tune_learning_rate)
-    curves = list(_epochs(network, everything, validation, brief))
+    curves = list(_epochs(network, everything, validation, brief, team))
     network.calibrate(validation)
     return Trained(network, curves)
 
@@ -86,17 +95,19 @@ def _fresh(rows: Rows, recipe: Recipe) -> Network:
     return network
 
 
-def _epochs(network: Network, rows: Rows, validation: Rows, recipe: Recipe) -> Iterator[dict[str, float]]:
+def _epochs(
+    network: Network, rows: Rows, validation: Rows, recipe: Recipe, team: Team
+) -> Iterator[dict[str, float]]:
     """Train epoch by epoch, and tell the losses of each; the network is left ready to forecast."""
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rise_and_fall(len(rows), recipe))
     shuffle = torch.Generator().manual_seed(recipe.seed)
-    torch.manual_seed(recipe.seed)  # of dropout
+    torch.manual_seed(recipe.seed + team.rank)  # of dropout
     for _ in range(recipe.epochs):
         network.train()
-        loss = _epoch(network, optimiser, schedule, rows, recipe.batch, shuffle)
+        loss = _epoch(network, optimiser, schedule, rows, recipe.batch, shuffle, team)
         network.eval()
         with torch.no_grad():
             validation_loss = float(network.loss(validation.sequence, validation.static, validation.target))
@@ -116,14 +127,17 @@ def _epoch(
     rows: Rows,
     batch: int,
     shuffle: torch.Generator,
+    team: Team,
 ) -> float:
     total = 0.0
-    for chosen in torch.split(torch.randperm(len(rows), generator=shuffle), batch):
+    for together in torch.split(torch.randperm(len(rows), generator=shuffle), batch):
+        chosen = team.part(together)
         loss = network.loss(rows.sequence[chosen], rows.static[chosen], rows.target[chosen])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        team.average_gradients(network, together)
         torch.nn.utils.clip_grad_norm_(network.parameters(), _MOST_GRADIENT)
         optimiser.step()
         schedule.step()
-        total += float(loss.detach()) * len(chosen)
+        total += float(loss.detach()) * len(together)
     return total / len(rows)

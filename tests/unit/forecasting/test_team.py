@@ -1,0 +1,82 @@
+"""Workers that train one network together end with the same network, and learn what one alone would."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+from torch.multiprocessing import get_context
+
+from make_us_rich.forecasting import networks
+from make_us_rich.forecasting.pipeline import prepare
+from make_us_rich.forecasting.team import Team
+from make_us_rich.forecasting.train import train_shared
+from make_us_rich.intervals import HOUR_MS
+from tests.unit.forecasting.markets import SMALL, START_MS, random_market
+
+SIZE = 2
+
+
+def _weights(team: Team) -> dict[str, np.ndarray]:
+    torch.set_num_threads(1)
+    networks._DROPOUT = 0.0  # which rows are dropped differs from worker to worker
+    market = random_market(4)
+    as_of_ms = START_MS + 2200 * HOUR_MS
+    split = prepare(market, market, interval="1h", as_of_ms=as_of_ms, recipe=SMALL).split
+    trained = train_shared(split.train, split.validation, SMALL, team)
+    return {name: value.numpy() for name, value in trained.network.state_dict().items()}
+
+
+def _member(rank: int, meeting: str, out: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=SIZE)
+    team = Team(rank, SIZE)
+    assert team.first_error("" if rank == 0 else "the store is down") == "the store is down"
+    assert team.first_error("") == ""
+    np.savez(out, **_weights(team))
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("team")
+    files = [folder / f"{rank}.npz" for rank in range(SIZE)]
+    spawn = get_context("spawn")
+    members = [
+        spawn.Process(target=_member, args=(rank, str(folder / "meeting"), str(file)))
+        for rank, file in enumerate(files)
+    ]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(300)
+        assert member.exitcode == 0
+    return [dict(np.load(file)) for file in files]
+
+
+def test_all_members_end_with_the_same_network(trained: list[dict[str, np.ndarray]]) -> None:
+    for name, value in trained[0].items():
+        np.testing.assert_array_equal(value, trained[1][name], err_msg=name)
+
+
+def test_together_they_learn_what_one_alone_does(trained: list[dict[str, np.ndarray]]) -> None:
+    before = networks._DROPOUT
+    try:
+        alone = _weights(Team())
+    finally:
+        networks._DROPOUT = before
+    for name, value in alone.items():
+        np.testing.assert_allclose(trained[0][name], value, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8])
+def test_every_row_of_a_batch_has_one_member(rows: int) -> None:
+    batch = torch.arange(rows)
+    parts = [Team(rank, 3).part(batch) for rank in range(3)]
+    counted = [part for rank, part in enumerate(parts) if len(batch[rank::3])]
+    assert sorted(torch.cat(counted).tolist()) == list(range(rows))
+    assert all(len(part) for part in parts)
+
+
+def test_one_alone_has_only_its_own_errors() -> None:
+    assert Team().first_error("the store is down") == "the store is down"
