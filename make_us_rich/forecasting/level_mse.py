@@ -1,6 +1,6 @@
 """The 2022 original's model, to compare with: an LSTM that predicts the min-max scaled close and minds squared error.
 
-Descaled correctly here, and given the validation residuals' quantiles, so that it can be scored beside the others.
+Descaled correctly here, and given the newest residuals' quantiles, so that it can be scored beside the others.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class LevelMse(Network):
         ratio = (price / static[:, 0]).clamp(0.1, 10.0)
         return ratio.log().unsqueeze(-1)
 
-    def calibrate(self, validation: Rows) -> None:
+    def calibrate(self, rows: Rows) -> None:
         with torch.no_grad():
-            misses = validation.target - self._log_return(validation.sequence, validation.static)[:, 0]
+            misses = rows.target - self._log_return(rows.sequence, rows.static)[:, 0]
             self.calibration = torch.quantile(misses, torch.tensor(QUANTILE_LEVELS, device=misses.device))
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ _DROPOUT = 0.4
 _CLIP = 5.0  # standardised features beyond this say no more
 # A log variance may leave the training rows' range by a factor of two: a wick must not make the regression extrapolate.
 _MARGIN = math.log(2)
-# Half: a few weeks of validation say only so much.
-_TRUST_IN_VALIDATION = 0.5
+# Half: weeks of the past say only so much of those to come.
+_TRUST_IN_THE_PAST = 0.5
 
 
 class Network(nn.Module):
@@ -30,13 +30,13 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def adopt(self, rows: Rows) -> None:
-        """Make a network that was trained on many pairs that of the pair of these training rows."""
+        """Make a network that was trained on many pairs that of the pair of these, its newest training rows."""
         raise NotImplementedError
 
     def loss(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def calibrate(self, validation: Rows) -> None:
+    def calibrate(self, rows: Rows) -> None:
         raise NotImplementedError
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
@@ -125,16 +125,16 @@ class ScaledQuantiles(Network):
     def loss(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
         return pinball_loss(self.standardised(sequence, static), target / self.scale(static)[:, 0])
 
-    def calibrate(self, validation: Rows) -> None:
-        """Shift each quantile half the way to where it would have held its level on the validation tail.
+    def calibrate(self, rows: Rows) -> None:
+        """Shift each quantile half the way to where it would have held its level on these rows, the newest known.
 
         Conformal calibration per quantile (Romano, Patterson and Candes 2019), shrunk.
         """
         with torch.no_grad():
-            z = validation.target / self.scale(validation.static)[:, 0]
-            misses = z.unsqueeze(-1) - self.standardised(validation.sequence, validation.static)
+            z = rows.target / self.scale(rows.static)[:, 0]
+            misses = z.unsqueeze(-1) - self.standardised(rows.sequence, rows.static)
             shifts = [torch.quantile(misses[:, index], level) for index, level in enumerate(QUANTILE_LEVELS)]
-            self.calibration = _TRUST_IN_VALIDATION * torch.stack(shifts)
+            self.calibration = _TRUST_IN_THE_PAST * torch.stack(shifts)
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
         quantiles = self.standardised(sequence, static) + self.calibration

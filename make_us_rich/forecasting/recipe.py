@@ -25,5 +25,7 @@ class Recipe:
     training: int = 8760  # at most, validation included
     validation: int = 672
     holdout: int = 672
+    level: int = 2016  # newest rows that fine-tuning takes the pair's own level of volatility from
+    calibration: int = 4032  # newest rows that fine-tuning calibrates on
     max_bridged: int = MAX_BRIDGED
     seed: int = 0

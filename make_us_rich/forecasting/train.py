@@ -80,11 +80,11 @@ def fine_tune(
     on_step("scale")
     everything = joined([rows, validation])
     network = copy.deepcopy(start).to(rows.target.device)
-    network.adopt(everything)
+    network.adopt(everything[-recipe.level :])
     on_step("train")
     brief = replace(recipe, epochs=recipe.fine_tune_epochs, learning_rate=recipe.fine_tune_learning_rate)
     curves = list(_epochs(network, everything, validation, brief, team))
-    network.calibrate(validation)
+    network.calibrate(everything[-recipe.calibration :])
     return Trained(network, curves)
 
 
