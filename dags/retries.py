@@ -13,15 +13,15 @@ from make_us_rich.promotion import ChampionChanged
 RETRIES = 3
 """Tries after the first; with these pauses they span a restart of any component."""
 
-_EXCHANGE_S = 10.0
-_OURS_S = 5.0
-_GROWTH = 3.0
+_FIRST_S = 5.0
+_GROWTH = 3.0  # 5, 15, 45 s: a component of ours restarts in less
+_EXCHANGE_GROWTH = 2.0  # 5, 10, 20 s: all pairs wait for one, and the client has asked several times before
 _LONGEST_BAN_S = 15 * 60.0
 _HOPELESS = (InputError, PairNotTraded, ChampionChanged)
 
 
 class RetryByFault(RetryPolicy):
-    """An exchange gets more time than a component of ours; a mistake or a delisted pair gets none."""
+    """A component of ours gets the time of a restart, the exchange less, a mistake or a delisted pair none."""
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
@@ -34,8 +34,8 @@ class RetryByFault(RetryPolicy):
                 return RetryDecision.fail(f"{name}: the ban outlasts the run")
             # asking a moment too early would make the ban longer
             return _retry(exception.retry_after_s + random.uniform(1, 5), name)
-        first_s = _EXCHANGE_S if isinstance(exception, MarketUnavailable) else _OURS_S
-        return _retry(first_s * _GROWTH ** (try_number - 1) * random.uniform(0.8, 1.2), name)
+        growth = _EXCHANGE_GROWTH if isinstance(exception, MarketUnavailable) else _GROWTH
+        return _retry(_FIRST_S * growth ** (try_number - 1) * random.uniform(0.8, 1.2), name)
 
 
 def _retry(delay_s: float, name: str) -> RetryDecision:

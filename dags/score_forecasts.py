@@ -8,6 +8,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.assets import CANDLES, FORECASTS, SCORES
 from dags.tasks import TRAINING_DAG, plan_run, report
 from make_us_rich.settings import get_settings
 
@@ -53,7 +54,9 @@ def trained_pairs(plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item for item in plan if item["train"]]
 
 
-@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}")
+@task(
+    map_index_template="{{ task.op_kwargs['item']['pair'] }}", inlets=[CANDLES, FORECASTS], outlets=[SCORES]
+)
 def score(item: dict[str, Any]) -> dict[str, Any]:
     """Judge one pair's last week, as of the run."""
     from dataclasses import asdict

@@ -10,6 +10,7 @@ from airflow.sdk import TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags import alerts
+from dags.assets import CANDLES
 from dags.retries import RETRIES, RetryByFault
 from dags.runs import run_params, run_plan
 from make_us_rich import roster
@@ -17,6 +18,7 @@ from make_us_rich.errors import PairNotTraded
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.settings import get_settings
 
+_FETCHES_AT_ONCE = 4  # of all runs together: the exchange counts what one address asks
 # A shorter halt may be the exchange's maintenance.
 _PARKED_AFTER_MS = 24 * HOUR_MS
 
@@ -43,7 +45,11 @@ def plan_run() -> list[dict[str, Any]]:
     return run_plan(get_current_context(), get_settings())
 
 
-@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}")
+@task(
+    map_index_template="{{ task.op_kwargs['item']['pair'] }}",
+    max_active_tis_per_dag=_FETCHES_AT_ONCE,
+    outlets=[CANDLES],
+)
 def fetch(item: dict[str, Any]) -> str:
     """Bring the closed candles of one pair that S3 does not hold yet; park a pair that the exchange gave up."""
     from make_us_rich.market.binance import Market

@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, TriggerRule, dag, task
 
+from dags.assets import CANDLES, FOUNDATION
 from dags.ray_jobs_operator import RayJobOperator
 from dags.runs import job_command, trainable
 from dags.tasks import TRAINING_DAG, fetch, plan_run, report
@@ -27,7 +28,12 @@ the first foundation there is, it starts from nothing.
 )
 def train_foundation() -> None:
     plan = plan_run()
-    trained = RayJobOperator(task_id="train", entrypoint=command(plan, fetch.expand(item=plan)), retries=1)
+    trained = RayJobOperator(
+        task_id="train",
+        entrypoint=command(plan, fetch.expand(item=plan)),
+        inlets=[CANDLES],
+        outlets=[FOUNDATION],
+    )
     trained >> report(plan)
 
 

@@ -6,20 +6,24 @@ from typing import Any
 
 from airflow.sdk import (
     CronDataIntervalTimetable,
+    Param,
     TriggerRule,
     dag,
+    get_current_context,
     task,
     task_group,
 )
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.assets import CANDLES, FORECASTS, FOUNDATION, MODELS
+from dags.deadline import DEADLINE
 from dags.ray_jobs_operator import RayJobOperator
-from dags.runs import job_command, trainable
+from dags.runs import is_backfill, job_command, trainable
 from dags.tasks import TRAINING_DAG, fetch, plan_run, report
 from make_us_rich.settings import get_settings
 
 _SETTINGS = get_settings()
-_PAIRS_PER_JOB = 50
+_JOBS_AT_ONCE = 2  # of all runs together, so that a backfill leaves the hourly run its place
 _RESULT_PAIR = "{{ task.op_kwargs['result']['pair'] }}"  # what the grid calls a mapped index
 
 DOC = """
@@ -30,13 +34,26 @@ train, convert, validate, upload, clean: the steps are in that task's log) → *
 if it beats the champion on the same held-out weeks → **refresh serving** → **report**.
 
 A run sees candles closed at or before its `as_of` and nothing else: the end of its data interval, or what the trigger
-form says. A pair that fails is reported to Discord and fails alone; the others are trained and served.
+form says. A pair that fails is reported to Discord and fails alone; the others are trained and served. A pair that was
+trained as of the same time before is not trained again, so a repeated or cleared run costs little and changes nothing.
+
+A **backfill** trains as of the end of each past interval and keeps each forecast for `score_forecasts`. It promotes
+nothing.
 """
 
 
 @dag(
     schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
-    **TRAINING_DAG,
+    **TRAINING_DAG
+    | {
+        "params": TRAINING_DAG["params"]
+        | {
+            "pairs_per_job": Param(
+                50, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
+            )
+        }
+    },
+    deadline=DEADLINE,
     doc_md=DOC,
     tags=["forecasting", "hourly"],
 )
@@ -45,18 +62,26 @@ def train_pairs() -> None:
     fetched = fetch.expand(item=plan)
     batches = batch(plan, fetched)
     jobs = RayJobOperator.partial(
-        task_id="train", map_index_template="{{ task.metadata['pairs'] }}", retries=1
+        task_id="train",
+        map_index_template="{{ task.metadata['pairs'] }}",
+        max_active_tis_per_dag=_JOBS_AT_ONCE,
     ).expand_kwargs(batches)
-    judged = judge.expand(result=collect(batches, jobs.output))
+    judged = judge.expand(result=collect(plan, fetched, batches, jobs.output))
     served = refresh_serving()
     [plan, judged] >> served >> report(plan)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]]:
-    """Share the pairs whose candles arrived among Ray jobs: starting one costs seconds, a pair in it much less."""
+    """Share the pairs whose candles arrived among Ray jobs: starting one costs seconds, a pair in it much less.
+
+    Pairs that an earlier run trained as of the same time are not trained again.
+    """
     pairs = trainable(plan, fetched)
-    shares = [pairs[start : start + _PAIRS_PER_JOB] for start in range(0, len(pairs), _PAIRS_PER_JOB)]
+    done = _done(pairs, plan[0])
+    print(f"trained before: {', '.join(done) or 'none'}")
+    left = [pair for pair in pairs if pair not in done]
+    size = get_current_context()["params"]["pairs_per_job"]
     return [
         {
             "entrypoint": job_command(
@@ -64,24 +89,47 @@ def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]
             ),
             "metadata": {"pairs": ",".join(share)},
         }
-        for share in shares
+        for share in (left[start : start + size] for start in range(0, len(left), size))
     ]
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
-def collect(batches: list[dict[str, Any]] | None, submission_ids: list[str]) -> list[dict[str, Any]]:
+def collect(
+    plan: list[dict[str, Any]] | None,
+    fetched: list[str],
+    batches: list[dict[str, Any]] | None,
+    submission_ids: list[str],
+) -> list[dict[str, Any]]:
     """The row that each pair ended with; a pair without one was in a job that broke."""
-    from make_us_rich.market.store import CandleStore
+    from make_us_rich import job_rows
+    from make_us_rich.market.bucket import Bucket
 
-    if batches is None:
+    if plan is None or batches is None:
         raise AirflowSkipException("nothing was trained")
-    store = CandleStore.from_settings(_SETTINGS)
-    rows = [store.get_json(key) for job in submission_ids for key in store.list_keys(f"jobs/{job}/")]
-    ended = {row["pair"] for row in rows}
-    pairs = [pair for batch in batches for pair in batch["metadata"]["pairs"].split(",")]
-    lost = [pair for pair in pairs if pair not in ended]
-    reason = "its Ray job ended without a result for it: see the train task's log"
-    return rows + [{"pair": pair, "status": "failed", "reason": reason} for pair in lost]
+    bucket = Bucket.from_settings(_SETTINGS)
+    pairs = trainable(plan, fetched)
+    rows = {row["pair"]: row for job in submission_ids for row in job_rows.of_job(bucket, job)}
+    rows |= _done([pair for pair in pairs if pair not in rows], plan[0])
+    lost = {
+        "status": "failed",
+        "reason": "its Ray job ended without a result for it: see the train task's log",
+    }
+    return [rows.get(pair, lost | {"pair": pair}) for pair in pairs]
+
+
+def _done(pairs: list[str], plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of the pairs that were trained as of this time before."""
+    from make_us_rich import job_rows
+    from make_us_rich.market.bucket import Bucket
+    from make_us_rich.registry import Registry
+
+    bucket = Bucket.from_settings(_SETTINGS)
+    with Registry(_SETTINGS.mlflow_url) as registry:
+        found = {
+            pair: job_rows.finished(registry, bucket, _SETTINGS, pair, plan["interval"], plan["as_of_ms"])
+            for pair in pairs
+        }
+    return {pair: row for pair, row in found.items() if row is not None}
 
 
 @task_group
@@ -102,19 +150,28 @@ def validate(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-@task(map_index_template=_RESULT_PAIR)
+@task(map_index_template=_RESULT_PAIR, inlets=[CANDLES, FOUNDATION], outlets=[MODELS])
 def promote(result: dict[str, Any], run_id: str | None = None) -> str:
-    """Make the new model the champion if it beats the old one on the same held-out candles."""
+    """Make the new model the champion if it beats the old one on the same held-out candles.
+
+    A backfill instead keeps the forecast that the model would have served at its time, for score_forecasts.
+    """
     from make_us_rich import promotion
     from make_us_rich.registry import TAG_AIRFLOW_RUN, Registry
 
+    if is_backfill(get_current_context()):
+        return _keep_forecast(result)
     with Registry(_SETTINGS.mlflow_url) as registry:
+        challenger = registry.get(result["name"], result["version"])
+        decided = challenger.tags.get(promotion.TAG_DECISION)
+        if decided:
+            return f"decided before: {decided}"
         where = f"train_pairs/runs/{run_id}"
         registry.set_tag(result["name"], result["version"], TAG_AIRFLOW_RUN, where)
         decision = promotion.promote(
             registry,
             _SETTINGS.database_url.get_secret_value(),
-            registry.get(result["name"], result["version"]),
+            challenger,
             promotion.Comparison(**result["comparison"]),
             expiry_hours=_SETTINGS.model_expiry_hours,
         )
@@ -122,11 +179,30 @@ def promote(result: dict[str, Any], run_id: str | None = None) -> str:
     return decision.reason
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+def _keep_forecast(result: dict[str, Any]) -> str:
+    from make_us_rich import past_forecasts
+
+    if result["forecast"] is None:
+        return "candles are missing just before its time: there is no forecast to keep"
+    past_forecasts.record(
+        _SETTINGS.database_url.get_secret_value(),
+        result["forecast"],
+        market=_SETTINGS.market,
+        pair=result["pair"],
+        interval=result["interval"],
+        version=result["version"],
+        as_of_ms=result["as_of_ms"],
+    )
+    return "a backfill touches no champion; its forecast is kept"
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, inlets=[MODELS], outlets=[FORECASTS])
 def refresh_serving() -> None:
     """Let the service swap to the champions of this moment."""
     from serve_app.deploy import apply
 
+    if is_backfill(get_current_context()):
+        raise AirflowSkipException("a backfill promotes nothing")
     print(apply(_SETTINGS))
 
 

@@ -98,6 +98,13 @@ class Registry:
         found = [_version(item) for item in answer.get("model_versions", [])]
         return sorted(found, key=lambda version: -version.version)
 
+    def versions_tagged(self, name: str, key: str, value: str) -> list[ModelVersion]:
+        """Those with this tag, newest first; empty for an unknown name."""
+        query = f"name = '{name}' AND tags.`{key}` = '{value}'"
+        answer = self._get("model-versions/search", {"filter": query, "max_results": "100"})
+        found = [_version(item) for item in answer.get("model_versions", [])]
+        return sorted(found, key=lambda version: -version.version)
+
     def run(self, run_id: str) -> TrainingRun:
         run = self._get("runs/get", {"run_id": run_id})["run"]
         data = run.get("data", {})

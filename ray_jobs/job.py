@@ -16,7 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from make_us_rich.forecasting.team import Team
 from make_us_rich.settings import get_settings
 
-_RESTARTS = 2  # of all workers, when one was killed
+_RESTARTS = 4  # of all workers, when one was killed
 
 
 def arguments(description: str) -> argparse.Namespace:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Any
 
 import mlflow
 import torch
 
+from make_us_rich import job_rows
 from make_us_rich.errors import MakeUsRichError, StoreError
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.forecasting.evaluate import compare
 from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit, score
 from make_us_rich.forecasting.team import Team
@@ -21,6 +22,11 @@ from make_us_rich.promotion import Comparison
 from make_us_rich.publishing import load_weights, publish
 from make_us_rich.registry import CHAMPION, TAG_AS_OF_MS, Registry, foundation_name, model_name
 from make_us_rich.settings import Settings
+from serve_app.market_window import window_of
+from serve_app.model import OnnxModel
+
+# A pair that takes its worker with it so often, by its memory perhaps, must not take the batch too.
+_MOST_LOST = 2
 
 
 class PairTraining:
@@ -41,24 +47,46 @@ class PairTraining:
     def run(self, pair: str) -> None:
         """Train one pair and write its row; whatever goes wrong with it stays in the row.
 
-        A pair that has its row already was trained before a worker died and all were started again.
+        After a worker died and all were started again, this leaves out the pairs that have ended. A pair that an
+        earlier run or try trained as of the same time gets that row.
         """
-        key = f"jobs/{self._submission_id}/{pair}.json"
-        if self._store.get(key) is not None:
+        # one of a team decides for all, who would otherwise wait for each other
+        settled = self._team.first_error(self._settled(pair) if self._team.rank == 0 else "")
+        if settled:
+            self._tell(f"{pair}: {settled}")
             return
         began = time.monotonic()
         try:
-            trained = self._train(pair)
-            row = {"status": "trained", **trained} if trained else {}
+            row = self._train(pair)
         except Exception as error:  # a bad pair must not take the batch with it
             reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
             row = {"status": "failed", "reason": reason, "kind": type(error).__name__}
             print(f"{pair}: failed: {reason}", flush=True)
-        if self._team.rank == 0:
-            self._store.put_json(key, row | {"pair": pair, "seconds": round(time.monotonic() - began, 2)})
+        self._put(pair, row | {"seconds": round(time.monotonic() - began, 2)})
 
-    def _train(self, pair: str) -> dict[str, Any] | None:
-        """The row of a trained pair; None for all of a team but the first, who publishes."""
+    def _settled(self, pair: str) -> str:
+        """Why there is nothing to train, with its row written; empty when there is, with a row that says it began."""
+        before = job_rows.find(self._store, self._submission_id, pair)
+        if before and before["status"] != "begun":
+            return "ended before a worker was lost"
+        done = job_rows.finished(
+            self._registry, self._store, self._settings, pair, self._interval, self._as_of_ms
+        )
+        if done:
+            self._put(pair, done | {"seconds": 0.0})
+            return "trained before as of the same time"
+        lost = before["lost"] + 1 if before else 0
+        if lost == _MOST_LOST:
+            return "given up: its worker died each time"
+        self._put(pair, {"status": "begun", "lost": lost, "reason": "its worker died while it was trained"})
+        return ""
+
+    def _put(self, pair: str, row: job_rows.Row) -> None:
+        if self._team.rank == 0:
+            job_rows.put(self._store, self._submission_id, row | {"pair": pair})
+
+    def _train(self, pair: str) -> job_rows.Row:
+        """The row of a trained pair; empty for all of a team but the first, who publishes."""
         name = model_name(Pair.parse(pair), self._interval)
         candles, reference = self._read(Pair.parse(pair))
         fitted = fit(
@@ -74,23 +102,36 @@ class PairTraining:
             team=self._team,
         )
         if self._team.rank > 0:
-            return None
+            return {}
+        results = {
+            "name": name,
+            "interval": self._interval,
+            "as_of_ms": self._as_of_ms,
+            "metrics": fitted.metrics,
+            "comparison": asdict(self._compare(name, candles, reference, fitted)),
+            "forecast": self._forecast(name, fitted, candles, reference),
+        }
+        self._put(pair, {"status": "begun", "lost": 0, "reason": "its worker died at the upload", **results})
         self._tell(f"{pair}: upload")
         run_id, version = publish(
             fitted,
             name=name,
             as_of_ms=self._as_of_ms,
             market=self._settings.market,
-            tags={"ray_job": self._submission_id},
+            tags={job_rows.TAG_JOB: self._submission_id},
         )
-        comparison = self._compare(name, candles, reference, fitted)
-        return {
-            "name": name,
-            "version": version,
-            "run_id": run_id,
-            "metrics": fitted.metrics,
-            "comparison": asdict(comparison),
-        }
+        return {"status": "trained", **results, "version": version, "run_id": run_id}
+
+    def _forecast(
+        self, name: str, fitted: FittedModel, candles: Candles, reference: Candles
+    ) -> dict[str, float] | None:
+        """What this model would serve at its own time; None after a gap at the end."""
+        window = window_of(candles, reference, self._interval)
+        if window is None or window.as_of_ms != self._as_of_ms:
+            return None
+        prices = OnnxModel.load(fitted.onnx, name).quantiles(window.candles, window.reference)
+        quantiles = dict(zip(QUANTILE_NAMES, prices.tolist(), strict=True))
+        return {"last_close": float(window.candles.close[-1]), **quantiles}
 
     def _read(self, pair: Pair) -> tuple[Candles, Candles]:
         """Both markets' candles, or StoreError for all of a team when one of it could not read them.

@@ -2,8 +2,8 @@
 
     python -m ray_jobs.train_pairs --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
 
-Each pair ends as one small row in S3, `jobs/{submission id}/{pair}.json`: trained (with its registered version and
-metrics) or failed (with the reason). A pair that fails fails alone; the job itself fails only if it cannot run.
+Each pair ends as one small row in S3: see make_us_rich/job_rows.py. A pair that fails fails alone; the job itself fails
+only if it cannot run. When a worker is lost, all begin again and leave out the pairs that have ended.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class MarketWindow:
             return
         candles = self._newest(self._pair, self._own, due_ms)
         reference = candles if self._pair == BITCOIN else self._newest(BITCOIN, self._reference, due_ms)
-        window = _window(candles, reference, self._interval)
+        window = window_of(candles, reference, self._interval)
         if window is None or window.as_of_ms < due_ms:
             raise MarketUnavailable(f"the exchange has no candle of {self._pair} closed at {due_ms} yet")
         self._own, self._reference = candles, reference
@@ -62,7 +62,7 @@ class MarketWindow:
         return candles[candles.open_time_ms >= oldest_ms]
 
 
-def _window(candles: Candles, reference: Candles, interval: str) -> Window | None:
+def window_of(candles: Candles, reference: Candles, interval: str) -> Window | None:
     """The newest stretch that both have without a gap, or None when there is none."""
     segments = [regular(each, interval, MAX_BRIDGED)[-1:] for each in (candles, reference)]
     if not all(segments):

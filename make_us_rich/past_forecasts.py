@@ -1,0 +1,38 @@
+"""Forecasts that a backfill makes of a past candle, kept beside the served ones, to be scored like them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+
+import psycopg2
+
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
+
+
+def record(
+    database_url: str,
+    forecast: Mapping[str, float],
+    *,
+    market: str,
+    pair: str,
+    interval: str,
+    version: int,
+    as_of_ms: int,
+) -> None:
+    """`forecast`: last_close and the quantiles, quote currency. A repeated record changes nothing."""
+    row = {
+        "market": market,
+        "pair": pair,
+        "interval": interval,
+        "target_open_ms": as_of_ms,
+        "model_version": version,
+        "as_of_ms": as_of_ms,
+        **{name: forecast[name] for name in ("last_close", *QUANTILE_NAMES)},
+    }
+    insert = (
+        f"INSERT INTO forecasts ({', '.join(row)}) VALUES ({', '.join(f'%({name})s' for name in row)})"
+        " ON CONFLICT DO NOTHING"
+    )
+    with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(insert, row)

@@ -1,0 +1,113 @@
+"""What a training job leaves of a pair, and what it does on meeting it again: on a real S3, MLflow and exchange."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from make_us_rich import job_rows
+from make_us_rich.forecasting.team import Team
+from make_us_rich.intervals import last_close_ms
+from make_us_rich.market.binance import Market
+from make_us_rich.market.store import CandleStore
+from make_us_rich.pairs import BITCOIN
+from make_us_rich.registry import Registry
+from make_us_rich.settings import Settings
+from ray_jobs.pair_training import PairTraining
+from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
+
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # the exporter's and MLflow's own
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+PAIR, NAME = str(BITCOIN), f"{BITCOIN}_1h"
+HISTORY = 3000
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    folder: Path = tmp_path_factory.mktemp("training")
+    with ExitStack() as stack:
+        made = Settings(
+            market="simulated",
+            history_candles=HISTORY,
+            exchange_url=stack.enter_context(exchange_server(folder)),
+            mlflow_url=stack.enter_context(mlflow_server(folder)),
+            s3_endpoint_url=stack.enter_context(s3_server(folder)),
+            s3_access_key=SecretStr(S3_KEYS[0]),
+            s3_secret_key=SecretStr(S3_KEYS[1]),
+        )
+        yield made
+
+
+@pytest.fixture(scope="module")
+def as_of_ms(settings: Settings) -> int:
+    """The newest close; the candles up to it lie in S3."""
+    newest_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    store = CandleStore.from_settings(settings)
+    store.ensure_bucket()
+    store.update(
+        Market(settings.exchange_url),
+        market=settings.market,
+        pair=BITCOIN,
+        interval="1h",
+        as_of_ms=newest_ms,
+        history_candles=HISTORY,
+    )
+    return newest_ms
+
+
+def _train(settings: Settings, as_of_ms: int, job: str) -> job_rows.Row:
+    PairTraining(settings, "1h", as_of_ms, job, Team()).run(PAIR)
+    (row,) = job_rows.of_job(CandleStore.from_settings(settings), job)
+    return row
+
+
+def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) -> None:
+    first = _train(settings, as_of_ms, "first")
+    again = _train(settings, as_of_ms, "again")
+
+    assert (first["status"], first["name"], first["version"]) == ("trained", NAME, 1), first.get("reason")
+    assert first["metrics"]["holdout_candles"] > 100
+    forecast = list(first["forecast"].values())
+    assert forecast[1:] == sorted(forecast[1:])
+    assert again == first | {"seconds": again["seconds"]}
+    with Registry(settings.mlflow_url) as registry:
+        assert [version.version for version in registry.versions(NAME)] == [1]
+
+
+def test_a_worker_that_died_after_registering_costs_no_second_version(
+    settings: Settings, as_of_ms: int
+) -> None:
+    store = CandleStore.from_settings(settings)
+    row = _train(settings, as_of_ms, "first")
+    as_it_was = {key: value for key, value in row.items() if key not in ("version", "run_id")}
+    job_rows.put(store, "first", as_it_was | {"status": "begun", "lost": 0})
+
+    healed = _train(settings, as_of_ms, "first")
+
+    assert (healed["status"], healed["version"], healed["run_id"]) == ("trained", 1, row["run_id"])
+
+
+def test_a_pair_that_takes_its_worker_with_it_is_given_up(settings: Settings, as_of_ms: int) -> None:
+    store = CandleStore.from_settings(settings)
+    earlier_ms = as_of_ms - 3_600_000
+    deadly = {"pair": PAIR, "status": "begun", "lost": 1, "reason": "its worker died while it was trained"}
+    job_rows.put(store, "deadly", deadly)
+
+    assert _train(settings, earlier_ms, "deadly") == deadly
+
+
+def test_a_pair_that_fails_says_why(settings: Settings, as_of_ms: int) -> None:
+    PairTraining(settings, "1h", as_of_ms, "failing", Team()).run("eth_usdt")
+
+    (row,) = job_rows.of_job(CandleStore.from_settings(settings), "failing")
+    assert (row["pair"], row["status"], row["kind"]) == ("eth_usdt", "failed", "NotEnoughHistory")

@@ -1,0 +1,29 @@
+"""One small stack for all faults: a simulated market, three pairs, a short history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.whole_stack import WholeStack, whole_stack
+
+PORT_BASE = 13_300
+SETTINGS = {
+    "MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt",
+    "MUR_HISTORY_CANDLES": "3000",
+    # a dead triggerer's work is taken over after this long
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
+}
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[WholeStack]:
+    with whole_stack("simulated", PORT_BASE, SETTINGS) as running:
+        running.until(lambda: running.airflow.has_dag("train_pairs"), 90, "the DAG is not known")
+        # unpausing starts the last hour's run by itself; the tests want the runs that they ask for
+        running.airflow.unpause("train_pairs")
+        running.until(lambda: running.airflow.active_runs("train_pairs"), 60, "the hourly run does not start")
+        for scheduled in running.airflow.active_runs("train_pairs"):
+            running.airflow.end_run("train_pairs", scheduled)
+        yield running

@@ -1,0 +1,64 @@
+"""A backfill of two past hours, twice: forecasts to score, the same numbers, and the champion untouched."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import psycopg2
+import pytest
+
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.registry import TAG_AS_OF_MS
+from tests.support.whole_stack import WholeStack
+
+pytestmark = pytest.mark.timeout(900)
+
+PAIR, NAME = "chz_usdt", "chz_usdt_1h"
+
+
+def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: WholeStack) -> None:
+    end_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - 40 * HOUR_MS
+    ends_ms = [end_ms - HOUR_MS, end_ms]
+    with stack.registry() as registry:
+        champion = registry.find(NAME, "champion")
+
+        _backfill(stack, ends_ms)
+        forecasts = _forecasts(stack, ends_ms)
+        versions = _versions(stack, ends_ms)
+        _backfill(stack, ends_ms)
+
+        assert sorted(forecasts) == ends_ms
+        assert _forecasts(stack, ends_ms) == forecasts, "a repeated backfill gave other numbers"
+        assert _versions(stack, ends_ms) == versions, "a repeated backfill trained again"
+        assert [len(found) for found in versions.values()] == [1, 1]
+        assert registry.find(NAME, "champion") == champion
+
+
+def _backfill(stack: WholeStack, ends_ms: list[int]) -> None:
+    starts = [datetime.fromtimestamp((end_ms - HOUR_MS) / 1000, UTC) for end_ms in ends_ms]
+    made = stack.airflow.backfill("train_pairs", starts[0], starts[-1], {"pairs": [PAIR]})
+    stack.until(lambda: stack.airflow.backfill_is_done(made), 400, "the backfill does not end")
+
+
+def _versions(stack: WholeStack, ends_ms: list[int]) -> dict[int, list[int]]:
+    with stack.registry() as registry:
+        return {
+            end_ms: [found.version for found in registry.versions_tagged(NAME, TAG_AS_OF_MS, str(end_ms))]
+            for end_ms in ends_ms
+        }
+
+
+def _forecasts(stack: WholeStack, ends_ms: list[int]) -> dict[int, tuple[float, ...]]:
+    """Last close and quantiles by the time that was forecast."""
+    connection = psycopg2.connect(stack.database_url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT target_open_ms, model_version, last_close, q05, q50, q95 FROM forecasts"
+                " WHERE pair = %s AND target_open_ms = ANY(%s)",
+                (PAIR, ends_ms),
+            )
+            return {row[0]: row[1:] for row in cursor.fetchall()}
+    finally:
+        connection.close()

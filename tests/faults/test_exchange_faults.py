@@ -1,0 +1,109 @@
+"""Everything that an exchange can do wrong, in one run: a pair for each fault, and its clock behind for all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from make_us_rich import roster
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from tests.support.whole_stack import WholeStack
+
+pytestmark = pytest.mark.timeout(600)
+
+DAG = "train_pairs"
+# `reason`: what Discord is told; empty where the run copes with the fault.
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "btc_usdt": ({"kind": "500", "times": 2}, ""),
+    "eth_usdt": ({"kind": "429", "retry_after_s": 1, "times": 2}, ""),
+    "bnb_usdt": ({"kind": "truncated", "times": 2}, ""),
+    "sol_usdt": ({"kind": "timeout", "times": 1}, ""),
+    "ada_usdt": ({"kind": "html", "times": 2}, ""),
+    "doge_usdt": ({"kind": "gap"}, ""),
+    "link_usdt": ({"kind": "open_last_candle"}, ""),
+    "xrp_usdt": ({"kind": "418", "retry_after_s": 7200}, "the exchange limits our requests (418) for 7200 s"),
+    "ltc_usdt": ({"kind": "empty"}, "it gave none at all"),
+    "chz_usdt": ({"kind": "unknown_symbol"}, "It is parked"),
+}
+ADDED = set(FAULTS) - {"btc_usdt", "eth_usdt", "chz_usdt"}
+FAILS = {pair for pair, (_, reason) in FAULTS.items() if reason}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    state: str
+    states: dict[tuple[str, str], str]
+    tries: dict[tuple[str, str], int]
+    embeds: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def outcome(stack: WholeStack) -> Iterator[Outcome]:
+    control = f"{stack.plan.url('exchange')}/_control"
+    for pair in ADDED:
+        roster.put(stack.database_url, pair, plan="pooled")
+    for pair, (fault, _) in FAULTS.items():
+        symbol = pair.replace("_", "").upper()
+        httpx.post(f"{control}/faults", json=fault | {"symbol": symbol}).raise_for_status()
+    # the newest candle has not closed by the exchange's clock when the run begins
+    now_ms = time.time_ns() // 1_000_000
+    behind_ms = last_close_ms(now_ms, "1h") - now_ms - 1000
+    httpx.post(f"{control}/clock", json={"offset_ms": behind_ms}).raise_for_status()
+    before = len(stack.embeds())
+    try:
+        run_id = stack.airflow.trigger(DAG)
+        stack.until(
+            lambda: any(task.state == "up_for_retry" for task in stack.airflow.task_states(DAG, run_id)),
+            60,
+            "no fetch noticed the slow clock",
+        )
+        httpx.post(f"{control}/clock", json={"offset_ms": 0}).raise_for_status()
+        state = stack.ended(DAG, run_id, 400)
+        tasks = stack.airflow.task_states(DAG, run_id)
+        yield Outcome(
+            state,
+            {(task.task_id, task.label): task.state for task in tasks},
+            {(task.task_id, task.label): task.try_number for task in tasks},
+            stack.embeds()[before:],
+        )
+    finally:
+        httpx.delete(f"{control}/faults").raise_for_status()
+        httpx.post(f"{control}/clock", json={"offset_ms": 0}).raise_for_status()
+        for pair in ADDED:
+            roster.put(stack.database_url, pair, plan="off")
+        roster.unpark(stack.database_url, "chz_usdt")
+
+
+@pytest.mark.parametrize("pair", sorted(set(FAULTS) - FAILS))
+def test_a_run_copes(outcome: Outcome, pair: str) -> None:
+    assert outcome.states["fetch", pair] == "success"
+    assert outcome.states["judge.validate", pair] == "success"
+    assert outcome.states["judge.promote", pair] == "success"
+
+
+@pytest.mark.parametrize("pair", sorted(FAILS))
+def test_a_pair_fails_alone_and_discord_hears_why(outcome: Outcome, pair: str) -> None:
+    assert outcome.states["fetch", pair] == "failed"
+    assert ("judge.validate", pair) not in outcome.states
+    (embed,) = outcome.embeds
+    assert embed["title"] == f"{DAG}: {', '.join(sorted(FAILS))} failed"
+    (line,) = [line for line in embed["description"].splitlines() if line.startswith(f"**{pair}**")]
+    assert FAULTS[pair][1] in line
+
+
+def test_a_clock_that_is_behind_costs_a_try_and_no_candle(outcome: Outcome, stack: WholeStack) -> None:
+    assert outcome.tries["fetch", "doge_usdt"] == 2
+    with stack.registry() as registry:
+        as_of_ms = int(registry.versions("doge_usdt_1h")[0].tags["as_of_ms"])
+    assert time.time() * 1000 - as_of_ms < 2 * HOUR_MS
+
+
+def test_hopeless_pairs_are_not_asked_again(outcome: Outcome) -> None:
+    assert outcome.tries["fetch", "chz_usdt"] == 1
+    assert outcome.tries["fetch", "xrp_usdt"] == 1
+    assert outcome.tries["fetch", "ltc_usdt"] == 4

@@ -1,0 +1,136 @@
+"""kill -9 of every component during a run, on a real stack. docs/orchestration.md has the table of what happened."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.pairs import Pair
+from make_us_rich.registry import TAG_AS_OF_MS, model_name
+from tests.support.whole_stack import WholeStack
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings(
+        "ignore:unclosed <socket.socket fd=[0-9]+, family=1:ResourceWarning"
+    ),  # supervisor's
+]
+
+PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
+DAG = "train_pairs"
+_RUN_S = 300.0
+_hours = count(20, -1)  # each run is newer than the one before, so that each may promote
+
+
+class TrainingRun:
+    """One run of train_pairs as of an hour of its own."""
+
+    def __init__(self, stack: WholeStack) -> None:
+        self.stack = stack
+        self.as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - next(_hours) * HOUR_MS
+        self.told_before = len(stack.embeds())
+        as_of = datetime.fromtimestamp(self.as_of_ms / 1000, UTC)
+        self.run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
+        self.began = time.monotonic()
+
+    def until_task(self, task_id: str, state: str) -> None:
+        def reached() -> bool:
+            tasks = self.stack.airflow.task_states(DAG, self.run_id)
+            return any(task.task_id == task_id and task.state == state for task in tasks)
+
+        self.stack.until(reached, 120, f"{task_id} is not {state}")
+
+    def until_begun(self, pair: str) -> None:
+        """Until a worker trains this pair."""
+        self.stack.until(lambda: pair in self._rows(), 120, f"{pair} is not trained")
+
+    def _rows(self) -> set[str]:
+        (job,) = [job["submission_id"] for job in self.jobs() if job["status"] == "RUNNING"]
+        keys = self.stack.bucket().list_keys(f"jobs/{job}/")
+        return {key.rpartition("/")[2].removesuffix(".json") for key in keys}
+
+    def jobs(self) -> list[dict[str, str]]:
+        """Those of this run, by Ray's own account."""
+        return [job for job in self.stack.jobs() if str(self.as_of_ms) in job["entrypoint"]]
+
+    def end(self) -> str:
+        state = self.stack.ended(DAG, self.run_id, _RUN_S)
+        print(f"{state} after {time.monotonic() - self.began:.0f} s")
+        return state
+
+    def told(self) -> list[str]:
+        return [embed["description"] for embed in self.stack.embeds()[self.told_before :]]
+
+    def check_registry(self) -> None:
+        """One version a pair as of this run, none of them half, and each champion's file is there."""
+        with self.stack.registry() as registry:
+            for pair in PAIRS:
+                name = model_name(Pair.parse(pair), "1h")
+                made = registry.versions_tagged(name, TAG_AS_OF_MS, str(self.as_of_ms))
+                assert len(made) == 1, f"{pair}: {len(made)} versions as of one time"
+                assert registry.download(made[0])
+                assert registry.download(registry.champion(name))
+
+
+def test_the_triggerer_and_the_scheduler(stack: WholeStack) -> None:
+    run = TrainingRun(stack)
+    run.until_task("train", "deferred")
+    stack.kill("airflow-triggerer")
+    stack.kill("airflow-scheduler")
+
+    assert run.end() == "success"
+    assert len(run.jobs()) == 1, "a second job was started"
+    assert run.told() == []
+    run.check_registry()
+
+
+def test_a_ray_worker(stack: WholeStack) -> None:
+    run = TrainingRun(stack)
+    run.until_begun("eth_usdt")
+    assert stack.kill_processes("ray::RayTrainWorker") > 0
+
+    assert run.end() == "success"
+    assert len(run.jobs()) == 1
+    run.check_registry()
+
+
+def test_the_driver_of_the_ray_job(stack: WholeStack) -> None:
+    run = TrainingRun(stack)
+    run.until_task("train", "deferred")
+    stack.until(lambda: stack.kill_processes("-m ray_jobs.train_pairs"), 60, "the driver does not run")
+
+    assert run.end() == "success"
+    assert sorted(job["status"] for job in run.jobs()) == ["FAILED", "SUCCEEDED"]
+    run.check_registry()
+
+
+def test_the_ray_head(stack: WholeStack) -> None:
+    run = TrainingRun(stack)
+    run.until_begun("btc_usdt")
+    stack.kill("ray")
+
+    assert run.end() == "success"
+    run.check_registry()
+
+
+@pytest.mark.parametrize("store", ["s3", "mlflow"])
+def test_a_store_while_a_pair_is_trained(stack: WholeStack, store: str) -> None:
+    run = TrainingRun(stack)
+    run.until_begun("btc_usdt")
+    stack.kill(store)
+
+    assert run.end() == "success"
+    run.check_registry()
+
+
+def test_postgres_of_everything(stack: WholeStack) -> None:
+    run = TrainingRun(stack)
+    run.until_begun("btc_usdt")
+    stack.kill("postgres")
+
+    assert run.end() == "success"
+    run.check_registry()

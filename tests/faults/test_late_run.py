@@ -1,0 +1,52 @@
+"""A run that hangs: Airflow tells that it is late, and a person who ends it ends its Ray job too."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg2
+import pytest
+
+from make_us_rich.local_stack.environment import database_url
+from tests.support.whole_stack import WholeStack
+
+pytestmark = pytest.mark.timeout(400)
+
+DAG = "train_pairs"
+
+
+def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: WholeStack) -> None:
+    before = len(stack.embeds())
+    run_id = stack.airflow.trigger(DAG)
+    stack.until(
+        lambda: any(task.state == "deferred" for task in stack.airflow.task_states(DAG, run_id)),
+        120,
+        "training does not begin",
+    )
+    _let_fifty_minutes_pass(stack)
+
+    (late,) = stack.until(lambda: stack.embeds()[before:], 90, "nobody is told that the run is late")
+    stack.airflow.end_run(DAG, run_id)
+
+    assert late["title"] == f"{DAG} is late"
+    assert run_id in str(late["fields"])
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
+    (job,) = [job for job in stack.jobs() if readable in job["submission_id"]]
+    stack.until(
+        lambda: _status(stack, job["submission_id"]) == "STOPPED", 90, "the Ray job of an ended run runs on"
+    )
+
+
+def _status(stack: WholeStack, submission_id: str) -> str:
+    return next(str(job["status"]) for job in stack.jobs() if job["submission_id"] == submission_id)
+
+
+def _let_fifty_minutes_pass(stack: WholeStack) -> None:
+    """By Airflow's own note of the deadline."""
+    connection = psycopg2.connect(database_url(stack.plan, stack.secrets, "airflow"))
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE deadline SET deadline_time = now() WHERE NOT missed")
+            assert cursor.rowcount >= 1, "Airflow noted no deadline for the run"
+    finally:
+        connection.close()

@@ -1,0 +1,137 @@
+"""The embedded stack as `mkrich up` starts it, whose programs a test may kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from make_us_rich.airflow_client import ENDED, Airflow
+from make_us_rich.local_stack import run
+from make_us_rich.local_stack.environment import ADMIN, database_url
+from make_us_rich.local_stack.plan import Market, StackPlan
+from make_us_rich.local_stack.secrets import load_or_create
+from make_us_rich.local_stack.supervisor import Supervisor
+from make_us_rich.market.bucket import Bucket
+from make_us_rich.registry import Registry
+from make_us_rich.settings import Settings
+from tests.support.processes import PROJECT_ROOT
+
+
+class WholeStack:
+    def __init__(self, market: Market, home: Path, port_base: int, environment: Mapping[str, str]) -> None:
+        self.plan = StackPlan(market, home / market, port_base)
+        self.secrets = load_or_create(self.plan.state / "secrets.json")
+        self.environment = environment
+        self.database_url = database_url(self.plan, self.secrets, "make_us_rich")
+        self._airflow: Airflow | None = None
+
+    @property
+    def airflow(self) -> Airflow:
+        if self._airflow is None:
+            self._airflow = Airflow(self.plan.url("airflow"), ADMIN, self.secrets.admin_password)
+        return self._airflow
+
+    def close(self) -> None:
+        if self._airflow is not None:
+            self._airflow.__exit__(None, None, None)
+
+    def registry(self) -> Registry:
+        return Registry(self.plan.url("mlflow"))
+
+    def bucket(self) -> Bucket:
+        keys = self.secrets.s3_access_key, self.secrets.s3_secret_key
+        return Bucket(self.plan.url("s3"), *keys, Settings().candles_bucket)
+
+    def mkrich(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "mkrich"), *arguments]
+        return subprocess.run(
+            command, env=dict(self.environment), cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+        )
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Every Ray job that the cluster remembers."""
+        headers = {"Authorization": f"Bearer {self.secrets.ray_token}"}
+        answer = httpx.get(f"{self.plan.url('ray_dashboard')}/api/jobs/", headers=headers, timeout=30)
+        found: list[dict[str, Any]] = answer.raise_for_status().json()
+        return [job for job in found if job.get("submission_id")]
+
+    def embeds(self) -> list[dict[str, Any]]:
+        """What was posted to Discord, oldest first."""
+        messages = httpx.get(f"{self.plan.url('discord')}/_control/messages", timeout=10).json()
+        return [embed for message in messages for embed in message["embeds"]]
+
+    def kill(self, program: str) -> None:
+        """SIGKILL to a program of the supervisor and its children; the supervisor starts it again."""
+        (state,) = [state for state in run.status(self.plan) if state.name == program]
+        os.killpg(state.pid, signal.SIGKILL)
+
+    def kill_processes(self, words: str) -> int:
+        """SIGKILL to this stack's processes whose command line holds these words; returns how many there were."""
+        killed = 0
+        for process in Supervisor(self.plan).processes():
+            with suppress(psutil.Error, OSError):
+                if words in " ".join(process.cmdline()):
+                    process.kill()
+                    killed += 1
+        return killed
+
+    def until(self, done: Callable[[], Any], timeout_s: float, complaint: str) -> Any:
+        """What `done` gives once it is true; a component that is away meanwhile counts as not yet."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with suppress(Exception):
+                found = done()
+                if found:
+                    return found
+            assert time.monotonic() < deadline, f"{complaint} after {timeout_s:.0f} s"
+            time.sleep(0.3)
+
+    def ended(self, dag_id: str, run_id: str, timeout_s: float) -> str:
+        """The state of a run, once it has ended."""
+        state: str = self.until(
+            lambda: (now := self.airflow.run_state(dag_id, run_id)) in ENDED and now,
+            timeout_s,
+            f"{run_id} does not end",
+        )
+        return state
+
+    def states(self, dag_id: str, run_id: str) -> dict[tuple[str, str], str]:
+        """By task and label of the mapped index."""
+        return {(task.task_id, task.label): task.state for task in self.airflow.task_states(dag_id, run_id)}
+
+
+@contextmanager
+def whole_stack(market: Market, port_base: int, settings: Mapping[str, str]) -> Iterator[WholeStack]:
+    """Up for the length of the block; nothing of it is left then."""
+    # the database's unprivileged user must be able to enter, which pytest's own folders do not allow
+    home = Path(tempfile.mkdtemp(prefix="mur-stack-"))
+    home.chmod(0o755)
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
+        "MUR_STACK_HOME": str(home),
+        "MUR_PORT_BASE": str(port_base),
+        **settings,
+    }
+    stack = WholeStack(market, home, port_base, environment)
+    try:
+        started = stack.mkrich("up")
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield stack
+    finally:
+        stack.close()
+        ended = stack.mkrich("down")
+        if not os.environ.get("MUR_KEEP_LOGS"):
+            shutil.rmtree(home, ignore_errors=True)
+    assert ended.returncode == 0, ended.stderr
