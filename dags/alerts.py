@@ -132,7 +132,7 @@ def _alert(context: Context, news: News, failures: list[Note], settings: Setting
         title=f"{dag_id}{_headline(news, failures)}",
         text="\n".join(lines),
         fields={"DAG": dag_id, "Run": run_id},
-        link=f"{settings.airflow_url}/dags/{dag_id}/runs/{quote(run_id)}",
+        link=f"{settings.public_airflow_url or settings.airflow_url}/dags/{dag_id}/runs/{quote(run_id)}",
         color=RED if failures else GREEN,
     )
 

@@ -73,6 +73,12 @@ def _ray(settings: Settings) -> str:
     token = settings.ray_token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = httpx.get(f"{settings.ray_url}/api/serve/applications/", headers=headers, timeout=_TIMEOUT_S)
+    if answer.status_code in (401, 403) and not token:
+        raise Ailment(
+            "Ray wants a token, which this component was not given",
+            "ask where MUR_RAY_TOKEN is set",
+            warning=True,
+        )
     if answer.status_code in (401, 403):
         raise Ailment("Ray refuses the token", "give MUR_RAY_TOKEN the value that Ray was started with")
     states = {name: app["status"] for name, app in answer.raise_for_status().json()["applications"].items()}

@@ -100,9 +100,12 @@ class Settings(BaseSettings):
             description="reverse proxies in front of the dashboard; their X-Forwarded-* headers are believed",
         ),
     ] = 0
-    airflow_url: Annotated[str, Field(description="Airflow, for links in alerts and to start runs")] = (
+    airflow_url: Annotated[str, Field(description="Airflow, as its callers reach it")] = (
         "http://127.0.0.1:28080"
     )
+    public_airflow_url: Annotated[
+        str, Field(description="Airflow as a person's browser reaches it, for links; empty: as airflow_url")
+    ] = ""
     airflow_user: Annotated[str, Field(description="who starts runs by `mkrich train` or the admin page")] = (
         "admin"
     )

@@ -135,6 +135,26 @@ def test_every_setting_exists_and_every_reference_is_met(manifests: list[dict[st
 
 
 @needs_kustomize
+def test_every_component_starts_in_production(manifests: list[dict[str, Any]]) -> None:
+    """With what it is given and no more; Settings refuses a secret that still has its development value."""
+    secrets = {
+        item["metadata"]["name"]: item["stringData"] for item in _documents(FOLDER / "secrets.example.yaml")
+    }
+    maps = {item["metadata"]["name"]: item["data"] for item in manifests if item["kind"] == "ConfigMap"}
+    started = 0
+    for container in _containers(manifests):
+        given: dict[str, str] = {}
+        for source in container.get("envFrom", []):
+            given |= maps[source["configMapRef"]["name"]] if "configMapRef" in source else {}
+            given |= secrets[source["secretRef"]["name"]] if "secretRef" in source else {}
+        if "MUR_ENVIRONMENT" in given:
+            fields = {key.removeprefix("MUR_").lower(): given[key] for key in given if key.startswith("MUR_")}
+            assert Settings(**fields).environment == "production"  # type: ignore[arg-type]
+            started += 1
+    assert started >= 7
+
+
+@needs_kustomize
 def test_nobody_is_root_and_every_image_has_a_version(manifests: list[dict[str, Any]]) -> None:
     for pod in _pods(manifests):
         assert pod["securityContext"]["runAsNonRoot"]

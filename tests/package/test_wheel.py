@@ -31,7 +31,8 @@ IMPORTS = {
     "prepare": "make_us_rich.prepare",
     "serve": "serve_app.app, serve_app.deploy",
     "dash": "dash_app.app",
-    "dags": "dags.train_pairs, dags.train_foundation",
+    "dags": ", ".join(f"dags.{file.stem}" for file in (PROJECT_ROOT / "dags").glob("[a-z]*.py"))
+    + ", mlflow, make_us_rich.housekeeping",
     "train": "ray_jobs.train_pairs, ray_jobs.train_foundation",
 }
 FORBIDDEN = {

@@ -33,14 +33,16 @@ def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """SeaweedFS as the embedded stack runs it, with S3_KEYS; gives its URL."""
-    keys = dict(zip(("accessKey", "secretKey"), S3_KEYS, strict=True))
-    identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+def s3_server(folder: Path, config: Path | None = None) -> Iterator[str]:
+    """SeaweedFS as the embedded stack runs it, with S3_KEYS or the keys of `config`; gives its URL."""
+    if config is None:
+        config = folder / "s3.json"
+        keys = dict(zip(("accessKey", "secretKey"), S3_KEYS, strict=True))
+        identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
+        config.write_text(json.dumps({"identities": [identity]}))
     port = free_port()
     command = [str(BIN / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-s3.config={folder / 's3.json'}", f"-s3.port={port}"]
+    command += [f"-s3.config={config}", f"-s3.port={port}"]
     command += [
         f"-{name}={free_port()}" for name in ("master.port", "filer.port", "volume.port", "admin.port")
     ]

@@ -1,0 +1,58 @@
+"""The README's pictures, of the stack that runs here: make demo, then make pictures
+
+Every page in the light scheme, the forecasts in the dark one and on a phone too.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from make_us_rich.local_stack import run
+from make_us_rich.local_stack.environment import ADMIN
+from make_us_rich.local_stack.plan import current_plan
+
+_FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
+_WIDE, _PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# name, path, what is there when the page has all it shows, colour scheme, window
+_PICTURES = (
+    ("forecasts", "/", "#fan .annotation-text", "light", _WIDE),
+    ("forecasts-dark", "/", "#fan .annotation-text", "dark", _WIDE),
+    ("forecasts-phone", "/", "#fan .annotation-text", "light", _PHONE),
+    ("overview", "/overview", "#overview-grid [role=row] a", "light", _WIDE),
+    ("models", "/models", "#model-detail .legendtext", "light", _WIDE),
+    ("api", "/api-tokens", "#curl-snippet", "light", _WIDE),
+    ("admin", "/admin", "#admin-users [role=gridcell]", "light", _WIDE),
+)
+
+
+def main() -> None:
+    plan = current_plan()
+    if plan is None:
+        raise SystemExit("no stack was started here: `make demo` first, and leave it running")
+    password = run.open_stack(plan).secrets.admin_password
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for name, path, ready, scheme, window in _PICTURES:
+            page = _page(browser, scheme, window)
+            page.goto(f"{plan.url('dash')}/login?next={path}")
+            page.fill("input[name=name]", ADMIN)
+            page.fill("input[name=password]", password)
+            page.click("button[type=submit]")
+            expect(page.locator(ready).first).to_be_visible(timeout=60_000)
+            page.wait_for_load_state("networkidle")
+            page.screenshot(path=_FOLDER / f"{name}.png", full_page=True)
+            print(_FOLDER / f"{name}.png")
+        browser.close()
+
+
+def _page(browser: Browser, scheme: str, window: dict[str, int]) -> Page:
+    return browser.new_context(color_scheme=scheme, viewport=window, device_scale_factor=1.5).new_page()
+
+
+if __name__ == "__main__":
+    main()

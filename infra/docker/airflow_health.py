@@ -1,0 +1,13 @@
+"""python -m infra.docker.airflow_health SERVICE: ends with 0 if Airflow's API server says that the service lives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from urllib.request import urlopen
+
+_URL = "http://airflow-api-server:8080/api/v2/monitor/health"
+
+with urlopen(_URL, timeout=4) as answer:
+    health = json.load(answer)
+sys.exit(0 if health[sys.argv[1]]["status"] == "healthy" else 1)
