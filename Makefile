@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser test bench-forecast bench-daily lint types format bench-serving bench-orchestration wheel docs
+.PHONY: help install demo down clean-stack browser test bench-forecast bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -64,6 +64,12 @@ types: $(INSTALLED) ## check types
 
 bench-serving: $(INSTALLED) ## load, swap and kill the HTTP API; needs wrk
 	$(BIN)/python -m benchmarks.serving
+
+bench-dashboard: $(INSTALLED) browser ## first paint, pair switch, guessing of the dashboard
+	$(BIN)/python -m benchmarks.dashboard
+
+pictures: $(INSTALLED) browser ## the README's pictures, of the stack that runs here
+	$(BIN)/python -m benchmarks.pictures
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training
 	$(BIN)/python -m benchmarks.orchestration

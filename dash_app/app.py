@@ -25,6 +25,21 @@ _PAGES = (
     Page("/account", "Account", account.layout, in_menu=False),
 )
 
+# Dash's own, and the language that screen readers read it in
+_INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<title>{%title%}</title>
+<link rel="icon" href="/assets/favicon.svg">
+{%css%}
+</head>
+<body>
+{%app_entry%}
+<footer>{%config%}{%scripts%}{%renderer%}</footer>
+</body>
+</html>"""
+
 
 def create_app(settings: Settings) -> Dash:
     accounts = Accounts(settings.database_url.get_secret_value())
@@ -33,6 +48,8 @@ def create_app(settings: Settings) -> Dash:
         server=_server(settings, accounts),
         title="Make Us Rich",
         update_title=None,
+        index_string=_INDEX,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
         suppress_callback_exceptions=True,  # a page's components exist only while it is shown
         csrf_token_name=_CSRF_COOKIE,
         csrf_header_name="X-CSRFToken",
@@ -40,10 +57,11 @@ def create_app(settings: Settings) -> Dash:
     client = Client(settings.api_url, settings.service_token.get_secret_value())
     app.layout = lambda: shell.layout(_PAGES)
     shell.register(app, _PAGES)
-    forecasts.register(app, client)
-    overview.register(app, client, settings.database_url.get_secret_value())
+    database_url = settings.database_url.get_secret_value()
+    forecasts.register(app, client, database_url)
+    overview.register(app, client, database_url)
     models.register(app, settings, accounts, client)
-    tokens.register(app, accounts, settings.public_api_url or settings.api_url)
+    tokens.register(app, accounts, settings.public_api_url or settings.api_url, database_url)
     admin.register(app, settings, accounts)
     account.register(app, accounts)
     return app

@@ -8,7 +8,6 @@ from ray.serve import Application
 from make_us_rich.pairs import Pair
 from make_us_rich.settings import get_settings
 from serve_app.forecaster import Forecaster
-from serve_app.gateway import create_app
 from serve_app.model_shelf import ModelShelf
 from serve_app.pool import Pool
 from serve_app.serve_config import FORECASTER, GATEWAY, POOL
@@ -21,6 +20,8 @@ def forecaster(args: dict[str, str]) -> Application:
 
 def gateway(_: dict[str, str]) -> Application:
     """The HTTP ingress of all pairs."""
+    from serve_app.gateway import create_app  # a replica of a pair that wakes does without FastAPI's 0.3 s
+
     return serve.deployment(name=GATEWAY)(serve.ingress(create_app)()).bind()
 
 

@@ -94,7 +94,8 @@ class _BearerToken(HTTPBearer):
         return owner
 
 
-Caller = Annotated[TokenOwner, Depends(_BearerToken())]
+bearer_token = _BearerToken()
+Caller = Annotated[TokenOwner, Depends(bearer_token)]
 CallerByHeaderOrQuery = Annotated[TokenOwner, Depends(_BearerToken(or_query=True))]
 
 

@@ -77,6 +77,14 @@ class Keeper:
         serving = self.current.key if self.current else None
         return self.wanted != serving and self.refusal is None
 
+    @property
+    def _is_up_to_date(self) -> bool:
+        """As a replica is that slept for a while since the last close."""
+        due_ms = last_close_ms(time.time_ns() // 1_000_000, self._settings.interval)
+        return (
+            not self.waits_for_model and self.current is not None and self.current.window.as_of_ms >= due_ms
+        )
+
     def close(self) -> None:
         if self._keeping_up is not None:
             self._keeping_up.cancel()
@@ -90,6 +98,8 @@ class Keeper:
             if self._market.window is not None:
                 await self._advance()
             self._keeping_up = asyncio.create_task(self._keep_up())
+            if self._is_up_to_date:
+                return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._first_look.wait(), _FIRST_LOOK_S)
         else:

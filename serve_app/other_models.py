@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.errors import MakeUsRichError, NotEnoughHistory
+from make_us_rich.errors import BadModel, NotEnoughHistory, RegistryError
 from make_us_rich.forecasting.contract import QUANTILE_LEVELS
 from make_us_rich.pairs import Pair
 from make_us_rich.registry import (
@@ -27,6 +28,8 @@ from serve_app.model_shelf import ModelKey, ModelShelf
 
 FOUNDATION = "foundation"
 NAIVE = "naive"
+
+_log = logging.getLogger("ray.serve")
 
 _LOOK_AGAIN_S = 60.0
 _FEWEST_CLOSES = 48
@@ -50,8 +53,11 @@ class OtherModels:
         """Blocks. What cannot be answered is {"reason": why}, and {"missing": what} when there is no such model."""
         try:
             forecast = naive(self._pair, window) if choice == NAIVE else self._by(choice, window)
-        except MakeUsRichError as error:
+        except (BadModel, NotEnoughHistory) as error:
             return {"reason": str(error)}
+        except RegistryError as error:
+            _log.warning("%s: its %s model cannot be looked up: %s", self._pair, choice, error)
+            return {"reason": "the model registry does not answer"}
         if forecast is None:
             name, alias = self._aliases[choice]
             return {"missing": f"{name} has no {alias} yet"}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-from make_us_rich import alerts
-from make_us_rich.alerts import Alert
 from make_us_rich.registry import ModelVersion
 from make_us_rich.settings import Settings
 from serve_app.model_shelf import ModelKey
@@ -17,13 +15,15 @@ def tell_once(key: ModelKey, pair: str, why: str, serving: ModelVersion | None, 
     """One message a version and process, in the background: many pairs may refuse the same model of all pairs."""
     if key in _told:
         return
+    from make_us_rich import alerts  # 0.2 s that a replica which wakes need not wait for
+
     _told.add(key)
     goes_on = (
         f"Version {serving.version} of {serving.name} serves on."
         if serving
         else "Nothing serves the pair until the next model."
     )
-    alert = Alert(
+    alert = alerts.Alert(
         title=f"{key.name}: version {key.version} is refused",
         text=f"{pair} was to be forecast by it, and it failed its checks: {why}\n{goes_on}",
         fields={"pair": pair, "run": key.run_id},

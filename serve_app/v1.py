@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from make_us_rich.pairs import BITCOIN, SLUG, Pair
-from serve_app import schemas
+from serve_app import forecast_call, schemas
 from serve_app.auth import Caller
 from serve_app.desk import Desk
 from serve_app.history import past_forecasts, with_outcomes
 from serve_app.market_window import KEPT
 from serve_app.model_card import model_card
 from serve_app.problems import Problem
+from serve_app.query import check_query
 from serve_app.responses import errors
 
 _MOST_PAIRS = 100
@@ -26,24 +27,9 @@ router = APIRouter(prefix="/v1", tags=["v1"])
 
 async def desk(request: Request) -> Desk:  # async, or FastAPI runs it in a thread at every call
     if request.scope["query_string"]:
-        _check_query(request)
+        check_query(request, {field.alias for field in request.scope["route"].dependant.query_params})
     made: Desk = request.app.state.desk
     return made
-
-
-def _check_query(request: Request) -> None:
-    """A misspelt parameter would be ignored, and its caller think that it was not."""
-    taken = {field.alias for field in request.scope["route"].dependant.query_params}
-    for name in request.query_params:
-        if name == "token" and name not in taken:
-            raise Problem(
-                422, "bad-input", "the token goes into the header 'Authorization: Bearer TOKEN'", field=name
-            )
-        if name not in taken:
-            takes = f"it takes {', '.join(sorted(taken))}" if taken else "it takes none"
-            raise Problem(
-                422, "bad-input", f"{name[:40]!r} is no parameter of this endpoint: {takes}", field="query"
-            )
 
 
 DeskOf = Annotated[Desk, Depends(desk)]
@@ -57,15 +43,6 @@ PairName = Annotated[
 ]
 
 
-_IF_NONE_MATCH = {
-    "name": "If-None-Match",
-    "in": "header",
-    "required": False,
-    "description": "the ETag of the forecast you have",
-    "schema": {"type": "string"},
-}
-
-
 @router.get(
     "/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors(422)
 )
@@ -74,26 +51,14 @@ async def pairs(desk: DeskOf) -> dict[str, Any]:
     return {"pairs": [{"pair": str(pair), "interval": interval} for pair in await desk.served_pairs()]}
 
 
-@router.get(
+router.get(
     "/forecasts/{pair}",
     response_model=schemas.Forecast,
     summary="The next close of a pair",
-    openapi_extra={"parameters": [_IF_NONE_MATCH]},
+    openapi_extra=forecast_call.OPENAPI,
     responses=errors(401, 404, 422, 429, 503)
     | {304: {"description": "the forecast you have still holds; free"}},
-)
-async def forecast(
-    pair: PairName,
-    desk: DeskOf,
-    owner: Caller,
-    request: Request,
-    model: Annotated[schemas.ModelChoice, Query(description=schemas.MODEL_CHOICES)] = "champion",
-) -> Response:
-    answer = await desk.forecast(await desk.find(pair), model)
-    if request.headers.get("If-None-Match") == answer.etag:
-        return Response(status_code=304, headers=answer.headers)
-    quota = await desk.charge(owner)
-    return Response(answer.body, headers=answer.headers | quota, media_type="application/json")
+)(forecast_call.forecast)
 
 
 @router.get(

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import parse_qs
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, no_update
 from dash.development.base_component import Component
 
-from dash_app.figures import clock, forecast_figure, price
+from dash_app.figures import forecast_figure
 from dash_app.pages import notices
-from make_us_rich.client import Client, Forecast, ServiceRefused, ServiceUnavailable
+from dash_app.pages.forecast_words import badges, sentence, warnings
+from dash_app.words import pair_label
+from make_us_rich import scores
+from make_us_rich.client import Client, Forecast, PastForecast, ServiceRefused, ServiceUnavailable
 
-_SHOWN_CANDLES = 48
-_REFRESH_MS = 30_000
-_GRAPH = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+_SHOWN_CANDLES, _SHOWN_CANDLES_NARROW = 48, 20
+_JUDGED = 168  # past forecasts that the hit rate counts: a week of hours
+_NARROW_PX = 700
+_SERVED = "champion"
+_BESIDE = ("previous", "foundation", "naive")
+# The next close is waited for; a minute is the longest that a page stays silent about an outage.
+_AFTER_CLOSE_MS, _LONGEST_MS, _SHORTEST_MS = 5_000, 60_000, 10_000
+_HALF_OF_A_PHONE = {"base": "calc(50vw - 24px)", "sm": 200}
+_GRAPH = {"displaylogo": False, "displayModeBar": False}
+_BLANK = {
+    "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)"}
+}
+_ADVICE = (
+    "The bands hold the next close with the probability that they name, if the next hour is like the past. "
+    "They are a forecast of a distribution and no advice to buy or sell."
+)
 
 
 def layout() -> Component:
@@ -23,175 +44,199 @@ def layout() -> Component:
             dmc.Group(
                 [
                     dmc.Title("Forecasts", order=1, size="h2"),
-                    dmc.Select(
-                        id="pair",
-                        data=[],
-                        searchable=True,
-                        allowDeselect=False,
-                        placeholder="pair",
-                        w=180,
-                        persistence=True,
-                        attributes={"input": {"aria-label": "pair"}},
+                    dmc.Group(
+                        [
+                            dmc.MultiSelect(
+                                id="beside",
+                                data=[{"value": name, "label": name} for name in _BESIDE],
+                                value=[],
+                                placeholder="compare models",
+                                clearable=True,
+                                w=_HALF_OF_A_PHONE,
+                                attributes={
+                                    "input": {"aria-label": "models to show beside the one that serves"}
+                                },
+                            ),
+                            dmc.Select(
+                                id="pair",
+                                data=[],
+                                searchable=True,
+                                allowDeselect=False,
+                                placeholder="pair",
+                                w=_HALF_OF_A_PHONE,
+                                persistence=True,
+                                attributes={"input": {"aria-label": "pair"}},
+                            ),
+                        ],
+                        gap="xs",
                     ),
                 ],
                 justify="space-between",
             ),
-            dmc.Box(id="forecast", mih=520, children=dmc.Skeleton(h=520)),
-            dcc.Interval(id="tick", interval=_REFRESH_MS),
+            dmc.Box(id="forecast", children=dmc.Skeleton(h=140)),
+            dmc.Stack(
+                [
+                    # there from the beginning, so that its script loads while the forecast is fetched
+                    dmc.Paper(
+                        dcc.Graph(
+                            id="fan", config=_GRAPH, className="plot", style={"minHeight": 420}, figure=_BLANK
+                        ),
+                        withBorder=True,
+                        p="xs",
+                        radius="md",
+                        mih=440,
+                    ),
+                    dmc.Text(_ADVICE, size="sm", c="dimmed"),
+                    dmc.Group(
+                        [
+                            dmc.Button("CSV", id="csv", variant="default", size="compact-sm"),
+                            dmc.Button("PNG", id="png", variant="default", size="compact-sm"),
+                        ],
+                        gap="xs",
+                    ),
+                ],
+                id="picture",
+                gap="sm",
+            ),
+            dcc.Download(id="csv-file"),
+            dcc.Interval(id="tick", interval=_SHORTEST_MS),
             dcc.Store(id="shown"),
+            dcc.Store(id="chosen"),
         ],
         gap="md",
     )
 
 
-def register(app: Dash, client: Client) -> None:
+def register(app: Dash, client: Client, database_url: str) -> None:
+    pool = ThreadPoolExecutor(8)
+
     @app.callback(
         Output("pair", "data"),
         Output("pair", "value"),
         Input("tick", "n_intervals"),
         State("pair", "value"),
         State("pair", "data"),
+        State("location", "search"),
     )
-    def offer_pairs(_: int | None, chosen: str | None, known: list[Any]) -> tuple[Any, Any]:
+    def offer_pairs(_: int | None, chosen: str | None, known: list[Any], search: str) -> tuple[Any, Any]:
         try:
             pairs = client.pairs()
         except (ServiceUnavailable, ServiceRefused):
             return no_update, no_update
-        offered = [{"value": pair, "label": pair.replace("_", " / ").upper()} for pair in pairs]
-        value = chosen if chosen in pairs else (pairs[0] if pairs else None)
-        return (no_update if offered == known else offered), (no_update if value == chosen else value)
+        asked = parse_qs((search or "").lstrip("?")).get("pair", [""])[0]
+        wanted = asked if asked in pairs and not known else chosen
+        offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
+        value = wanted if wanted in pairs else (pairs[0] if pairs else None)
+        if offered == known:
+            return no_update, (no_update if value == chosen else value)
+        return offered, value  # also when it stays: while there was nothing to choose from, it was not chosen
+
+    app.clientside_callback(
+        """(pair) => {
+            if (pair && location.pathname === "/") history.replaceState(null, "", `/?pair=${pair}`);
+            return {pair: pair ?? null, width: window.innerWidth};
+        }""",
+        Output("chosen", "data"),
+        Input("pair", "value"),
+    )
 
     @app.callback(
         Output("forecast", "children"),
+        Output("fan", "figure"),
+        Output("picture", "display"),
         Output("shown", "data"),
-        Input("pair", "value"),
+        Output("tick", "interval"),
+        Input("chosen", "data"),
+        Input("beside", "value"),
         Input("tick", "n_intervals"),
         State("shown", "data"),
+        prevent_initial_call=True,  # the first call comes with the choice
     )
-    def show(pair: str | None, _: int | None, shown: Any) -> tuple[Any, Any]:
+    def show(chosen: dict[str, Any] | None, beside: list[str], _: int | None, shown: Any) -> tuple[Any, ...]:
+        pair, width = (chosen["pair"], chosen["width"]) if chosen else (None, None)
         try:
             if pair is None:
-                return (notices.nothing_served_yet() if not client.pairs() else no_update), None
+                nothing = no_update if client.pairs() else notices.nothing_served_yet()
+                return nothing, no_update, "none", None, _SHORTEST_MS
             forecast = client.forecast(pair)
-            now_shown = [pair, forecast.as_of_ms, forecast.model.version, forecast.flags.stale]
+            now_shown = [chosen, beside, forecast.as_of_ms, forecast.model.version, forecast.flags.stale]
             if now_shown == shown:  # nothing new: leave the reader's zoom alone
-                return no_update, no_update
-            return _page(forecast, client), now_shown
+                return no_update, no_update, no_update, no_update, _pause_ms(forecast)
+            others = {name: pool.submit(client.forecast, pair, name) for name in beside}
+            past = pool.submit(client.history, pair, _JUDGED)
+            is_narrow = width < _NARROW_PX
+            candles = client.candles(pair, _SHOWN_CANDLES_NARROW if is_narrow else _SHOWN_CANDLES)
+            forecasts, missing = {_SERVED: forecast}, []
+            for name, answer in others.items():
+                try:
+                    forecasts[name] = answer.result()
+                except ServiceRefused as refused:
+                    missing.append(str(refused))
+            figure = forecast_figure(candles, forecasts, past.result(), narrow=is_narrow)
         except ServiceUnavailable as error:
-            return notices.service_down(str(error)), None
+            return notices.service_down(str(error)), no_update, "none", None, _SHORTEST_MS
         except ServiceRefused as error:
-            return notices.service_refused(str(error)), None
+            return notices.service_refused(str(error)), no_update, "none", None, _SHORTEST_MS
+        score = scores.latest(database_url).get(pair)
+        said = [
+            *warnings(forecast, score, missing),
+            sentence(forecast),
+            badges(forecast, past.result(), score),
+        ]
+        return dmc.Stack(said, gap="sm"), figure, "flex", now_shown, _pause_ms(forecast)
 
+    @app.callback(
+        Output("csv-file", "data"),
+        Input("csv", "n_clicks"),
+        State("pair", "value"),
+        prevent_initial_call=True,
+        running=[(Output("csv", "loading"), True, False)],
+    )
+    def export(clicks: int | None, pair: str | None) -> Any:
+        if not clicks or pair is None:
+            return no_update
+        try:
+            content = _csv(client.forecast(pair), client.history(pair, _JUDGED))
+        except (ServiceUnavailable, ServiceRefused):
+            return no_update
+        return {"content": content, "filename": f"{pair}.csv", "type": "text/csv"}
 
-def _page(forecast: Forecast, client: Client) -> Component:
-    candles = client.candles(forecast.pair, _SHOWN_CANDLES)
-    return dmc.Stack(
-        [
-            *_warnings(forecast),
-            _sentence(forecast),
-            _badges(forecast),
-            dmc.Paper(
-                dcc.Graph(figure=forecast_figure(candles, forecast), config=_GRAPH, id="fan"),
-                withBorder=True,
-                p="xs",
-                radius="md",
-            ),
-            dmc.Text(
-                "The bands hold the next close with the probability that they name, if the next hour is like "
-                "the past. They are a forecast of a distribution and no advice to buy or sell.",
-                size="sm",
-                c="dimmed",
-            ),
-        ],
-        gap="sm",
+    app.clientside_callback(
+        """(clicks, pair) => {
+            const plot = document.querySelector("#fan .js-plotly-plot");
+            if (clicks && plot) {
+                const back = getComputedStyle(document.body).backgroundColor;
+                const colours = {paper_bgcolor: back, plot_bgcolor: back};
+                const figure = {data: plot.data, layout: {...plot.layout, ...colours}};
+                Plotly.downloadImage(figure, {
+                    format: "png", filename: pair, scale: 2, width: plot.offsetWidth, height: plot.offsetHeight,
+                });
+            }
+            return window.dash_clientside.no_update;
+        }""",
+        Output("png", "n_clicks"),
+        Input("png", "n_clicks"),
+        State("pair", "value"),
+        prevent_initial_call=True,
     )
 
 
-def _sentence(forecast: Forecast) -> Component:
-    quantiles, last = forecast.quantiles, forecast.last_close
-    change = quantiles["q50"] / last - 1
-    quote = forecast.pair.rpartition("_")[2].upper()
-    return dmc.Text(
-        [
-            f"At {clock(forecast.target_close_ms)} the price closes between ",
-            dmc.Text(f"{price(quantiles['q10'])} and {price(quantiles['q90'])} {quote}", span=True, fw=700),
-            f" with 80 % probability; the middle is {price(quantiles['q50'])} ({change:+.2%} from now).",
-        ],
-        size="lg",
-    )
+def _pause_ms(forecast: Forecast) -> int:
+    """Until shortly after the next close."""
+    left_ms = forecast.target_close_ms - time.time_ns() // 1_000_000
+    return max(_SHORTEST_MS, min(left_ms + _AFTER_CLOSE_MS, _LONGEST_MS))
 
 
-def _badges(forecast: Forecast) -> Component:
-    model = forecast.model
-    skill, coverage = model.skill_vs_naive, model.coverage_80
-    badges = [
-        _badge(
-            "skill",
-            "unknown" if skill is None else f"{skill:+.1%} vs naive",
-            "gray" if skill is None else ("teal" if skill > 0 else "orange"),
-            "Pinball loss saved against “the price stays, as uncertain as ever”, on four weeks that the "
-            "model never saw. Above zero is better than naive.",
-        ),
-        _badge(
-            "80 % band",
-            "unknown" if coverage is None else f"held {coverage:.0%}",
-            "gray" if coverage is None else ("teal" if abs(coverage - 0.8) < 0.05 else "orange"),
-            "Share of the same weeks' closes inside the 80 % band. Near 80 % is honest.",
-        ),
-        _badge(
-            "model",
-            f"v{model.version} {model.architecture}, {_age(model.age_hours)} old",
-            "blue",
-            f"{model.name}, trained on candles up to {clock(model.as_of_ms)}.",
-        ),
-        _badge(
-            "prices",
-            forecast.market,
-            "blue",
-            f"Last close {price(forecast.last_close)} at {clock(forecast.as_of_ms)}.",
-        ),
-    ]
-    return dmc.Group(badges, gap="xs")
-
-
-def _badge(name: str, value: str, colour: str, explanation: str) -> Component:
-    return dmc.Tooltip(
-        dmc.Badge(f"{name}: {value}", color=colour, variant="light", size="lg", tt="none", tabIndex=0),
-        label=explanation,
-        multiline=True,
-        w=280,
-        events={"hover": True, "focus": True, "touch": True},
-    )
-
-
-def _warnings(forecast: Forecast) -> list[Component]:
-    flags = forecast.flags
-    told = [
-        (
-            flags.simulated,
-            "Simulated market",
-            "These prices are made up for the demo. No exchange trades at them.",
-            "grape",
-        ),
-        (
-            flags.stale,
-            "Stale",
-            "A newer candle or model could not be fetched; this is the last good forecast.",
-            "orange",
-        ),
-        (
-            flags.expired,
-            "Old model",
-            "The model is older than it should ever be. Read the bands with doubt.",
-            "red",
-        ),
-    ]
-    return [
-        dmc.Alert(text, title=title, color=colour, variant="light", py="xs")
-        for is_so, title, text, colour in told
-        if is_so
-    ]
-
-
-def _age(hours: float) -> str:
-    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
+def _csv(forecast: Forecast, past: list[PastForecast]) -> str:
+    """The next close first, then what was forecast before and what came. Prices in the quote currency."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    names = list(forecast.quantiles)
+    writer.writerow(["pair", "target_close_ms", "model_version", "last_close", *names, "close", "inside_80"])
+    before = [item for item in past if item.target_open_ms != forecast.target_open_ms]
+    for item in (forecast, *before):
+        version = item.model.version if isinstance(item, Forecast) else item.model_version
+        came = ["", ""] if isinstance(item, Forecast) else [item.close, item.inside_80]
+        levels = [item.quantiles[name] for name in names]
+        writer.writerow([forecast.pair, item.target_close_ms, version, item.last_close, *levels, *came])
+    return file.getvalue()

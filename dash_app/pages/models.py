@@ -10,10 +10,11 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
-from dash_app.figures import clock, loss_figure
+from dash_app.figures import loss_figure
 from dash_app.grids import GRID, fitting, percent, text
 from dash_app.guard import admins_only
 from dash_app.pages import notices
+from dash_app.words import clock, pair_label
 from make_us_rich import promotion, roster
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
@@ -72,7 +73,6 @@ def layout() -> Component:
             dag.AgGrid(
                 id="models-grid",
                 columnDefs=_COLUMNS,
-                rowData=[],
                 getRowId="params.data.version",
                 dashGridOptions=GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False}},
                 style=fitting(0),
@@ -101,6 +101,7 @@ def _rollback() -> list[Component]:
 def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) -> None:
     database_url = settings.database_url.get_secret_value()
     mlflow_url = settings.public_mlflow_url or settings.mlflow_url
+    airflow_url = settings.public_airflow_url or settings.airflow_url
     registry = Registry(settings.mlflow_url)
 
     @app.callback(
@@ -111,7 +112,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
     )
     def offer_pairs(_: str, chosen: str | None) -> tuple[list[dict[str, str]], str | None]:
         pairs = [item.pair for item in roster.listed(database_url)]
-        offered = [{"value": pair, "label": pair.replace("_", " / ").upper()} for pair in pairs]
+        offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
         offered.append({"value": _FOUNDATION, "label": "Foundation, of all pairs"})
         known = [item["value"] for item in offered]
         return offered, chosen if chosen in known else known[0]
@@ -143,7 +144,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
             curves = {metric: registry.metric_history(row["run_id"], metric) for metric in _LOSSES}
         except RegistryError as error:
             return notices.registry_down(str(error))
-        return _detail(row, run, curves, mlflow_url, settings.public_airflow_url or settings.airflow_url)
+        return _detail(row, run, curves, mlflow_url, airflow_url)
 
     @app.callback(
         Output("confirm-rollback", "displayed"), Input("rollback", "n_clicks"), prevent_initial_call=True

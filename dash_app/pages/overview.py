@@ -9,9 +9,9 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, dcc, no_update
 from dash.development.base_component import Component
 
-from dash_app.figures import clock, price
 from dash_app.grids import GRID, fitting, link, number, percent, text
 from dash_app.pages import notices
+from dash_app.words import age, clock, pair_label, price
 from make_us_rich import scores
 from make_us_rich.client import Client, Forecast, ServiceRefused, ServiceUnavailable
 from make_us_rich.scores import Score
@@ -54,7 +54,6 @@ def layout() -> Component:
             dag.AgGrid(
                 id="overview-grid",
                 columnDefs=_COLUMNS,
-                rowData=[],
                 getRowId="params.data.pair",
                 dashGridOptions=GRID,
                 style=fitting(0),
@@ -81,7 +80,9 @@ def register(app: Dash, client: Client, database_url: str) -> None:
             return no_update, no_update, notices.service_refused(str(error))
         judged = scores.latest(database_url)
         rows = [_row(forecast, judged.get(forecast.pair)) for forecast in forecasts]
-        rows += [{"pair": pair, "label": _label(pair), "status": reason} for pair, reason in missing.items()]
+        rows += [
+            {"pair": pair, "label": pair_label(pair), "status": reason} for pair, reason in missing.items()
+        ]
         return rows, fitting(len(rows)), _summary(forecasts, missing)
 
     app.clientside_callback(
@@ -97,7 +98,7 @@ def _row(forecast: Forecast, score: Score | None) -> dict[str, Any]:
     quantiles, last, model = forecast.quantiles, forecast.last_close, forecast.model
     return {
         "pair": forecast.pair,
-        "label": _label(forecast.pair),
+        "label": pair_label(forecast.pair),
         "href": f"/?pair={forecast.pair}",
         "last_close": last,
         "last_close_text": price(last),
@@ -132,11 +133,3 @@ def _summary(forecasts: list[Forecast], missing: dict[str, str]) -> Component | 
     newest = max(forecast.target_close_ms for forecast in forecasts)
     said = f"{ok} of {len(forecasts) + len(missing)} pairs are up to date; closes of {clock(newest)}; {market} prices."
     return dmc.Text(said, c="dimmed", size="sm")
-
-
-def _label(pair: str) -> str:
-    return pair.replace("_", " / ").upper()
-
-
-def age(hours: float) -> str:
-    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"

@@ -1,103 +1,29 @@
-"""The dashboard in a real browser, with a real Postgres. The forecast service is down: the chain's test has it up."""
+"""The dashboard in a real browser, with a real Postgres, while the forecast service is down."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from make_us_rich import embedded_postgres
-from make_us_rich.accounts import Accounts
 from make_us_rich.errors import WrongCredentials
-from make_us_rich.migrations import migrate
-from tests.support.processes import PROJECT_ROOT, free_port, running
-
-ARTIFACTS = PROJECT_ROOT / "tests" / "artifacts"
-PASSWORD = "correct horse battery"
-CHROMIUM = shutil.which("chromium")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-sync",
-    "--no-first-run",
-)
-
-
-class Dashboard:
-    def __init__(self, url: str, accounts: Accounts) -> None:
-        self.url = url
-        self.accounts = accounts
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, register, sideways_px
+from tests.support.dashboard_stack import DashboardStack, dashboard_stack
 
 
 @pytest.fixture(scope="module")
-def dashboard() -> Iterator[Dashboard]:
-    folder = Path(tempfile.mkdtemp(prefix="mur-browser-"))
-    folder.chmod(0o755)
-    server = embedded_postgres.prepare(folder / "postgres", port=free_port(), password="browser-test")
-    postgres = subprocess.Popen(server.command, user=server.user, stderr=subprocess.DEVNULL)
-    try:
-        while not server.is_ready():
-            assert postgres.poll() is None, "postgres ended"
-        migrate(server.url)
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        environment = {
-            "MUR_DATABASE_URL": server.url,
-            "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
-            "MUR_SECRET_KEY": "browser-test",
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            f"--bind=127.0.0.1:{port}",
-            "--threads=4",
-            "dash_app.wsgi:server",
-        ]
-        with (
-            running(command, f"{url}/login", folder / "dash.log", environment),
-            Accounts(server.url) as accounts,
-        ):
-            yield Dashboard(url, accounts)
-    finally:
-        postgres.terminate()
-        postgres.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+def dashboard(folder: Path) -> Iterator[DashboardStack]:
+    with dashboard_stack(folder) as stack:
+        yield stack
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    ARTIFACTS.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context()
-    yield context.new_page()
-    context.close()
-
-
-def _register(page: Page, dashboard: Dashboard, name: str) -> None:
-    page.goto(f"{dashboard.url}/register")
-    page.fill("input[name=name]", name)
-    page.fill("input[name=password]", PASSWORD)
-    page.click("button[type=submit]")
-
-
-def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, dashboard: Dashboard) -> None:
+def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(
+    page: Page, dashboard: DashboardStack
+) -> None:
     dashboard.accounts.create_user("returning", PASSWORD)
     page.goto(f"{dashboard.url}/api-tokens")
     expect(page).to_have_url(f"{dashboard.url}/login?next=/api-tokens")
@@ -109,8 +35,10 @@ def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, da
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
 
 
-def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, dashboard: Dashboard) -> None:
-    _register(page, dashboard, "newcomer")
+def test_an_account_is_made_and_the_missing_service_is_explained(
+    page: Page, dashboard: DashboardStack
+) -> None:
+    register(page, dashboard.url, "newcomer")
 
     expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
     page.screenshot(path=ARTIFACTS / "service-down.png")
@@ -125,7 +53,7 @@ def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, das
     ],
 )
 def test_a_refused_account_says_why(
-    page: Page, dashboard: Dashboard, name: str, password: str, complaint: str
+    page: Page, dashboard: DashboardStack, name: str, password: str, complaint: str
 ) -> None:
     dashboard.accounts.ensure_user("taken-name", PASSWORD)
     page.goto(f"{dashboard.url}/register")
@@ -136,8 +64,8 @@ def test_a_refused_account_says_why(
     expect(page.get_by_role("alert")).to_contain_text(complaint)
 
 
-def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: Dashboard) -> None:
-    _register(page, dashboard, "token-maker")
+def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: DashboardStack) -> None:
+    register(page, dashboard.url, "token-maker")
     page.click("text=API")
     page.fill("#token-name", "laptop")
     page.click("#create-token")
@@ -155,8 +83,8 @@ def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: Dashb
     assert dashboard.accounts.tokens(owner.user_id) == []
 
 
-def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: Dashboard) -> None:
-    _register(page, dashboard, "bobby")
+def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: DashboardStack) -> None:
+    register(page, dashboard.url, "bobby")
     page.click("text=API")
     page.fill("#token-name", "<img src=x onerror=alert(1)>'; DROP TABLE users;--")
     page.click("#create-token")
@@ -164,8 +92,8 @@ def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: Dashboard) -> No
     expect(page.get_by_text("<img src=x onerror=alert(1)>'; DROP TABLE users;--")).to_be_visible()
 
 
-def test_logging_out_ends_the_session(page: Page, dashboard: Dashboard) -> None:
-    _register(page, dashboard, "leaver")
+def test_logging_out_ends_the_session(page: Page, dashboard: DashboardStack) -> None:
+    register(page, dashboard.url, "leaver")
     page.click("text=Log out")
     expect(page).to_have_url(f"{dashboard.url}/login")
     page.goto(dashboard.url)
@@ -173,8 +101,8 @@ def test_logging_out_ends_the_session(page: Page, dashboard: Dashboard) -> None:
     expect(page).to_have_url(f"{dashboard.url}/login?next=/")
 
 
-def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboard: Dashboard) -> None:
-    _register(page, dashboard, "away-too-long")
+def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboard: DashboardStack) -> None:
+    register(page, dashboard.url, "away-too-long")
     page.click("text=API")
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
     dashboard.accounts.log_out_everywhere(dashboard.accounts.authenticate("away-too-long", PASSWORD).user_id)
@@ -183,8 +111,8 @@ def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboa
     expect(page).to_have_url(f"{dashboard.url}/login?next=%2Fapi-tokens")
 
 
-def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Dashboard) -> None:
-    _register(page, dashboard, "careful")
+def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: DashboardStack) -> None:
+    register(page, dashboard.url, "careful")
     page.goto(f"{dashboard.url}/account")
     page.fill("#current-password", "not the password")
     page.fill("#new-password", "staples in a paper boat")
@@ -203,25 +131,25 @@ def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Da
         dashboard.accounts.authenticate("careful", "staples in a paper boat")
 
 
-def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: Dashboard) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844})
+def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: DashboardStack) -> None:
+    context = browser.new_context(viewport=PHONE)
     page = context.new_page()
-    _register(page, dashboard, "phone-user")
+    register(page, dashboard.url, "phone-user")
     expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert sideways_px(page) <= 0
     context.close()
 
 
 @pytest.mark.parametrize("path", ["/_dash-layout", "/_dash-dependencies"])
-def test_dashs_own_routes_refuse_a_stranger(dashboard: Dashboard, path: str) -> None:
+def test_dashs_own_routes_refuse_a_stranger(dashboard: DashboardStack, path: str) -> None:
     answer = httpx.get(dashboard.url + path)
 
     assert answer.status_code == 401
     assert answer.json() == {"error": "log in first"}
 
 
-def test_a_strangers_callback_is_told_to_log_in(dashboard: Dashboard) -> None:
+def test_a_strangers_callback_is_told_to_log_in(dashboard: DashboardStack) -> None:
     answer = httpx.post(f"{dashboard.url}/_dash-update-component", json={})
 
     assert answer.status_code == 401
@@ -231,7 +159,7 @@ def test_a_strangers_callback_is_told_to_log_in(dashboard: Dashboard) -> None:
 @pytest.mark.parametrize(
     "target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "//[", "/logout"]
 )
-def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: Dashboard, target: str) -> None:
+def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: DashboardStack, target: str) -> None:
     name = f"wanderer{abs(hash(target)) % 10_000}"
     dashboard.accounts.create_user(name, PASSWORD)
     page.goto(f"{dashboard.url}/login")
@@ -246,7 +174,7 @@ def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: Dashboard, ta
     expect(page).to_have_url(f"{dashboard.url}/")
 
 
-def test_guessing_passwords_is_slowed_down(dashboard: Dashboard) -> None:
+def test_guessing_passwords_is_slowed_down(dashboard: DashboardStack) -> None:
     with httpx.Client(base_url=dashboard.url) as stranger:
         form = stranger.get("/login").text
         token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', form)

@@ -23,9 +23,7 @@ def layout() -> Component:
         text("To", "subject", minWidth=120),
         text("Detail", "detail", flex=3, minWidth=200),
     ]
-    return dag.AgGrid(
-        id="admin-audit", columnDefs=columns, rowData=[], dashGridOptions=GRID, style=fitting(12)
-    )
+    return dag.AgGrid(id="admin-audit", columnDefs=columns, dashGridOptions=GRID, style=fitting(12))
 
 
 def register(app: Dash, accounts: Accounts) -> None:

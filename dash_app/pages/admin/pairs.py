@@ -35,7 +35,6 @@ def layout() -> Component:
             dag.AgGrid(
                 id="admin-pairs",
                 columnDefs=_COLUMNS,
-                rowData=[],
                 getRowId="params.data.pair",
                 dashGridOptions=GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False}},
                 style=fitting(4),
@@ -150,10 +149,8 @@ def _train(settings: Settings, pair: str) -> Component:
     with Airflow(settings.airflow_url, settings.airflow_user, password) as airflow:
         airflow.unpause(_DAG)
         run_id = airflow.trigger(_DAG, {"pairs": [pair]})
-    shown_url = settings.public_airflow_url or settings.airflow_url
-    follow = dmc.Anchor(
-        "Follow it in Airflow", href=f"{shown_url}/dags/{_DAG}/runs/{run_id}", target="_blank"
-    )
+    shown = settings.public_airflow_url or settings.airflow_url
+    follow = dmc.Anchor("Follow it in Airflow", href=f"{shown}/dags/{_DAG}/runs/{run_id}", target="_blank")
     return dmc.Alert([f"A training run of {pair} has begun. ", follow, "."], color="teal", variant="light")
 
 

@@ -35,7 +35,6 @@ def layout() -> Component:
             dag.AgGrid(
                 id="admin-users",
                 columnDefs=_COLUMNS,
-                rowData=[],
                 getRowId="params.data.user_id",
                 dashGridOptions=GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False}},
                 style=fitting(4),

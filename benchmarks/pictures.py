@@ -1,0 +1,75 @@
+"""The README's pictures, of the stack that runs here: make demo, then make pictures
+
+Every page in the light scheme, the forecasts in the dark one and on a phone too. Of another installation:
+
+    .venv/bin/python -m benchmarks.pictures forecasts overview --url URL --name NAME --password PASSWORD
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from make_us_rich.local_stack import run
+from make_us_rich.local_stack.environment import ADMIN
+from make_us_rich.local_stack.plan import current_plan
+
+_FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
+_WIDE, _PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# name, path, what is there when the page has all it shows, colour scheme, window
+_PICTURES = (
+    ("forecasts", "/", "#fan .annotation-text", "light", _WIDE),
+    ("forecasts-dark", "/", "#fan .annotation-text", "dark", _WIDE),
+    ("forecasts-phone", "/", "#fan .annotation-text", "light", _PHONE),
+    ("overview", "/overview", "#overview-grid [role=row] a", "light", _WIDE),
+    ("models", "/models", "#model-detail .legendtext", "light", _WIDE),
+    ("api", "/api-tokens", "#curl-snippet", "light", _WIDE),
+    ("admin", "/admin", "#admin-users [role=gridcell]", "light", _WIDE),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pictures", nargs="*", help="all of them when none is named")
+    parser.add_argument("--url", help="of a dashboard; by default that of the stack that runs here")
+    parser.add_argument("--name", default=ADMIN)
+    parser.add_argument("--password")
+    asked = parser.parse_args()
+    url, password = (asked.url, asked.password) if asked.url else _stack_here()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for name, path, ready, scheme, window in _PICTURES:
+            if asked.pictures and name not in asked.pictures:
+                continue
+            page = _page(browser, scheme, window)
+            page.goto(f"{url}/login?next={path}")
+            page.fill("input[name=name]", asked.name)
+            page.fill("input[name=password]", password)
+            page.click("button[type=submit]")
+            expect(page.locator(ready).first).to_be_visible(timeout=60_000)
+            page.wait_for_load_state("networkidle")
+            page.screenshot(path=_FOLDER / f"{name}.png", full_page=True)
+            print(_FOLDER / f"{name}.png")
+        browser.close()
+
+
+def _stack_here() -> tuple[str, str]:
+    plan = current_plan()
+    if plan is None:
+        raise SystemExit("no stack was started here: `make demo` first, and leave it running")
+    return plan.url("dash"), run.open_stack(plan).secrets.admin_password
+
+
+def _page(browser: Browser, scheme: str, window: dict[str, int]) -> Page:
+    return browser.new_context(color_scheme=scheme, viewport=window, device_scale_factor=1.5).new_page()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Three hundred pairs: the pages stay quick to read and to use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from string import ascii_lowercase
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import ARTIFACTS, PASSWORD, log_in
+from tests.support.dashboard_stack import DashboardStack, dashboard_stack
+
+pytestmark = pytest.mark.timeout(400)
+
+PAIRS = tuple(f"{''.join(letters)}_usdt" for letters in product(ascii_lowercase[:5], ascii_lowercase, "xyz"))[
+    :300
+]
+
+
+@pytest.fixture(scope="module")
+def dashboard(folder: Path) -> Iterator[DashboardStack]:
+    with dashboard_stack(folder, PAIRS) as stack:
+        stack.accounts.create_user("collector", PASSWORD)
+        yield stack
+
+
+def test_three_hundred_pairs_are_listed_scrolled_and_filtered(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "collector", "/overview")
+    expect(page.get_by_text("300 of 300 pairs are up to date")).to_be_visible(timeout=60_000)
+    rows = page.locator("#overview-grid .ag-center-cols-container [role=row]")
+    expect(rows.first).to_be_visible()
+    assert rows.count() < 60  # only what can be seen is in the page
+    page.screenshot(path=ARTIFACTS / "three-hundred.png")
+
+    began = time.monotonic()
+    page.fill("#overview-search", "ezx")
+    expect(page.locator("#overview-grid").get_by_role("link")).to_have_count(0)
+    page.fill("#overview-search", "bay")
+    expect(page.locator("#overview-grid").get_by_role("link")).to_have_count(1)
+    assert time.monotonic() - began < 10  # on a machine that does other things too
+
+    page.goto(dashboard.url)
+    page.click("#pair")
+    page.fill("#pair", "CBX")
+    page.get_by_role("option", name="CBX / USDT").click()
+    expect(page).to_have_url(f"{dashboard.url}/?pair=cbx_usdt")
+    expect(page.get_by_text("with 80 % probability")).to_be_visible(timeout=30_000)

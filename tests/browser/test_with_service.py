@@ -1,0 +1,238 @@
+"""What people do with the dashboard, in a real browser, on a real Postgres, registry and forecast service."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from make_us_rich import roster
+from make_us_rich.accounts import ADMIN
+from make_us_rich.registry import CHAMPION, Registry
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, log_in, register, sideways_px
+from tests.support.dashboard_stack import DashboardStack, dashboard_stack, register_versions
+
+pytestmark = pytest.mark.timeout(300)
+
+PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
+PATHS = ("/", "/overview", "/models", "/api-tokens", "/admin", "/account")
+HTML_AND_SQL = "<img src=x onerror=alert(1)>'; DROP TABLE users;--"
+SLOW_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def dashboard(folder: Path) -> Iterator[DashboardStack]:
+    with dashboard_stack(folder, PAIRS, registry=True) as stack:
+        register_versions(stack.settings.mlflow_url, "btc_usdt_1h")
+        stack.accounts.create_user("root", PASSWORD, role=ADMIN)
+        yield stack
+
+
+def _wait_for_picture(page: Page) -> None:
+    expect(page.get_by_text("with 80 % probability")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#fan .legendtext").first).to_be_visible(timeout=SLOW_MS)
+
+
+def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: DashboardStack) -> None:
+    register(page, dashboard.url, "trader")
+    _wait_for_picture(page)
+    expect(page.get_by_text("80 % forecast before")).to_be_visible()
+    page.screenshot(path=ARTIFACTS / "forecasts.png", full_page=True)
+
+    page.click("nav >> text=API")
+    page.fill("#token-name", "laptop")
+    page.click("#create-token")
+    token = page.locator("#plaintext-token").inner_text()
+    curl = page.locator("#curl-snippet code").inner_text()
+    python = page.locator("#python-snippet code").inner_text()
+    page.screenshot(path=ARTIFACTS / "api.png", full_page=True)
+    assert token in curl
+    assert token in python
+
+    for command in (["bash", "-c", curl], [sys.executable, "-c", python]):
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        assert "q50" in printed
+    expect(page.get_by_text("2 of 1,000 calls used this month")).to_be_visible(timeout=SLOW_MS)
+
+    owner = dashboard.accounts.find_token(token)
+    dashboard.accounts.consume(owner, calls=998)
+    api = f"{dashboard.settings.api_url}/v1/forecasts/btc_usdt"
+    answer = httpx.get(api, headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 429
+    expect(page.get_by_text("The month's calls are used up")).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / "quota.png", full_page=True)
+
+    page.get_by_role("button", name="rotate the token laptop").click()
+    expect(page.locator("#plaintext-token")).not_to_have_text(token)
+    page.click("text=Log out")
+    expect(page).to_have_url(f"{dashboard.url}/login")
+
+
+def test_two_browsers_at_once_see_each_their_own(browser: Browser, dashboard: DashboardStack) -> None:
+    contexts = [browser.new_context() for _ in range(2)]
+    pages = [context.new_page() for context in contexts]
+    for number, page in enumerate(pages):
+        register(page, dashboard.url, f"somebody {number}")
+    for number, page in enumerate(pages):
+        page.click("nav >> text=API")
+        page.fill("#token-name", f"token of {number}")
+        page.click("#create-token")
+    for number, page in enumerate(pages):
+        expect(page.get_by_role("cell", name=f"token of {number}", exact=True)).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("cell", name=f"token of {number}", exact=True)).to_be_visible()
+        expect(page.get_by_role("cell", name=f"token of {1 - number}", exact=True)).to_have_count(0)
+    for context in contexts:
+        context.close()
+
+
+def test_another_pair_and_another_model_are_chosen(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "root", "/?pair=chz_usdt")
+    _wait_for_picture(page)
+    expect(page.locator("#pair")).to_have_value("CHZ / USDT")
+
+    page.click("#pair")
+    page.get_by_role("option", name="ETH / USDT").click()
+    expect(page).to_have_url(f"{dashboard.url}/?pair=eth_usdt")
+    page.locator("#beside").click()
+    page.get_by_role("option", name="naive").click()
+    expect(page.locator("#fan").get_by_text("naive")).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / "compared.png", full_page=True)
+
+
+def test_what_is_shown_can_be_taken_along(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
+    _wait_for_picture(page)
+    with page.expect_download() as table:
+        page.click("#csv")
+    rows = list(csv.DictReader(Path(table.value.path()).read_text().splitlines()))
+    assert table.value.suggested_filename == "btc_usdt.csv"
+    assert rows[0]["close"] == ""  # it has not come yet
+    assert {row["inside_80"] for row in rows[1:]} == {"True", "False"}
+    assert all(float(row["q10"]) <= float(row["q90"]) for row in rows)
+
+    with page.expect_download() as picture:
+        page.click("#png")
+    assert picture.value.suggested_filename == "btc_usdt.png"
+    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "root")
+    _wait_for_picture(page)
+    dashboard.stop_service()
+    try:
+        page.reload()
+        expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=SLOW_MS)
+    finally:
+        dashboard.start_service()
+    _wait_for_picture(page)  # by itself
+
+
+def test_the_overview_leads_to_a_pair(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "root", "/overview")
+    expect(page.get_by_text("3 of 3 pairs are up to date")).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / "overview.png", full_page=True)
+    page.fill("#overview-search", "chz")
+    expect(page.locator("#overview-grid").get_by_role("link")).to_have_count(1)
+    page.get_by_role("link", name="CHZ / USDT").click()
+
+    expect(page.locator("#pair")).to_have_value("CHZ / USDT", timeout=SLOW_MS)
+
+
+def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "root", "/models")
+    expect(page.get_by_text("promoted: better by 1.2 %").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("link", name="Airflow run")).to_have_attribute(
+        "href", f"{dashboard.settings.airflow_url}/dags/train_pairs/runs/manual__3"
+    )
+    expect(page.get_by_text("validation loss")).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / "models.png", full_page=True)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#rollback")
+    expect(page.get_by_text("Version 1 serves, by root")).to_be_visible(timeout=SLOW_MS)
+
+    with Registry(dashboard.settings.mlflow_url) as registry:
+        assert registry.champion("btc_usdt_1h").version == 1
+        registry.set_alias("btc_usdt_1h", CHAMPION, 2)
+    assert dashboard.accounts.audit_entries(1)[0].action == "roll back model"
+
+
+def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: DashboardStack) -> None:
+    dashboard.accounts.create_user("onlooker", PASSWORD)
+    log_in(page, dashboard.url, "onlooker", "/models")
+    expect(page.get_by_text("refused: not better").first).to_be_visible(timeout=SLOW_MS)
+
+    expect(page.locator("#rollback")).to_have_count(0)
+    expect(page.locator("header").get_by_text("Admin")).to_have_count(0)
+
+
+def test_html_and_sql_stay_text_everywhere(page: Page, dashboard: DashboardStack) -> None:
+    alerts: list[str] = []
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    register(page, dashboard.url, HTML_AND_SQL)
+    page.goto(f"{dashboard.url}/account")
+    expect(page.get_by_text(f"Logged in as {HTML_AND_SQL}")).to_be_visible(timeout=SLOW_MS)
+    page.click("text=Log out")
+
+    database_url = dashboard.settings.database_url.get_secret_value()
+    roster.put(database_url, "sol_usdt", plan="pooled")
+    roster.park(database_url, "sol_usdt", HTML_AND_SQL)
+    dashboard.accounts.audit(HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL)
+    log_in(page, dashboard.url, "root", "/admin")
+    expect(page.get_by_role("gridcell", name=HTML_AND_SQL)).to_be_visible(timeout=SLOW_MS)
+    page.get_by_role("tab", name="Pairs").click()
+    expect(page.get_by_text(HTML_AND_SQL)).to_be_visible(timeout=SLOW_MS)
+    page.get_by_role("tab", name="Audit log").click()
+    expect(page.get_by_role("gridcell", name=HTML_AND_SQL).first).to_be_visible(timeout=SLOW_MS)
+    assert alerts == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardStack, path: str) -> None:
+    context = browser.new_context(viewport=PHONE, has_touch=True)
+    page = context.new_page()
+    log_in(page, dashboard.url, "root", path)
+    expect(page.locator("h1")).to_be_visible(timeout=SLOW_MS)
+    if path == "/":
+        _wait_for_picture(page)
+    page.wait_for_load_state("networkidle")
+
+    assert sideways_px(page) <= 0
+    page.screenshot(path=ARTIFACTS / f"phone{path.replace('/', '-')}.png", full_page=True)
+    page.get_by_label("menu of pages").click()
+    page.locator("#phone-menu").get_by_text("Overview").click()
+    expect(page).to_have_url(f"{dashboard.url}/overview")
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/login", "/register", *PATHS])
+def test_no_page_shuts_anybody_out(
+    browser: Browser, dashboard: DashboardStack, path: str, scheme: str
+) -> None:
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    if path in PATHS:
+        log_in(page, dashboard.url, "root", path)
+        expect(page.locator("h1")).to_be_visible(timeout=SLOW_MS)
+    else:
+        page.goto(dashboard.url + path)
+    if path == "/":
+        _wait_for_picture(page)
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=ARTIFACTS / f"{scheme}{path.replace('/', '-')}.png", full_page=True)
+    found = [
+        f"{violation['id']}: {violation['help']}: {[node['html'][:160] for node in violation['nodes'][:3]]}"
+        for violation in Axe().run(page).response["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+    context.close()
+    assert found == []

@@ -1,0 +1,30 @@
+"""What the browser tests share: pictures' folder, logging in, and whether a page fits a phone."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+from tests.support.processes import PROJECT_ROOT
+
+ARTIFACTS = PROJECT_ROOT / "tests" / "artifacts"
+PASSWORD = "correct horse battery"
+PHONE = {"width": 390, "height": 844}
+
+
+def register(page: Page, url: str, name: str) -> None:
+    page.goto(f"{url}/register")
+    page.fill("input[name=name]", name)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+
+
+def log_in(page: Page, url: str, name: str, path: str = "/") -> None:
+    page.goto(f"{url}/login?next={path}")
+    page.fill("input[name=name]", name)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+
+
+def sideways_px(page: Page) -> int:
+    """How far the page reaches beyond the window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))

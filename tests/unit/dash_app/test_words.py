@@ -1,0 +1,45 @@
+"""How prices, changes and ages are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from dash_app.words import age, change, clock, price
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (76_764.8123, "76,764.8"),
+        (1_234_567.0, "1,234,567"),
+        (2_935.06, "2,935.06"),
+        (1.0, "1.00000"),
+        (0.119001, "0.119001"),
+        (0.0000123456789, "0.0000123457"),
+        (0.0, "0.00000"),
+    ],
+)
+def test_a_price_has_six_digits_and_never_an_exponent(value: float, written: str) -> None:
+    assert price(value) == written
+
+
+@pytest.mark.parametrize(
+    ("fraction", "written"),
+    [
+        (0.0031, "+0.31% from now"),
+        (-0.02, "-2.00% from now"),
+        (-0.00001, "no change from now"),
+        (0, "no change from now"),
+    ],
+)
+def test_a_change_that_rounds_to_nothing_is_none(fraction: float, written: str) -> None:
+    assert change(fraction) == written
+
+
+@pytest.mark.parametrize(("hours", "written"), [(0.5, "30 min"), (1.2, "1 h"), (47, "47 h"), (72, "3 d")])
+def test_an_age_is_in_the_unit_that_fits(hours: float, written: str) -> None:
+    assert age(hours) == written
+
+
+def test_a_time_says_its_zone() -> None:
+    assert clock(1_700_000_000_000) == "14 Nov 22:13 UTC"
