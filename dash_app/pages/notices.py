@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 def service_down(reason: str) -> dmc.Alert:
     return dmc.Alert(
         [
-            dmc.Text("Forecasts are not available at the moment. This page tries again every half minute."),
+            dmc.Text("Forecasts are not available at the moment. The page tries again by itself."),
             dmc.Text(reason, size="sm", c="dimmed", mt=4),
         ],
         title="The forecast service does not answer",

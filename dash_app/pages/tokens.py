@@ -101,7 +101,9 @@ def _usage(usage: Usage) -> Component:
                 [
                     dmc.Text(f"{usage.used:,} of {usage.limit:,} calls used this month", fw=600),
                     dmc.Text(
-                        f"starts again at 0 on {usage.resets_at:%d %B %Y, %H:%M} UTC", c="dimmed", size="sm"
+                        f"starts again at 0 on {_day(usage.resets_at)}, {usage.resets_at:%H:%M} UTC",
+                        c="dimmed",
+                        size="sm",
                     ),
                 ],
                 justify="space-between",
@@ -129,12 +131,16 @@ def _usage(usage: Usage) -> Component:
 
 def _nothing_left(usage: Usage) -> Component:
     return dmc.Alert(
-        f"Every call is answered with 429 until {usage.resets_at:%d %B}. An admin can give you another plan.",
+        f"Every call is answered with 429 until {_day(usage.resets_at)}. An admin can give you another plan.",
         title="The month's calls are used up",
         color="orange",
         variant="light",
         mt="sm",
     )
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.day} {moment:%B %Y}"
 
 
 def _shown_once(plaintext: str) -> Component:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from make_us_rich.accounts.audit import write_audit
 from make_us_rich.accounts.passwords import check_password, hash_password
 from make_us_rich.accounts.tokens import digest
-from make_us_rich.accounts.users import ADMIN, SERVICE_USER, User, Users, read_user, set_password
+from make_us_rich.accounts.users import ADMIN, SERVICE_USER, User, Users, give_role, read_user, set_password
 from make_us_rich.errors import BadLink, InputError
 
 LINK_LIFETIME = timedelta(hours=24)
@@ -44,6 +44,7 @@ class PasswordLinks(Users):
             raise InputError(f"{SERVICE_USER} is the pipeline's own user: choose another name", field="name")
         user = self.ensure_user(name, secrets.token_urlsafe(32), role=ADMIN)
         with self._cursor() as cursor:
+            give_role(cursor, user.user_id, ADMIN)
             write_audit(cursor, by, "make admin", user.name)
         return self.create_password_link(user.user_id, by=by)
 

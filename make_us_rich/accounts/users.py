@@ -51,22 +51,28 @@ class Users(Database):
         return User(user_id, name, frozenset({role}), version)
 
     def ensure_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
-        """Create the user; one who is there keeps their password, and gets the role too."""
+        """Create the user; one who is there stays as people made them: password, role, lock."""
         try:
             return self.create_user(name, password, role=role)
         except NameTaken:
             pass
         with self._cursor() as cursor:
-            cursor.execute("SELECT user_id FROM users WHERE lower(name) = lower(%s)", (name,))
-            user_id: int = cursor.fetchone()[0]
-            give_role(cursor, user_id, role)
-        return self.user(user_id)
+            cursor.execute(
+                "SELECT user_id, name, session_version FROM users WHERE lower(name) = lower(%s)", (name,)
+            )
+            user_id, known, version = cursor.fetchone()
+            return User(user_id, known, read_roles(cursor, user_id), version)
 
     def reset_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
-        """Create the user, or give them this password and role, which ends their sessions. Raises InputError."""
+        """Create the user, or give them this password and role and unlock them; their sessions end.
+
+        Raises InputError.
+        """
+        check_password(password, name)
         user = self.ensure_user(name, password, role=role)
-        check_password(password, user.name)
         with self._cursor() as cursor:
+            cursor.execute("UPDATE users SET locked_at = NULL WHERE user_id = %s", (user.user_id,))
+            give_role(cursor, user.user_id, role)
             set_password(cursor, user.user_id, hash_password(password))
             write_audit(cursor, "command line", "reset password", user.name)
         return self.user(user.user_id)

@@ -109,8 +109,6 @@ def _ray(plan: StackPlan) -> Component:
         f"--ray-client-server-port={plan.port('ray_client')}",
         f"--dashboard-agent-listen-port={plan.port('ray_agent')}",
         f"--metrics-export-port={plan.port('ray_metrics')}",
-        # given, because the head gives up when its agent does not choose one within 15 s on a busy machine
-        f"--dashboard-agent-grpc-port={plan.port('ray_agent_grpc')}",
         "--min-worker-port=0",
         "--max-worker-port=0",
         f"--num-cpus={max(2, os.cpu_count() or 2)}",

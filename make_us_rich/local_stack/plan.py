@@ -44,7 +44,6 @@ PORT_OFFSETS = {
     "ray_client": 6380,
     "ray_agent": 6381,
     "ray_metrics": 6382,
-    "ray_agent_grpc": 6383,
     "serve_fallback": 8500,
     "serve_fallback_grpc": 9500,
     "haproxy_stats": 8404,

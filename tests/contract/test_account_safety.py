@@ -93,11 +93,26 @@ def test_a_deleted_account_is_gone_with_its_tokens(accounts: Accounts) -> None:
     assert _told(accounts) == [("ada", "delete account", "ada", "")]
 
 
-def test_an_existing_user_keeps_their_password_when_ensured_again(accounts: Accounts) -> None:
-    accounts.ensure_user("admin", PASSWORD, role=ADMIN)
-    accounts.ensure_user("admin", ANOTHER, role=ADMIN)
+def test_preparing_again_leaves_an_admin_as_people_made_them(accounts: Accounts) -> None:
+    accounts.create_user("root", PASSWORD, role=ADMIN)
+    admin = accounts.ensure_user("admin", PASSWORD, role=ADMIN)
+    accounts.set_role(admin.user_id, MEMBER, by="root")
+    assert not accounts.ensure_user("admin", ANOTHER, role=ADMIN).is_admin
+    assert accounts.authenticate("admin", PASSWORD) == accounts.user(admin.user_id)
 
-    assert accounts.authenticate("admin", PASSWORD).is_admin
+    accounts.lock(admin.user_id, by="root")
+    accounts.ensure_user("admin", ANOTHER, role=ADMIN)
+    with pytest.raises(WrongCredentials):
+        accounts.authenticate("admin", PASSWORD)
+
+
+def test_the_command_line_gives_a_locked_admin_their_place_back(accounts: Accounts) -> None:
+    accounts.create_user("root", PASSWORD, role=ADMIN)
+    admin = accounts.create_user("ada", PASSWORD)
+    accounts.lock(admin.user_id, by="root")
+    accounts.reset_user("ada", ANOTHER, role=ADMIN)
+
+    assert accounts.authenticate("ada", ANOTHER).is_admin
 
 
 # tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from dags import deadline
 from make_us_rich.alerts import Alert, post
 from make_us_rich.settings import Settings
 from tests.support.processes import free_port, running
@@ -94,3 +96,16 @@ def test_a_long_text_is_cut_to_what_discord_takes(sink: Sink) -> None:
     (message,) = sink.messages()
     assert len(message["embeds"][0]["title"]) <= 256
     assert message["embeds"][0]["description"].endswith("…")
+
+
+@pytest.mark.parametrize(("run_type", "told"), [("scheduled", 1), ("backfill", 0)])
+def test_a_late_run_is_told_and_a_late_backfill_is_not(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, run_type: str, told: int
+) -> None:
+    monkeypatch.setattr(deadline, "get_settings", lambda: sink.settings)
+    run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": run_type, "state": "running"}
+
+    asyncio.run(deadline.tell_late({"dag_run": run}))
+
+    titles = [embed["title"] for message in sink.messages() for embed in message["embeds"]]
+    assert titles == ["train_pairs is late"] * told
