@@ -13,12 +13,16 @@ from make_us_rich.alerts import Alert, post
 from make_us_rich.settings import get_settings
 
 _AFTER = timedelta(minutes=50)
+_UNFINISHED = ("queued", "running")
 
 
 async def tell_late(context: dict[str, Any], **_: Any) -> None:
-    """Runs in the triggerer, once a run. A backfill's runs wait for each other and have no hour to keep."""
+    """Runs in the triggerer, once a run. A backfill's runs wait for each other and have no hour to keep.
+
+    Airflow forgets the deadline of a run that succeeded, and remembers that of one that failed.
+    """
     run = context["dag_run"]
-    if run["run_type"] == "backfill":
+    if run["run_type"] == "backfill" or run["state"] not in _UNFINISHED:
         return
     dag_id, run_id = run["dag_id"], run["dag_run_id"]
     settings = get_settings()

@@ -98,12 +98,15 @@ def test_a_long_text_is_cut_to_what_discord_takes(sink: Sink) -> None:
     assert message["embeds"][0]["description"].endswith("…")
 
 
-@pytest.mark.parametrize(("run_type", "told"), [("scheduled", 1), ("backfill", 0)])
+@pytest.mark.parametrize(
+    ("run_type", "state", "told"),
+    [("scheduled", "running", 1), ("scheduled", "failed", 0), ("backfill", "running", 0)],
+)
 def test_a_late_run_is_told_and_a_late_backfill_is_not(
-    sink: Sink, monkeypatch: pytest.MonkeyPatch, run_type: str, told: int
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, run_type: str, state: str, told: int
 ) -> None:
     monkeypatch.setattr(deadline, "get_settings", lambda: sink.settings)
-    run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": run_type, "state": "running"}
+    run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": run_type, "state": state}
 
     asyncio.run(deadline.tell_late({"dag_run": run}))
 

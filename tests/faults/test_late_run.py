@@ -23,10 +23,11 @@ def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: WholeStack) -> No
         120,
         "training does not begin",
     )
-    _let_fifty_minutes_pass(stack)
-
-    (late,) = stack.until(lambda: stack.embeds()[before:], 90, "nobody is told that the run is late")
-    stack.airflow.end_run(DAG, run_id)
+    try:
+        _let_fifty_minutes_pass(stack)
+        (late,) = stack.until(lambda: stack.embeds()[before:], 90, "nobody is told that the run is late")
+    finally:
+        stack.airflow.end_run(DAG, run_id)
 
     assert late["title"] == f"{DAG} is late"
     assert run_id in str(late["fields"])
