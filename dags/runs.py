@@ -78,7 +78,7 @@ def _parsed(text: str) -> datetime:
 
 
 def is_backfill(context: Context) -> bool:
-    return str(context["dag_run"].run_type) == "backfill"
+    return bool(context["dag_run"].run_type == "backfill")
 
 
 def trainable(plan: Sequence[dict[str, Any]], fetched: Sequence[str]) -> list[str]:
