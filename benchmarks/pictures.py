@@ -1,10 +1,13 @@
 """The README's pictures, of the stack that runs here: make demo, then make pictures
 
-Every page in the light scheme, the forecasts in the dark one and on a phone too.
+Every page in the light scheme, the forecasts in the dark one and on a phone too. Of another installation:
+
+    .venv/bin/python -m benchmarks.pictures forecasts overview --url URL --name NAME --password PASSWORD
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -29,18 +32,25 @@ _PICTURES = (
 
 
 def main() -> None:
-    plan = current_plan()
-    if plan is None:
-        raise SystemExit("no stack was started here: `make demo` first, and leave it running")
-    password = run.open_stack(plan).secrets.admin_password
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pictures", nargs="*", help="all of them when none is named")
+    parser.add_argument("--url", help="of a dashboard; by default that of the stack that runs here")
+    parser.add_argument("--name", default=ADMIN)
+    parser.add_argument("--password")
+    asked = parser.parse_args()
+    url, password = (asked.url, asked.password) if asked.url else _stack_here()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         for name, path, ready, scheme, window in _PICTURES:
+            if asked.pictures and name not in asked.pictures:
+                continue
             page = _page(browser, scheme, window)
-            page.goto(f"{plan.url('dash')}/login?next={path}")
-            page.fill("input[name=name]", ADMIN)
+            page.goto(f"{url}/login?next={path}")
+            page.fill("input[name=name]", asked.name)
             page.fill("input[name=password]", password)
             page.click("button[type=submit]")
             expect(page.locator(ready).first).to_be_visible(timeout=60_000)
@@ -48,6 +58,13 @@ def main() -> None:
             page.screenshot(path=_FOLDER / f"{name}.png", full_page=True)
             print(_FOLDER / f"{name}.png")
         browser.close()
+
+
+def _stack_here() -> tuple[str, str]:
+    plan = current_plan()
+    if plan is None:
+        raise SystemExit("no stack was started here: `make demo` first, and leave it running")
+    return plan.url("dash"), run.open_stack(plan).secrets.admin_password
 
 
 def _page(browser: Browser, scheme: str, window: dict[str, int]) -> Page:

@@ -30,7 +30,7 @@ from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
 PAIRS = ("btc_usdt", "eth_usdt")
 CLIENTS = 64
-SWAPS, REQUESTS, WAKINGS = 20, 10_000, 5
+SWAPS, REQUESTS, WAKINGS = 20, 10_000, 3
 # What is killed after which swap.
 KILLS = {4: "btc_usdt_1h", 8: "gateway", 12: "btc_usdt_1h", 16: "gateway"}
 

@@ -57,6 +57,10 @@ class Directory(Protocol):
         """Call one method of a served forecaster. Raises Problem 503 when no replica answers."""
         ...
 
+    def asleep(self, name: str) -> bool:
+        """Its replica stopped because nobody asked, and starts with the next question."""
+        ...
+
     async def states(self, method: str) -> dict[str, dict[str, Any]]:
         """What each forecaster says to `status` or `refresh`, by name; those that sleep are not woken."""
         ...
@@ -107,6 +111,9 @@ class ServeDirectory:
         if name in self._pooled:
             return await self._ask(POOL, "ask", name, method, *arguments)
         return await self._ask(name, method, *arguments)
+
+    def asleep(self, name: str) -> bool:
+        return name in self._applications and _sleeps(self._applications[name])
 
     async def states(self, method: str) -> dict[str, dict[str, Any]]:
         names = sorted(await self.names() - self._pooled)

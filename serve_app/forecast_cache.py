@@ -57,7 +57,7 @@ class ForecastAnswer:
 
 
 class ForecastCache:
-    """A forecast holds until its candle closes, so one that is known is given while its replica does not answer."""
+    """A forecast holds until its candle closes: a known one is given while its replica sleeps or does not answer."""
 
     def __init__(self, directory: Directory, metrics: GatewayMetrics) -> None:
         self._directory = directory
@@ -69,7 +69,8 @@ class ForecastCache:
         """The forecast of an application. Raises Problem 503 when there is none, 404 when there is no such model."""
         key = name, model
         until, known = self._known.get(key, (0.0, None))
-        if known is not None and time.monotonic() < until:
+        fresh = time.monotonic() < until
+        if known is not None and (fresh or (known.holds and self._directory.asleep(name))):
             self._metrics.forecast_given(name, "memory")
             return known
         self._metrics.forecast_given(name, "replica")

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.browser import ARTIFACTS
 
+expect.set_options(timeout=20_000)  # a shared machine is slow at times
 _CHROMIUM = shutil.which("chromium")
 _QUIET = (
     "--no-sandbox",

@@ -300,9 +300,14 @@ def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, 
     serving.promote("chz_usdt", tiny_model("chz_usdt"))
     roster.put(serving.database_url, "chz_usdt", min_replicas=0)
     apply(settings)
+    api.get("/v1/forecasts/chz_usdt").raise_for_status()
     _eventually(lambda: api.get("/readyz").json()["pairs"]["chz_usdt_1h"]["asleep"])
     _eventually(lambda: not _replicas(serving, "chz_usdt_1h"))
     apply(settings)
+    assert api.get("/v1/forecasts/chz_usdt").status_code == 200, (
+        "the gateway knows it, and lets the pair sleep"
+    )
+    assert _replicas(serving, "chz_usdt_1h") == []
     started = time.monotonic()
     assert api.get("/v1/candles/chz_usdt").status_code == 200
     print(f"woken in {time.monotonic() - started:.1f} s")

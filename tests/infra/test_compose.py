@@ -63,7 +63,7 @@ def test_every_component_starts_in_production_with_a_fresh_env(services: dict[st
     assert len(ours) >= 9
     for name, environment in ours.items():
         fields = {
-            key.removeprefix("MUR_").lower(): value or ""
+            key.removeprefix("MUR_").lower(): "" if value is None else value
             for key, value in environment.items()
             if "MUR_" in key
         }

@@ -31,5 +31,8 @@ class LocalDirectory:
             await self._forecasters[name].reconfigure(self._served[pair])
         return dict(await getattr(self._forecasters[name], method)(*arguments))
 
+    def asleep(self, _: str) -> bool:
+        return False
+
     async def states(self, method: str) -> dict[str, dict[str, Any]]:
         return {name: await self.ask(name, method) for name in await self.names()}
