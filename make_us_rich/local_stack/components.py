@@ -171,7 +171,6 @@ def _dash(plan: StackPlan) -> Component:
         f"--bind=127.0.0.1:{plan.port('dash')}",
         "--workers=1",
         "--threads=8",
-        "--access-logfile=-",
         "dash_app.wsgi:server",
     ]
     return Component(Program("dash", command), ("accounts",), _answers(f"{plan.url('dash')}/login"))
