@@ -43,7 +43,8 @@ def ray_url() -> Iterator[str]:
         "--num-cpus=1",
         "--object-store-memory=80000000",
     ]
-    environment = {**os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+    # whoever ran Ray before may have a token at home, which it would demand
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     head = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
