@@ -8,6 +8,16 @@ DASH=http://127.0.0.1:${DASH_PORT:-8050}
 field() { python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
 newest_run() { python3 -c "import json, sys; print(next((r['dag_run_id'] for r in json.load(sys.stdin)['dag_runs'] if r['state'] in ('queued', 'running')), ''))"; }
 airflow() { curl -fsS -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' "$@"; }
+tell_failures() { # the end of each failed task's log
+  echo "run failed"
+  airflow "$AIRFLOW/api/v2/dags/train_pairs/dagRuns/$RUN/taskInstances?state=failed" |
+    python3 -c "import json, sys; [print(t['task_id'], t['map_index'], t['try_number']) for t in json.load(sys.stdin)['task_instances']]" |
+    while read -r TASK INDEX TRY; do
+      echo "--- $TASK [$INDEX], try $TRY"
+      airflow "$AIRFLOW/api/v2/dags/train_pairs/dagRuns/$RUN/taskInstances/$TASK/logs/$TRY?map_index=$INDEX&full_content=true" | tail -c 3000
+      echo
+    done
+}
 
 TOKEN=$(curl -fsS -H 'Content-Type: application/json' "$AIRFLOW/auth/token" \
   -d "{\"username\": \"admin\", \"password\": \"$AIRFLOW_ADMIN_PASSWORD\"}" | field access_token)
@@ -23,7 +33,7 @@ done
 echo "run $RUN"
 for _ in $(seq 300); do
   STATE=$(airflow "$AIRFLOW/api/v2/dags/train_pairs/dagRuns/$RUN" | field state)
-  case $STATE in success) break ;; failed) echo "run failed"; exit 1 ;; esac
+  case $STATE in success) break ;; failed) tell_failures; exit 1 ;; esac
   sleep 2
 done
 [ "$STATE" = success ] || { echo "run still $STATE"; exit 1; }

@@ -11,6 +11,7 @@ from typing import Any, Self
 from psycopg2.pool import ThreadedConnectionPool
 
 _POOL_SIZE = 16
+_KEPT = 4  # open between uses; the pool closes the others as soon as they are given back
 
 
 class Database:
@@ -49,5 +50,5 @@ class Database:
     def _open_pool(self) -> ThreadedConnectionPool:
         with self._opening:
             if self._pool is None:
-                self._pool = ThreadedConnectionPool(1, _POOL_SIZE, self._url)
+                self._pool = ThreadedConnectionPool(_KEPT, _POOL_SIZE, self._url)
             return self._pool

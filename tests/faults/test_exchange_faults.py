@@ -98,7 +98,8 @@ def test_a_pair_fails_alone_and_discord_hears_why(outcome: Outcome, pair: str) -
 
 def test_a_clock_that_is_behind_costs_a_try_and_no_candle(outcome: Outcome, stack: WholeStack) -> None:
     copes = set(FAULTS) - FAILS
-    assert max(outcome.tries["fetch", pair] for pair in copes) == 2
+    # one for the clock, and one more where a fault of the pair's own comes on top
+    assert max(outcome.tries["fetch", pair] for pair in copes) in (2, 3)
     with stack.registry() as registry:
         as_of_ms = int(registry.versions("link_usdt_1h")[0].tags["as_of_ms"])
     assert time.time() * 1000 - as_of_ms < 2 * HOUR_MS
