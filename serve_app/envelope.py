@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from http import HTTPStatus
-from importlib.metadata import version
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from make_us_rich import __version__
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("ray.serve")
 CALLER = "make_us_rich.caller"
 """Where the ASGI scope tells the user's number."""
 MOST_BODY_BYTES = 1_000_000
-_VERSION = (b"x-service-version", version("make-us-rich").encode())
+_VERSION = (b"x-service-version", __version__.encode())
 
 
 class Envelope:
