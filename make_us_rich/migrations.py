@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
-import psycopg2
-
+from make_us_rich.database import transaction
 from make_us_rich.errors import MakeUsRichError
 
 SQL_FOLDER = Path(__file__).resolve().parents[1] / "sql"
@@ -22,7 +20,7 @@ class MigrationError(MakeUsRichError):
 
 def migrate(database_url: str, folder: Path = SQL_FOLDER) -> None:
     """Apply what is missing. Processes that migrate at once wait for each other. Raises MigrationError."""
-    with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+    with transaction(database_url) as cursor:
         # dbmate itself takes no lock
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         done = subprocess.run(

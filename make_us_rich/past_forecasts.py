@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 
-import psycopg2
-
+from make_us_rich.database import transaction
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 
 
@@ -34,5 +32,5 @@ def record(
         f"INSERT INTO forecasts ({', '.join(row)}) VALUES ({', '.join(f'%({name})s' for name in row)})"
         " ON CONFLICT DO NOTHING"
     )
-    with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+    with transaction(database_url) as cursor:
         cursor.execute(insert, row)

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import psycopg2
-
+from make_us_rich.database import transaction
 from make_us_rich.errors import RegistryError
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
@@ -144,10 +143,6 @@ def _crown(registry: Registry, model: ModelVersion, champion: ModelVersion | Non
 @contextmanager
 def _lock(database_url: str, name: str) -> Iterator[None]:
     """One decision a model at a time, over all hosts; freed by Postgres even if this process dies."""
-    connection = psycopg2.connect(database_url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"promote {name}",))
-            yield
-    finally:
-        connection.close()
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"promote {name}",))
+        yield

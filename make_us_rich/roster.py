@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-import psycopg2
 from psycopg2.extras import execute_values
 
+from make_us_rich.database import transaction
 from make_us_rich.errors import InputError, UnknownPair
 from make_us_rich.pairs import Pair
 
@@ -39,7 +38,7 @@ class ListedPair:
 
 def listed(database_url: str) -> tuple[ListedPair, ...]:
     """Every pair that is known, by name."""
-    with _cursor(database_url) as cursor:
+    with transaction(database_url) as cursor:
         cursor.execute(
             "SELECT pair, plan, min_replicas, max_replicas, parked_at, parked_reason FROM pairs ORDER BY pair"
         )
@@ -54,7 +53,7 @@ def active(database_url: str) -> tuple[ListedPair, ...]:
 def seed(database_url: str, pairs: Collection[str], pooled: Collection[str]) -> None:
     """Add what is missing; a pair that is listed already keeps what people made of it."""
     rows = [(str(Pair.parse(pair)), "pooled" if pair in pooled else "dedicated") for pair in pairs]
-    with _cursor(database_url) as cursor:
+    with transaction(database_url) as cursor:
         execute_values(cursor, "INSERT INTO pairs (pair, plan) VALUES %s ON CONFLICT DO NOTHING", rows)
 
 
@@ -106,7 +105,7 @@ def unpark(database_url: str, pair: str) -> ListedPair:
 
 
 def _change(database_url: str, statement: str, values: dict[str, Any]) -> ListedPair:
-    with _cursor(database_url) as cursor:
+    with transaction(database_url) as cursor:
         cursor.execute(
             f"{statement} RETURNING pair, plan, min_replicas, max_replicas, parked_at, parked_reason", values
         )
@@ -116,9 +115,3 @@ def _change(database_url: str, statement: str, values: dict[str, Any]) -> Listed
             f"{values['pair']!r} is not listed: add it first, `mkrich pairs add {values['pair']}`"
         )
     return ListedPair(*row)
-
-
-@contextmanager
-def _cursor(database_url: str) -> Iterator[Any]:
-    with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
-        yield cursor

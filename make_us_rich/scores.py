@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-import psycopg2
-
+from make_us_rich.database import transaction
 from make_us_rich.forecasting.drift import Verdict
 from make_us_rich.pairs import Pair
 
@@ -30,7 +26,7 @@ class Score:
 
 def latest(database_url: str) -> dict[str, Score]:
     """The newest score of each pair that has one."""
-    with _cursor(database_url) as cursor:
+    with transaction(database_url) as cursor:
         cursor.execute(
             "SELECT DISTINCT ON (pair) pair, as_of_ms, skill_vs_naive, coverage_80, n, drifted, reason"
             " FROM scores ORDER BY pair, as_of_ms DESC"
@@ -45,7 +41,7 @@ def keep(
     row = asdict(verdict) | {"shift": json.dumps(verdict.shift), "as_of_ms": as_of_ms}
     row |= {"market": market, "pair": str(pair), "interval": interval, "day": _moment(as_of_ms).date()}
     changed = [name for name in row if name not in _KEY]
-    with _cursor(database_url) as cursor:
+    with transaction(database_url) as cursor:
         cursor.execute(
             f"INSERT INTO scores ({', '.join(row)}) VALUES ({', '.join(f'%({name})s' for name in row)})"
             f" ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
@@ -57,9 +53,3 @@ def keep(
 
 def _moment(time_ms: int) -> datetime:
     return datetime.fromtimestamp(time_ms / 1000, UTC)
-
-
-@contextmanager
-def _cursor(database_url: str) -> Iterator[Any]:
-    with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
-        yield cursor

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-import psycopg2
 from numpy.typing import NDArray
 
 from make_us_rich import scores
+from make_us_rich.database import transaction
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.forecasting.drift import Verdict, judge, population_shift
 from make_us_rich.intervals import interval_ms
@@ -53,7 +52,7 @@ def score(
 
 
 def _served(database_url: str, market: str, pair: Pair, interval: str, first_ms: int, last_ms: int) -> Served:
-    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+    with transaction(database_url) as cursor:
         cursor.execute(
             f"SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, {', '.join(QUANTILE_NAMES)}"
             " FROM forecasts WHERE market = %s AND pair = %s AND interval = %s"

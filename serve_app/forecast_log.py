@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
 
 import psycopg2
 
+from make_us_rich.database import transaction
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.settings import Settings
 from serve_app.current import Current
@@ -54,13 +54,7 @@ class ForecastLog:
             *current.quantiles.tolist(),
         )
         try:
-            with (
-                closing(
-                    psycopg2.connect(self._database_url, connect_timeout=_CONNECT_TIMEOUT_S)
-                ) as connection,
-                connection,
-                connection.cursor() as cursor,
-            ):
+            with transaction(self._database_url, connect_timeout_s=_CONNECT_TIMEOUT_S) as cursor:
                 cursor.execute(_INSERT, row)
         except psycopg2.Error as error:
             _log.warning("the forecast of %s is not recorded yet: %s", current.pair, error)

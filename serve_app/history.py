@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
-import psycopg2
-
+from make_us_rich.database import transaction
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.intervals import interval_ms
 from make_us_rich.settings import Settings
@@ -24,11 +22,7 @@ def past_forecasts(settings: Settings, pair: str, limit: int) -> list[dict[str, 
     """Newest first, without outcomes. Blocks. Raises psycopg2.Error."""
     step_ms = interval_ms(settings.interval)
     url = settings.database_url.get_secret_value()
-    with (
-        closing(psycopg2.connect(url, connect_timeout=_CONNECT_TIMEOUT_S)) as connection,
-        connection,
-        connection.cursor() as cursor,
-    ):
+    with transaction(url, connect_timeout_s=_CONNECT_TIMEOUT_S) as cursor:
         cursor.execute(_SELECT, (settings.market, pair, settings.interval, limit))
         rows = cursor.fetchall()
     return [
