@@ -31,7 +31,13 @@ _MOST_LOST = 2
 
 class PairTraining:
     def __init__(
-        self, settings: Settings, interval: str, as_of_ms: int, submission_id: str, team: Team
+        self,
+        settings: Settings,
+        registry: Registry,
+        interval: str,
+        as_of_ms: int,
+        submission_id: str,
+        team: Team,
     ) -> None:
         self._settings = settings
         self._interval = interval
@@ -40,7 +46,7 @@ class PairTraining:
         self._team = team
         self._recipe = Recipe(architecture=settings.architecture)
         self._store = CandleStore.from_settings(settings)
-        self._registry = Registry(settings.mlflow_url)
+        self._registry = registry
         mlflow.set_tracking_uri(settings.mlflow_url)
         self._foundation = self._find_foundation()
 

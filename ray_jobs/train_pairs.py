@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from make_us_rich.forecasting.team import Team
+from make_us_rich.registry import Registry
 from make_us_rich.settings import get_settings
 from ray_jobs.job import arguments, train_on_workers, whole_team
 
@@ -31,9 +32,13 @@ def train_share(job: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     if team.size <= len(pairs):
         pairs, team = pairs[team.rank :: team.size], Team()
-    training = PairTraining(get_settings(), job["interval"], job["as_of_ms"], job["submission_id"], team)
-    for pair in pairs:
-        training.run(pair)
+    settings = get_settings()
+    with Registry(settings.mlflow_url) as registry:
+        training = PairTraining(
+            settings, registry, job["interval"], job["as_of_ms"], job["submission_id"], team
+        )
+        for pair in pairs:
+            training.run(pair)
 
 
 if __name__ == "__main__":

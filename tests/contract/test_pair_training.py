@@ -65,8 +65,9 @@ def as_of_ms(settings: Settings) -> int:
     return newest_ms
 
 
-def _train(settings: Settings, as_of_ms: int, job: str) -> job_rows.Row:
-    PairTraining(settings, "1h", as_of_ms, job, Team()).run(PAIR)
+def _train(settings: Settings, as_of_ms: int, job: str, pair: str = PAIR) -> job_rows.Row:
+    with Registry(settings.mlflow_url) as registry:
+        PairTraining(settings, registry, "1h", as_of_ms, job, Team()).run(pair)
     (row,) = job_rows.of_job(CandleStore.from_settings(settings), job)
     return row
 
@@ -107,7 +108,6 @@ def test_a_pair_that_takes_its_worker_with_it_is_given_up(settings: Settings, as
 
 
 def test_a_pair_that_fails_says_why(settings: Settings, as_of_ms: int) -> None:
-    PairTraining(settings, "1h", as_of_ms, "failing", Team()).run("eth_usdt")
+    row = _train(settings, as_of_ms, "failing", "eth_usdt")
 
-    (row,) = job_rows.of_job(CandleStore.from_settings(settings), "failing")
     assert (row["pair"], row["status"], row["kind"]) == ("eth_usdt", "failed", "NotEnoughHistory")
