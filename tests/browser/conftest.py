@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.browser import ARTIFACTS
+from tests.support.folders import open_folder
 
 expect.set_options(timeout=20_000)  # a shared machine is slow at times
 _CHROMIUM = shutil.which("chromium")
@@ -39,8 +39,5 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Short, and open to Postgres's user, which pytest's own folders are not."""
-    made = Path(tempfile.mkdtemp(prefix="mur-browser-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with open_folder() as made:
+        yield made

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 
 import psycopg2
 import pytest
@@ -16,6 +13,7 @@ import pytest
 from make_us_rich.accounts import ADMIN, MEMBER, Accounts, Limit
 from make_us_rich.errors import BadLink, InputError, TooManyTries, UnknownToken, WrongCredentials
 from make_us_rich.migrations import migrate
+from tests.support.folders import open_folder
 from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
@@ -24,12 +22,9 @@ ANOTHER = "staples in a paper boat"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="mur-accounts-"))
-    folder.chmod(0o755)
-    with postgres_server(folder) as server:
+    with open_folder() as folder, postgres_server(folder) as server:
         migrate(server)
         yield server
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

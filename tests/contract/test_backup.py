@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from make_us_rich import roster
 from make_us_rich.accounts import Accounts
 from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
+from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
 
@@ -71,9 +71,7 @@ class Installation:
 
 @contextmanager
 def _installation() -> Iterator[Installation]:
-    with tempfile.TemporaryDirectory(prefix="mur-backup-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # Postgres's unprivileged user must be able to enter
+    with open_folder() as folder:
         (folder / "s3").mkdir()
         with postgres_server(folder) as postgres_url, s3_server(folder / "s3") as s3_url:
             yield Installation(postgres_url, s3_url)

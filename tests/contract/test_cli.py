@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from make_us_rich.errors import (
 from make_us_rich.migrations import migrate
 from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
 from make_us_rich.settings import get_settings
+from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import exchange_server, mlflow_server, postgres_server
 
@@ -38,9 +38,7 @@ PASSWORD = "a long and winding password"
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, str]]:
     """The settings of Postgres, MLflow and an exchange; everything else is down."""
-    with tempfile.TemporaryDirectory(prefix="mur-cli-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # Postgres's unprivileged user must be able to enter
+    with open_folder() as folder:
         nobody = f"http://127.0.0.1:{free_port()}"
         with postgres_server(folder) as database, mlflow_server(folder) as mlflow:
             migrate(database)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +15,7 @@ from make_us_rich.migrations import migrate
 from make_us_rich.prepare import prepare_pairs
 from make_us_rich.settings import Settings
 from tests.support.dashboard import Visitor
+from tests.support.folders import open_folder
 from tests.support.processes import free_port
 from tests.support.servers import postgres_server
 
@@ -39,10 +37,8 @@ ADMINS_CALLBACKS = {
 
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
-    folder = Path(tempfile.mkdtemp(prefix="mur-admin-"))
-    folder.chmod(0o755)
     nobody = f"http://127.0.0.1:{free_port()}"
-    with postgres_server(folder) as url:
+    with open_folder() as folder, postgres_server(folder) as url:
         migrate(url)
         prepare_pairs(url, ("btc_usdt", "eth_usdt"), ())
         yield Settings(
@@ -52,7 +48,6 @@ def settings() -> Iterator[Settings]:
             mlflow_url=nobody,
             dashboard_url="https://dashboard.example",
         )
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -18,6 +15,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.migrations import migrate
 from make_us_rich.settings import Settings
 from tests.support.dashboard import Visitor
+from tests.support.folders import open_folder
 from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
@@ -27,12 +25,9 @@ _HOSTS = count(1)  # an address a test, so that none is slowed by the tries of a
 
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
-    folder = Path(tempfile.mkdtemp(prefix="mur-sessions-"))
-    folder.chmod(0o755)
-    with postgres_server(folder) as url:
+    with open_folder() as folder, postgres_server(folder) as url:
         migrate(url)
         yield Settings(database_url=url, secret_key="contract-test")
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -24,6 +22,7 @@ from make_us_rich.errors import (
     WrongCredentials,
 )
 from make_us_rich.migrations import SQL_FOLDER, MigrationError, migrate
+from tests.support.folders import open_folder
 from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
@@ -42,11 +41,8 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Reachable by the server's unprivileged user, which pytest's own folders are not."""
-    made = Path(tempfile.mkdtemp(prefix="mur-postgres-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with open_folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

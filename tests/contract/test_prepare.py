@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -16,6 +14,7 @@ from make_us_rich.cli import app
 from make_us_rich.errors import StoreError, UnknownToken
 from make_us_rich.market.bucket import Bucket
 from make_us_rich.settings import get_settings
+from tests.support.folders import open_folder
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,9 +25,7 @@ TOKENS = [f"{TOKEN_PREFIX}{'a' * 40}", f"{TOKEN_PREFIX}{'b' * 40}"]
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="mur-prepare-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # Postgres's unprivileged user must be able to enter
+    with open_folder() as folder:
         (folder / "s3").mkdir()
         with postgres_server(folder) as database, s3_server(folder / "s3") as s3:
             yield {

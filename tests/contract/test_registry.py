@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from make_us_rich.promotion import TAG_DECISION, ChampionChanged, Comparison, De
 from make_us_rich.promotion import promote as promote_with_expiry
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
+from tests.support.folders import open_folder
 from tests.support.processes import free_port
 from tests.support.servers import mlflow_server, postgres_server
 
@@ -38,10 +37,8 @@ AS_OF_MS = last_close_ms(1_790_000_000_000, "1h")
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="mur-registry-"))
-    made.chmod(0o755)  # Postgres's unprivileged user must be able to enter
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with open_folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

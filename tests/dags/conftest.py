@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +12,7 @@ from make_us_rich import roster
 from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
 from tests.support.airflow_runs import AirflowHome, World
+from tests.support.folders import open_folder
 from tests.support.processes import free_port
 from tests.support.servers import (
     S3_KEYS,
@@ -28,10 +26,8 @@ from tests.support.servers import (
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    folder = Path(tempfile.mkdtemp(prefix="mur-dags-"))
-    folder.chmod(0o755)
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = stack.enter_context(open_folder())
         database_url = stack.enter_context(postgres_server(folder))
         exchange_url = stack.enter_context(exchange_server(folder))
         discord_url = stack.enter_context(discord_server(folder))

@@ -20,10 +20,5 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def stack() -> Iterator[WholeStack]:
     with whole_stack("simulated", PORT_BASE, SETTINGS) as running:
-        running.until(lambda: running.airflow.has_dag("train_pairs"), 90, "the DAG is not known")
-        # unpausing starts the last hour's run by itself; the tests want the runs that they ask for
-        running.airflow.unpause("train_pairs")
-        running.until(lambda: running.airflow.active_runs("train_pairs"), 60, "the hourly run does not start")
-        for scheduled in running.airflow.active_runs("train_pairs"):
-            running.airflow.end_run("train_pairs", scheduled)
+        running.take_over("train_pairs")
         yield running

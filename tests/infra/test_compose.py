@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
 from make_us_rich.prepare import prepare_buckets
 from make_us_rich.settings import Settings
+from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import postgres_server, s3_server
 
@@ -109,9 +109,8 @@ def test_services_are_watched_confined_and_published_on_loopback(services: dict[
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="mur-compose-", dir="/tmp") as name:
-        Path(name).chmod(0o755)  # Postgres's unprivileged user must be able to enter
-        yield Path(name)
+    with open_folder() as made:
+        yield made
 
 
 def test_a_role_owns_its_database_and_enters_no_other(env: dict[str, str], folder: Path) -> None:

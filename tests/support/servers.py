@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sys
@@ -111,7 +112,9 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _serve_environment(haproxy: Path) -> dict[str, str]:
-    direct = random.randrange(11_000, 30_000, 250)  # below the range that free ports come from
+    # above the stacks' ports, below the range that free ports come from, and apart from the other test process's
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    direct = 24_000 + process % 4 * 2_000 + random.randrange(0, 2_000, 250)
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": RAY_TOKEN,

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 
+from make_us_rich.accounts import Accounts
 from make_us_rich.airflow_client import ENDED, Airflow
 from make_us_rich.local_stack import run
 from make_us_rich.local_stack.environment import ADMIN, database_url
@@ -26,12 +26,13 @@ from make_us_rich.local_stack.supervisor import Supervisor
 from make_us_rich.market.bucket import Bucket
 from make_us_rich.registry import Registry
 from make_us_rich.settings import Settings
+from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 
 
 class WholeStack:
-    def __init__(self, market: Market, home: Path, port_base: int, environment: Mapping[str, str]) -> None:
-        self.plan = StackPlan(market, home / market, port_base)
+    def __init__(self, plan: StackPlan, environment: Mapping[str, str]) -> None:
+        self.plan = plan
         self.secrets = load_or_create(self.plan.state / "secrets.json")
         self.environment = environment
         self.database_url = database_url(self.plan, self.secrets, "make_us_rich")
@@ -46,6 +47,13 @@ class WholeStack:
     def close(self) -> None:
         if self._airflow is not None:
             self._airflow.__exit__(None, None, None)
+
+    def api(self, token: str = "") -> httpx.Client:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.plan.url("api"), headers=headers, timeout=30)
+
+    def accounts(self) -> Accounts:
+        return Accounts(self.database_url)
 
     def registry(self) -> Registry:
         return Registry(self.plan.url("mlflow"))
@@ -71,6 +79,13 @@ class WholeStack:
         """What was posted to Discord, oldest first."""
         messages = httpx.get(f"{self.plan.url('discord')}/_control/messages", timeout=10).json()
         return [embed for message in messages for embed in message["embeds"]]
+
+    def take_over(self, dag_id: str) -> None:
+        """Unpause a DAG and end the last interval's run, which that starts: tests want the runs that they ask for."""
+        self.until(lambda: self.airflow.has_dag(dag_id), 90, "the DAG is not known")
+        self.airflow.unpause(dag_id)
+        for scheduled in self.until(lambda: self.airflow.active_runs(dag_id), 60, "the run does not start"):
+            self.airflow.end_run(dag_id, scheduled)
 
     def kill(self, program: str) -> None:
         """SIGKILL to a program of the supervisor and its children; the supervisor starts it again."""
@@ -113,25 +128,35 @@ class WholeStack:
 
 
 @contextmanager
-def whole_stack(market: Market, port_base: int, settings: Mapping[str, str]) -> Iterator[WholeStack]:
-    """Up for the length of the block; nothing of it is left then."""
-    # the database's unprivileged user must be able to enter, which pytest's own folders do not allow
-    home = Path(tempfile.mkdtemp(prefix="mur-stack-"))
-    home.chmod(0o755)
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
-        "MUR_STACK_HOME": str(home),
-        "MUR_PORT_BASE": str(port_base),
-        **settings,
-    }
-    stack = WholeStack(market, home, port_base, environment)
+def whole_stack(
+    market: Market, port_base: int, settings: Mapping[str, str], data: Path | None = None
+) -> Iterator[WholeStack]:
+    """Up for the length of the block; no file and no process of it is left then. `data`: a folder of recordings."""
+    with open_folder() as home:
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
+            "MUR_STACK_HOME": str(home),
+            "MUR_PORT_BASE": str(port_base),
+            **settings,
+        }
+        stack = WholeStack(StackPlan(market, home / market, port_base, data), environment)
+        try:
+            started = stack.mkrich("up", *(["--data", str(data)] if data else []))
+            assert started.returncode == 0, started.stdout + started.stderr
+            yield stack
+        finally:
+            stack.close()
+            ended = stack.mkrich("down")
+            if os.environ.get("MUR_KEEP_LOGS"):
+                shutil.copytree(stack.plan.logs, Path(os.environ["MUR_KEEP_LOGS"]), dirs_exist_ok=True)
+            shutil.rmtree(stack.plan.runtime, ignore_errors=True)
+        assert ended.returncode == 0, ended.stderr
+        left = [process.pid for process in psutil.process_iter() if _belongs_to(process, home)]
+        assert left == [], "processes were left behind"
+
+
+def _belongs_to(process: psutil.Process, home: Path) -> bool:
     try:
-        started = stack.mkrich("up")
-        assert started.returncode == 0, started.stdout + started.stderr
-        yield stack
-    finally:
-        stack.close()
-        ended = stack.mkrich("down")
-        if not os.environ.get("MUR_KEEP_LOGS"):
-            shutil.rmtree(home, ignore_errors=True)
-    assert ended.returncode == 0, ended.stderr
+        return str(home) in " ".join([*process.cmdline(), *process.environ().values()])
+    except (psutil.Error, OSError):
+        return False
