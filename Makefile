@@ -38,7 +38,7 @@ browser:
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq --no-install-recommends chromium; } >/dev/null || $(BIN)/playwright install chromium
 
 test: $(INSTALLED) browser ## run every test
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --no-loadscope-reorder
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs

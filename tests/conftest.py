@@ -1,23 +1,28 @@
-"""What runs in one process, and what begins first, where pytest spreads the tests over several (-n)."""
+"""What stays together, and what begins first, where pytest spreads the tests over processes (-n)."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
-_TESTS = Path(__file__).parent
-_FOLDERS_WITH_A_STACK = ("dags", "faults")  # shared by all their files
-_LONGEST = "faults"
+_SHARE_A_STACK = ("tests/dags", "tests/faults")
+_LONGEST = "tests/faults"
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByStack(LoadScopeScheduling):
+    """A file is one process's, and so is a folder whose files share a stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((folder for folder in _SHARE_A_STACK if path.startswith(folder)), path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStack:
+    return ByStack(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _group(item) != _LONGEST)
-
-
-def _group(item: pytest.Item) -> str:
-    path = item.path.relative_to(_TESTS)
-    return path.parts[0] if path.parts[0] in _FOLDERS_WITH_A_STACK else str(path)
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
