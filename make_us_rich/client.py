@@ -44,6 +44,7 @@ class Model:
     as_of_ms: int
     architecture: str
     skill_vs_naive: float | None  # fraction of pinball loss saved against the random walk
+    skill_margin: float | None  # the skill's 95 % interval reaches so far to either side
     coverage_80: float | None  # share of held-out closes inside q10..q90
     age_hours: float
 

@@ -22,6 +22,7 @@ from make_us_rich.registry import (
     TAG_COVERAGE_80,
     TAG_MARKET,
     TAG_PINBALL,
+    TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
 )
 
@@ -101,5 +102,6 @@ def _version_tags(fitted: FittedModel, as_of_ms: int, market: str) -> dict[str, 
         TAG_ARCHITECTURE: str(fitted.params["architecture"]),
         TAG_PINBALL: repr(fitted.metrics["pinball"]),
         TAG_SKILL_VS_NAIVE: repr(fitted.metrics["skill_vs_naive"]),
+        TAG_SKILL_MARGIN: repr(fitted.metrics["skill_margin"]),
         TAG_COVERAGE_80: repr(fitted.metrics["coverage_80"]),
     }

@@ -25,6 +25,7 @@ TAG_ARCHITECTURE = "architecture"
 TAG_MARKET = "market"  # binance, recorded or simulated
 TAG_PINBALL = "pinball"  # mean over the held-out weeks, log return
 TAG_SKILL_VS_NAIVE = "skill_vs_naive"  # fraction: 0.07 is 7 % less pinball loss than the random walk
+TAG_SKILL_MARGIN = "skill_margin"  # fraction: the skill's 95 % interval reaches so far to either side
 TAG_AIRFLOW_RUN = "airflow_run"  # dag id and run id, as their address in Airflow has them
 TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
 

@@ -17,6 +17,7 @@ from make_us_rich.registry import (
     TAG_AS_OF_MS,
     TAG_COVERAGE_80,
     TAG_MARKET,
+    TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
     ModelVersion,
     foundation_name,
@@ -131,6 +132,7 @@ def model_facts(version: ModelVersion, now_ms: int) -> dict[str, Any]:
         "as_of_ms": as_of_ms,
         "architecture": version.tags.get(TAG_ARCHITECTURE, "unknown"),
         "skill_vs_naive": _number(version.tags.get(TAG_SKILL_VS_NAIVE)),
+        "skill_margin": _number(version.tags.get(TAG_SKILL_MARGIN)),
         "coverage_80": _number(version.tags.get(TAG_COVERAGE_80)),
         "age_hours": round((now_ms - as_of_ms) / HOUR_MS, 2),
     }

@@ -32,6 +32,7 @@ _FORECAST_EXAMPLE: dict[str, Any] = {
         "as_of_ms": 1_700_000_000_000 // 3_600_000 * 3_600_000 - 3_600_000,
         "architecture": "lstm",
         "skill_vs_naive": 0.074,
+        "skill_margin": 0.021,
         "coverage_80": 0.804,
         "age_hours": 1.05,
     },
@@ -65,6 +66,9 @@ class Model(BaseModel):
     architecture: str
     skill_vs_naive: Annotated[
         float | None, Field(description="fraction of pinball loss saved against the random walk")
+    ]
+    skill_margin: Annotated[
+        float | None, Field(description="the 95 % interval of skill_vs_naive reaches so far to either side")
     ]
     coverage_80: Annotated[float | None, Field(description="share of held-out closes inside q10..q90")]
     age_hours: Annotated[float, Field(description="hours since as_of_ms")]

@@ -29,7 +29,7 @@ def sentence(forecast: Forecast) -> Component:
 def badges(forecast: Forecast, past: Sequence[PastForecast], score: Score | None) -> Component:
     model = forecast.model
     made = [
-        _skill(model.skill_vs_naive),
+        _skill(model.skill_vs_naive, model.skill_margin),
         _coverage(model.coverage_80),
         *_hits(past),
         *([_live(score)] if score else []),
@@ -49,13 +49,22 @@ def badges(forecast: Forecast, past: Sequence[PastForecast], score: Score | None
     return dmc.Group(made, gap=6)
 
 
-def _skill(skill: float | None) -> Component:
+def _skill(skill: float | None, margin: float | None) -> Component:
+    explanation = (
+        "Pinball loss saved against “the price stays, as uncertain as ever”, on four weeks that the "
+        "model never saw. Above zero is better than naive."
+    )
+    if skill is None:
+        return _badge("skill", "unknown", "gray", explanation)
+    if margin is None:
+        return _badge("skill", f"{skill:+.1%} vs naive", "teal" if skill > 0 else "orange", explanation)
+    proven = abs(skill) > margin
     return _badge(
         "skill",
-        "unknown" if skill is None else f"{skill:+.1%} vs naive",
-        "gray" if skill is None else ("teal" if skill > 0 else "orange"),
-        "Pinball loss saved against “the price stays, as uncertain as ever”, on four weeks that the "
-        "model never saw. Above zero is better than naive.",
+        f"{skill:+.1%} ± {margin:.1%} vs naive",
+        "gray" if not proven else "teal" if skill > 0 else "orange",
+        f"{explanation} With 95 % confidence it is {skill - margin:+.1%} to {skill + margin:+.1%}"
+        + ("." if proven else ": too near to zero to tell from chance."),
     )
 
 

@@ -14,6 +14,7 @@ from make_us_rich.forecasting.contract import QUANTILE_LEVELS
 
 _LEVELS = np.array(QUANTILE_LEVELS)
 _MEDIAN = QUANTILE_LEVELS.index(0.50)
+_NORMAL_95 = 1.96
 
 Array = NDArray[np.float64]
 
@@ -40,10 +41,12 @@ def metrics(quantiles: Array, naive: Array, target: Array) -> dict[str, float]:
     ours, theirs = pinball(quantiles, target), pinball(naive, target)
     median = quantiles[:, _MEDIAN]
     moved = target != 0
+    mean_naive = float(theirs.mean())
     return {
         "pinball": float(ours.mean()),
-        "pinball_naive": float(theirs.mean()),
-        "skill_vs_naive": float(1 - ours.mean() / theirs.mean()),
+        "pinball_naive": mean_naive,
+        "skill_vs_naive": float(1 - ours.mean() / mean_naive),
+        "skill_margin": _NORMAL_95 * standard_error(theirs - ours) / mean_naive,
         "diebold_mariano_t_vs_naive": diebold_mariano(ours, theirs),
         "coverage_50": coverage(quantiles, target, 0.5),
         "coverage_80": coverage(quantiles, target, 0.8),
@@ -58,18 +61,23 @@ def metrics(quantiles: Array, naive: Array, target: Array) -> dict[str, float]:
 
 
 def diebold_mariano(ours: Array, theirs: Array) -> float:
-    """t of the mean loss difference; above zero when ours are smaller (Diebold and Mariano 1995).
+    """t of the mean loss difference; above zero when ours are smaller (Diebold and Mariano 1995)."""
+    error = standard_error(theirs - ours)
+    return float((theirs - ours).mean()) / error if error > 0 else 0.0
 
-    Newey-West standard error with Bartlett weights and 4 (n/100)^(2/9) lags (Newey and West 1994).
+
+def standard_error(difference: Array) -> float:
+    """Of the mean of a series, [n], whose members may depend on their neighbours.
+
+    Newey-West with Bartlett weights and 4 (n/100)^(2/9) lags (Newey and West 1994).
     """
-    difference = theirs - ours
     n = len(difference)
     centred = difference - difference.mean()
     lags = min(n - 1, int(4 * (n / 100) ** (2 / 9)))
     variance = float(centred @ centred) / n
     for lag in range(1, lags + 1):
         variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag]) / n
-    return float(difference.mean() / math.sqrt(variance / n)) if variance > 0 else 0.0
+    return math.sqrt(max(variance, 0.0) / n)
 
 
 @dataclass(frozen=True, eq=False)

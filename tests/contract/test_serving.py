@@ -69,6 +69,7 @@ def test_a_forecast_is_the_promised_document(api: httpx.Client) -> None:
         "version": 1,
         "architecture": "tiny",
         "skill_vs_naive": 0.07,
+        "skill_margin": 0.01,
         "coverage_80": 0.8,
     }
     as_of_ms = forecast.pop("as_of_ms")

@@ -28,6 +28,7 @@ from make_us_rich.registry import (
     TAG_AS_OF_MS,
     TAG_COVERAGE_80,
     TAG_MARKET,
+    TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
 )
 from make_us_rich.settings import Settings
@@ -174,6 +175,7 @@ def _tags() -> dict[str, str]:
         TAG_MARKET: "simulated",
         TAG_ARCHITECTURE: "tiny",
         TAG_SKILL_VS_NAIVE: "0.07",
+        TAG_SKILL_MARGIN: "0.012",
         TAG_COVERAGE_80: "0.79",
     }
 

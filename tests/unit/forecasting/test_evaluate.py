@@ -53,6 +53,17 @@ def test_skill_is_the_share_of_loss_saved() -> None:
     assert found["skill_vs_naive"] == pytest.approx(saved)
 
 
+def test_the_margin_of_the_skill_is_two_standard_errors() -> None:
+    random = np.random.default_rng(3)
+    target = random.normal(0, 0.01, 500)
+    naive = np.tile(np.quantile(target, [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95]), (500, 1))
+
+    found = metrics(naive * 0.8, naive, target)
+
+    errors_away = found["skill_vs_naive"] / found["skill_margin"] * 1.96
+    assert errors_away == pytest.approx(found["diebold_mariano_t_vs_naive"])
+
+
 def test_diebold_mariano_without_lags_is_a_plain_t() -> None:
     """Four differences allow one lag: 1, 3, 1, 3 around 2 has variance 1 and covariance -3/4, with weight 1/2."""
     ours, theirs = np.zeros(4), np.array([1.0, 3.0, 1.0, 3.0])
