@@ -19,15 +19,13 @@ import pyarrow.parquet as pq
 import torch
 
 from make_us_rich.forecasting.backtest import (
-    MODEL,
     WINDOW,
-    WindowResult,
     backtest,
     forecasts_table,
     summarise,
 )
 from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.forecasting.report import html_report, table
+from make_us_rich.forecasting.report import html_report, line, table
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.market.recorded import read_recorded, recorded_pairs
 from make_us_rich.pairs import BITCOIN, Pair
@@ -55,24 +53,13 @@ def main() -> None:
         starts_ms=starts,
         recipe=replace(Recipe(), architecture=args.model),
         shared=not args.from_nothing,
-        on_result=_tell,
+        on_result=lambda result: print(line(result), flush=True),
     )
     print(f"\n{table(summarise(results))}\n\n{time.perf_counter() - began:.0f} s in all")
     if args.out:
         pq.write_table(forecasts_table(results, markets, "1h", args.model), args.out)
     if args.report:
         args.report.write_text(html_report(results, markets, "1h"))
-
-
-def _tell(result: WindowResult) -> None:
-    day = datetime.fromtimestamp(result.start_ms / 1000, UTC).date()
-    ours = result.forecasts[MODEL].losses.mean()
-    skills = ", ".join(
-        f"{name} {100 * (1 - ours / other.losses.mean()):+.2f} %"
-        for name, other in result.forecasts.items()
-        if name != MODEL
-    )
-    print(f"{result.pair} {day}: {skills}", flush=True)
 
 
 def _arguments() -> argparse.Namespace:

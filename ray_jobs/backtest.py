@@ -22,14 +22,13 @@ import torch
 from make_us_rich.errors import InputError, NotEnoughHistory
 from make_us_rich.forecasting.architectures import architecture
 from make_us_rich.forecasting.backtest import (
-    MODEL,
     WindowResult,
     backtest_window,
     forecasts_table,
     summarise,
 )
 from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.forecasting.report import html_report, table
+from make_us_rich.forecasting.report import html_report, line, table
 from make_us_rich.intervals import duration_ms, interval_ms, windows_between
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recorded import read_recorded, recorded_pairs
@@ -94,21 +93,11 @@ def _window(shared: tuple[Request, dict[str, Candles], Candles], start_ms: int) 
             recipe=request.recipe,
             window=request.window,
             shared=request.shared,
-            on_result=_tell,
+            on_result=lambda result: print(line(result), flush=True),
         )
     except NotEnoughHistory as error:
         print(f"{_day(start_ms)}: left out: {error}", flush=True)
         return []
-
-
-def _tell(result: WindowResult) -> None:
-    ours = result.forecasts[MODEL].losses.mean()
-    skills = ", ".join(
-        f"{name} {1 - ours / other.losses.mean():+.2%}"
-        for name, other in result.forecasts.items()
-        if name != MODEL
-    )
-    print(f"{result.pair} {_day(result.start_ms)}: {skills}", flush=True)
 
 
 def _files(results: list[WindowResult], markets: Mapping[str, Candles], request: Request) -> dict[str, bytes]:

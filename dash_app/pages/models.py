@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from flask_login import current_user
 
 from dash_app.figures import loss_figure
-from dash_app.grids import GRID, fitting, percent, text
+from dash_app.grids import ONE_ROW_CHOSEN, fitting, percent, text
 from dash_app.guard import admins_only
 from dash_app.pages import notices
 from dash_app.words import clock, pair_label
@@ -74,7 +74,7 @@ def layout() -> Component:
                 id="models-grid",
                 columnDefs=_COLUMNS,
                 getRowId="params.data.version",
-                dashGridOptions=GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False}},
+                dashGridOptions=ONE_ROW_CHOSEN,
                 style=fitting(0),
             ),
             *(_rollback() if current_user.is_admin else []),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 
 import numpy as np
@@ -41,6 +42,18 @@ def table(summary: Summary) -> str:
     ]
     lines += [f"{name:40}{value}" for name, value in _facts(summary)]
     return "\n".join(lines)
+
+
+def line(result: WindowResult) -> str:
+    """Plain text, for progress."""
+    day = datetime.fromtimestamp(result.start_ms / 1000, UTC).date()
+    ours = result.forecasts[MODEL].losses.mean()
+    skills = (
+        f"{name} {1 - ours / other.losses.mean():+.2%}"
+        for name, other in result.forecasts.items()
+        if name != MODEL
+    )
+    return f"{result.pair} {day}: {', '.join(skills)}"
 
 
 def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: str) -> str:

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from flask_login import current_user
 
 from dash_app.auth import as_sentence
-from dash_app.grids import GRID, fitting, text
+from dash_app.grids import ONE_ROW_CHOSEN, fitting, text
 from dash_app.guard import admins_only
 from make_us_rich import roster
 from make_us_rich.accounts import Accounts
@@ -36,7 +36,7 @@ def layout() -> Component:
                 id="admin-pairs",
                 columnDefs=_COLUMNS,
                 getRowId="params.data.pair",
-                dashGridOptions=GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False}},
+                dashGridOptions=ONE_ROW_CHOSEN,
                 style=fitting(4),
             ),
             html.Div(id="admin-pairs-told", role="status"),
