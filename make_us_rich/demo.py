@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
-from rich.console import Console
 from rich.table import Table
 
 from make_us_rich.airflow_client import Airflow
@@ -20,6 +18,7 @@ from make_us_rich.local_stack.environment import ADMIN, DEMO_USER
 from make_us_rich.local_stack.plan import Market, new_plan
 from make_us_rich.local_stack.run import Stack
 from make_us_rich.progress import RunProgress
+from make_us_rich.terminal import console
 
 DEMO_PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
 DAG_ID = "train_pairs"
@@ -27,8 +26,6 @@ _DAG_TIMEOUT_S = 120.0
 _RUN_TIMEOUT_S = 1800.0
 _SCHEDULED_RUN_S = 10.0  # unpausing a DAG for the first time starts the run of the last hour by itself
 _SERVED_TIMEOUT_S = 60.0
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
 def start_stack(*, live: bool, data: Path | None) -> Stack:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from make_us_rich.commands.shared import console, fail, parsed, settings_here
+from make_us_rich.commands.shared import fail, parsed, settings_here
 from make_us_rich.errors import InputError
 from make_us_rich.intervals import duration_ms, windows_between
+from make_us_rich.terminal import console
 
 if TYPE_CHECKING:
     from dags.ray_jobs_client import RayJob, RayJobsClient

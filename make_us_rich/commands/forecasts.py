@@ -11,12 +11,12 @@ from rich.table import Table
 from make_us_rich.commands.shared import (
     AsJson,
     Pairs,
-    console,
     moment,
     parsed,
     print_json,
     settings_here,
 )
+from make_us_rich.terminal import console
 
 if TYPE_CHECKING:
     from make_us_rich.airflow_client import Airflow

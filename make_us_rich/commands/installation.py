@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.commands.shared import AsJson, console, database_url, print_json, settings_here
+from make_us_rich.commands.shared import AsJson, database_url, print_json, settings_here
+from make_us_rich.terminal import console
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.commands.shared import AsJson, console, moment, print_json, settings_here
+from make_us_rich.commands.shared import AsJson, moment, print_json, settings_here
 from make_us_rich.pairs import Pair
 from make_us_rich.promotion import TAG_DECISION
 from make_us_rich.registry import (
@@ -24,6 +24,7 @@ from make_us_rich.registry import (
     foundation_name,
     model_name,
 )
+from make_us_rich.terminal import console
 
 if TYPE_CHECKING:
     from make_us_rich.promotion import Decision

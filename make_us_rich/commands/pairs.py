@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from make_us_rich import roster
-from make_us_rich.commands.shared import AsJson, OnePair, console, database_url, print_json
+from make_us_rich.commands.shared import AsJson, OnePair, database_url, print_json
 from make_us_rich.roster import PLANS, ListedPair
+from make_us_rich.terminal import console
 
 pairs_app = typer.Typer(help="List, add, change, park and unpark pairs.", no_args_is_help=True)
 

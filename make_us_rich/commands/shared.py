@@ -14,8 +14,6 @@ from rich.console import Console
 from make_us_rich.pairs import Pair
 from make_us_rich.settings import Settings, get_settings
 
-console = Console(highlight=False)
-
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Pairs = Annotated[list[str] | None, typer.Argument(help="pairs such as btc_usdt; none: every pair")]
 OnePair = Annotated[str, typer.Argument(help="a pair such as btc_usdt")]

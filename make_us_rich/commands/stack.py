@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.commands.shared import AsJson, console, fail, print_json
+from make_us_rich.commands.shared import AsJson, fail, print_json
+from make_us_rich.terminal import console
 
 Live = Annotated[bool, typer.Option("--live", help="prices from Binance itself; no key needed")]
 Data = Annotated[

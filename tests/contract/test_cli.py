@@ -64,7 +64,7 @@ def _settings(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def mkrich(*arguments: str) -> Result:
     """Raises what the command raised on purpose, as `main` sees it."""
-    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, list(arguments))
+    done = CliRunner().invoke(app, list(arguments))
     if isinstance(done.exception, MakeUsRichError):
         raise done.exception
     return done
