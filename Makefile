@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser test bench-forecast bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
+.PHONY: help install demo down clean-stack browser test test-parts test-stacks bench-forecast bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -37,8 +37,13 @@ clean-stack: ## stop the stack and forget its data
 browser:
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq --no-install-recommends chromium; } >/dev/null || $(BIN)/playwright install chromium
 
-test: $(INSTALLED) browser ## run every test
-	$(BIN)/pytest -n 2 --no-loadscope-reorder
+test: test-parts test-stacks ## run every test
+
+test-parts: $(INSTALLED) browser ## the tests of one part, two files at a time
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix tests/,browser contract package infra unit)
+
+test-stacks: $(INSTALLED) ## the tests of DAGs and whole stacks, which need the machine to themselves
+	$(BIN)/pytest $(addprefix tests/,dags e2e faults)
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs

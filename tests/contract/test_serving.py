@@ -343,7 +343,7 @@ def _told(serving: ServingStack) -> list[dict[str, Any]]:
 
 
 def _eventually(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -123,18 +123,10 @@ def test_the_ray_head(stack: WholeStack) -> None:
     run.recovers_or_tells()
 
 
-@pytest.mark.parametrize("store", ["s3", "mlflow"])
-def test_a_store_while_a_pair_is_trained(stack: WholeStack, store: str) -> None:
+def test_every_store_at_once(stack: WholeStack) -> None:
     run = TrainingRun(stack)
     run.until_begun("btc_usdt")
-    stack.kill(store)
-
-    run.recovers_or_tells()
-
-
-def test_postgres_of_everything(stack: WholeStack) -> None:
-    run = TrainingRun(stack)
-    run.until_begun("btc_usdt")
-    stack.kill("postgres")
+    for store in ("s3", "mlflow", "postgres"):
+        stack.kill(store)
 
     run.recovers_or_tells()

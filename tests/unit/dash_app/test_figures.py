@@ -31,7 +31,7 @@ def _quantiles(close: float) -> dict[str, float]:
 
 def _forecast(close: float) -> Forecast:
     end_ms = START_MS + 24 * HOUR_MS
-    model = Model("btc_usdt_1h", 3, end_ms, "lstm", 0.07, 0.8, 1.0)
+    model = Model("btc_usdt_1h", 3, end_ms, "lstm", 0.07, 0.02, 0.8, 1.0)
     flags = Flags(stale=False, simulated=False, expired=False, foundation=False)
     return Forecast(
         "btc_usdt", "1h", "binance", end_ms, close, end_ms, end_ms + HOUR_MS, _quantiles(close), model, flags
