@@ -40,10 +40,10 @@ browser:
 test: test-parts test-stacks ## run every test
 
 test-parts: $(INSTALLED) browser ## the tests of one part, two files at a time
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix tests/,browser contract package infra unit)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
 
-test-stacks: $(INSTALLED) ## the tests of DAGs and whole stacks, which need the machine to themselves
-	$(BIN)/pytest $(addprefix tests/,dags e2e faults)
+test-stacks: $(INSTALLED) ## the tests of whole stacks, which need the machine to themselves
+	$(BIN)/pytest $(addprefix tests/,e2e faults)
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs

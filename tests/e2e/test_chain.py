@@ -72,7 +72,7 @@ def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: WholeStack,
 
 
 def test_the_failure_is_reported_to_discord_once(stack: WholeStack, finished_run: str) -> None:
-    (embed,) = stack.embeds()
+    (embed,) = stack.told_of(finished_run)
 
     assert embed["title"] == f"{DAG_ID}: {BROKEN} failed"
     assert "fetch" in embed["description"]

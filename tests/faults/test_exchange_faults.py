@@ -55,7 +55,6 @@ def outcome(stack: WholeStack) -> Iterator[Outcome]:
     now_ms = time.time_ns() // 1_000_000
     behind_ms = last_close_ms(now_ms, "1h") - now_ms - 600_000
     httpx.post(f"{control}/clock", json={"offset_ms": behind_ms}).raise_for_status()
-    before = len(stack.embeds())
     try:
         run_id = stack.airflow.trigger(DAG)
         stack.until(
@@ -70,7 +69,7 @@ def outcome(stack: WholeStack) -> Iterator[Outcome]:
             state,
             {(task.task_id, task.label): task.state for task in tasks},
             {(task.task_id, task.label): task.try_number for task in tasks},
-            stack.embeds()[before:],
+            stack.told_of(run_id),
         )
     finally:
         httpx.delete(f"{control}/faults").raise_for_status()

@@ -32,7 +32,6 @@ class TrainingRun:
     def __init__(self, stack: WholeStack) -> None:
         self.stack = stack
         self.as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - next(_hours) * HOUR_MS
-        self.told_before = len(stack.embeds())
         as_of = datetime.fromtimestamp(self.as_of_ms / 1000, UTC)
         self.run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
         self.began = time.monotonic()
@@ -63,7 +62,7 @@ class TrainingRun:
         return state
 
     def told(self) -> list[str]:
-        return [embed["description"] for embed in self.stack.embeds()[self.told_before :]]
+        return [embed["description"] for embed in self.stack.told_of(self.run_id)]
 
     def recovers_or_tells(self) -> None:
         """On a busy machine a component may stay away for longer than the retries: then Discord has the reason."""

@@ -75,10 +75,11 @@ class WholeStack:
         found: list[dict[str, Any]] = answer.raise_for_status().json()
         return [job for job in found if job.get("submission_id")]
 
-    def embeds(self) -> list[dict[str, Any]]:
-        """What was posted to Discord, oldest first."""
+    def told_of(self, run_id: str) -> list[dict[str, Any]]:
+        """What was posted to Discord of a run, oldest first; the hour's own run may have begun beside it."""
         messages = httpx.get(f"{self.plan.url('discord')}/_control/messages", timeout=10).json()
-        return [embed for message in messages for embed in message["embeds"]]
+        embeds = [embed for message in messages for embed in message["embeds"]]
+        return [embed for embed in embeds if run_id in str(embed["fields"])]
 
     def take_over(self, dag_id: str) -> None:
         """Unpause a DAG and end the last interval's run, which that starts: tests want the runs that they ask for."""
