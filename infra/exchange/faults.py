@@ -103,9 +103,8 @@ def spoil(rows: list[list[Any]], fault: Fault, since_ms: int) -> list[list[Any]]
     middle = len(rows) // 2
     before, row, after = rows[:middle], rows[middle], rows[middle + 1 :]
     if fault.kind == "gap":
-        return (
-            before + after if after else rows
-        )  # without its newest candle an answer is late, and has no gap
+        # without its newest candle an answer is late, and has no gap
+        return before + after if after else rows
     if fault.kind == "duplicate":
         return [*before, row, row, *after]
     if fault.kind == "offgrid":
