@@ -9,16 +9,15 @@ import os
 import re
 import shutil
 import statistics
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
 from tests.support.browser import PASSWORD, log_in
 from tests.support.dashboard_stack import DashboardStack, dashboard_stack
+from tests.support.folders import open_folder
 
 _PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 _TRIES = 1_000
@@ -36,14 +35,10 @@ _NEXT_PICTURE = """(before) => new Promise((resolve) => {
 
 
 def main() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="mur-bench-"))
-    folder.chmod(0o755)
-    try:
-        with dashboard_stack(folder, _PAIRS, {"MUR_TRUSTED_PROXIES": "1"}) as stack:
-            stack.accounts.create_user("visitor", PASSWORD)
-            rows = [*_speed(stack), *_guessing(stack)]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    environment = {"MUR_TRUSTED_PROXIES": "1"}
+    with open_folder() as folder, dashboard_stack(folder, _PAIRS, environment) as stack:
+        stack.accounts.create_user("visitor", PASSWORD)
+        rows = [*_speed(stack), *_guessing(stack)]
     print(f"load average before the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
     print("| what | measured | goal |\n|---|---|---|")
     for row in rows:

@@ -11,18 +11,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.support.folders import open_folder
 
 MANY = 100
 DAG_ID = "train_pairs"
@@ -43,8 +41,9 @@ print("RESULT" + json.dumps(found))
 
 def main() -> None:
     parse_s = _parse_seconds()
-    with _stack() as (run_s, training_s, imports_torch):
-        overhead = {count: run_s[count] - training_s[count] for count in run_s}
+    with open_folder() as home:
+        run_s, training_s, imports_torch = _on_a_stack(home)
+    overhead = {count: run_s[count] - training_s[count] for count in run_s}
     slowest = max(parse_s, key=lambda name: parse_s[name])
     rows = [
         ("run of 3 pairs", f"{run_s[3]:.0f} s, {training_s[3]:.0f} s of it training", ""),
@@ -59,10 +58,8 @@ def main() -> None:
         print(f"| {' | '.join(row)} |")
 
 
-@contextmanager
-def _stack() -> Iterator[tuple[dict[int, float], dict[int, float], bool]]:
-    home = Path(tempfile.mkdtemp(prefix="mur-bench-"))
-    home.chmod(0o755)  # Postgres's unprivileged user must be able to enter
+def _on_a_stack(home: Path) -> tuple[dict[int, float], dict[int, float], bool]:
+    """(seconds of each run, of these training, whether torch is in the scheduler), runs by their number of pairs."""
     pairs = [*_FIRST, *(f"coin{number}_usdt" for number in range(MANY - len(_FIRST)))]
     os.environ |= {
         "MUR_STACK_HOME": str(home),
@@ -75,14 +72,11 @@ def _stack() -> Iterator[tuple[dict[int, float], dict[int, float], bool]]:
     from make_us_rich.local_stack.plan import new_plan
 
     plan = new_plan("simulated")
+    run.up(plan)
     try:
-        run.up(plan)
-        try:
-            yield _measure(run.open_stack(plan), pairs)
-        finally:
-            run.down(plan)
+        return _measure(run.open_stack(plan), pairs)
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        run.down(plan)
 
 
 def _measure(stack: Any, pairs: list[str]) -> tuple[dict[int, float], dict[int, float], bool]:
@@ -101,6 +95,7 @@ def _measure(stack: Any, pairs: list[str]) -> tuple[dict[int, float], dict[int, 
                 DAG_ID, {"pairs": chosen, "as_of": _hours_ago(1 if chosen == pairs else 2)}
             )
             run_s[len(chosen)] = _seconds_of(airflow, run_id)
+            print(f"{len(chosen)} pairs: {run_s[len(chosen)]:.0f} s", flush=True)
             training_s[len(chosen)] = _training_seconds(stack, run_id)
     return run_s, training_s, _torch_is_loaded(plan)
 

@@ -24,6 +24,7 @@ import httpx
 from make_us_rich import roster
 from serve_app.deploy import apply, models_to_serve
 from serve_app.serve_config import desired_config
+from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.serving import ServingStack, serving_stack
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
@@ -44,9 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
-    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
+    with open_folder() as folder:
         environment = {"MUR_PAIRS": ",".join(PAIRS), "PYTHONPATH": str(PROJECT_ROOT)}
         with serving_stack(folder, environment) as stack:
             for pair in PAIRS:

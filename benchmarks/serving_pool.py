@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from serve_app.current import Current, Loaded, Window
 from serve_app.last_good import LastGood
 from serve_app.model_shelf import ModelShelf
 from serve_app.serve_config import desired_config
+from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.serving import ServingStack, serving_stack
 
@@ -39,9 +39,7 @@ KEPT = 1000
 
 def main() -> None:
     os.environ["MUR_PAIRS"] = ",".join(PAIRS)  # the exchange simulates them
-    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
+    with open_folder() as folder:
         environment = {"MUR_PAIRS": ",".join(PAIRS), "PYTHONPATH": str(PROJECT_ROOT)}
         with serving_stack(folder, environment) as stack:
             _measure(stack, _kept_models(stack))

@@ -9,24 +9,19 @@ the simulated market, and prints a table for docs/performance.md.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+from tests.support.folders import open_folder
 
 PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
 DAG_ID = "train_pairs"
 
 
 def main() -> None:
-    home = Path(tempfile.mkdtemp(prefix="mur-bench-"))
-    home.chmod(0o755)  # Postgres's unprivileged user must be able to enter
-    os.environ |= {"MUR_STACK_HOME": str(home), "MUR_PORT_BASE": "14000", "MUR_PAIRS": ",".join(PAIRS)}
-    try:
+    with open_folder() as home:
+        os.environ |= {"MUR_STACK_HOME": str(home), "MUR_PORT_BASE": "14000", "MUR_PAIRS": ",".join(PAIRS)}
         _measure()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _measure() -> None:

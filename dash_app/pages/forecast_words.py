@@ -56,13 +56,14 @@ def _skill(skill: float | None, margin: float | None) -> Component:
     )
     if skill is None:
         return _badge("skill", "unknown", "gray", explanation)
+    colour = "teal" if skill > 0 else "orange"
     if margin is None:
-        return _badge("skill", f"{skill:+.1%} vs naive", "teal" if skill > 0 else "orange", explanation)
+        return _badge("skill", f"{skill:+.1%} vs naive", colour, explanation)
     proven = abs(skill) > margin
     return _badge(
         "skill",
         f"{skill:+.1%} ± {margin:.1%} vs naive",
-        "gray" if not proven else "teal" if skill > 0 else "orange",
+        colour if proven else "gray",
         f"{explanation} With 95 % confidence it is {skill - margin:+.1%} to {skill + margin:+.1%}"
         + ("." if proven else ": too near to zero to tell from chance."),
     )

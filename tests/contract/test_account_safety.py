@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import timedelta
 
-import psycopg2
 import pytest
 
 from make_us_rich.accounts import ADMIN, MEMBER, Accounts, Limit
+from make_us_rich.database import transaction
 from make_us_rich.errors import BadLink, InputError, TooManyTries, UnknownToken, WrongCredentials
 from make_us_rich.migrations import migrate
 from tests.support.folders import open_folder
@@ -35,7 +34,7 @@ def accounts(url: str) -> Iterator[Accounts]:
 
 
 def _execute(url: str, statement: str) -> None:
-    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute(statement)
 
 
@@ -196,7 +195,7 @@ def test_the_first_admin_chooses_their_password_by_a_link(accounts: Accounts) ->
 
 def test_no_link_lies_readable_in_the_tables(accounts: Accounts, url: str) -> None:
     secret = accounts.create_password_link(accounts.create_user("ada", PASSWORD).user_id, by="root")
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute("SELECT password_links::text, audit_log::text FROM password_links, audit_log")
         assert secret not in str(cursor.fetchall())
 
@@ -236,7 +235,7 @@ def test_a_success_takes_its_try_back_and_sweeps_the_old(accounts: Accounts, url
 
     _execute(url, "UPDATE tries SET ends_at = now()")
     accounts.forgive(limit)
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute("SELECT count(*) FROM tries")
         assert cursor.fetchone() == (0,)
 

@@ -16,6 +16,7 @@ import pytest
 from infra.backup import buckets, databases
 from make_us_rich import roster
 from make_us_rich.accounts import Accounts
+from make_us_rich.database import transaction
 from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
 from tests.support.folders import open_folder
@@ -111,7 +112,7 @@ def filled() -> Iterator[Installation]:
 
 
 def _execute(url: str, *statements: str) -> None:
-    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         for statement in statements:
             cursor.execute(statement)
 

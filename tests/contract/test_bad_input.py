@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from make_us_rich.intervals import HOUR_MS, last_close_ms
+from tests.support.folders import open_folder
 from tests.support.local_api import LocalApi, local_api
 
 SQL = "'; DROP TABLE users; --"
@@ -30,11 +29,8 @@ NO_PRICES = [float("nan"), float("inf"), float("-inf"), "10.0", "ten", None, [],
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[LocalApi]:
-    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with local_api(folder, ("btc_usdt", "eth_usdt")) as api:
-            yield api
+    with open_folder() as folder, local_api(folder, ("btc_usdt", "eth_usdt")) as api:
+        yield api
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.cli import app
+from make_us_rich.database import transaction
 from make_us_rich.env_file import write_env
 from make_us_rich.errors import (
     MakeUsRichError,
@@ -150,16 +151,14 @@ def test_the_doctor_says_what_is_down_and_the_way_out(servers: dict[str, str]) -
 
 
 def test_the_doctor_names_a_missing_migration(servers: dict[str, str], tmp_path: Path) -> None:
-    import psycopg2
-
-    with psycopg2.connect(servers["MUR_DATABASE_URL"]) as connection, connection.cursor() as cursor:
+    url = servers["MUR_DATABASE_URL"]
+    with transaction(url) as cursor:
         cursor.execute("DELETE FROM schema_migrations WHERE version = '0002'")
-        connection.commit()
-        try:
-            (postgres,) = [item for item in asked("doctor") if item["name"] == "postgres"]
-        finally:
+    try:
+        (postgres,) = [item for item in asked("doctor") if item["name"] == "postgres"]
+    finally:
+        with transaction(url) as cursor:
             cursor.execute("INSERT INTO schema_migrations VALUES ('0002')")
-    connection.close()
 
     assert "0002" in str(postgres["detail"])
     assert postgres["way_out"] == "run `mkrich migrate`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,15 +16,15 @@ from serve_app.auth import TokenBook
 from serve_app.meter import Meter
 from serve_app.metrics import GatewayMetrics
 from serve_app.rate_limit import RateLimit
+from tests.support.folders import open_folder
 from tests.support.processes import free_port
 from tests.support.servers import postgres_server
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp") as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
+    with open_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +14,7 @@ import yaml
 
 from make_us_rich.errors import ServingError
 from serve_app.deploy import apply
+from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import RAY_TOKEN
 from tests.support.serving import ServingStack, serving_stack
@@ -31,9 +30,7 @@ REPORTED_WITHIN_S = 60
 @pytest.fixture(scope="module")
 def used_service() -> Iterator[ServingStack]:
     """One that served, swapped, refused a model and refused a caller, each by header and by query."""
-    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
+    with open_folder() as folder:
         environment = {"MUR_PAIRS": "btc_usdt", "MUR_CALLS_PER_MINUTE": "3"}
         with serving_stack(folder, environment) as stack:
             stack.promote("btc_usdt", tiny_model("btc_usdt"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from pathlib import Path
 
+from tests.support.folders import open_folder
 from tests.support.local_api import local_api
 from tests.support.servers import BIN, mlflow_server
 
@@ -25,14 +25,15 @@ positive_data_acceptance.enabled = false
 
 def test_every_answer_is_a_documented_one(tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
-    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with mlflow_server(folder) as mlflow, local_api(folder, ("btc_usdt", "eth_usdt"), mlflow) as api:
-            command = [str(BIN / "schemathesis"), "run", f"{api.url}/openapi.json"]
-            command += ["--header", f"Authorization: Bearer {api.admin_token}"]
-            command += ["--max-examples", "50", "--seed", "1"]
-            command += ["--exclude-path", "/update_models"]  # asks Ray's cluster; see test_serving.py
-            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    with (
+        open_folder() as folder,
+        mlflow_server(folder) as mlflow,
+        local_api(folder, ("btc_usdt", "eth_usdt"), mlflow) as api,
+    ):
+        command = [str(BIN / "schemathesis"), "run", f"{api.url}/openapi.json"]
+        command += ["--header", f"Authorization: Bearer {api.admin_token}"]
+        command += ["--max-examples", "50", "--seed", "1"]
+        command += ["--exclude-path", "/update_models"]  # asks Ray's cluster; see test_serving.py
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     print(done.stdout[-1500:])
     assert done.returncode == 0, done.stdout[-6000:]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
-import psycopg2
 import pytest
 from psycopg2 import errors as pg_errors
 
 from make_us_rich import roster
 from make_us_rich.accounts import ADMIN, TOKEN_PREFIX, Accounts
+from make_us_rich.database import transaction
 from make_us_rich.errors import (
     InputError,
     NameTaken,
@@ -62,7 +61,7 @@ def accounts(url: str) -> Iterator[Accounts]:
 
 
 def _rows(url: str, query: str) -> list[tuple[object, ...]]:
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute(query)
         found: list[tuple[object, ...]] = cursor.fetchall()
         return found
@@ -196,7 +195,7 @@ def test_the_quota_is_exact_under_threads(accounts: Accounts, url: str) -> None:
 def test_a_user_takes_their_rows_with_them(accounts: Accounts, url: str) -> None:
     user = accounts.create_user("leaving", PASSWORD)
     accounts.consume(accounts.find_token(accounts.create_token(user.user_id, "bot")))
-    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute("DELETE FROM users WHERE user_id = %s", (user.user_id,))
 
     for table in ("api_tokens", "user_roles", "user_api_consumptions", "monthly_consumptions"):
@@ -208,11 +207,7 @@ def test_crossing_quantiles_are_refused_by_the_table(url: str) -> None:
         "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, last_close,"
         " q05, q10, q25, q50, q75, q90, q95) VALUES ('binance', 'btc_usdt', '1h', 0, 1, 0, 1, 9, 1, 1, 1, 1, 1, 1)"
     )
-    with (
-        closing(psycopg2.connect(url)) as connection,
-        connection.cursor() as cursor,
-        pytest.raises(pg_errors.CheckViolation),
-    ):
+    with pytest.raises(pg_errors.CheckViolation), transaction(url) as cursor:
         cursor.execute(crossing)
 
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg2
 import pytest
 
 from make_us_rich import roster
+from make_us_rich.database import transaction
 from make_us_rich.errors import ServingError
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.intervals import HOUR_MS
 from serve_app.deploy import apply
+from tests.support.folders import open_folder
 from tests.support.serving import ServingStack, serving_stack
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
@@ -32,14 +31,11 @@ NONSENSE = (0.0,) * 7
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[ServingStack]:
-    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        with serving_stack(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt"}) as stack:
-            for pair in ("btc_usdt", "eth_usdt"):
-                stack.promote(pair, tiny_model(pair))
-            apply(stack.settings)
-            yield stack
+    with open_folder() as folder, serving_stack(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt"}) as stack:
+        for pair in ("btc_usdt", "eth_usdt"):
+            stack.promote(pair, tiny_model(pair))
+        apply(stack.settings)
+        yield stack
 
 
 @pytest.fixture
@@ -86,11 +82,9 @@ def test_a_forecast_is_the_promised_document(api: httpx.Client) -> None:
 
 def test_a_forecast_is_recorded_once(serving: ServingStack, api: httpx.Client) -> None:
     forecasts = [api.get("/v1/forecasts/eth_usdt").json() for _ in range(3)]
-    connection = psycopg2.connect(serving.settings.database_url.get_secret_value())
-    with connection, connection.cursor() as cursor:
+    with transaction(serving.settings.database_url.get_secret_value()) as cursor:
         cursor.execute("SELECT target_open_ms, model_version, q50 FROM forecasts WHERE pair = 'eth_usdt'")
         rows = cursor.fetchall()
-    connection.close()
     assert rows == [(forecasts[0]["target_open_ms"], 1, forecasts[0]["quantiles"]["q50"])]
 
 
@@ -98,15 +92,13 @@ def test_history_joins_past_forecasts_with_what_came(serving: ServingStack, api:
     candles = api.get("/v1/candles/eth_usdt", params={"limit": 3}).json()
     closed_ms, close = candles["open_time_ms"][-1], candles["close"][-1]
     levels = [close * factor for factor in (0.9, 0.95, 0.99, 1.0, 1.01, 1.05, 1.1)]
-    connection = psycopg2.connect(serving.settings.database_url.get_secret_value())
-    with connection, connection.cursor() as cursor:
+    with transaction(serving.settings.database_url.get_secret_value()) as cursor:
         cursor.execute(
             "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, last_close, "
             "q05, q10, q25, q50, q75, q90, q95) VALUES ('simulated', 'eth_usdt', '1h', %s, 1, %s, %s, "
             "%s, %s, %s, %s, %s, %s, %s)",
             (closed_ms, closed_ms, close, *levels),
         )
-    connection.close()
     newest, before = api.get("/v1/forecasts/eth_usdt/history").raise_for_status().json()["forecasts"]
     assert (newest["close"], newest["inside_80"]) == (None, None)
     assert (before["target_open_ms"], before["close"], before["inside_80"]) == (closed_ms, close, True)
@@ -350,13 +342,11 @@ def _eventually(happens: Callable[[], bool]) -> None:
 
 
 def _limit_plan(serving: ServingStack, user: str, calls: int) -> None:
-    connection = psycopg2.connect(serving.settings.database_url.get_secret_value())
-    with connection, connection.cursor() as cursor:
+    with transaction(serving.settings.database_url.get_secret_value()) as cursor:
         cursor.execute(
             "INSERT INTO plans (name, monthly_calls) VALUES (%s, %s) RETURNING plan_id", (user, calls)
         )
         cursor.execute("UPDATE users SET plan_id = %s WHERE name = %s", (cursor.fetchone()[0], user))
-    connection.close()
 
 
 def _replicas(serving: ServingStack, application: str) -> list[tuple[str, int]]:

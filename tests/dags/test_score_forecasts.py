@@ -6,10 +6,10 @@ import time
 
 import httpx
 import numpy as np
-import psycopg2
 import pytest
 
 from make_us_rich import scores
+from make_us_rich.database import transaction
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.market.binance import Market
@@ -70,15 +70,11 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
     columns = ["market", "pair", "interval", "target_open_ms", "model_version", "as_of_ms", "last_close"]
     columns += QUANTILE_NAMES
     insert = f"INSERT INTO forecasts ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"
-    with (
-        psycopg2.connect(settings.database_url.get_secret_value()) as connection,
-        connection.cursor() as cursor,
-    ):
+    with transaction(settings.database_url.get_secret_value()) as cursor:
         for open_ms, close in zip(candles.open_time_ms.tolist(), candles.close.tolist(), strict=True):
             target = open_ms + HOUR_MS
             prices = (close * np.exp(quantiles)).tolist()
             cursor.execute(insert, (settings.market, str(pair), "1h", target, 1, target, close, *prices))
-    connection.close()
 
 
 def _logged(mlflow_url: str) -> dict[str, float]:

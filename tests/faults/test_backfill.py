@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-import psycopg2
 import pytest
 
+from make_us_rich.database import transaction
 from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.registry import TAG_AS_OF_MS
 from tests.support.whole_stack import WholeStack
@@ -51,14 +51,10 @@ def _versions(stack: WholeStack, ends_ms: list[int]) -> dict[int, list[int]]:
 
 def _forecasts(stack: WholeStack, ends_ms: list[int]) -> dict[int, tuple[float, ...]]:
     """Last close and quantiles by the time that was forecast."""
-    connection = psycopg2.connect(stack.database_url)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT target_open_ms, model_version, last_close, q05, q50, q95 FROM forecasts"
-                " WHERE pair = %s AND target_open_ms = ANY(%s)",
-                (PAIR, ends_ms),
-            )
-            return {row[0]: row[1:] for row in cursor.fetchall()}
-    finally:
-        connection.close()
+    with transaction(stack.database_url) as cursor:
+        cursor.execute(
+            "SELECT target_open_ms, model_version, last_close, q05, q50, q95 FROM forecasts"
+            " WHERE pair = %s AND target_open_ms = ANY(%s)",
+            (PAIR, ends_ms),
+        )
+        return {row[0]: row[1:] for row in cursor.fetchall()}

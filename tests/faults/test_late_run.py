@@ -6,9 +6,9 @@ import re
 import time
 from datetime import UTC, datetime
 
-import psycopg2
 import pytest
 
+from make_us_rich.database import transaction
 from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.local_stack.environment import database_url
 from tests.support.whole_stack import WholeStack
@@ -48,10 +48,6 @@ def _status(stack: WholeStack, submission_id: str) -> str:
 
 def _let_fifty_minutes_pass(stack: WholeStack) -> None:
     """By Airflow's own note of the deadline."""
-    connection = psycopg2.connect(database_url(stack.plan, stack.secrets, "airflow"))
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("UPDATE deadline SET deadline_time = now() WHERE NOT missed")
-            assert cursor.rowcount >= 1, "Airflow noted no deadline for the run"
-    finally:
-        connection.close()
+    with transaction(database_url(stack.plan, stack.secrets, "airflow")) as cursor:
+        cursor.execute("UPDATE deadline SET deadline_time = now() WHERE NOT missed")
+        assert cursor.rowcount >= 1, "Airflow noted no deadline for the run"

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psycopg2
 import uvicorn
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from make_us_rich.accounts import Accounts
+from make_us_rich.database import transaction
 from make_us_rich.migrations import migrate
 from make_us_rich.prepare import prepare_pairs
 from make_us_rich.promotion import TAG_DECISION
@@ -133,15 +133,13 @@ def _record_past_forecasts(stack: DashboardStack, hours: int = 40) -> None:
             (pair, open_ms, open_ms, close, *(close * factor for factor in _FACTORS))
             for open_ms, close in zip(candles["open_time_ms"][1:], closes[:-1], strict=True)
         ]
-        connection = psycopg2.connect(stack.settings.database_url.get_secret_value())
-        with connection, connection.cursor() as cursor:
+        with transaction(stack.settings.database_url.get_secret_value()) as cursor:
             cursor.executemany(
                 "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, "
                 "last_close, q05, q10, q25, q50, q75, q90, q95) VALUES ('simulated', %s, '1h', %s, 1, %s, %s, "
                 "%s, %s, %s, %s, %s, %s, %s)",
                 rows,
             )
-        connection.close()
 
 
 def register_versions(mlflow_url: str, name: str, count: int = 3) -> None:
