@@ -24,6 +24,8 @@ from make_us_rich.settings import get_settings
 
 _SETTINGS = get_settings()
 _JOBS_AT_ONCE = 2  # of all runs together, so that a backfill leaves the hourly run its place
+# The grid's name of a job: its first pairs. Airflow keeps 250 characters of it, and refuses the task's end over more.
+_JOB_LABEL = "{{ task.metadata['pairs'] | truncate(120) }}"
 _RESULT_PAIR = "{{ task.op_kwargs['result']['pair'] }}"  # what the grid calls a mapped index
 
 DOC = """
@@ -63,7 +65,7 @@ def train_pairs() -> None:
     batches = batch(plan, fetched)
     jobs = RayJobOperator.partial(
         task_id="train",
-        map_index_template="{{ task.metadata['pairs'] }}",
+        map_index_template=_JOB_LABEL,
         max_active_tis_per_dag=_JOBS_AT_ONCE,
     ).expand_kwargs(batches)
     judged = judge.expand(result=collect(plan, fetched, batches, jobs.output))
@@ -87,7 +89,7 @@ def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]
             "entrypoint": job_command(
                 "ray_jobs.train_pairs", share, plan[0]["interval"], plan[0]["as_of_ms"]
             ),
-            "metadata": {"pairs": ",".join(share)},
+            "metadata": {"pairs": ", ".join(share)},
         }
         for share in (left[start : start + size] for start in range(0, len(left), size))
     ]

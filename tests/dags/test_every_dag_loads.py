@@ -8,15 +8,18 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jinja2 import Template
 
 from tests.support.processes import PROJECT_ROOT
 
 _LOAD = """
 import json, sys, time
 from airflow.dag_processing.dagbag import DagBag
+from airflow.models.taskinstance import TaskInstance
 began = time.perf_counter()
 bag = DagBag(sys.argv[1])
 print("RESULT" + json.dumps({
@@ -25,7 +28,9 @@ print("RESULT" + json.dumps({
         "tasks": sorted(task.task_id for task in dag.tasks),
         "doc": dag.doc_md or "", "tags": sorted(dag.tags),
         "owners": sorted({task.owner for task in dag.tasks}),
+        "labels": {task.task_id: task.map_index_template for task in dag.tasks if task.is_mapped},
     } for dag in bag.dags.values()},
+    "longest_label": TaskInstance.__table__.c.rendered_map_index.type.length,
     "heavy": [name for name in ("torch", "onnxruntime", "mlflow", "pandas", "ray") if name in sys.modules],
 }))
 """
@@ -69,6 +74,15 @@ def test_a_dag_explains_itself(dag_id: str) -> None:
     assert dag["doc"]
     assert dag["tags"]
     assert "airflow" not in dag["owners"]
+
+
+def test_the_label_of_a_job_of_many_pairs_fits_airflows_column() -> None:
+    label = _loaded()["dags"]["train_pairs"]["labels"]["train"]
+    pairs = [f"{number:020}_usdt" for number in range(500)]
+
+    shown = Template(label).render(task=SimpleNamespace(metadata={"pairs": ", ".join(pairs)}))
+    assert shown.startswith(pairs[0])
+    assert len(shown) <= _loaded()["longest_label"]
 
 
 def test_train_pairs_has_the_steps_of_the_chain() -> None:
