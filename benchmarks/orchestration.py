@@ -95,9 +95,27 @@ def _measure(stack: Any, pairs: list[str]) -> tuple[dict[int, float], dict[int, 
                 DAG_ID, {"pairs": chosen, "as_of": _hours_ago(1 if chosen == pairs else 2)}
             )
             run_s[len(chosen)] = _seconds_of(airflow, run_id)
-            print(f"{len(chosen)} pairs: {run_s[len(chosen)]:.0f} s", flush=True)
+            print(f"{len(chosen)} pairs: {run_s[len(chosen)]:.0f} s")
+            _print_steps(airflow, run_id)
             training_s[len(chosen)] = _training_seconds(stack, run_id)
     return run_s, training_s, _torch_is_loaded(plan)
+
+
+def _print_steps(airflow: Any, run_id: str) -> None:
+    """When each task began and ended, all its pairs together, in seconds since the first one began."""
+    spans: dict[str, list[tuple[datetime, datetime]]] = {}
+    for item in airflow.task_states(DAG_ID, run_id):
+        if item.started_at and item.ended_at:
+            spans.setdefault(item.task_id, []).append((item.started_at, item.ended_at))
+    began = min(start for times in spans.values() for start, _ in times)
+    for task_id, times in sorted(spans.items(), key=lambda item: min(item[1])):
+        first, last = min(start for start, _ in times), max(end for _, end in times)
+        each = sum((end - start).total_seconds() for start, end in times) / len(times)
+        print(
+            f"  {task_id:18} {(first - began).total_seconds():5.0f} to {(last - began).total_seconds():3.0f} s,"
+            f" {len(times):3} times, {each:.1f} s each",
+            flush=True,
+        )
 
 
 def _hours_ago(hours: int) -> str:

@@ -11,7 +11,6 @@ from airflow.sdk import (
     dag,
     get_current_context,
     task,
-    task_group,
 )
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -32,7 +31,7 @@ DOC = """
 ### From closed candles to served forecasts
 
 Each hour, for every pair: **fetch** closed candles into S3 → **train** on Ray (features, sequences, split, scale,
-train, convert, validate, upload, clean: the steps are in that task's log) → **check** the new model → **promote** it
+train, convert, validate, upload, clean: the steps are in that task's log) → check the new model and **promote** it
 if it beats the champion on the same held-out weeks → **refresh serving** → **report**.
 
 A run sees candles closed at or before its `as_of` and nothing else: the end of its data interval, or what the trigger
@@ -68,9 +67,9 @@ def train_pairs() -> None:
         map_index_template=_JOB_LABEL,
         max_active_tis_per_dag=_JOBS_AT_ONCE,
     ).expand_kwargs(batches)
-    judged = judge.expand(result=collect(plan, fetched, batches, jobs.output))
+    promoted = promote.expand(result=collect(plan, fetched, batches, jobs.output))
     served = refresh_serving()
-    [plan, judged] >> served >> report(plan)
+    [plan, promoted] >> served >> report(plan)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
@@ -134,14 +133,16 @@ def _done(pairs: list[str], plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {pair: row for pair, row in found.items() if row is not None}
 
 
-@task_group
-def judge(result: dict[str, Any]) -> None:
-    promote(result=validate(result=result))
+@task(map_index_template=_RESULT_PAIR, inlets=[CANDLES, FOUNDATION], outlets=[MODELS])
+def promote(result: dict[str, Any], run_id: str | None = None) -> str:
+    """Make the new model the champion if it beats the old one on the same held-out candles.
 
+    Refuses one that failed its training or its checks: the champion serves on. A backfill instead keeps the forecast
+    that the model would have served at its time, for score_forecasts.
+    """
+    from make_us_rich import promotion
+    from make_us_rich.registry import TAG_AIRFLOW_RUN, Registry
 
-@task(map_index_template=_RESULT_PAIR, retries=0)
-def validate(result: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a model that failed its training or its checks; the champion serves on."""
     if result["status"] != "trained":
         raise AirflowFailException(result["reason"])
     metrics = result["metrics"]
@@ -149,18 +150,6 @@ def validate(result: dict[str, Any]) -> dict[str, Any]:
         f"held-out skill against naive {metrics['skill_vs_naive']:+.2%}, "
         f"80 % band covers {metrics['coverage_80']:.1%}"
     )
-    return result
-
-
-@task(map_index_template=_RESULT_PAIR, inlets=[CANDLES, FOUNDATION], outlets=[MODELS])
-def promote(result: dict[str, Any], run_id: str | None = None) -> str:
-    """Make the new model the champion if it beats the old one on the same held-out candles.
-
-    A backfill instead keeps the forecast that the model would have served at its time, for score_forecasts.
-    """
-    from make_us_rich import promotion
-    from make_us_rich.registry import TAG_AIRFLOW_RUN, Registry
-
     if is_backfill(get_current_context()):
         return _keep_forecast(result)
     with Registry(_SETTINGS.mlflow_url) as registry:

@@ -16,6 +16,7 @@ import httpx
 from make_us_rich.errors import MakeUsRichError
 
 _TIMEOUT_S = 30.0
+_PAGE = 100  # Airflow gives no more at once
 ENDED = frozenset({"success", "failed"})
 
 
@@ -30,6 +31,8 @@ class TaskState:
     label: str  # the map index as the grid shows it, such as btc_usdt
     state: str
     try_number: int
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 class Airflow:
@@ -89,7 +92,12 @@ class Airflow:
         return state
 
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=1000"
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={_PAGE}"
+        items: list[dict[str, Any]] = []
+        total = 1
+        while len(items) < total:
+            page = self._call("GET", f"{path}&offset={len(items)}")
+            items, total = items + page["task_instances"], page["total_entries"]
         return [
             TaskState(
                 item["task_id"],
@@ -97,8 +105,10 @@ class Airflow:
                 item.get("rendered_map_index") or "",
                 item["state"] or "none",
                 item["try_number"],
+                _time(item["start_date"]),
+                _time(item["end_date"]),
             )
-            for item in self._call("GET", path)["task_instances"]
+            for item in items
         ]
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -109,3 +119,7 @@ class Airflow:
         if answer.is_error:
             raise AirflowError(f"Airflow answered {answer.status_code} to {path}: {answer.text[:300]}")
         return answer.json()
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -86,6 +86,6 @@ def test_the_label_of_a_job_of_many_pairs_fits_airflows_column() -> None:
 
 
 def test_train_pairs_has_the_steps_of_the_chain() -> None:
-    steps = {"plan_run", "fetch", "batch", "train", "collect", "judge.validate", "judge.promote"}
+    steps = {"plan_run", "fetch", "batch", "train", "collect", "promote"}
 
     assert steps <= set(_loaded()["dags"]["train_pairs"]["tasks"])

@@ -66,8 +66,7 @@ def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: WholeStack,
     assert states["fetch", BROKEN] == "failed"
     for pair in SERVED:
         assert states["fetch", pair] == "success"
-        assert states["judge.validate", pair] == "success"
-        assert states["judge.promote", pair] == "success"
+        assert states["promote", pair] == "success"
     assert stack.airflow.run_state(DAG_ID, finished_run) == "failed"
 
 

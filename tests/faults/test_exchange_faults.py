@@ -87,14 +87,13 @@ def _fetched_again(stack: WholeStack, run_id: str) -> int:
 @pytest.mark.parametrize("pair", sorted(COPES))
 def test_a_run_copes(outcome: Outcome, pair: str) -> None:
     assert outcome.states["fetch", pair] == "success"
-    assert outcome.states["judge.validate", pair] == "success"
-    assert outcome.states["judge.promote", pair] == "success"
+    assert outcome.states["promote", pair] == "success"
 
 
 @pytest.mark.parametrize("pair", sorted(FAILS))
 def test_a_pair_fails_alone_and_discord_hears_why(outcome: Outcome, pair: str) -> None:
     assert outcome.states["fetch", pair] == "failed"
-    assert ("judge.validate", pair) not in outcome.states
+    assert ("promote", pair) not in outcome.states
     (embed,) = outcome.embeds
     assert embed["title"] == f"{DAG}: {', '.join(sorted(FAILS))} failed"
     (line,) = [line for line in embed["description"].splitlines() if line.startswith(f"**{pair}**")]
