@@ -9,11 +9,12 @@ import mlflow
 import torch
 
 from make_us_rich import job_rows
-from make_us_rich.errors import MakeUsRichError, StoreError
+from make_us_rich.errors import BadModel, MakeUsRichError, StoreError
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.forecasting.evaluate import compare
 from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit, score
 from make_us_rich.forecasting.team import Team
+from make_us_rich.forecasting.weights import from_npz
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
@@ -160,11 +161,17 @@ class PairTraining:
             print(line, flush=True)
 
     def _find_foundation(self) -> bytes | None:
-        """Weights to start from, unless they have seen what a run of the past may not know."""
+        """Weights to start from, unless they know what a run of the past may not, or are of another network."""
         model = self._registry.find(foundation_name(self._interval), CHAMPION)
         if model is None or int(model.tags[TAG_AS_OF_MS]) > self._as_of_ms:
             return None
-        return load_weights(model.run_id)
+        weights = load_weights(model.run_id)
+        try:
+            from_npz(weights, self._recipe, self._as_of_ms)
+        except BadModel as error:  # after a change of MUR_ARCHITECTURE, or of the code
+            self._tell(f"every pair is trained from nothing until train_foundation has run: {error}")
+            return None
+        return weights
 
     def _candles(self, pair: Pair) -> Candles:
         start_ms = self._as_of_ms - self._settings.history_candles * interval_ms(self._interval)

@@ -7,16 +7,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import mlflow
 import pytest
 from pydantic import SecretStr
 
 from make_us_rich import job_rows
+from make_us_rich.forecasting.pipeline import fit_foundation
+from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.team import Team
-from make_us_rich.intervals import last_close_ms
+from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.market.binance import Market
 from make_us_rich.market.store import CandleStore
 from make_us_rich.pairs import BITCOIN
-from make_us_rich.registry import Registry
+from make_us_rich.publishing import publish
+from make_us_rich.registry import CHAMPION, Registry, foundation_name
 from make_us_rich.settings import Settings
 from ray_jobs.pair_training import PairTraining
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
@@ -111,3 +115,23 @@ def test_a_pair_that_fails_says_why(settings: Settings, as_of_ms: int) -> None:
     row = _train(settings, as_of_ms, "failing", "eth_usdt")
 
     assert (row["pair"], row["status"], row["kind"]) == ("eth_usdt", "failed", "NotEnoughHistory")
+
+
+def test_a_foundation_of_another_network_is_not_started_from(settings: Settings, as_of_ms: int) -> None:
+    before_ms = as_of_ms - 2 * HOUR_MS
+    store = CandleStore.from_settings(settings)
+    candles = store.read(settings.market, BITCOIN, "1h", before_ms - HISTORY * HOUR_MS, before_ms)
+    shared = fit_foundation(
+        {PAIR: candles}, candles, interval="1h", as_of_ms=before_ms, recipe=Recipe(architecture="gru")
+    )
+    name = foundation_name("1h")
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    _, version = publish(shared, name=name, as_of_ms=before_ms, market=settings.market, tags={})
+    with Registry(settings.mlflow_url) as registry:
+        registry.set_alias(name, CHAMPION, version)
+
+    for architecture, start in (("lstm", "nothing"), ("gru", "weights")):
+        chosen = settings.model_copy(update={"architecture": architecture})
+        row = _train(chosen, before_ms + HOUR_MS * (start == "weights"), architecture)
+        assert row["status"] == "trained", row["reason"]
+        assert mlflow.get_run(row["run_id"]).data.params["start"] == start
