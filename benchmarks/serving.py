@@ -1,6 +1,7 @@
-"""Serving under load and under fire: `python -m benchmarks.serving`. Needs `wrk` (apt-get install wrk).
+"""Serving under load, under fire and from sleep: `python -m benchmarks.serving [load] [fire] [sleep]`, all by default.
 
-Everything is measured in one run on one machine, load generator included, so compare the ratios.
+Needs `wrk` (apt-get install wrk). Everything is measured in one run on one machine, load generator included, so compare
+the ratios.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -31,7 +34,8 @@ from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
 PAIRS = ("btc_usdt", "eth_usdt")
 CLIENTS = 64
-SWAPS, REQUESTS, WAKINGS = 20, 10_000, 3
+ROUNDS, SECONDS = 5, 6
+SWAPS, REQUESTS, WAKINGS = 20, 10_000, 5
 # What is killed after which swap.
 KILLS = {4: "btc_usdt_1h", 8: "gateway", 12: "btc_usdt_1h", 16: "gateway"}
 
@@ -41,8 +45,11 @@ _TELL_FAILURES = "response = function(status, _, body) if status >= 400 then pri
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=10, help="of load for each figure")
+    parts = {"load": _under_load, "fire": _under_fire, "sleep": _from_zero}
+    parser.add_argument("parts", nargs="*", metavar="|".join(parts), help="what to measure; all by default")
     arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(parts):
+        parser.error(f"unknown part {', '.join(sorted(unknown))}: choose from {', '.join(parts)}")
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
     with open_folder() as folder:
@@ -51,29 +58,41 @@ def main() -> None:
             for pair in PAIRS:
                 stack.promote(pair, tiny_model(pair))
             apply(stack.settings)
-            _under_load(stack, folder, arguments.seconds)
-            _under_fire(stack)
-            _from_zero(stack)
+            for part in arguments.parts or parts:
+                parts[part](stack)
 
 
-def _under_load(stack: ServingStack, folder: Path, seconds: int) -> None:
+def _under_load(stack: ServingStack) -> None:
+    """Each in turn, again and again: what else the machine does then falls upon all of them."""
     _deploy_noop(stack)
     api = stack.settings.api_url
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.serving_apps:row_loop_app"]
     command += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
-    with running(command, f"http://127.0.0.1:{port}/openapi.json", folder / "row_loop.log"):
+    with (
+        tempfile.NamedTemporaryFile(suffix=".log") as log,
+        running(command, f"http://127.0.0.1:{port}/openapi.json", Path(log.name)),
+    ):
         targets = {
             "no-op FastAPI on Ray Serve": ("GET", f"{api}/noop/", ""),
             "GET /v1/forecasts/btc_usdt, admin": ("GET", f"{api}/v1/forecasts/btc_usdt", stack.admin_token),
             "the same, every call a 304": ("GET", f"{api}/v1/forecasts/btc_usdt", stack.admin_token),
             "first version's way": ("PUT", f"http://127.0.0.1:{port}/predict", ""),
         }
-        for name, (method, url, token) in targets.items():
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            if "304" in name:
-                headers["If-None-Match"] = httpx.get(url, headers=headers).headers["ETag"]
-            print(f"{name:40} {_wrk(method, url, headers, seconds)}", flush=True)
+        loads: dict[str, list[Load]] = {name: [] for name in targets}
+        for _ in range(ROUNDS):
+            for name, (method, url, token) in targets.items():
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                if "304" in name:
+                    headers["If-None-Match"] = httpx.get(url, headers=headers).headers["ETag"]
+                loads[name].append(_wrk(method, url, headers))
+                print(f"{name:40} {loads[name][-1]}", flush=True)
+    noop, ours, _, first = loads.values()
+    for what, others in (("the empty app's rate", noop), ("the first version's rate", first)):
+        times = sorted(mine.rate / other.rate for mine, other in zip(ours, others, strict=True))
+        print(
+            f"counted forecasts, times {what}: median {median(times):.2f}, {times[0]:.2f} to {times[-1]:.2f}"
+        )
 
 
 def _deploy_noop(stack: ServingStack) -> None:
@@ -119,20 +138,32 @@ def _answers(url: str) -> bool:
     return httpx.get(url, timeout=30).is_success
 
 
-def _wrk(method: str, url: str, headers: dict[str, str], seconds: int) -> str:
+@dataclass(frozen=True)
+class Load:
+    rate: float  # requests a second
+    p50: str
+    p99: str
+    failed: dict[str, int]  # by status
+
+    def __str__(self) -> str:
+        tail = f"   {self.failed}" if self.failed else ""
+        return f"{self.rate:8.0f} requests/s   p50 {self.p50:>9}   p99 {self.p99:>9}{tail}"
+
+
+def _wrk(method: str, url: str, headers: dict[str, str]) -> Load:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f"wrk.method = '{method}'\n{_TELL_FAILURES}")
         script.flush()
-        command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "-s", script.name]
+        command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{SECONDS}s", "--latency", "-s", script.name]
         command += [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
         report = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
-    median, worst = (re.search(rf"^\s+{share}%\s+(\S+)\s*$", report, re.MULTILINE) for share in (50, 99))
-    assert rate is not None, report
-    assert median is not None, report
-    assert worst is not None, report
+    p50, p99 = (re.search(rf"^\s+{share}%\s+(\S+)\s*$", report, re.MULTILINE) for share in (50, 99))
+    assert rate, report
+    assert p50, report
+    assert p99, report
     failed = Counter(re.findall(r"^([45]\d\d)\t.*$", report, re.MULTILINE))
-    return f"{float(rate[1]):8.0f} requests/s   p50 {median[1]:>9}   p99 {worst[1]:>9}   {dict(failed) or ''}"
+    return Load(float(rate[1]), p50[1], p99[1], dict(failed))
 
 
 def _under_fire(stack: ServingStack) -> None:
@@ -178,7 +209,7 @@ def _call_until(stack: ServingStack, stop: threading.Event, counts: Counter[str]
 
 
 def _from_zero(stack: ServingStack) -> None:
-    """The first call of a pair that sleeps, five times; the gateway has no answer of it in memory."""
+    """The first call of a pair that sleeps; the gateway has no answer of it in memory."""
     settings = stack.settings.model_copy(update={"idle_replica_s": 1})
     roster.put(stack.database_url, "eth_usdt", min_replicas=0)
     apply(settings)

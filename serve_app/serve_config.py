@@ -56,6 +56,10 @@ def _key(model: ModelVersion) -> dict[str, Any]:
     return {"name": model.name, "version": model.version, "run_id": model.run_id}
 
 
+# By default a gateway tells Ray every ten seconds how many calls wait: as long would the first call of a sleeping pair.
+_QUICK_TO_WAKE = {"metrics_interval_s": 0.5, "look_back_period_s": 1.0}
+
+
 def _replicas(settings: Settings, listed: ListedPair) -> dict[str, Any]:
     """More at once when calls wait, fewer after a while; a pair that may sleep starts awake to check its model."""
     if listed.min_replicas == listed.max_replicas:
@@ -67,7 +71,9 @@ def _replicas(settings: Settings, listed: ListedPair) -> dict[str, Any]:
         "upscale_delay_s": 0,
         "downscale_delay_s": settings.idle_replica_s,
     }
-    return {"autoscaling_config": autoscaling | ({} if listed.min_replicas else {"initial_replicas": 1})}
+    if listed.min_replicas == 0:
+        autoscaling |= {"initial_replicas": 1, **_QUICK_TO_WAKE}
+    return {"autoscaling_config": autoscaling}
 
 
 def _application(

@@ -73,6 +73,7 @@ def test_a_pair_grows_at_once_and_shrinks_later() -> None:
 def test_a_pair_that_may_sleep_starts_awake() -> None:
     autoscaling = _btc(0, 1)["autoscaling_config"]
     assert (autoscaling["min_replicas"], autoscaling["initial_replicas"]) == (0, 1)
+    assert autoscaling["metrics_interval_s"] < autoscaling["look_back_period_s"] <= 1, "or it wakes slowly"
 
 
 def test_a_fixed_number_of_replicas_needs_no_autoscaling() -> None:
