@@ -97,6 +97,10 @@ def _s3(plan: StackPlan, secrets: StackSecrets) -> Component:
 
 def _ray(plan: StackPlan) -> Component:
     command = [
+        sys.executable,
+        "-m",
+        "make_us_rich.local_stack.ray_head",
+        str(plan.haproxy),
         str(_BIN / "ray"),
         "start",
         "--head",

@@ -74,7 +74,7 @@ def _mlflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
 
 
 def _ray(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
-    haproxy = plan.runtime / "haproxy"
+    haproxy = plan.haproxy
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.ray_token,

@@ -78,6 +78,11 @@ class StackPlan:
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir()) / f"mur-{os.getuid()}-{digest}"
 
+    @property
+    def haproxy(self) -> Path:
+        """Where Ray Serve keeps the files of its HAProxy."""
+        return self.runtime / "haproxy"
+
     def save(self) -> None:
         """Remember this plan as the one that `down`, `status` and `logs` speak of."""
         fields = {key: str(value) for key, value in asdict(self).items() if value is not None}

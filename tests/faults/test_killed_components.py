@@ -117,6 +117,8 @@ def test_the_driver_of_the_ray_job(stack: WholeStack) -> None:
 def test_the_ray_head(stack: WholeStack) -> None:
     run = TrainingRun(stack)
     run.until_begun("btc_usdt")
+    # without its workers, nobody ends HAProxy, which holds the API's port
+    stack.kill_processes("ray::")
     stack.kill("ray")
 
     run.recovers_or_tells()
