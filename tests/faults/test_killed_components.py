@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 
+import psutil
 import pytest
 
 from make_us_rich.intervals import HOUR_MS, last_close_ms
@@ -117,9 +119,12 @@ def test_the_driver_of_the_ray_job(stack: WholeStack) -> None:
 def test_the_ray_head(stack: WholeStack) -> None:
     run = TrainingRun(stack)
     run.until_begun("btc_usdt")
-    # without its workers, nobody ends HAProxy, which holds the API's port
-    stack.kill_processes("ray::")
+    # its workers at the same moment: so nobody ends HAProxy, which holds the API's port
+    workers = stack.processes("ray::")
     stack.kill("ray")
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
 
     run.recovers_or_tells()
 

@@ -95,13 +95,20 @@ class WholeStack:
 
     def kill_processes(self, words: str) -> int:
         """SIGKILL to this stack's processes whose command line holds these words; returns how many there were."""
-        killed = 0
+        found = self.processes(words)
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        return len(found)
+
+    def processes(self, words: str) -> list[psutil.Process]:
+        """This stack's, whose command line holds these words."""
+        found = []
         for process in Supervisor(self.plan).processes():
             with suppress(psutil.Error, OSError):
                 if words in " ".join(process.cmdline()):
-                    process.kill()
-                    killed += 1
-        return killed
+                    found.append(process)
+        return found
 
     def until(self, done: Callable[[], Any], timeout_s: float, complaint: str) -> Any:
         """What `done` gives once it is true; a component that is away meanwhile counts as not yet."""
