@@ -97,6 +97,8 @@ class Airflow:
         total = 1
         while len(items) < total:
             page = self._call("GET", f"{path}&offset={len(items)}")
+            if not page["task_instances"]:  # some went away meanwhile
+                break
             items, total = items + page["task_instances"], page["total_entries"]
         return [
             TaskState(
