@@ -57,7 +57,8 @@ class Meter:
                     await self._repay(owner)
                     await self._count_some(owner, calls)
                     away_since = None
-                    await asyncio.sleep(_GATHER_S if len(calls) > 1 else 0)
+                    if len(calls) > 1:
+                        await asyncio.sleep(_GATHER_S)
                 except psycopg2.Error as error:
                     away_since = away_since or time.monotonic()
                     within_grace = time.monotonic() - away_since < GRACE_S
