@@ -1,9 +1,10 @@
-"""One pair from candles to a registered version, told step by step, ending as one row of results."""
+"""Pairs from candles to registered versions, told step by step, each ending as one row of results."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import mlflow
 import torch
@@ -12,7 +13,17 @@ from make_us_rich import job_rows
 from make_us_rich.errors import BadModel, MakeUsRichError, StoreError
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.forecasting.evaluate import compare
-from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit, score
+from make_us_rich.forecasting.pipeline import (
+    FittedModel,
+    Prepared,
+    Recipe,
+    Trained,
+    finish,
+    prepare,
+    score,
+    train_prepared,
+    train_together,
+)
 from make_us_rich.forecasting.team import Team
 from make_us_rich.forecasting.weights import from_npz
 from make_us_rich.intervals import interval_ms
@@ -30,6 +41,14 @@ from serve_app.model import OnnxModel
 _MOST_LOST = 2
 
 
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    candles: Candles
+    reference: Candles
+    ready: Prepared
+    trained: Trained
+
+
 class PairTraining:
     def __init__(
         self,
@@ -45,26 +64,50 @@ class PairTraining:
         self._as_of_ms = as_of_ms
         self._submission_id = submission_id
         self._team = team
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._recipe = Recipe(architecture=settings.architecture)
         self._store = CandleStore.from_settings(settings)
         self._registry = registry
         mlflow.set_tracking_uri(settings.mlflow_url)
         self._foundation = self._find_foundation()
 
-    def run(self, pair: str) -> None:
-        """Train one pair and write its row; whatever goes wrong with it stays in the row.
+    def run(self, pairs: Sequence[str], at_once: int = 1) -> None:
+        """Train pairs and write their rows; whatever goes wrong with one stays in its row.
 
-        After a worker died and all were started again, this leaves out the pairs that have ended. A pair that an
-        earlier run or try trained as of the same time gets that row.
+        So many at once are fine-tuned as one stack. After a worker died and all were started again, this leaves out
+        the pairs that have ended and takes the others one by one, so that one that kills its worker takes no others
+        with it. A pair that an earlier run or try trained as of the same time gets that row.
         """
+        for first in range(0, len(pairs), at_once):
+            batch = pairs[first : first + at_once]
+            if len(batch) > 1 and self._foundation and not any(map(self._row, batch)):
+                self._run_together(batch, self._foundation)
+            else:
+                for pair in batch:
+                    if self._begin(pair):
+                        self._end(pair)
+
+    def _run_together(self, pairs: Sequence[str], foundation: bytes) -> None:
+        begun = [pair for pair in pairs if self._begin(pair)]
+        began = time.monotonic()
+        together = self._train_together(begun, foundation)
+        seconds = (time.monotonic() - began) / max(len(together), 1)
+        for pair in begun:
+            self._end(pair, together.pop(pair, None), seconds)
+
+    def _begin(self, pair: str) -> bool:
+        """Whether there is anything to train; if so, with a row that says it began."""
         # one of a team decides for all, who would otherwise wait for each other
         settled = self._team.first_error(self._settled(pair) if self._team.rank == 0 else "")
         if settled:
             self._tell(f"{pair}: {settled}")
-            return
-        began = time.monotonic()
+        return not settled
+
+    def _end(self, pair: str, trained: _Trained | None = None, seconds: float = 0) -> None:
+        """Train it, unless that was done, for so many seconds; and write its row."""
+        began = time.monotonic() - (seconds if trained else 0)
         try:
-            row = self._train(pair)
+            row = self._publish(pair, trained or self._train(pair))
         except Exception as error:  # a bad pair must not take the batch with it
             reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
             row = {"status": "failed", "reason": reason, "kind": type(error).__name__}
@@ -73,7 +116,7 @@ class PairTraining:
 
     def _settled(self, pair: str) -> str:
         """Why there is nothing to train, with its row written; empty when there is, with a row that says it began."""
-        before = job_rows.find(self._store, self._submission_id, pair)
+        before = self._row(pair)
         if before and before["status"] != "begun":
             return "ended before a worker was lost"
         done = job_rows.finished(
@@ -88,25 +131,72 @@ class PairTraining:
         self._put(pair, {"status": "begun", "lost": lost, "reason": "its worker died while it was trained"})
         return ""
 
+    def _row(self, pair: str) -> job_rows.Row | None:
+        return job_rows.find(self._store, self._submission_id, pair)
+
     def _put(self, pair: str, row: job_rows.Row) -> None:
         if self._team.rank == 0:
             job_rows.put(self._store, self._submission_id, row | {"pair": pair})
 
-    def _train(self, pair: str) -> job_rows.Row:
-        """The row of a trained pair; empty for all of a team but the first, who publishes."""
-        name = model_name(Pair.parse(pair), self._interval)
+    def _train(self, pair: str) -> _Trained:
         candles, reference = self._read(Pair.parse(pair))
-        fitted = fit(
+        ready = self._prepare(pair, candles, reference)
+        trained = train_prepared(
+            ready,
+            as_of_ms=self._as_of_ms,
+            recipe=self._recipe,
+            foundation=self._foundation,
+            device=self._device,
+            on_step=self._teller(pair),
+            team=self._team,
+        )
+        return _Trained(candles, reference, ready, trained)
+
+    def _train_together(self, pairs: Sequence[str], foundation: bytes) -> dict[str, _Trained]:
+        """As one stack. A pair that cannot be is left out; alone, it tells why."""
+        markets, ready = {}, {}
+        for pair in pairs:
+            try:
+                markets[pair] = self._read(Pair.parse(pair))
+                ready[pair] = self._prepare(pair, *markets[pair])
+            except MakeUsRichError:
+                continue
+        self._tell(f"{', '.join(ready)}: train together")
+        try:
+            trained = train_together(
+                ready,
+                as_of_ms=self._as_of_ms,
+                recipe=self._recipe,
+                foundation=foundation,
+                device=self._device,
+            )
+        except torch.OutOfMemoryError as error:
+            self._tell(f"the GPU has no room for {len(ready)} pairs at once: {error}")
+            return {}
+        return {pair: _Trained(*markets[pair], ready[pair], item) for pair, item in trained.items()}
+
+    def _prepare(self, pair: str, candles: Candles, reference: Candles) -> Prepared:
+        return prepare(
             candles,
             reference,
+            interval=self._interval,
+            as_of_ms=self._as_of_ms,
+            recipe=self._recipe,
+            on_step=self._teller(pair),
+        )
+
+    def _publish(self, pair: str, found: _Trained) -> job_rows.Row:
+        """The row of a trained pair; empty for all of a team but the first, who publishes."""
+        name = model_name(Pair.parse(pair), self._interval)
+        candles, reference = found.candles, found.reference
+        fitted = finish(
+            found.ready,
+            found.trained,
             pair=pair,
             interval=self._interval,
             as_of_ms=self._as_of_ms,
             recipe=self._recipe,
-            foundation=self._foundation,
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            on_step=lambda step: self._tell(f"{pair}: {step}"),
-            team=self._team,
+            on_step=self._teller(pair),
         )
         if self._team.rank > 0:
             return {}
@@ -155,6 +245,9 @@ class PairTraining:
             raise StoreError(trouble)
         candles, reference = found
         return candles, reference
+
+    def _teller(self, pair: str) -> Callable[[str], None]:
+        return lambda step: self._tell(f"{pair}: {step}")
 
     def _tell(self, line: str) -> None:
         if self._team.rank == 0:

@@ -17,6 +17,9 @@ from make_us_rich.registry import Registry
 from make_us_rich.settings import get_settings
 from ray_jobs.job import arguments, train_on_workers, whole_team
 
+# Pairs that a GPU trains at once; each takes some 30 MB of its memory. One is all that a CPU's core can do at a time.
+_AT_ONCE_ON_A_GPU = 32
+
 
 def main() -> None:
     train_on_workers(
@@ -37,8 +40,7 @@ def train_share(job: dict[str, Any]) -> None:
         training = PairTraining(
             settings, registry, job["interval"], job["as_of_ms"], job["submission_id"], team
         )
-        for pair in pairs:
-            training.run(pair)
+        training.run(pairs, at_once=_AT_ONCE_ON_A_GPU if torch.cuda.is_available() else 1)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,10 @@ class Network(nn.Module):
     def loss(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def cut_gradients(self, most: float) -> None:
+        """At this norm."""
+        nn.utils.clip_grad_norm_(self.parameters(), most)
+
     def calibrate(self, rows: Rows) -> None:
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -23,12 +24,25 @@ from make_us_rich.forecasting.export import check_parity, context_length, metada
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.rows import Split, joined
 from make_us_rich.forecasting.team import Team
-from make_us_rich.forecasting.train import ALONE, Trained, fine_tune, train, train_shared
+from make_us_rich.forecasting.train import ALONE, Trained, fine_tune, fine_tune_together, train, train_shared
 from make_us_rich.forecasting.weights import from_npz, to_npz
 from make_us_rich.forecasting.windows import Panel, panel, raw_windows, rows_of, split
 from make_us_rich.market.candles import Candles
 
-__all__ = ["FOUNDATION", "FittedModel", "Recipe", "fit", "fit_foundation", "score"]
+__all__ = [
+    "FOUNDATION",
+    "FittedModel",
+    "Prepared",
+    "Recipe",
+    "Trained",
+    "finish",
+    "fit",
+    "fit_foundation",
+    "prepare",
+    "score",
+    "train_prepared",
+    "train_together",
+]
 
 FOUNDATION = "foundation"
 """What stands for the pair in the metadata of a model of many pairs."""
@@ -53,6 +67,8 @@ class FittedModel:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
+    """Candles as rows, and the aligned candles they were made of."""
+
     panel: Panel
     split: Split
 
@@ -95,12 +111,68 @@ def fit(
     NotEnoughHistory, BadCandles, BadModel, or InputError for an unknown architecture.
     """
     ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe, on_step=on_step)
+    trained = train_prepared(
+        ready,
+        as_of_ms=as_of_ms,
+        recipe=recipe,
+        foundation=foundation,
+        device=device,
+        on_step=on_step,
+        team=team,
+    )
+    return finish(
+        ready, trained, pair=pair, interval=interval, as_of_ms=as_of_ms, recipe=recipe, on_step=on_step
+    )
+
+
+def train_prepared(
+    ready: Prepared,
+    *,
+    as_of_ms: int,
+    recipe: Recipe,
+    foundation: bytes | None = None,
+    device: str = "cpu",
+    on_step: Callable[[str], None] = lambda step: None,
+    team: Team = ALONE,
+) -> Trained:
+    """The second step of `fit`."""
     rows, validation = ready.split.train.to(device), ready.split.validation.to(device)
     if foundation is None:
-        trained = train(rows, validation, recipe, on_step, team)
-    else:
-        trained = fine_tune(from_npz(foundation, recipe, as_of_ms), rows, validation, recipe, on_step, team)
-    start = "nothing" if foundation is None else "weights"
+        return train(rows, validation, recipe, on_step, team)
+    return fine_tune(from_npz(foundation, recipe, as_of_ms), rows, validation, recipe, on_step, team)
+
+
+def train_together(
+    ready: Mapping[str, Prepared], *, as_of_ms: int, recipe: Recipe, foundation: bytes, device: str = "cpu"
+) -> dict[str, Trained]:
+    """The second step of `fit` for many pairs at once, which keeps a GPU busy and is slow without one.
+
+    Pairs with as many rows as each other make a stack; those with no other of their size are left out.
+    """
+    start = from_npz(foundation, recipe, as_of_ms)
+    by_size = defaultdict(list)
+    for pair, item in ready.items():
+        by_size[len(item.split.train), len(item.split.validation)].append(pair)
+    trained: dict[str, Trained] = {}
+    for pairs in by_size.values():
+        if len(pairs) > 1:
+            rows = [ready[pair].split.train.to(device) for pair in pairs]
+            validation = [ready[pair].split.validation.to(device) for pair in pairs]
+            trained.update(zip(pairs, fine_tune_together(start, rows, validation, recipe), strict=True))
+    return trained
+
+
+def finish(
+    ready: Prepared,
+    trained: Trained,
+    *,
+    pair: str,
+    interval: str,
+    as_of_ms: int,
+    recipe: Recipe,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> FittedModel:
+    """The last step of `fit`: export, checks and scores."""
     on_step("convert")
     graph = _exported(trained, recipe, pair=pair, interval=interval, as_of_ms=as_of_ms)
     on_step("validate")
@@ -108,7 +180,7 @@ def fit(
     return FittedModel(
         onnx=graph,
         weights=to_npz(trained.network, as_of_ms),
-        params=_params(recipe) | {"start": start, "train_rows": len(rows)},
+        params=_params(recipe) | {"start": trained.start, "train_rows": len(ready.split.train)},
         metrics=metrics(forecasts.quantiles, _naive(ready.split, len(forecasts.target)), forecasts.target),
         curves=trained.curves,
         input_example=example,

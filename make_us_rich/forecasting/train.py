@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from make_us_rich.forecasting.architectures import architecture
 from make_us_rich.forecasting.networks import Network
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.rows import Rows, joined
+from make_us_rich.forecasting.stack import Stack
 from make_us_rich.forecasting.team import Team
 
 _PATIENCE = 3
@@ -22,10 +25,14 @@ _MOST_GRADIENT = 1.0  # gradients are cut at this norm
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """curves: a row an epoch, train_loss and validation_loss; of returns over volatility for quantile networks."""
+    """curves: a row an epoch, train_loss and validation_loss; of returns over volatility for quantile networks.
+
+    start: what training began from, "nothing" or "weights".
+    """
 
     network: Network
     curves: list[dict[str, float]]
+    start: str = "nothing"
 
 
 ALONE = Team()
@@ -43,7 +50,7 @@ def train(
     network = _fresh(rows, recipe)
     on_step("train")
     best, best_loss, since_best, curves = copy.deepcopy(network.state_dict()), math.inf, 0, []
-    for losses in _epochs(network, rows, validation, recipe, team):
+    for losses in map(_numbers, _epochs(network, rows, validation, recipe, team)):
         curves.append(losses)
         since_best += 1
         if losses["validation_loss"] < best_loss:
@@ -63,7 +70,7 @@ def train_shared(rows: Rows, validation: Rows, recipe: Recipe, team: Team = ALON
     """
     everything = joined([rows, validation])
     network = _fresh(everything, recipe)
-    curves = list(_epochs(network, everything, validation, recipe, team))
+    curves = [_numbers(losses) for losses in _epochs(network, everything, validation, recipe, team)]
     network.calibrate(validation)
     return Trained(network, curves)
 
@@ -79,13 +86,53 @@ def fine_tune(
     """From a network that was trained on many pairs, or on this one before; on all rows, as train_shared does."""
     on_step("scale")
     everything = joined([rows, validation])
-    network = copy.deepcopy(start).to(rows.target.device)
-    network.adopt(everything[-recipe.level :])
+    network = _adopted(start, everything, recipe)
     on_step("train")
-    brief = replace(recipe, epochs=recipe.fine_tune_epochs, learning_rate=recipe.fine_tune_learning_rate)
-    curves = list(_epochs(network, everything, validation, brief, team))
+    curves = [_numbers(losses) for losses in _epochs(network, everything, validation, _brief(recipe), team)]
     network.calibrate(everything[-recipe.calibration :])
-    return Trained(network, curves)
+    return Trained(network, curves, "weights")
+
+
+def fine_tune_together(
+    start: Network, rows: Sequence[Rows], validation: Sequence[Rows], recipe: Recipe
+) -> list[Trained]:
+    """What fine_tune does for each of many pairs, all at once; only dropout's dice fall differently.
+
+    Every pair must have as many rows as the others, of both kinds.
+    """
+    everything = [joined([old, new]) for old, new in zip(rows, validation, strict=True)]
+    stack = Stack([_adopted(start, own, recipe) for own in everything])
+    epochs = list(_epochs(stack, _beside(everything), _beside(validation), _brief(recipe), ALONE))
+    trained = []
+    for index, (network, own) in enumerate(zip(stack.unstack(), everything, strict=True)):
+        network.calibrate(own[-recipe.calibration :])
+        curves = [_numbers({name: loss[index] for name, loss in losses.items()}) for losses in epochs]
+        trained.append(Trained(network, curves, "weights"))
+    return trained
+
+
+def _adopted(start: Network, rows: Rows, recipe: Recipe) -> Network:
+    network = copy.deepcopy(start).to(rows.target.device)
+    network.adopt(rows[-recipe.level :])
+    return network
+
+
+def _brief(recipe: Recipe) -> Recipe:
+    return replace(recipe, epochs=recipe.fine_tune_epochs, learning_rate=recipe.fine_tune_learning_rate)
+
+
+def _beside(pairs: Sequence[Rows]) -> Rows:
+    """The pairs' rows in a second dimension, so that one index is that row of each."""
+    return Rows(
+        torch.stack([rows.sequence for rows in pairs], dim=1),
+        torch.stack([rows.static for rows in pairs], dim=1),
+        torch.stack([rows.target for rows in pairs], dim=1),
+        np.stack([rows.target_open_ms for rows in pairs], axis=1),
+    )
+
+
+def _numbers(losses: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(loss) for name, loss in losses.items()}
 
 
 def _fresh(rows: Rows, recipe: Recipe) -> Network:
@@ -96,8 +143,8 @@ def _fresh(rows: Rows, recipe: Recipe) -> Network:
 
 
 def _epochs(
-    network: Network, rows: Rows, validation: Rows, recipe: Recipe, team: Team
-) -> Iterator[dict[str, float]]:
+    network: Network | Stack, rows: Rows, validation: Rows, recipe: Recipe, team: Team
+) -> Iterator[dict[str, Tensor]]:
     """Train epoch by epoch, and tell the losses of each; the network is left ready to forecast."""
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -110,7 +157,7 @@ def _epochs(
         loss = _epoch(network, optimiser, schedule, rows, recipe.batch, shuffle, team)
         network.eval()
         with torch.no_grad():
-            validation_loss = float(network.loss(validation.sequence, validation.static, validation.target))
+            validation_loss = network.loss(validation.sequence, validation.static, validation.target)
         yield {"train_loss": loss, "validation_loss": validation_loss}
 
 
@@ -121,23 +168,24 @@ def _rise_and_fall(rows: int, recipe: Recipe) -> Callable[[int], float]:
 
 
 def _epoch(
-    network: Network,
+    network: Network | Stack,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     rows: Rows,
     batch: int,
     shuffle: torch.Generator,
     team: Team,
-) -> float:
-    total = 0.0
+) -> Tensor:
+    """The mean loss; of a stack, each network's."""
+    total = torch.zeros((), dtype=torch.float64, device=rows.target.device)
     for together in torch.split(torch.randperm(len(rows), generator=shuffle), batch):
         chosen = team.part(together)
         loss = network.loss(rows.sequence[chosen], rows.static[chosen], rows.target[chosen])
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()  # type: ignore[no-untyped-call]
         team.average_gradients(network, together)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), _MOST_GRADIENT)
+        network.cut_gradients(_MOST_GRADIENT)
         optimiser.step()
         schedule.step()
-        total += float(loss.detach()) * len(together)
+        total = total + loss.detach().double() * len(together)
     return total / len(rows)

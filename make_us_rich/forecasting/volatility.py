@@ -31,7 +31,7 @@ def fit_volatility(static: Tensor, target: Tensor) -> VolatilityFit:
     # a floor a hundredth of the typical size: a return of exactly 0 must not pull the logarithm to nowhere
     floor = 1e-2 * target.double().abs().median().clamp_min(1e-7)
     y = 2 * target.double().abs().clamp_min(floor).log()
-    gram = x.T @ x / len(x) + _RIDGE * torch.eye(x.shape[1], dtype=torch.float64)
+    gram = x.T @ x / len(x) + _RIDGE * torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
     weights = torch.linalg.solve(gram, x.T @ (y - y.mean()) / len(x))
     log_variance = y.mean() + x @ weights
     # the mean of a logarithm lies below the logarithm of the mean

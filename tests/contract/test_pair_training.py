@@ -18,7 +18,7 @@ from make_us_rich.forecasting.team import Team
 from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.market.binance import Market
 from make_us_rich.market.store import CandleStore
-from make_us_rich.pairs import BITCOIN
+from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, Registry, foundation_name
 from make_us_rich.settings import Settings
@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
+CHILIZ = Pair("chz", "usdt")
 PAIR, NAME = str(BITCOIN), f"{BITCOIN}_1h"
 HISTORY = 3000
 
@@ -58,22 +59,41 @@ def as_of_ms(settings: Settings) -> int:
     newest_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
     store = CandleStore.from_settings(settings)
     store.ensure_bucket()
-    store.update(
-        Market(settings.exchange_url),
-        market=settings.market,
-        pair=BITCOIN,
-        interval="1h",
-        as_of_ms=newest_ms,
-        history_candles=HISTORY,
-    )
+    for pair in (BITCOIN, CHILIZ):
+        store.update(
+            Market(settings.exchange_url),
+            market=settings.market,
+            pair=pair,
+            interval="1h",
+            as_of_ms=newest_ms,
+            history_candles=HISTORY,
+        )
     return newest_ms
 
 
 def _train(settings: Settings, as_of_ms: int, job: str, pair: str = PAIR) -> job_rows.Row:
-    with Registry(settings.mlflow_url) as registry:
-        PairTraining(settings, registry, "1h", as_of_ms, job, Team()).run(pair)
-    (row,) = job_rows.of_job(CandleStore.from_settings(settings), job)
+    (row,) = _train_all(settings, as_of_ms, job, [pair], at_once=1).values()
     return row
+
+
+def _train_all(
+    settings: Settings, as_of_ms: int, job: str, pairs: list[str], at_once: int
+) -> dict[str, job_rows.Row]:
+    with Registry(settings.mlflow_url) as registry:
+        PairTraining(settings, registry, "1h", as_of_ms, job, Team()).run(pairs, at_once)
+    return {row["pair"]: row for row in job_rows.of_job(CandleStore.from_settings(settings), job)}
+
+
+def _serve_foundation(settings: Settings, as_of_ms: int, recipe: Recipe) -> None:
+    candles = CandleStore.from_settings(settings).read(
+        settings.market, BITCOIN, "1h", as_of_ms - HISTORY * HOUR_MS, as_of_ms
+    )
+    shared = fit_foundation({PAIR: candles}, candles, interval="1h", as_of_ms=as_of_ms, recipe=recipe)
+    name = foundation_name("1h")
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    _, version = publish(shared, name=name, as_of_ms=as_of_ms, market=settings.market, tags={})
+    with Registry(settings.mlflow_url) as registry:
+        registry.set_alias(name, CHAMPION, version)
 
 
 def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) -> None:
@@ -119,19 +139,40 @@ def test_a_pair_that_fails_says_why(settings: Settings, as_of_ms: int) -> None:
 
 def test_a_foundation_of_another_network_is_not_started_from(settings: Settings, as_of_ms: int) -> None:
     before_ms = as_of_ms - 2 * HOUR_MS
-    store = CandleStore.from_settings(settings)
-    candles = store.read(settings.market, BITCOIN, "1h", before_ms - HISTORY * HOUR_MS, before_ms)
-    shared = fit_foundation(
-        {PAIR: candles}, candles, interval="1h", as_of_ms=before_ms, recipe=Recipe(architecture="gru")
-    )
-    name = foundation_name("1h")
-    mlflow.set_tracking_uri(settings.mlflow_url)
-    _, version = publish(shared, name=name, as_of_ms=before_ms, market=settings.market, tags={})
-    with Registry(settings.mlflow_url) as registry:
-        registry.set_alias(name, CHAMPION, version)
+    _serve_foundation(settings, before_ms, Recipe(architecture="gru"))
 
     for architecture, start in (("lstm", "nothing"), ("gru", "weights")):
         chosen = settings.model_copy(update={"architecture": architecture})
         row = _train(chosen, before_ms + HOUR_MS * (start == "weights"), architecture)
         assert row["status"] == "trained", row["reason"]
         assert mlflow.get_run(row["run_id"]).data.params["start"] == start
+
+
+def test_pairs_trained_together_end_as_they_would_alone(
+    settings: Settings, as_of_ms: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before_ms = as_of_ms - 4 * HOUR_MS
+    _serve_foundation(settings, before_ms, Recipe())
+    pairs = [PAIR, str(CHILIZ), "eth_usdt"]
+
+    rows = _train_all(settings, before_ms, "together", pairs, at_once=8)
+
+    assert f"{PAIR}, {CHILIZ}: train together" in capsys.readouterr().out
+    assert rows["eth_usdt"]["kind"] == "NotEnoughHistory"
+    for pair in pairs[:2]:
+        assert rows[pair]["status"] == "trained", rows[pair]["reason"]
+        assert rows[pair]["seconds"] > 0
+        assert mlflow.get_run(rows[pair]["run_id"]).data.params["start"] == "weights"
+
+
+def test_after_a_lost_worker_pairs_are_trained_one_by_one(
+    settings: Settings, as_of_ms: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before_ms = as_of_ms - 3 * HOUR_MS
+    lost = {"pair": PAIR, "status": "begun", "lost": 0, "reason": "its worker died while it was trained"}
+    job_rows.put(CandleStore.from_settings(settings), "lost", lost)
+
+    rows = _train_all(settings, before_ms, "lost", [PAIR, str(CHILIZ)], at_once=8)
+
+    assert "train together" not in capsys.readouterr().out
+    assert [row["status"] for row in rows.values()] == ["trained", "trained"]
