@@ -14,9 +14,9 @@ from dags.tasks import TRAINING_DAG, fetch, plan_run, report
 DOC = """
 ### One model of all pairs
 
-Each Monday at 02:30 UTC one network is trained on the candles of every pair and registered as `foundation_1h`. The
-hourly **train_pairs** then fine-tunes it for each pair, which is faster and better than starting from nothing; before
-the first foundation there is, it starts from nothing.
+Each Monday at 02:30 UTC one network is trained on the candles of every pair and registered as `foundation_1h`. Of more
+pairs than `MUR_FOUNDATION_PAIRS` it learns from a draw. The hourly **train_pairs** then fine-tunes it for each pair,
+which is faster and better than starting from nothing; before the first foundation there is, it starts from nothing.
 """
 
 

@@ -77,6 +77,15 @@ class Settings(BaseSettings):
         float, Field(gt=0, le=1, description="share of a GPU for each of them, where there are GPUs")
     ] = 1.0
 
+    foundation_pairs: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="pairs that the model of all pairs learns from, a draw of them where there are more; "
+            "a worker needs about 16 MB for each",
+        ),
+    ] = 100
+
     # serving and its readers
     cache_folder: Annotated[
         str, Field(description="where a replica keeps its last good model for a restart without registry")

@@ -2,11 +2,14 @@
 
     python -m ray_jobs.train_foundation --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
 
-It is registered as `foundation_1h`; the newest is its champion, unless it is worse than naive.
+It is registered as `foundation_1h`; the newest is its champion, unless it is worse than naive. Of more pairs than
+MUR_FOUNDATION_PAIRS it learns from a draw, another each week.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 import mlflow
@@ -37,12 +40,15 @@ def train(job: dict[str, Any]) -> None:
     store = CandleStore.from_settings(settings)
     interval, as_of_ms = job["interval"], job["as_of_ms"]
     start_ms = as_of_ms - settings.history_candles * interval_ms(interval)
+    pairs = drawn(job["pairs"], settings.foundation_pairs, as_of_ms)
+    if team.rank == 0:
+        print(f"{len(pairs)} of {len(job['pairs'])} pairs to learn from", flush=True)
     candles = {
         pair: store.read(settings.market, Pair.parse(pair), interval, start_ms, as_of_ms)
-        for pair in sorted({*job["pairs"], str(BITCOIN)})
+        for pair in sorted({*pairs, str(BITCOIN)})
     }
     fitted = fit_foundation(
-        {pair: candles[pair] for pair in job["pairs"]},
+        {pair: candles[pair] for pair in pairs},
         candles[str(BITCOIN)],
         interval=interval,
         as_of_ms=as_of_ms,
@@ -74,6 +80,13 @@ def train(job: dict[str, Any]) -> None:
             expiry_hours=settings.model_expiry_hours,
         )
     print(decision, flush=True)
+
+
+def drawn(pairs: Sequence[str], most: int, as_of_ms: int) -> list[str]:
+    """So many of the pairs, the same for every worker and try as of this time."""
+    if len(pairs) <= most:
+        return list(pairs)
+    return random.Random(as_of_ms).sample(sorted(pairs), most)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,8 @@ class ScaledQuantiles(Network):
         """
         with torch.no_grad():
             z = rows.target / self.scale(rows.static)[:, 0]
-            misses = z.unsqueeze(-1) - self.standardised(rows.sequence, rows.static)
+            known = [self.standardised(part.sequence, part.static) for part in rows.pieces()]
+            misses = z.unsqueeze(-1) - torch.cat(known)
             shifts = [torch.quantile(misses[:, index], level) for index, level in enumerate(QUANTILE_LEVELS)]
             self.calibration = _TRUST_IN_THE_PAST * torch.stack(shifts)
 

@@ -216,15 +216,15 @@ def fit_foundation(
     if not ready:
         raise NotEnoughHistory("no pair has enough history to train a foundation model")
     splits = [item.split for item in ready.values()]
-    rows = joined([part.train for part in splits]).to(device)
-    validation = joined([part.validation for part in splits]).to(device)
+    newest = [part.validation for part in splits]
+    rows = joined([*(part.train for part in splits), *newest]).to(device)
     many = replace(
         recipe,
         epochs=recipe.foundation_epochs,
         learning_rate=recipe.foundation_learning_rate,
         batch=2 * recipe.batch,
     )
-    trained = train_shared(rows, validation, many, team)
+    trained = train_shared(rows, joined(newest).to(device), many, team)
     graph = _exported(trained, recipe, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)
     scored = [_checked_forecasts(graph, trained, item, recipe, interval) for item in ready.values()]
     forecasts = [item for item, _ in scored]
@@ -234,7 +234,8 @@ def fit_foundation(
     return FittedModel(
         onnx=graph,
         weights=to_npz(trained.network, as_of_ms),
-        params=_params(recipe) | {"pairs": ",".join(ready), "train_rows": len(rows)},
+        params=_params(recipe)
+        | {"pairs": ",".join(ready), "train_rows": sum(len(part.train) for part in splits)},
         metrics=metrics(quantiles, np.concatenate(naives), target),
         curves=trained.curves,
         input_example=scored[-1][1],
@@ -270,7 +271,7 @@ def _checked_forecasts(
 ) -> tuple[HeldOut, dict[str, NDArray[np.float32]]]:
     forecasts, inputs = _forecasts(graph, ready, interval, context_length(recipe))
     check_parity(forecasts.quantiles, trained.network, recipe, inputs)
-    return forecasts, {name: array[-1:] for name, array in inputs.items()}
+    return forecasts, {name: array[-1:].copy() for name, array in inputs.items()}
 
 
 def _forecasts(

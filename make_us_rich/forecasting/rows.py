@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+_PIECE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,11 @@ class Rows:
     def __getitem__(self, rows: slice) -> Rows:
         return Rows(self.sequence[rows], self.static[rows], self.target[rows], self.target_open_ms[rows])
 
+    def pieces(self) -> Iterator[Rows]:
+        """All rows, so many at a time as a network can take without much memory."""
+        for first in range(0, len(self), _PIECE):
+            yield self[first : first + _PIECE]
+
     def to(self, device: str) -> Rows:
         return Rows(
             self.sequence.to(device), self.static.to(device), self.target.to(device), self.target_open_ms
@@ -37,6 +44,10 @@ class Rows:
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
+    if (
+        len(parts) == 1
+    ):  # windows that overlap in memory stay so: a copy is as many times as large as they are long
+        return parts[0]
     return Rows(
         torch.cat([part.sequence for part in parts]),
         torch.cat([part.static for part in parts]),

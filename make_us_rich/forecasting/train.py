@@ -63,14 +63,13 @@ def train(
 
 
 def train_shared(rows: Rows, validation: Rows, recipe: Recipe, team: Team = ALONE) -> Trained:
-    """One network of the rows of many pairs, validation rows as well.
+    """One network of the rows of many pairs, which hold the validation rows too.
 
     The number of epochs is fixed, so that the newest weeks can be learned from instead of saying when to stop: after a
     change of the market they matter most. Validation losses are then of rows that were trained on.
     """
-    everything = joined([rows, validation])
-    network = _fresh(everything, recipe)
-    curves = [_numbers(losses) for losses in _epochs(network, everything, validation, recipe, team)]
+    network = _fresh(rows, recipe)
+    curves = [_numbers(losses) for losses in _epochs(network, rows, validation, recipe, team)]
     network.calibrate(validation)
     return Trained(network, curves)
 
@@ -156,9 +155,16 @@ def _epochs(
         network.train()
         loss = _epoch(network, optimiser, schedule, rows, recipe.batch, shuffle, team)
         network.eval()
-        with torch.no_grad():
-            validation_loss = network.loss(validation.sequence, validation.static, validation.target)
-        yield {"train_loss": loss, "validation_loss": validation_loss}
+        yield {"train_loss": loss, "validation_loss": _loss(network, validation)}
+
+
+def _loss(network: Network | Stack, rows: Rows) -> Tensor:
+    with torch.no_grad():
+        losses = [
+            network.loss(part.sequence, part.static, part.target) * (len(part) / len(rows))
+            for part in rows.pieces()
+        ]
+    return torch.stack(losses).sum(dim=0)
 
 
 def _rise_and_fall(rows: int, recipe: Recipe) -> Callable[[int], float]:

@@ -10,6 +10,7 @@ from torch.multiprocessing import get_context
 
 from make_us_rich.forecasting import networks
 from make_us_rich.forecasting.pipeline import prepare
+from make_us_rich.forecasting.rows import joined
 from make_us_rich.forecasting.team import Team
 from make_us_rich.forecasting.train import train_shared
 from make_us_rich.intervals import HOUR_MS
@@ -24,7 +25,7 @@ def _weights(team: Team) -> dict[str, np.ndarray]:
     market = random_market(4)
     as_of_ms = START_MS + 2200 * HOUR_MS
     split = prepare(market, market, interval="1h", as_of_ms=as_of_ms, recipe=SMALL).split
-    trained = train_shared(split.train, split.validation, SMALL, team)
+    trained = train_shared(joined([split.train, split.validation]), split.validation, SMALL, team)
     return {name: value.numpy() for name, value in trained.network.state_dict().items()}
 
 
