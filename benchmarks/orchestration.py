@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from make_us_rich.airflow_client import ENDED
 from tests.support.folders import open_folder
 
 MANY = 100
@@ -124,7 +125,7 @@ def _hours_ago(hours: int) -> str:
 
 def _seconds_of(airflow: Any, run_id: str) -> float:
     began = time.monotonic()
-    while (state := airflow.run_state(DAG_ID, run_id)) not in ("success", "failed"):
+    while (state := airflow.run_state(DAG_ID, run_id)) not in ENDED:
         time.sleep(0.2)
     if state != "success":
         raise SystemExit(f"{run_id} failed: see Airflow's logs")
