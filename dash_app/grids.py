@@ -19,7 +19,9 @@ GRID: dict[str, Any] = {
     "ensureDomOrder": True,
     "defaultColDef": {"sortable": True, "resizable": True, "flex": 1, "minWidth": 96, "filter": False},
 }
-ONE_ROW_CHOSEN = GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False}}
+ONE_ROW_CHOSEN = GRID | {
+    "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True}
+}
 
 
 def text(title: str, field: str, *, comparator_field: str = "", **more: Any) -> dict[str, Any]:

@@ -7,12 +7,12 @@ import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import parse_qs
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, no_update
 from dash.development.base_component import Component
 
+from dash_app.addresses import asked_pair
 from dash_app.figures import forecast_figure
 from dash_app.pages import notices
 from dash_app.pages.forecast_words import badges, sentence, warnings
@@ -123,7 +123,7 @@ def register(app: Dash, client: Client, database_url: str) -> None:
             pairs = client.pairs()
         except (ServiceUnavailable, ServiceRefused):
             return no_update, no_update
-        asked = parse_qs((search or "").lstrip("?")).get("pair", [""])[0]
+        asked = asked_pair(search)
         wanted = asked if asked in pairs and not known else chosen
         offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
         value = wanted if wanted in pairs else (pairs[0] if pairs else None)

@@ -10,6 +10,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
+from dash_app.addresses import asked_pair
 from dash_app.figures import loss_figure
 from dash_app.grids import ONE_ROW_CHOSEN, fitting, percent, text
 from dash_app.guard import admins_only
@@ -109,13 +110,22 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         Output("models-pair", "value"),
         Input("models-pair", "id"),
         State("models-pair", "value"),
+        State("location", "search"),
     )
-    def offer_pairs(_: str, chosen: str | None) -> tuple[list[dict[str, str]], str | None]:
+    def offer_pairs(_: str, chosen: str | None, search: str) -> tuple[list[dict[str, str]], str | None]:
         pairs = [item.pair for item in roster.listed(database_url)]
         offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
         offered.append({"value": _FOUNDATION, "label": "Foundation, of all pairs"})
         known = [item["value"] for item in offered]
-        return offered, chosen if chosen in known else known[0]
+        wanted = (asked_pair(search), chosen, known[0])
+        return offered, next(pair for pair in wanted if pair in known)
+
+    app.clientside_callback(
+        """(pair) => {
+            if (pair && location.pathname === "/models") history.replaceState(null, "", `/models?pair=${pair}`);
+        }""",
+        Input("models-pair", "value"),
+    )
 
     @app.callback(
         Output("models-grid", "rowData"),
@@ -250,5 +260,8 @@ def _numbers(run: TrainingRun) -> Component:
         for key, value in (shown | dict(sorted(run.params.items()))).items()
     ]
     return dmc.ScrollArea(
-        dmc.Table(dmc.TableTbody(rows), verticalSpacing=4, fz="sm", striped=True), h=300, type="auto"
+        dmc.Table(dmc.TableTbody(rows), verticalSpacing=4, fz="sm", striped=True),
+        h=300,
+        type="auto",
+        offsetScrollbars=True,
     )

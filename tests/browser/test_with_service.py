@@ -165,6 +165,59 @@ def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: Dash
     assert dashboard.accounts.audit_entries(1)[0].action == "roll back model"
 
 
+def test_a_click_on_a_version_shows_it(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "root", "/models?pair=btc_usdt")
+    expect(page.get_by_role("heading", name="Version 3")).to_be_visible(timeout=SLOW_MS)
+
+    page.locator("#models-grid").get_by_role("gridcell", name="1", exact=True).click()
+
+    expect(page.get_by_role("heading", name="Version 1")).to_be_visible(timeout=SLOW_MS)
+
+
+def test_an_address_names_the_pair_whose_models_are_shown(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "root", "/models?pair=eth_usdt")
+    expect(page.locator("#models-pair")).to_have_value("ETH / USDT", timeout=SLOW_MS)
+
+    page.locator("#models-pair").click()
+    page.get_by_role("option", name="CHZ / USDT").click()
+
+    expect(page).to_have_url(f"{dashboard.url}/models?pair=chz_usdt")
+
+
+def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: DashboardStack) -> None:
+    dashboard.accounts.create_user("suspect", PASSWORD)
+    log_in(page, dashboard.url, "root", "/admin")
+    page.click("#admin-lock")
+    expect(page.get_by_text("Choose an account first.")).to_be_visible(timeout=SLOW_MS)
+
+    page.get_by_role("gridcell", name="suspect").click()
+    expect(page.locator("#admin-chosen")).to_have_text("suspect", timeout=SLOW_MS)
+    page.click("#admin-lock")
+    expect(page.get_by_text("suspect is changed.")).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / "admin-people.png", full_page=True)
+
+    (suspect,) = [row for row in dashboard.accounts.accounts() if row.name == "suspect"]
+    assert suspect.locked
+
+
+def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardStack) -> None:
+    database_url = dashboard.settings.database_url.get_secret_value()
+    roster.put(database_url, "doge_usdt", plan="pooled")
+    log_in(page, dashboard.url, "root", "/admin")
+    page.get_by_role("tab", name="Pairs").click()
+
+    page.get_by_role("gridcell", name="doge_usdt").click()
+    page.fill("#admin-park-reason", "too wild")
+    page.click("#admin-park")
+    expect(page.get_by_text("doge_usdt is parked")).to_be_visible(timeout=SLOW_MS)
+    page.click("#admin-train")
+    expect(page.locator("#admin-pairs-told")).to_contain_text("Airflow", timeout=SLOW_MS)  # is not up here
+    page.screenshot(path=ARTIFACTS / "admin-pairs.png", full_page=True)
+
+    (doge,) = [item for item in roster.listed(database_url) if item.pair == "doge_usdt"]
+    assert doge.parked_reason == "too wild"
+
+
 def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: DashboardStack) -> None:
     dashboard.accounts.create_user("onlooker", PASSWORD)
     log_in(page, dashboard.url, "onlooker", "/models")

@@ -150,7 +150,9 @@ def _train(settings: Settings, pair: str) -> Component:
         airflow.unpause(_DAG)
         run_id = airflow.trigger(_DAG, {"pairs": [pair]})
     shown = settings.public_airflow_url or settings.airflow_url
-    follow = dmc.Anchor("Follow it in Airflow", href=f"{shown}/dags/{_DAG}/runs/{run_id}", target="_blank")
+    follow = dmc.Anchor(
+        "Follow it in Airflow", href=f"{shown}/dags/{_DAG}/runs/{run_id}", target="_blank", inherit=True
+    )
     return dmc.Alert([f"A training run of {pair} has begun. ", follow, "."], color="teal", variant="light")
 
 
