@@ -159,8 +159,10 @@ class PairTraining:
             try:
                 markets[pair] = self._read(Pair.parse(pair))
                 ready[pair] = self._prepare(pair, *markets[pair])
-            except MakeUsRichError:
-                continue
+            except Exception as error:  # told in full when its turn comes
+                self._tell(f"{pair}: not together with others: {error}")
+        if len(ready) < 2:
+            return {}
         self._tell(f"{', '.join(ready)}: train together")
         try:
             trained = train_together(

@@ -44,10 +44,8 @@ class Rows:
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    if (
-        len(parts) == 1
-    ):  # windows that overlap in memory stay so: a copy is as many times as large as they are long
-        return parts[0]
+    if len(parts) == 1:
+        return parts[0]  # not a copy: windows that overlap in memory take a fraction of it
     return Rows(
         torch.cat([part.sequence for part in parts]),
         torch.cat([part.static for part in parts]),
