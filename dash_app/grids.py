@@ -17,7 +17,14 @@ GRID: dict[str, Any] = {
     "tooltipShowDelay": 300,
     "enableCellTextSelection": True,
     "ensureDomOrder": True,
-    "defaultColDef": {"sortable": True, "resizable": True, "flex": 1, "minWidth": 96, "filter": False},
+    "defaultColDef": {
+        "sortable": True,
+        "resizable": True,
+        "flex": 1,
+        "minWidth": 96,
+        "filter": False,
+        "cellDataType": False,  # a column of days is one of text: it may hold "never"
+    },
 }
 ONE_ROW_CHOSEN = GRID | {
     "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True}

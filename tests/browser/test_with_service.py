@@ -187,17 +187,35 @@ def test_an_address_names_the_pair_whose_models_are_shown(page: Page, dashboard:
 def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: DashboardStack) -> None:
     dashboard.accounts.create_user("suspect", PASSWORD)
     log_in(page, dashboard.url, "root", "/admin")
+    expect(page.get_by_role("gridcell", name="never").first).to_be_visible(timeout=SLOW_MS)
     page.click("#admin-lock")
     expect(page.get_by_text("Choose an account first.")).to_be_visible(timeout=SLOW_MS)
 
     page.get_by_role("gridcell", name="suspect").click()
     expect(page.locator("#admin-chosen")).to_have_text("suspect", timeout=SLOW_MS)
+    page.locator("#admin-plan").click()
+    page.get_by_role("option", name="trader").click()
+    page.click("#admin-set-plan")
+    expect(page.get_by_role("gridcell", name="0 of 20,000")).to_be_visible(timeout=SLOW_MS)
+    page.click("#admin-link")
+    expect(page.locator("#admin-password-link")).to_contain_text("/set-password/", timeout=SLOW_MS)
     page.click("#admin-lock")
     expect(page.get_by_text("suspect is changed.")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "admin-people.png", full_page=True)
 
     (suspect,) = [row for row in dashboard.accounts.accounts() if row.name == "suspect"]
-    assert suspect.locked
+    assert (suspect.locked, suspect.plan) == (True, "trader")
+
+
+def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardStack) -> None:
+    log_in(page, dashboard.url, "root", "/admin")
+    page.locator("#admin-quota-plan").click()
+    page.get_by_role("option", name="trader").click()
+    page.fill("#admin-quota", "30000")
+    page.click("#admin-set-quota")
+
+    expect(page.get_by_text("trader allows 30,000 calls a month now.")).to_be_visible(timeout=SLOW_MS)
+    assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.plans()}["trader"] == 30_000
 
 
 def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardStack) -> None:

@@ -92,7 +92,7 @@ def layout() -> Component:
 
 
 def _select(name: str, label: str, data: list[str]) -> Component:
-    return dmc.Select(id=name, label=label, data=data, allowDeselect=False, size="sm", w=140)
+    return dmc.Select(id=name, label=label, data=data, allowDeselect=False, size="sm", w=170)
 
 
 def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
