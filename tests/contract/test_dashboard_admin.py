@@ -84,9 +84,8 @@ def root(app: Dash) -> Visitor:
 
 def _outputs(key: str) -> list[dict[str, str]]:
     names = key.strip(".").split("...") if key.startswith("..") else [key]
-    pairs = [
-        name.rsplit(".", 1) for name in names if "." in name
-    ]  # one that runs in the browser may have none
+    # a callback that runs in the browser may have no output
+    pairs = [name.rsplit(".", 1) for name in names if "." in name]
     return [{"id": name, "property": field} for name, field in pairs]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def _weights(trained: Trained) -> dict[str, np.ndarray]:
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # a CPU's attention in vmap
 def test_each_learns_what_it_would_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_DROPOUT", 0.0)  # its dice fall differently in a stack
-    recipe = Recipe(**{**SMALL.__dict__, "architecture": name, "fine_tune_learning_rate": 3e-3})
+    recipe = replace(SMALL, architecture=name, fine_tune_learning_rate=3e-3)
     foundation, ready = _foundation(recipe), _ready(recipe)
 
     together = train_together(ready, as_of_ms=AS_OF_MS, recipe=recipe, foundation=foundation)
