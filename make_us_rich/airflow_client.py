@@ -80,8 +80,9 @@ class Airflow:
 
     def active_runs(self, dag_id: str) -> list[str]:
         """Ids of the runs that are queued or running, oldest first."""
-        runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?order_by=run_after")["dag_runs"]
-        return [run["dag_run_id"] for run in runs if run["state"] not in ENDED]
+        asked = f"state=queued&state=running&order_by=run_after&limit={_PAGE}"
+        runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?{asked}")["dag_runs"]
+        return [run["dag_run_id"] for run in runs]
 
     def end_run(self, dag_id: str, run_id: str) -> None:
         """Mark a run as failed, which stops its tasks."""

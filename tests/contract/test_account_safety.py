@@ -273,6 +273,8 @@ def test_a_locked_account_is_out_at_once_and_back_when_unlocked(accounts: Accoun
         accounts.user(user.user_id)
     with pytest.raises(UnknownToken):
         accounts.find_token(token)
+    with pytest.raises(InputError, match="ada is locked: unlock the account first"):
+        accounts.create_password_link(user.user_id, by="root")
 
     accounts.unlock(user.user_id, by="root")
     assert accounts.authenticate("ada", PASSWORD).session_version != user.session_version
