@@ -56,7 +56,7 @@ def outcome(stack: WholeStack) -> Iterator[Outcome]:
     behind_ms = last_close_ms(now_ms, "1h") - now_ms - 600_000
     httpx.post(f"{control}/clock", json={"offset_ms": behind_ms}).raise_for_status()
     try:
-        run_id = stack.trigger(DAG)
+        run_id = stack.airflow.trigger(DAG)
         stack.until(
             lambda: _fetched_again(stack, run_id) >= 2,  # doge_usdt has a reason of its own
             60,

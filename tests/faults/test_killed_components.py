@@ -35,7 +35,7 @@ class TrainingRun:
         self.stack = stack
         self.as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - next(_hours) * HOUR_MS
         as_of = datetime.fromtimestamp(self.as_of_ms / 1000, UTC)
-        self.run_id = stack.trigger(DAG, {"as_of": as_of.isoformat()})
+        self.run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
         self.began = time.monotonic()
 
     def until_task(self, task_id: str, state: str) -> None:

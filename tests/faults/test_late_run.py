@@ -22,7 +22,7 @@ def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: WholeStack) -> No
     # an hour that no other test asks for: work that is done would not be done again
     as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - 30 * HOUR_MS
     as_of = datetime.fromtimestamp(as_of_ms / 1000, UTC)
-    run_id = stack.trigger(DAG, {"as_of": as_of.isoformat()})
+    run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
     stack.until(
         lambda: any(task.state == "deferred" for task in stack.airflow.task_states(DAG, run_id)),
         120,

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import httpx
 import psutil
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.airflow_client import ENDED, Airflow
+from make_us_rich.airflow_client import ENDED, Airflow, AirflowError
 from make_us_rich.local_stack import run
 from make_us_rich.local_stack.environment import ADMIN, database_url
 from make_us_rich.local_stack.plan import Market, StackPlan
@@ -37,6 +38,8 @@ class WholeStack:
         self.environment = environment
         self.database_url = database_url(self.plan, self.secrets, "make_us_rich")
         self._airflow: Airflow | None = None
+        self._closed = Event()
+        self._keepers: list[Thread] = []
 
     @property
     def airflow(self) -> Airflow:
@@ -45,6 +48,9 @@ class WholeStack:
         return self._airflow
 
     def close(self) -> None:
+        self._closed.set()
+        for keeper in self._keepers:
+            keeper.join()
         if self._airflow is not None:
             self._airflow.__exit__(None, None, None)
 
@@ -82,24 +88,23 @@ class WholeStack:
         return [embed for embed in embeds if run_id in str(embed["fields"])]
 
     def take_over(self, dag_id: str) -> None:
-        """Unpause a DAG and end the last interval's run, which that starts: tests want the runs that they ask for."""
+        """Unpause a DAG and end each run that its schedule starts: tests want those that they ask for, at any hour."""
         self.until(lambda: self.airflow.has_dag(dag_id), 90, "the DAG is not known")
         self.airflow.unpause(dag_id)
-        for scheduled in self.until(lambda: self.airflow.active_runs(dag_id), 60, "the run does not start"):
-            self.airflow.end_run(dag_id, scheduled)
+        self.until(lambda: self._end_scheduled(dag_id), 60, "the run of the last interval does not start")
+        self._keepers.append(Thread(target=self._keep_off_the_schedule, args=(dag_id,)))
+        self._keepers[-1].start()
 
-    def trigger(self, dag_id: str, parameters: Mapping[str, Any] | None = None) -> str:
-        """Start a run, and end the hour's own if that began first: a DAG has one at a time."""
-        run_id = self.airflow.trigger(dag_id, parameters)
+    def _keep_off_the_schedule(self, dag_id: str) -> None:
+        while not self._closed.wait(2):
+            with suppress(AirflowError):  # a test may have killed it
+                self._end_scheduled(dag_id)
 
-        def runs() -> bool:
-            for other in self.airflow.active_runs(dag_id):
-                if other != run_id:
-                    self.airflow.end_run(dag_id, other)
-            return self.airflow.run_state(dag_id, run_id) != "queued"
-
-        self.until(runs, 120, f"{run_id} does not begin")
-        return run_id
+    def _end_scheduled(self, dag_id: str) -> list[str]:
+        runs = [run_id for run_id in self.airflow.active_runs(dag_id) if run_id.startswith("scheduled")]
+        for run_id in runs:
+            self.airflow.end_run(dag_id, run_id)
+        return runs
 
     def kill(self, program: str) -> None:
         """SIGKILL to a program of the supervisor and its children; the supervisor starts it again."""
