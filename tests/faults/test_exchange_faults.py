@@ -59,7 +59,7 @@ def outcome(stack: WholeStack) -> Iterator[Outcome]:
         run_id = stack.airflow.trigger(DAG)
         stack.until(
             lambda: _fetched_again(stack, run_id) >= 2,  # doge_usdt has a reason of its own
-            60,
+            120,
             "the fetches do not notice the slow clock",
         )
         httpx.post(f"{control}/clock", json={"offset_ms": 0}).raise_for_status()

@@ -109,7 +109,7 @@ def test_a_ray_worker(stack: WholeStack) -> None:
 def test_the_driver_of_the_ray_job(stack: WholeStack) -> None:
     run = TrainingRun(stack)
     run.until_task("train", "deferred")
-    stack.until(lambda: stack.kill_processes("-m ray_jobs.train_pairs"), 60, "the driver does not run")
+    stack.until(lambda: stack.kill_processes("-m ray_jobs.train_pairs"), 120, "the driver does not run")
 
     assert run.end() == "success"
     assert sorted(job["status"] for job in run.jobs()) == ["FAILED", "SUCCEEDED"]

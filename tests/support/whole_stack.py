@@ -91,7 +91,7 @@ class WholeStack:
         """Unpause a DAG and end each run that its schedule starts: tests want those that they ask for, at any hour."""
         self.until(lambda: self.airflow.has_dag(dag_id), 90, "the DAG is not known")
         self.airflow.unpause(dag_id)
-        self.until(lambda: self._end_scheduled(dag_id), 60, "the run of the last interval does not start")
+        self.until(lambda: self._end_scheduled(dag_id), 120, "the run of the last interval does not start")
         self._keepers.append(Thread(target=self._keep_off_the_schedule, args=(dag_id,)))
         self._keepers[-1].start()
 
