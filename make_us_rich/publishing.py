@@ -52,6 +52,7 @@ def publish(
             input_example=fitted.input_example,
             pip_requirements=_REQUIREMENTS,
             save_as_external_data=False,  # the graph stays one file
+            onnx_execution_providers=["CPUExecutionProvider"],
         )
     with suppress(MlflowException):  # it exists from an earlier run
         client.create_registered_model(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -39,12 +40,19 @@ def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Name
         "as_of_ms": args.as_of_ms,
         "submission_id": args.submission_id,
     }
+    # else Ray Train logs what a worker prints, beside the line that was printed
+    os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+
+    def work(job: dict[str, Any]) -> None:
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells each request
+        loop(job)
+
     share = get_settings().gpus_per_worker
     gpus = torch.cuda.is_available()
     # Ray Train insists on a folder; our results go to MLflow and S3
     with tempfile.TemporaryDirectory(prefix="mur-train-") as storage:
         trainer = TorchTrainer(
-            loop,
+            work,
             train_loop_config=job,
             # NCCL wants a whole GPU for each worker
             torch_config=TorchConfig(backend="nccl" if gpus and share >= 1 else "gloo"),

@@ -70,6 +70,17 @@ def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: WholeStack,
     assert stack.airflow.run_state(DAG_ID, finished_run) == "failed"
 
 
+def test_the_log_of_training_tells_each_step_once(stack: WholeStack, finished_run: str) -> None:
+    (job,) = [job for job in stack.jobs() if "ray_jobs.train_pairs" in job["entrypoint"]]
+
+    lines = stack.job_log(job["submission_id"]).splitlines()
+
+    for pair in SERVED:
+        for step in ("features", "train", "upload"):
+            assert len([line for line in lines if line.endswith(f" {pair}: {step}")]) == 1
+    assert not [line for line in lines if "HTTP Request" in line]
+
+
 def test_the_failure_is_reported_to_discord_once(stack: WholeStack, finished_run: str) -> None:
     (embed,) = stack.told_of(finished_run)
 

@@ -76,10 +76,16 @@ class WholeStack:
 
     def jobs(self) -> list[dict[str, Any]]:
         """Every Ray job that the cluster remembers."""
+        return [job for job in self._ray_jobs("") if job.get("submission_id")]
+
+    def job_log(self, submission_id: str) -> str:
+        log: str = self._ray_jobs(f"{submission_id}/logs")["logs"]
+        return log
+
+    def _ray_jobs(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self.secrets.ray_token}"}
-        answer = httpx.get(f"{self.plan.url('ray_dashboard')}/api/jobs/", headers=headers, timeout=30)
-        found: list[dict[str, Any]] = answer.raise_for_status().json()
-        return [job for job in found if job.get("submission_id")]
+        url = f"{self.plan.url('ray_dashboard')}/api/jobs/{path}"
+        return httpx.get(url, headers=headers, timeout=30).raise_for_status().json()
 
     def told_of(self, run_id: str) -> list[dict[str, Any]]:
         """What was posted to Discord of a run, oldest first; the hour's own run may have begun beside it."""
