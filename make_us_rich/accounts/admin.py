@@ -115,14 +115,24 @@ class Administration(Database):
 
     @contextmanager
     def _deed(self, user_id: int, by: str, action: str, detail: str = "") -> Iterator[Any]:
-        """A transaction about one account, told to the audit log. Raises InputError for an unknown one."""
+        """A transaction that begins as `begin_deed` says."""
         with self._cursor() as cursor:
-            cursor.execute("SELECT name FROM users WHERE user_id = %s FOR UPDATE", (user_id,))
-            row = cursor.fetchone()
-            if row is None or row[0] == SERVICE_USER:
-                raise InputError(f"there is no user {user_id}", field="user")
-            write_audit(cursor, by, action, row[0], detail)
+            begin_deed(cursor, user_id, by, action, detail)
             yield cursor
+
+
+def begin_deed(cursor: Any, user_id: int, by: str, action: str, detail: str = "") -> str:
+    """Hold one account until the transaction ends and tell the audit log; returns its name.
+
+    Raises InputError for an unknown one.
+    """
+    cursor.execute("SELECT name FROM users WHERE user_id = %s FOR UPDATE", (user_id,))
+    row = cursor.fetchone()
+    if row is None or row[0] == SERVICE_USER:
+        raise InputError(f"there is no user {user_id}", field="user")
+    name: str = row[0]
+    write_audit(cursor, by, action, name, detail)
+    return name
 
 
 def give_plan(cursor: Any, user_id: int, plan: str) -> None:

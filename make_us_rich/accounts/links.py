@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
+from make_us_rich.accounts.admin import begin_deed
 from make_us_rich.accounts.audit import write_audit
 from make_us_rich.accounts.passwords import check_password, hash_password
 from make_us_rich.accounts.tokens import digest
@@ -24,22 +25,14 @@ class PasswordLinks(Users):
         """The link's secret, which is shown this once; an older link of the user ends. Raises InputError."""
         secret = secrets.token_urlsafe(32)
         with self._cursor() as cursor:
-            cursor.execute(
-                "SELECT name, locked_at IS NOT NULL FROM users WHERE user_id = %s AND name <> %s",
-                (user_id, SERVICE_USER),
-            )
-            row = cursor.fetchone()
-            if row is None:
-                raise InputError(f"there is no user {user_id}", field="user")
-            name, locked = row
-            if locked:
+            name = begin_deed(cursor, user_id, by, "make password link")
+            if read_user(cursor, user_id) is None:
                 raise InputError(f"{name} is locked: unlock the account first", field="user")
             cursor.execute("DELETE FROM password_links WHERE user_id = %s OR expires_at < now()", (user_id,))
             cursor.execute(
                 "INSERT INTO password_links (link_hash, user_id, expires_at) VALUES (%s, %s, now() + %s)",
                 (digest(secret), user_id, LINK_LIFETIME),
             )
-            write_audit(cursor, by, "make password link", name)
         return secret
 
     def create_admin(self, name: str, *, by: str = "command line") -> str:

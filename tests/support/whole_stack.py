@@ -88,7 +88,7 @@ class WholeStack:
         return httpx.get(url, headers=headers, timeout=30).raise_for_status().json()
 
     def told_of(self, run_id: str) -> list[dict[str, Any]]:
-        """What was posted to Discord of a run, oldest first; the hour's own run may have begun beside it."""
+        """What was posted to Discord of a run, oldest first."""
         messages = httpx.get(f"{self.plan.url('discord')}/_control/messages", timeout=10).json()
         embeds = [embed for message in messages for embed in message["embeds"]]
         return [embed for embed in embeds if run_id in str(embed["fields"])]
