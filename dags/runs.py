@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from make_us_rich import roster
 from make_us_rich.errors import InputError, UnknownPair
-from make_us_rich.intervals import INTERVAL_MS, interval_ms, last_close_ms
+from make_us_rich.intervals import TRAINED_INTERVALS, last_close_ms, trained_interval
 from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.settings import Settings
 
@@ -28,8 +28,7 @@ def run_plan(context: Context, settings: Settings) -> list[dict[str, Any]]:
     """
     params = context["params"]
     try:
-        interval = params["interval"]
-        interval_ms(interval)
+        interval = trained_interval(params["interval"])
         pairs = _pairs(params["pairs"], settings)
         as_of_ms = last_close_ms(_as_of_ms(context), interval)
     except InputError as error:
@@ -107,7 +106,10 @@ def run_params(settings: Settings) -> dict[str, Param]:
             description="pairs to train, one a line; empty: every active pair",
         ),
         "interval": Param(
-            settings.interval, type="string", examples=list(INTERVAL_MS), description="candle interval"
+            settings.interval,
+            type="string",
+            examples=list(TRAINED_INTERVALS),
+            description="candle interval; only 1h is supported",
         ),
         "as_of": Param(
             None,

@@ -22,6 +22,9 @@ INTERVAL_MS = {
     "1d": 24 * HOUR_MS,
 }
 
+TRAINED_INTERVALS = ("1h",)
+"""Features count candles as hours, so no other interval can be trained or served."""
+
 _LEAST_WINDOW = 24
 _UNIT_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 168 * HOUR_MS}
 
@@ -35,6 +38,16 @@ def interval_ms(interval: str) -> int:
         raise InputError(
             f"unknown interval {interval[:20]!r}: use one of {known}", field="interval"
         ) from None
+
+
+def trained_interval(interval: str) -> str:
+    """Return the interval. Raises InputError unless models are trained on it."""
+    if interval not in TRAINED_INTERVALS:
+        raise InputError(
+            f"interval {interval[:20]!r} is not supported, only hourly candles are trained and forecast: use 1h",
+            field="interval",
+        )
+    return interval
 
 
 def last_close_ms(at_ms: int, interval: str) -> int:

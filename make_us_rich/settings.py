@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from make_us_rich.errors import MakeUsRichError, SettingsError
-from make_us_rich.intervals import interval_ms
+from make_us_rich.intervals import trained_interval
 from make_us_rich.pairs import Pair
 
 DEVELOPMENT_SECRET = "development-only"
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     pooled_pairs: Annotated[
         tuple[str, ...], NoDecode, Field(description="those of them that share one serving process")
     ] = ()
-    interval: Annotated[str, Field(description="candle interval, by Binance's name")] = "1h"
+    interval: Annotated[str, Field(description="candle interval; only 1h is supported")] = "1h"
     history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = (
         8760 + 1440
     )
@@ -176,10 +176,9 @@ class Settings(BaseSettings):
 
     @field_validator("interval")
     @classmethod
-    def _interval_is_known(cls, value: str) -> str:
+    def _interval_is_trained(cls, value: str) -> str:
         with _as_value_error():
-            interval_ms(value)
-        return value
+            return trained_interval(value)
 
     @model_validator(mode="after")
     def _no_development_secret_in_production(self) -> Settings:

@@ -29,7 +29,7 @@ from make_us_rich.forecasting.backtest import (
 )
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.report import html_report, line, table
-from make_us_rich.intervals import duration_ms, interval_ms, windows_between
+from make_us_rich.intervals import duration_ms, interval_ms, trained_interval, windows_between
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recorded import read_recorded, recorded_pairs
 from make_us_rich.market.store import CandleStore
@@ -156,7 +156,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--from", dest="start", type=datetime.fromisoformat, required=True)
     parser.add_argument("--to", dest="end", type=datetime.fromisoformat, required=True)
     parser.add_argument("--every", default="5w", help="length of a window, such as 5w, 35d or 840h")
-    parser.add_argument("--interval", default="1h")
+    parser.add_argument("--interval", default="1h", type=trained_interval, help="only 1h is supported")
     parser.add_argument("--model", default="lstm", help="architecture")
     parser.add_argument("--from-nothing", action="store_true", help="no shared model to start from")
     parser.add_argument("--candles", type=Path, help="folder of klines")

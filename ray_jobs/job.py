@@ -15,6 +15,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from make_us_rich.forecasting.team import Team
+from make_us_rich.intervals import trained_interval
 from make_us_rich.settings import get_settings
 
 _RESTARTS = 4  # of all workers, when one was killed
@@ -23,7 +24,7 @@ _RESTARTS = 4  # of all workers, when one was killed
 def arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pairs", required=True, help="comma separated, such as btc_usdt,eth_usdt")
-    parser.add_argument("--interval", default="1h")
+    parser.add_argument("--interval", default="1h", type=trained_interval, help="only 1h is supported")
     parser.add_argument("--as-of-ms", type=int, required=True, help="the last close that training may see")
     parser.add_argument("--submission-id", default=os.environ.get("RAY_JOB_SUBMISSION_ID", "by-hand"))
     return parser.parse_args()

@@ -16,6 +16,7 @@ from make_us_rich.commands.shared import (
     print_json,
     settings_here,
 )
+from make_us_rich.intervals import trained_interval
 from make_us_rich.terminal import console
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     pairs: Pairs = None,
-    interval: Annotated[str | None, typer.Option(help="candle interval; the settings' by default")] = None,
+    interval: Annotated[str | None, typer.Option(help="candle interval; only 1h is supported")] = None,
     as_of: Annotated[
         str | None,
         typer.Option(help="learn from candles closed by this time (ISO, UTC), not from later ones"),
@@ -49,7 +50,11 @@ def train(
     from make_us_rich.airflow_client import Airflow
 
     settings = settings_here()
-    chosen = {"pairs": parsed(pairs), "interval": interval, "as_of": as_of}
+    chosen = {
+        "pairs": parsed(pairs),
+        "interval": interval and trained_interval(interval),
+        "as_of": as_of,
+    }
     dag_id = "train_foundation" if foundation else "train_pairs"
     with Airflow(
         settings.airflow_url, settings.airflow_user, settings.airflow_password.get_secret_value()

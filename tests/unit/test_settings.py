@@ -26,7 +26,8 @@ def test_pairs_are_read_from_a_comma_separated_variable(monkeypatch: pytest.Monk
     [
         ("MUR_PAIRS", "btc", "base_quote"),
         ("MUR_PAIRS", " , ", "at least one pair"),
-        ("MUR_INTERVAL", "7m", "use one of"),
+        ("MUR_INTERVAL", "7m", "use 1h"),
+        ("MUR_INTERVAL", "4h", "only hourly candles"),
         ("MUR_MARKET", "nyse", "binance"),
     ],
 )
