@@ -44,7 +44,7 @@ class RayJobsClient:
 
     async def find(self, submission_id: str) -> RayJob | None:
         """The job, or None when the cluster does not know it."""
-        answer = await self._request("GET", f"/api/jobs/{submission_id}", unknown_ok=True)
+        answer = await self._of_job("GET", submission_id)
         if answer is None:
             return None
         body = answer.json()
@@ -52,25 +52,37 @@ class RayJobsClient:
 
     async def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:
         body = {"submission_id": submission_id, "entrypoint": entrypoint, "metadata": dict(metadata)}
-        await self._request("POST", "/api/jobs/", json=body)
+        _checked(await self._request("POST", "/api/jobs/", json=body))
 
     async def stop(self, submission_id: str) -> None:
-        await self._request("POST", f"/api/jobs/{submission_id}/stop", unknown_ok=True)
+        await self._of_job("POST", submission_id, "/stop")
 
     async def logs(self, submission_id: str) -> str:
         """Everything that the job's driver printed so far; empty for an unknown job."""
-        answer = await self._request("GET", f"/api/jobs/{submission_id}/logs", unknown_ok=True)
+        answer = await self._of_job("GET", submission_id, "/logs")
         return "" if answer is None else answer.json().get("logs") or ""
 
+    async def _of_job(self, method: str, submission_id: str, path: str = "") -> httpx.Response | None:
+        """None for a job that Ray does not know; its list says so, because any server has a 404 page."""
+        answer = await self._request(method, f"/api/jobs/{submission_id}{path}")
+        if answer.status_code == httpx.codes.NOT_FOUND and not await self._is_listed(submission_id):
+            return None
+        return _checked(answer)
+
+    async def _is_listed(self, submission_id: str) -> bool:
+        jobs = _checked(await self._request("GET", "/api/jobs/")).json()
+        return any(job["submission_id"] == submission_id for job in jobs)
+
     async def _request(
-        self, method: str, path: str, *, unknown_ok: bool = False, json: Mapping[str, object] | None = None
-    ) -> httpx.Response | None:
+        self, method: str, path: str, json: Mapping[str, object] | None = None
+    ) -> httpx.Response:
         try:
-            answer = await self._http.request(method, path, json=json)
+            return await self._http.request(method, path, json=json)
         except httpx.HTTPError as error:
             raise RayUnreachable(f"Ray at {self._http.base_url} does not answer: {error!r}") from error
-        if answer.status_code == httpx.codes.NOT_FOUND and unknown_ok:
-            return None
-        if answer.is_error:
-            raise RayUnreachable(f"Ray answered {answer.status_code} to {path}: {answer.text[-500:]}")
-        return answer
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_error:
+        raise RayUnreachable(f"Ray answered {answer.status_code} to {answer.url.path}: {answer.text[-500:]}")
+    return answer

@@ -30,6 +30,8 @@ TAG_AIRFLOW_RUN = "airflow_run"  # dag id and run id, as their address in Airflo
 TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
 
 _TIMEOUT_S = 30.0
+_NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"
+_BAD_PARAMETER = "INVALID_PARAMETER_VALUE"
 
 
 def model_name(pair: Pair, interval: str) -> str:
@@ -74,12 +76,18 @@ class Registry:
         self._http.close()
 
     def find(self, name: str, alias: str) -> ModelVersion | None:
-        """The version under an alias, or None."""
+        """The version under an alias, or None: only MLflow itself can say that there is none, no page of a proxy."""
         params = {"name": name, "alias": alias}
         answer = self._request("GET", "/api/2.0/mlflow/registered-models/alias", params=params)
-        if answer.is_client_error and _is_missing(answer):
+        code = _error_code(answer)
+        if code == _NO_SUCH_MODEL or (code == _BAD_PARAMETER and not self._has_alias(name, alias)):
             return None
-        return _version(_json(_raise_for_status(answer))["model_version"])
+        return _version(_member(_json(_raise_for_status(answer)), "model_version"))
+
+    def _has_alias(self, name: str, alias: str) -> bool:
+        """MLflow has no error code of its own for an alias that is missing; its list of them tells."""
+        model = self._get("registered-models/get", {"name": name}, "registered_model")
+        return any(item["alias"] == alias for item in model.get("aliases", []))
 
     def champion(self, name: str) -> ModelVersion:
         """Raises NoChampion when nothing was promoted yet."""
@@ -89,8 +97,8 @@ class Registry:
         return found
 
     def get(self, name: str, version: int) -> ModelVersion:
-        answer = self._get("model-versions/get", {"name": name, "version": str(version)})
-        return _version(answer["model_version"])
+        params = {"name": name, "version": str(version)}
+        return _version(self._get("model-versions/get", params, "model_version"))
 
     def versions(self, name: str, most: int = 100) -> list[ModelVersion]:
         """Newest first; empty for an unknown name."""
@@ -107,7 +115,7 @@ class Registry:
         return sorted(found, key=lambda version: -version.version)
 
     def run(self, run_id: str) -> TrainingRun:
-        run = self._get("runs/get", {"run_id": run_id})["run"]
+        run = self._get("runs/get", {"run_id": run_id}, "run")
         data = run.get("data", {})
         return TrainingRun(
             experiment_id=run["info"]["experiment_id"],
@@ -131,12 +139,13 @@ class Registry:
     def download(self, model: ModelVersion, path: str = "model.onnx") -> bytes:
         """One artifact file of a version, through MLflow's artifact proxy (no S3 keys needed)."""
         params = {"name": model.name, "version": str(model.version)}
-        answer = self._get("model-versions/get-download-uri", params)
-        folder = answer["artifact_uri"].removeprefix("mlflow-artifacts:").lstrip("/")
+        uri: str = self._get("model-versions/get-download-uri", params, "artifact_uri")
+        folder = uri.removeprefix("mlflow-artifacts:").lstrip("/")
         return self._checked("GET", f"/api/2.0/mlflow-artifacts/artifacts/{folder}/{path}").content
 
-    def _get(self, path: str, params: dict[str, str]) -> Any:
-        return _json(self._checked("GET", f"/api/2.0/mlflow/{path}", params=params))
+    def _get(self, path: str, params: dict[str, str], member: str = "") -> Any:
+        answer = _json(self._checked("GET", f"/api/2.0/mlflow/{path}", params=params))
+        return _member(answer, member) if member else answer
 
     def _send(self, method: str, path: str, body: dict[str, str]) -> None:
         self._checked(method, f"/api/2.0/mlflow/{path}", json=body)
@@ -153,8 +162,15 @@ class Registry:
             ) from error
 
 
-def _is_missing(answer: httpx.Response) -> bool:
-    return "RESOURCE_DOES_NOT_EXIST" in answer.text or "not found" in answer.text.lower()
+def _error_code(answer: httpx.Response) -> str:
+    """MLflow's own; empty for an answer that is none of its errors."""
+    if not answer.is_client_error:
+        return ""
+    try:
+        body = answer.json()
+    except ValueError:
+        return ""
+    return str(body.get("error_code", "")) if isinstance(body, dict) else ""
 
 
 def _raise_for_status(answer: httpx.Response) -> httpx.Response:
@@ -168,6 +184,12 @@ def _json(answer: httpx.Response) -> Any:
         return answer.json()
     except ValueError:
         raise RegistryError(f"MLflow's answer to {answer.url.path} is not JSON") from None
+
+
+def _member(answer: Any, name: str) -> Any:
+    if not isinstance(answer, dict) or name not in answer:
+        raise RegistryError(f"the answer has no {name}: is it MLflow that answers there?")
+    return answer[name]
 
 
 def _version(item: Mapping[str, Any]) -> ModelVersion:

@@ -20,6 +20,7 @@ import pytest
 from dags import ray_jobs_operator
 from dags.ray_jobs_client import RayJobsClient, RayUnreachable
 from dags.ray_jobs_operator import RayJobOperator, RayJobTrigger
+from tests.support.pages import NOT_FOUND_PAGE, page_server
 from tests.support.processes import free_port
 
 pytestmark = pytest.mark.timeout(180)
@@ -151,6 +152,15 @@ def test_an_unreachable_cluster_is_told_clearly() -> None:
 
     with pytest.raises(RayUnreachable, match="does not answer"):
         asyncio.run(ask())
+
+
+def test_a_page_of_a_proxy_is_not_taken_for_rays_word() -> None:
+    async def find(url: str) -> None:
+        async with RayJobsClient(url) as ray:
+            await ray.find("anything")
+
+    with page_server(404, NOT_FOUND_PAGE) as proxy, pytest.raises(RayUnreachable, match="404"):
+        asyncio.run(find(proxy))
 
 
 def _run(ray_url: str, submission_id: str, entrypoint: str) -> dict[str, Any]:

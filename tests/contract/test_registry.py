@@ -21,6 +21,7 @@ from make_us_rich.promotion import promote as promote_with_expiry
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 from tests.support.folders import open_folder
+from tests.support.pages import NOT_FOUND_PAGE, page_server
 from tests.support.processes import free_port
 from tests.support.servers import mlflow_server, postgres_server
 
@@ -222,6 +223,32 @@ def test_an_expired_champion_gives_way_to_a_worse_one(
 
     assert decision.promoted
     assert registry.champion(name).version == new.version
+
+
+def test_only_mlflow_can_say_that_there_is_no_champion(registry: Registry, fitted: FittedModel) -> None:
+    assert registry.find("nobody_usdt_1h", CHAMPION) is None, "no such model"
+    _published(registry, fitted, "trx_usdt_1h")
+    assert registry.find("trx_usdt_1h", CHAMPION) is None, "a model without that alias"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "content_type"),
+    [
+        (404, NOT_FOUND_PAGE, "text/html"),
+        (403, b"Not found in our list of allowed hosts", "text/plain"),
+        (404, b'{"detail": "Not Found"}', "application/json"),
+        (200, b"{}", "application/json"),
+    ],
+)
+def test_another_servers_page_is_an_error_not_the_absence_of_a_champion(
+    status: int, body: bytes, content_type: str
+) -> None:
+    with (
+        page_server(status, body, content_type) as url,
+        Registry(url) as proxy,
+        pytest.raises(RegistryError, match=r"MLflow"),
+    ):
+        proxy.find("btc_usdt_1h", CHAMPION)
 
 
 def test_an_unreachable_registry_is_named() -> None:

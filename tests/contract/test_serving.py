@@ -15,11 +15,12 @@ import pytest
 
 from make_us_rich import roster
 from make_us_rich.database import transaction
-from make_us_rich.errors import ServingError
+from make_us_rich.errors import RegistryError, ServingError
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.intervals import HOUR_MS
 from serve_app.deploy import apply
 from tests.support.folders import open_folder
+from tests.support.pages import NOT_FOUND_PAGE, page_server
 from tests.support.serving import ServingStack, serving_stack
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
@@ -286,6 +287,16 @@ def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingStack
     assert _replicas(serving, "chz_usdt_1h") == before
     past = api.get("/v1/forecasts/chz_usdt/history").json()["forecasts"]
     assert (past[0]["model_version"], past[0]["foundation"]) == (1, False)
+
+
+def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(
+    serving: ServingStack, api: httpx.Client
+) -> None:
+    before = _replicas(serving, "btc_usdt_1h")
+    with page_server(404, NOT_FOUND_PAGE) as proxy, pytest.raises(RegistryError, match="404"):
+        apply(serving.settings.model_copy(update={"mlflow_url": proxy}))
+    assert "btc_usdt_1h" in api.get("/readyz").json()["pairs"]
+    assert _replicas(serving, "btc_usdt_1h") == before
 
 
 def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, api: httpx.Client) -> None:
