@@ -67,7 +67,8 @@ def report(context: Context, covered: Iterable[str], settings: Settings) -> list
     memory = _read_memory(context)
     news = what_is_new(failures, set(covered), {*context["dag"].task_ids, "run"}, memory, time.time())
     if news.to_tell:
-        if post(_alert(context, news, failures, settings), settings):
+        alert = failures_alert(context["ti"].dag_id, context["run_id"], news, failures, settings)
+        if post(alert, settings):
             _write_memory(context, news.memory)
     else:
         _write_memory(context, news.memory)
@@ -121,9 +122,9 @@ def _any_of(task_id: str, failed: Iterable[str]) -> bool:
     return any(name == task_id or name.startswith(f"{task_id}_") for name in failed)
 
 
-def _alert(context: Context, news: News, failures: list[Note], settings: Settings) -> Alert:
-    dag_id, run_id = context["ti"].dag_id, context["run_id"]
-    lines = [_line(note) for note in failures[:_MOST_LISTED]]
+def failures_alert(dag_id: str, run_id: str, news: News, failures: list[Note], settings: Settings) -> Alert:
+    """Build the message about a run. Every link in it opens in a browser outside the inner network."""
+    lines = [_line(note, settings) for note in failures[:_MOST_LISTED]]
     if len(failures) > _MOST_LISTED:
         lines.append(f"… and {len(failures) - _MOST_LISTED} more")
     if news.recovered:
@@ -132,7 +133,7 @@ def _alert(context: Context, news: News, failures: list[Note], settings: Setting
         title=f"{dag_id}{_headline(news, failures)}",
         text="\n".join(lines),
         fields={"DAG": dag_id, "Run": run_id},
-        link=f"{settings.public_airflow_url or settings.airflow_url}/dags/{dag_id}/runs/{quote(run_id)}",
+        link=f"{settings.airflow_link_url}/dags/{dag_id}/runs/{quote(run_id)}",
         color=RED if failures else GREEN,
     )
 
@@ -143,9 +144,11 @@ def _headline(news: News, failures: list[Note]) -> str:
     return ": run refused" if failures else " works again"
 
 
-def _line(note: Note) -> str:
+def _line(note: Note, settings: Settings) -> str:
     who = f"**{note['pair']}** " if note["pair"] else ""
-    where = f"[{note['task']}]({note['link']})" if note["link"] else note["task"]
+    # Airflow writes its own base_url before /dags/, which names the host that it listens on.
+    page = note["link"].partition("/dags/")[2]
+    where = f"[{note['task']}]({settings.airflow_link_url}/dags/{page})" if page else note["task"]
     tries = "1 try" if note["tries"] == 1 else f"{note['tries']} tries"
     return f"{who}{where}, {tries}: {note['reason']}"
 

@@ -31,7 +31,7 @@ async def tell_late(context: dict[str, Any], **_: Any) -> None:
         text=f"Not done {_AFTER.seconds // 60} minutes after it was due, and {run['state']}. "
         "It may hang: see which task runs.",
         fields={"DAG": dag_id, "Run": run_id},
-        link=f"{settings.airflow_url}/dags/{dag_id}/runs/{quote(run_id)}",
+        link=f"{settings.airflow_link_url}/dags/{dag_id}/runs/{quote(run_id)}",
     )
     await asyncio.to_thread(post, alert, settings)
 

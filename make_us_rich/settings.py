@@ -149,6 +149,16 @@ class Settings(BaseSettings):
         SecretStr, Field(description="where failures are posted; empty posts nothing")
     ] = SecretStr("")
 
+    @property
+    def airflow_link_url(self) -> str:
+        """Airflow for links that a person opens in a browser, without a slash at its end."""
+        return (self.public_airflow_url or self.airflow_url).rstrip("/")
+
+    @property
+    def mlflow_link_url(self) -> str:
+        """MLflow for links that a person opens in a browser, without a slash at its end."""
+        return (self.public_mlflow_url or self.mlflow_url).rstrip("/")
+
     @field_validator("pairs", "pooled_pairs", "cors_origins", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:

@@ -27,6 +27,6 @@ def tell_once(key: ModelKey, pair: str, why: str, serving: ModelVersion | None, 
         title=f"{key.name}: version {key.version} is refused",
         text=f"{pair} was to be forecast by it, and it failed its checks: {why}\n{goes_on}",
         fields={"pair": pair, "run": key.run_id},
-        link=f"{settings.public_mlflow_url or settings.mlflow_url}/#/models/{key.name}/versions/{key.version}",
+        link=f"{settings.mlflow_link_url}/#/models/{key.name}/versions/{key.version}",
     )
     threading.Thread(target=alerts.post, args=(alert, settings), daemon=True).start()

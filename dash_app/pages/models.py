@@ -101,8 +101,7 @@ def _rollback() -> list[Component]:
 
 def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) -> None:
     database_url = settings.database_url.get_secret_value()
-    mlflow_url = settings.public_mlflow_url or settings.mlflow_url
-    airflow_url = settings.public_airflow_url or settings.airflow_url
+    mlflow_url, airflow_url = settings.mlflow_link_url, settings.airflow_link_url
     registry = Registry(settings.mlflow_url)
 
     @app.callback(

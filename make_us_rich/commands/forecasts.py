@@ -65,7 +65,7 @@ def train(
     if as_json:
         print_json({"dag_id": dag_id, "run_id": run_id, "state": state})
     else:
-        console.print(f"{run_id}: {state}; {settings.airflow_url}/dags/{dag_id}")
+        console.print(f"{run_id}: {state}; {settings.airflow_link_url}/dags/{dag_id}")
     if state == "failed":
         raise typer.Exit(1)
 

@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from dags import deadline
+from dags.alerts import failures_alert, what_is_new
 from make_us_rich.alerts import Alert, post
 from make_us_rich.settings import Settings
 from tests.support.processes import free_port, running
@@ -112,3 +113,27 @@ def test_a_late_run_is_told_and_a_late_backfill_is_not(
 
     titles = [embed["title"] for message in sink.messages() for embed in message["embeds"]]
     assert titles == ["train_pairs is late"] * told
+
+
+def test_every_link_of_a_run_is_one_that_a_browser_can_open(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = sink.settings.model_copy(
+        update={
+            "airflow_url": "http://airflow-api-server:8080",
+            "public_airflow_url": "https://airflow.example.com",
+        }
+    )
+    monkeypatch.setattr(deadline, "get_settings", lambda: inner)
+    run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": "scheduled", "state": "running"}
+    asyncio.run(deadline.tell_late({"dag_run": run}))
+
+    note = {"task": "fetch", "pair": "chz_usdt", "reason": "halted", "refused": False, "tries": 3}
+    note["link"] = "http://localhost:8080/dags/train_pairs/runs/r%201/tasks/fetch?map_index=2&try_number=3"
+    news = what_is_new([note], {"chz_usdt"}, set(), {}, now=1e9)
+    assert post(failures_alert("train_pairs", "r 1", news, [note], inner), inner)
+
+    late, failed = (embed for message in sink.messages() for embed in message["embeds"])
+    page = "https://airflow.example.com/dags/train_pairs/runs/r%201"
+    assert late["url"] == failed["url"] == page
+    assert f"[fetch]({page}/tasks/fetch?map_index=2&try_number=3)" in failed["description"]

@@ -149,9 +149,11 @@ def _train(settings: Settings, pair: str) -> Component:
     with Airflow(settings.airflow_url, settings.airflow_user, password) as airflow:
         airflow.unpause(_DAG)
         run_id = airflow.trigger(_DAG, {"pairs": [pair]})
-    shown = settings.public_airflow_url or settings.airflow_url
     follow = dmc.Anchor(
-        "Follow it in Airflow", href=f"{shown}/dags/{_DAG}/runs/{run_id}", target="_blank", inherit=True
+        "Follow it in Airflow",
+        href=f"{settings.airflow_link_url}/dags/{_DAG}/runs/{run_id}",
+        target="_blank",
+        inherit=True,
     )
     return dmc.Alert([f"A training run of {pair} has begun. ", follow, "."], color="teal", variant="light")
 
