@@ -88,10 +88,11 @@ def alarm(scored: dict[str, Any]) -> None:
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def log_scores(scored: list[dict[str, Any]]) -> None:
-    """One MLflow run a pair, which its scores are added to."""
+    """Add the scores to one MLflow run for each market, pair and interval."""
     from dags.score_log import log
 
-    log(get_settings().mlflow_url, [item for item in scored if item["verdict"]])
+    settings = get_settings()
+    log(settings.mlflow_url, [item for item in scored if item["verdict"]], settings.market)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)

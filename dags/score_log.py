@@ -1,4 +1,4 @@
-"""Scores in MLflow: one run a pair and interval, whose metrics go on with each scoring."""
+"""Scores in MLflow: one run a market, pair and interval, whose metrics go on with each scoring."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 from make_us_rich.intervals import interval_ms
 
 EXPERIMENT = "score_forecasts"
+_MARKET = "market"
 
 
-def log(mlflow_url: str, scored: Iterable[dict[str, Any]]) -> None:
+def log(mlflow_url: str, scored: Iterable[dict[str, Any]], market: str) -> None:
     """`scored`: items with pair, interval, as_of_ms and a verdict. A repeated scoring adds the same points again."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
@@ -25,11 +26,13 @@ def log(mlflow_url: str, scored: Iterable[dict[str, Any]]) -> None:
         values |= {f"shift_{name}": value for name, value in verdict["shift"].items()}
         step = at_ms // interval_ms(item["interval"])
         metrics = [Metric(name, value, at_ms, step) for name, value in values.items()]
-        client.log_batch(_run_of(client, experiment, f"{item['pair']}_{item['interval']}"), metrics=metrics)
+        run_id = _run_of(client, experiment, f"{item['pair']}_{item['interval']}", market)
+        client.log_batch(run_id, metrics=metrics)
 
 
-def _run_of(client: Any, experiment: str, name: str) -> str:
-    query = f"tags.`mlflow.runName` = '{name}'"
+def _run_of(client: Any, experiment: str, name: str, market: str) -> str:
+    query = f"tags.`mlflow.runName` = '{name}' AND tags.{_MARKET} = '{market}'"
     found = client.search_runs([experiment], filter_string=query, max_results=1)
-    run_id: str = (found[0] if found else client.create_run(experiment, run_name=name)).info.run_id
+    run = found[0] if found else client.create_run(experiment, run_name=name, tags={_MARKET: market})
+    run_id: str = run.info.run_id
     return run_id

@@ -24,12 +24,13 @@ class Score:
     reason: str
 
 
-def latest(database_url: str) -> dict[str, Score]:
-    """The newest score of each pair that has one."""
+def latest(database_url: str, *, market: str, interval: str) -> dict[str, Score]:
+    """Return the newest score of each pair that has one in this market and interval, by pair."""
     with transaction(database_url) as cursor:
         cursor.execute(
             "SELECT DISTINCT ON (pair) pair, as_of_ms, skill_vs_naive, coverage_80, n, drifted, reason"
-            " FROM scores ORDER BY pair, as_of_ms DESC"
+            " FROM scores WHERE market = %s AND interval = %s ORDER BY pair, as_of_ms DESC",
+            (market, interval),
         )
         return {row[0]: Score(row[0], _moment(row[1]), *row[2:]) for row in cursor.fetchall()}
 

@@ -177,7 +177,8 @@ def register(app: Dash, client: Client, database_url: str) -> None:
             return notices.service_down(str(error)), no_update, "none", None, _SHORTEST_MS
         except ServiceRefused as error:
             return notices.service_refused(str(error)), no_update, "none", None, _SHORTEST_MS
-        score = scores.latest(database_url).get(pair)
+        judged = scores.latest(database_url, market=forecast.market, interval=forecast.interval)
+        score = judged.get(pair)
         said = [
             *warnings(forecast, score, missing),
             sentence(forecast),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import dash_ag_grid as dag
@@ -78,7 +79,7 @@ def register(app: Dash, client: Client, database_url: str) -> None:
             return no_update, no_update, notices.service_down(str(error))
         except ServiceRefused as error:
             return no_update, no_update, notices.service_refused(str(error))
-        judged = scores.latest(database_url)
+        judged = _scores(database_url, forecasts)
         rows = [_row(forecast, judged.get(forecast.pair)) for forecast in forecasts]
         rows += [
             {"pair": pair, "label": pair_label(pair), "status": reason} for pair, reason in missing.items()
@@ -92,6 +93,13 @@ def register(app: Dash, client: Client, database_url: str) -> None:
         Input("overview-grid", "dashGridOptions"),
         prevent_initial_call=True,
     )
+
+
+def _scores(database_url: str, forecasts: Sequence[Forecast]) -> dict[str, Score]:
+    """Return the newest scores of the market and interval that the service speaks of, by pair."""
+    if not forecasts:
+        return {}
+    return scores.latest(database_url, market=forecasts[0].market, interval=forecasts[0].interval)
 
 
 def _row(forecast: Forecast, score: Score | None) -> dict[str, Any]:

@@ -13,8 +13,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from make_us_rich import roster
+from make_us_rich import roster, scores
 from make_us_rich.accounts import ADMIN
+from make_us_rich.forecasting.drift import Verdict
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.pairs import BITCOIN
 from make_us_rich.registry import CHAMPION, Registry
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, log_in, register, sideways_px
 from tests.support.dashboard_stack import DashboardStack, dashboard_stack, register_versions
@@ -25,6 +28,7 @@ PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 PATHS = ("/", "/overview", "/models", "/api-tokens", "/admin", "/account")
 HTML_AND_SQL = "<img src=x onerror=alert(1)>'; DROP TABLE users;--"
 SLOW_MS = 30_000
+DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +138,29 @@ def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardStack
     finally:
         dashboard.start_service()
     _wait_for_picture(page)  # by itself
+
+
+def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboard: DashboardStack) -> None:
+    url = dashboard.settings.database_url.get_secret_value()
+    for market, skill, hour in (("simulated", 0.05, 1), ("binance", -0.4, 2)):
+        verdict = Verdict(168, skill, skill * 10, 0.8, {}, skill < 0, f"of {market}")
+        scores.keep(
+            url,
+            verdict,
+            market=market,
+            pair=BITCOIN,
+            interval="1h",
+            as_of_ms=DAY_MS * 20_000 + hour * HOUR_MS,
+        )
+
+    log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
+    _wait_for_picture(page)
+
+    expect(page.get_by_text("this week: +5.0% vs naive")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("This week's forecasts did not keep")).to_have_count(0)
+    page.goto(f"{dashboard.url}/overview")
+    expect(page.locator("#overview-grid").get_by_text("no", exact=True)).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("drifted: of binance")).to_have_count(0)
 
 
 def test_the_overview_leads_to_a_pair(page: Page, dashboard: DashboardStack) -> None:

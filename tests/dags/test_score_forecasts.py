@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 import httpx
 import numpy as np
 import pytest
 
+from dags import score_log
 from make_us_rich import scores
 from make_us_rich.database import transaction
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
@@ -44,7 +46,7 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: World) -> Non
     assert embed["title"] == "score_forecasts: eth_usdt failed"
     assert "worse than naive" in embed["description"]
 
-    found = scores.latest(world.database_url)
+    found = scores.latest(world.database_url, market=settings.market, interval="1h")
     assert set(found) == {"btc_usdt", "eth_usdt"}
     assert found["eth_usdt"].drifted
     assert found["eth_usdt"].skill_vs_naive < -1
@@ -52,7 +54,14 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: World) -> Non
     assert not found["btc_usdt"].drifted, found["btc_usdt"].reason
     assert found["btc_usdt"].n == 168
     assert found["btc_usdt"].as_of.timestamp() * 1000 == pytest.approx(as_of_ms, abs=HOUR_MS)
-    assert _logged(settings.mlflow_url) == {"btc_usdt_1h": 168.0, "eth_usdt_1h": 168.0}
+    scored = {("simulated", "btc_usdt_1h"): 168.0, ("simulated", "eth_usdt_1h"): 168.0}
+    assert _logged(settings.mlflow_url) == scored
+    kept = asdict(found["eth_usdt"])
+    verdict = {name: kept.get(name, 0.0) for name in ("n", "skill_vs_naive", "coverage_80", "drifted")}
+    verdict |= {"t_vs_naive": 0.0, "shift": {}}
+    item = {"pair": "eth_usdt", "interval": "1h", "as_of_ms": as_of_ms, "verdict": verdict}
+    score_log.log(settings.mlflow_url, [item], "binance")
+    assert _logged(settings.mlflow_url) == scored | {("binance", "eth_usdt_1h"): 168.0}
 
 
 def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.ndarray) -> None:
@@ -77,15 +86,17 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
             cursor.execute(insert, (settings.market, str(pair), "1h", target, 1, target, close, *prices))
 
 
-def _logged(mlflow_url: str) -> dict[str, float]:
-    """The metric `n` of each MLflow run, by its name."""
+def _logged(mlflow_url: str) -> dict[tuple[str, str], float]:
+    """The metric `n` of each MLflow run, by its market and name."""
     api = f"{mlflow_url}/api/2.0/mlflow"
     answer = httpx.get(f"{api}/experiments/get-by-name", params={"experiment_name": "score_forecasts"})
     experiment = answer.json()["experiment"]["experiment_id"]
     runs = httpx.post(f"{api}/runs/search", json={"experiment_ids": [experiment]}).json()["runs"]
     return {
-        run["info"]["run_name"]: metric["value"]
+        (tag["value"], run["info"]["run_name"]): metric["value"]
         for run in runs
+        for tag in run["data"]["tags"]
+        if tag["key"] == "market"
         for metric in run["data"]["metrics"]
         if metric["key"] == "n"
     }
