@@ -1,4 +1,4 @@
-"""Throw away what nothing needs any more."""
+"""Delete what is older than its retention."""
 
 from __future__ import annotations
 
@@ -9,20 +9,33 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 from dags.tasks import DAG_DEFAULTS, report
-from make_us_rich.settings import get_settings
+from make_us_rich.settings import Settings, get_settings
 
 DOC = """
-### What is thrown away
+### What is deleted
 
 Each night: months of **candles** that no training looks back to; **model versions** beyond the newest
 `keep_versions` of each model, with their files, but never one with an alias such as champion or previous; training
-**runs** that were cut off; **job rows** and **task logs** of old runs.
+**runs** that were cut off; **job rows** and **task logs** of old runs; **rows** of the tables `forecasts`, `scores`
+and `audit_log` that are older than `MUR_KEEP_FORECAST_DAYS`, `MUR_KEEP_SCORE_DAYS` and `MUR_KEEP_AUDIT_DAYS`.
 
 It begins as a rehearsal: with `dry_run` each task's log lists what it would delete. Read one, then set
 `MUR_HOUSEKEEPING_DRY_RUN=false`, or untick `dry_run` in the form for once.
 """
 
 _DAYS = {"type": "integer", "minimum": 1}
+_TABLES = {
+    "forecasts": "keep_forecast_days",
+    "scores": "keep_score_days",
+    "audit_log": "keep_audit_days",
+}
+
+
+def _retention(name: str) -> Param:
+    """The form begins with the setting of the same name."""
+    return Param(
+        getattr(get_settings(), name), **_DAYS, description=str(Settings.model_fields[name].description)
+    )
 
 
 @dag(
@@ -38,13 +51,16 @@ _DAYS = {"type": "integer", "minimum": 1}
                 168, type="integer", minimum=2, description="newest versions of each model to keep"
             ),
             "keep_run_days": Param(30, **_DAYS, description="days of job rows, unused MLflow runs and logs"),
+            "keep_forecast_days": _retention("keep_forecast_days"),
+            "keep_score_days": _retention("keep_score_days"),
+            "keep_audit_days": _retention("keep_audit_days"),
         }
     },
     doc_md=DOC,
     tags=["maintenance", "daily"],
 )
 def housekeeping() -> None:
-    [candles(), job_rows(), mlflow_runs() << model_versions(), logs()] >> report(None)
+    [candles(), job_rows(), mlflow_runs() << model_versions(), logs(), rows()] >> report(None)
 
 
 @task
@@ -97,6 +113,20 @@ def logs() -> int:
 
     folder = Path(conf.get("logging", "base_log_folder"))
     return _told(keeper.old_logs(folder, _before("keep_run_days"), dry_run=_dry_run()))
+
+
+@task
+def rows() -> dict[str, int]:
+    """Old rows of the database: forecasts, scores, audit log."""
+    from make_us_rich import housekeeping as keeper
+
+    url, dry_run = get_settings().database_url.get_secret_value(), _dry_run()
+    counts = {
+        table: keeper.old_rows(url, table, _before(name), dry_run=dry_run) for table, name in _TABLES.items()
+    }
+    for table, count in counts.items():
+        print(f"{table}: {count} rows {'to delete' if dry_run else 'deleted'}")
+    return counts
 
 
 def _told(names: list[str]) -> int:

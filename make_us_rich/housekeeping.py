@@ -1,4 +1,4 @@
-"""What may be thrown away, and throwing it away. Each function returns what it (would have) deleted."""
+"""Delete what is older than its retention. Each function returns what it deleted, or would have in a dry run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from make_us_rich.database import transaction
 from make_us_rich.market.bucket import Bucket
 
 _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
 _TRAINING_EXPERIMENTS = ("train_pairs",)
+_PAGE = 1000  # the most that MLflow gives at once
+# When a row was written, by the table that grows for ever.
+_WRITTEN = {"forecasts": "made_at", "scores": "day", "audit_log": "at"}
+_BATCH = 10_000
 
 
 def old_candles(bucket: Bucket, before: datetime, *, dry_run: bool) -> list[str]:
@@ -34,7 +39,7 @@ def old_versions(mlflow_url: str, keep: int, *, dry_run: bool) -> list[str]:
     """
     client = _client(mlflow_url)
     deleted = []
-    for name in [model.name for model in client.search_registered_models(max_results=1000)]:
+    for name in _all_names(client):
         versions = sorted(_all_versions(client, name), key=lambda item: -int(item.version))
         for version in versions[keep:]:
             if _has_alias(client, name, version.version):
@@ -55,7 +60,7 @@ def orphaned_runs(mlflow_url: str, before: datetime, *, dry_run: bool) -> list[s
         return []
     query = f"attributes.start_time < {int(before.timestamp() * 1000)}"
     orphans = []
-    for run in _paged(lambda token: client.search_runs(known, query, max_results=1000, page_token=token)):
+    for run in _paged(lambda token: client.search_runs(known, query, max_results=_PAGE, page_token=token)):
         run_id = run.info.run_id
         if client.search_model_versions(f"run_id = '{run_id}'", max_results=1):
             continue
@@ -63,6 +68,26 @@ def orphaned_runs(mlflow_url: str, before: datetime, *, dry_run: bool) -> list[s
             _delete_artifacts(client, run_id, None)
         orphans.append(f"run {run.info.run_name} ({run_id})")
     return orphans
+
+
+def old_rows(database_url: str, table: str, before: datetime, *, dry_run: bool, batch: int = _BATCH) -> int:
+    """Rows of `forecasts`, `scores` or `audit_log` written before `before`; returns how many.
+
+    Each batch is a transaction of its own, so that no long lock or statement stands in the way of serving.
+    """
+    is_old = f"{_WRITTEN[table]} < %s"
+    if dry_run:
+        with transaction(database_url) as cursor:
+            cursor.execute(f"SELECT count(*) FROM {table} WHERE {is_old}", (before,))
+            return int(cursor.fetchone()[0])
+    chosen = f"ARRAY(SELECT ctid FROM {table} WHERE {is_old} LIMIT %s)"
+    deleted, last = 0, batch
+    while last == batch:
+        with transaction(database_url) as cursor:
+            cursor.execute(f"DELETE FROM {table} WHERE ctid = ANY({chosen})", (before, batch))
+            last = cursor.rowcount
+        deleted += last
+    return deleted
 
 
 def old_logs(folder: Path, before: datetime, *, dry_run: bool) -> list[str]:
@@ -99,9 +124,14 @@ def _client(mlflow_url: str) -> Any:
     return mlflow.MlflowClient(mlflow_url)
 
 
+def _all_names(client: Any) -> list[str]:
+    models = _paged(lambda token: client.search_registered_models(max_results=_PAGE, page_token=token))
+    return [model.name for model in models]
+
+
 def _all_versions(client: Any, name: str) -> list[Any]:
     return list(
-        _paged(lambda token: client.search_model_versions(f"name = '{name}'", 1000, page_token=token))
+        _paged(lambda token: client.search_model_versions(f"name = '{name}'", _PAGE, page_token=token))
     )
 
 

@@ -143,6 +143,13 @@ class Settings(BaseSettings):
     housekeeping_dry_run: Annotated[
         bool, Field(description="scheduled housekeeping only lists what it would delete")
     ] = True
+    keep_forecast_days: Annotated[
+        int, Field(ge=60, description="days that served forecasts stay in the database")
+    ] = 400
+    keep_score_days: Annotated[
+        int, Field(ge=1, description="days that the daily scores of served forecasts stay in the database")
+    ] = 800
+    keep_audit_days: Annotated[int, Field(ge=30, description="days that entries of the audit log stay")] = 400
 
     # alerts
     discord_webhook_url: Annotated[

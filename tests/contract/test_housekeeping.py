@@ -1,11 +1,13 @@
-"""What housekeeping deletes and what it never does, on a real S3 and a real MLflow."""
+"""What housekeeping deletes and what it never does, on a real S3, a real MLflow and a real Postgres."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,12 +18,16 @@ import pytest
 from mlflow import MlflowClient
 
 from make_us_rich import housekeeping
+from make_us_rich.database import transaction
+from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.intervals import HOUR_MS
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
+from make_us_rich.migrations import migrate
 from make_us_rich.pairs import BITCOIN
 from make_us_rich.registry import CHAMPION, PREVIOUS, Registry
-from tests.support.servers import S3_KEYS, mlflow_server, s3_server
+from tests.support.folders import open_folder
+from tests.support.servers import S3_KEYS, mlflow_server, postgres_server, s3_server
 from tests.support.tiny_model import tiny_model
 
 NAME = "btc_usdt_1h"
@@ -96,6 +102,63 @@ def test_a_run_that_was_cut_off_goes(mlflow_url: str) -> None:
     assert housekeeping.orphaned_runs(mlflow_url, FAR_AHEAD, dry_run=False) == []
 
 
+def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None:
+    with mlflow_server(tmp_path) as url:
+        client = MlflowClient(url)
+        with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+            (columns,) = database.execute(
+                "SELECT group_concat(name) FROM pragma_table_info('registered_models')"
+            ).fetchone()
+            client.create_registered_model("zzz_usdt_1h")  # the last by name, so on the second page
+            row = database.execute(f"SELECT {columns} FROM registered_models").fetchone()
+            places = ", ".join("?" * len(row))
+            database.executemany(
+                f"INSERT INTO registered_models ({columns}) VALUES ({places})",
+                [
+                    tuple(f"aaa{number:04}_usdt_1h" if value == "zzz_usdt_1h" else value for value in row)
+                    for number in range(1005)
+                ],
+            )
+        for _ in range(3):
+            run = client.create_run("0")
+            client.create_model_version("zzz_usdt_1h", run.info.artifact_uri, run.info.run_id)
+
+        assert housekeeping.old_versions(url, 2, dry_run=True) == ["zzz_usdt_1h version 1"]
+
+
+@pytest.fixture(scope="module")
+def database_url() -> Iterator[str]:
+    with open_folder() as folder, postgres_server(folder) as url:
+        migrate(url)
+        yield url
+
+
+def test_old_rows_of_the_database_go(database_url: str) -> None:
+    for days in (399, 401):
+        _row(database_url, "forecasts", days)
+        _row(database_url, "scores", days)
+        _row(database_url, "audit_log", days)
+    before = datetime.now(UTC) - timedelta(days=400)
+
+    for table in ("forecasts", "scores", "audit_log"):
+        assert housekeeping.old_rows(database_url, table, before, dry_run=True) == 1
+        assert _count(database_url, table) == 2, "the rehearsal deleted something"
+        assert housekeeping.old_rows(database_url, table, before, dry_run=False) == 1
+        assert housekeeping.old_rows(database_url, table, before, dry_run=False) == 0
+        assert _count(database_url, table) == 1
+
+
+def test_many_old_rows_go_in_batches(database_url: str) -> None:
+    with transaction(database_url) as cursor:
+        cursor.execute(
+            "INSERT INTO audit_log (at, actor, action, subject)"
+            " SELECT '2020-01-01'::timestamptz, 'grace', 'log in', 'grace' FROM generate_series(1, 25)"
+        )
+    before = datetime(2021, 1, 1, tzinfo=UTC)
+
+    assert housekeeping.old_rows(database_url, "audit_log", before, dry_run=False, batch=10) == 25
+
+
 def test_logs_of_old_runs_go(tmp_path: Path) -> None:
     for name, days in (("old", 40), ("new", 1)):
         file = tmp_path / "dag_id=train_pairs" / f"run_id={name}" / "task_id=fetch" / "attempt=1.log"
@@ -109,6 +172,31 @@ def test_logs_of_old_runs_go(tmp_path: Path) -> None:
 
     assert [Path(name).name for name in deleted] == ["run_id=old"]
     assert [path.name for path in (tmp_path / "dag_id=train_pairs").iterdir()] == ["run_id=new"]
+
+
+def _row(url: str, table: str, days_old: int) -> None:
+    when = datetime.now(UTC) - timedelta(days=days_old)
+    when_ms = int(when.timestamp() * 1000)
+    rows: dict[str, dict[str, object]] = {
+        "forecasts": {"made_at": when, "target_open_ms": when_ms, "as_of_ms": when_ms, "model_version": 1}
+        | {"last_close": 1.0}
+        | dict.fromkeys(QUANTILE_NAMES, 1.0),
+        "scores": {"day": when.date(), "as_of_ms": when_ms, "n": 168, "coverage_80": 0.8, "shift": "{}"}
+        | {"skill_vs_naive": 0.1, "t_vs_naive": 1.0, "drifted": False, "reason": ""},
+        "audit_log": {"at": when, "actor": "grace", "action": "park pair", "subject": "btc_usdt"},
+    }
+    row = rows[table]
+    if table != "audit_log":
+        row |= {"market": "simulated", "pair": "btc_usdt", "interval": "1h"}
+    with transaction(url) as cursor:
+        names, places = ", ".join(row), ", ".join(f"%({name})s" for name in row)
+        cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)
+
+
+def _count(url: str, table: str) -> int:
+    with transaction(url) as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")
+        return int(cursor.fetchone()[0])
 
 
 def _one_candle(month: datetime) -> Candles:
