@@ -1,4 +1,4 @@
-"""The six endpoints of the first version, under their names: prediction, administration, health."""
+"""The endpoints of version 1, with the paths, parameters and fields that its clients know."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 
 from make_us_rich.errors import MakeUsRichError
 from serve_app import deploy, schemas
 from serve_app.auth import Admin, CallerByHeaderOrQuery
+from serve_app.first_version import FIVE_DAYS, first_version_candles
 from serve_app.problems import Problem, unavailable
 from serve_app.responses import errors
 from serve_app.v1 import DeskOf
 
 router = APIRouter()
+
+
+@router.get("/", include_in_schema=False)
+async def home() -> RedirectResponse:
+    return RedirectResponse("docs")
 
 
 @router.put(
@@ -35,9 +41,13 @@ async def predict(
         str | None, Query(alias="token", description="instead of the bearer header; proxies may log it")
     ] = None,
 ) -> JSONResponse:
-    document = (await desk.forecast(await desk.find(_pair_of(pair, currency, compare)))).document
+    name = await desk.find(_pair_of(pair, currency, compare))
+    answer, candles = await asyncio.gather(desk.forecast(name), desk.ask(name, "candles", FIVE_DAYS))
     quota = await desk.charge(owner)
-    return JSONResponse(document | {"prediction": document["quantiles"]["q50"]}, headers=quota)
+    median = answer.document["quantiles"]["q50"]
+    return JSONResponse(
+        answer.document | {"prediction": median, "data": first_version_candles(candles)}, headers=quota
+    )
 
 
 def _pair_of(pair: str | None, currency: str | None, compare: str | None) -> str:
@@ -85,10 +95,12 @@ async def update_date(desk: DeskOf, _: Admin) -> dict[str, Any]:
     "/check_models_number",
     response_model=schemas.ModelsNumber,
     tags=["health"],
-    summary="How many models are served",
+    summary="Which models are served, and how many",
 )
-async def check_models_number(desk: DeskOf) -> dict[str, int]:
-    return {"number_of_running_models": len(await desk.directory.names())}
+async def check_models_number(desk: DeskOf) -> dict[str, Any]:
+    models = [str(pair) for pair in await desk.served_pairs()]
+    said = f"Number of running models: {len(models)}" if models else "Warning: No models are running."
+    return {"message": said, "models": models, "number_of_running_models": len(models)}
 
 
 @router.get("/healthz", response_model=schemas.Health, tags=["health"], summary="Is the process alive")

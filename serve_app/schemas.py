@@ -125,10 +125,28 @@ class Forecast(BaseModel):
     flags: Flags
 
 
-class Prediction(Forecast):
-    """The forecast, and its median under the name that /predict has always used."""
+class FirstVersionCandles(BaseModel):
+    """Candles of the last five days as version 1 gave them: columns, each a map from row number to value.
 
-    prediction: float
+    Its columns `quote_av`, `trades`, `tb_base_av`, `tb_quote_av` and `ignore` are not stored and left out.
+    """
+
+    timestamp: Annotated[dict[str, str], Field(description="open time, UTC, ISO 8601")]
+    open: Annotated[
+        dict[str, str], Field(description="prices and volumes are strings, as Binance writes them")
+    ]
+    high: dict[str, str]
+    low: dict[str, str]
+    close: dict[str, str]
+    volume: dict[str, str]
+    close_time: Annotated[dict[str, int], Field(description="last millisecond of the candle")]
+
+
+class Prediction(Forecast):
+    """The forecast, with the two fields that version 1 answered: `prediction` and `data`."""
+
+    prediction: Annotated[float, Field(description="the median, q50, in the quote currency")]
+    data: FirstVersionCandles
 
 
 class Missing(BaseModel):
@@ -234,6 +252,8 @@ class Usage(BaseModel):
 
 
 class ModelsNumber(BaseModel):
+    message: str
+    models: Annotated[list[str], Field(description="the served pairs")]
     number_of_running_models: int
 
 

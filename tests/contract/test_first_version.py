@@ -1,0 +1,86 @@
+"""The HTTP API of 2022, asked the way its Streamlit page asked it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.settings import Settings
+from serve_app.gateway import make_app
+from tests.support.folders import open_folder
+from tests.support.local_api import LocalApi, local_api
+from tests.support.local_directory import LocalDirectory
+
+pytestmark = pytest.mark.timeout(180)
+
+# The columns of the frame that the page of 2022 built from `data`; those that are not stored stay empty.
+COLUMNS = ["timestamp", "open", "high", "low", "close", "volume", "close_time"]
+NOT_STORED = ["quote_av", "trades", "tb_base_av", "tb_quote_av", "ignore"]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[LocalApi]:
+    with open_folder() as folder, local_api(folder, ("btc_usdt", "eth_usdt")) as api:
+        yield api
+
+
+def test_predict_answers_five_days_of_candles_and_a_price(service: LocalApi) -> None:
+    answer = _predict(service, "btc", "usdt")
+
+    frame = pd.DataFrame(data=answer["data"], columns=[*COLUMNS, *NOT_STORED])
+    times = pd.to_datetime(frame["timestamp"])
+    closes = pd.to_numeric(frame["close"], downcast="float")
+    assert len(frame) == 5 * 24
+    assert set(times.diff().dropna()) == {pd.Timedelta(hours=1)}
+    assert all(isinstance(value, str) for value in answer["data"]["close"].values())
+    assert closes.iloc[-1] == pytest.approx(answer["last_close"])
+    assert answer["data"]["close_time"]["119"] + 1 == answer["as_of_ms"]
+    assert times.iloc[-1] + pd.Timedelta(hours=1) == pd.Timestamp(answer["as_of_ms"], unit="ms")
+    assert answer["prediction"] == answer["quantiles"]["q50"]
+    assert (pd.to_numeric(frame["high"]) >= pd.to_numeric(frame["low"])).all()
+
+
+def test_the_models_are_listed_as_currency_and_compare(service: LocalApi) -> None:
+    answer = httpx.get(f"{service.url}/check_models_number", timeout=30).raise_for_status().json()
+
+    assert answer["message"] == "Number of running models: 2"
+    for model in answer["models"]:
+        currency, compare = model.split("_")
+        assert _predict(service, currency, compare)["pair"] == model
+
+
+def test_the_root_leads_to_the_documentation(service: LocalApi) -> None:
+    page = httpx.get(service.url, follow_redirects=True, timeout=30)
+
+    assert page.url.path == "/docs"
+    assert page.status_code == 200
+    assert "/openapi.json" in page.text
+
+
+def test_without_a_model_the_message_warns() -> None:
+    settings = Settings(market="simulated")
+    accounts = Accounts(settings.database_url.get_secret_value())  # connects at its first use: never here
+    app = make_app(settings, LocalDirectory(settings, {}), accounts)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+            return await client.get("/check_models_number")
+
+    assert asyncio.run(ask()).json() == {
+        "message": "Warning: No models are running.",
+        "models": [],
+        "number_of_running_models": 0,
+    }
+
+
+def _predict(service: LocalApi, currency: str, compare: str) -> dict[str, Any]:
+    query = {"currency": currency, "compare": compare, "token": service.admin_token}
+    answer = httpx.put(f"{service.url}/predict", params=query, timeout=30)
+    document: dict[str, Any] = answer.raise_for_status().json()
+    return document
