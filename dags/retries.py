@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from airflow.sdk import Context, RetryDecision, RetryPolicy
 
-from make_us_rich.errors import InputError, MarketUnavailable, PairNotTraded, RateLimited
+from make_us_rich.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, RateLimited
 from make_us_rich.promotion import ChampionChanged
 
 RETRIES = 3
@@ -17,7 +17,7 @@ _FIRST_S = 5.0
 _GROWTH = 3.0  # 5, 15, 45 s: a component of ours restarts in less
 _EXCHANGE_GROWTH = 2.0  # 5, 10, 20 s: all pairs wait for one, and the client has asked several times before
 _LONGEST_BAN_S = 15 * 60.0
-_HOPELESS = (InputError, PairNotTraded, ChampionChanged)
+_HOPELESS = (InputError, LocationRefused, PairNotTraded, ChampionChanged)
 
 
 class RetryByFault(RetryPolicy):

@@ -15,9 +15,12 @@ from make_us_rich.airflow_client import Airflow
 from make_us_rich.errors import ComponentDied, StackError
 from make_us_rich.local_stack import run
 from make_us_rich.local_stack.environment import ADMIN, DEMO_USER
-from make_us_rich.local_stack.plan import Market, new_plan
+from make_us_rich.local_stack.plan import Market as MarketName
+from make_us_rich.local_stack.plan import new_plan
 from make_us_rich.local_stack.run import Stack
+from make_us_rich.market.binance import Market
 from make_us_rich.progress import RunProgress
+from make_us_rich.settings import BINANCE_URL
 from make_us_rich.terminal import console
 
 DEMO_PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
@@ -29,10 +32,15 @@ _SERVED_TIMEOUT_S = 60.0
 
 
 def start_stack(*, live: bool, data: Path | None) -> Stack:
-    """The stack of the chosen market, with its progress shown."""
+    """Start the stack of the chosen market and show its progress.
+
+    Raises MarketError before anything is started when the live exchange does not serve this machine.
+    """
     if live and data:
         raise StackError("--live and --data are two markets: choose one")
-    market: Market = "binance" if live else "recorded" if data else "simulated"
+    if live:
+        Market(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
+    market: MarketName = "binance" if live else "recorded" if data else "simulated"
     console.print(f"starting the stack with the [bold]{market}[/bold] market; the first start takes longest")
     began = time.monotonic()
     stack = run.up(new_plan(market, data), lambda name, seconds: _say(seconds, f"{name} is ready"))

@@ -15,7 +15,7 @@ from make_us_rich.errors import MakeUsRichError
 from make_us_rich.migrations import SQL_FOLDER
 from make_us_rich.pairs import Pair
 from make_us_rich.registry import CHAMPION, Registry, model_name
-from make_us_rich.settings import Settings
+from make_us_rich.settings import BINANCE_DATA_URL, Settings
 
 _TIMEOUT_S = 10.0
 _MOST_SKEW_S = 5.0
@@ -132,6 +132,9 @@ def _api(settings: Settings) -> str:
 
 def _exchange(settings: Settings) -> str:
     answer = httpx.get(f"{settings.exchange_url}/api/v3/time", timeout=_TIMEOUT_S)
+    if answer.status_code == 451:
+        refusal = "Binance refuses requests from this country or cloud (HTTP 451)"
+        raise Ailment(refusal, f"set MUR_EXCHANGE_URL={BINANCE_DATA_URL}")
     skew_s = answer.raise_for_status().json()["serverTime"] / 1000 - time.time()
     if abs(skew_s) > _MOST_SKEW_S and settings.market == "binance":
         raise Ailment(f"this clock is {skew_s:+.0f} s off the exchange's", "let NTP set this machine's clock")

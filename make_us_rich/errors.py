@@ -9,6 +9,7 @@ MakeUsRichError
 ├── MarketError              the exchange refused or failed
 │   ├── MarketUnavailable    timeouts, 5xx, unreadable answers: worth another try
 │   ├── RateLimited          429 or 418; `retry_after_s` says when to come back
+│   ├── LocationRefused      451: the exchange serves no client of this country or cloud
 │   └── PairNotTraded        unknown to the exchange, halted or delisted; `idle_ms` says for how long
 ├── StoreError               S3 refused or cannot be reached
 ├── RegistryError            the model registry refused or failed
@@ -76,6 +77,10 @@ class RateLimited(MarketError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class LocationRefused(MarketError):
+    pass
 
 
 class PairNotTraded(MarketError):

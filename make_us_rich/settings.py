@@ -16,6 +16,13 @@ from make_us_rich.pairs import Pair
 
 DEVELOPMENT_SECRET = "development-only"
 
+BINANCE_URL = "https://api.binance.com"
+BINANCE_DATA_URL = "https://data-api.binance.vision"
+"""Binance's host of public market data alone, which answers where the other one refuses the location (HTTP 451).
+
+Source: https://developers.binance.com/docs/binance-spot-api-docs/faqs/market_data_only
+"""
+
 
 class Settings(BaseSettings):
     """Environment variables named MUR_ and the field in capitals; the defaults suit a developer's machine."""
@@ -53,9 +60,13 @@ class Settings(BaseSettings):
         Literal["binance", "recorded", "simulated"],
         Field(description="where prices come from; shown beside every forecast"),
     ] = "binance"
-    exchange_url: Annotated[str, Field(description="base URL of Binance's REST API")] = (
-        "https://api.binance.com"
-    )
+    exchange_url: Annotated[
+        str,
+        Field(
+            description="base URL of Binance's REST API; "
+            f"{BINANCE_DATA_URL} where this one refuses the country or cloud (HTTP 451)"
+        ),
+    ] = BINANCE_URL
 
     # storage
     database_url: Annotated[SecretStr, Field(description="Postgres of accounts and forecasts")] = SecretStr(

@@ -5,7 +5,7 @@
 
 Without a symbol a fault meets every pair, without `times` it stays until it is deleted.
 
-OUTAGES  answers of any path: 429 and 418 (with retry_after_s), 500, timeout, truncated, html
+OUTAGES  answers of any path: 429 and 418 (with retry_after_s), 451, 500, timeout, truncated, html
 REFUSED  answers about a pair: unknown_symbol, empty
 DIRT     rows that are wrong: nan, duplicate, offgrid and gap in the middle of an answer, open_last_candle after its
          end; halt: no candle since the fault began
@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-OUTAGES = ("429", "418", "500", "timeout", "truncated", "html")
+OUTAGES = ("429", "418", "451", "500", "timeout", "truncated", "html")
 REFUSED = ("unknown_symbol", "empty")
 DIRT = ("nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt")
 SKEW = ("clock_skew",)
@@ -32,7 +32,7 @@ class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal[
-        "429", "418", "500", "timeout", "truncated", "html", "unknown_symbol", "empty",
+        "429", "418", "451", "500", "timeout", "truncated", "html", "unknown_symbol", "empty",
         "nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt", "clock_skew",
     ]  # fmt: skip
     symbol: str | None = None
@@ -78,6 +78,9 @@ async def answer_of(fault: Fault) -> Response:
     if fault.kind in ("429", "418"):
         body = {"code": -1003, "msg": "Too many requests."}
         return JSONResponse(body, int(fault.kind), {"Retry-After": f"{fault.retry_after_s:g}"})
+    if fault.kind == "451":
+        body = {"code": 0, "msg": "Service unavailable from a restricted location."}
+        return JSONResponse(body, 451)
     if fault.kind == "timeout":
         await asyncio.sleep(_TIMEOUT_S)
     if fault.kind == "unknown_symbol":

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from make_us_rich.local_stack.plan import PROJECT_ROOT, StackPlan
 from make_us_rich.local_stack.secrets import StackSecrets
+from make_us_rich.settings import BINANCE_URL
 
 ADMIN = "admin"
 DEMO_USER = "demo"
 DATABASES = ("make_us_rich", "mlflow", "airflow")
-_EXCHANGE = {"binance": "https://api.binance.com"}
 
 
 def database_url(plan: StackPlan, secrets: StackSecrets, database: str, driver: str = "") -> str:
@@ -22,7 +22,10 @@ def database_url(plan: StackPlan, secrets: StackSecrets, database: str, driver: 
 
 
 def stack_environment(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
-    """Everything a component reads, over the user's own environment (a MUR_ setting of theirs wins)."""
+    """Everything a component reads, over the user's own environment.
+
+    A MUR_ setting of theirs wins, except for what would label the prices of one market as those of another.
+    """
     made = {
         **_make_us_rich(plan, secrets),
         **_mlflow(plan, secrets),
@@ -33,14 +36,16 @@ def stack_environment(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
     theirs = {key: value for key, value in os.environ.items() if key != "PATH"}
     # Services recompile every import when this is set; they start three times as fast without.
     theirs.pop("PYTHONDONTWRITEBYTECODE", None)
-    ours = {key for key in made if not key.startswith("MUR_")}
+    ours = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
+    if plan.market != "binance":
+        ours.add("MUR_EXCHANGE_URL")
     return made | {key: value for key, value in theirs.items() if key not in ours}
 
 
 def _make_us_rich(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
     return {
         "MUR_MARKET": plan.market,
-        "MUR_EXCHANGE_URL": _EXCHANGE.get(plan.market, plan.url("exchange")),
+        "MUR_EXCHANGE_URL": BINANCE_URL if plan.market == "binance" else plan.url("exchange"),
         "MUR_CACHE_FOLDER": str(plan.state / "serving"),
         "MUR_SECRET_KEY": secrets.secret_key,
         "MUR_DATABASE_URL": database_url(plan, secrets, "make_us_rich"),

@@ -15,10 +15,18 @@ import requests
 from binance.client import Client
 from binance.exceptions import BinanceAPIException, BinanceRequestException
 
-from make_us_rich.errors import BadCandles, MarketError, MarketUnavailable, PairNotTraded, RateLimited
+from make_us_rich.errors import (
+    BadCandles,
+    LocationRefused,
+    MarketError,
+    MarketUnavailable,
+    PairNotTraded,
+    RateLimited,
+)
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles, closed, from_klines
 from make_us_rich.pairs import Pair
+from make_us_rich.settings import BINANCE_DATA_URL
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +42,7 @@ _WEIGHT_LEFT_TO_OTHERS = 600
 
 
 class Market:
-    """An exchange's candles. No key is needed. Raises MarketUnavailable, RateLimited or PairNotTraded."""
+    """An exchange's candles. No key is needed. Every method raises MarketError."""
 
     def __init__(self, exchange_url: str, *, timeout_s: float = 10.0) -> None:
         self._client = Client(ping=False, requests_params={"timeout": timeout_s})
@@ -128,6 +136,11 @@ def _translate(error: Exception, about: str) -> MarketError:
             return RateLimited(
                 f"the exchange limits our requests ({error.status_code}) for {retry_after_s:.0f} s",
                 retry_after_s=retry_after_s,
+            )
+        if error.status_code == 451:
+            return LocationRefused(
+                "Binance refuses requests from this country or cloud (HTTP 451): "
+                f"set MUR_EXCHANGE_URL={BINANCE_DATA_URL}, its host of public market data"
             )
         if error.code == _INVALID_SYMBOL:
             return PairNotTraded(f"the exchange does not know {about}: was it delisted?")

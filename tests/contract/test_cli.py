@@ -17,6 +17,7 @@ from make_us_rich.cli import app
 from make_us_rich.database import transaction
 from make_us_rich.env_file import write_env
 from make_us_rich.errors import (
+    LocationRefused,
     MakeUsRichError,
     NameTaken,
     RegistryError,
@@ -148,6 +149,35 @@ def test_the_doctor_says_what_is_down_and_the_way_out(servers: dict[str, str]) -
     assert found["mlflow"]["state"] == found["discord"]["state"] == "warning"
     assert "mkrich train" in found["mlflow"]["way_out"]
     assert "sol_usdt" in found["mlflow"]["detail"]
+
+
+@pytest.fixture
+def refused_location(servers: dict[str, str]) -> Iterator[None]:
+    faults = f"{servers['MUR_EXCHANGE_URL']}/_control/faults"
+    httpx.post(faults, json={"kind": "451"}).raise_for_status()
+    yield
+    httpx.delete(faults).raise_for_status()
+
+
+@pytest.mark.usefixtures("refused_location")
+def test_the_doctor_knows_the_way_out_of_a_refused_location() -> None:
+    (exchange,) = [item for item in asked("doctor") if item["name"] == "exchange"]
+
+    assert exchange["state"] == "failed"
+    assert "HTTP 451" in str(exchange["detail"])
+    assert exchange["way_out"] == "set MUR_EXCHANGE_URL=https://data-api.binance.vision"
+
+
+@pytest.mark.usefixtures("refused_location")
+@pytest.mark.parametrize("command", ["demo", "up"])
+def test_a_live_stack_asks_the_exchange_before_it_starts(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path / "stack"))
+
+    with pytest.raises(LocationRefused, match=r"MUR_EXCHANGE_URL=https://data-api\.binance\.vision"):
+        mkrich(command, "--live")
+    assert not (tmp_path / "stack").exists(), "a stack was started all the same"
 
 
 def test_the_doctor_names_a_missing_migration(servers: dict[str, str], tmp_path: Path) -> None:

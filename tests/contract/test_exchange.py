@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from make_us_rich.errors import MarketError, MarketUnavailable, PairNotTraded, RateLimited
+from make_us_rich.errors import LocationRefused, MarketError, MarketUnavailable, PairNotTraded, RateLimited
 from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.market.binance import Market
 from make_us_rich.market.candles import Candles, clean
@@ -209,6 +209,16 @@ def test_a_long_ban_is_not_sat_out_but_told(exchange: Exchange, kind: str) -> No
         exchange.hours(5)
     assert caught.value.retry_after_s == 120
     assert time.monotonic() - began < 2
+
+
+def test_a_refused_location_is_told_with_the_way_out(exchange: Exchange) -> None:
+    now_ms = exchange.now_ms()
+    exchange.break_by(kind="451")
+    began = time.monotonic()
+
+    with pytest.raises(LocationRefused, match=r"HTTP 451.+MUR_EXCHANGE_URL=https://data-api\.binance\.vision"):
+        exchange.market.klines(BITCOIN, "1h", now_ms - 5 * HOUR_MS, now_ms)
+    assert time.monotonic() - began < 0.4, "a refusal was asked again"
 
 
 def test_a_pair_that_the_exchange_does_not_know_is_named(exchange: Exchange) -> None:

@@ -44,6 +44,21 @@ def test_secrets_are_made_once_and_only_the_user_can_read_them(tmp_path: Path) -
     assert len({made.postgres_password, made.s3_secret_key, made.service_token, made.ray_token}) == 4
 
 
+def test_only_the_live_market_takes_the_exchange_of_the_users_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUR_EXCHANGE_URL", "https://data-api.binance.vision")
+    monkeypatch.setenv("MUR_MARKET", "binance")
+    secrets = load_or_create(tmp_path / "secrets.json")
+
+    live = stack_environment(StackPlan("binance", tmp_path, port_base=20_000), secrets)
+    simulated = stack_environment(StackPlan("simulated", tmp_path, port_base=20_000), secrets)
+
+    assert live["MUR_EXCHANGE_URL"] == "https://data-api.binance.vision"
+    assert simulated["MUR_EXCHANGE_URL"] == "http://127.0.0.1:28900"
+    assert simulated["MUR_MARKET"] == "simulated"
+
+
 def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, secrets = (
         StackPlan("simulated", tmp_path, port_base=20_000),
