@@ -53,9 +53,10 @@ wheel: $(INSTALLED) ## build sdist and wheel into dist/ and check them in a clea
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/pytest tests/package
 
+# The benchmarks read CANDLES themselves, from the environment.
 bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DIR
-	$(BIN)/python -m benchmarks.forecast $(if $(CANDLES),--candles $(CANDLES))
-	$(BIN)/python -m benchmarks.forecast_cost $(if $(CANDLES),--candles $(CANDLES))
+	$(BIN)/python -m benchmarks.forecast
+	$(BIN)/python -m benchmarks.forecast_cost
 
 bench-daily: $(INSTALLED) ## the 2018 daily demonstration with its baselines
 	$(BIN)/python -m benchmarks.daily_ether

@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.candles import add_candles_option, read_candles
 from make_us_rich.forecasting.backtest import (
     WINDOW,
     backtest,
@@ -27,10 +28,8 @@ from make_us_rich.forecasting.backtest import (
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.report import html_report, line, table
 from make_us_rich.intervals import HOUR_MS
-from make_us_rich.market.recorded import read_recorded, recorded_pairs
 from make_us_rich.pairs import BITCOIN, Pair
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "klines-1h"
 _FIRST = datetime(2021, 11, 22, tzinfo=UTC)
 _WINDOWS = {"report": range(1, 11, 2), "choose": range(0, 11, 2)}
 
@@ -38,11 +37,9 @@ _WINDOWS = {"report": range(1, 11, 2), "choose": range(0, 11, 2)}
 def main() -> None:
     args = _arguments()
     torch.set_num_threads(1)
-    pairs = (
-        [Pair.parse(text) for text in args.pairs.split(",")] if args.pairs else recorded_pairs(args.candles)
-    )
-    markets = read_recorded(args.candles, pairs, "1h")
-    (reference,) = read_recorded(args.candles, [BITCOIN], "1h").values()
+    pairs = [Pair.parse(text) for text in args.pairs.split(",")] if args.pairs else []
+    markets = read_candles(args.candles, pairs)
+    (reference,) = read_candles(args.candles, [BITCOIN]).values()
     first_ms = int(_FIRST.timestamp() * 1000)
     starts = [first_ms + number * WINDOW * HOUR_MS for number in _WINDOWS[args.windows]]
     began = time.perf_counter()
@@ -64,7 +61,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="forecasts beside the baselines, walk-forward")
-    parser.add_argument("--candles", type=Path, default=DATA, help="folder of hourly klines")
+    add_candles_option(parser)
     parser.add_argument("--pairs", help="comma separated; by default every file of the folder")
     parser.add_argument("--model", default="lstm")
     parser.add_argument("--from-nothing", action="store_true", help="no shared model to start from")

@@ -9,18 +9,16 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
-from benchmarks.forecast import DATA
+from benchmarks.candles import add_candles_option, read_candles
 from benchmarks.row_loop import features_at
 from make_us_rich.forecasting.features import WARMUP, sequence_features
 from make_us_rich.forecasting.pipeline import fit, fit_foundation
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.windows import columns
 from make_us_rich.intervals import HOUR_MS
-from make_us_rich.market.recorded import read_recorded
 from make_us_rich.pairs import BITCOIN, Pair
 from serve_app.model import OnnxModel
 
@@ -31,10 +29,10 @@ _CALLS = 2000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="seconds a forecast costs")
-    parser.add_argument("--candles", type=Path, default=DATA, help="folder of hourly klines")
+    add_candles_option(parser)
     folder = parser.parse_args().candles
     torch.set_num_threads(1)
-    bitcoin, ether = read_recorded(folder, [BITCOIN, ETHER], "1h").values()
+    bitcoin, ether = read_candles(folder, [BITCOIN, ETHER]).values()
     as_of_ms = int(ether.open_time_ms[-1]) + HOUR_MS
     recipe = Recipe()
 

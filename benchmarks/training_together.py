@@ -10,15 +10,13 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
-from benchmarks.forecast import DATA
+from benchmarks.candles import add_candles_option, read_candles
 from make_us_rich.forecasting.pipeline import fit_foundation, prepare, train_prepared, train_together
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.intervals import HOUR_MS
-from make_us_rich.market.recorded import read_recorded, recorded_pairs
 from make_us_rich.pairs import BITCOIN
 
 _ROUNDS = 3
@@ -26,12 +24,12 @@ _ROUNDS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="training many pairs at once, beside one by one")
-    parser.add_argument("--candles", type=Path, default=DATA, help="folder of hourly klines")
+    add_candles_option(parser)
     parser.add_argument("--pairs", type=int, default=32, help="how many; the folder's, again and again")
     args = parser.parse_args()
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    markets = read_recorded(args.candles, recorded_pairs(args.candles), "1h")
+    markets = read_candles(args.candles)
     bitcoin, recipe = markets[str(BITCOIN)], Recipe()
     as_of_ms = int(bitcoin.open_time_ms[-1]) + HOUR_MS
     shared = fit_foundation(

@@ -3,7 +3,8 @@
     curl -X POST :28900/_control/faults -d '{"symbol": "CHZUSDT", "kind": "500", "times": 3}'
     curl -X DELETE :28900/_control/faults
 
-Without a symbol a fault meets every pair, without `times` it stays until it is deleted.
+Without a symbol a fault meets every pair, without `times` it stays until it is deleted. The first `after` requests that
+it would meet pass.
 
 OUTAGES  answers of any path: 429 and 418 (with retry_after_s), 451, 500, timeout, truncated, html
 REFUSED  answers about a pair: unknown_symbol, empty
@@ -37,6 +38,7 @@ class Fault(BaseModel):
     ]  # fmt: skip
     symbol: str | None = None
     times: int | None = Field(default=None, ge=1)
+    after: int = Field(default=0, ge=0)
     retry_after_s: float = Field(default=1.0, ge=0)
     skew_ms: int = -600_000
 
@@ -66,6 +68,9 @@ class Faults:
         """The first fault of these kinds that meets this request, and when it began; counts it."""
         for key, (fault, since_ms) in self._active.items():
             if fault.kind in kinds and fault.meets(symbol):
+                if fault.after:
+                    fault.after -= 1
+                    continue
                 if fault.times == 1:
                     del self._active[key]
                 elif fault.times is not None:

@@ -30,7 +30,8 @@ def load(folder: Path, state: Path | None, now_ms: int) -> dict[str, Candles]:
     markets = {path.stem: _read(path) for path in sorted(folder.glob("*.parquet"))}
     if not markets:
         raise RecordingError(
-            f"{folder} holds no .parquet klines: name a folder with files like BTCUSDT.parquet"
+            f"{folder} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
+            "as `mkrich candles download` makes it"
         )
     end_ms = max(int(candles.open_time_ms[-1]) for candles in markets.values()) + HOUR_MS
     shift_ms = _shift_weeks(folder, state, end_ms, now_ms) * WEEK_MS

@@ -101,7 +101,10 @@ def new_plan(market: Market, data: Path | None = None) -> StackPlan:
             "the embedded stack runs from a checkout of the repository: clone it and use `make demo` there"
         )
     if data is not None and not any(data.glob("*.parquet")):
-        raise StackError(f"{data} holds no .parquet klines: name a folder with files like BTCUSDT.parquet")
+        raise StackError(
+            f"{data} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
+            "as `mkrich candles download` makes it"
+        )
     base = int(os.environ.get("MUR_PORT_BASE", "20000"))
     return StackPlan(market, stack_home() / market, base, data.resolve() if data else None)
 

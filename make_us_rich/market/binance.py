@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import requests
@@ -24,7 +24,7 @@ from make_us_rich.errors import (
     RateLimited,
 )
 from make_us_rich.intervals import interval_ms
-from make_us_rich.market.candles import Candles, closed, from_klines
+from make_us_rich.market.candles import Candles, closed, from_klines, stack
 from make_us_rich.pairs import Pair
 from make_us_rich.settings import BINANCE_DATA_URL
 
@@ -42,9 +42,15 @@ _WEIGHT_LEFT_TO_OTHERS = 600
 
 
 class Market:
-    """An exchange's candles. No key is needed. Every method raises MarketError."""
+    """An exchange's candles. No key is needed. Every method raises MarketError.
 
-    def __init__(self, exchange_url: str, *, timeout_s: float = 10.0) -> None:
+    A rate limit that ends within `longest_wait_s` is waited for, a longer one is raised as RateLimited.
+    """
+
+    def __init__(
+        self, exchange_url: str, *, timeout_s: float = 10.0, longest_wait_s: float = _LONGEST_WAIT_S
+    ) -> None:
+        self._longest_wait_s = longest_wait_s
         self._client = Client(ping=False, requests_params={"timeout": timeout_s})
         self._client.API_URL = f"{exchange_url.rstrip('/')}/api"
 
@@ -63,21 +69,23 @@ class Market:
 
         Closed means closed by the exchange's own clock too: ours may be ahead of it.
         """
+        return stack(list(self.pages(pair, interval, start_ms, end_ms)))
+
+    def pages(self, pair: Pair, interval: str, start_ms: int, end_ms: int) -> Iterator[Candles]:
+        """The same candles as `klines`, as they arrive: one request and up to 1,000 candles at a time."""
         step = interval_ms(interval)
         closed_ms = min(end_ms, self.server_time_ms())
-        rows: list[list[Any]] = []
         cursor = start_ms
         while cursor < closed_ms:
-            page = self._page(pair, interval, cursor, closed_ms - 1)
-            if not page:
-                break
-            rows.extend(page)
-            cursor = max(cursor, *(row[0] for row in page)) + step
-        try:
-            candles = from_klines(rows)
-        except BadCandles as error:
-            raise MarketUnavailable(f"the exchange's candles of {pair} cannot be read: {error}") from None
-        return closed(candles, interval, closed_ms)
+            rows = self._page(pair, interval, cursor, closed_ms - 1)
+            if not rows:
+                return
+            try:
+                candles = from_klines(rows)
+            except BadCandles as error:
+                raise MarketUnavailable(f"the exchange's candles of {pair} cannot be read: {error}") from None
+            yield closed(candles, interval, closed_ms)
+            cursor = max(cursor, *(row[0] for row in rows)) + step
 
     def _page(self, pair: Pair, interval: str, start_ms: int, end_ms: int) -> list[list[Any]]:
         def ask() -> Any:
@@ -101,7 +109,7 @@ class Market:
                 failure = MarketUnavailable("the exchange failed with a body that is not its own")
             except MarketUnavailable as error:
                 failure = error
-            wait_s = _pause_s(failure, attempt)
+            wait_s = _pause_s(failure, attempt, self._longest_wait_s)
             if attempt == _TRIES or wait_s is None:
                 raise failure
             log.warning("%s: asking again in %.1f s", failure, wait_s)
@@ -121,11 +129,11 @@ def _rest_s(weight_used: int, now_s: float) -> float:
     return 60 - now_s % 60 if weight_used > _WEIGHT_A_MINUTE - _WEIGHT_LEFT_TO_OTHERS else 0.0
 
 
-def _pause_s(failure: MarketError, attempt: int) -> float | None:
+def _pause_s(failure: MarketError, attempt: int, longest_wait_s: float) -> float | None:
     """Seconds until the next try; None when waiting does not help, or takes too long to sit it out."""
     backoff_s = 0.5 * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2)
     if isinstance(failure, RateLimited):
-        return max(failure.retry_after_s, backoff_s) if failure.retry_after_s <= _LONGEST_WAIT_S else None
+        return max(failure.retry_after_s, backoff_s) if failure.retry_after_s <= longest_wait_s else None
     return backoff_s if isinstance(failure, MarketUnavailable) else None
 
 

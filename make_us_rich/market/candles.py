@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -74,6 +74,13 @@ def concatenate(parts: Sequence[Candles]) -> Candles:
     newest_first = joined[np.arange(len(joined))[::-1]]
     _, first = np.unique(newest_first.open_time_ms, return_index=True)
     return newest_first[first]
+
+
+def spans(open_times_ms: NDArray[np.int64], step: int) -> Iterator[tuple[int, int]]:
+    """Gap-free runs of sorted open times, each as (first open time, last close time) in milliseconds."""
+    for run in np.split(open_times_ms, np.flatnonzero(np.diff(open_times_ms) != step) + 1):
+        if len(run):
+            yield int(run[0]), int(run[-1]) + step
 
 
 def closed(candles: Candles, interval: str, as_of_ms: int) -> Candles:

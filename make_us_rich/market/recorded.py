@@ -27,6 +27,14 @@ def read_klines(path: Path, interval: str) -> Candles:
         raise BadCandles(f"{path.name} is not a table of klines with {wanted}: {error}") from None
 
 
+def write_klines(path: Path, candles: Candles) -> None:
+    """Write what `read_klines` and the replay exchange read. Replaces the file as a whole."""
+    columns = {name: getattr(candles, name) for name in _COLUMNS}
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    pq.write_table(pa.table({"open_time": candles.open_time_ms, **columns}), unfinished, compression="zstd")
+    unfinished.replace(path)
+
+
 def recorded_pairs(folder: Path) -> list[Pair]:
     """The pairs whose klines lie in a folder, by name."""
     found = (_pair(path.stem.lower()) for path in folder.glob("*.parquet"))
@@ -35,16 +43,18 @@ def recorded_pairs(folder: Path) -> list[Pair]:
 
 def read_recorded(folder: Path, pairs: Collection[Pair], interval: str) -> dict[str, Candles]:
     """Candles by pair. Raises InputError naming what the folder lacks."""
-    missing = [pair for pair in pairs if not _path(folder, pair).is_file()]
+    missing = [str(pair) for pair in pairs if not klines_path(folder, pair).is_file()]
     if missing:
         have = ", ".join(map(str, recorded_pairs(folder))) or "no klines"
         raise InputError(
-            f"{folder} has no klines of {', '.join(map(str, missing))}, it has {have}", field="candles"
+            f"{folder} has no klines of {', '.join(missing)}, it has {have}: download them by "
+            f"`mkrich candles download --pairs {','.join(missing)} --from … --to … --out {folder}`",
+            field="candles",
         )
-    return {str(pair): read_klines(_path(folder, pair), interval) for pair in pairs}
+    return {str(pair): read_klines(klines_path(folder, pair), interval) for pair in pairs}
 
 
-def _path(folder: Path, pair: Pair) -> Path:
+def klines_path(folder: Path, pair: Pair) -> Path:
     return folder / f"{pair.symbol}.parquet"
 
 

@@ -11,7 +11,6 @@ rows, never the knowledge that they are missing: the next run asks for them agai
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,7 +22,7 @@ from make_us_rich.errors import MarketUnavailable, PairNotTraded, StoreError
 from make_us_rich.intervals import HOUR_MS, interval_ms, last_close_ms
 from make_us_rich.market.binance import Market
 from make_us_rich.market.bucket import Bucket
-from make_us_rich.market.candles import CandleReport, Candles, clean, concatenate, stack
+from make_us_rich.market.candles import CandleReport, Candles, clean, concatenate, spans, stack
 from make_us_rich.pairs import Pair
 
 # A hole younger than this may still be filled: exchanges repair their candles after an outage.
@@ -72,7 +71,7 @@ class CandleStore(Bucket):
         start_ms = end_ms - history_candles * step
         known = self._known(_folder(market, pair, interval), interval, start_ms, end_ms)
         missing = np.setdiff1d(np.arange(start_ms, end_ms, step), known.open_time_ms)
-        came = [exchange.klines(pair, interval, *span) for span in _spans(missing, step)]
+        came = [exchange.klines(pair, interval, *span) for span in spans(missing, step)]
         kept, report = clean(stack(came), interval)
         stored = concatenate([known[_real(known)], kept])
         self.write(market, pair, interval, concatenate([_holes(missing, stored, end_ms), kept]))
@@ -126,12 +125,6 @@ def _holes(missing: NDArray[np.int64], stored: Candles, end_ms: int) -> Candles:
 
 def _real(rows: Candles) -> NDArray[np.bool_]:
     return ~np.isnan(rows.close)
-
-
-def _spans(missing: NDArray[np.int64], step: int) -> Iterator[tuple[int, int]]:
-    for run in np.split(missing, np.flatnonzero(np.diff(missing) != step) + 1):
-        if len(run):
-            yield int(run[0]), int(run[-1]) + step
 
 
 def _folder(market: str, pair: Pair, interval: str) -> str:

@@ -216,7 +216,9 @@ def test_a_refused_location_is_told_with_the_way_out(exchange: Exchange) -> None
     exchange.break_by(kind="451")
     began = time.monotonic()
 
-    with pytest.raises(LocationRefused, match=r"HTTP 451.+MUR_EXCHANGE_URL=https://data-api\.binance\.vision"):
+    with pytest.raises(
+        LocationRefused, match=r"HTTP 451.+MUR_EXCHANGE_URL=https://data-api\.binance\.vision"
+    ):
         exchange.market.klines(BITCOIN, "1h", now_ms - 5 * HOUR_MS, now_ms)
     assert time.monotonic() - began < 0.4, "a refusal was asked again"
 

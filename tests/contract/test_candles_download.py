@@ -1,0 +1,234 @@
+"""`mkrich candles download` against the replay exchange: what it writes, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from infra.exchange.recorded import load
+from make_us_rich.cli import app
+from make_us_rich.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, RateLimited
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market import binance
+from make_us_rich.market.binance import Market
+from make_us_rich.market.recorded import read_recorded
+from make_us_rich.pairs import BITCOIN, Pair
+from make_us_rich.settings import get_settings
+from tests.support.processes import PROJECT_ROOT
+from tests.support.servers import exchange_server
+
+ETHER = Pair("eth", "usdt")
+FROM, TO, HOURS = "2024-01-05", "2024-07-05", 182 * 24
+FIRST_MS = 1_704_412_800_000  # FROM
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
+        yield url
+
+
+@pytest.fixture
+def exchange(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("MUR_EXCHANGE_URL", server)
+    monkeypatch.setenv(
+        "MUR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"
+    )  # no stack of this checkout
+    get_settings.cache_clear()
+    yield server
+    get_settings.cache_clear()
+    httpx.delete(f"{server}/_control/faults").raise_for_status()
+
+
+def break_by(exchange: str, **fault: object) -> None:
+    httpx.post(f"{exchange}/_control/faults", json=fault).raise_for_status()
+
+
+def words(folder: Path, pairs: str = "btc_usdt,eth_usdt", start: str = FROM, end: str = TO) -> list[str]:
+    return ["candles", "download", "--pairs", pairs, "--from", start, "--to", end, "--out", str(folder)]
+
+
+def download(*arguments: str) -> Result:
+    """Raises what the command raised on purpose, as `main` sees it."""
+    done = CliRunner().invoke(app, list(arguments))
+    if isinstance(done.exception, Exception) and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def new_candles(told: str) -> dict[str, int]:
+    return {pair: int(count) for pair, count in re.findall(r"(\w+): (\d+) new", told)}
+
+
+def test_it_writes_what_benchmarks_and_the_replay_exchange_read(exchange: str, tmp_path: Path) -> None:
+    told = download(*words(tmp_path)).output
+
+    assert new_candles(told) == {"btc_usdt": HOURS, "eth_usdt": HOURS}
+    assert pq.read_schema(tmp_path / "BTCUSDT.parquet").names == [
+        "open_time", "open", "high", "low", "close", "volume",
+    ]  # fmt: skip
+    theirs = Market(exchange).klines(ETHER, "1h", FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
+    read = read_recorded(tmp_path, [BITCOIN, ETHER], "1h")["eth_usdt"]
+    np.testing.assert_array_equal(read.open_time_ms, theirs.open_time_ms)
+    np.testing.assert_array_equal(read.close, theirs.close)
+    replayed = load(tmp_path, None, time.time_ns() // 1_000_000)["ETHUSDT"]
+    np.testing.assert_array_equal(replayed.close, theirs.close)
+    assert new_candles(download(*words(tmp_path)).output) == {"btc_usdt": 0, "eth_usdt": 0}
+
+
+def test_more_days_are_added_on_both_sides(exchange: str, tmp_path: Path) -> None:
+    download(*words(tmp_path, "btc_usdt", "2024-03-01", "2024-04-01"))
+
+    assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": HOURS - 31 * 24}
+    times = read_recorded(tmp_path, [BITCOIN], "1h")["btc_usdt"].open_time_ms
+    assert set(np.diff(times)) == {HOUR_MS}
+
+
+def test_a_failure_keeps_what_arrived_and_the_same_command_goes_on(exchange: str, tmp_path: Path) -> None:
+    break_by(exchange, kind="500", symbol="ETHUSDT", after=2)
+    with pytest.raises(MarketUnavailable, match="failed with 500"):
+        download(*words(tmp_path))
+    httpx.delete(f"{exchange}/_control/faults").raise_for_status()
+    assert len(read_recorded(tmp_path, [ETHER], "1h")["eth_usdt"]) == 2000
+
+    assert new_candles(download(*words(tmp_path)).output) == {"btc_usdt": 0, "eth_usdt": HOURS - 2000}
+    candles = read_recorded(tmp_path, [ETHER], "1h")["eth_usdt"]
+    theirs = Market(exchange).klines(ETHER, "1h", FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
+    np.testing.assert_array_equal(candles.close, theirs.close)
+
+
+def test_an_interruption_keeps_what_arrived(exchange: str, tmp_path: Path) -> None:
+    """Ctrl-C, while the exchange is silent."""
+    break_by(exchange, kind="timeout", symbol="BTCUSDT", after=3)
+    command = [sys.executable, "-m", "make_us_rich.cli", *words(tmp_path, "btc_usdt")]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as running:
+        _wait_until_waiting(exchange)
+        running.send_signal(signal.SIGINT)
+        told, _ = running.communicate(timeout=30)
+
+    assert running.returncode == 130
+    assert "the same command goes on from there" in told
+    assert len(read_recorded(tmp_path, [BITCOIN], "1h")["btc_usdt"]) == 3000
+    httpx.delete(f"{exchange}/_control/faults").raise_for_status()
+    assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": HOURS - 3000}
+
+
+def _wait_until_waiting(exchange: str) -> None:
+    """Until the three requests before the silence have passed, and a moment longer."""
+    deadline = time.monotonic() + 60
+    while httpx.get(f"{exchange}/_control/faults").json()[0]["after"] > 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+
+
+def test_a_hole_is_asked_for_again(exchange: str, tmp_path: Path) -> None:
+    break_by(exchange, kind="gap", symbol="BTCUSDT", times=1)
+
+    assert "1 missing in gaps" in download(*words(tmp_path, "btc_usdt")).output
+    assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": 1}
+
+
+def test_dirt_is_rejected_and_told(exchange: str, tmp_path: Path) -> None:
+    break_by(exchange, kind="offgrid", symbol="BTCUSDT", times=1)
+
+    assert "rejected 1 off the grid" in download(*words(tmp_path, "btc_usdt")).output
+
+
+def test_it_ends_with_the_newest_closed_candle(exchange: str, tmp_path: Path) -> None:
+    before_ms = int(httpx.get(f"{exchange}/api/v3/time").json()["serverTime"])
+    download(*words(tmp_path, "btc_usdt", end="2199-01-01"))
+
+    newest_ms = int(read_recorded(tmp_path, [BITCOIN], "1h")["btc_usdt"].open_time_ms[-1]) + HOUR_MS
+    assert before_ms - HOUR_MS < newest_ms <= time.time() * 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "reason"),
+    [
+        (("--pairs", "BTCUSDT"), InputError, "not a pair"),
+        (("--from", "2024-08-01"), InputError, "move them apart"),
+        (("--from", "2199-01-01", "--to", "2199-02-01"), InputError, "move them apart"),
+        (("--from", "2019-01-01", "--to", "2019-02-01"), InputError, "no candle of btc_usdt"),
+        (("--pairs", "nope_usdt"), PairNotTraded, "does not know nope_usdt"),
+    ],
+)
+def test_what_cannot_be_downloaded_is_named(
+    exchange: str, tmp_path: Path, arguments: tuple[str, ...], error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=reason):
+        download(*words(tmp_path), *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_location_is_told_before_anything_is_asked(exchange: str, tmp_path: Path) -> None:
+    break_by(exchange, kind="451")
+
+    with pytest.raises(LocationRefused, match="MUR_EXCHANGE_URL"):
+        download(*words(tmp_path))
+
+
+@pytest.mark.parametrize("benchmark", ["forecast", "forecast_cost", "training_together"])
+def test_a_benchmark_without_candles_names_the_command_that_downloads_them(
+    exchange: str, tmp_path: Path, benchmark: str
+) -> None:
+    folder = tmp_path / "candles"
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{benchmark}"],
+        env=os.environ | {"CANDLES": str(folder)},
+        capture_output=True,
+        text=True,
+        cwd=PROJECT_ROOT,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    (command,) = [line.strip() for line in done.stderr.splitlines() if "mkrich candles download" in line]
+    program, *told = shlex.split(command)
+    assert program == ".venv/bin/mkrich"
+    # the simulated market begins in 2024
+    assert download(*told, "--from", "2024-02-01", "--to", "2024-02-03").exit_code == 0
+    assert {"BTCUSDT.parquet", "ETHUSDT.parquet"} <= {path.name for path in folder.iterdir()}
+
+
+def test_a_limit_is_waited_for_up_to_five_minutes(exchange: str, tmp_path: Path) -> None:
+    break_by(exchange, kind="429", symbol="BTCUSDT", times=1, retry_after_s=1.5)
+    began = time.monotonic()
+    download(*words(tmp_path, "btc_usdt"))
+    assert time.monotonic() - began >= 1.5
+
+    break_by(exchange, kind="418", symbol="ETHUSDT", retry_after_s=7200)
+    with pytest.raises(RateLimited, match="7200 s"):
+        download(*words(tmp_path, "eth_usdt"))
+
+
+def test_it_rests_when_its_weight_is_nearly_used_up(
+    exchange: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange counts the weight of every request by the minute: others used most of this minute's."""
+    if time.time() % 60 > 40:
+        time.sleep(61 - time.time() % 60)
+    with httpx.Client(base_url=exchange) as others:
+        for _ in range(271):
+            others.get("/api/v3/exchangeInfo").raise_for_status()  # a weight of 20 each
+    rests: list[float] = []
+    monkeypatch.setattr(binance.time, "sleep", rests.append)
+
+    download(*words(tmp_path, "btc_usdt"))
+
+    assert rests, "the used weight was ignored"
+    assert all(0 < rest_s <= 60 for rest_s in rests)
