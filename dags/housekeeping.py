@@ -92,7 +92,7 @@ def model_versions() -> int:
     from make_us_rich import housekeeping as keeper
 
     keep = _params()["keep_versions"]
-    return _told(keeper.old_versions(get_settings().mlflow_url, keep, dry_run=_dry_run()))
+    return _told(keeper.old_versions(get_settings(), keep, dry_run=_dry_run()))
 
 
 @task
@@ -100,8 +100,8 @@ def mlflow_runs() -> int:
     """Old training runs without a version."""
     from make_us_rich import housekeeping as keeper
 
-    url = get_settings().mlflow_url
-    return _told(keeper.orphaned_runs(url, _before("keep_run_days"), dry_run=_dry_run()))
+    before = _before("keep_run_days")
+    return _told(keeper.orphaned_runs(get_settings(), before, dry_run=_dry_run()))
 
 
 @task

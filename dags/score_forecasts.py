@@ -92,7 +92,7 @@ def log_scores(scored: list[dict[str, Any]]) -> None:
     from dags.score_log import log
 
     settings = get_settings()
-    log(settings.mlflow_url, [item for item in scored if item["verdict"]], settings.market)
+    log(settings, [item for item in scored if item["verdict"]], settings.market)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)

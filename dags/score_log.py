@@ -6,17 +6,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from make_us_rich.intervals import interval_ms
+from make_us_rich.mlflow_client import connect
+from make_us_rich.settings import Settings
 
 EXPERIMENT = "score_forecasts"
 _MARKET = "market"
 
 
-def log(mlflow_url: str, scored: Iterable[dict[str, Any]], market: str) -> None:
+def log(settings: Settings, scored: Iterable[dict[str, Any]], market: str) -> None:
     """`scored`: items with pair, interval, as_of_ms and a verdict. A repeated scoring adds the same points again."""
-    from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-    client = MlflowClient(mlflow_url)
+    client = connect(settings)
     found = client.get_experiment_by_name(EXPERIMENT)
     experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
     for item in scored:

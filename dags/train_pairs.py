@@ -125,7 +125,7 @@ def _done(pairs: list[str], plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
     from make_us_rich.registry import Registry
 
     bucket = Bucket.from_settings(_SETTINGS)
-    with Registry(_SETTINGS.mlflow_url) as registry:
+    with Registry(_SETTINGS) as registry:
         found = {
             pair: job_rows.finished(registry, bucket, _SETTINGS, pair, plan["interval"], plan["as_of_ms"])
             for pair in pairs
@@ -152,7 +152,7 @@ def promote(result: dict[str, Any], run_id: str | None = None) -> str:
     )
     if is_backfill(get_current_context()):
         return _keep_forecast(result)
-    with Registry(_SETTINGS.mlflow_url) as registry:
+    with Registry(_SETTINGS) as registry:
         challenger = registry.get(result["name"], result["version"])
         decided = challenger.tags.get(promotion.TAG_DECISION)
         if decided:

@@ -74,10 +74,11 @@ def show_addresses(stack: Stack) -> None:
     plan, secrets = stack.plan, stack.secrets
     table = Table("where", "address", "login", title="open these", title_justify="left", title_style="bold")
     login = f"{ADMIN} / {secrets.admin_password}"
+    mlflow = f"{stack.environment['MUR_MLFLOW_USER']} / {stack.environment['MUR_MLFLOW_PASSWORD']}"
     table.add_row("dashboard", plan.url("dash"), f"{DEMO_USER} / {secrets.demo_password}, or {login}")
     table.add_row("HTTP API", f"{plan.url('api')}/docs", "a token from the dashboard's API page")
     table.add_row("Airflow", plan.url("airflow"), login)
-    table.add_row("MLflow", plan.url("mlflow"), "")
+    table.add_row("MLflow", plan.url("mlflow"), mlflow)
     table.add_row("Ray", plan.url("ray_dashboard"), f"token {secrets.ray_token}")
     console.print(table)
 

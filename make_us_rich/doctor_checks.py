@@ -57,7 +57,7 @@ def _s3(settings: Settings) -> str:
 
 
 def _mlflow(settings: Settings) -> str:
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         unserved = []
         pairs = roster.active(settings.database_url.get_secret_value())
         for item in pairs:

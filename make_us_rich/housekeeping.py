@@ -11,6 +11,8 @@ from typing import Any
 
 from make_us_rich.database import transaction
 from make_us_rich.market.bucket import Bucket
+from make_us_rich.mlflow_client import connect
+from make_us_rich.settings import Settings
 
 _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
 _TRAINING_EXPERIMENTS = ("train_pairs",)
@@ -32,12 +34,12 @@ def old_job_rows(bucket: Bucket, before: datetime, *, dry_run: bool) -> list[str
     return _delete([key for key, when in written.items() if when < before], bucket.remove, dry_run)
 
 
-def old_versions(mlflow_url: str, keep: int, *, dry_run: bool) -> list[str]:
+def old_versions(settings: Settings, keep: int, *, dry_run: bool) -> list[str]:
     """Of each registered model all but the newest `keep` versions; never one that has an alias.
 
     The version goes first and its artifacts after it, so that nothing registered ever points at a missing file.
     """
-    client = _client(mlflow_url)
+    client: Any = connect(settings)
     deleted = []
     for name in _all_names(client):
         versions = sorted(_all_versions(client, name), key=lambda item: -int(item.version))
@@ -51,9 +53,9 @@ def old_versions(mlflow_url: str, keep: int, *, dry_run: bool) -> list[str]:
     return deleted
 
 
-def orphaned_runs(mlflow_url: str, before: datetime, *, dry_run: bool) -> list[str]:
+def orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool) -> list[str]:
     """Training runs that began before `before` and have no version: what was cut off, or lost its version above."""
-    client = _client(mlflow_url)
+    client: Any = connect(settings)
     experiments = [client.get_experiment_by_name(name) for name in _TRAINING_EXPERIMENTS]
     known = [item.experiment_id for item in experiments if item]
     if not known:
@@ -115,13 +117,6 @@ def _month_ended(key: str) -> datetime:
 def _newest(run: Path) -> datetime:
     files = [run, *run.rglob("*")]
     return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
-
-
-def _client(mlflow_url: str) -> Any:
-    import mlflow  # seconds, which only this task pays
-
-    mlflow.set_tracking_uri(mlflow_url)  # artifact stores find their server by it
-    return mlflow.MlflowClient(mlflow_url)
 
 
 def _all_names(client: Any) -> list[str]:

@@ -16,6 +16,7 @@ import httpx
 
 from make_us_rich.errors import NoChampion, RegistryError
 from make_us_rich.pairs import Pair
+from make_us_rich.settings import Settings
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -64,8 +65,9 @@ class TrainingRun:
 class Registry:
     """Reads and alias changes. Every method raises RegistryError when MLflow refuses or cannot be reached."""
 
-    def __init__(self, mlflow_url: str) -> None:
-        self._http = httpx.Client(base_url=mlflow_url, timeout=_TIMEOUT_S)
+    def __init__(self, settings: Settings) -> None:
+        login = settings.mlflow_user, settings.mlflow_password.get_secret_value()
+        self._http = httpx.Client(base_url=settings.mlflow_url, auth=login, timeout=_TIMEOUT_S)
 
     def __enter__(self) -> Registry:
         return self
@@ -174,6 +176,10 @@ def _error_code(answer: httpx.Response) -> str:
 
 
 def _raise_for_status(answer: httpx.Response) -> httpx.Response:
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise RegistryError(
+            "MLflow refused the log-in: MUR_MLFLOW_USER and MUR_MLFLOW_PASSWORD must be those it was started with"
+        )
     if answer.is_error:
         raise RegistryError(f"MLflow answered {answer.status_code} to {answer.url.path}: {answer.text[:300]}")
     return answer

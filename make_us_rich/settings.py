@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     s3_secret_key: Annotated[SecretStr, Field(description="S3 secret key")] = SecretStr(DEVELOPMENT_SECRET)
     candles_bucket: Annotated[str, Field(description="bucket of candles and job results")] = "candles"
     mlflow_url: Annotated[str, Field(description="MLflow tracking server")] = "http://127.0.0.1:25000"
+    mlflow_user: Annotated[str, Field(description="log-in of the tracking server")] = "make_us_rich"
+    mlflow_password: Annotated[
+        SecretStr, Field(description="its password; the tracking server is started with the same")
+    ] = SecretStr(DEVELOPMENT_SECRET)
 
     # compute
     ray_url: Annotated[str, Field(description="Ray dashboard: jobs and Serve configuration")] = (

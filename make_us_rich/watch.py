@@ -32,7 +32,7 @@ def complaints(settings: Settings) -> dict[str, str]:
     """
     states = _get(settings, "/readyz", ok=(200, 503))["pairs"]
     found = {}
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         for item in roster.active(settings.database_url.get_secret_value()):
             name = model_name(Pair.parse(item.pair), settings.interval)
             champion = registry.find(name, CHAMPION)

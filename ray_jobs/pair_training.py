@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-import mlflow
 import torch
 
 from make_us_rich import job_rows
@@ -29,6 +28,7 @@ from make_us_rich.forecasting.weights import from_npz
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.store import CandleStore
+from make_us_rich.mlflow_client import connect
 from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.promotion import Comparison
 from make_us_rich.publishing import load_weights, publish
@@ -68,7 +68,7 @@ class PairTraining:
         self._recipe = Recipe(architecture=settings.architecture)
         self._store = CandleStore.from_settings(settings)
         self._registry = registry
-        mlflow.set_tracking_uri(settings.mlflow_url)
+        connect(settings)
         self._foundation = self._find_foundation()
 
     def run(self, pairs: Sequence[str], at_once: int = 1) -> None:

@@ -12,13 +12,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import mlflow
 import torch
 
 from make_us_rich.forecasting.pipeline import fit_foundation
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.intervals import interval_ms
 from make_us_rich.market.store import CandleStore
+from make_us_rich.mlflow_client import connect
 from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.promotion import Comparison, promote
 from make_us_rich.publishing import publish
@@ -36,7 +36,7 @@ def train(job: dict[str, Any]) -> None:
     """What each worker does; the first one publishes what they trained together."""
     settings, team = get_settings(), whole_team()
     torch.set_num_threads(1)
-    mlflow.set_tracking_uri(settings.mlflow_url)
+    connect(settings)
     store = CandleStore.from_settings(settings)
     interval, as_of_ms = job["interval"], job["as_of_ms"]
     start_ms = as_of_ms - settings.history_candles * interval_ms(interval)
@@ -62,7 +62,7 @@ def train(job: dict[str, Any]) -> None:
     tags = {"ray_job": job["submission_id"]}
     _, version = publish(fitted, name=name, as_of_ms=as_of_ms, market=settings.market, tags=tags)
     print(f"{name} version {version}: {fitted.metrics['skill_vs_naive']:+.2%} against naive", flush=True)
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         champion = registry.find(name, CHAMPION)
         comparison = Comparison(
             champion_version=champion.version if champion else None,

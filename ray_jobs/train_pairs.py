@@ -36,7 +36,7 @@ def train_share(job: dict[str, Any]) -> None:
     if team.size <= len(pairs):
         pairs, team = pairs[team.rank :: team.size], Team()
     settings = get_settings()
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         training = PairTraining(
             settings, registry, job["interval"], job["as_of_ms"], job["submission_id"], team
         )

@@ -56,7 +56,7 @@ def apply(settings: Settings, *, timeout_s: float = 120.0) -> AppliedServing:
 
 def models_to_serve(settings: Settings, pairs: Sequence[ListedPair]) -> dict[str, ModelVersion]:
     """Each pair's champion, or that of all pairs while it has none of its own. Raises RegistryError."""
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         foundation = registry.find(foundation_name(settings.interval), CHAMPION)
         found = {
             listed.pair: registry.find(model_name(Pair.parse(listed.pair), settings.interval), CHAMPION)

@@ -162,7 +162,7 @@ class Keeper:
         try:
             if key.name not in (self._name, foundation_name(self._settings.interval)):
                 raise BadModel(f"{key.name} is another pair's model")
-            with Registry(self._settings.mlflow_url) as registry:
+            with Registry(self._settings) as registry:
                 version = registry.get(key.name, key.version)
                 graph = registry.download(version)
             if ModelKey(version.name, version.version, version.run_id) != key:

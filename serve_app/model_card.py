@@ -21,7 +21,7 @@ def model_card(settings: Settings, name: str, serving: dict[str, Any]) -> dict[s
     """`name`: the pair's own model, `serving`: model_facts of what serves it. Blocks."""
     foundation = serving["name"] == foundation_name(settings.interval)
     try:
-        with Registry(settings.mlflow_url) as registry:
+        with Registry(settings) as registry:
             now = registry.get(serving["name"], serving["version"])
             previous = registry.find(name, PREVIOUS)
             newest = registry.versions(name, _NEWEST)

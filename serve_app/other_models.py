@@ -76,7 +76,7 @@ class OtherModels:
         until, known = self._found.get(choice, (0.0, None))
         if time.monotonic() < until:
             return known
-        with Registry(self._settings.mlflow_url) as registry:
+        with Registry(self._settings) as registry:
             version = registry.find(*self._aliases[choice])
             if version is None:
                 loaded = None

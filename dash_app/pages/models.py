@@ -102,7 +102,7 @@ def _rollback() -> list[Component]:
 def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) -> None:
     database_url = settings.database_url.get_secret_value()
     mlflow_url, airflow_url = settings.mlflow_link_url, settings.airflow_link_url
-    registry = Registry(settings.mlflow_url)
+    registry = Registry(settings)
 
     @app.callback(
         Output("models-pair", "data"),

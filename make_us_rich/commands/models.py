@@ -53,7 +53,7 @@ def models(
 ) -> None:
     """List the served models, or one pair's versions with what was decided about each and why."""
     settings = settings_here()
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         found = versions_of(registry, settings, pair) if pair else champions(registry, settings)
     if as_json:
         print_json([asdict(version) | {"aliases": aliases} for version, aliases in found])
@@ -76,7 +76,7 @@ def promote(
     from make_us_rich.promotion import appoint
 
     settings = settings_here()
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         url = settings.database_url.get_secret_value()
         decision = appoint(registry, url, name_of(pair, settings), version, by=by or getuser())
     _tell(settings, pair, decision, serve)
@@ -87,7 +87,7 @@ def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
     from make_us_rich import promotion
 
     settings = settings_here()
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         url = settings.database_url.get_secret_value()
         decision = promotion.rollback(registry, url, name_of(pair, settings), by=by or getuser())
     _tell(settings, pair, decision, serve)

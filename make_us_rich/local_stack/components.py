@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import httpx
 
-from make_us_rich import embedded_postgres
+from make_us_rich import embedded_postgres, embedded_s3
 from make_us_rich.local_stack.plan import StackPlan
 from make_us_rich.local_stack.secrets import StackSecrets
 from make_us_rich.local_stack.supervisor import Program
+from make_us_rich.local_stack.unprivileged import unprivileged
 
 _BIN = Path(sys.executable).parent
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
@@ -55,43 +55,13 @@ def _postgres(plan: StackPlan, secrets: StackSecrets) -> Component:
 
 
 def _s3(plan: StackPlan, secrets: StackSecrets) -> Component:
-    folder = plan.state / "s3"
+    folder, sockets = plan.state / "s3", plan.runtime / "s3"
     folder.mkdir(parents=True, exist_ok=True)
-    keys = {"accessKey": secrets.s3_access_key, "secretKey": secrets.s3_secret_key}
-    identity = {
-        "name": "make_us_rich",
-        "credentials": [keys],
-        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-    }
+    sockets.mkdir(exist_ok=True)
     config = plan.state / "s3-identities.json"
-    config.touch(mode=0o600)
-    config.write_text(json.dumps({"identities": [identity]}))
-    ports = {
-        "s3.port": "s3",
-        "s3.port.grpc": "s3_grpc",
-        "master.port": "s3_master",
-        "master.port.grpc": "s3_master_grpc",
-        "filer.port": "s3_filer",
-        "filer.port.grpc": "s3_filer_grpc",
-        "volume.port": "s3_volume",
-        "volume.port.grpc": "s3_volume_grpc",
-        "admin.port": "s3_admin",
-        "admin.port.grpc": "s3_admin_grpc",
-    }
-    command = [
-        str(_BIN / "weed"),
-        "mini",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-s3.config={config}",
-        *(f"-{flag}={plan.port(name)}" for flag, name in ports.items()),
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        "-webdav=false",
-        "-admin.ui=false",
-        "-master.telemetry=false",
-    ]
+    embedded_s3.write_identity(config, secrets.s3_access_key, secrets.s3_secret_key)
+    ports = {name: plan.port(name) for name in embedded_s3.PORTS}
+    command = embedded_s3.command(folder, sockets, config, ports)
     return Component(Program("s3", command, stops_last=True), (), _answers(f"{plan.url('s3')}/healthz"))
 
 
@@ -135,16 +105,16 @@ def _python_server(plan: StackPlan, name: str, ready_path: str, *more: str) -> C
 
 def _mlflow(plan: StackPlan) -> Component:
     command = [
-        str(_BIN / "mlflow"),
-        "server",
-        "--host=127.0.0.1",
+        sys.executable,
+        "-m",
+        "infra.mlflow_server",
         f"--port={plan.port('mlflow')}",
-        "--workers=1",
-        "--serve-artifacts",
         "--artifacts-destination=s3://mlflow",
     ]
     return Component(
-        Program("mlflow", command), ("databases", "buckets"), _answers(f"{plan.url('mlflow')}/health")
+        Program("mlflow", unprivileged(command)),
+        ("databases", "buckets"),
+        _answers(f"{plan.url('mlflow')}/health"),
     )
 
 

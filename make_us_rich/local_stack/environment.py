@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from make_us_rich import embedded_s3
 from make_us_rich.local_stack.plan import PROJECT_ROOT, StackPlan
 from make_us_rich.local_stack.secrets import StackSecrets
 from make_us_rich.settings import BINANCE_URL
@@ -28,6 +29,7 @@ def stack_environment(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
     """
     made = {
         **_make_us_rich(plan, secrets),
+        **embedded_s3.signing_keys(secrets.s3_signing_key),
         **_mlflow(plan, secrets),
         **_ray(plan, secrets),
         **_airflow(plan, secrets),
@@ -53,6 +55,8 @@ def _make_us_rich(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "MUR_S3_ACCESS_KEY": secrets.s3_access_key,
         "MUR_S3_SECRET_KEY": secrets.s3_secret_key,
         "MUR_MLFLOW_URL": plan.url("mlflow"),
+        "MUR_MLFLOW_USER": "make_us_rich",
+        "MUR_MLFLOW_PASSWORD": secrets.mlflow_password,
         "MUR_RAY_URL": plan.url("ray_dashboard"),
         "MUR_RAY_TOKEN": secrets.ray_token,
         "MUR_API_URL": plan.url("api"),
@@ -70,7 +74,6 @@ def _mlflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": secrets.s3_access_key,
         "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_S3_ENDPOINT_URL": plan.url("s3"),
         "MLFLOW_BACKEND_STORE_URI": database_url(plan, secrets, "mlflow", "+psycopg2"),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import stat
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,6 +78,18 @@ class StackPlan:
         """A folder with a short path, because the paths of unix sockets may not exceed about 100 bytes."""
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir()) / f"mur-{os.getuid()}-{digest}"
+
+    def make_runtime(self) -> None:
+        """Make that folder. Raises StackError when it is there and not this user's alone: anybody may write to /tmp."""
+        try:
+            self.runtime.mkdir(mode=0o700)
+        except FileExistsError:
+            found = self.runtime.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+                raise StackError(
+                    f"{self.runtime} was made by somebody else or is open to others: remove it, or set TMPDIR to a "
+                    "folder of your own"
+                ) from None
 
     @property
     def haproxy(self) -> Path:

@@ -48,6 +48,7 @@ def up(plan: StackPlan, on_ready: Callable[[str, float], None] = lambda name, se
             return open_stack(plan)
         raise StackError(f"a stack with the {running.market} market is up: `mkrich down` first")
     check_ports(plan)
+    plan.make_runtime()
     stack = open_stack(plan)
     plan.save()
     parts = components(plan, stack.secrets)

@@ -27,6 +27,8 @@ class StackSecrets:
     postgres_password: str = field(default_factory=_text)
     s3_access_key: str = field(default_factory=lambda: secrets.token_hex(10))
     s3_secret_key: str = field(default_factory=_text)
+    s3_signing_key: str = field(default_factory=_text)
+    mlflow_password: str = field(default_factory=_text)
     secret_key: str = field(default_factory=_text)
     service_token: str = field(default_factory=lambda: f"mur_{_text()}")
     ray_token: str = field(default_factory=_text)
@@ -38,10 +40,13 @@ class StackSecrets:
 
 
 def load_or_create(path: Path) -> StackSecrets:
-    if path.exists():
-        return StackSecrets(**json.loads(path.read_text()))
-    made = StackSecrets()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(made), file, indent=1)
+    """A file of an older version gets the secrets that it lacks."""
+    saved = json.loads(path.read_text()) if path.exists() else {}
+    made = StackSecrets(**saved)
+    if asdict(made) != saved:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".new")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(asdict(made), file, indent=1)
+        beside.replace(path)
     return made

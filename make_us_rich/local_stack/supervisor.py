@@ -64,7 +64,6 @@ class Supervisor:
 
     def launch(self, programs: Sequence[Program], environment: Mapping[str, str]) -> None:
         """Start supervisord itself, with no program running yet."""
-        self._plan.runtime.mkdir(mode=0o700, exist_ok=True)
         self._plan.logs.mkdir(parents=True, exist_ok=True)
         path = self._plan.state / "supervisord.conf"
         path.write_text(self._configuration(programs))

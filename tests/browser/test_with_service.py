@@ -186,7 +186,7 @@ def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: Dash
     page.click("#rollback")
     expect(page.get_by_text("Version 1 serves, by root")).to_be_visible(timeout=SLOW_MS)
 
-    with Registry(dashboard.settings.mlflow_url) as registry:
+    with Registry(dashboard.settings) as registry:
         assert registry.champion("btc_usdt_1h").version == 1
         registry.set_alias("btc_usdt_1h", CHAMPION, 2)
     assert dashboard.accounts.audit_entries(1)[0].action == "roll back model"

@@ -30,7 +30,7 @@ from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS
 from make_us_rich.settings import get_settings
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port
-from tests.support.servers import exchange_server, mlflow_server, postgres_server
+from tests.support.servers import MLFLOW_LOGIN, exchange_server, mlflow_server, postgres_server
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -220,7 +220,7 @@ def _register(mlflow_url: str, name: str, *, champion: int) -> None:
         {"key": TAG_AS_OF_MS, "value": "1699999200000"},
         {"key": TAG_SKILL_VS_NAIVE, "value": "0.07"},
     ]
-    with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow") as mlflow:
+    with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", auth=MLFLOW_LOGIN) as mlflow:
         mlflow.post("/registered-models/create", json={"name": name}).raise_for_status()
         run = (
             mlflow.post("/runs/create", json={"experiment_id": "0"}).raise_for_status().json()["run"]["info"]

@@ -26,6 +26,7 @@ from make_us_rich.market.store import CandleStore
 from make_us_rich.migrations import migrate
 from make_us_rich.pairs import BITCOIN
 from make_us_rich.registry import CHAMPION, PREVIOUS, Registry
+from make_us_rich.settings import Settings
 from tests.support.folders import open_folder
 from tests.support.servers import S3_KEYS, mlflow_server, postgres_server, s3_server
 from tests.support.tiny_model import tiny_model
@@ -36,11 +37,11 @@ YEAR_2026 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
         mlflow.set_tracking_uri(url)
         mlflow.set_experiment("train_pairs")
-        yield url
+        yield Settings(mlflow_url=url)
 
 
 @pytest.fixture(scope="module")
@@ -73,33 +74,33 @@ def test_rows_of_old_jobs_go(store: CandleStore) -> None:
     assert store.list_keys("jobs/") == []
 
 
-def test_old_versions_go_with_their_files_and_those_in_use_stay(mlflow_url: str) -> None:
+def test_old_versions_go_with_their_files_and_those_in_use_stay(settings: Settings) -> None:
     runs = [_publish() for _ in range(6)]
-    with Registry(mlflow_url) as registry:
+    with Registry(settings) as registry:
         registry.set_alias(NAME, PREVIOUS, 1)
         registry.set_alias(NAME, CHAMPION, 2)
-        planned = housekeeping.old_versions(mlflow_url, 2, dry_run=True)
+        planned = housekeeping.old_versions(settings, 2, dry_run=True)
         assert len(registry.versions(NAME)) == 6, "the rehearsal deleted something"
-        deleted = housekeeping.old_versions(mlflow_url, 2, dry_run=False)
+        deleted = housekeeping.old_versions(settings, 2, dry_run=False)
 
         assert planned == deleted == [f"{NAME} version 4", f"{NAME} version 3"]
         assert [version.version for version in registry.versions(NAME)] == [6, 5, 2, 1]
         assert registry.download(registry.champion(NAME))
-    client = MlflowClient(mlflow_url)
+    client = MlflowClient()
     assert client.get_run(runs[2]).info.lifecycle_stage == "deleted"
     assert client.list_artifacts(runs[2]) == []
     assert client.get_run(runs[1]).info.lifecycle_stage == "active"
     assert [item.path for item in client.list_artifacts(runs[1])] == ["weights.npz"]
-    assert housekeeping.old_versions(mlflow_url, 2, dry_run=False) == []
+    assert housekeeping.old_versions(settings, 2, dry_run=False) == []
 
 
-def test_a_run_that_was_cut_off_goes(mlflow_url: str) -> None:
-    run = MlflowClient(mlflow_url).create_run(mlflow.get_experiment_by_name("train_pairs").experiment_id)
+def test_a_run_that_was_cut_off_goes(settings: Settings) -> None:
+    run = MlflowClient().create_run(mlflow.get_experiment_by_name("train_pairs").experiment_id)
 
-    assert housekeeping.orphaned_runs(mlflow_url, FAR_AHEAD - timedelta(days=2), dry_run=False) == []
-    (orphan,) = housekeeping.orphaned_runs(mlflow_url, FAR_AHEAD, dry_run=False)
+    assert housekeeping.orphaned_runs(settings, FAR_AHEAD - timedelta(days=2), dry_run=False) == []
+    (orphan,) = housekeeping.orphaned_runs(settings, FAR_AHEAD, dry_run=False)
     assert run.info.run_id in orphan
-    assert housekeeping.orphaned_runs(mlflow_url, FAR_AHEAD, dry_run=False) == []
+    assert housekeeping.orphaned_runs(settings, FAR_AHEAD, dry_run=False) == []
 
 
 def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None:
@@ -123,7 +124,9 @@ def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None
             run = client.create_run("0")
             client.create_model_version("zzz_usdt_1h", run.info.artifact_uri, run.info.run_id)
 
-        assert housekeeping.old_versions(url, 2, dry_run=True) == ["zzz_usdt_1h version 1"]
+        assert housekeeping.old_versions(Settings(mlflow_url=url), 2, dry_run=True) == [
+            "zzz_usdt_1h version 1"
+        ]
 
 
 @pytest.fixture(scope="module")

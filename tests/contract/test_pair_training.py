@@ -79,7 +79,7 @@ def _train(settings: Settings, as_of_ms: int, job: str, pair: str = PAIR) -> job
 def _train_all(
     settings: Settings, as_of_ms: int, job: str, pairs: list[str], at_once: int
 ) -> dict[str, job_rows.Row]:
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         PairTraining(settings, registry, "1h", as_of_ms, job, Team()).run(pairs, at_once)
     return {row["pair"]: row for row in job_rows.of_job(CandleStore.from_settings(settings), job)}
 
@@ -92,7 +92,7 @@ def _serve_foundation(settings: Settings, as_of_ms: int, recipe: Recipe) -> None
     name = foundation_name("1h")
     mlflow.set_tracking_uri(settings.mlflow_url)
     _, version = publish(shared, name=name, as_of_ms=as_of_ms, market=settings.market, tags={})
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         registry.set_alias(name, CHAMPION, version)
 
 
@@ -105,7 +105,7 @@ def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) 
     forecast = list(first["forecast"].values())
     assert forecast[1:] == sorted(forecast[1:])
     assert again == first | {"seconds": again["seconds"]}
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         assert [version.version for version in registry.versions(NAME)] == [1]
 
 

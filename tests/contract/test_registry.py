@@ -20,6 +20,7 @@ from make_us_rich.promotion import TAG_DECISION, ChampionChanged, Comparison, De
 from make_us_rich.promotion import promote as promote_with_expiry
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
+from make_us_rich.settings import Settings
 from tests.support.folders import open_folder
 from tests.support.pages import NOT_FOUND_PAGE, page_server
 from tests.support.processes import free_port
@@ -44,7 +45,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def registry(folder: Path) -> Iterator[Registry]:
-    with mlflow_server(folder) as url, Registry(url) as made:
+    with mlflow_server(folder) as url, Registry(Settings(mlflow_url=url)) as made:
         mlflow.set_tracking_uri(url)
         yield made
 
@@ -245,16 +246,25 @@ def test_another_servers_page_is_an_error_not_the_absence_of_a_champion(
 ) -> None:
     with (
         page_server(status, body, content_type) as url,
-        Registry(url) as proxy,
+        Registry(Settings(mlflow_url=url)) as proxy,
         pytest.raises(RegistryError, match=r"MLflow"),
     ):
         proxy.find("btc_usdt_1h", CHAMPION)
 
 
+def test_a_refused_login_is_named(folder: Path, registry: Registry) -> None:
+    url = mlflow.get_tracking_uri()
+    with (
+        Registry(Settings(mlflow_url=url, mlflow_password="wrong")) as stranger,
+        pytest.raises(RegistryError, match="MUR_MLFLOW_PASSWORD"),
+    ):
+        stranger.find("btc_usdt_1h", CHAMPION)
+
+
 def test_an_unreachable_registry_is_named() -> None:
     began = time.monotonic()
     with (
-        Registry(f"http://127.0.0.1:{free_port()}") as nobody,
+        Registry(Settings(mlflow_url=f"http://127.0.0.1:{free_port()}")) as nobody,
         pytest.raises(RegistryError, match="is it running"),
     ):
         nobody.champion("btc_usdt_1h")

@@ -20,6 +20,7 @@ from make_us_rich.market.store import CandleStore
 from make_us_rich.pairs import Pair
 from make_us_rich.settings import Settings
 from tests.support.airflow_runs import World
+from tests.support.servers import MLFLOW_LOGIN
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("three_active_pairs")]
 
@@ -88,10 +89,10 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
 
 def _logged(mlflow_url: str) -> dict[tuple[str, str], float]:
     """The metric `n` of each MLflow run, by its market and name."""
-    api = f"{mlflow_url}/api/2.0/mlflow"
-    answer = httpx.get(f"{api}/experiments/get-by-name", params={"experiment_name": "score_forecasts"})
-    experiment = answer.json()["experiment"]["experiment_id"]
-    runs = httpx.post(f"{api}/runs/search", json={"experiment_ids": [experiment]}).json()["runs"]
+    with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", auth=MLFLOW_LOGIN) as api:
+        answer = api.get("/experiments/get-by-name", params={"experiment_name": "score_forecasts"})
+        experiment = answer.json()["experiment"]["experiment_id"]
+        runs = api.post("/runs/search", json={"experiment_ids": [experiment]}).json()["runs"]
     return {
         (tag["value"], run["info"]["run_name"]): metric["value"]
         for run in runs

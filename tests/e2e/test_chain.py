@@ -60,6 +60,12 @@ def test_every_component_runs(stack: WholeStack) -> None:
     )
 
 
+def test_mlflow_runs_without_roots_rights(stack: WholeStack) -> None:
+    (server,) = stack.processes("infra.mlflow_server")
+
+    assert server.uids().real != 0
+
+
 def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: WholeStack, finished_run: str) -> None:
     states = stack.states(DAG_ID, finished_run)
 

@@ -85,6 +85,7 @@ def test_a_secret_is_known_only_to_those_who_need_it(
         "S3_ADMIN_SECRET_KEY": {"s3", "setup", "backup"},
         "MLFLOW_DB_PASSWORD": {"postgres", "mlflow", "backup"},
         "AIRFLOW_DB_PASSWORD": {"postgres", "backup"} | airflow,
+        "MUR_MLFLOW_PASSWORD": {"mlflow", "serve", "dash"} | airflow | ray,
         "RAY_TOKEN": {"serve"} | airflow | ray,
         "MUR_ADMIN_PASSWORD": {"setup"},
     }

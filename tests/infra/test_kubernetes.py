@@ -150,6 +150,8 @@ def test_every_component_starts_in_production(manifests: list[dict[str, Any]]) -
         if "MUR_ENVIRONMENT" in given:
             fields = {key.removeprefix("MUR_").lower(): given[key] for key in given if key.startswith("MUR_")}
             assert Settings(**fields).environment == "production"  # type: ignore[arg-type]
+            if container["name"] not in ("setup", "backup"):
+                assert given["MUR_MLFLOW_PASSWORD"], f"{container['name']} cannot log in to MLflow"
             started += 1
     assert started >= 7
 

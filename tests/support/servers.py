@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
-from make_us_rich import embedded_postgres
+from make_us_rich import embedded_postgres, embedded_s3
 from tests.support.processes import free_port, running
 
 BIN = Path(sys.executable).parent
 S3_KEYS = ("an-access-key", "a-secret-key")
 RAY_TOKEN = "a-token-for-tests-of-the-serving-contract"
+MLFLOW_LOGIN = ("make_us_rich", "development-only")
 
 
 @contextmanager
@@ -34,25 +36,23 @@ def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def s3_server(folder: Path, config: Path | None = None) -> Iterator[str]:
+def s3_server(
+    folder: Path, config: Path | None = None, ports: Mapping[str, int] | None = None
+) -> Iterator[str]:
     """SeaweedFS as the embedded stack runs it, with S3_KEYS or the keys of `config`; gives its URL."""
     if config is None:
         config = folder / "s3.json"
-        keys = dict(zip(("accessKey", "secretKey"), S3_KEYS, strict=True))
-        identity = {"name": "test", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write"]}
-        config.write_text(json.dumps({"identities": [identity]}))
-    port = free_port()
-    command = [str(BIN / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-s3.config={config}", f"-s3.port={port}"]
-    command += [
-        f"-{name}={free_port()}" for name in ("master.port", "filer.port", "volume.port", "admin.port")
-    ]
-    command += [f"-{name}.port.grpc={free_port()}" for name in ("s3", "master", "filer", "volume", "admin")]
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
-    command += ["-master.telemetry=false"]
-    url = f"http://127.0.0.1:{port}"
-    with running(command, f"{url}/healthz", folder / "weed.log"):
-        yield url
+        embedded_s3.write_identity(config, *S3_KEYS)
+    ports = ports or {name: free_port() for name in embedded_s3.PORTS}
+    sockets = Path(tempfile.mkdtemp(prefix="mur-"))  # pytest's folders have names too long for a socket
+    url = f"http://127.0.0.1:{ports['s3']}"
+    keys = embedded_s3.signing_keys("for tests only")
+    try:
+        command = embedded_s3.command(folder, sockets, config, ports)
+        with running(command, f"{url}/healthz", folder / "weed.log", keys):
+            yield url
+    finally:
+        shutil.rmtree(sockets)
 
 
 @contextmanager
@@ -75,12 +75,20 @@ def discord_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server over SQLite and local files; gives its URL."""
+    """An MLflow server over SQLite and local files, with MLFLOW_LOGIN; gives its URL.
+
+    The log-in is what settings have in development. `mlflow` itself uses it in this process from here on.
+    """
     url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
+    command = [sys.executable, "-m", "infra.mlflow_server", "--port", str(port)]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MUR_MLFLOW_USER": MLFLOW_LOGIN[0],
+        "MUR_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
+    }
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = MLFLOW_LOGIN
     with running(command, f"{url}/health", folder / "mlflow.log", environment, timeout_s=120):
         yield url
 

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import json
+import os
 import socket
+import stat
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,7 @@ from make_us_rich.errors import PortTaken, StackError
 from make_us_rich.local_stack.environment import stack_environment
 from make_us_rich.local_stack.plan import PORT_OFFSETS, StackPlan, check_ports, new_plan
 from make_us_rich.local_stack.secrets import load_or_create
+from make_us_rich.local_stack.unprivileged import unprivileged
 
 
 def test_no_two_components_share_a_port() -> None:
@@ -41,6 +47,7 @@ def test_secrets_are_made_once_and_only_the_user_can_read_them(tmp_path: Path) -
 
     assert load_or_create(path) == made
     assert path.stat().st_mode & 0o077 == 0
+    assert [file.name for file in path.parent.iterdir()] == ["secrets.json"]
     assert len({made.postgres_password, made.s3_secret_key, made.service_token, made.ray_token}) == 4
 
 
@@ -57,6 +64,69 @@ def test_only_the_live_market_takes_the_exchange_of_the_users_environment(
     assert live["MUR_EXCHANGE_URL"] == "https://data-api.binance.vision"
     assert simulated["MUR_EXCHANGE_URL"] == "http://127.0.0.1:28900"
     assert simulated["MUR_MARKET"] == "simulated"
+
+
+def test_the_secrets_of_an_older_version_get_what_they_lack(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    made = load_or_create(path)
+    saved = json.loads(path.read_text())
+    del saved["mlflow_password"]
+    path.write_text(json.dumps(saved))
+
+    first, second = load_or_create(path), load_or_create(path)
+
+    assert first == second
+    assert first.mlflow_password != made.mlflow_password
+    assert first.postgres_password == made.postgres_password
+
+
+def test_what_root_starts_without_its_rights_writes_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "made by root" / "file"
+    target.parent.mkdir(mode=0o700)
+    script = f"import os, httpx; print(os.getuid()); open({str(target)!r}, 'w')"
+
+    done = subprocess.run(
+        unprivileged([sys.executable, "-c", script]), cwd="/", capture_output=True, text=True, check=False
+    )
+
+    assert int(done.stdout) != 0, done.stderr
+    if os.getuid() == 0:
+        assert "PermissionError" in done.stderr
+        assert not target.exists()
+
+
+@pytest.mark.parametrize("how", ["open", "link", "file", "other user"])
+def test_a_runtime_folder_that_somebody_else_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    plan = StackPlan("simulated", tmp_path / "state")
+    if how == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        plan.runtime.symlink_to(tmp_path / "elsewhere")
+    elif how == "file":
+        plan.runtime.touch(mode=0o600)
+    else:
+        plan.runtime.mkdir()
+        plan.runtime.chmod(0o777 if how == "open" else 0o700)
+    if how == "other user":
+        somebody = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: somebody)
+        plan.runtime.mkdir(mode=0o700)
+
+    with pytest.raises(StackError, match="TMPDIR"):
+        plan.make_runtime()
+
+
+def test_a_runtime_folder_of_the_last_start_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    plan = StackPlan("simulated", tmp_path / "state")
+    plan.make_runtime()
+    plan.make_runtime()
+
+    assert stat.S_IMODE(plan.runtime.stat().st_mode) == 0o700
 
 
 def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
