@@ -1,4 +1,4 @@
-"""Every error that a user, an operator or a script can meet.
+"""The errors that several modules raise or that scripts catch. An error of one module stands beside its code.
 
 MakeUsRichError
 ├── SettingsError            a setting is missing, malformed or unsafe

@@ -1,4 +1,4 @@
-"""Candles in the shape of version 1's `PUT /predict`: a pandas frame as its `to_dict()` wrote it."""
+"""Candles in the shape of version 1's `PUT /predict`: as pandas writes a frame to a dictionary."""
 
 from __future__ import annotations
 

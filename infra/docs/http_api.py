@@ -17,7 +17,7 @@ Made from the API's own OpenAPI document, which a running service gives at `/ope
 
 
 def http_api_page() -> str:
-    document = _openapi()
+    document = openapi()
     parts = [_HEAD]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -28,7 +28,7 @@ def http_api_page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _openapi() -> dict[str, Any]:
+def openapi() -> dict[str, Any]:
     settings = Settings()
     accounts = Accounts(settings.database_url.get_secret_value())  # connects at its first use
     document: dict[str, Any] = make_app(settings, ServeDirectory(), accounts).openapi()

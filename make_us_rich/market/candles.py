@@ -2,7 +2,7 @@
 
 - An open candle is never used: `closed` drops what has not closed at a moment.
 - Dirt is rejected row by row, with a report: `clean`.
-- A gap stays a gap. `segments` bridges short ones flat and marks them, and splits at longer ones.
+- A gap stays a gap in storage. `regular` bridges short ones flat and marks them, and splits at longer ones.
 """
 
 from __future__ import annotations
