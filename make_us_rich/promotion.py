@@ -106,23 +106,29 @@ def promote(
 def appoint(registry: Registry, database_url: str, name: str, version: int, *, by: str) -> Decision:
     """Make a version of the past the champion, on a person's word. Raises RegistryError for an unknown version."""
     with _lock(database_url, name):
-        chosen, champion = registry.get(name, version), registry.find(name, CHAMPION)
-        if champion is not None and champion.version == version:
-            return Decision(True, "it is the champion already")
-        _crown(registry, chosen, champion)
-        reason = f"by {by} at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        _record(registry, chosen, "appointed", reason)
-        if champion is not None:
-            _record(registry, champion, "replaced", f"by version {version}, {reason}")
-    return Decision(True, f"version {version} serves, {reason}")
+        return _appoint(registry, registry.get(name, version), by)
 
 
 def rollback(registry: Registry, database_url: str, name: str, *, by: str) -> Decision:
     """Let the previous champion serve again; once more undoes it. Raises RegistryError when there is none."""
-    previous = registry.find(name, PREVIOUS)
-    if previous is None:
-        raise RegistryError(f"{name} has no previous champion to go back to: see `mkrich models`")
-    return appoint(registry, database_url, name, previous.version, by=by)
+    with _lock(database_url, name):
+        previous = registry.find(name, PREVIOUS)
+        if previous is None:
+            raise RegistryError(f"{name} has no previous champion to go back to: see `mkrich models`")
+        return _appoint(registry, previous, by)
+
+
+def _appoint(registry: Registry, chosen: ModelVersion, by: str) -> Decision:
+    """The caller holds the lock."""
+    champion = registry.find(chosen.name, CHAMPION)
+    if champion is not None and champion.version == chosen.version:
+        return Decision(True, "it is the champion already")
+    _crown(registry, chosen, champion)
+    reason = f"by {by} at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    _record(registry, chosen, "appointed", reason)
+    if champion is not None:
+        _record(registry, champion, "replaced", f"by version {chosen.version}, {reason}")
+    return Decision(True, f"version {chosen.version} serves, {reason}")
 
 
 def _record(registry: Registry, model: ModelVersion, verdict: str, reason: str) -> None:

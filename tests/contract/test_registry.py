@@ -12,11 +12,20 @@ import numpy as np
 import pytest
 
 from infra.exchange.simulated import simulate
+from make_us_rich.database import transaction
 from make_us_rich.errors import NoChampion, RegistryError
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit
 from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.promotion import TAG_DECISION, ChampionChanged, Comparison, Decision, appoint, rollback
+from make_us_rich.promotion import (
+    TAG_DECISION,
+    ChampionChanged,
+    Comparison,
+    Decision,
+    _lock,
+    appoint,
+    rollback,
+)
 from make_us_rich.promotion import promote as promote_with_expiry
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
@@ -200,6 +209,35 @@ def test_a_rollback_lets_the_previous_serve_and_says_on_whose_word(
     assert "replaced: by version" in registry.get(name, second.version).tags[TAG_DECISION]
     rollback(registry, database_url, name, by="ada")
     assert registry.champion(name).version == second.version
+
+
+def test_a_rollback_goes_back_to_the_champion_before_the_one_that_serves_when_its_turn_comes(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
+    name = "link_usdt_1h"
+    first, second, third = (_published(registry, fitted, name) for _ in range(3))
+    promote(registry, database_url, first, _against(None))
+    promote(registry, database_url, second, _against(first.version))
+
+    with ThreadPoolExecutor(1) as pool:
+        with _lock(database_url, name):  # as a promotion holds it
+            rolled_back = pool.submit(rollback, registry, database_url, name, by="ada")
+            _until_somebody_waits_for_the_lock(database_url)
+            registry.set_alias(name, PREVIOUS, second.version)
+            registry.set_alias(name, CHAMPION, third.version)
+        rolled_back.result(30)
+
+    assert registry.champion(name).version == second.version
+
+
+def _until_somebody_waits_for_the_lock(database_url: str) -> None:
+    for _ in range(300):
+        with transaction(database_url) as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.1)
+    raise AssertionError("nobody waits for the lock")
 
 
 def test_a_version_that_does_not_exist_is_not_appointed(
