@@ -40,14 +40,12 @@ def main() -> None:
     pairs = [Pair.parse(text) for text in args.pairs.split(",")] if args.pairs else []
     markets = read_candles(args.candles, pairs)
     (reference,) = read_candles(args.candles, [BITCOIN]).values()
-    first_ms = int(_FIRST.timestamp() * 1000)
-    starts = [first_ms + number * WINDOW * HOUR_MS for number in _WINDOWS[args.windows]]
     began = time.perf_counter()
     results = backtest(
         markets,
         reference,
         interval="1h",
-        starts_ms=starts,
+        starts_ms=window_starts(args.windows),
         recipe=replace(Recipe(), architecture=args.model),
         shared=not args.from_nothing,
         on_result=lambda result: print(line(result), flush=True),
@@ -57,6 +55,12 @@ def main() -> None:
         pq.write_table(forecasts_table(results, markets, "1h", args.model), args.out)
     if args.report:
         args.report.write_text(html_report(results, markets, "1h"))
+
+
+def window_starts(name: str) -> list[int]:
+    """First open times of the windows of `report` or `choose`."""
+    first_ms = int(_FIRST.timestamp() * 1000)
+    return [first_ms + number * WINDOW * HOUR_MS for number in _WINDOWS[name]]
 
 
 def _arguments() -> argparse.Namespace:

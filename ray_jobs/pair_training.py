@@ -58,18 +58,20 @@ class PairTraining:
         as_of_ms: int,
         submission_id: str,
         team: Team,
+        device: str = "cpu",
     ) -> None:
         self._settings = settings
         self._interval = interval
         self._as_of_ms = as_of_ms
         self._submission_id = submission_id
         self._team = team
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device
         self._recipe = Recipe(architecture=settings.architecture)
         self._store = CandleStore.from_settings(settings)
         self._registry = registry
         connect(settings)
         self._foundation = self._find_foundation()
+        self._bitcoin: Candles | None = None
 
     def run(self, pairs: Sequence[str], at_once: int = 1) -> None:
         """Train pairs and write their rows; whatever goes wrong with one stays in its row.
@@ -207,7 +209,7 @@ class PairTraining:
             "interval": self._interval,
             "as_of_ms": self._as_of_ms,
             "metrics": fitted.metrics,
-            "comparison": asdict(self._compare(name, candles, reference, fitted)),
+            "comparison": asdict(self._compare(name, found.ready, fitted)),
             "forecast": self._forecast(name, fitted, candles, reference),
         }
         self._put(pair, {"status": "begun", "lost": 0, "reason": "its worker died at the upload", **results})
@@ -235,11 +237,14 @@ class PairTraining:
     def _read(self, pair: Pair) -> tuple[Candles, Candles]:
         """Both markets' candles, or StoreError for all of a team when one of it could not read them.
 
-        From here on all of a team do the same, so nobody waits for one that gave up.
+        Bitcoin's are read once for all pairs. From here on all of a team do the same, so nobody waits for one that
+        gave up.
         """
         found, trouble = [], ""
         try:
-            found = [self._candles(pair), self._candles(BITCOIN)]
+            if self._bitcoin is None:
+                self._bitcoin = self._candles(BITCOIN)
+            found = [self._bitcoin if pair == BITCOIN else self._candles(pair), self._bitcoin]
         except StoreError as error:
             trouble = str(error)
         trouble = self._team.first_error(trouble)
@@ -272,19 +277,12 @@ class PairTraining:
         start_ms = self._as_of_ms - self._settings.history_candles * interval_ms(self._interval)
         return self._store.read(self._settings.market, pair, self._interval, start_ms, self._as_of_ms)
 
-    def _compare(self, name: str, candles: Candles, reference: Candles, fitted: FittedModel) -> Comparison:
+    def _compare(self, name: str, ready: Prepared, fitted: FittedModel) -> Comparison:
         """Challenger and champion of this moment on the same held-out candles, which neither was trained on."""
         champion = self._registry.find(name, CHAMPION)
         naive = fitted.metrics["pinball_naive"], fitted.metrics["diebold_mariano_t_vs_naive"]
         if champion is None:
             return Comparison(None, fitted.metrics["pinball"], None, None, *naive)
-        held_out = score(
-            self._registry.download(champion),
-            candles,
-            reference,
-            interval=self._interval,
-            as_of_ms=self._as_of_ms,
-            recipe=self._recipe,
-        )
+        held_out = score(self._registry.download(champion), ready, interval=self._interval)
         ours, theirs, t = compare(fitted.held_out, held_out)
         return Comparison(champion.version, ours, theirs, t, *naive)

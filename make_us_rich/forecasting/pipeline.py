@@ -22,7 +22,7 @@ from make_us_rich.forecasting.contract import (
 from make_us_rich.forecasting.evaluate import HeldOut, held_out, metrics
 from make_us_rich.forecasting.export import check_parity, context_length, metadata_of, run_onnx, to_onnx
 from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.forecasting.rows import Split, joined
+from make_us_rich.forecasting.rows import Split, drawn, joined
 from make_us_rich.forecasting.team import Team
 from make_us_rich.forecasting.train import ALONE, Trained, fine_tune, fine_tune_together, train, train_shared
 from make_us_rich.forecasting.weights import from_npz, to_npz
@@ -200,6 +200,9 @@ def fit_foundation(
 ) -> FittedModel:
     """One model of many pairs: to fine-tune from, and to forecast pairs with too little history of their own.
 
+    Pairs move together, so a network that sees an hour once for each of many pairs memorises that hour. Training
+    draws rows such that it sees no hour more than `recipe.foundation_views` times.
+
     `markets` maps pairs to candles; those without enough history are left out. `held_out` has one row a pair and
     candle, pair after pair. Raises NotEnoughHistory when no pair has enough.
     """
@@ -217,7 +220,9 @@ def fit_foundation(
         raise NotEnoughHistory("no pair has enough history to train a foundation model")
     splits = [item.split for item in ready.values()]
     newest = [part.validation for part in splits]
-    rows = joined([*(part.train for part in splits), *newest]).to(device)
+    everything = [*(part.train for part in splits), *newest]
+    pairs_an_hour = max(1, recipe.foundation_views // recipe.foundation_epochs)
+    rows = joined(drawn(everything, pairs_an_hour, recipe.seed)).to(device)
     many = replace(
         recipe,
         epochs=recipe.foundation_epochs,
@@ -234,8 +239,7 @@ def fit_foundation(
     return FittedModel(
         onnx=graph,
         weights=to_npz(trained.network, as_of_ms),
-        params=_params(recipe)
-        | {"pairs": ",".join(ready), "train_rows": sum(len(part.train) for part in splits)},
+        params=_params(recipe) | {"pairs": ",".join(ready), "train_rows": len(rows)},
         metrics=metrics(quantiles, np.concatenate(naives), target),
         curves=trained.curves,
         input_example=scored[-1][1],
@@ -243,15 +247,12 @@ def fit_foundation(
     )
 
 
-def score(
-    graph: bytes, candles: Candles, reference: Candles, *, interval: str, as_of_ms: int, recipe: Recipe
-) -> HeldOut:
+def score(graph: bytes, ready: Prepared, *, interval: str) -> HeldOut:
     """The forecasts of a model that exists, on the held-out candles that a model of today is judged by."""
     try:
         context = int(metadata_of(graph)[META_CONTEXT_LENGTH])
     except (KeyError, ValueError):
         raise BadModel(f"the model's metadata has no {META_CONTEXT_LENGTH}") from None
-    ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=recipe)
     return _forecasts(graph, ready, interval, context)[0]
 
 

@@ -20,6 +20,7 @@ class Recipe:
     fine_tune_learning_rate: float = 3e-4
     foundation_epochs: int = 2
     foundation_learning_rate: float = 4e-3
+    foundation_views: int = 32  # times that training sees one hour at most, over all pairs and epochs
     batch: int = 256
     weight_decay: float = 0.1
     training: int = 8760  # at most, validation included

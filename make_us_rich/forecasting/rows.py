@@ -29,7 +29,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.target)
 
-    def __getitem__(self, rows: slice) -> Rows:
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Rows:
         return Rows(self.sequence[rows], self.static[rows], self.target[rows], self.target_open_ms[rows])
 
     def pieces(self) -> Iterator[Rows]:
@@ -52,6 +52,25 @@ def joined(parts: Sequence[Rows]) -> Rows:
         torch.cat([part.target for part in parts]),
         np.concatenate([part.target_open_ms for part in parts]),
     )
+
+
+def drawn(parts: Sequence[Rows], most: int, seed: int) -> list[Rows]:
+    """The parts with at most `most` rows of the same target candle, drawn at random over all parts.
+
+    Rows of candles that fewer parts have are all kept. The order of the rows within a part stays.
+    """
+    times = np.concatenate([part.target_open_ms for part in parts])
+    shuffled = np.random.default_rng(seed).permutation(len(times))
+    by_time = shuffled[np.argsort(times[shuffled], kind="stable")]
+    _, first, count = np.unique(times[by_time], return_index=True, return_counts=True)
+    place = np.arange(len(times)) - np.repeat(first, count)  # of each row among those of its candle
+    kept = np.zeros(len(times), dtype=bool)
+    kept[by_time[place < most]] = True
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    return [
+        part if mine.all() else part[np.flatnonzero(mine)]
+        for part, mine in zip(parts, np.split(kept, ends), strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import pytest
 from pydantic import SecretStr
 
 from make_us_rich import job_rows
+from make_us_rich.forecasting import pipeline
 from make_us_rich.forecasting.pipeline import fit_foundation
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.team import Team
@@ -176,3 +178,23 @@ def test_after_a_lost_worker_pairs_are_trained_one_by_one(
 
     assert "train together" not in capsys.readouterr().out
     assert [row["status"] for row in rows.values()] == ["trained", "trained"]
+
+
+def test_a_job_prepares_each_pair_once_and_reads_bitcoin_once(
+    settings: Settings, as_of_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_ms, pairs = as_of_ms - 5 * HOUR_MS, [PAIR, str(CHILIZ)]
+    champions = _train_all(settings, before_ms - HOUR_MS, "champions", pairs, at_once=1)
+    with Registry(settings.mlflow_url) as registry:
+        for row in champions.values():
+            registry.set_alias(row["name"], CHAMPION, row["version"])
+    read, prepared = Mock(wraps=CandleStore.read), Mock(wraps=pipeline.panel)
+    monkeypatch.setattr(CandleStore, "read", lambda *args: read(*args))
+    monkeypatch.setattr(pipeline, "panel", prepared)
+
+    rows = _train_all(settings, before_ms, "once", pairs, at_once=1)
+
+    for pair in pairs:
+        assert rows[pair]["comparison"]["champion_version"] == champions[pair]["version"]
+    assert [str(call.args[2]) for call in read.call_args_list] == pairs
+    assert prepared.call_count == len(pairs)

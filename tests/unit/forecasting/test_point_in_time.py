@@ -139,7 +139,8 @@ def test_a_champion_is_scored_on_the_challengers_candles() -> None:
         OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS - 24 * HOUR_MS, recipe=SMALL
     )
     challenger = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
-    scored = score(champion.onnx, OWN, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    ready = prepare(OWN, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    scored = score(champion.onnx, ready, interval="1h")
     assert np.array_equal(scored.target_open_ms, challenger.held_out.target_open_ms)
     assert champion.held_out.losses[24:] == pytest.approx(scored.losses[:-24], rel=1e-5)
 

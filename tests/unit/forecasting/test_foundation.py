@@ -1,0 +1,94 @@
+"""A model of many pairs that move together sees each hour of the market only so often, and loses nothing by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from make_us_rich.forecasting.pipeline import fit_foundation
+from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.forecasting.rows import Rows, drawn
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.market.candles import Candles
+from tests.unit.forecasting.markets import AS_OF_MS, random_market
+
+RECIPE = replace(Recipe(), hidden=32, length=12, validation=168, holdout=500)
+FEW, MANY = 4, 48
+
+
+def _market_of(bitcoin: Candles, seed: int) -> Candles:
+    """A pair that follows Bitcoin with a little noise of its own."""
+    random = np.random.default_rng(seed)
+    own = np.exp(np.cumsum(0.0015 * random.standard_normal(len(bitcoin))))
+    before = np.concatenate([[1.0], own[:-1]])
+    opening, close = bitcoin.open * before, bitcoin.close * own
+    return Candles(
+        bitcoin.open_time_ms,
+        opening,
+        np.maximum(bitcoin.high / bitcoin.open * opening, close),
+        np.minimum(bitcoin.low / bitcoin.open * opening, close),
+        close,
+        bitcoin.volume * random.lognormal(0, 0.3, len(bitcoin)),
+    )
+
+
+def _loss(markets: dict[str, Candles], bitcoin: Candles) -> float:
+    """On the held-out weeks of the first few pairs, by a model of all of them."""
+    fitted = fit_foundation(markets, bitcoin, interval="1h", as_of_ms=AS_OF_MS, recipe=RECIPE)
+    return float(fitted.held_out.losses[: FEW * RECIPE.holdout].mean())
+
+
+def test_a_foundation_of_many_pairs_that_move_together_does_not_lose_to_one_of_few() -> None:
+    bitcoin = random_market(1)
+    many = {f"a{number}_usdt": _market_of(bitcoin, number) for number in range(MANY)}
+    few = dict(list(many.items())[:FEW])
+
+    worse = _loss(many, bitcoin) / _loss(few, bitcoin) - 1
+
+    assert worse < 0.02
+
+
+def _rows(first_ms: int, count: int, mark: float) -> Rows:
+    times = first_ms + HOUR_MS * np.arange(count, dtype=np.int64)
+    return Rows(torch.zeros(count, 2, 3), torch.full((count, 4), mark), torch.arange(count).float(), times)
+
+
+def test_of_each_hour_so_many_rows_are_drawn_and_all_of_a_rare_one() -> None:
+    parts = [_rows(0, 200, mark) for mark in range(10)]
+    young = _rows(200 * HOUR_MS, 50, 10)
+
+    kept = drawn([*parts, young], 4, seed=0)
+
+    times, count = np.unique(np.concatenate([part.target_open_ms for part in kept]), return_counts=True)
+    assert len(times) == 250
+    assert set(count[:200]) == {4}
+    assert set(count[200:]) == {1}
+    assert kept[-1] is young
+    assert all(40 <= len(part) <= 120 for part in kept[:-1]), "a pair is left out, or counts too much"
+    for mark, part in enumerate(kept):
+        assert (np.diff(part.target_open_ms) > 0).all()
+        np.testing.assert_array_equal(
+            part.target.numpy(), part.target_open_ms // HOUR_MS - (200 if mark == 10 else 0)
+        )
+        assert (part.static == mark).all()
+
+
+def test_every_worker_draws_the_same_rows_and_few_pairs_keep_all() -> None:
+    parts = [_rows(0, 100, mark) for mark in range(6)]
+
+    for one, other in zip(drawn(parts, 2, seed=3), drawn(parts, 2, seed=3), strict=True):
+        np.testing.assert_array_equal(one.target_open_ms, other.target_open_ms)
+    assert all(kept is part for kept, part in zip(drawn(parts, 6, seed=3), parts, strict=True))
+
+
+def test_training_sees_no_hour_more_often_than_the_recipe_says() -> None:
+    bitcoin = random_market(1)
+    markets = {f"a{number}_usdt": _market_of(bitcoin, number) for number in range(6)}
+    recipe = replace(RECIPE, hidden=4, foundation_views=4)
+
+    fitted = fit_foundation(markets, bitcoin, interval="1h", as_of_ms=AS_OF_MS, recipe=recipe)
+
+    alone = fit_foundation({"a": bitcoin}, bitcoin, interval="1h", as_of_ms=AS_OF_MS, recipe=recipe)
+    assert fitted.params["train_rows"] == 2 * int(alone.params["train_rows"])
