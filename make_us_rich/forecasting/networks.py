@@ -48,6 +48,17 @@ class Network(nn.Module):
         raise NotImplementedError
 
 
+class Loss(nn.Module):
+    """A network's loss as a module's forward, which is what functional_call and DistributedDataParallel call."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
+        return self.network.loss(sequence, static, target)
+
+
 def pinball_loss(quantiles: Tensor, target: Tensor) -> Tensor:
     """Mean over rows and levels. quantiles: [n, 7]; target: [n]."""
     levels = torch.tensor(QUANTILE_LEVELS, dtype=quantiles.dtype, device=quantiles.device)

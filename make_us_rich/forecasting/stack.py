@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import linear
 
-from make_us_rich.forecasting.networks import Network
+from make_us_rich.forecasting.networks import Loss, Network
 
 
 class Stack(nn.Module):
@@ -22,8 +22,8 @@ class Stack(nn.Module):
     def __init__(self, networks: Sequence[Network]) -> None:
         super().__init__()
         self._networks = networks
-        self.each = _Loss(_stackable(networks[0]))
-        parameters, buffers = stack_module_state([_Loss(network) for network in networks])
+        self.each = Loss(_stackable(networks[0]))
+        parameters, buffers = stack_module_state([Loss(network) for network in networks])
         for name, tensor in {**parameters, **buffers}.items():
             owner, _, leaf = name.rpartition(".")
             kept = nn.Parameter(tensor.detach()) if name in parameters else tensor
@@ -54,17 +54,6 @@ class Stack(nn.Module):
         for index, network in enumerate(self._networks):
             network.load_state_dict({name: tensor[index] for name, tensor in state.items()})
         return list(self._networks)
-
-
-class _Loss(nn.Module):
-    """A network's loss as a module's forward, which is what functional_call calls."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
-        return self.network.loss(sequence, static, target)
 
 
 def _stackable(network: Network) -> Network:

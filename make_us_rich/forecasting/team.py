@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def _distributed(module: nn.Module) -> nn.Module:
+    return DistributedDataParallel(module, broadcast_buffers=False)
 
 
 @dataclass(frozen=True)
@@ -13,29 +18,26 @@ class Team:
     """One worker alone by default. More of them are members of torch's process group, which somebody else set up.
 
     All see the same rows in the same order and start from the same weights, so the averaged gradients keep their
-    networks equal without ever comparing them.
+    networks equal without ever comparing them. `wrap` makes a module average its gradients over all members.
     """
 
     rank: int = 0
     size: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = _distributed
+
+    def shared(self, module: nn.Module) -> nn.Module:
+        """The module, with gradients averaged over the team; every member has to call it."""
+        return module if self.size == 1 else self.wrap(module)
 
     def part(self, batch: Tensor) -> Tensor:
         """This worker's rows of a batch; never none, so that there is a gradient to give."""
         own = batch[self.rank :: self.size]
         return own if len(own) else batch[:1]
 
-    def average_gradients(self, network: nn.Module, batch: Tensor) -> None:
-        """Make every worker's gradient that of the whole batch's mean loss."""
-        if self.size == 1:
-            return
-        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        weight = len(batch[self.rank :: self.size]) / len(batch)
-        together = weight * torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(together)
-        for gradient, average in zip(
-            gradients, torch.split(together, [gradient.numel() for gradient in gradients]), strict=True
-        ):
-            gradient.copy_(average.view_as(gradient))
+    def weight(self, batch: Tensor) -> float:
+        """What to multiply the mean loss of this worker's part with, such that the average over all workers is the mean
+        loss of the batch, whose parts may differ by a row or be empty."""
+        return len(batch[self.rank :: self.size]) * self.size / len(batch)
 
     def first_error(self, error: str) -> str:
         """What went wrong for the first worker that something went wrong for; every worker has to ask."""

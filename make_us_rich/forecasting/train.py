@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from make_us_rich.forecasting.architectures import architecture
-from make_us_rich.forecasting.networks import Network
+from make_us_rich.forecasting.networks import Loss, Network
 from make_us_rich.forecasting.recipe import Recipe
 from make_us_rich.forecasting.rows import Rows, joined
 from make_us_rich.forecasting.stack import Stack
@@ -151,9 +151,10 @@ def _epochs(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rise_and_fall(len(rows), recipe))
     shuffle = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed + team.rank)  # of dropout
+    loss_of = network.loss if isinstance(network, Stack) else team.shared(Loss(network))
     for _ in range(recipe.epochs):
         network.train()
-        loss = _epoch(network, optimiser, schedule, rows, recipe.batch, shuffle, team)
+        loss = _epoch(network, loss_of, optimiser, schedule, rows, recipe.batch, shuffle, team)
         network.eval()
         yield {"train_loss": loss, "validation_loss": _loss(network, validation)}
 
@@ -175,6 +176,7 @@ def _rise_and_fall(rows: int, recipe: Recipe) -> Callable[[int], float]:
 
 def _epoch(
     network: Network | Stack,
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     rows: Rows,
@@ -186,10 +188,9 @@ def _epoch(
     total = torch.zeros((), dtype=torch.float64, device=rows.target.device)
     for together in torch.split(torch.randperm(len(rows), generator=shuffle), batch):
         chosen = team.part(together)
-        loss = network.loss(rows.sequence[chosen], rows.static[chosen], rows.target[chosen])
+        loss = loss_of(rows.sequence[chosen], rows.static[chosen], rows.target[chosen])
         optimiser.zero_grad()
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        team.average_gradients(network, together)
+        (team.weight(together) * loss.sum()).backward()  # type: ignore[no-untyped-call]
         network.cut_gradients(_MOST_GRADIENT)
         optimiser.step()
         schedule.step()

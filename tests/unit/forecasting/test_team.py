@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from make_us_rich.forecasting.train import train_shared
 from make_us_rich.intervals import HOUR_MS
 from tests.unit.forecasting.markets import SMALL, START_MS, random_market
 
-SIZE = 2
+SIZE = 3
 
 
 def _weights(team: Team) -> dict[str, np.ndarray]:
@@ -25,7 +27,10 @@ def _weights(team: Team) -> dict[str, np.ndarray]:
     market = random_market(4)
     as_of_ms = START_MS + 2200 * HOUR_MS
     split = prepare(market, market, interval="1h", as_of_ms=as_of_ms, recipe=SMALL).split
-    trained = train_shared(joined([split.train, split.validation]), split.validation, SMALL, team)
+    rows = joined([split.train, split.validation])
+    # the second batch of each epoch has one row, so that most members have none of it
+    recipe = replace(SMALL, batch=len(rows) - 1)
+    trained = train_shared(rows, split.validation, recipe, team)
     return {name: value.numpy() for name, value in trained.network.state_dict().items()}
 
 
@@ -74,9 +79,11 @@ def test_together_they_learn_what_one_alone_does(trained: list[dict[str, np.ndar
 def test_every_row_of_a_batch_has_one_member(rows: int) -> None:
     batch = torch.arange(rows)
     parts = [Team(rank, 3).part(batch) for rank in range(3)]
-    counted = [part for rank, part in enumerate(parts) if len(batch[rank::3])]
+    weights = [Team(rank, 3).weight(batch) for rank in range(3)]
+    counted = [part for part, weight in zip(parts, weights, strict=True) if weight]
     assert sorted(torch.cat(counted).tolist()) == list(range(rows))
     assert all(len(part) for part in parts)
+    assert sum(weights) == pytest.approx(3)
 
 
 def test_one_alone_has_only_its_own_errors() -> None:
