@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import psycopg2
 from flask import Flask, jsonify, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
+from make_us_rich.database import AWAY
 from make_us_rich.errors import BadLink, TooManyTries
 
 _RETRY_S = 10
@@ -34,15 +34,16 @@ def install(server: Flask) -> None:
         answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
         return answer
 
-    @server.errorhandler(psycopg2.OperationalError)
-    @server.errorhandler(psycopg2.InterfaceError)
-    def database_down(error: psycopg2.Error) -> Response:
+    def database_away(error: Exception) -> Response:
         server.logger.error("Postgres does not answer: %s", error)
         answer = _answer(
             503, "The database does not answer", "Nothing is lost. This is most likely over in a minute."
         )
         answer.headers["Retry-After"] = str(_RETRY_S)
         return answer
+
+    for away in AWAY:
+        server.register_error_handler(away, database_away)
 
     @server.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:

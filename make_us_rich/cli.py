@@ -6,6 +6,7 @@ import typer
 
 from make_us_rich.commands import backtest, candles, forecasts, installation, models, pairs, stack
 from make_us_rich.commands.shared import fail
+from make_us_rich.database import AWAY
 from make_us_rich.errors import MakeUsRichError
 
 app = typer.Typer(
@@ -23,6 +24,9 @@ def main() -> None:
         app()
     except MakeUsRichError as error:
         raise SystemExit(fail(str(error)).exit_code) from None
+    except AWAY as error:
+        why = str(error).strip()
+        raise SystemExit(fail(f"{why}. Is it up, and is MUR_DATABASE_URL its address?").exit_code) from None
 
 
 if __name__ == "__main__":

@@ -1,20 +1,80 @@
-"""One transaction in Postgres, over a connection of its own."""
+"""Connections to Postgres that never wait without a limit.
+
+libpq waits for ever for a server that accepts and does not answer, or that stops answering in the middle of a session:
+its own `connect_timeout` ends with the log-in, and the kernel may go on acknowledging what nobody reads. So connections
+are asynchronous ones, which are waited for here. The server gets the same limit, to end what nobody waits for.
+"""
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import psycopg2
+from psycopg2.extensions import POLL_OK, POLL_READ, connection, cursor, parse_dsn
+
+AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError)
+"""What psycopg2 raises when Postgres cannot be reached or does not answer in time; anything else is our mistake."""
+
+CONNECT_WITHIN_S = 5.0
+ANSWER_WITHIN_S = 30.0
+_LATER_S = 1.0  # the server ends a statement first, and says why
+
+
+class Connection(connection):  # type: ignore[misc]  # psycopg2 has no types
+    answer_within_s = CONNECT_WITHIN_S
+
+    def wait(self) -> None:
+        """Until what was sent is answered. Raises OperationalError, and closes, past the limit."""
+        deadline = time.monotonic() + self.answer_within_s
+        while (state := self.poll()) != POLL_OK:
+            socket = select.poll()
+            socket.register(self.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+            if not socket.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                self.close()
+                raise psycopg2.OperationalError(f"Postgres did not answer within {self.answer_within_s:g} s")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """A cursor; what it did is committed at the end of the block, and rolled back after an error."""
+        with self.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                with suppress(*AWAY):
+                    cursor.execute("ROLLBACK")
+                raise
+
+
+class _Cursor(cursor):  # type: ignore[misc]
+    def execute(self, query: Any, vars: Any = None) -> None:
+        super().execute(query, vars)
+        self.connection.wait()
+
+
+def connect(database_url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Connection:
+    """`answer_within_s`: limit of each statement, waiting for locks included. Raises psycopg2.OperationalError."""
+    options = (
+        f"-c statement_timeout={round(answer_within_s * 1000)} {parse_dsn(database_url).get('options', '')}"
+    )
+    opened: Connection = psycopg2.connect(
+        database_url, options=options, connection_factory=Connection, cursor_factory=_Cursor, async_=True
+    )
+    opened.wait()
+    opened.answer_within_s = answer_within_s + _LATER_S
+    return opened
 
 
 @contextmanager
-def transaction(database_url: str, *, connect_timeout_s: int = 0) -> Iterator[Any]:
-    """A cursor; committed at the end, rolled back after an error, closed either way. 0: wait as libpq does.
-
-    Raises psycopg2.Error.
-    """
-    opened = psycopg2.connect(database_url, connect_timeout=connect_timeout_s)
-    with closing(opened) as connection, connection, connection.cursor() as cursor:
+def transaction(database_url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Iterator[Any]:
+    """A cursor over a connection of its own; committed at the end, rolled back after an error."""
+    with (
+        closing(connect(database_url, answer_within_s=answer_within_s)) as opened,
+        opened.transaction() as cursor,
+    ):
         yield cursor

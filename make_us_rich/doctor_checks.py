@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import psycopg2
 
 from make_us_rich import roster
+from make_us_rich.database import transaction
 from make_us_rich.errors import MakeUsRichError
 from make_us_rich.migrations import SQL_FOLDER
 from make_us_rich.pairs import Pair
@@ -33,16 +33,12 @@ class Ailment(MakeUsRichError):
 
 def _postgres(settings: Settings) -> str:
     url = settings.database_url.get_secret_value()
-    connection = psycopg2.connect(url, connect_timeout=int(_TIMEOUT_S))
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
-            applied = set()
-            if cursor.fetchone()[0]:
-                cursor.execute("SELECT version FROM schema_migrations")
-                applied = {row[0] for row in cursor.fetchall()}
-    finally:
-        connection.close()
+    with transaction(url, answer_within_s=_TIMEOUT_S) as cursor:
+        cursor.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
+        applied = set()
+        if cursor.fetchone()[0]:
+            cursor.execute("SELECT version FROM schema_migrations")
+            applied = {row[0] for row in cursor.fetchall()}
     missing = sorted({file.name.partition("_")[0] for file in SQL_FOLDER.glob("*.sql")} - applied)
     if missing:
         raise Ailment(f"migrations {', '.join(missing)} are not applied", "run `mkrich migrate`")

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from psycopg2.errors import QueryCanceled
+
 from make_us_rich.database import transaction
 from make_us_rich.errors import RegistryError
 from make_us_rich.intervals import HOUR_MS
@@ -15,6 +17,7 @@ from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion
 TAG_DECISION = "promotion"
 """A version's tag: what was decided about it, and why."""
 
+_LOCK_WITHIN_S = 120.0
 _BEYOND_NOISE = -2.0  # Diebold-Mariano t against naive below which a model is worse than it, not unlucky
 
 
@@ -148,7 +151,15 @@ def _crown(registry: Registry, model: ModelVersion, champion: ModelVersion | Non
 
 @contextmanager
 def _lock(database_url: str, name: str) -> Iterator[None]:
-    """One decision a model at a time, over all hosts; freed by Postgres even if this process dies."""
-    with transaction(database_url) as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"promote {name}",))
+    """One decision a model at a time, over all hosts; freed by Postgres even if this process dies.
+
+    Raises RegistryError when another decision holds it for too long.
+    """
+    with transaction(database_url, answer_within_s=_LOCK_WITHIN_S) as cursor:
+        try:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"promote {name}",))
+        except QueryCanceled:
+            raise RegistryError(
+                f"another decision about {name} takes longer than {_LOCK_WITHIN_S:g} s: try again"
+            ) from None
         yield

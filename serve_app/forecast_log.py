@@ -28,7 +28,7 @@ _INSERT = (
     f"INSERT INTO forecasts ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))}) "
     "ON CONFLICT (market, pair, interval, target_open_ms, model_version, foundation) DO NOTHING"
 )
-_CONNECT_TIMEOUT_S = 3
+_ANSWER_WITHIN_S = 5
 
 
 class ForecastLog:
@@ -54,7 +54,7 @@ class ForecastLog:
             *current.quantiles.tolist(),
         )
         try:
-            with transaction(self._database_url, connect_timeout_s=_CONNECT_TIMEOUT_S) as cursor:
+            with transaction(self._database_url, answer_within_s=_ANSWER_WITHIN_S) as cursor:
                 cursor.execute(_INSERT, row)
         except psycopg2.Error as error:
             _log.warning("the forecast of %s is not recorded yet: %s", current.pair, error)

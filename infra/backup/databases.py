@@ -16,6 +16,7 @@ from psycopg2.extensions import parse_dsn
 
 from make_us_rich.errors import MakeUsRichError
 
+_CONNECT_WITHIN_S = 10
 _VARIABLES = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -40,7 +41,10 @@ class TableSum:
 
 def dump(url: str, file: Path) -> dict[str, TableSum]:
     """Save a database as it is at one moment, while others write; returns every table's sum of that very moment."""
-    with closing(psycopg2.connect(_plain(url))) as connection, connection.cursor() as cursor:
+    with (
+        closing(psycopg2.connect(_plain(url), connect_timeout=_CONNECT_WITHIN_S)) as connection,
+        connection.cursor() as cursor,
+    ):
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         cursor.execute("SELECT pg_export_snapshot()")
         snapshot = cursor.fetchone()[0]
@@ -66,7 +70,10 @@ def restore(url: str, file: Path, expected: dict[str, TableSum]) -> None:
 
 def sums(url: str) -> dict[str, TableSum]:
     """By schema.table, of everything that is not Postgres's own."""
-    with closing(psycopg2.connect(_plain(url))) as connection, connection.cursor() as cursor:
+    with (
+        closing(psycopg2.connect(_plain(url), connect_timeout=_CONNECT_WITHIN_S)) as connection,
+        connection.cursor() as cursor,
+    ):
         return _sums(cursor)
 
 
@@ -90,7 +97,8 @@ def _sums(cursor: Any) -> dict[str, TableSum]:
 
 def _run(url: str, program: str, *arguments: str) -> None:
     """The password goes by the environment, where other users of the machine cannot read it."""
-    given = {_VARIABLES[key]: value for key, value in parse_dsn(_plain(url)).items() if key in _VARIABLES}
+    given = {"PGCONNECT_TIMEOUT": str(_CONNECT_WITHIN_S)}
+    given |= {_VARIABLES[key]: value for key, value in parse_dsn(_plain(url)).items() if key in _VARIABLES}
     try:
         command = [_find(program), *arguments]
         subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=True)

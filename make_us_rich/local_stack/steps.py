@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg2
 from psycopg2 import sql
 
 from make_us_rich.accounts import Accounts
+from make_us_rich.database import connect
 from make_us_rich.errors import StackError
 from make_us_rich.local_stack.environment import ADMIN, DATABASES, DEMO_USER, database_url
 from make_us_rich.local_stack.plan import StackPlan
@@ -43,17 +44,16 @@ def steps(plan: StackPlan, secrets: StackSecrets, environment: Mapping[str, str]
 
 
 def _create_databases(plan: StackPlan, secrets: StackSecrets) -> None:
-    connection = psycopg2.connect(database_url(plan, secrets, "postgres"))
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT datname FROM pg_database")
-            present = {row[0] for row in cursor.fetchall()}
-            for name in DATABASES:
-                if name not in present:
-                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    finally:
-        connection.close()
+    # outside of a transaction, as CREATE DATABASE wants it
+    with (
+        closing(connect(database_url(plan, secrets, "postgres"))) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT datname FROM pg_database")
+        present = {row[0] for row in cursor.fetchall()}
+        for name in DATABASES:
+            if name not in present:
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 def _create_buckets(plan: StackPlan, secrets: StackSecrets) -> None:

@@ -1,0 +1,194 @@
+"""A Postgres that accepts connections and does not answer, from the start or from the middle of a session on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2 import errors as pg_errors
+
+from dash_app.app import create_app
+from make_us_rich import promotion, roster
+from make_us_rich.accounts import Accounts
+from make_us_rich.database import connect, transaction
+from make_us_rich.errors import RegistryError
+from make_us_rich.migrations import migrate
+from make_us_rich.registry import Registry
+from make_us_rich.settings import Settings
+from serve_app.auth import TokenBook
+from serve_app.meter import Meter
+from serve_app.metrics import GatewayMetrics
+from serve_app.rate_limit import RateLimit
+from tests.support.folders import open_folder
+from tests.support.processes import PROJECT_ROOT
+from tests.support.relay import Relay, relay
+from tests.support.servers import postgres_server
+
+# Without a limit anywhere, a test ends here.
+pytestmark = pytest.mark.timeout(60)
+
+PATIENCE_S = 8.0
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with open_folder() as folder, postgres_server(folder) as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture
+def network(postgres: str) -> Iterator[tuple[Relay, str]]:
+    with relay(postgres) as (between, url):
+        yield between, url
+
+
+def test_a_server_that_never_answers_is_given_up(network: tuple[Relay, str]) -> None:
+    between, url = network
+    between.fall_silent()
+    started = time.monotonic()
+    with pytest.raises(psycopg2.OperationalError, match="did not answer within 5 s"):
+        roster.active(url)
+    assert time.monotonic() - started < PATIENCE_S
+
+
+def test_a_server_that_falls_silent_in_a_session_is_given_up(network: tuple[Relay, str]) -> None:
+    between, url = network
+    started = time.monotonic()
+    with closing(connect(url, answer_within_s=1)) as session, session.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        between.fall_silent()
+        with pytest.raises(psycopg2.OperationalError, match="did not answer within 2 s"):
+            cursor.execute("SELECT 2")
+    assert time.monotonic() - started < PATIENCE_S
+
+
+def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres: str) -> None:
+    with pytest.raises(pg_errors.QueryCanceled), transaction(postgres, answer_within_s=0.2) as cursor:
+        cursor.execute("SELECT pg_sleep(10)")
+    with transaction(postgres) as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
+        assert cursor.fetchone() == (0,)
+
+
+def test_many_threads_wait_at_once_and_not_one_after_the_other(network: tuple[Relay, str]) -> None:
+    between, url = network
+    with Accounts(url) as accounts, ThreadPoolExecutor(40) as pool:
+        user = accounts.create_user("in a hurry", "a password for tests").user_id
+        between.fall_silent()
+        started = time.monotonic()
+        asked = [pool.submit(accounts.usage_of, user) for _ in range(40)]
+        assert {type(each.exception()) for each in asked} == {psycopg2.OperationalError}
+        assert time.monotonic() - started < 2 * PATIENCE_S
+
+        between.speak_again()
+        assert _eventually_used(accounts, user) == 0
+
+
+def test_the_grace_begins_when_postgres_falls_silent(network: tuple[Relay, str]) -> None:
+    between, url = network
+    with Accounts(url) as accounts:
+        user = accounts.create_user("graced", "a password for tests").user_id
+        token = accounts.create_token(user, "tests")
+        book, meter = TokenBook(accounts, RateLimit(600), GatewayMetrics()), Meter(accounts)
+
+        async def call() -> int | None:
+            return await meter.count(await book.admit(token))
+
+        async def scenario() -> None:
+            assert await call() == 999
+            between.fall_silent()
+            started = time.monotonic()
+            assert await asyncio.gather(*(call() for _ in range(5))) == [None] * 5
+            assert time.monotonic() - started < PATIENCE_S
+            assert await call() is None
+            assert time.monotonic() - started < 2 * PATIENCE_S
+            between.speak_again()
+            async with asyncio.timeout(30):
+                while _used(accounts, user) != 7:
+                    await asyncio.sleep(0.2)
+
+        asyncio.run(scenario())
+
+
+def test_nobody_waits_for_ever_for_the_lock_of_a_decision(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion, "_LOCK_WITHIN_S", 1.0)
+    held, done = threading.Event(), threading.Event()
+
+    def decide() -> None:
+        with promotion._lock(postgres, "btc_usdt_1h"):
+            held.set()
+            done.wait()
+
+    other = threading.Thread(target=decide)
+    other.start()
+    try:
+        assert held.wait(10)
+        with (
+            Registry("http://127.0.0.1:9") as registry,
+            pytest.raises(RegistryError, match=r"another decision about btc_usdt_1h .* try again"),
+        ):
+            promotion.appoint(registry, postgres, "btc_usdt_1h", 1, by="a test")
+    finally:
+        done.set()
+        other.join()
+
+
+def test_the_dashboard_says_that_the_database_is_away(network: tuple[Relay, str]) -> None:
+    between, url = network
+    visitor = create_app(Settings(database_url=url, secret_key="unit-test")).server.test_client()
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', visitor.get("/login").text)
+    assert found is not None
+    form = {"csrf_token": found[1], "name": "ada", "password": "correct horse battery"}
+    assert "The name or the password is wrong" in visitor.post("/login", data=form).text
+    between.fall_silent()
+    started = time.monotonic()
+    answer = visitor.post("/login", data=form)
+    assert (answer.status_code, "The database does not answer" in answer.text) == (503, True)
+    assert time.monotonic() - started < PATIENCE_S
+
+
+def test_a_command_ends_with_one_line(network: tuple[Relay, str]) -> None:
+    between, url = network
+    between.fall_silent()
+    command = [str(Path(sys.executable).parent / "mkrich"), "pairs", "list"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "MUR_DATABASE_URL": url},
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: Postgres did not answer within 5 s. Is it up, and is MUR_DATABASE_URL its address?\n"
+    )
+
+
+def _eventually_used(accounts: Accounts, user: int) -> int:
+    deadline = time.monotonic() + 20
+    while (used := _used(accounts, user)) < 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return used
+
+
+def _used(accounts: Accounts, user: int) -> int:
+    try:
+        return accounts.usage_of(user).used
+    except psycopg2.OperationalError:
+        return -1
