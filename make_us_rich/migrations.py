@@ -6,12 +6,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from make_us_rich.database import transaction
+from psycopg2.extensions import ConnectionInfo
+
+from make_us_rich.database import CONNECT_WITHIN_S, transaction
 from make_us_rich.errors import MakeUsRichError
 
 SQL_FOLDER = Path(__file__).resolve().parents[1] / "sql"
 _LOCK = 0x6D7572  # "mur"
+_LOCK_WITHIN_S = 600.0  # what another process may take to migrate
 
 
 class MigrationError(MakeUsRichError):
@@ -20,12 +24,12 @@ class MigrationError(MakeUsRichError):
 
 def migrate(database_url: str, folder: Path = SQL_FOLDER) -> None:
     """Apply what is missing. Processes that migrate at once wait for each other. Raises MigrationError."""
-    with transaction(database_url) as cursor:
+    with transaction(database_url, answer_within_s=_LOCK_WITHIN_S) as cursor:
         # dbmate itself takes no lock
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         done = subprocess.run(
             [_dbmate(), "--migrations-dir", str(folder), "--no-dump-schema", "migrate"],
-            env={"DATABASE_URL": _with_sslmode(database_url)},
+            env={"DATABASE_URL": _for_dbmate(database_url, cursor.connection.info)},
             capture_output=True,
             text=True,
             check=False,
@@ -42,8 +46,14 @@ def _dbmate() -> str:
     return found
 
 
-def _with_sslmode(url: str) -> str:
-    """Go's Postgres driver insists on TLS unless told; psycopg2's default takes what the server offers."""
-    if "sslmode=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}sslmode=disable"
+def _for_dbmate(url: str, ours: ConnectionInfo) -> str:
+    """With TLS as our own connection has it: Go's driver knows none of libpq's `prefer`, which is the default."""
+    asked = ours.dsn_parameters["sslmode"]
+    negotiated = "require" if ours.ssl_in_use else "disable"
+    sslmode = negotiated if asked in ("prefer", "allow") else asked
+    address = urlsplit(url)
+    query = [
+        (key, value) for key, value in parse_qsl(address.query) if key not in ("sslmode", "connect_timeout")
+    ]
+    query += [("sslmode", sslmode), ("connect_timeout", f"{CONNECT_WITHIN_S:.0f}")]
+    return urlunsplit(address._replace(query=urlencode(query)))
