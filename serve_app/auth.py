@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import OrderedDict
+from itertools import islice
 from typing import Annotated
 
-import psycopg2
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from make_us_rich.accounts import Accounts, TokenOwner
+from make_us_rich.accounts.tokens import UNKNOWN, digest
+from make_us_rich.database import AWAY
 from make_us_rich.errors import UnknownToken
 from serve_app.envelope import CALLER
 from serve_app.meter import GRACE_S
@@ -23,6 +24,12 @@ from serve_app.rate_limit import RateLimit
 # How long a revoked token may still be accepted: the price of one query a token and half minute instead of a call.
 _REMEMBER_S = 30.0
 _MOST_REMEMBERED = 10_000
+_MOST_AT_ONCE = 500
+# Between two queries when tokens were unknown: whoever invents tokens costs twenty reads a second, however many calls.
+_PAUSE_S = 0.05
+
+Outcome = TokenOwner | Exception | None
+"""None for an unknown token."""
 
 
 class TokenBook:
@@ -33,45 +40,65 @@ class TokenBook:
         self._metrics = metrics
         self._rate_limit = rate_limit
         self._known: OrderedDict[bytes, tuple[float, TokenOwner]] = OrderedDict()
-        self._asking: dict[bytes, asyncio.Task[TokenOwner]] = {}
+        self._asked: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._asking: asyncio.Task[None] | None = None
 
     async def admit(self, plaintext: str) -> TokenOwner:
         """The token's owner. Raises UnknownToken, or Problem 429 when a member calls too often."""
-        digest = hashlib.sha256(plaintext.encode()).digest()
-        until, owner = self._known.get(digest, (0.0, None))
+        key = digest(plaintext)
+        until, owner = self._known.get(key, (0.0, None))
         if owner is None or time.monotonic() >= until:
-            owner = await self._ask_once(digest, plaintext)
+            owner = await self._ask_once(key)
         wait_s = 0 if owner.is_admin else self._rate_limit.take(owner.user_id)
         if wait_s:
             self._metrics.refused("minute")
             raise rate_problem(wait_s)
         return owner
 
-    async def _ask_once(self, digest: bytes, plaintext: str) -> TokenOwner:
-        """One query, however many calls wait for its answer."""
-        if digest not in self._asking:
-            self._asking[digest] = asyncio.create_task(self._ask(digest, plaintext))
-        return await asyncio.shield(self._asking[digest])
+    async def _ask_once(self, key: bytes) -> TokenOwner:
+        """One query for all tokens that wait at the same moment, however many calls came with each."""
+        if key not in self._asked:
+            self._asked[key] = asyncio.get_running_loop().create_future()
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask_all())
+        outcome = await asyncio.shield(self._asked[key])
+        if outcome is None:
+            raise UnknownToken(UNKNOWN)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    async def _ask(self, digest: bytes, plaintext: str) -> TokenOwner:
-        until, known = self._known.get(digest, (0.0, None))
+    async def _ask_all(self) -> None:
         try:
-            owner = await asyncio.to_thread(self._accounts.find_token, plaintext)
-        except UnknownToken:
-            self._known.pop(digest, None)
-            raise
-        except psycopg2.Error:
-            # Postgres is away: those known a moment ago may pass, nobody else.
-            if known is None or time.monotonic() >= until + GRACE_S:
-                raise
-            return known
-        else:
-            self._known[digest] = (time.monotonic() + _REMEMBER_S, owner)
-            if len(self._known) > _MOST_REMEMBERED:
-                self._known.popitem(last=False)
-            return owner
+            while self._asked:
+                keys = list(islice(self._asked, _MOST_AT_ONCE))
+                outcomes = await self._ask(keys)
+                for key in keys:
+                    self._asked.pop(key).set_result(outcomes[key])
+                if None in outcomes.values():
+                    await asyncio.sleep(_PAUSE_S)
         finally:
-            del self._asking[digest]
+            self._asking = None
+
+    async def _ask(self, keys: list[bytes]) -> dict[bytes, Outcome]:
+        now = time.monotonic()
+        try:
+            found = await asyncio.to_thread(self._accounts.find_tokens, keys)
+        except AWAY as error:
+            known = {key: self._known.get(key, (0.0, None)) for key in keys}
+            return {
+                key: owner if owner and now < until + GRACE_S else error
+                for key, (until, owner) in known.items()
+            }
+        except Exception as error:
+            return dict.fromkeys(keys, error)
+        for key in keys:
+            self._known.pop(key, None)
+            if key in found:
+                self._known[key] = (now + _REMEMBER_S, found[key])
+        while len(self._known) > _MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return {key: found.get(key) for key in keys}
 
 
 class _BearerToken(HTTPBearer):

@@ -7,9 +7,8 @@ import logging
 import time
 from collections import defaultdict
 
-import psycopg2
-
 from make_us_rich.accounts import Accounts, TokenOwner
+from make_us_rich.database import AWAY
 from make_us_rich.errors import QuotaExceeded
 
 _log = logging.getLogger("ray.serve")
@@ -27,7 +26,8 @@ class Meter:
     """Exact however many call at once and over several gateways: Postgres alone decides who gets the last call.
 
     While one statement of an owner is on its way, their next calls gather, and go together in the one after it.
-    While Postgres does not answer, calls pass for GRACE_S and are counted when it is back.
+    While Postgres does not answer, calls pass for GRACE_S and are counted when it is back. Any other error reaches the
+    callers whom it concerns, and nothing is tried again for them.
     """
 
     def __init__(self, accounts: Accounts) -> None:
@@ -39,7 +39,8 @@ class Meter:
     async def count(self, owner: TokenOwner) -> int | None:
         """Take one call of the month. Returns how many remain; None while that cannot be known.
 
-        Raises QuotaExceeded, or psycopg2.Error when Postgres was away for longer than the grace.
+        Raises QuotaExceeded, UnknownToken when the account is gone, psycopg2.OperationalError when Postgres was away
+        for longer than the grace.
         """
         call: Call = asyncio.get_running_loop().create_future()
         self._waiting[owner.user_id].append(call)
@@ -59,21 +60,21 @@ class Meter:
                     away_since = None
                     if len(calls) > 1:
                         await asyncio.sleep(_GATHER_S)
-                except psycopg2.Error as error:
-                    away_since = away_since or time.monotonic()
-                    within_grace = time.monotonic() - away_since < GRACE_S
-                    self._let_pass(user, [call for call in calls if not call.done()], within_grace, error)
+                except AWAY as error:
+                    if away_since is None:
+                        away_since = time.monotonic()
+                        _log.warning("user %d: calls are counted when Postgres is back: %s", user, error)
+                    if time.monotonic() - away_since < GRACE_S:
+                        self._owed[user] += _settle(calls, None)
+                    else:
+                        _settle(calls, error)
                     await asyncio.sleep(0 if self._waiting[user] else _TRY_AGAIN_S)
+                except Exception as error:  # as of an account that is gone; whoever waits for it is told
+                    if lost := self._owed.pop(user, 0):
+                        _log.error("user %d: %d calls will not be counted: %s", user, lost, error)
+                    _settle(calls, error)
         finally:
             del self._counting[user]
-
-    def _let_pass(self, user: int, calls: list[Call], within_grace: bool, error: psycopg2.Error) -> None:
-        if within_grace:
-            self._owed[user] += len(calls)
-        _settle(calls, None if within_grace else error)
-        _log.warning(
-            "user %d: %d calls are to be counted when Postgres is back: %s", user, self._owed[user], error
-        )
 
     async def _repay(self, owner: TokenOwner) -> None:
         """Count what passed while Postgres was away; what no longer fits the month is let go."""
@@ -101,11 +102,12 @@ class Meter:
             _settle(calls, remaining)
 
 
-def _settle(calls: list[Call], outcome: int | Exception | None) -> None:
-    for call in calls:
-        if call.cancelled():
-            continue
+def _settle(calls: list[Call], outcome: int | Exception | None) -> int:
+    """Answer those that still wait; gives how many that were."""
+    waiting = [call for call in calls if not call.done()]
+    for call in waiting:
         if isinstance(outcome, Exception):
             call.set_exception(outcome)
         else:
             call.set_result(outcome)
+    return len(waiting)

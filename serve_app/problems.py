@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import psycopg2
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from make_us_rich.database import AWAY
 from make_us_rich.errors import InputError, QuotaExceeded, UnknownToken
 
 _log = logging.getLogger("ray.serve")
@@ -92,7 +92,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(InputError, _on_input_error)
     app.add_exception_handler(UnknownToken, _on_unknown_token)
-    app.add_exception_handler(psycopg2.Error, _on_database_error)
+    for away in AWAY:
+        app.add_exception_handler(away, _on_database_away)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(StarletteHTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_anything)
@@ -113,7 +114,7 @@ async def _on_unknown_token(_: Request, error: Exception) -> JSONResponse:
     return Problem(401, "unknown-token", str(error), field="token", headers=headers).response()
 
 
-async def _on_database_error(_: Request, error: Exception) -> JSONResponse:
+async def _on_database_away(_: Request, error: Exception) -> JSONResponse:
     _log.error("Postgres does not answer: %s", error)
     return unavailable("accounts-away", "tokens and quotas cannot be checked at the moment").response()
 

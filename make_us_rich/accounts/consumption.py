@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from psycopg2 import errors as pg_errors
+
 from make_us_rich.accounts.database import Database
 from make_us_rich.accounts.tokens import TokenOwner
-from make_us_rich.errors import QuotaExceeded
+from make_us_rich.errors import QuotaExceeded, UnknownToken
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,15 @@ class Consumption(Database):
     def consume(self, owner: TokenOwner, calls: int = 1) -> int:
         """Count calls of this month; gives how many remain. Raises QuotaExceeded, counting nothing, past the limit.
 
-        One statement decides and counts, so that no two calls can both take the last one.
+        One statement decides and counts, so that no two calls can both take the last one. Raises UnknownToken when the
+        account was deleted meanwhile.
         """
+        try:
+            return self._consume(owner, calls)
+        except pg_errors.ForeignKeyViolation:
+            raise _gone() from None
+
+    def _consume(self, owner: TokenOwner, calls: int) -> int:
         now = datetime.now(UTC)
         with self._cursor() as cursor:
             cursor.execute(
@@ -65,7 +74,7 @@ class Consumption(Database):
         return self.usage_of(owner.user_id)
 
     def usage_of(self, user_id: int) -> Usage:
-        """This month's consumption, in all and by day (UTC)."""
+        """This month's consumption, in all and by day (UTC). Raises UnknownToken when there is no such account."""
         now = datetime.now(UTC)
         with self._cursor() as cursor:
             cursor.execute(
@@ -74,12 +83,19 @@ class Consumption(Database):
                 "WHERE users.user_id = %s",
                 (month_of(now), user_id),
             )
-            limit, used = cursor.fetchone()
+            row = cursor.fetchone()
+            if row is None:
+                raise _gone()
+            limit, used = row
             cursor.execute(
                 "SELECT day, calls FROM user_api_consumptions WHERE user_id = %s AND day >= %s ORDER BY day",
                 (user_id, month_of(now)),
             )
             return Usage(limit, used, next_month(now), dict(cursor.fetchall()))
+
+
+def _gone() -> UnknownToken:
+    return UnknownToken("the account of this token was deleted")
 
 
 def month_of(now: datetime) -> date:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 from psycopg2 import errors as pg_errors
 
 from make_us_rich.accounts.database import Database
-from make_us_rich.accounts.users import ADMIN, LONGEST_NAME, read_roles
+from make_us_rich.accounts.users import ADMIN, LONGEST_NAME
 from make_us_rich.errors import InputError, NameTaken, UnknownToken
 
 TOKEN_PREFIX = "mur_"
+UNKNOWN = "the token is unknown or revoked: make one on the dashboard's API page"
 _SHOWN_PREFIX_CHARS = 10
 
 
@@ -87,20 +89,30 @@ class Tokens(Database):
 
     def find_token(self, plaintext: str) -> TokenOwner:
         """Raises UnknownToken for one that was never issued, was revoked, or whose owner is locked."""
+        key = digest(plaintext)
+        try:
+            return self.find_tokens([key])[key]
+        except KeyError:
+            raise UnknownToken(UNKNOWN) from None
+
+    def find_tokens(self, digests: Sequence[bytes]) -> dict[bytes, TokenOwner]:
+        """The owners of those that may be used, by digest. Of unknown tokens nothing is written."""
         with self._cursor() as cursor:
             cursor.execute(
-                "UPDATE api_tokens AS token SET last_used_at = now() FROM users, plans "
-                "WHERE token.token_hash = %s AND token.revoked_at IS NULL "
-                "AND users.user_id = token.user_id AND users.locked_at IS NULL "
-                "AND plans.plan_id = users.plan_id "
-                "RETURNING users.user_id, token.token_id, plans.monthly_calls",
-                (digest(plaintext),),
+                "SELECT token.token_hash, users.user_id, token.token_id, plans.monthly_calls, ARRAY("
+                "SELECT roles.name FROM user_roles JOIN roles USING (role_id) WHERE user_id = users.user_id) "
+                "FROM api_tokens AS token JOIN users USING (user_id) JOIN plans USING (plan_id) "
+                "WHERE token.token_hash = ANY(%s) AND token.revoked_at IS NULL AND users.locked_at IS NULL",
+                (list(digests),),
             )
-            row = cursor.fetchone()
-            if row is None:
-                raise UnknownToken("the token is unknown or revoked: make one on the dashboard's API page")
-            user_id, token_id, monthly_calls = row
-            return TokenOwner(user_id, token_id, read_roles(cursor, user_id), monthly_calls)
+            found = {
+                bytes(key): TokenOwner(user_id, token_id, frozenset(roles), monthly_calls)
+                for key, user_id, token_id, monthly_calls, roles in cursor.fetchall()
+            }
+            if found:
+                used = [owner.token_id for owner in found.values()]
+                cursor.execute("UPDATE api_tokens SET last_used_at = now() WHERE token_id = ANY(%s)", (used,))
+        return found
 
     def _keep_only_token(self, user_id: int, name: str, plaintext: str) -> None:
         with self._cursor() as cursor:

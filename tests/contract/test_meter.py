@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
+from psycopg2 import errors as pg_errors
 
 from make_us_rich.accounts import Accounts, TokenOwner
+from make_us_rich.database import transaction
 from make_us_rich.errors import QuotaExceeded, UnknownToken
 from make_us_rich.migrations import migrate
 from serve_app.auth import TokenBook
@@ -85,6 +89,84 @@ def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, p
             accounts.close()
 
     asyncio.run(scenario())
+
+
+def test_calls_of_a_deleted_account_are_refused_and_not_tried_again(folder: Path, port: int) -> None:
+    async def scenario(url: str) -> None:
+        with Accounts(url) as accounts:
+            token, owner = member(accounts, "leaving", limit=50)
+            book, meter = TokenBook(accounts, RateLimit(600), GatewayMetrics()), Meter(accounts)
+            await book.admit(token)
+            accounts.delete_user(owner.user_id, "a password for tests")
+
+            assert (await book.admit(token)).user_id == owner.user_id, "for half a minute it is remembered"
+            refused = await outcomes(meter, owner, 5)
+            assert [type(each) for each in refused] == [UnknownToken] * 5
+            with pytest.raises(UnknownToken, match="the account of this token was deleted"):
+                accounts.usage(owner)
+            await asyncio.sleep(0.1)
+            assert _tasks_of(meter) == [], "nothing goes on trying"
+
+    with postgres_server(folder, port) as url:
+        migrate(url)
+        asyncio.run(scenario(url))
+
+
+def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted(
+    folder: Path, port: int
+) -> None:
+    async def scenario(url: str) -> None:
+        with Accounts(url) as accounts:
+            _, owner = member(accounts, "unlucky", limit=500)
+            meter = Meter(accounts)
+            with transaction(url) as cursor:
+                cursor.execute("ALTER TABLE monthly_consumptions RENAME TO away")
+            async with asyncio.timeout(10):
+                failed = await outcomes(meter, owner, 100)
+            assert {type(each) for each in failed} == {pg_errors.UndefinedTable}
+            with transaction(url) as cursor:
+                cursor.execute("ALTER TABLE away RENAME TO monthly_consumptions")
+            assert await meter.count(owner) == 499
+
+    with postgres_server(folder, port) as url:
+        migrate(url)
+        asyncio.run(scenario(url))
+
+
+def test_invented_tokens_cost_few_reads_and_no_write(folder: Path, port: int) -> None:
+    def cost(cursor: Any) -> tuple[int, int]:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute(
+            "SELECT (SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()),"
+            " (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'api_tokens')"
+        )
+        transactions, updates = cursor.fetchone()
+        return transactions, updates
+
+    async def scenario(url: str) -> None:
+        with Accounts(url) as accounts:
+            token, owner = member(accounts, "honest", limit=50)
+            book = TokenBook(accounts, RateLimit(600), GatewayMetrics())
+            await asyncio.sleep(1.5)  # Postgres's sessions tell their statistics once a second
+            with transaction(url) as cursor:
+                before = cost(cursor)
+            invented = [book.admit(f"mur_invented-{number}") for number in range(300)]
+            answers = await asyncio.gather(book.admit(token), *invented, return_exceptions=True)
+            await asyncio.sleep(1.5)
+            with transaction(url) as cursor:
+                transactions, updates = (now - then for now, then in zip(cost(cursor), before, strict=True))
+        assert answers[0] == replace(owner, monthly_calls=1000), "who has a token is not kept waiting"
+        assert [type(each) for each in answers[1:]] == [UnknownToken] * 300
+        assert transactions < 30
+        assert updates < 5
+
+    with postgres_server(folder, port) as url:
+        migrate(url)
+        asyncio.run(scenario(url))
+
+
+def _tasks_of(meter: Meter) -> list[object]:
+    return list(meter._counting.values())
 
 
 def _used(accounts: Accounts, owner: TokenOwner) -> int:
