@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from make_us_rich.database import transaction
@@ -9,21 +10,25 @@ from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.intervals import interval_ms
 from make_us_rich.settings import Settings
 
-_CONNECT_TIMEOUT_S = 3
+_ANSWER_WITHIN_S = 5
 # Of two models that forecast the same candle, the later one's is what callers saw last.
 _SELECT = f"""
 SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, last_close, {", ".join(QUANTILE_NAMES)}
-FROM forecasts WHERE market = %s AND pair = %s AND interval = %s
+FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms <= %s
 ORDER BY target_open_ms DESC, forecast_id DESC LIMIT %s
 """
 
 
 def past_forecasts(settings: Settings, pair: str, limit: int) -> list[dict[str, Any]]:
-    """Newest first, without outcomes. Blocks. Raises psycopg2.Error."""
+    """Of candles that have closed, because a forecast of an open one costs a call. Newest first, without outcomes.
+
+    Blocks. Raises psycopg2.Error.
+    """
     step_ms = interval_ms(settings.interval)
+    newest_ms = time.time_ns() // 1_000_000 - step_ms
     url = settings.database_url.get_secret_value()
-    with transaction(url, connect_timeout_s=_CONNECT_TIMEOUT_S) as cursor:
-        cursor.execute(_SELECT, (settings.market, pair, settings.interval, limit))
+    with transaction(url, answer_within_s=_ANSWER_WITHIN_S) as cursor:
+        cursor.execute(_SELECT, (settings.market, pair, settings.interval, newest_ms, limit))
         rows = cursor.fetchall()
     return [
         {
@@ -39,7 +44,7 @@ def past_forecasts(settings: Settings, pair: str, limit: int) -> list[dict[str, 
 
 
 def with_outcomes(forecasts: list[dict[str, Any]], candles: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each with its `close` and whether that fell `inside_80`; None where the candle is unknown or still open."""
+    """Each with its `close` and whether that fell `inside_80`; None where the candle is unknown."""
     closes = dict(zip(candles["open_time_ms"], candles["close"], strict=True))
     return [_with_outcome(forecast, closes.get(forecast["target_open_ms"])) for forecast in forecasts]
 

@@ -222,7 +222,10 @@ class PastForecast(BaseModel):
     foundation: Annotated[bool, Field(description="the version is of the model of all pairs")]
     last_close: float
     quantiles: Quantiles
-    close: Annotated[float | None, Field(description="the price that came; None before, or weeks later")]
+    close: Annotated[
+        float | None,
+        Field(description="the price that came; None where its candle is unknown, as weeks later"),
+    ]
     inside_80: Annotated[bool | None, Field(description="it fell between q10 and q90")]
 
 

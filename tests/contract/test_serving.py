@@ -100,8 +100,7 @@ def test_history_joins_past_forecasts_with_what_came(serving: ServingStack, api:
             "%s, %s, %s, %s, %s, %s, %s)",
             (closed_ms, closed_ms, close, *levels),
         )
-    newest, before = api.get("/v1/forecasts/eth_usdt/history").raise_for_status().json()["forecasts"]
-    assert (newest["close"], newest["inside_80"]) == (None, None)
+    (before,) = api.get("/v1/forecasts/eth_usdt/history").raise_for_status().json()["forecasts"]
     assert (before["target_open_ms"], before["close"], before["inside_80"]) == (closed_ms, close, True)
 
 
@@ -188,6 +187,12 @@ def test_the_quota_is_exact_at_64_clients(serving: ServingStack) -> None:
     assert refused.headers["RateLimit-Limit"] == str(limit)
     assert int(refused.headers["Retry-After"]) > 0
     assert serving.accounts.usage_of(user.user_id).used == limit
+
+    member = {"Authorization": f"Bearer {token}"}
+    past = httpx.get(f"{serving.settings.api_url}/v1/forecasts/btc_usdt/history?limit=1", headers=member)
+    now_ms = time.time() * 1000
+    open_now = [each for each in past.json()["forecasts"] if each["target_close_ms"] > now_ms]
+    assert open_now == [], "the current forecast, for nothing"
 
 
 def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingStack, api: httpx.Client) -> None:
@@ -286,8 +291,12 @@ def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingStack
     assert forecast["model"]["name"] == "chz_usdt_1h"
     assert forecast["flags"]["foundation"] is False
     assert _replicas(serving, "chz_usdt_1h") == before
+    with transaction(serving.database_url) as cursor:
+        cursor.execute(
+            "UPDATE forecasts SET target_open_ms = target_open_ms - %s WHERE pair = 'chz_usdt'", (HOUR_MS,)
+        )
     past = api.get("/v1/forecasts/chz_usdt/history").json()["forecasts"]
-    assert (past[0]["model_version"], past[0]["foundation"]) == (1, False)
+    assert [(each["model_version"], each["foundation"]) for each in past] == [(1, False)], "the later one's"
 
 
 def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(
