@@ -185,7 +185,7 @@ def test_a_job_prepares_each_pair_once_and_reads_bitcoin_once(
 ) -> None:
     before_ms, pairs = as_of_ms - 5 * HOUR_MS, [PAIR, str(CHILIZ)]
     champions = _train_all(settings, before_ms - HOUR_MS, "champions", pairs, at_once=1)
-    with Registry(settings.mlflow_url) as registry:
+    with Registry(settings) as registry:
         for row in champions.values():
             registry.set_alias(row["name"], CHAMPION, row["version"])
     read, prepared = Mock(wraps=CandleStore.read), Mock(wraps=pipeline.panel)
