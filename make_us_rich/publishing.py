@@ -9,13 +9,13 @@ from pathlib import Path
 
 import mlflow
 import onnx
-import onnxruntime
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from make_us_rich.forecasting.pipeline import FittedModel
+from make_us_rich.forecasting.runtime import open_session
 from make_us_rich.registry import (
     TAG_ARCHITECTURE,
     TAG_AS_OF_MS,
@@ -91,7 +91,7 @@ def _metrics(fitted: FittedModel) -> list[Metric]:
 
 
 def _outputs(fitted: FittedModel) -> dict[str, object]:
-    session = onnxruntime.InferenceSession(fitted.onnx, providers=["CPUExecutionProvider"])
+    session = open_session(fitted.onnx)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, fitted.input_example), strict=True))
 

@@ -17,6 +17,7 @@ from make_us_rich.forecasting.contract import (
     QUANTILE_LEVELS,
     input_array,
 )
+from make_us_rich.forecasting.runtime import open_session
 from make_us_rich.market.candles import Candles
 
 # A next close beyond half or twice the last one is a broken model, not a forecast, at every interval we train.
@@ -32,13 +33,11 @@ class OnnxModel:
     def load(cls, graph: bytes, name: str) -> OnnxModel:
         """`name`: as it is registered, such as btc_usdt_1h.
 
-        Raises BadModel for a graph that is unreadable, made under another name, or breaks the contract.
+        Raises BadModel for a graph that is unreadable, wants another file, was made under another name, or breaks the
+        contract.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # more threads only worsen the slowest answers
-        options.inter_op_num_threads = 1
         try:
-            session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            session = open_session(graph)
             metadata = session.get_modelmeta().custom_metadata_map
             made_for = f"{metadata[META_PAIR]}_{metadata[META_INTERVAL]}"
             context_length = int(metadata[META_CONTEXT_LENGTH])

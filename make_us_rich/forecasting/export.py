@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from make_us_rich.forecasting.contract import META_CONTEXT_LENGTH
 from make_us_rich.forecasting.features import CLOSE
 from make_us_rich.forecasting.networks import Network
 from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.forecasting.runtime import open_session
 
 _OPSET = 17
 # of log returns, whose size is 1e-3 to 1e-2
@@ -83,10 +83,7 @@ def metadata_of(graph: bytes) -> dict[str, str]:
 
 def run_onnx(graph: bytes, inputs: Inputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(price quantiles, log-return quantiles), each [n, 7], on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    quantiles, log_returns = session.run(["quantiles", "log_returns"], dict(inputs))
+    quantiles, log_returns = open_session(graph).run(["quantiles", "log_returns"], dict(inputs))
     return quantiles, log_returns
 
 

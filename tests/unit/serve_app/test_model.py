@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from make_us_rich.errors import BadModel, NotEnoughHistory
 from make_us_rich.intervals import HOUR_MS
@@ -34,6 +38,43 @@ def test_quantiles_are_prices_around_the_last_close() -> None:
 def test_a_graph_that_is_not_this_pairs_model_is_refused(graph: bytes, reason: str) -> None:
     with pytest.raises(BadModel, match=reason):
         OnnxModel.load(graph, BTC)
+
+
+@pytest.mark.parametrize("location", ["secrets.json", "elsewhere/../secrets.json", "../secrets.json"])
+def test_a_graph_reads_no_file(location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    secrets = tmp_path / location
+    secrets.write_text("S" * 1000)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadModel, match=r"does not load.*External data"):
+        OnnxModel.load(_with_weights_in(location), BTC)
+
+
+def _with_weights_in(location: str) -> bytes:
+    """A model whose log returns are rows of a file, read as numbers."""
+    rows = 5  # ONNX Runtime refuses smaller ones of itself
+    model = onnx.load_from_string(tiny_model("btc_usdt"))
+    table = onnx.TensorProto(
+        name="table",
+        data_type=onnx.TensorProto.FLOAT,
+        dims=[rows, 7],
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    for key, value in {"location": location, "offset": "0", "length": str(4 * 7 * rows)}.items():
+        table.external_data.add(key=key, value=value)
+    kept = [item for item in model.graph.initializer if item.name != "levels"]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, table])
+    nodes = list(model.graph.node)
+    lookup = [
+        helper.make_node("Squeeze", ["nothing"], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["row_number"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["table", "row_number"], ["levels"], axis=0),
+    ]
+    at = next(index for index, node in enumerate(nodes) if node.op_type == "Add")
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[:at], *lookup, *nodes[at:]])
+    return bytes(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
