@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from make_us_rich.settings import Settings
 from serve_app.current import Current, Loaded, Window
 from serve_app.forecast_log import ForecastLog
 from serve_app.last_good import LastGood
-from serve_app.market_window import MarketWindow
+from serve_app.market_window import MarketWindow, shared_bitcoin
 from serve_app.metrics import forecaster_metrics
 from serve_app.model_shelf import ModelKey, ModelShelf
 from serve_app.refusal_alarm import tell_once
@@ -29,6 +30,8 @@ _log = logging.getLogger("ray.serve")
 _AFTER_CLOSE_S = (0.5, 4.0)
 _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
+# Of their own, so that models are loaded and run while an exchange is slow for every pair of the process.
+_MARKET_THREADS = ThreadPoolExecutor(16, thread_name_prefix="market")
 # A replica that starts while the exchange is slow is deployed all the same, and not ready.
 _FIRST_LOOK_S = 5.0
 
@@ -43,8 +46,8 @@ class Keeper:
         folder = Path(settings.cache_folder).expanduser()
         self._last_good = LastGood(folder, pair, settings.interval, settings.market)
         self._shelf = shelf
-        self.current = self._last_good.load(shelf)
-        self._market = MarketWindow(pair, settings, self.current.window if self.current else None)
+        self.current: Current | None = None
+        self._market = MarketWindow(pair, settings, shared_bitcoin(settings))
         self._forecast_log = ForecastLog(settings)
         self._metrics = forecaster_metrics()
         self.wanted: ModelKey | None = None
@@ -54,6 +57,7 @@ class Keeper:
         self._failures = 0
         self._advancing = asyncio.Lock()
         self._first_look = asyncio.Event()
+        self._is_started = self._is_closed = False
         self._keeping_up: asyncio.Task[None] | None = None
 
     @property
@@ -86,6 +90,7 @@ class Keeper:
         )
 
     def close(self) -> None:
+        self._is_closed = True
         if self._keeping_up is not None:
             self._keeping_up.cancel()
 
@@ -94,16 +99,25 @@ class Keeper:
         if key == self.wanted:
             return
         self.wanted = key
-        if self._keeping_up is None:
-            if self._market.window is not None:
-                await self._advance()
-            self._keeping_up = asyncio.create_task(self._keep_up())
-            if self._is_up_to_date:
-                return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._first_look.wait(), _FIRST_LOOK_S)
-        else:
+        if self._is_started:
             await self._advance()
+        else:
+            self._is_started = True
+            await self._start()
+
+    async def _start(self) -> None:
+        """From what an earlier process kept, if anything; else wait a moment for the exchange."""
+        self.current = await asyncio.to_thread(self._last_good.load, self._shelf)
+        if self.current is not None:
+            self._market.restore(self.current.window)
+            await self._advance()
+        if self._is_closed:
+            return
+        self._keeping_up = asyncio.create_task(self._keep_up())
+        if self._is_up_to_date:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._first_look.wait(), _FIRST_LOOK_S)
 
     async def look_now(self) -> None:
         """Ask for a newer candle and the wanted model now."""
@@ -126,7 +140,8 @@ class Keeper:
     async def _look_at_market(self) -> None:
         """Not under the lock: a new model is not kept waiting by a slow exchange."""
         try:
-            await asyncio.to_thread(self._market.refresh, time.time_ns() // 1_000_000)
+            now_ms = time.time_ns() // 1_000_000
+            await asyncio.get_running_loop().run_in_executor(_MARKET_THREADS, self._market.refresh, now_ms)
         except MakeUsRichError as error:
             _log.warning("%s: no newer candles: %s", self._name, error)
             self._market_trouble = str(error)

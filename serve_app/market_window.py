@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from concurrent.futures import Future
+from functools import cache
 
 import numpy as np
 
@@ -21,19 +24,81 @@ _log = logging.getLogger("ray.serve")
 KEPT = 1000
 
 
-class MarketWindow:
-    """`candles` are the newest that could be fetched, with their gaps; `window` is what a model sees of them."""
+class NewestCandles:
+    """One pair's, kept from close to close. Threads that ask at the same moment share one request."""
 
-    def __init__(self, pair: Pair, settings: Settings, kept: Window | None) -> None:
+    def __init__(self, pair: Pair, settings: Settings) -> None:
         self._pair = pair
         self._interval = settings.interval
         self._market = Market(settings.exchange_url)
-        # What an earlier process kept is shown until the exchange answers, and never joined to its answers: it may be
-        # of another recording or simulation.
-        self._own: Candles | None = None
-        self._reference: Candles | None = None
-        self.candles = kept.candles if kept else None
-        self.window = kept
+        self._lock = threading.Lock()
+        self._kept: Candles | None = None
+        self._fetching: Future[Candles] | None = None
+
+    def until(self, due_ms: int) -> Candles:
+        """Those closed by `due_ms` that the exchange has, at least; oldest first. Blocks. Raises MarketError."""
+        with self._lock:
+            step_ms = interval_ms(self._interval)
+            if self._kept is not None and self._kept.open_time_ms[-1] + step_ms >= due_ms:
+                return self._kept
+            asked = self._fetching
+            fetching = self._fetching = asked or Future()
+        if asked is None:
+            self._fetch(fetching, due_ms)
+        return fetching.result()
+
+    def _fetch(self, fetching: Future[Candles], due_ms: int) -> None:
+        try:
+            candles = self._newer(due_ms)
+        except BaseException as error:
+            self._end(fetching, self._kept)
+            fetching.set_exception(error)
+        else:
+            self._end(fetching, candles)
+            fetching.set_result(candles)
+
+    def _end(self, fetching: Future[Candles], candles: Candles | None) -> None:
+        with self._lock:
+            self._kept = candles if candles is not None and len(candles) else None
+            self._fetching = None
+
+    def _newer(self, due_ms: int) -> Candles:
+        step_ms, kept = interval_ms(self._interval), self._kept
+        oldest_ms = due_ms - KEPT * step_ms
+        start_ms = oldest_ms if kept is None else max(oldest_ms, int(kept.open_time_ms[-1]) + step_ms)
+        fetched, report = clean(
+            self._market.klines(self._pair, self._interval, start_ms, due_ms), self._interval
+        )
+        if report.rejected:
+            _log.warning("%s: %s", self._pair, report)
+        candles = concatenate([kept, fetched] if kept is not None else [fetched])
+        return candles[candles.open_time_ms >= oldest_ms]
+
+
+@cache
+def shared_bitcoin(settings: Settings) -> NewestCandles:
+    """BTC's, which every pair's model reads: one for all pairs of a process."""
+    return NewestCandles(BITCOIN, settings)
+
+
+class MarketWindow:
+    """`candles` are the newest that could be fetched, with their gaps; `window` is what a model sees of them."""
+
+    def __init__(self, pair: Pair, settings: Settings, bitcoin: NewestCandles) -> None:
+        self._pair = pair
+        self._interval = settings.interval
+        self._bitcoin = bitcoin
+        self._own = bitcoin if pair == BITCOIN else NewestCandles(pair, settings)
+        self._is_fetched = False
+        self.candles: Candles | None = None
+        self.window: Window | None = None
+
+    def restore(self, kept: Window) -> None:
+        """Show what an earlier process kept until the exchange answers.
+
+        It is never joined to the exchange's answers: it may be of another recording or simulation.
+        """
+        self.candles, self.window = kept.candles, kept
 
     def refresh(self, now_ms: int) -> None:
         """Fetch what is missing up to the last close. Blocks.
@@ -41,25 +106,14 @@ class MarketWindow:
         Raises MarketError when the exchange fails or has no newer candle yet; all stays as it was then.
         """
         due_ms = last_close_ms(now_ms, self._interval)
-        if self._own is not None and self.window is not None and self.window.as_of_ms >= due_ms:
+        if self._is_fetched and self.window is not None and self.window.as_of_ms >= due_ms:
             return
-        candles = self._newest(self._pair, self._own, due_ms)
-        reference = candles if self._pair == BITCOIN else self._newest(BITCOIN, self._reference, due_ms)
-        window = window_of(candles, reference, self._interval)
+        candles = self._own.until(due_ms)
+        window = window_of(candles, self._bitcoin.until(due_ms), self._interval)
         if window is None or window.as_of_ms < due_ms:
             raise MarketUnavailable(f"the exchange has no candle of {self._pair} closed at {due_ms} yet")
-        self._own, self._reference = candles, reference
+        self._is_fetched = True
         self.candles, self.window = candles, window
-
-    def _newest(self, pair: Pair, kept: Candles | None, due_ms: int) -> Candles:
-        step_ms = interval_ms(self._interval)
-        oldest_ms = due_ms - KEPT * step_ms
-        start_ms = oldest_ms if kept is None else max(oldest_ms, int(kept.open_time_ms[-1]) + step_ms)
-        fetched, report = clean(self._market.klines(pair, self._interval, start_ms, due_ms), self._interval)
-        if report.rejected:
-            _log.warning("%s: %s", pair, report)
-        candles = concatenate([kept, fetched] if kept is not None else [fetched])
-        return candles[candles.open_time_ms >= oldest_ms]
 
 
 def window_of(candles: Candles, reference: Candles, interval: str) -> Window | None:

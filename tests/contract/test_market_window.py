@@ -11,9 +11,9 @@ import pytest
 
 from make_us_rich.errors import MarketUnavailable
 from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.pairs import Pair
+from make_us_rich.pairs import BITCOIN, Pair
 from make_us_rich.settings import Settings
-from serve_app.market_window import KEPT, MarketWindow
+from serve_app.market_window import KEPT, MarketWindow, NewestCandles
 from tests.support.forecasts import a_forecast
 from tests.support.servers import exchange_server
 
@@ -31,7 +31,7 @@ def now_ms() -> int:
 
 
 def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
-    market = MarketWindow(ETH, settings, kept=None)
+    market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     now = now_ms()
     market.refresh(now)
     assert market.window is not None
@@ -42,7 +42,7 @@ def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
 
 
 def test_the_next_close_adds_one_candle(settings: Settings) -> None:
-    market = MarketWindow(ETH, settings, kept=None)
+    market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     market.refresh(now_ms() - HOUR_MS)
     before = market.window
     market.refresh(now_ms())
@@ -53,7 +53,7 @@ def test_the_next_close_adds_one_candle(settings: Settings) -> None:
 
 
 def test_a_candle_that_is_not_there_yet_leaves_the_window_as_it_was(settings: Settings) -> None:
-    market = MarketWindow(ETH, settings, kept=None)
+    market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     market.refresh(now_ms())
     before = market.window
     with pytest.raises(MarketUnavailable, match="no candle of eth_usdt closed at"):
@@ -63,7 +63,8 @@ def test_a_candle_that_is_not_there_yet_leaves_the_window_as_it_was(settings: Se
 
 def test_candles_from_disk_are_never_joined_to_the_exchanges(settings: Settings) -> None:
     kept = a_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
-    market = MarketWindow(ETH, settings, kept=replace(kept))
+    market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market.restore(replace(kept))
     market.refresh(now_ms())
     assert market.window is not None
     assert not (market.window.candles.close == 100.0).any()

@@ -1,0 +1,123 @@
+"""Many pairs in one process, over the real replay exchange; nothing else listens."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.settings import Settings
+from serve_app.last_good import LastGood
+from serve_app.model import OnnxModel
+from serve_app.pool import Pool
+from tests.support.exchange_relay import Relay, relay_server
+from tests.support.forecasts import a_forecast
+from tests.support.servers import exchange_server
+
+NOWHERE = "http://127.0.0.1:9"
+PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt", "sol_usdt", "ada_usdt", "xrp_usdt")
+
+
+@pytest.fixture(scope="module")
+def exchange_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
+        yield url
+
+
+@pytest.fixture
+def relay(exchange_url: str) -> Iterator[Relay]:
+    with relay_server(exchange_url) as relay:
+        yield relay
+
+
+@pytest.fixture
+def settings(relay: Relay, tmp_path: Path) -> Settings:
+    return Settings(
+        cache_folder=str(tmp_path),
+        exchange_url=relay.url,
+        market="simulated",
+        mlflow_url=NOWHERE,
+        database_url="postgresql://nobody:nothing@127.0.0.1:9/none",
+    )
+
+
+def in_a_pool(settings: Settings, pairs: tuple[str, ...], ask: Callable[[Pool], Any]) -> Any:
+    """What `ask` finds in a pool of these pairs, told to serve version 1 of each."""
+
+    async def run() -> Any:
+        pool = Pool(settings)
+        try:
+            await pool.reconfigure(
+                {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs}
+            )
+            return await ask(pool)
+        finally:
+            await pool.reconfigure({})
+
+    return asyncio.run(run())
+
+
+def keep(settings: Settings, pairs: tuple[str, ...]) -> None:
+    """What an earlier process would have left of each pair, two hours ago."""
+    as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - 2 * HOUR_MS
+    for pair in pairs:
+        made = a_forecast(pair, as_of_ms=as_of_ms)
+        LastGood(Path(settings.cache_folder), made.pair, "1h", "simulated").save(made)
+
+
+async def _until_fetched(pool: Pool) -> None:
+    async with asyncio.timeout(60):
+        for pair in PAIRS:
+            while "reason" in await pool.ask(f"{pair}_1h", "candles", 1):
+                await asyncio.sleep(0.1)
+
+
+def test_bitcoin_is_fetched_once_for_all_pairs(settings: Settings, relay: Relay) -> None:
+    in_a_pool(settings, PAIRS, _until_fetched)
+    assert relay.klines == {f"{pair.removesuffix('_usdt').upper()}USDT": 1 for pair in PAIRS}
+
+
+def test_models_are_loaded_and_run_off_the_event_loop(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(settings, PAIRS)
+    threads: set[str] = set()
+
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any) -> Any:
+            threads.add(threading.current_thread().name)
+            return method(*arguments)
+
+        return called
+
+    monkeypatch.setattr(LastGood, "load", noting(LastGood.load))
+    monkeypatch.setattr(OnnxModel, "load", noting(OnnxModel.load))
+    monkeypatch.setattr(OnnxModel, "quantiles", noting(OnnxModel.quantiles))
+
+    states = in_a_pool(settings, PAIRS, lambda pool: pool.states("status"))
+
+    assert all(state["ready"] for state in states.values())
+    assert threads
+    assert threading.current_thread().name not in threads
+
+
+def test_models_answer_while_the_exchange_is_slow_for_every_pair(settings: Settings, relay: Relay) -> None:
+    pairs = tuple(f"coin{number}_usdt" for number in range(40))
+    keep(settings, pairs)
+    relay.gate.clear()
+
+    async def naive(pool: Pool) -> Any:
+        try:
+            return await asyncio.wait_for(pool.ask("coin7_usdt_1h", "forecast", "naive"), 4)
+        finally:
+            relay.gate.set()
+
+    assert "30 candles" in in_a_pool(settings, pairs, naive)["reason"], (
+        "too few to make one, and found in time"
+    )

@@ -1,0 +1,58 @@
+"""A server in front of the replay exchange that counts what passes, and can keep callers waiting."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+
+class Relay:
+    """`klines`: requests for candles, by symbol. `gate`: closed, nothing is answered."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.klines: Counter[str] = Counter()
+        self.gate = threading.Event()
+        self.gate.set()
+
+
+@contextmanager
+def relay_server(exchange_url: str) -> Iterator[Relay]:
+    """In front of `exchange_url`."""
+
+    class Passing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            target = urlsplit(self.path)
+            if target.path.endswith("/klines"):
+                relay.klines.update(parse_qs(target.query)["symbol"])
+            relay.gate.wait(60)
+            try:
+                answer = httpx.get(exchange_url + self.path)
+                self.send_response(answer.status_code)
+                self.send_header("Content-Type", answer.headers["Content-Type"])
+                self.send_header("Content-Length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+            except (OSError, httpx.HTTPError):
+                pass  # the caller waited long enough, or the test is over
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Passing)
+    relay = Relay(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield relay
+    finally:
+        relay.gate.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
