@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import psycopg2
-
-from make_us_rich.database import transaction
+from make_us_rich.database import AWAY, transaction
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.settings import Settings
 from serve_app.current import Current
@@ -56,7 +54,7 @@ class ForecastLog:
         try:
             with transaction(self._database_url, answer_within_s=_ANSWER_WITHIN_S) as cursor:
                 cursor.execute(_INSERT, row)
-        except psycopg2.Error as error:
+        except AWAY as error:
             _log.warning("the forecast of %s is not recorded yet: %s", current.pair, error)
             return "the forecast is not recorded yet: Postgres does not answer"
         self._recorded = current
