@@ -58,7 +58,7 @@ bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DI
 	$(BIN)/python -m benchmarks.forecast
 	$(BIN)/python -m benchmarks.forecast_cost
 
-bench-daily: $(INSTALLED) ## the 2018 daily demonstration with its baselines
+bench-daily: $(INSTALLED) ## the 2018 daily demonstration: its figures and pictures; DAILY=DIR
 	$(BIN)/python -m benchmarks.daily_ether
 
 lint: $(INSTALLED) ## check style

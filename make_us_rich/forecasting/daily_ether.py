@@ -1,20 +1,21 @@
-"""The 2018 demonstration as a recipe: tomorrow's change of Ethereum from four days of Bitcoin and Ethereum.
+"""The demonstration of 2018, reproduced: the next day's change of Ethereum from four days of Bitcoin and Ethereum.
 
-Daily closes and volumes of both coins give the fractional change of the next close of ether, scored by mean absolute
-error on the days after 15 November 2017. It is kept beside the hourly models because it shows how little a good-looking
-regression on prices may know: the linear regression on levels loses to the forecast of no change.
+Scored by mean absolute error on the 59 days from 15 November 2017. It is kept beside the hourly models because it shows
+how little a good-looking model of prices may know: none of its models is clearly better than the forecast of no change.
 """
 
 from __future__ import annotations
 
-import copy
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import mean_absolute_error as sklearn_mean_absolute_error
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from make_us_rich.errors import NotEnoughHistory
@@ -23,52 +24,46 @@ from make_us_rich.market.candles import Candles
 Array = NDArray[np.float64]
 
 LAGS = 4
-TEST_FROM = datetime(2017, 11, 15, tzinfo=UTC)
-TEST_DAYS = 59
-_DAY_MS = 86_400_000
-_LEAST_ROWS = 100
-_VALIDATION_DAYS = 60
-_HIDDEN, _EPOCHS, _RATE, _BATCH, _DECAY = 8, 15, 3e-3, 64, 0.1
+FIRST_DAY, TRAIN_FROM, TEST_FROM, LAST_DAY = "2016-05-01", "2017-02-28", "2017-11-15", "2018-01-13"
+EPOCHS = 21
+_TRAINING_DAYS, _TEST_DAYS = 260, 59  # the change after LAST_DAY is not known
+_HIDDEN, _DROPOUT, _RATE, _EPSILON = 12, 0.35, 1e-3, 1e-7
+_ETHER, _CHANGE = "ether", "change"
 
 
 @dataclass(frozen=True, eq=False)
 class Days:
-    """A row a day on which a forecast is made.
+    """One row for each day on which a forecast is made.
 
-    levels: [n, LAGS, 4], oldest first, of bitcoin's close and volume and ether's. change: [n], the fraction by which
-    the next close of ether differs from that day's. day_ms: [n], when the day opened.
+    features: [n, LAGS, 10], oldest first, standardised on the training days. change: [n], (close - open) / open of
+    ether on the next day. next_open: [n], US dollars, of that day. day: [n], datetime64.
     """
 
-    levels: Array
+    features: Array
     change: Array
-    day_ms: NDArray[np.int64]
-
-    def __getitem__(self, rows: slice) -> Days:
-        return Days(self.levels[rows], self.change[rows], self.day_ms[rows])
+    next_open: Array
+    day: NDArray[np.datetime64]
 
 
-def days_of(bitcoin: Candles, ether: Candles) -> Days:
-    """Of the days that both coins have, in a row."""
-    shared, left, right = np.intersect1d(bitcoin.open_time_ms, ether.open_time_ms, return_indices=True)
-    columns = [bitcoin.close[left], bitcoin.volume[left], ether.close[right], ether.volume[right]]
-    levels = np.lib.stride_tricks.sliding_window_view(np.stack(columns, axis=1), LAGS, axis=0)
-    close = ether.close[right]
-    usable = slice(0, len(shared) - LAGS)
-    return Days(
-        levels.transpose(0, 2, 1)[usable],
-        (close[LAGS:] / close[LAGS - 1 : -1] - 1),
-        shared[LAGS - 1 : -1],
-    )
+Forecast = Callable[[Days, Days], Array]
+"""Fits on the training days and forecasts the change after each test day: [n]."""
 
 
-def split(days: Days) -> tuple[Days, Days]:
-    """(before TEST_FROM, with what happened known by then; TEST_DAYS from it). Raises NotEnoughHistory."""
-    first = int(np.searchsorted(days.day_ms, int(TEST_FROM.timestamp() * 1000)))
-    train, test = days[: max(first - 1, 0)], days[first : first + TEST_DAYS]
-    if len(train.change) < _LEAST_ROWS or len(test.change) < TEST_DAYS:
+def split(bitcoin: Candles, ether: Candles) -> tuple[Days, Days]:
+    """The days of training and of test. Raises NotEnoughHistory when daily candles are missing."""
+    candles = {"bitcoin": _frame(bitcoin), _ETHER: _frame(ether)}
+    table = pd.concat({coin: _features(rows) for coin, rows in candles.items()}, axis=1).dropna()
+    scaler = StandardScaler().fit(table[TRAIN_FROM:TEST_FROM][:-1])
+    scaled = pd.DataFrame(scaler.transform(table), index=table.index)
+    lags = pd.concat([scaled.shift(lag) for lag in reversed(range(LAGS))], axis=1)
+    lags["target"] = table[_ETHER, _CHANGE].shift(-1)
+    lags["next_open"] = candles[_ETHER]["open"].shift(-1)
+    known = lags.dropna()
+    train, test = _days(known[TRAIN_FROM:TEST_FROM][:-1]), _days(known[TEST_FROM:])
+    if (len(train.change), len(test.change)) != (_TRAINING_DAYS, _TEST_DAYS):
         raise NotEnoughHistory(
-            f"{len(train.change)} days before {TEST_FROM:%F} and {len(test.change)} from it: "
-            f"{_LEAST_ROWS} and {TEST_DAYS} are needed"
+            f"{len(train.change)} days to train on and {len(test.change)} to test on, {_TRAINING_DAYS} and "
+            f"{_TEST_DAYS} are needed: daily candles of both coins from {FIRST_DAY} to {LAST_DAY}"
         )
     return train, test
 
@@ -82,74 +77,85 @@ def train_mean(train: Days, test: Days) -> Array:
 
 
 def linear_regression(train: Days, test: Days) -> Array:
-    """Least squares on the levels themselves, as in 2018: prices outside the range that it was fitted on mislead it."""
-    known, asked = (
-        np.c_[np.ones(len(part.change)), part.levels.reshape(-1, 4 * LAGS)] for part in (train, test)
-    )
-    scale = np.abs(known).max(axis=0)
-    weights = np.linalg.lstsq(known / scale, train.change, rcond=None)[0]
-    forecast: Array = (asked / scale) @ weights
+    """Ordinary least squares on the forty standardised numbers: many for 260 days, and prices are among them."""
+    fitted = LinearRegression().fit(train.features.reshape(len(train.change), -1), train.change)
+    forecast: Array = fitted.predict(test.features.reshape(len(test.change), -1))
     return forecast
 
 
 @dataclass(frozen=True, eq=False)
 class LstmForecast:
-    """forecast: [n] of the test days. curves: a row an epoch, train_loss and validation_loss."""
+    """forecast: [n] of the test days. losses: mean absolute error in training, by epoch."""
 
     forecast: Array
-    curves: list[dict[str, float]]
+    losses: list[float]
 
 
-def lstm(train: Days, test: Days, seed: int) -> LstmForecast:
-    """A small LSTM on logarithms relative to each window's last day, fitted to the absolute error.
-
-    It begins as the median change; the epoch that did best on the last days of training is the one that is used.
-    """
+def lstm(train: Days, test: Days, seed: int, epochs: int = EPOCHS) -> LstmForecast:
+    """The network of 2018, trained on one day at a time, with Keras's initial weights and Adam's epsilon."""
     torch.manual_seed(seed)
-    network = _Network(train[:-_VALIDATION_DAYS])
-    known, asked = (torch.from_numpy(_relative(part)) for part in (train, test))
-    target = torch.from_numpy(train.change).float()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
-    best, best_loss, curves = copy.deepcopy(network.state_dict()), math.inf, []
-    for _ in range(_EPOCHS):
-        with torch.no_grad():
-            errors = (network(known) - target).abs()
-        losses = {
-            "train_loss": float(errors[:-_VALIDATION_DAYS].mean()),
-            "validation_loss": float(errors[-_VALIDATION_DAYS:].mean()),
-        }
-        curves.append(losses)
-        if losses["validation_loss"] < best_loss:
-            best, best_loss = copy.deepcopy(network.state_dict()), losses["validation_loss"]
-        for chosen in torch.split(torch.randperm(len(target) - _VALIDATION_DAYS), _BATCH):
+    network = _Network(train.features.shape[2])
+    known, asked = (torch.tensor(part.features, dtype=torch.float32) for part in (train, test))
+    target = torch.tensor(train.change, dtype=torch.float32)
+    optimiser = torch.optim.Adam(network.parameters(), lr=_RATE, eps=_EPSILON)
+    losses = []
+    for _ in range(epochs):
+        total = 0.0
+        for day in torch.split(torch.randperm(len(target)), 1):
             optimiser.zero_grad()
-            (network(known[chosen]) - target[chosen]).abs().mean().backward()
+            loss = (network(known[day]) - target[day]).abs().mean()
+            loss.backward()
             optimiser.step()
-    network.load_state_dict(best)
+            total += float(loss.detach())
+        losses.append(total / len(target))
+    network.eval()
     with torch.no_grad():
-        return LstmForecast(network(asked).double().numpy(), curves)
+        return LstmForecast(network(asked).double().numpy(), losses)
 
 
 class _Network(nn.Module):
-    def __init__(self, days: Days) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
-        windows = torch.from_numpy(_relative(days))
-        self.mean, self.deviation = windows.mean(dim=(0, 1)), windows.std(dim=(0, 1)) + 1e-9
-        self.body, self.head = nn.LSTM(4, _HIDDEN, batch_first=True), nn.Linear(_HIDDEN, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.constant_(self.head.bias, float(np.median(days.change)))
+        self.body, self.head = nn.LSTM(features, _HIDDEN, batch_first=True), nn.Linear(_HIDDEN, 1)
+        self.dropout = nn.Dropout(_DROPOUT)
+        recurrent = dict(self.body.named_parameters())
+        nn.init.xavier_uniform_(recurrent["weight_ih_l0"])
+        nn.init.orthogonal_(recurrent["weight_hh_l0"])
+        nn.init.xavier_uniform_(self.head.weight)
+        for bias in (recurrent["bias_ih_l0"], recurrent["bias_hh_l0"], self.head.bias):
+            nn.init.zeros_(bias)
+        nn.init.ones_(recurrent["bias_ih_l0"].data[_HIDDEN : 2 * _HIDDEN])  # of the forget gate
 
     def forward(self, windows: Tensor) -> Tensor:
-        states: Tensor = self.body((windows - self.mean) / self.deviation)[0]
-        answer: Tensor = self.head(states[:, -1])[:, 0]
+        states: Tensor = self.body(windows)[0]
+        answer: Tensor = torch.tanh(self.head(self.dropout(states[:, -1])))[:, 0]
         return answer
 
 
 def mean_absolute_error(forecast: Array, days: Days) -> float:
-    return float(np.abs(forecast - days.change).mean())
+    return float(sklearn_mean_absolute_error(days.change, forecast))
 
 
-def _relative(days: Days) -> NDArray[np.float32]:
-    """Logarithms of all levels less those of the last day, [n, LAGS, 4]."""
-    logs = np.log(np.maximum(days.levels, 1e-12))
-    return (logs - logs[:, -1:]).astype(np.float32)
+def _frame(candles: Candles) -> pd.DataFrame:
+    names = ("open", "high", "low", "close", "volume")
+    days = pd.to_datetime(candles.open_time_ms, unit="ms")
+    return pd.DataFrame({name: getattr(candles, name) for name in names}, index=days)[FIRST_DAY:LAST_DAY]
+
+
+def _features(rows: pd.DataFrame) -> pd.DataFrame:
+    spread = rows["high"] - rows["low"]
+    return pd.DataFrame(
+        {
+            "close": rows["close"],
+            "volume": rows["volume"],
+            "close_off_high": 2 * (rows["high"] - rows["close"]) / spread - 1,
+            "volatility": spread / rows["open"],
+            _CHANGE: (rows["close"] - rows["open"]) / rows["open"],
+        }
+    )
+
+
+def _days(rows: pd.DataFrame) -> Days:
+    target, next_open = rows["target"].to_numpy(), rows["next_open"].to_numpy()
+    features = rows.drop(columns=["target", "next_open"]).to_numpy()
+    return Days(features.reshape(len(rows), LAGS, -1), target, next_open, rows.index.to_numpy())

@@ -1,8 +1,12 @@
-"""The 2018 demonstration: its days, its baselines, and a network that does not lose to no change."""
+"""The demonstration of 2018: its days, its features, and its figures to four digits."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +14,8 @@ import pytest
 from make_us_rich.errors import NotEnoughHistory
 from make_us_rich.forecasting.daily_ether import (
     LAGS,
-    TEST_FROM,
     Days,
-    days_of,
+    Forecast,
     linear_regression,
     lstm,
     mean_absolute_error,
@@ -22,37 +25,48 @@ from make_us_rich.forecasting.daily_ether import (
 )
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recorded import read_klines
+from tests.support.processes import PROJECT_ROOT
 from tests.support.recorded import DATA, needs_recorded_data
 
 DAY_MS = 86_400_000
+FIRST_MS = 1_462_060_800_000  # 2016-05-01
+DAYS = 623  # to 2018-01-13
+TEST_DAY = 563  # 2017-11-15
 
 
-def _market(closes: list[float], first_ms: int = 0) -> Candles:
-    close = np.array(closes)
-    return Candles(first_ms + DAY_MS * np.arange(len(close)), close, close, close, close, 10 * close)
+def _market(seed: int, days: int = DAYS, first_ms: int = FIRST_MS) -> Candles:
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.03, days)))
+    opened = close * np.exp(random.normal(0, 0.03, days))
+    high, low = np.maximum(opened, close) * 1.01, np.minimum(opened, close) * 0.98
+    times = first_ms + DAY_MS * np.arange(days)
+    return Candles(times, opened, high, low, close, random.uniform(1, 2, days))
 
 
 def test_a_row_knows_four_days_and_the_next_change() -> None:
-    days = days_of(_market([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), _market([10.0, 20.0, 30.0, 40.0, 44.0, 22.0]))
+    bitcoin, ether = _market(1), _market(2)
+    train, test = split(bitcoin, ether)
 
-    assert days.levels.shape == (2, LAGS, 4)
-    np.testing.assert_allclose(days.levels[0, -1], [4.0, 40.0, 40.0, 400.0])
-    np.testing.assert_allclose(days.change, [0.1, -0.5])
-    assert days.day_ms.tolist() == [3 * DAY_MS, 4 * DAY_MS]
+    assert (train.features.shape, test.features.shape) == ((260, LAGS, 10), (59, LAGS, 10))
+    assert [str(part.day[at])[:10] for part in (train, test) for at in (0, -1)] == [
+        "2017-02-28", "2017-11-14", "2017-11-15", "2018-01-12",
+    ]  # fmt: skip
+    next_day = TEST_DAY + 1
+    assert test.change[0] == pytest.approx(ether.close[next_day] / ether.open[next_day] - 1)
+    assert test.next_open[0] == ether.open[next_day]
+    # the features of a row's own day are those of the training days with mean 0 and variance 1
+    np.testing.assert_allclose(train.features[:, -1].mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(train.features[:, -1].std(axis=0), 1)
+    np.testing.assert_array_equal(train.features[1:, :-1], train.features[:-1, 1:])
+    known = slice(TEST_DAY - 260, TEST_DAY)
+    place = 2 * (ether.high - ether.close) / (ether.high - ether.low) - 1
+    scaled = (place[TEST_DAY] - place[known].mean()) / place[known].std()
+    assert test.features[0, -1, 7] == pytest.approx(scaled)
 
 
-def test_training_ends_before_the_first_tested_change_is_known() -> None:
-    first_ms = int(TEST_FROM.timestamp() * 1000) - 200 * DAY_MS
-    closes = [100.0 + number % 7 for number in range(300)]
-    train, test = split(days_of(_market(closes, first_ms), _market(closes, first_ms)))
-
-    assert train.day_ms[-1] + 2 * DAY_MS == test.day_ms[0] == int(TEST_FROM.timestamp() * 1000)
-    assert len(test.change) == 59
-
-
-def test_too_little_history_says_how_much_is_needed() -> None:
-    with pytest.raises(NotEnoughHistory, match="59 are needed"):
-        split(days_of(_market([1.0] * 30), _market([1.0] * 30)))
+def test_missing_days_are_named() -> None:
+    with pytest.raises(NotEnoughHistory, match="from 2016-05-01 to 2018-01-13"):
+        split(_market(1, days=600), _market(2))
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +75,52 @@ def recorded() -> tuple[Days, Days]:
     bitcoin, ether = (
         read_klines(folder / f"{coin}USD_coinmarketcap.parquet", "1d") for coin in ("BTC", "ETH")
     )
-    return split(days_of(bitcoin, ether))
+    return split(bitcoin, ether)
 
 
 @needs_recorded_data
-def test_the_baselines_of_2018(recorded: tuple[Days, Days]) -> None:
+@pytest.mark.parametrize(
+    ("forecast", "error"),
+    [(linear_regression, 0.121996), (zero_change, 0.05342), (train_mean, 0.05014)],
+)
+def test_the_figures_of_2018(recorded: tuple[Days, Days], forecast: Forecast, error: float) -> None:
     train, test = recorded
-    assert datetime.fromtimestamp(test.day_ms[-1] / 1000, UTC) == datetime(2018, 1, 12, tzinfo=UTC)
-    assert mean_absolute_error(zero_change(train, test), test) == pytest.approx(0.0534, abs=5e-5)
-    assert mean_absolute_error(train_mean(train, test), test) == pytest.approx(0.0507, abs=5e-5)
-    # twice as bad as no change, as in 2018 (0.1220), whose first training day is not known
-    assert mean_absolute_error(linear_regression(train, test), test) == pytest.approx(0.1177, abs=5e-5)
+
+    assert mean_absolute_error(forecast(train, test), test) == pytest.approx(error, abs=6e-6)
 
 
 @needs_recorded_data
-def test_over_seeds_the_network_does_not_lose_to_no_change(recorded: tuple[Days, Days]) -> None:
+def test_the_network_learns_and_a_seed_is_repeatable(recorded: tuple[Days, Days]) -> None:
     train, test = recorded
-    errors = [mean_absolute_error(lstm(train, test, seed).forecast, test) for seed in range(10)]
-    assert np.mean(errors) <= mean_absolute_error(zero_change(train, test), test)
+    first, again, other = (lstm(train, test, seed, epochs=2) for seed in (0, 0, 1))
+
+    assert first.losses[1] < first.losses[0]
+    np.testing.assert_array_equal(first.forecast, again.forecast)
+    assert np.abs(first.forecast - other.forecast).max() > 0.01
+    assert np.abs(first.forecast).max() < 1  # a tanh
+
+
+def test_the_docs_show_the_six_pictures() -> None:
+    page = (PROJECT_ROOT / "docs" / "forecasting.md").read_text()
+    shown = re.findall(r"\(images/(2018-[a-z-]+\.png)\)", page)
+
+    assert shown == [
+        "2018-price.png", "2018-volume.png", "2018-training-split.png",
+        "2018-loss.png", "2018-prediction.png", "2018-lstm-and-regression.png",
+    ]  # fmt: skip
+    assert all((PROJECT_ROOT / "docs" / "images" / name).is_file() for name in shown)
+
+
+def test_the_benchmark_says_which_data_it_needs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.daily_ether"],
+        env=os.environ | {"DAILY": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        cwd=PROJECT_ROOT,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "BTCUSD_coinmarketcap.parquet" in done.stderr
+    assert "from 2016-05-01 to 2018-01-13" in done.stderr
