@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from make_us_rich.errors import NotEnoughHistory
 from make_us_rich.forecasting import baselines
@@ -208,22 +208,19 @@ def summarise(results: Sequence[WindowResult]) -> Summary:
 
 
 def _skill(results: Sequence[WindowResult], baseline: str) -> Skill:
-    skills = []
-    hourly: dict[int, list[float]] = {}
+    relative = []  # of each pair-window: the loss difference by hour, its mean is the skill
     for result in results:
-        other = result.forecasts[baseline]
-        _, mine, theirs = np.intersect1d(
-            result.forecasts[MODEL].target_open_ms, other.target_open_ms, return_indices=True
-        )
-        losses, reference = result.forecasts[MODEL].losses[mine], other.losses[theirs]
-        skills.append(1 - losses.mean() / reference.mean())
-        relative = (reference - losses) / reference.mean()
-        for time_ms, difference in zip(other.target_open_ms[theirs], relative, strict=True):
-            hourly.setdefault(int(time_ms), []).append(float(difference))
-    gains: NDArray[np.float64] = np.array([np.mean(hourly[time_ms]) for time_ms in sorted(hourly)])
+        losses = pd.DataFrame({name: _losses(result.forecasts[name]) for name in (MODEL, baseline)}).dropna()
+        relative.append((losses[baseline] - losses[MODEL]) / losses[baseline].mean())
+    skills = pd.Series([gain.mean() for gain in relative])
+    gains = pd.concat(relative).groupby(level=0).mean().to_numpy()
     return Skill(
         baseline,
-        skill=float(np.mean(skills)),
-        won=float((np.array(skills) > 0).mean()),
+        skill=float(skills.mean()),
+        won=float((skills > 0).mean()),
         t=diebold_mariano(-gains, np.zeros_like(gains)),
     )
+
+
+def _losses(forecast: HeldOut) -> pd.Series:
+    return pd.Series(forecast.losses, index=forecast.target_open_ms)

@@ -6,9 +6,9 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from make_us_rich.forecasting.backtest import BASELINES, MODEL, Summary, WindowResult, summarise
@@ -34,14 +34,9 @@ _STYLE = (
 
 
 def table(summary: Summary) -> str:
-    """Plain text, one line a baseline."""
-    lines = [f"{summary.windows} pair-windows", f"{'beside':40}{'skill':>9}{'won':>7}{'t':>8}"]
-    lines += [
-        f"{_TITLES[item.baseline]:40}{item.skill:>+9.2%}{item.won:>7.0%}{item.t:>8.1f}"
-        for item in summary.skills
-    ]
-    lines += [f"{name:40}{value}" for name, value in _facts(summary)]
-    return "\n".join(lines)
+    """Plain text, one line for each baseline."""
+    facts = _facts(summary).to_string(header=False)
+    return f"{summary.windows} pair-windows\n{_skills(summary).to_string()}\n{facts}"
 
 
 def line(result: WindowResult) -> str:
@@ -59,17 +54,8 @@ def line(result: WindowResult) -> str:
 def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: str) -> str:
     """The backtest as a whole page."""
     summary = summarise(results)
-    rows = "".join(
-        f"<tr><td>{escape(_TITLES[item.baseline])}</td><td>{item.skill:+.2%}</td><td>{item.won:.0%}</td>"
-        f"<td>{item.t:.1f}</td></tr>"
-        for item in summary.skills
-    )
-    facts = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in _facts(summary))
-    intro = (
-        "<table><tr><th>beside</th><th>skill</th><th>windows won</th><th>Diebold-Mariano t</th></tr>"
-        f"{rows}</table><p></p><table>{facts}</table>"
-    )
-    return page(
+    intro = f"{_skills(summary).to_html(border=0)}<p></p>{_facts(summary).to_html(border=0, header=False)}"
+    return _page(
         f"Backtest: {summary.windows} pair-windows",
         intro,
         [
@@ -97,7 +83,7 @@ def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles],
     )
 
 
-def page(title: str, intro: str, plots: Sequence[tuple[str, str, Figure]]) -> str:
+def _page(title: str, intro: str, plots: Sequence[tuple[str, str, Figure]]) -> str:
     """A whole HTML page that needs nothing else. intro: HTML; plots: (title, what it shows, figure)."""
     images = "".join(
         f"<h2>{name}</h2><p>{text}</p><img alt='{name}' src='data:image/png;base64,{_png(figure)}'>"
@@ -109,14 +95,24 @@ def page(title: str, intro: str, plots: Sequence[tuple[str, str, Figure]]) -> st
     )
 
 
-def _facts(summary: Summary) -> list[tuple[str, str]]:
-    return [
-        ("80 % band covers", f"{summary.coverage_80:.1%}"),
-        ("90 % band covers", f"{summary.coverage_90:.1%}"),
-        ("MAE of the median, better than naive by", f"{summary.mae_gain:+.2%}"),
-        ("RMSE of the median, better than naive by", f"{summary.rmse_gain:+.2%}"),
-        ("direction right", f"{summary.direction:.1%}"),
-    ]
+def _skills(summary: Summary) -> pd.DataFrame:
+    rows = {
+        _TITLES[item.baseline]: (f"{item.skill:+.2%}", f"{item.won:.0%}", f"{item.t:.1f}")
+        for item in summary.skills
+    }
+    columns = pd.Index(["skill", "won", "t"], name="compared with")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _facts(summary: Summary) -> pd.DataFrame:
+    rows = {
+        "80 % band covers": f"{summary.coverage_80:.1%}",
+        "90 % band covers": f"{summary.coverage_90:.1%}",
+        "MAE of the median, better than naive by": f"{summary.mae_gain:+.2%}",
+        "RMSE of the median, better than naive by": f"{summary.rmse_gain:+.2%}",
+        "direction right": f"{summary.direction:.1%}",
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _skill_figure(results: Sequence[WindowResult]) -> Figure:
