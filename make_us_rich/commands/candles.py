@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from make_us_rich.commands.shared import parsed, settings_here
+from make_us_rich.commands.shared import parsed
 from make_us_rich.errors import InputError, MarketError
 from make_us_rich.pairs import Pair
+from make_us_rich.settings import get_settings
 from make_us_rich.terminal import console
 
 candles_app = typer.Typer(help="Download candles.", no_args_is_help=True)
@@ -42,7 +43,8 @@ def download(
     from make_us_rich.market.binance import Market
     from make_us_rich.market.download import Download
 
-    settings = settings_here()
+    settings = get_settings()  # not those of a stack that was started here: it may simulate its prices
+    console.print(f"candles from {settings.exchange_url}")
     market = Market(settings.exchange_url, longest_wait_s=_LONGEST_WAIT_S)
     chosen = [Pair.parse(text) for text in dict.fromkeys(parsed(pairs.split(",")))]
     start_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))

@@ -23,6 +23,7 @@ from infra.exchange.recorded import load
 from make_us_rich.cli import app
 from make_us_rich.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, RateLimited
 from make_us_rich.intervals import HOUR_MS
+from make_us_rich.local_stack.plan import StackPlan
 from make_us_rich.market import binance
 from make_us_rich.market.binance import Market
 from make_us_rich.market.recorded import read_recorded
@@ -45,9 +46,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def exchange(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("MUR_EXCHANGE_URL", server)
-    monkeypatch.setenv(
-        "MUR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"
-    )  # no stack of this checkout
     get_settings.cache_clear()
     yield server
     get_settings.cache_clear()
@@ -88,6 +86,22 @@ def test_it_writes_what_benchmarks_and_the_replay_exchange_read(exchange: str, t
     replayed = load(tmp_path, None, time.time_ns() // 1_000_000)["ETHUSDT"]
     np.testing.assert_array_equal(replayed.close, theirs.close)
     assert new_candles(download(*words(tmp_path)).output) == {"btc_usdt": 0, "eth_usdt": 0}
+
+
+def test_the_exchange_is_that_of_the_settings_not_of_a_simulated_stack(
+    exchange: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a benchmark would be run on simulated prices after `make demo`."""
+    monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path / "stack"))
+    monkeypatch.delenv("MUR_DATABASE_URL", raising=False)
+    plan = StackPlan("simulated", tmp_path / "stack" / "simulated")
+    plan.state.mkdir(parents=True)
+    plan.save()
+
+    told = download(*words(tmp_path, "btc_usdt")).output
+
+    assert f"from {exchange}" in told
+    assert new_candles(told) == {"btc_usdt": HOURS}
 
 
 def test_more_days_are_added_on_both_sides(exchange: str, tmp_path: Path) -> None:

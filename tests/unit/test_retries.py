@@ -1,0 +1,23 @@
+"""Which faults a task tries again."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import RetryAction
+
+from dags.retries import RetryByFault
+from make_us_rich.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, StoreError
+
+
+@pytest.mark.parametrize(
+    ("fault", "action"),
+    [
+        (LocationRefused("HTTP 451"), RetryAction.FAIL),
+        (PairNotTraded("delisted"), RetryAction.FAIL),
+        (InputError("4h", field="interval"), RetryAction.FAIL),
+        (MarketUnavailable("502"), RetryAction.RETRY),
+        (StoreError("away"), RetryAction.RETRY),
+    ],
+)
+def test_another_try_is_made_only_where_it_can_help(fault: Exception, action: RetryAction) -> None:
+    assert RetryByFault().evaluate(fault, 1, 4).action == action
