@@ -55,6 +55,8 @@ def test_every_folder_and_link_exists(page: Path) -> None:
     folders = [code for code in _inline(page) if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", code) and "/" in code]
     ours = {part for file in _files() for part in Path(file).parts[:-1]}
     named = [name.rstrip("/") for name in folders if name.partition("/")[0] in ours]
+    within = re.compile(rf"(?<![\w/.-])(?:{'|'.join(CODE_FOLDERS)}|sql|docs)/[\w./-]*\w")
+    named += [name for code in [*_inline(page), *_blocks(page)] for name in within.findall(code)]
     missing = [name for name in named if not _is_file(name)]
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     missing += [link for link in links if not (page.parent / link).exists() and Path(link).name not in _MADE]
