@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser test test-parts test-stacks bench-forecast bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx test test-parts test-stacks bench-forecast bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -37,9 +37,13 @@ clean-stack: ## stop the stack and forget its data
 browser:
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq --no-install-recommends chromium; } >/dev/null || $(BIN)/playwright install chromium
 
+# RUNLEVEL=1: Debian starts no server of its own
+nginx:
+	@command -v nginx >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends nginx; } >/dev/null || { echo "install nginx: the tests of the reverse proxy run it" >&2; exit 1; }
+
 test: test-parts test-stacks ## run every test
 
-test-parts: $(INSTALLED) browser ## the tests of one part, two files at a time
+test-parts: $(INSTALLED) browser nginx ## the tests of one part, two files at a time
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
 
 test-stacks: $(INSTALLED) ## the tests of whole stacks, which need the machine to themselves

@@ -68,6 +68,7 @@ def _on_a_stack(home: Path) -> tuple[dict[int, float], dict[int, float], bool]:
         "MUR_PAIRS": ",".join(pairs),
         "MUR_POOLED_PAIRS": ",".join(pairs),
         "MUR_HISTORY_CANDLES": "3000",
+        "MUR_DAGS_PAUSED": "true",
     }
     from make_us_rich.local_stack import run
     from make_us_rich.local_stack.plan import new_plan
@@ -135,12 +136,11 @@ def _seconds_of(airflow: Any, run_id: str) -> float:
 def _training_seconds(stack: Any, run_id: str) -> float:
     """Of the run's jobs: the seconds of all pairs, shared by the workers."""
     from make_us_rich import job_rows
-    from make_us_rich.local_stack.steps import CANDLES_BUCKET
     from make_us_rich.market.bucket import Bucket
     from make_us_rich.settings import Settings
 
     keys = stack.secrets.s3_access_key, stack.secrets.s3_secret_key
-    bucket = Bucket(stack.plan.url("s3"), *keys, CANDLES_BUCKET)
+    bucket = Bucket(stack.plan.url("s3"), *keys, Settings().candles_bucket)
     # the submission id holds the run id, with what Ray refuses replaced
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     jobs = {key.split("/")[1] for key in bucket.list_keys("jobs/") if readable in key}

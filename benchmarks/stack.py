@@ -20,7 +20,12 @@ DAG_ID = "train_pairs"
 
 def main() -> None:
     with open_folder() as home:
-        os.environ |= {"MUR_STACK_HOME": str(home), "MUR_PORT_BASE": "14000", "MUR_PAIRS": ",".join(PAIRS)}
+        os.environ |= {
+            "MUR_STACK_HOME": str(home),
+            "MUR_PORT_BASE": "14000",
+            "MUR_PAIRS": ",".join(PAIRS),
+            "MUR_DAGS_PAUSED": "true",
+        }
         _measure()
 
 

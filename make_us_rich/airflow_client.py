@@ -53,6 +53,10 @@ class Airflow:
     def has_dag(self, dag_id: str) -> bool:
         return self._http.get(f"/api/v2/dags/{dag_id}").is_success
 
+    def dag_ids(self) -> list[str]:
+        """Ids of the DAGs that Airflow has parsed."""
+        return [dag["dag_id"] for dag in self._call("GET", f"/api/v2/dags?limit={_PAGE}")["dags"]]
+
     def unpause(self, dag_id: str) -> None:
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
 

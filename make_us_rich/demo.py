@@ -52,6 +52,8 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
     """Returns the exit code: 0 when every pair of the demo was served."""
     os.environ.setdefault("MUR_PAIRS", ",".join(DEMO_PAIRS))
     pairs = tuple(os.environ["MUR_PAIRS"].split(","))
+    # first the run that is watched, then all DAGs
+    os.environ.setdefault("MUR_DAGS_PAUSED", "true")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # being told to end is as good as Ctrl-C
     stack = start_stack(live=live, data=data)
     try:
@@ -60,6 +62,7 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
         show_addresses(stack)
         if once:
             return 0 if served == len(pairs) and state == "success" else 1
+        _unpause_all(stack)
         console.print("\nthe stack stays up and trains every hour; Ctrl-C ends it")
         _watch(stack)
     except KeyboardInterrupt:
@@ -94,6 +97,12 @@ def _follow_run(stack: Stack) -> str:
     state = progress.follow(_say, _RUN_TIMEOUT_S)
     console.print(f"run {state} after {time.monotonic() - began:.0f} s")
     return state
+
+
+def _unpause_all(stack: Stack) -> None:
+    with Airflow(stack.plan.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
+        for dag_id in airflow.dag_ids():
+            airflow.unpause(dag_id)
 
 
 def _run_to_follow(airflow: Airflow) -> str:

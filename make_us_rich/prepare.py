@@ -5,7 +5,7 @@ Each is made once and harmless to repeat.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from make_us_rich import roster
 from make_us_rich.accounts import ADMIN, Accounts
@@ -13,12 +13,13 @@ from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
 
 ADMIN_NAME = "admin"
-MLFLOW_BUCKET = "mlflow"
 
 
-def prepare_buckets(endpoint_url: str, access_key: str, secret_key: str, candles_bucket: str) -> None:
-    for name in (candles_bucket, MLFLOW_BUCKET):
-        Bucket(endpoint_url, access_key, secret_key, name).ensure_bucket()
+def prepare_buckets(
+    endpoint_url: str, access_key: str, secret_key: str, names: Iterable[str], region: str = "us-east-1"
+) -> None:
+    for name in names:
+        Bucket(endpoint_url, access_key, secret_key, name, region).ensure_bucket()
 
 
 def prepare_accounts(database_url: str, admin_password: str, service_token: str) -> None:

@@ -75,7 +75,11 @@ class Settings(BaseSettings):
     s3_endpoint_url: Annotated[str, Field(description="S3 or MinIO endpoint")] = "http://127.0.0.1:28333"
     s3_access_key: Annotated[SecretStr, Field(description="S3 access key")] = SecretStr(DEVELOPMENT_SECRET)
     s3_secret_key: Annotated[SecretStr, Field(description="S3 secret key")] = SecretStr(DEVELOPMENT_SECRET)
+    s3_region: Annotated[str, Field(description="region of the buckets; most stores but AWS ignore it")] = (
+        "us-east-1"
+    )
     candles_bucket: Annotated[str, Field(description="bucket of candles and job results")] = "candles"
+    mlflow_bucket: Annotated[str, Field(description="bucket of MLflow's artifacts")] = "mlflow"
     mlflow_url: Annotated[str, Field(description="MLflow tracking server")] = "http://127.0.0.1:25000"
     mlflow_user: Annotated[str, Field(description="log-in of the tracking server")] = "make_us_rich"
     mlflow_password: Annotated[
@@ -134,6 +138,10 @@ class Settings(BaseSettings):
         "admin"
     )
     airflow_password: Annotated[SecretStr, Field(description="password of that user")] = SecretStr("")
+    dags_paused: Annotated[
+        bool,
+        Field(description="the DAGs of a new installation wait until a person unpauses them"),
+    ] = False
     service_token: Annotated[
         SecretStr, Field(description="admin API token of the pipeline and the dashboard")
     ] = SecretStr("")

@@ -15,7 +15,6 @@ from infra.backup import buckets, databases
 from infra.backup.databases import BackupError, TableSum
 from make_us_rich.errors import MakeUsRichError
 from make_us_rich.market.bucket import Bucket
-from make_us_rich.prepare import MLFLOW_BUCKET
 from make_us_rich.settings import Settings, get_settings
 
 DATABASES = {
@@ -55,7 +54,8 @@ def restore(folder: Path, urls: dict[str, str], settings: Settings) -> None:
     for name, tables in manifest["databases"].items():
         expected = {table: TableSum(**of) for table, of in tables.items()}
         databases.restore(urls[name], folder / f"{name}.dump", expected)
-    for name, objects in manifest["buckets"].items():
+    # by their order: the buckets may have other names where it is restored
+    for name, objects in zip(_buckets(settings), manifest["buckets"].values(), strict=True):
         buckets.restore(_bucket(settings, name), folder / "objects", objects)
 
 
@@ -69,12 +69,12 @@ def summary(folder: Path) -> str:
 
 
 def _buckets(settings: Settings) -> tuple[str, ...]:
-    return (settings.candles_bucket, MLFLOW_BUCKET)
+    return (settings.candles_bucket, settings.mlflow_bucket)
 
 
 def _bucket(settings: Settings, name: str) -> Bucket:
     keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
-    return Bucket(settings.s3_endpoint_url, *keys, name)
+    return Bucket(settings.s3_endpoint_url, *keys, name, settings.s3_region)
 
 
 def main() -> None:

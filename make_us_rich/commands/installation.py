@@ -61,7 +61,8 @@ def prepare(
     prepare_accounts(url, admin_password, token)
     prepare_pairs(url, settings.pairs, settings.pooled_pairs)
     keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
-    prepare_buckets(settings.s3_endpoint_url, *keys, settings.candles_bucket)
+    buckets = (settings.candles_bucket, settings.mlflow_bucket)
+    prepare_buckets(settings.s3_endpoint_url, *keys, buckets, settings.s3_region)
     console.print("tables, buckets, admin, service token and pairs are there")
 
 

@@ -15,6 +15,7 @@ from make_us_rich.local_stack.plan import StackPlan
 from make_us_rich.local_stack.secrets import StackSecrets
 from make_us_rich.local_stack.supervisor import Program
 from make_us_rich.local_stack.unprivileged import unprivileged
+from make_us_rich.settings import get_settings
 
 _BIN = Path(sys.executable).parent
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
@@ -109,7 +110,7 @@ def _mlflow(plan: StackPlan) -> Component:
         "-m",
         "infra.mlflow_server",
         f"--port={plan.port('mlflow')}",
-        "--artifacts-destination=s3://mlflow",
+        f"--artifacts-destination=s3://{get_settings().mlflow_bucket}",
     ]
     return Component(
         Program("mlflow", unprivileged(command)),

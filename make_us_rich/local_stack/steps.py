@@ -22,8 +22,6 @@ from make_us_rich.local_stack.secrets import StackSecrets
 from make_us_rich.prepare import prepare_accounts, prepare_buckets, prepare_pairs
 from make_us_rich.settings import get_settings
 
-CANDLES_BUCKET = "candles"
-
 
 @dataclass(frozen=True)
 class Step:
@@ -57,7 +55,9 @@ def _create_databases(plan: StackPlan, secrets: StackSecrets) -> None:
 
 
 def _create_buckets(plan: StackPlan, secrets: StackSecrets) -> None:
-    prepare_buckets(plan.url("s3"), secrets.s3_access_key, secrets.s3_secret_key, CANDLES_BUCKET)
+    settings = get_settings()
+    buckets = (settings.candles_bucket, settings.mlflow_bucket)
+    prepare_buckets(plan.url("s3"), secrets.s3_access_key, secrets.s3_secret_key, buckets)
 
 
 def _create_accounts(plan: StackPlan, secrets: StackSecrets) -> None:

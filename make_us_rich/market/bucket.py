@@ -29,7 +29,9 @@ class Stored(NamedTuple):
 class Bucket:
     """Every method raises StoreError when S3 refuses or cannot be reached."""
 
-    def __init__(self, endpoint_url: str, access_key: str, secret_key: str, bucket: str) -> None:
+    def __init__(
+        self, endpoint_url: str, access_key: str, secret_key: str, bucket: str, region: str = "us-east-1"
+    ) -> None:
         address = urlsplit(endpoint_url)
         self._bucket = bucket
         self._endpoint_url = endpoint_url
@@ -43,6 +45,7 @@ class Bucket:
             access_key=access_key,
             secret_key=secret_key,
             secure=address.scheme == "https",
+            region=region,
             http_client=self._http,
         )
 
@@ -53,6 +56,7 @@ class Bucket:
             settings.s3_access_key.get_secret_value(),
             settings.s3_secret_key.get_secret_value(),
             settings.candles_bucket,
+            settings.s3_region,
         )
 
     def ensure_bucket(self) -> None:

@@ -8,12 +8,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import grpc
+import httpx
+import psutil
 import psycopg2
 import pytest
-import yaml
 
 from make_us_rich.env_file import write_env
 from make_us_rich.errors import StoreError
@@ -21,12 +24,14 @@ from make_us_rich.market.bucket import Bucket
 from make_us_rich.migrations import migrate
 from make_us_rich.prepare import prepare_buckets
 from make_us_rich.settings import Settings
+from tests.support.compose import compose_services
 from tests.support.folders import open_folder
-from tests.support.processes import PROJECT_ROOT
-from tests.support.servers import postgres_server, s3_server
+from tests.support.processes import PROJECT_ROOT, free_port, running
+from tests.support.servers import BIN, postgres_server, s3_server
 
 DOCKER = PROJECT_ROOT / "infra" / "docker"
 ONCE = {"setup", "serve", "airflow-init", "backup"}
+PROXIES = {"proxy", "proxy-tools"}
 WITHOUT_HEALTH = {"ray-worker", "pgadmin"}  # Ray's head watches its workers; pgadmin is a person's tool
 
 
@@ -41,19 +46,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def services(env: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Compose's services with the variables of a fresh .env filled in."""
-
-    def filled(match: re.Match[str]) -> str:
-        name, default = match["name"], match["default"]
-        if name not in env and default is None:
-            raise AssertionError(f"{name} is required, and .env.example does not have it")
-        return env.get(name, default or "")
-
-    text = (PROJECT_ROOT / "docker-compose.yml").read_text()
-    innermost = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^${}]*)|:\?[^}]*)?\}")
-    while innermost.search(text):
-        text = innermost.sub(filled, text)
-    made: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
-    return made
+    return compose_services(env)
 
 
 def test_every_component_starts_in_production_with_a_fresh_env(services: dict[str, dict[str, Any]]) -> None:
@@ -63,9 +56,7 @@ def test_every_component_starts_in_production_with_a_fresh_env(services: dict[st
     assert len(ours) >= 9
     for name, environment in ours.items():
         fields = {
-            key.removeprefix("MUR_").lower(): "" if value is None else value
-            for key, value in environment.items()
-            if "MUR_" in key
+            key.removeprefix("MUR_").lower(): value for key, value in environment.items() if "MUR_" in key
         }
         unknown = fields.keys() - Settings.model_fields.keys() - {"admin_password"}
         assert not unknown, name
@@ -88,6 +79,7 @@ def test_a_secret_is_known_only_to_those_who_need_it(
         "MUR_MLFLOW_PASSWORD": {"mlflow", "serve", "dash"} | airflow | ray,
         "RAY_TOKEN": {"serve"} | airflow | ray,
         "MUR_ADMIN_PASSWORD": {"setup"},
+        "AIRFLOW_ADMIN_PASSWORD": {"airflow-init", "dash"},
     }
     for secret, names in needed.items():
         knowing = {name for name, of in services.items() if env[secret] in str(of)}
@@ -98,6 +90,7 @@ def test_services_are_watched_confined_and_published_on_loopback(services: dict[
     for name, of in services.items():
         assert "healthcheck" in of or name in ONCE | WITHOUT_HEALTH, name
         assert all(port.startswith("127.0.0.1:") for port in of.get("ports", [])), name
+        assert "ports" not in of or name in PROXIES, f"{name}: only the proxy is published"
         assert "build" in of or re.search(r":v?\d", of["image"]), f"{name}: which version?"
         if "build" in of:
             assert of["cap_drop"] == ["ALL"], name
@@ -145,6 +138,57 @@ def test_a_role_owns_its_database_and_enters_no_other(env: dict[str, str], folde
                 cursor.execute("CREATE DATABASE another")
 
 
+def test_only_s3_itself_leaves_the_containers_loopback(
+    services: dict[str, dict[str, Any]], env: dict[str, str], folder: Path
+) -> None:
+    """The command of the service, with other ports: its filer, master and volume server ask for no key."""
+    given = services["s3"]["command"]
+    data, config, s3_port = folder / "weed", folder / "weed.json", free_port()
+    data.mkdir()
+    s3_grpc_port = free_port()
+    others = (
+        "master.port",
+        "filer.port",
+        "volume.port",
+        "master.port.grpc",
+        "filer.port.grpc",
+        "volume.port.grpc",
+    )
+    command = [DOCKER / "s3.sh", BIN / given[0], *given[1:], f"-dir={data}", f"-s3.config={config}"]
+    command += [
+        f"-s3.port={s3_port}",
+        f"-s3.port.grpc={s3_grpc_port}",
+        *(f"-{name}={free_port()}" for name in others),
+    ]
+    url = f"http://127.0.0.1:{s3_port}"
+    environment = {**env, "S3_CONFIG": str(config)}
+    words = [str(word) for word in command]
+    with running(words, f"{url}/healthz", folder / "weed.log", environment) as process:
+        prepare_buckets(url, env["S3_ADMIN_ACCESS_KEY"], env["S3_ADMIN_SECRET_KEY"], ("candles",))
+        keyed = Bucket(url, env["S3_ACCESS_KEY"], env["S3_SECRET_KEY"], "candles")
+        keyed.put("a", b"1")  # through master, filer and volume server
+        open_to_all = {
+            (connection.laddr.ip, connection.laddr.port)
+            for connection in psutil.Process(process.pid).net_connections("inet")
+            if connection.status == "LISTEN" and not ip_address(connection.laddr.ip).is_loopback
+        }
+        assert {port for _, port in open_to_all} == {s3_port, s3_grpc_port}, open_to_all
+        with grpc.insecure_channel(f"127.0.0.1:{s3_grpc_port}") as channel:
+            add_identity = channel.unary_unary("/messaging_pb.SeaweedS3IamCache/PutIdentity")
+            with pytest.raises(grpc.RpcError, match="missing authorization"):
+                add_identity(b"", timeout=10)
+        assert httpx.put(f"{url}/candles/b", content=b"2").status_code == 403
+        assert keyed.list_keys("") == ["a"]
+
+
+def test_airflow_keeps_its_accounts_in_its_database(services: dict[str, dict[str, Any]]) -> None:
+    """Its makers call the simple auth manager, the default, one for development."""
+    for name, of in services.items():
+        if name.startswith("airflow"):
+            assert of["environment"].get("AIRFLOW__CORE__AUTH_MANAGER", "").endswith(".FabAuthManager"), name
+            assert "SIMPLE_AUTH" not in str(of), name
+
+
 def test_a_key_opens_its_bucket_and_no_other(env: dict[str, str], folder: Path) -> None:
     config = folder / "keys.json"
     subprocess.run(
@@ -152,7 +196,7 @@ def test_a_key_opens_its_bucket_and_no_other(env: dict[str, str], folder: Path) 
     )
     (folder / "s3").mkdir()
     with s3_server(folder / "s3", config) as url:
-        prepare_buckets(url, env["S3_ADMIN_ACCESS_KEY"], env["S3_ADMIN_SECRET_KEY"], "candles")
+        prepare_buckets(url, env["S3_ADMIN_ACCESS_KEY"], env["S3_ADMIN_SECRET_KEY"], ("candles", "mlflow"))
         candles_keys = env["S3_ACCESS_KEY"], env["S3_SECRET_KEY"]
         mlflow_keys = env["S3_MLFLOW_ACCESS_KEY"], env["S3_MLFLOW_SECRET_KEY"]
 

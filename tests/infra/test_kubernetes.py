@@ -173,9 +173,13 @@ def test_airflows_values_name_secrets_that_exist() -> None:
     values = yaml.safe_load((FOLDER / "airflow" / "values.yaml").read_text())
     secrets = {item["metadata"]["name"]: item for item in _documents(FOLDER / "secrets.example.yaml")}
     airflow = secrets["airflow"]["stringData"]
-    assert {"connection", "fernet-key", "api-secret-key", "jwt-secret", "passwords.json"} <= set(airflow)
+    assert {"connection", "fernet-key", "api-secret-key", "jwt-secret", "admin-password"} <= set(airflow)
     for item in values["secret"]:
         assert item["secretKey"] in secrets[item["secretName"]]["stringData"]
+    env = {item["name"]: item["value"] for item in values["env"]}
+    assert env["AIRFLOW__CORE__AUTH_MANAGER"].endswith(".FabAuthManager")
+    assert env["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] == "False"
+    assert "python -m infra.docker.airflow_admin" in values["migrateDatabaseJob"]["args"][-1]
     for source in yaml.safe_load(values["extraEnvFrom"]):
         assert "configMapRef" in source or source["secretRef"]["name"] in secrets
 

@@ -171,6 +171,7 @@ def whole_stack(
             **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
             "MUR_STACK_HOME": str(home),
             "MUR_PORT_BASE": str(port_base),
+            "MUR_DAGS_PAUSED": "true",
             **settings,
         }
         stack = WholeStack(StackPlan(market, home / market, port_base, data), environment)

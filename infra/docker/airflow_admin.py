@@ -1,0 +1,37 @@
+"""python -m infra.docker.airflow_admin: make Airflow's first admin in the FAB auth manager's database.
+
+It is MUR_AIRFLOW_USER with MUR_AIRFLOW_PASSWORD. Safe to repeat: an account that exists keeps its roles, and gets the
+password of the settings again if it has another one, because the dashboard and the command line log in with it.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+from werkzeug.security import check_password_hash
+
+from make_us_rich.errors import SettingsError
+from make_us_rich.settings import get_settings
+
+
+def ensure_admin(name: str, password: str) -> str:
+    """Returns what was done. Raises SettingsError without a password."""
+    if not password:
+        raise SettingsError("MUR_AIRFLOW_PASSWORD is empty: set the password of Airflow's first admin")
+    with get_application_builder() as builder:
+        accounts = builder.sm
+        user = accounts.find_user(username=name)
+        if user is None:
+            role = accounts.find_role("Admin")
+            if not accounts.add_user(name, name, "", f"{name}@localhost", role, password):
+                raise SettingsError(f"Airflow refused to make the account {name}: its log says why")
+            return "made"
+        if check_password_hash(user.password, password):
+            return "there"
+        accounts.reset_password(user.id, password)
+        return "given the password of the settings"
+
+
+if __name__ == "__main__":
+    settings = get_settings()
+    done = ensure_admin(settings.airflow_user, settings.airflow_password.get_secret_value())
+    print(f"Airflow's admin {settings.airflow_user} is {done}")

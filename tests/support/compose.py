@@ -1,0 +1,41 @@
+"""docker-compose.yml, read as Compose reads it with the variables of a given .env."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from tests.support.processes import PROJECT_ROOT
+
+COMPOSE = PROJECT_ROOT / "docker-compose.yml"
+_INNERMOST = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^${}]*)|:\?[^}]*)?\}")
+
+
+def compose_services(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Each service of the file. A variable of `environment` without a value has that of `env`, or is left out."""
+
+    def filled(match: re.Match[str]) -> str:
+        name, default = match["name"], match["default"]
+        if name not in env and default is None:
+            raise AssertionError(f"{name} is required, and .env.example does not have it")
+        return env.get(name) or default or ""
+
+    text = COMPOSE.read_text()
+    while _INNERMOST.search(text):
+        text = _INNERMOST.sub(filled, text)
+    services: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
+    for service in services.values():
+        given = service.get("environment", {})
+        service["environment"] = {
+            name: env[name] if value is None else _text(value)
+            for name, value in given.items()
+            if value is not None or name in env
+        }
+    return services
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
