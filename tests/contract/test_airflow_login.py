@@ -14,15 +14,19 @@ from pathlib import Path
 import httpx
 import psycopg2
 import pytest
-import yaml
 
 from make_us_rich.airflow_client import Airflow, AirflowError
+from make_us_rich.local_stack.environment import stack_environment
+from make_us_rich.local_stack.plan import StackPlan
+from make_us_rich.local_stack.secrets import load_or_create
+from tests.support.compose import compose_services, every_variable
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.servers import BIN, postgres_server
 
 pytestmark = pytest.mark.timeout(300)
 
+_PAUSED = "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"
 USER, PASSWORD = "operator", "a-password-for-tests"
 
 
@@ -54,7 +58,6 @@ def _environment(folder: Path, database: str) -> dict[str, str]:
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{address}/airflow",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{address}/airflow",
         "AIRFLOW__API__WORKERS": "1",
@@ -68,15 +71,20 @@ def _environment(folder: Path, database: str) -> dict[str, str]:
 
 def _production_manager() -> dict[str, str]:
     """As docker-compose.yml says."""
-    given = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())["x-airflow"]["environment"]
-    names = ("AIRFLOW__CORE__AUTH_MANAGER", "AIRFLOW__FAB__ENABLE_PROXY_FIX")
-    return {name: given[name] for name in names}
+    given = compose_services(every_variable() | {"MUR_DAGS_PAUSED": ""})["airflow-api-server"]["environment"]
+    return {
+        name: given[name]
+        for name in (_PAUSED, "AIRFLOW__CORE__AUTH_MANAGER", "AIRFLOW__FAB__ENABLE_PROXY_FIX")
+    }
 
 
 def _simple_manager(folder: Path) -> dict[str, str]:
     passwords = folder / "passwords.json"
     passwords.write_text(json.dumps({USER: PASSWORD}))
+    plan = StackPlan("simulated", folder / "stack", port_base=20_000)
+    given = stack_environment(plan, load_or_create(folder / "secrets.json"))
     return {
+        _PAUSED: given[_PAUSED],
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }

@@ -72,6 +72,13 @@ def test_a_new_installation_is_ready_and_stays_as_people_made_it(environment: di
             accounts.find_token(TOKENS[0])
 
 
+def test_buckets_have_the_names_of_the_settings(environment: dict[str, str]) -> None:
+    names = {"MUR_CANDLES_BUCKET": "our-candles", "MUR_MLFLOW_BUCKET": "our-models"}
+    assert _prepare(environment, TOKENS[1], **names, MUR_S3_REGION="eu-central-1").exit_code == 0
+    for name in names.values():
+        assert Bucket(environment["MUR_S3_ENDPOINT_URL"], *S3_KEYS, name, "eu-central-1").list_keys("") == []
+
+
 def test_a_store_that_refuses_is_named(environment: dict[str, str]) -> None:
     done = _prepare(environment, TOKENS[1], MUR_S3_SECRET_KEY="wrong")
 

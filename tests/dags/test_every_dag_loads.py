@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,8 @@ _LOAD = """
 import json, sys, time
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.taskinstance import TaskInstance
+from airflow.serialization.encoders import coerce_to_core_timetable
+from airflow.timetables.base import TimeRestriction
 began = time.perf_counter()
 bag = DagBag(sys.argv[1])
 print("RESULT" + json.dumps({
@@ -28,6 +31,10 @@ print("RESULT" + json.dumps({
         "tasks": sorted(task.task_id for task in dag.tasks),
         "doc": dag.doc_md or "", "tags": sorted(dag.tags),
         "owners": sorted({task.owner for task in dag.tasks}),
+        "first_due": coerce_to_core_timetable(dag.timetable).next_dagrun_info(
+            last_automated_data_interval=None,
+            restriction=TimeRestriction(dag.start_date, None, dag.catchup),
+        ).run_after.timestamp(),
         "labels": {task.task_id: task.map_index_template for task in dag.tasks if task.is_mapped},
     } for dag in bag.dags.values()},
     "longest_label": TaskInstance.__table__.c.rendered_map_index.type.length,
@@ -54,6 +61,13 @@ def _loaded() -> dict[str, Any]:
 
 def test_no_dag_fails_to_import() -> None:
     assert _loaded()["errors"] == {}
+
+
+def test_a_new_installation_trains_and_scores_at_once() -> None:
+    """The first run is that of the interval that ended last: the foundation does not wait for Monday."""
+    due = {name: of["first_due"] for name, of in _loaded()["dags"].items()}
+    for name in ("train_pairs", "train_foundation", "score_forecasts"):
+        assert due[name] <= time.time(), name
 
 
 def test_parsing_imports_nothing_heavy() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import yaml
 from pydantic import SecretStr
 
 from make_us_rich.settings import Settings
-from tests.support.compose import compose_services
+from tests.support.compose import compose_services, every_variable
 from tests.support.processes import PROJECT_ROOT
 
 KUBERNETES = PROJECT_ROOT / "infra" / "kubernetes"
@@ -56,10 +55,7 @@ IS_SECRET = {name: field.annotation is SecretStr for name, field in Settings.mod
 
 @pytest.fixture(scope="module")
 def env() -> dict[str, str]:
-    """A value of its own for every variable that the file and the settings name."""
-    names = set(re.findall(r"\$\{(\w+)", (PROJECT_ROOT / "docker-compose.yml").read_text()))
-    names |= {f"MUR_{name.upper()}" for name in Settings.model_fields}
-    return {name: f"the-{name}-of-env" for name in names}
+    return every_variable()
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,18 @@ from typing import Any
 
 import yaml
 
+from make_us_rich.settings import Settings
 from tests.support.processes import PROJECT_ROOT
 
 COMPOSE = PROJECT_ROOT / "docker-compose.yml"
 _INNERMOST = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^${}]*)|:\?[^}]*)?\}")
+
+
+def every_variable() -> dict[str, str]:
+    """A value of its own for every variable that the file and the settings name."""
+    names = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
+    names |= {f"MUR_{name.upper()}" for name in Settings.model_fields}
+    return {name: f"the-{name}-of-env" for name in names}
 
 
 def compose_services(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
