@@ -79,7 +79,7 @@ def test_a_secret_is_known_only_to_those_who_need_it(
         "MUR_MLFLOW_PASSWORD": {"mlflow", "serve", "dash"} | airflow | ray,
         "RAY_TOKEN": {"serve"} | airflow | ray,
         "MUR_ADMIN_PASSWORD": {"setup"},
-        "AIRFLOW_ADMIN_PASSWORD": {"airflow-init", "dash"},
+        "AIRFLOW_ADMIN_PASSWORD": {"dash"} | airflow,
     }
     for secret, names in needed.items():
         knowing = {name for name, of in services.items() if env[secret] in str(of)}

@@ -47,7 +47,7 @@ SECRETS = {  # field: its variable in .env, and who gets it; who else gets it is
     "ray_token": ("RAY_TOKEN", AIRFLOWS | RAYS | {"serve"}),
     "service_token": ("MUR_SERVICE_TOKEN", AIRFLOWS | RAYS | {"serve", "setup", "dash", "backup"}),
     "database_url": ("APP_DB_PASSWORD", AIRFLOWS | RAYS | {"serve", "setup", "dash", "backup"}),
-    "airflow_password": ("AIRFLOW_ADMIN_PASSWORD", {"airflow-init", "dash"}),
+    "airflow_password": ("AIRFLOW_ADMIN_PASSWORD", AIRFLOWS | {"dash"}),
     "discord_webhook_url": ("MUR_DISCORD_WEBHOOK_URL", AIRFLOWS | RAYS | {"dash"}),
 }
 IS_SECRET = {name: field.annotation is SecretStr for name, field in Settings.model_fields.items()}
