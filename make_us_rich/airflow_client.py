@@ -39,7 +39,13 @@ class Airflow:
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
-        token = self._call("POST", "/auth/token", {"username": user, "password": password})["access_token"]
+        try:
+            token = self._call("POST", "/auth/token", {"username": user, "password": password})[
+                "access_token"
+            ]
+        except AirflowError:
+            self._http.close()
+            raise
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     def __enter__(self) -> Airflow:

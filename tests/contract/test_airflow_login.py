@@ -16,9 +16,6 @@ import psycopg2
 import pytest
 
 from make_us_rich.airflow_client import Airflow, AirflowError
-from make_us_rich.local_stack.environment import stack_environment
-from make_us_rich.local_stack.plan import StackPlan
-from make_us_rich.local_stack.secrets import load_or_create
 from tests.support.compose import compose_services, every_variable
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
@@ -26,7 +23,6 @@ from tests.support.servers import BIN, postgres_server
 
 pytestmark = pytest.mark.timeout(300)
 
-_PAUSED = "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"
 USER, PASSWORD = "operator", "a-password-for-tests"
 
 
@@ -36,17 +32,23 @@ class Server:
     environment: Mapping[str, str]
 
 
-@pytest.fixture(scope="module", params=["fab", "simple"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def installation() -> Iterator[tuple[Path, dict[str, str]]]:
+    """A database as `airflow-init` of docker-compose.yml leaves it, with the DAGs; its folder and environment."""
     with open_folder() as folder, postgres_server(folder) as database:
         made = _environment(folder, database)
-        made |= _production_manager() if request.param == "fab" else _simple_manager(folder)
         _run(["airflow", "db", "migrate"], made)
-        if request.param == "fab":
-            assert "is made" in _run(["infra.docker.airflow_admin"], made)
+        assert "is made" in _run(["infra.docker.airflow_admin"], made)
         _run(["airflow", "dags", "reserialize"], made)
-        with _api_server(folder, made) as url:
-            yield Server(url, made)
+        yield folder, made
+
+
+@pytest.fixture(scope="module", params=["fab", "simple"])
+def server(request: pytest.FixtureRequest, installation: tuple[Path, dict[str, str]]) -> Iterator[Server]:
+    folder, made = installation
+    environment = made if request.param == "fab" else made | _simple_manager(folder)
+    with _api_server(folder, environment) as url:
+        yield Server(url, environment)
 
 
 def _environment(folder: Path, database: str) -> dict[str, str]:
@@ -54,7 +56,7 @@ def _environment(folder: Path, database: str) -> dict[str, str]:
     with closing(psycopg2.connect(database)) as connection:
         connection.autocommit = True
         connection.cursor().execute("CREATE DATABASE airflow")
-    return {
+    return _production() | {
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -69,22 +71,18 @@ def _environment(folder: Path, database: str) -> dict[str, str]:
     }
 
 
-def _production_manager() -> dict[str, str]:
-    """As docker-compose.yml says."""
+def _production() -> dict[str, str]:
+    """What docker-compose.yml says of log-in and new DAGs."""
     given = compose_services(every_variable() | {"MUR_DAGS_PAUSED": ""})["airflow-api-server"]["environment"]
-    return {
-        name: given[name]
-        for name in (_PAUSED, "AIRFLOW__CORE__AUTH_MANAGER", "AIRFLOW__FAB__ENABLE_PROXY_FIX")
-    }
+    names = ("CORE__DAGS_ARE_PAUSED_AT_CREATION", "CORE__AUTH_MANAGER", "FAB__ENABLE_PROXY_FIX")
+    return {f"AIRFLOW__{name}": given[f"AIRFLOW__{name}"] for name in names}
 
 
 def _simple_manager(folder: Path) -> dict[str, str]:
     passwords = folder / "passwords.json"
     passwords.write_text(json.dumps({USER: PASSWORD}))
-    plan = StackPlan("simulated", folder / "stack", port_base=20_000)
-    given = stack_environment(plan, load_or_create(folder / "secrets.json"))
     return {
-        _PAUSED: given[_PAUSED],
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
@@ -146,13 +144,15 @@ def test_a_new_installations_dags_are_not_paused(server: Server) -> None:
     assert [item["dag_id"] for item in listed if item["is_paused"]] == []
 
 
-def test_the_admin_has_the_password_of_the_settings_again(server: Server) -> None:
-    if "AIRFLOW__CORE__AUTH_MANAGER" not in server.environment:
-        return
-    assert "is there" in _run(["infra.docker.airflow_admin"], server.environment)
-    changed = {**server.environment, "MUR_AIRFLOW_PASSWORD": "another password"}
+@pytest.mark.parametrize("server", ["fab"], indirect=True)
+def test_the_admin_has_the_password_of_the_settings_again(
+    server: Server, installation: tuple[Path, dict[str, str]]
+) -> None:
+    _, environment = installation
+    assert "is there" in _run(["infra.docker.airflow_admin"], environment)
+    changed = {**environment, "MUR_AIRFLOW_PASSWORD": "another password"}
     assert "given the password" in _run(["infra.docker.airflow_admin"], changed)
     with pytest.raises(AirflowError, match="401"):
         Airflow(server.url, USER, PASSWORD)
     Airflow(server.url, USER, "another password").__exit__(None, None, None)
-    _run(["infra.docker.airflow_admin"], server.environment)
+    _run(["infra.docker.airflow_admin"], environment)

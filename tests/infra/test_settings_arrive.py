@@ -14,7 +14,14 @@ from tests.support.compose import compose_services, every_variable
 from tests.support.processes import PROJECT_ROOT
 
 KUBERNETES = PROJECT_ROOT / "infra" / "kubernetes"
-OUR_IMAGES = {"airflow", "backup", "dash", "ray", "serve"}  # they hold make_us_rich; mlflow and proxy do not
+OUR_IMAGES = {
+    "airflow",
+    "backup",
+    "dash",
+    "mlflow",
+    "ray",
+    "serve",
+}  # they hold make_us_rich; the proxy does not
 READS_NONE = {"exchange": "the replay exchange has arguments, and no settings"}
 
 # In Compose. Each exception has its reason.
@@ -47,6 +54,7 @@ SECRETS = {  # field: its variable in .env, and who gets it; who else gets it is
     "ray_token": ("RAY_TOKEN", AIRFLOWS | RAYS | {"serve"}),
     "service_token": ("MUR_SERVICE_TOKEN", AIRFLOWS | RAYS | {"serve", "setup", "dash", "backup"}),
     "database_url": ("APP_DB_PASSWORD", AIRFLOWS | RAYS | {"serve", "setup", "dash", "backup"}),
+    "mlflow_password": ("MUR_MLFLOW_PASSWORD", AIRFLOWS | RAYS | {"mlflow", "serve", "dash"}),
     "airflow_password": ("AIRFLOW_ADMIN_PASSWORD", AIRFLOWS | {"dash"}),
     "discord_webhook_url": ("MUR_DISCORD_WEBHOOK_URL", AIRFLOWS | RAYS | {"dash"}),
 }
@@ -73,7 +81,7 @@ def ours(env: dict[str, str]) -> dict[str, dict[str, Any]]:
 def test_a_setting_reaches_every_service(
     field: str, ours: dict[str, dict[str, Any]], env: dict[str, str]
 ) -> None:
-    assert len(ours) == len(AIRFLOWS | RAYS) + 4
+    assert len(ours) == len(AIRFLOWS | RAYS) + 5
     variable = f"MUR_{field.upper()}"
     if field in FIXED:
         changed = {name for name, of in ours.items() if of.get(variable) == env[variable]}

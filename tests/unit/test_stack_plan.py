@@ -16,6 +16,7 @@ from make_us_rich.local_stack.environment import stack_environment
 from make_us_rich.local_stack.plan import PORT_OFFSETS, StackPlan, check_ports, new_plan
 from make_us_rich.local_stack.secrets import load_or_create
 from make_us_rich.local_stack.unprivileged import unprivileged
+from make_us_rich.settings import get_settings
 
 
 def test_no_two_components_share_a_port() -> None:
@@ -127,6 +128,20 @@ def test_a_runtime_folder_of_the_last_start_is_taken_again(
     plan.make_runtime()
 
     assert stat.S_IMODE(plan.runtime.stat().st_mode) == 0o700
+
+
+def test_dags_run_at_once_unless_the_settings_say_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = StackPlan("simulated", tmp_path, port_base=20_000)
+    secrets = load_or_create(tmp_path / "secrets.json")
+    for given, paused in (("", "False"), ("true", "True")):
+        get_settings.cache_clear()
+        if given:
+            monkeypatch.setenv("MUR_DAGS_PAUSED", given)
+        environment = stack_environment(plan, secrets)
+        assert environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] == paused
+    get_settings.cache_clear()
 
 
 def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
