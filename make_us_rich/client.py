@@ -19,7 +19,7 @@ from make_us_rich.errors import MakeUsRichError
 from make_us_rich.market.candles import Candles, from_klines
 
 _TIMEOUT_S = 5.0
-_UPDATE_TIMEOUT_S = 150.0
+_UPDATE_TIMEOUT_S = 35.0  # the service answers, or refuses, within 30
 _TRIES = 3
 _PAUSE_S = 0.3
 
@@ -132,8 +132,11 @@ class Client:
         usage: dict[str, int] = self._get("/v1/usage")
         return usage
 
-    def update_models(self) -> None:
-        """Let the service swap to the champions of this moment; needs an admin's token."""
+    def update_models(self, wait_s: float = 20.0) -> None:
+        """Let the service swap to the champions of this moment, and wait until it did; needs an admin's token.
+
+        Raises ServiceRefused when a replica refuses its new model, ServiceUnavailable when it takes longer.
+        """
         try:
             answer = self._http.put("/update_models", timeout=_UPDATE_TIMEOUT_S)
         except httpx.HTTPError:
@@ -141,6 +144,32 @@ class Client:
         if answer.is_error:
             detail, field = _problem(answer)
             raise ServiceRefused(detail, status=answer.status_code, field=field)
+        wanted = answer.json()["applications"]
+        deadline = time.monotonic() + wait_s
+        while waiting := self._not_serving(wanted):
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(f"it is told, and takes longer than {wait_s:.0f} s: {waiting}")
+            time.sleep(_PAUSE_S)
+
+    def _not_serving(self, wanted: Mapping[str, int]) -> str:
+        """What /readyz says of the first application that does not serve this version yet."""
+        try:
+            answer = self._http.get("/readyz", timeout=_UPDATE_TIMEOUT_S)
+            states = answer.json()["pairs"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return "/readyz does not answer"
+        for name, version in wanted.items():
+            state = states.get(name)
+            if state is None:
+                return f"{name} is not known yet"
+            due = (state["wanted"] or {}).get("version") == version
+            if due and state["refused"]:
+                raise ServiceRefused(
+                    f"{name} refuses version {version}: {state['refused']}", status=200, field=None
+                )
+            if not state["asleep"] and not (due and state["serves"] == state["wanted"]):
+                return f"{name} does not serve version {version} yet: {state['reason']}"
+        return ""
 
     def _get(self, path: str) -> Any:
         """Reading is safe to repeat: a moment's failure is tried again."""

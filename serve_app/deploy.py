@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -28,6 +28,7 @@ class AppliedServing:
     applications: Mapping[str, int]
     by_foundation: tuple[str, ...]
     without_champion: tuple[str, ...]
+    models: Mapping[str, ModelVersion] = field(repr=False)
 
 
 def apply(settings: Settings, *, timeout_s: float = 120.0) -> AppliedServing:
@@ -36,22 +37,38 @@ def apply(settings: Settings, *, timeout_s: float = 120.0) -> AppliedServing:
     Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not (nothing is changed
     then), ServingError when Ray Serve refuses, is late, or a replica refuses its new version.
     """
+    with _ray(settings) as ray:
+        applied, applications = _submit(ray, settings)
+        _wait_until_serving(ray, settings, applications, applied.models, time.monotonic() + timeout_s)
+    return applied
+
+
+def submit(settings: Settings) -> AppliedServing:
+    """As apply(), without waiting: /readyz tells when each pair serves its model, or why not."""
+    with _ray(settings) as ray:
+        return _submit(ray, settings)[0]
+
+
+def _ray(settings: Settings) -> httpx.Client:
+    token = settings.ray_token.get_secret_value()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.Client(headers=headers, timeout=REQUEST_TIMEOUT_S)
+
+
+def _submit(ray: httpx.Client, settings: Settings) -> tuple[AppliedServing, list[str]]:
     pairs = roster.active(settings.database_url.get_secret_value())
     models = models_to_serve(settings, pairs)
     config = desired_config(settings, pairs, models)
-    wanted = {model_name(Pair.parse(pair), settings.interval): model for pair, model in models.items()}
-    applications = [application["name"] for application in config["applications"]]
-    token = settings.ray_token.get_secret_value()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(headers=headers, timeout=REQUEST_TIMEOUT_S) as ray:
-        _checked(ray, "PUT", settings.ray_url + _APPLICATIONS, json=config)
-        _wait_until_serving(ray, settings, applications, wanted, time.monotonic() + timeout_s)
+    _checked(ray, "PUT", settings.ray_url + _APPLICATIONS, json=config)
     foundation = foundation_name(settings.interval)
-    return AppliedServing(
+    wanted = {model_name(Pair.parse(pair), settings.interval): model for pair, model in models.items()}
+    applied = AppliedServing(
         applications={name: model.version for name, model in wanted.items()},
         by_foundation=tuple(pair for pair, model in models.items() if model.name == foundation),
         without_champion=tuple(listed.pair for listed in pairs if listed.pair not in models),
+        models=wanted,
     )
+    return applied, [application["name"] for application in config["applications"]]
 
 
 def models_to_serve(settings: Settings, pairs: Sequence[ListedPair]) -> dict[str, ModelVersion]:

@@ -52,9 +52,9 @@ class Desk:
     def _listed(self) -> set[str]:
         return {listed.pair for listed in roster.active(self.settings.database_url.get_secret_value())}
 
-    async def forecast(self, name: str, model: str = CHAMPION) -> ForecastAnswer:
-        """Raises Problem 503 when there is none, 404 when there is no such model."""
-        return await self._forecasts.get(name, model)
+    async def forecast(self, name: str, model: str = CHAMPION, *, wake: bool = True) -> ForecastAnswer:
+        """Raises Problem 503 when there is none or its replica sleeps and is not to be woken, 404 for no such model."""
+        return await self._forecasts.get(name, model, wake=wake)
 
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
         return known_answer(name, await self.directory.ask(name, method, *arguments))

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ReplicaState
 
 from serve_app.problems import Problem, unavailable
-from serve_app.serve_config import GATEWAY, POOL
+from serve_app.serve_config import GATEWAY, POOL, REQUEST_TIMEOUT_S
 
 _log = logging.getLogger("ray.serve")
 
@@ -23,6 +23,7 @@ _LEAVING = ApplicationStatus.DELETING  # half a minute, for the calls on their w
 _NAMES_LIVE_S = 1.0
 _ANSWER_WITHIN_S = 10.0
 _ATTEMPTS = 3
+_GIVE_UP_AFTER_S = 0.8 * REQUEST_TIMEOUT_S  # so that our answer comes before Serve ends the request
 # A replica that is asked too often for its health never gets to sleep.
 _SETTLED_LIVES_S = 10.0
 _NO_STATE: dict[str, Any] = {
@@ -145,11 +146,13 @@ class ServeDirectory:
 
     async def _ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
         # Every method may be asked twice, and a killed replica has a successor within seconds.
+        give_up_at = time.monotonic() + _GIVE_UP_AFTER_S
         for attempt in range(_ATTEMPTS):
             try:
                 handle = await self._handle(name)
                 answer = handle.options(method_name=method).remote(*arguments)
-                return dict(await asyncio.wait_for(answer, _ANSWER_WITHIN_S))
+                patience_s = min(_ANSWER_WITHIN_S, give_up_at - time.monotonic())
+                return dict(await asyncio.wait_for(answer, patience_s))
             except (RayError, RayServeException, TimeoutError) as error:
                 _log.warning("%s did not answer %s (attempt %d): %s", name, method, attempt + 1, error)
                 self._handles.pop(name, None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from serve_app.directory import Directory
 from serve_app.metrics import GatewayMetrics
-from serve_app.problems import Problem, known_answer
+from serve_app.problems import Problem, known_answer, unavailable
 
 # Also the longest that a swapped model or a new candle stays unseen.
 _LIVE_S = 0.5
@@ -65,14 +65,22 @@ class ForecastCache:
         self._known: dict[tuple[str, str], tuple[float, ForecastAnswer]] = {}
         self._asking: dict[tuple[str, str], asyncio.Task[ForecastAnswer]] = {}
 
-    async def get(self, name: str, model: str) -> ForecastAnswer:
-        """The forecast of an application. Raises Problem 503 when there is none, 404 when there is no such model."""
+    async def get(self, name: str, model: str, *, wake: bool = True) -> ForecastAnswer:
+        """The forecast of an application. Raises Problem 503 when there is none, 404 when there is no such model.
+
+        `wake`: start a replica that was scaled to zero when the gateway has no forecast that still holds.
+        """
         key = name, model
         until, known = self._known.get(key, (0.0, None))
         fresh = time.monotonic() < until
-        if known is not None and (fresh or (known.holds and self._directory.asleep(name))):
+        asleep = self._directory.asleep(name)
+        if known is not None and (fresh or (known.holds and asleep)):
             self._metrics.forecast_given(name, "memory")
             return known
+        if asleep and not wake:
+            raise unavailable(
+                "asleep", "asleep because nobody asked for it: a call that names the pair wakes it"
+            )
         self._metrics.forecast_given(name, "replica")
         if key not in self._asking:
             self._asking[key] = asyncio.create_task(self._ask(key))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from make_us_rich.errors import MakeUsRichError
@@ -14,7 +14,10 @@ from serve_app.auth import Admin, CallerByHeaderOrQuery
 from serve_app.first_version import FIVE_DAYS, first_version_candles
 from serve_app.problems import Problem, unavailable
 from serve_app.responses import errors
+from serve_app.serve_config import REQUEST_TIMEOUT_S
 from serve_app.v1 import DeskOf
+
+_SUBMIT_WITHIN_S = 0.8 * REQUEST_TIMEOUT_S  # so that our answer comes before Serve ends the request
 
 router = APIRouter()
 
@@ -63,15 +66,20 @@ def _pair_of(pair: str | None, currency: str | None, compare: str | None) -> str
 @router.put(
     "/update_models",
     response_model=schemas.UpdatedModels,
+    status_code=202,
     tags=["admin"],
     summary="Serve the champions of this moment",
     responses=errors(401, 403, 503),
 )
-async def update_models(desk: DeskOf, _: Admin) -> dict[str, Any]:
+async def update_models(desk: DeskOf, _: Admin, response: Response) -> dict[str, Any]:
+    """Ray Serve has its orders with this answer; GET /readyz tells when each pair `serves` what is `wanted`."""
     try:
-        applied = await asyncio.to_thread(deploy.apply, desk.settings)
-    except MakeUsRichError as error:
-        raise unavailable("not-updated", str(error), 30) from None
+        submitted = asyncio.to_thread(deploy.submit, desk.settings)
+        applied = await asyncio.wait_for(submitted, _SUBMIT_WITHIN_S)
+    except (MakeUsRichError, TimeoutError) as error:
+        detail = str(error) or "registry, Postgres or Ray is slow: the order may still be carried out"
+        raise unavailable("not-updated", detail, 30) from None
+    response.headers["Location"] = "/readyz"
     return {
         "applications": dict(applied.applications),
         "by_foundation": list(applied.by_foundation),

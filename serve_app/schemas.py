@@ -285,7 +285,7 @@ class Readiness(BaseModel):
 
 
 class UpdatedModels(BaseModel):
-    applications: Annotated[dict[str, int], Field(description="version served by each application")]
+    applications: Annotated[dict[str, int], Field(description="version that each application takes over")]
     by_foundation: Annotated[list[str], Field(description="pairs served by the model of all pairs")]
     without_champion: Annotated[list[str], Field(description="pairs that no model serves yet")]
 

@@ -73,7 +73,7 @@ async def forecasts(
     pairs: Annotated[
         str,
         Query(
-            description="comma separated; all that are served when absent",
+            description="comma separated; when absent, all that are served, and none that sleeps is woken",
             examples=["btc_usdt,eth_usdt"],
             max_length=4000,
             json_schema_extra={"pattern": f"^({SLUG}(,{SLUG})*)?$"},
@@ -86,7 +86,7 @@ async def forecasts(
         raise Problem(
             422, "bad-input", f"{len(asked)} pairs asked for, at most {_MOST_PAIRS} go", field="pairs"
         )
-    answers = await asyncio.gather(*(_or_problem(desk, pair) for pair in asked))
+    answers = await asyncio.gather(*(_or_problem(desk, pair, wake=bool(wanted)) for pair in asked))
     missing = [
         {"pair": str(pair), "detail": answer.detail}
         for pair, answer in zip(asked, answers, strict=True)
@@ -97,9 +97,9 @@ async def forecasts(
     return JSONResponse({"forecasts": found, "missing": missing}, headers=quota)
 
 
-async def _or_problem(desk: Desk, pair: Pair) -> dict[str, Any] | Problem:
+async def _or_problem(desk: Desk, pair: Pair, *, wake: bool) -> dict[str, Any] | Problem:
     try:
-        return (await desk.forecast(await desk.find(str(pair)))).document
+        return (await desk.forecast(await desk.find(str(pair)), wake=wake)).document
     except Problem as problem:
         return problem
 

@@ -182,7 +182,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
             client.update_models()
             told = "The service runs it."
         except (ServiceUnavailable, ServiceRefused) as error:
-            told = f"The service takes it over when it answers again: {error}"
+            told = f"The service does not run it yet: {error}"
         said = f"{decision.reason[0].upper()}{decision.reason[1:]}. {told}"
         return dmc.Alert(said, color="teal", variant="light"), rows
 

@@ -82,7 +82,8 @@ def register(app: Dash, client: Client, database_url: str) -> None:
         judged = _scores(database_url, forecasts)
         rows = [_row(forecast, judged.get(forecast.pair)) for forecast in forecasts]
         rows += [
-            {"pair": pair, "label": pair_label(pair), "status": reason} for pair, reason in missing.items()
+            {"pair": pair, "label": pair_label(pair), "href": f"/?pair={pair}", "status": reason}
+            for pair, reason in missing.items()
         ]
         return rows, fitting(len(rows)), _summary(forecasts, missing)
 

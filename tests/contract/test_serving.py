@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -14,6 +16,7 @@ import httpx
 import pytest
 
 from make_us_rich import roster
+from make_us_rich.client import Client
 from make_us_rich.database import transaction
 from make_us_rich.errors import RegistryError, ServingError
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
@@ -220,6 +223,28 @@ def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingStac
     assert _replicas(serving, "btc_usdt_1h") == replica
 
 
+def test_an_order_is_accepted_at_once_however_long_a_replica_takes(
+    serving: ServingStack, api: httpx.Client
+) -> None:
+    ((_, replica),) = _replicas(serving, "btc_usdt_1h")
+    version = serving.promote("btc_usdt", tiny_model("btc_usdt"))
+    os.kill(replica, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        accepted = api.put("/update_models")
+        print(f"{accepted.status_code} after {time.monotonic() - began:.1f} s")
+        assert accepted.status_code == 202, accepted.text
+        assert accepted.headers["Location"] == "/readyz"
+        assert accepted.json()["applications"]["btc_usdt_1h"] == version
+        state = api.get("/readyz", timeout=60).json()["pairs"]["btc_usdt_1h"]
+        assert "does not answer" in state["reason"]
+    finally:
+        os.kill(replica, signal.SIGCONT)
+    with Client(serving.settings.api_url, serving.admin_token) as client:
+        client.update_models(wait_s=60)
+        assert client.forecast("btc_usdt").model.version == version
+
+
 def test_other_models_are_read_beside_the_champion(api: httpx.Client) -> None:
     def forecast(model: str) -> dict[str, Any]:
         answer = api.get("/v1/forecasts/btc_usdt", params={"model": model})
@@ -315,13 +340,20 @@ def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, 
     roster.put(serving.database_url, "chz_usdt", min_replicas=0)
     apply(settings)
     api.get("/v1/forecasts/chz_usdt").raise_for_status()
-    _eventually(lambda: api.get("/readyz").json()["pairs"]["chz_usdt_1h"]["asleep"])
+    _eventually(lambda: _is_asleep(api, "chz_usdt_1h"))
     _eventually(lambda: not _replicas(serving, "chz_usdt_1h"))
     apply(settings)
     assert api.get("/v1/forecasts/chz_usdt").status_code == 200, (
         "the gateway knows it, and lets the pair sleep"
     )
     assert _replicas(serving, "chz_usdt_1h") == []
+    ((_, gateway),) = _replicas(serving, "gateway")
+    os.kill(gateway, signal.SIGKILL)  # the next one remembers no forecast
+    _eventually(lambda: _is_asleep(api, "chz_usdt_1h") and _replicas(serving, "gateway")[0][1] != gateway)
+    missing = {item["pair"]: item["detail"] for item in api.get("/v1/forecasts").json()["missing"]}
+    assert "asleep" in missing["chz_usdt"]
+    time.sleep(2)
+    assert _replicas(serving, "chz_usdt_1h") == [], "asking for all pairs wakes none"
     started = time.monotonic()
     assert api.get("/v1/candles/chz_usdt").status_code == 200
     print(f"woken in {time.monotonic() - started:.1f} s")
@@ -353,6 +385,11 @@ def test_a_parked_pair_is_not_served(serving: ServingStack, api: httpx.Client) -
 def _told(serving: ServingStack) -> list[dict[str, Any]]:
     messages = httpx.get(f"{serving.discord_url}/_control/messages").json()
     return [embed for message in messages for embed in message["embeds"]]
+
+
+def _is_asleep(api: httpx.Client, name: str) -> bool:
+    pairs = api.get("/readyz").json().get("pairs", {})
+    return name in pairs and bool(pairs[name]["asleep"])
 
 
 def _eventually(happens: Callable[[], bool]) -> None:

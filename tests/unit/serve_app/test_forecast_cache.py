@@ -10,9 +10,9 @@ import pytest
 
 from make_us_rich.intervals import HOUR_MS
 from serve_app import forecast_cache
-from serve_app.forecast_cache import ForecastCache
+from serve_app.forecast_cache import ForecastAnswer, ForecastCache
 from serve_app.metrics import GatewayMetrics
-from serve_app.problems import unavailable
+from serve_app.problems import Problem, unavailable
 
 
 class OneReplica:
@@ -67,6 +67,17 @@ def holding() -> OneReplica:
 @pytest.fixture
 def closed() -> OneReplica:
     return OneReplica(target_close_ms=time.time() * 1000 - 1)
+
+
+def test_a_call_for_all_pairs_wakes_none(holding: OneReplica) -> None:
+    async def all_pairs() -> ForecastAnswer:
+        return await ForecastCache(holding, GatewayMetrics()).get("btc_usdt_1h", "champion", wake=False)
+
+    assert asyncio.run(all_pairs()).document["as_of_ms"] == 0
+    holding.sleeps = True
+    with pytest.raises(Problem, match="asleep"):
+        asyncio.run(all_pairs())
+    assert holding.asked == 1
 
 
 def test_a_fresh_answer_is_given_from_memory(holding: OneReplica) -> None:
