@@ -1,7 +1,8 @@
 """Start Ray's head: python -m make_us_rich.local_stack.ray_head HAPROXY_FOLDER COMMAND...
 
 After a head that was killed, the HAProxy that it had started may live on. It holds the port of the API, sends calls to
-processes that are gone, and keeps the new head's HAProxy from starting for ever. So it is ended first.
+processes that are gone, and keeps the new head's HAProxy from starting for ever. So it is ended first. The new one is
+started by haproxy.py, for its error answers.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import psutil
 
+from make_us_rich import haproxy
+
 
 def main() -> None:
     folder, *command = sys.argv[1:]
     for command_line in end_those_who_read(Path(folder)):
         print(f"ended what a killed Ray had left: {command_line}", flush=True)
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        os.environ[haproxy.BINARY_SETTING] = str(haproxy.launcher(Path(folder)))
     os.execv(command[0], command)
 
 

@@ -22,6 +22,7 @@ from make_us_rich.errors import RegistryError, ServingError
 from make_us_rich.forecasting.contract import QUANTILE_NAMES
 from make_us_rich.intervals import HOUR_MS
 from serve_app.deploy import apply
+from tests.support.asking import asking
 from tests.support.folders import open_folder
 from tests.support.pages import NOT_FOUND_PAGE, page_server
 from tests.support.serving import ServingStack, serving_stack
@@ -38,7 +39,9 @@ def serving() -> Iterator[ServingStack]:
     with open_folder() as folder, serving_stack(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt"}) as stack:
         for pair in ("btc_usdt", "eth_usdt"):
             stack.promote(pair, tiny_model(pair))
-        apply(stack.settings)
+        with asking(f"{stack.settings.api_url}/v1/pairs", every_s=0.05) as first_answers:
+            apply(stack.settings)
+        stack.first_answers.counts.update(first_answers.counts)
         yield stack
 
 
@@ -47,6 +50,12 @@ def api(serving: ServingStack) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {serving.admin_token}"}
     with httpx.Client(base_url=serving.settings.api_url, headers=headers, timeout=30) as client:
         yield client
+
+
+def test_a_service_that_starts_answers_503_until_it_is_there(serving: ServingStack) -> None:
+    print(serving.first_answers.counts)
+    serving.first_answers.check()
+    assert serving.first_answers.statuses >= {200, 503}
 
 
 def test_a_forecast_is_the_promised_document(api: httpx.Client) -> None:

@@ -13,6 +13,7 @@ import pytest
 from make_us_rich.intervals import HOUR_MS, last_close_ms
 from make_us_rich.pairs import Pair
 from make_us_rich.registry import TAG_AS_OF_MS, model_name
+from tests.support.asking import asking
 from tests.support.whole_stack import WholeStack
 
 pytestmark = [
@@ -119,14 +120,19 @@ def test_the_driver_of_the_ray_job(stack: WholeStack) -> None:
 def test_the_ray_head(stack: WholeStack) -> None:
     run = TrainingRun(stack)
     run.until_begun("btc_usdt")
-    # its workers at the same moment: so nobody ends HAProxy, which holds the API's port
-    workers = stack.processes("ray::")
-    stack.kill("ray")
-    for worker in workers:
-        with suppress(psutil.NoSuchProcess):
-            worker.kill()
+    forecasts = f"{stack.plan.url('api')}/v1/forecasts/btc_usdt"
+    with asking(forecasts, stack.secrets.service_token) as answers:
+        # its workers at the same moment: so nobody ends HAProxy, which holds the API's port
+        workers = stack.processes("ray::")
+        stack.kill("ray")
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
 
-    run.recovers_or_tells()
+        run.recovers_or_tells()
+    print(answers.counts)
+    answers.check()
+    assert 200 in answers.statuses
 
 
 def test_every_store_at_once(stack: WholeStack) -> None:

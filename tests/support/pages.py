@@ -1,4 +1,7 @@
-"""A server that answers every request in one way, as a proxy does while what is behind it is away."""
+"""A server that answers every request in one way, as a proxy does while what is behind it is away.
+
+It answers health checks well, at /-/healthz.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def page_server(status: int, body: bytes, content_type: str = "text/html") -> It
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
+            self.send_response(200 if self.path == "/-/healthz" else status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from make_us_rich import embedded_postgres, embedded_s3
+from make_us_rich.haproxy import BINARY_SETTING, launcher
 from tests.support.processes import free_port, running
 
 BIN = Path(sys.executable).parent
@@ -130,6 +131,7 @@ def _serve_environment(haproxy: Path) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        BINARY_SETTING: str(launcher(haproxy)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{haproxy}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{haproxy}/admin.sock",
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{haproxy}/metrics.sock",

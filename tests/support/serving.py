@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
@@ -29,6 +29,7 @@ from make_us_rich.registry import (
     TAG_SKILL_VS_NAIVE,
 )
 from make_us_rich.settings import Settings
+from tests.support.asking import Answers
 from tests.support.processes import free_port
 from tests.support.servers import (
     RAY_TOKEN,
@@ -51,6 +52,7 @@ class ServingStack:
     member_token: str
     discord_url: str
     folder: Path
+    first_answers: Answers = field(default_factory=Answers)
 
     @property
     def database_url(self) -> str:

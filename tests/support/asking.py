@@ -1,0 +1,58 @@
+"""A client that keeps asking while something happens to the service, and remembers every answer."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+
+class Answers:
+    """Counted by status, media type and, of an error, the beginning of its body. 0: nobody listens there."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[int, str, str]] = Counter()
+
+    def note(self, answer: httpx.Response) -> None:
+        about = answer.text[:80] if answer.is_error else ""
+        self.counts[answer.status_code, answer.headers.get("Content-Type", ""), about] += 1
+        if answer.status_code == 503:
+            assert answer.headers["Retry-After"]
+
+    @property
+    def statuses(self) -> set[int]:
+        return {status for status, _, _ in self.counts}
+
+    def check(self) -> None:
+        """A client may see an answer, a problem document that says when to ask again, or nobody; nothing else."""
+        wrong = [
+            seen
+            for seen in self.counts
+            if seen[0] not in (0, 200) and seen[:2] != (503, "application/problem+json")
+        ]
+        assert wrong == [], self.counts
+
+
+@contextmanager
+def asking(url: str, token: str = "", every_s: float = 0.5) -> Iterator[Answers]:
+    """Ask `url` until the block ends."""
+    answers, over = Answers(), threading.Event()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def ask() -> None:
+        while not over.wait(every_s):
+            try:
+                answers.note(httpx.get(url, headers=headers, timeout=60))
+            except httpx.TransportError:  # refused, or cut off while the process behind it was killed
+                answers.counts[0, "", ""] += 1
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        client.join()
