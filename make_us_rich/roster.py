@@ -17,6 +17,7 @@ Plan = Literal["dedicated", "pooled", "off"]
 """A serving process of its own; one shared with other rarely asked pairs; neither trained nor served."""
 
 PLANS: tuple[str, ...] = get_args(Plan)
+DEFAULT_MOST_REPLICAS = 4  # as sql/0010_more_replicas.sql has it
 _MOST_REPLICAS = 64
 
 
@@ -69,7 +70,8 @@ def put(
     name = str(Pair.parse(pair))
     known = next((item for item in listed(database_url) if item.pair == name), None)
     least = min_replicas if min_replicas is not None else known.min_replicas if known else 1
-    most = max_replicas if max_replicas is not None else max(least, known.max_replicas if known else 1)
+    usual = known.max_replicas if known else DEFAULT_MOST_REPLICAS
+    most = max_replicas if max_replicas is not None else max(least, usual)
     chosen = plan if plan is not None else known.plan if known else "dedicated"
     if chosen not in PLANS:
         raise InputError(f"{chosen!r} is not a plan: choose from {', '.join(PLANS)}", field="plan")

@@ -150,6 +150,15 @@ class Settings(BaseSettings):
         float,
         Field(gt=0, description="calls at once that one process of a pair takes before it gets another"),
     ] = 16
+    replica_cpus: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="share of a CPU that Ray counts for each serving process, so that its autoscaler adds nodes; "
+            "0 on one machine, where serving must not keep training from its CPUs",
+        ),
+    ] = 0.1
     idle_replica_s: Annotated[
         float, Field(ge=0, description="how long a pair's process is idle before it stops")
     ] = 600

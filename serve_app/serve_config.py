@@ -35,18 +35,19 @@ def desired_config(
     }
     served = [listed for listed in pairs if listed.pair in models]
     keys = {pair: _key(model) for pair, model in models.items()}
-    applications = [_application(GATEWAY, GATEWAY, "/", num_replicas=settings.gateway_replicas)]
+    cpus = settings.replica_cpus
+    applications = [_application(GATEWAY, GATEWAY, "/", cpus, num_replicas=settings.gateway_replicas)]
     for listed in served:
         if listed.plan == "dedicated":
             name = model_name(Pair.parse(listed.pair), settings.interval)
             replicas = _replicas(settings, listed)
             arguments, user_config = {"pair": listed.pair}, keys[listed.pair]
             applications.append(
-                _application(name, FORECASTER, None, arguments, user_config=user_config, **replicas)
+                _application(name, FORECASTER, None, cpus, arguments, user_config=user_config, **replicas)
             )
     pooled = {listed.pair: keys[listed.pair] for listed in served if listed.plan == "pooled"}
     if pooled:
-        applications.append(_application(POOL, POOL, None, num_replicas=1, user_config=pooled))
+        applications.append(_application(POOL, POOL, None, cpus, num_replicas=1, user_config=pooled))
     # The gateway writes a line of its own for every request.
     logging = {"encoding": "JSON", "enable_access_log": False}
     return {"http_options": http_options, "logging_config": logging, "applications": applications}
@@ -77,10 +78,15 @@ def _replicas(settings: Settings, listed: ListedPair) -> dict[str, Any]:
 
 
 def _application(
-    name: str, builder: str, route: str | None, arguments: Mapping[str, str] | None = None, **deployment: Any
+    name: str,
+    builder: str,
+    route: str | None,
+    cpus: float,
+    arguments: Mapping[str, str] | None = None,
+    **deployment: Any,
 ) -> dict[str, Any]:
     """One deployment, named like its builder in serve_app/app.py."""
-    always = {"name": builder, "max_ongoing_requests": 1000, "ray_actor_options": {"num_cpus": 0}}
+    always = {"name": builder, "max_ongoing_requests": 1000, "ray_actor_options": {"num_cpus": cpus}}
     return {
         "name": name,
         "route_prefix": route,

@@ -58,6 +58,7 @@ def _make_us_rich(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "MUR_MLFLOW_USER": "make_us_rich",
         "MUR_MLFLOW_PASSWORD": secrets.mlflow_password,
         "MUR_RAY_URL": plan.url("ray_dashboard"),
+        "MUR_REPLICA_CPUS": "0",  # one machine: the training workers need every CPU that Ray counts
         "MUR_RAY_TOKEN": secrets.ray_token,
         "MUR_API_URL": plan.url("api"),
         "MUR_AIRFLOW_URL": plan.url("airflow"),

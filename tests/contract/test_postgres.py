@@ -228,8 +228,8 @@ def test_a_listed_pair_keeps_what_people_made_of_it(url: str) -> None:
     roster.seed(url, ["btc_usdt", "eth_usdt", "doge_usdt"], ["eth_usdt"])
     plans = {item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in roster.listed(url)}
     assert plans == {
-        "btc_usdt": ("dedicated", 1, 1),
-        "doge_usdt": ("off", 1, 1),
+        "btc_usdt": ("dedicated", 1, 4),
+        "doge_usdt": ("off", 1, 4),
         "eth_usdt": ("dedicated", 0, 3),
     }
     assert [item.pair for item in roster.active(url)] == ["btc_usdt", "eth_usdt"]

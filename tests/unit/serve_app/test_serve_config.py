@@ -87,3 +87,13 @@ def test_the_api_listens_where_its_callers_are_told() -> None:
     assert (options["host"], options["port"]) == ("127.0.0.1", 28123)
     elsewhere = Settings(api_url="http://serving:8000")
     assert desired_config(elsewhere, [], {})["http_options"]["host"] == "0.0.0.0"
+
+
+def test_each_process_claims_a_share_of_a_cpu_so_that_load_adds_nodes() -> None:
+    listed = [_listed("btc_usdt"), _listed("eth_usdt", "pooled")]
+    models = {pair: _version(f"{pair}_1h", 1) for pair in ("btc_usdt", "eth_usdt")}
+    claims = {
+        name: application["deployments"][0]["ray_actor_options"]["num_cpus"]
+        for name, application in _applications(listed, models).items()
+    }
+    assert claims == {GATEWAY: 0.1, POOL: 0.1, "btc_usdt_1h": 0.1}

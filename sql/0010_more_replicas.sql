@@ -1,0 +1,7 @@
+-- migrate:up
+-- A pair gets up to four processes under load. One to one was the default before.
+ALTER TABLE pairs ALTER COLUMN max_replicas SET DEFAULT 4;
+UPDATE pairs SET max_replicas = 4 WHERE min_replicas = 1 AND max_replicas = 1;
+
+-- migrate:down
+ALTER TABLE pairs ALTER COLUMN max_replicas SET DEFAULT 1;

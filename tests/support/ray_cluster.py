@@ -1,0 +1,140 @@
+"""Ray clusters of several nodes on this machine, with GPUs that are only counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from tests.support.processes import free_port, running
+
+_BIN = Path(sys.executable).parent
+_HEAD_ID = "f" * 51 + "0" * 5
+_MEMORY = 80_000_000
+# whoever ran Ray before may have a token at home, which it would demand
+_ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+
+
+@contextmanager
+def autoscaling_cluster(groups: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """A head without CPUs, and groups of nodes that the autoscaler starts as they are needed; gives its address.
+
+    groups: by name what a node has, and "most", the number of nodes.
+    """
+    port = free_port()
+    types: dict[str, object] = {
+        name: {
+            "resources": {key: value for key, value in group.items() if key != "most"}
+            | {"object_store_memory": _MEMORY},
+            "node_config": {},
+            "min_workers": 0,
+            "max_workers": group["most"],
+        }
+        for name, group in groups.items()
+    }
+    config = _CONFIG | {
+        "provider": {
+            "type": "external",  # by its own name Ray looks for a file that its wheel does not have
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": f"127.0.0.1:{port}",
+            "head_node_id": _HEAD_ID,
+            "launch_multiple": True,
+        },
+        "available_node_types": types
+        | {"ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}},
+    }
+    environment = {
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": _HEAD_ID,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    }
+    with _folder() as folder:
+        file = folder / "autoscaling.json"
+        file.write_text(json.dumps(config))
+        command = _start(f"--temp-dir={folder / 'ray'}", f"--autoscaling-config={file}", "--num-cpus=0")
+        with _head(command, port, folder, environment) as address:
+            yield address
+
+
+@contextmanager
+def fixed_cluster(*nodes: Mapping[str, int]) -> Iterator[str]:
+    """A head without CPUs and these nodes, such as {"CPU": 2, "GPU": 1}; gives its address."""
+    with _folder() as folder, ExitStack() as stack:
+        port = free_port()
+        address = stack.enter_context(
+            _head(_start(f"--temp-dir={folder / 'ray'}", "--num-cpus=0", "--num-gpus=0"), port, folder, {})
+        )
+        for number, node in enumerate(nodes):
+            log = folder / f"node-{number}.log"
+            command = _start(
+                f"--address={address}", f"--num-cpus={node['CPU']}", f"--num-gpus={node.get('GPU', 0)}"
+            )
+            stack.enter_context(running(command, partial(_is_up, log), log, _ENVIRONMENT, timeout_s=120))
+        yield address
+
+
+@contextmanager
+def _head(command: list[str], port: int, folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    log = folder / "head.log"
+    command = [*command, "--head", f"--port={port}", f"--ray-client-server-port={free_port()}"]
+    command += ["--include-dashboard=false"]
+    with running(command, partial(_is_up, log), log, _ENVIRONMENT | environment, timeout_s=120):
+        yield f"127.0.0.1:{port}"
+
+
+def _is_up(log: Path) -> bool:
+    return "Ray runtime started" in log.read_text()
+
+
+def _start(*more: str) -> list[str]:
+    command = [str(_BIN / "ray"), "start", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"]
+    return [*command, f"--object-store-memory={_MEMORY}", "--min-worker-port=0", "--max-worker-port=0", *more]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Short, because Ray's sockets lie below it."""
+    folder = Path(tempfile.mkdtemp(prefix="mur-ray-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_driver(address: str, code: str, **environment: str) -> list[str]:
+    """Run Python code as the driver of a job, and give its lines."""
+    known = os.environ | _ENVIRONMENT | {"RAY_ADDRESS": address} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=known, capture_output=True, text=True, timeout=300, check=False
+    )
+    return [*done.stdout.splitlines(), *done.stderr.splitlines()]
+
+
+_CONFIG: dict[str, object] = {
+    "cluster_name": "test",
+    "max_workers": 8,
+    "idle_timeout_minutes": 5,
+    "upscaling_speed": 1.0,
+    "head_node_type": "ray.head.default",
+    "auth": {},
+    "file_mounts": {},
+    "cluster_synced_files": [],
+    "file_mounts_sync_continuously": False,
+    "rsync_exclude": [],
+    "rsync_filter": [],
+    "initialization_commands": [],
+    "setup_commands": [],
+    "head_setup_commands": [],
+    "worker_setup_commands": [],
+    "head_start_ray_commands": [],
+    "worker_start_ray_commands": [],
+}
