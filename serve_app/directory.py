@@ -117,6 +117,10 @@ class ServeDirectory:
         return name in self._applications and _sleeps(self._applications[name])
 
     async def states(self, method: str) -> dict[str, dict[str, Any]]:
+        # As Serve has them now: by an older view a sleeping pair may seem to start, and the question would wake it.
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        await asyncio.shield(self._looking)
         names = sorted(await self.names() - self._pooled)
         alone = await asyncio.gather(*(self._state(name, method) for name in names))
         return dict(zip(names, alone, strict=True)) | await self._pooled_states(method)

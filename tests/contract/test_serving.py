@@ -232,28 +232,6 @@ def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingStac
     assert _replicas(serving, "btc_usdt_1h") == replica
 
 
-def test_an_order_is_accepted_at_once_however_long_a_replica_takes(
-    serving: ServingStack, api: httpx.Client
-) -> None:
-    ((_, replica),) = _replicas(serving, "btc_usdt_1h")
-    version = serving.promote("btc_usdt", tiny_model("btc_usdt"))
-    os.kill(replica, signal.SIGSTOP)
-    try:
-        began = time.monotonic()
-        accepted = api.put("/update_models")
-        print(f"{accepted.status_code} after {time.monotonic() - began:.1f} s")
-        assert accepted.status_code == 202, accepted.text
-        assert accepted.headers["Location"] == "/readyz"
-        assert accepted.json()["applications"]["btc_usdt_1h"] == version
-        state = api.get("/readyz", timeout=60).json()["pairs"]["btc_usdt_1h"]
-        assert "does not answer" in state["reason"]
-    finally:
-        os.kill(replica, signal.SIGCONT)
-    with Client(serving.settings.api_url, serving.admin_token) as client:
-        client.update_models(wait_s=60)
-        assert client.forecast("btc_usdt").model.version == version
-
-
 def test_other_models_are_read_beside_the_champion(api: httpx.Client) -> None:
     def forecast(model: str) -> dict[str, Any]:
         answer = api.get("/v1/forecasts/btc_usdt", params={"model": model})
@@ -331,6 +309,28 @@ def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingStack
         )
     past = api.get("/v1/forecasts/chz_usdt/history").json()["forecasts"]
     assert [(each["model_version"], each["foundation"]) for each in past] == [(1, False)], "the later one's"
+
+
+def test_an_order_is_accepted_at_once_however_long_a_replica_takes(
+    serving: ServingStack, api: httpx.Client
+) -> None:
+    ((_, replica),) = _replicas(serving, "btc_usdt_1h")
+    version = serving.promote("btc_usdt", tiny_model("btc_usdt"))
+    os.kill(replica, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        accepted = api.put("/update_models")
+        print(f"{accepted.status_code} after {time.monotonic() - began:.1f} s")
+        assert accepted.status_code == 202, accepted.text
+        assert accepted.headers["Location"] == "/readyz"
+        assert accepted.json()["applications"]["btc_usdt_1h"] == version
+        state = api.get("/readyz", timeout=60).json()["pairs"]["btc_usdt_1h"]
+        assert "does not answer" in state["reason"]
+    finally:
+        os.kill(replica, signal.SIGCONT)
+    with Client(serving.settings.api_url, serving.admin_token) as client:
+        client.update_models(wait_s=60)
+        assert client.forecast("btc_usdt").model.version == version
 
 
 def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(

@@ -116,7 +116,8 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
             return False
 
     serve_environment = _serve_environment(folder / "haproxy")
-    with running(command, ready, folder / "ray.log", {**serve_environment, **environment}, timeout_s=120):
+    environment = {**serve_environment, "MUR_RAY_URL": url, **environment}
+    with running(command, ready, folder / "ray.log", environment, timeout_s=120):
         yield url
 
 
