@@ -107,8 +107,11 @@ def test_the_gateways_own_answers_pass(folder: Path, status: int, content_type: 
     assert (answer.status_code, answer.json()) == (status, {"from": "the gateway"})
 
 
-def test_containers_name_a_file_that_can_be_run() -> None:
-    for file in ("docker-compose.yml", "infra/kubernetes/base/settings.yaml"):
-        (named,) = re.findall(rf"{BINARY_SETTING}: /app/(.+)", (PROJECT_ROOT / file).read_text())
-        assert Path(haproxy_module.__file__) == PROJECT_ROOT / named
-        assert os.access(PROJECT_ROOT / named, os.X_OK)
+def test_images_name_a_file_that_can_be_run() -> None:
+    dockerfile = (PROJECT_ROOT / "infra" / "docker" / "Dockerfile").read_text()
+    images = re.findall(r"^FROM code AS (ray|serve)\n(?:(?!FROM ).*\n)*", dockerfile, re.MULTILINE)
+    named = re.findall(rf"{BINARY_SETTING}=/app/(\S+)", dockerfile)
+    assert len(images) == len(named) == 2
+    for path in named:
+        assert Path(haproxy_module.__file__) == PROJECT_ROOT / path
+        assert os.access(PROJECT_ROOT / path, os.X_OK)
