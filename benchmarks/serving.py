@@ -29,7 +29,7 @@ from serve_app.deploy import apply, models_to_serve
 from serve_app.serve_config import desired_config
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
-from tests.support.serving import ServingStack, serving_stack
+from tests.support.serving import ServingStack, ray_headers, replica_pids, serving_stack
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
 PAIRS = ("btc_usdt", "eth_usdt")
@@ -117,21 +117,7 @@ def _deploy_noop(stack: ServingStack) -> None:
 
 def put_config(stack: ServingStack, config: dict[str, Any]) -> None:
     url = f"{stack.settings.ray_url}/api/serve/applications/"
-    httpx.put(url, json=config, headers=_ray_headers(stack), timeout=60).raise_for_status()
-
-
-def replica_pids(stack: ServingStack, application: str) -> list[int]:
-    url = f"{stack.settings.ray_url}/api/serve/applications/"
-    (deployment,) = (
-        httpx.get(url, headers=_ray_headers(stack))
-        .json()["applications"][application]["deployments"]
-        .values()
-    )
-    return [replica["pid"] for replica in deployment["replicas"]]
-
-
-def _ray_headers(stack: ServingStack) -> dict[str, str]:
-    return {"Authorization": f"Bearer {stack.settings.ray_token.get_secret_value()}"}
+    httpx.put(url, json=config, headers=ray_headers(stack), timeout=60).raise_for_status()
 
 
 def _answers(url: str) -> bool:

@@ -16,7 +16,7 @@ import httpx
 import onnx
 import psutil
 
-from benchmarks.serving import put_config, replica_pids
+from benchmarks.serving import put_config
 from infra.exchange.simulated import simulate
 from make_us_rich import roster
 from make_us_rich.forecasting.contract import META_PAIR
@@ -31,7 +31,7 @@ from serve_app.model_shelf import ModelShelf
 from serve_app.serve_config import desired_config
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
-from tests.support.serving import ServingStack, serving_stack
+from tests.support.serving import ServingStack, replica_pids, serving_stack
 
 PAIRS = tuple(f"p{number:03d}_usdt" for number in range(300))
 KEPT = 1000

@@ -25,30 +25,42 @@ def check_alive(settings: Settings) -> None:
     _get(settings, "/healthz", ok=(200,))
 
 
-def complaints(settings: Settings) -> dict[str, str]:
+def complaints(settings: Settings, *, now_ms: int | None = None) -> dict[str, str]:
     """What is wrong with each active pair, nothing being empty: not loaded, not its champion, or an old forecast.
 
-    A pair that nothing was promoted for is not expected. Raises ServingError or RegistryError when nobody can say.
+    A pair that no model serves yet is not expected. Raises ServingError or RegistryError when nobody can say.
     """
-    states = _get(settings, "/readyz", ok=(200, 503))["pairs"]
+    answer = _get(settings, "/readyz", ok=(200, 503))
+    if "pairs" not in answer:
+        raise ServingError(f"{settings.api_url}/readyz names no pairs: {answer}"[:300])
+    states = answer["pairs"]
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     found = {}
     with Registry(settings) as registry:
         for item in roster.active(settings.database_url.get_secret_value()):
             name = model_name(Pair.parse(item.pair), settings.interval)
             champion = registry.find(name, CHAMPION)
-            if champion:
-                now_ms = time.time_ns() // 1_000_000
+            if champion or name in states:
                 found[item.pair] = _complaint(states.get(name), champion, settings.interval, now_ms)
     return found
 
 
-def _complaint(state: Mapping[str, Any] | None, champion: ModelVersion, interval: str, now_ms: int) -> str:
+def _complaint(
+    state: Mapping[str, Any] | None, champion: ModelVersion | None, interval: str, now_ms: int
+) -> str:
+    """`state`: what /readyz says. `champion` None: the model of all pairs serves it."""
     if state is None:
         return "it has a champion and is not loaded"
+    if state["asleep"]:
+        return ""
     if not state["ready"]:
         return f"it cannot be answered: {state['reason']}"
-    if state["version"] != champion.version and now_ms - champion.created_ms > _LATE_MS:
-        return f"it serves version {state['version']} instead of its champion, {champion.version}"
+    if state["refused"]:
+        return f"it refuses version {state['wanted']['version']} of {state['wanted']['name']}: {state['refused']}"
+    due = champion and {"name": champion.name, "version": champion.version}
+    if champion and state["serves"] != due and now_ms - champion.created_ms > _LATE_MS:
+        serves = f"version {state['serves']['version']} of {state['serves']['name']}"
+        return f"it serves {serves} instead of its champion, version {champion.version}"
     age_ms = now_ms - state["as_of_ms"]
     if age_ms > interval_ms(interval) + _LATE_MS:
         return f"its newest forecast is {age_ms / 3_600_000:.1f} hours old"

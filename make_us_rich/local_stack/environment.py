@@ -101,9 +101,12 @@ def _ray(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{haproxy}/server-state",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(plan.port("haproxy_stats")),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(plan.port("haproxy_metrics")),
-        # A call that was on its way to a replica that died goes to another one; every endpoint may be asked twice.
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 500",
-        "RAY_SERVE_HAPROXY_RETRIES": "3",
+        # A call that was on its way to a gateway that died goes to another one; every endpoint may be asked twice, and
+        # one that answered, with whatever status, is not. The first lost connection takes a gateway off the list;
+        # without another, Serve's own proxy holds the call until there is one.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRIES": "10",
+        "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(plan.port("serve_fallback")),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(plan.port("serve_fallback_grpc")),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(plan.port_base + 6400),

@@ -145,6 +145,14 @@ def test_the_terminal_shows_what_is_served_and_what_is_not(stack: WholeStack, fi
     assert found["mlflow"]["way_out"] == f"run `mkrich train {BROKEN}`"
 
 
+def test_the_watchdog_finds_nothing_wrong(stack: WholeStack, finished_run: str) -> None:
+    stack.take_over("watch_service")
+
+    run_id = stack.airflow.trigger("watch_service")
+
+    assert stack.ended("watch_service", run_id, 120) == "success", stack.states("watch_service", run_id)
+
+
 def test_two_workers_train_the_model_of_all_pairs_together(stack: WholeStack, finished_run: str) -> None:
     stack.take_over("train_foundation")  # last week's run would wait for the broken pair's retries first
 

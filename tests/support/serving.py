@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import mlflow
 import onnx
 from mlflow import MlflowClient
@@ -139,3 +140,14 @@ def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[Serv
             discord_url=discord_url,
             folder=folder,
         )
+
+
+def ray_headers(stack: ServingStack) -> dict[str, str]:
+    return {"Authorization": f"Bearer {stack.settings.ray_token.get_secret_value()}"}
+
+
+def replica_pids(stack: ServingStack, application: str) -> list[int]:
+    url = f"{stack.settings.ray_url}/api/serve/applications/"
+    answer = httpx.get(url, headers=ray_headers(stack)).raise_for_status().json()
+    (deployment,) = answer["applications"][application]["deployments"].values()
+    return [replica["pid"] for replica in deployment["replicas"] if replica.get("pid")]

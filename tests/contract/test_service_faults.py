@@ -1,0 +1,164 @@
+"""What goes wrong around a running service, and what its callers and its watchdog then see."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from make_us_rich import roster
+from make_us_rich.database import transaction
+from make_us_rich.intervals import HOUR_MS
+from make_us_rich.watch import complaints
+from serve_app.deploy import apply
+from serve_app.last_good import LastGood
+from tests.support.folders import open_folder
+from tests.support.forecasts import a_forecast
+from tests.support.serving import ServingStack, replica_pids, serving_stack
+from tests.support.tiny_model import tiny_model
+
+pytestmark = pytest.mark.timeout(400)
+
+STALE = "ltc_usdt"
+NEW = "xrp_usdt"  # the model of all pairs serves it
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[ServingStack]:
+    with open_folder() as folder, serving_stack(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt"}) as stack:
+        for pair in ("btc_usdt", "eth_usdt"):
+            stack.promote(pair, tiny_model(pair))
+        apply(stack.settings)
+        yield stack
+
+
+@pytest.fixture
+def api(serving: ServingStack) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {serving.admin_token}"}
+    with httpx.Client(base_url=serving.settings.api_url, headers=headers, timeout=60) as client:
+        yield client
+
+
+def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
+    serving: ServingStack, api: httpx.Client
+) -> None:
+    assert complaints(serving.settings) == {"btc_usdt": "", "eth_usdt": ""}
+
+    _start_from_an_old_candle(serving, STALE)
+    serving.promote("foundation", tiny_model("foundation"))
+    roster.put(serving.database_url, NEW)
+    sleepy = serving.settings.model_copy(update={"idle_replica_s": 1})
+    roster.put(serving.database_url, "eth_usdt", min_replicas=0)
+    apply(sleepy)
+    states = _eventually(
+        lambda: (pairs := api.get("/readyz").json()["pairs"])["eth_usdt_1h"]["asleep"] and pairs
+    )
+    assert states[f"{STALE}_1h"]["ready"]
+
+    found = complaints(serving.settings)
+    assert "hours old" in found.pop(STALE)
+    assert found == {"btc_usdt": "", "eth_usdt": "", NEW: ""}
+
+    promoted = serving.promote("btc_usdt", tiny_model("btc_usdt"))
+    assert complaints(serving.settings)["btc_usdt"] == "", "a swap may take a quarter of an hour"
+    late = complaints(serving.settings, now_ms=time.time_ns() // 1_000_000 + 3 * HOUR_MS)
+    assert (
+        late["btc_usdt"] == f"it serves version 1 of btc_usdt_1h instead of its champion, version {promoted}"
+    )
+    assert "hours old" in late[NEW]
+    assert late["eth_usdt"] == "", "it sleeps, and looks for candles when it is asked"
+    apply(sleepy)
+    assert complaints(serving.settings)["btc_usdt"] == ""
+
+
+def _start_from_an_old_candle(serving: ServingStack, pair: str) -> None:
+    """A replica that restarts while the exchange fails for its pair: it has what it kept five hours ago."""
+    fault = {"symbol": pair.replace("_", "").upper(), "kind": "500"}
+    httpx.post(f"{serving.settings.exchange_url}/_control/faults", json=fault).raise_for_status()
+    kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000 - 5 * HOUR_MS)
+    LastGood(serving.folder / "cache", kept.pair, "1h", "simulated").save(kept)
+    serving.promote(pair, tiny_model(pair))
+    roster.put(serving.database_url, pair)
+
+
+def test_a_call_that_fails_is_not_repeated(serving: ServingStack, api: httpx.Client) -> None:
+    with _counting_fails(serving) as attempts:
+        answer = api.get("/v1/forecasts/btc_usdt")
+        assert (answer.status_code, answer.headers["Content-Type"]) == (500, "application/problem+json")
+        time.sleep(3)  # nothing goes on trying either
+        assert attempts() == 1
+    assert api.get("/v1/forecasts/btc_usdt").status_code == 200
+
+
+@pytest.mark.parametrize("gateways", [2, 1])
+def test_calls_survive_the_kill_of_a_gateway(serving: ServingStack, api: httpx.Client, gateways: int) -> None:
+    """Also of the only one: they wait for its successor. An answer that had begun cannot be given again."""
+    apply(serving.settings.model_copy(update={"gateway_replicas": gateways}))
+    stop = threading.Event()
+    answers: Counter[int] = Counter()
+    cut_off: list[str] = []
+
+    def call() -> None:
+        with httpx.Client(base_url=serving.settings.api_url, headers=api.headers, timeout=60) as client:
+            while not stop.is_set():
+                try:
+                    answers[client.get("/v1/forecasts/btc_usdt").status_code] += 1
+                except httpx.RemoteProtocolError as error:
+                    cut_off.append(str(error))
+
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    time.sleep(1)
+    killed, *_ = replica_pids(serving, "gateway")
+    os.kill(killed, signal.SIGKILL)
+    _eventually(lambda: len(set(replica_pids(serving, "gateway")) - {killed}) == gateways)
+    time.sleep(1)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert answers.total() > 100
+    assert set(answers) == {200}
+    assert all("without sending complete message body" in each for each in cut_off)
+
+
+@contextmanager
+def _counting_fails(serving: ServingStack) -> Iterator[Callable[[], int]]:
+    """While the block lasts no call can be counted; gives how often that was tried."""
+    with transaction(serving.database_url) as cursor:
+        cursor.execute("CREATE SEQUENCE tried")
+        cursor.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM nextval('tried'); RAISE 'a broken trigger'; END $$"
+        )
+        cursor.execute(
+            "CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON monthly_consumptions EXECUTE FUNCTION fail()"
+        )
+
+    def attempts() -> int:
+        with transaction(serving.database_url) as cursor:
+            cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM tried")
+            return int(cursor.fetchone()[0])
+
+    try:
+        yield attempts
+    finally:
+        with transaction(serving.database_url) as cursor:
+            cursor.execute("DROP FUNCTION fail() CASCADE")
+            cursor.execute("DROP SEQUENCE tried")
+
+
+def _eventually(happens: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 90
+    while not (found := happens()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return found
