@@ -66,6 +66,13 @@ class Airflow:
     def unpause(self, dag_id: str) -> None:
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
 
+    def pause(self, dag_id: str) -> None:
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+
+    def is_paused(self, dag_id: str) -> bool:
+        paused: bool = self._call("GET", f"/api/v2/dags/{dag_id}")["is_paused"]
+        return paused
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run with these parameters; returns its id."""
         body = {"logical_date": None, "conf": dict(conf or {})}

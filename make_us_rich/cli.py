@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from make_us_rich.commands import backtest, candles, forecasts, installation, models, pairs, stack
+from make_us_rich.commands import (
+    backtest,
+    candles,
+    first_version,
+    forecasts,
+    installation,
+    models,
+    pairs,
+    stack,
+)
 from make_us_rich.commands.shared import fail
 from make_us_rich.database import AWAY
 from make_us_rich.errors import MakeUsRichError
@@ -14,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (stack, installation, forecasts, backtest, candles, models, pairs):
+for module in (stack, installation, forecasts, backtest, candles, models, pairs, first_version):
     module.register(app)
 
 

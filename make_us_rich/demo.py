@@ -15,8 +15,8 @@ from make_us_rich.airflow_client import Airflow
 from make_us_rich.errors import ComponentDied, StackError
 from make_us_rich.local_stack import run
 from make_us_rich.local_stack.environment import ADMIN, DEMO_USER
-from make_us_rich.local_stack.plan import Market as MarketName
-from make_us_rich.local_stack.plan import new_plan
+from make_us_rich.local_stack.parts import Part
+from make_us_rich.local_stack.plan import StackPlan, new_plan
 from make_us_rich.local_stack.run import Stack
 from make_us_rich.market.binance import Market
 from make_us_rich.progress import RunProgress
@@ -31,20 +31,27 @@ _SCHEDULED_RUN_S = 10.0  # unpausing a DAG for the first time starts the run of 
 _SERVED_TIMEOUT_S = 60.0
 
 
-def start_stack(*, live: bool, data: Path | None) -> Stack:
-    """Start the stack of the chosen market and show its progress.
+def chosen_plan(*, live: bool, data: Path | None) -> StackPlan:
+    """Raises StackError when two markets are chosen."""
+    if live and data:
+        raise StackError("--live and --data are two markets: choose one")
+    return new_plan("binance" if live else "recorded" if data else "simulated", data)
+
+
+def start_stack(*, live: bool, data: Path | None, part: Part | None = None) -> Stack:
+    """Start the stack of the chosen market, or one part of it, and show its progress.
 
     Raises MarketError before anything is started when the live exchange does not serve this machine.
     """
-    if live and data:
-        raise StackError("--live and --data are two markets: choose one")
+    plan, what = chosen_plan(live=live, data=data), part or "the stack"
     if live:
         Market(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
-    market: MarketName = "binance" if live else "recorded" if data else "simulated"
-    console.print(f"starting the stack with the [bold]{market}[/bold] market; the first start takes longest")
+    console.print(
+        f"starting {what} with the [bold]{plan.market}[/bold] market; the first start takes longest"
+    )
     began = time.monotonic()
-    stack = run.up(new_plan(market, data), lambda name, seconds: _say(seconds, f"{name} is ready"))
-    console.print(f"the stack is ready after {time.monotonic() - began:.0f} s")
+    stack = run.up(plan, lambda name, seconds: _say(seconds, f"{name} is ready"), part)
+    console.print(f"{what} is ready after {time.monotonic() - began:.0f} s")
     return stack
 
 

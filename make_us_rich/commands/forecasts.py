@@ -29,7 +29,6 @@ _NO_USUAL_RUN_S = 3600.0
 
 def register(app: typer.Typer) -> None:
     app.command()(train)
-    app.command("run", hidden=True)(train)  # the word of 2022
     app.command()(forecast)
 
 

@@ -21,7 +21,6 @@ def register(app: typer.Typer) -> None:
     app.command()(prepare)
     app.command("create-admin")(create_admin)
     app.command("init-env")(init_env)
-    app.command("init", hidden=True)(init_env)  # the word of 2022
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -21,8 +21,6 @@ Data = Annotated[
 def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(down)
-    app.command("start", hidden=True)(up)  # the words of 2022
-    app.command("stop", hidden=True)(down)
     app.command()(status)
     app.command()(logs)
     app.command()(demo)

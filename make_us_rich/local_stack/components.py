@@ -151,14 +151,15 @@ def _dash(plan: StackPlan) -> Component:
     return Component(Program("dash", command), ("accounts",), _answers(f"{plan.url('dash')}/login"))
 
 
-def _answers(url: str) -> Callable[[], bool]:
-    def check() -> bool:
-        try:
-            return httpx.get(url, timeout=2).is_success
-        except httpx.HTTPError:
-            return False
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
 
-    return check
+
+def _answers(url: str) -> Callable[[], bool]:
+    return lambda: answers(url)
 
 
 def _is_healthy(url: str, service: str) -> Callable[[], bool]:

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 
 from make_us_rich.errors import ComponentDied, StackError
-from make_us_rich.local_stack.components import Component, components
+from make_us_rich.local_stack.components import Component, answers, components
 from make_us_rich.local_stack.environment import stack_environment
+from make_us_rich.local_stack.parts import PROGRAMS, Part, needed
 from make_us_rich.local_stack.plan import StackPlan, check_ports, current_plan
 from make_us_rich.local_stack.secrets import StackSecrets, load_or_create
-from make_us_rich.local_stack.steps import steps
+from make_us_rich.local_stack.steps import shut_down_serving, steps
 from make_us_rich.local_stack.supervisor import ProgramState, Supervisor
 
 READY_TIMEOUT_S = 300.0
@@ -36,34 +37,53 @@ def open_stack(plan: StackPlan) -> Stack:
     return Stack(plan, secrets, stack_environment(plan, secrets))
 
 
-def up(plan: StackPlan, on_ready: Callable[[str, float], None] = lambda name, seconds: None) -> Stack:
-    """Start everything; returns when every component answers. A stack that is up already stays as it is.
+def up(
+    plan: StackPlan,
+    on_ready: Callable[[str, float], None] = lambda name, seconds: None,
+    part: Part | None = None,
+) -> Stack:
+    """Start everything, or one part with what it needs; returns when every component of it answers.
 
-    `on_ready` is told each component's name and the seconds since the start. Raises PortTaken, ComponentDied (with
-    the tail of the component's log) or StackError, and leaves nothing running then.
+    What runs already stays as it is. `on_ready` gets each component's name and the seconds since the start. Raises
+    PortTaken, ComponentDied (with the tail of the component's log) or StackError; what this call launched is
+    stopped again then.
     """
     running = current_plan()
-    if running and Supervisor(running).is_running():
-        if running == plan:
-            return open_stack(plan)
+    supervisor = Supervisor(plan)
+    is_new = running is None or not Supervisor(running).is_running()
+    if running and not is_new and running != plan:
         raise StackError(f"a stack with the {running.market} market is up: `mkrich down` first")
-    check_ports(plan)
-    plan.make_runtime()
+    if is_new:
+        check_ports(plan)
+        plan.make_runtime()
+    elif part is None and _is_whole(supervisor, plan):
+        return open_stack(plan)
     stack = open_stack(plan)
     plan.save()
     parts = components(plan, stack.secrets)
-    supervisor = Supervisor(plan)
-    supervisor.launch([part.program for part in parts], stack.environment)
+    if is_new:
+        supervisor.launch([component.program for component in parts], stack.environment)
     try:
-        _start_in_order(stack, parts, supervisor, on_ready)
+        _start_in_order(stack, parts, supervisor, on_ready, part)
     except BaseException:
-        down(plan)
+        if is_new:
+            down(plan)
         raise
     return stack
 
 
+def _is_whole(supervisor: Supervisor, plan: StackPlan) -> bool:
+    return all(state.state == "RUNNING" for state in supervisor.states()) and answers(
+        f"{plan.url('api')}/healthz"
+    )
+
+
 def _start_in_order(
-    stack: Stack, parts: list[Component], supervisor: Supervisor, on_ready: Callable[[str, float], None]
+    stack: Stack,
+    parts: list[Component],
+    supervisor: Supervisor,
+    on_ready: Callable[[str, float], None],
+    part: Part | None,
 ) -> None:
     began = time.monotonic()
     work: dict[str, tuple[list[str], Callable[[], None]]] = {
@@ -72,6 +92,9 @@ def _start_in_order(
     }
     for step in steps(stack.plan, stack.secrets, stack.environment):
         work[step.name] = (list(step.after), step.run)
+    if part is not None:
+        chosen = needed(part, {name: after for name, (after, _) in work.items()})
+        work = {name: work[name] for name in chosen}
 
     pending = dict(work)
     running: dict[Future[None], str] = {}
@@ -105,6 +128,15 @@ def _start(part: Component, supervisor: Supervisor, plan: StackPlan) -> None:
                 + log_tail(plan, part.name)
             )
         time.sleep(_POLL_S)
+
+
+def stop(plan: StackPlan, part: Part) -> None:
+    """Stop what only this part needs; stores, registry and Ray stay up for the others. Raises ServingError."""
+    if part == "serving":
+        shut_down_serving(plan.url("ray_dashboard"), open_stack(plan).secrets.ray_token)
+    supervisor = Supervisor(plan)
+    for name in PROGRAMS[part]:
+        supervisor.stop(name)
 
 
 def down(plan: StackPlan) -> None:

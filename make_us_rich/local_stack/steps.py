@@ -11,16 +11,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 from psycopg2 import sql
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.database import connect
-from make_us_rich.errors import StackError
+from make_us_rich.errors import ServingError, StackError
 from make_us_rich.local_stack.environment import ADMIN, DATABASES, DEMO_USER, database_url
 from make_us_rich.local_stack.plan import StackPlan
 from make_us_rich.local_stack.secrets import StackSecrets
 from make_us_rich.prepare import prepare_accounts, prepare_buckets, prepare_pairs
 from make_us_rich.settings import get_settings
+
+_SHUT_DOWN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,16 @@ def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> N
 
 def _deploy_serving(environment: Mapping[str, str]) -> None:
     _run_module(["serve_app.deploy"], environment)
+
+
+def shut_down_serving(ray_url: str, token: str) -> None:
+    """Stop every Serve application and the HTTP proxy. Raises ServingError when Ray does not answer."""
+    headers = {"Authorization": f"Bearer {token}"}
+    try:
+        url = f"{ray_url}/api/serve/applications/"
+        httpx.delete(url, headers=headers, timeout=_SHUT_DOWN_S).raise_for_status()
+    except httpx.HTTPError as error:
+        raise ServingError(f"Ray at {ray_url} did not stop serving: {error}") from None
 
 
 def _run_module(arguments: Sequence[str], environment: Mapping[str, str]) -> None:

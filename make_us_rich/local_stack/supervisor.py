@@ -83,9 +83,18 @@ class Supervisor:
         with suppress(xmlrpc.client.Fault):  # already started
             self._rpc().startProcess(name, False)
 
+    def stop(self, name: str) -> None:
+        with suppress(xmlrpc.client.Fault):  # it is not running
+            self._rpc().stopProcess(name, True)
+
     def states(self) -> list[ProgramState]:
         return [
-            ProgramState(item["name"], item["statename"], item["pid"], item["now"] - item["start"])
+            ProgramState(
+                item["name"],
+                item["statename"],
+                item["pid"],
+                item["now"] - item["start"] if item["start"] else 0.0,  # never started
+            )
             for item in self._rpc().getAllProcessInfo()
         ]
 

@@ -215,6 +215,27 @@ def test_an_env_file_has_a_secret_of_its_own_for_each_empty_variable(tmp_path: P
     assert path.read_text() == before
 
 
+def test_the_words_of_2022_name_what_they_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    for word in ("init", "run", "start", "stop"):
+        refused = mkrich(word, "everything")
+        assert refused.exit_code == 2
+        assert "'serving'" in refused.stderr
+        assert "'training'" in refused.stderr
+    assert mkrich("init").exit_code == mkrich("run").exit_code == 2
+    assert "mkrich run serving" in " ".join(mkrich("init", "serving").stdout.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["simulated"]
+    secrets = tmp_path / "simulated" / "secrets.json"
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
+    before = secrets.read_text()
+    mkrich("init", "training")
+    assert secrets.read_text() == before
+    for words in (("stop", "interface"), ("start", "agent")):
+        assert "mkrich run training" in " ".join(mkrich(*words).stderr.split())
+
+
 def _register(mlflow_url: str, name: str, *, champion: int) -> None:
     tags = [
         {"key": TAG_AS_OF_MS, "value": "1699999200000"},

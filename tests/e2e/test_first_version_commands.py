@@ -1,0 +1,90 @@
+"""The command line of 2022 on a real stack: a component at a time, then the schedule, then all of it down."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from make_us_rich.airflow_client import Airflow
+from make_us_rich.local_stack.environment import ADMIN
+from make_us_rich.local_stack.parts import AIRFLOW
+from make_us_rich.local_stack.plan import StackPlan
+from make_us_rich.local_stack.secrets import load_or_create
+from tests.support.folders import open_folder
+
+pytestmark = pytest.mark.timeout(900)
+
+PORT_BASE = 14_000
+SERVERS = {"postgres", "s3", "mlflow", "ray", "exchange", "discord"}
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
+        _mkrich(folder, "stop")
+
+
+@pytest.fixture(scope="module")
+def plan(home: Path) -> StackPlan:
+    return StackPlan("simulated", home / "simulated", PORT_BASE)
+
+
+def test_each_component_is_prepared_run_and_stopped(home: Path, plan: StackPlan) -> None:
+    for service in ("serving", "interface", "training"):
+        assert f"mkrich run {service}" in _mkrich(home, "init", service)
+    secrets = load_or_create(plan.state / "secrets.json")
+    assert _running(home) == set()
+
+    assert plan.url("dash") in _mkrich(home, "run", "interface")
+    assert _running(home) == {"postgres", "dash"}
+    assert httpx.get(f"{plan.url('dash')}/login", timeout=30).status_code == 200
+
+    assert plan.url("api") in _mkrich(home, "run", "SERVING")
+    assert _running(home) == {"dash", *SERVERS}
+    assert httpx.get(plan.url("api"), follow_redirects=True, timeout=30).url.path == "/docs"
+
+    assert "mkrich start agent" in _mkrich(home, "run", "training")
+    assert _running(home) == {"dash", *SERVERS, *AIRFLOW}
+    with Airflow(plan.url("airflow"), ADMIN, secrets.admin_password) as airflow:
+        for word, paused in (("start", False), ("stop", True)):
+            _mkrich(home, word, "agent")
+            assert [airflow.is_paused(dag) for dag in ("train_pairs", "train_foundation")] == [paused] * 2
+
+    _mkrich(home, "stop", "serving")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{plan.url('api')}/healthz", timeout=5)
+    _mkrich(home, "stop", "training")
+    _mkrich(home, "stop", "interface")
+    assert _running(home) == SERVERS
+    _mkrich(home, "start", "serving")
+    assert httpx.get(f"{plan.url('api')}/healthz", timeout=30).json() == {"status": "ok"}
+
+    _mkrich(home, "stop")
+    assert _running(home) == set()
+
+
+def _mkrich(home: Path, *arguments: str) -> str:
+    done = _call(home, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join(done.stdout.split())
+
+
+def _running(home: Path) -> set[str]:
+    """The programs that run, by `mkrich status`, which exits with 1 while some do not."""
+    programs = json.loads(_call(home, "status", "--json").stdout)
+    return {program["name"] for program in programs if program["state"] == "RUNNING"}
+
+
+def _call(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "mkrich"), *arguments]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MUR_")}
+    environment = kept | {"MUR_STACK_HOME": str(home), "MUR_PORT_BASE": str(PORT_BASE)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
