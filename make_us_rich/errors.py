@@ -15,6 +15,7 @@ MakeUsRichError
 ├── RegistryError            the model registry refused or failed
 │   ├── NoChampion           no model of this pair has been promoted yet
 │   └── BadModel             a model that fails its checks: never promoted, never served
+├── NoPlace                  the Ray cluster has no place for a training worker
 ├── ServingError             Ray Serve refused, is late, or a replica refuses its model
 ├── AccountError
 │   ├── NameTaken
@@ -105,6 +106,10 @@ class NoChampion(RegistryError):
 
 class BadModel(RegistryError):
     pass
+
+
+class NoPlace(MakeUsRichError):
+    """The Ray cluster has no place for a training worker."""
 
 
 class ServingError(MakeUsRichError):

@@ -91,9 +91,15 @@ class Settings(BaseSettings):
         "http://127.0.0.1:28265"
     )
     ray_token: Annotated[SecretStr, Field(description="Ray's authentication token")] = SecretStr("")
-    train_workers: Annotated[int, Field(ge=1, description="Ray Train workers a training job")] = 2
+    train_workers: Annotated[int, Field(ge=1, description="Ray Train workers of a training job, at most")] = 2
     gpus_per_worker: Annotated[
-        float, Field(gt=0, le=1, description="share of a GPU for each of them, where there are GPUs")
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="share of a GPU for each of them, if the Ray cluster has GPUs free or can start a node with "
+            "one; never more workers than GPUs; 0 trains on CPUs",
+        ),
     ] = 1.0
 
     foundation_pairs: Annotated[
@@ -101,7 +107,7 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             description="pairs that the model of all pairs learns from, a draw of them where there are more; "
-            "a worker needs about 16 MB for each",
+            "a worker needs about 5 MB for each",
         ),
     ] = 100
 

@@ -9,16 +9,21 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import ray
 import ray.train
+import ray.train.torch
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from torch import distributed, nn
 
 from make_us_rich.forecasting.team import Team
 from make_us_rich.intervals import trained_interval
 from make_us_rich.settings import get_settings
+from ray_jobs.places import find_places
 
 _RESTARTS = 4  # of all workers, when one was killed
+_STARTS = 10  # tries of a minute each to start them, when another job took the places that were found
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -30,10 +35,10 @@ def arguments(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Namespace, workers: int) -> None:
-    """Run `loop` on so many Ray Train workers, each with a GPU or its share of one where there are GPUs.
+def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Namespace, most: int) -> None:
+    """Run `loop` on up to so many Ray Train workers: on GPUs if the cluster has any or can start one, else on CPUs.
 
-    When a worker is killed, all of them start again: `loop` has to leave out what is done.
+    When a worker is killed, all of them start again: `loop` has to leave out what is done. Raises NoPlace.
     """
     job = {
         "pairs": args.pairs.split(","),
@@ -43,29 +48,31 @@ def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Name
     }
     # else Ray Train logs what a worker prints, beside the line that was printed
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+    # the autoscaler's refusals of a GPU would read like errors
+    os.environ["RAY_SCHEDULER_EVENTS"] = "0"
 
     def work(job: dict[str, Any]) -> None:
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells each request
         loop(job)
 
-    share = get_settings().gpus_per_worker
-    gpus = torch.cuda.is_available()
+    ray.init()
+    places = find_places(most, get_settings().gpus_per_worker)
+    print(f"{places.workers} of at most {most} workers, each with {places.each}", flush=True)
+    # NCCL wants a whole GPU for each worker
+    nccl = places.gpu >= 1 and distributed.is_nccl_available()
     # Ray Train insists on a folder; our results go to MLflow and S3
     with tempfile.TemporaryDirectory(prefix="mur-train-") as storage:
         trainer = TorchTrainer(
             work,
             train_loop_config=job,
-            # NCCL wants a whole GPU for each worker
-            torch_config=TorchConfig(backend="nccl" if gpus and share >= 1 else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if nccl else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=gpus,
-                resources_per_worker={"CPU": 1, "GPU": share} if gpus else None,
+                num_workers=places.workers, use_gpu=places.gpu > 0, resources_per_worker=places.each
             ),
             run_config=RunConfig(
                 name=args.submission_id,
                 storage_path=storage,
-                failure_config=FailureConfig(max_failures=_RESTARTS),
+                failure_config=FailureConfig(max_failures=_RESTARTS, controller_failure_limit=_STARTS),
             ),
         )
         trainer.fit()
@@ -75,4 +82,27 @@ def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Name
 def whole_team() -> Team:
     """All workers of this job, as one team."""
     context = ray.train.get_context()
-    return Team(context.get_world_rank(), context.get_world_size())
+    return Team(context.get_world_rank(), context.get_world_size(), _shared)
+
+
+def worker_device() -> str:
+    """The device that Ray reserved for this worker, made torch's current one."""
+    device = ray.train.torch.get_device()
+    if device.type != "cuda":
+        return str(device)
+    if not torch.cuda.is_available():
+        print(
+            "this worker has a GPU that its PyTorch cannot use, so it trains on the CPU: see docs/deploy.md"
+        )
+        return "cpu"
+    torch.cuda.set_device(device)
+    return str(device)
+
+
+def _shared(module: nn.Module) -> nn.Module:
+    # buffers never change while a network trains; there is no need to send them before each step
+    kwargs = {"forward_sync_buffers": False}
+    prepared: nn.Module = ray.train.torch.prepare_model(
+        module, move_to_device=False, parallel_strategy_kwargs=kwargs
+    )
+    return prepared

@@ -24,7 +24,7 @@ from make_us_rich.promotion import Comparison, promote
 from make_us_rich.publishing import publish
 from make_us_rich.registry import CHAMPION, Registry, foundation_name
 from make_us_rich.settings import get_settings
-from ray_jobs.job import arguments, train_on_workers, whole_team
+from ray_jobs.job import arguments, train_on_workers, whole_team, worker_device
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def train(job: dict[str, Any]) -> None:
         interval=interval,
         as_of_ms=as_of_ms,
         recipe=Recipe(architecture=settings.architecture),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=worker_device(),
         team=team,
     )
     if team.rank > 0:

@@ -15,7 +15,7 @@ import torch
 from make_us_rich.forecasting.team import Team
 from make_us_rich.registry import Registry
 from make_us_rich.settings import get_settings
-from ray_jobs.job import arguments, train_on_workers, whole_team
+from ray_jobs.job import arguments, train_on_workers, whole_team, worker_device
 
 # Pairs that a GPU trains at once; each takes some 30 MB of its memory. One is all that a CPU's core can do at a time.
 _AT_ONCE_ON_A_GPU = 32
@@ -35,12 +35,12 @@ def train_share(job: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     if team.size <= len(pairs):
         pairs, team = pairs[team.rank :: team.size], Team()
-    settings = get_settings()
+    settings, device = get_settings(), worker_device()
     with Registry(settings) as registry:
         training = PairTraining(
-            settings, registry, job["interval"], job["as_of_ms"], job["submission_id"], team
+            settings, registry, job["interval"], job["as_of_ms"], job["submission_id"], team, device
         )
-        training.run(pairs, at_once=_AT_ONCE_ON_A_GPU if torch.cuda.is_available() else 1)
+        training.run(pairs, at_once=1 if device == "cpu" else _AT_ONCE_ON_A_GPU)
 
 
 if __name__ == "__main__":

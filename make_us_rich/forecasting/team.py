@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def _distributed(module: nn.Module) -> nn.Module:
-    return DistributedDataParallel(module, broadcast_buffers=False)
+    return DistributedDataParallel(module, forward_sync_buffers=False)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ray clusters of several nodes on this machine, with GPUs that are only counted."""
+"""Ray clusters on this machine, with nodes and GPUs that are only counted."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import free_port, running
+from tests.support.processes import PROJECT_ROOT, free_port, running
 
 _BIN = Path(sys.executable).parent
 _HEAD_ID = "f" * 51 + "0" * 5
 _MEMORY = 80_000_000
 # whoever ran Ray before may have a token at home, which it would demand
-_ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    "PYTHONPATH": str(PROJECT_ROOT),
+}
 
 
 @contextmanager
@@ -60,44 +63,37 @@ def autoscaling_cluster(groups: Mapping[str, Mapping[str, int]]) -> Iterator[str
     with _folder() as folder:
         file = folder / "autoscaling.json"
         file.write_text(json.dumps(config))
-        command = _start(f"--temp-dir={folder / 'ray'}", f"--autoscaling-config={file}", "--num-cpus=0")
-        with _head(command, port, folder, environment) as address:
+        with _head(folder, port, [f"--autoscaling-config={file}", "--num-cpus=0"], environment) as address:
             yield address
 
 
 @contextmanager
-def fixed_cluster(*nodes: Mapping[str, int]) -> Iterator[str]:
-    """A head without CPUs and these nodes, such as {"CPU": 2, "GPU": 1}; gives its address."""
-    with _folder() as folder, ExitStack() as stack:
-        port = free_port()
-        address = stack.enter_context(
-            _head(_start(f"--temp-dir={folder / 'ray'}", "--num-cpus=0", "--num-gpus=0"), port, folder, {})
-        )
-        for number, node in enumerate(nodes):
-            log = folder / f"node-{number}.log"
-            command = _start(
-                f"--address={address}", f"--num-cpus={node['CPU']}", f"--num-gpus={node.get('GPU', 0)}"
-            )
-            stack.enter_context(running(command, partial(_is_up, log), log, _ENVIRONMENT, timeout_s=120))
+def fixed_cluster(cpus: int, gpus: int = 0) -> Iterator[str]:
+    """One node, which never gets another; gives its address."""
+    with (
+        _folder() as folder,
+        _head(folder, free_port(), [f"--num-cpus={cpus}", f"--num-gpus={gpus}"], {}) as address,
+    ):
         yield address
 
 
 @contextmanager
-def _head(command: list[str], port: int, folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+def _head(folder: Path, port: int, more: list[str], environment: Mapping[str, str]) -> Iterator[str]:
     log = folder / "head.log"
-    command = [*command, "--head", f"--port={port}", f"--ray-client-server-port={free_port()}"]
-    command += ["--include-dashboard=false"]
-    with running(command, partial(_is_up, log), log, _ENVIRONMENT | environment, timeout_s=120):
+    command = [str(_BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats", f"--port={port}"]
+    command += ["--node-ip-address=127.0.0.1", f"--ray-client-server-port={free_port()}"]
+    command += [
+        "--include-dashboard=false",
+        f"--temp-dir={folder / 'ray'}",
+        f"--object-store-memory={_MEMORY}",
+    ]
+    command += ["--min-worker-port=0", "--max-worker-port=0", *more]
+
+    def is_up() -> bool:
+        return "Ray runtime started" in log.read_text()
+
+    with running(command, is_up, log, _ENVIRONMENT | environment, timeout_s=120):
         yield f"127.0.0.1:{port}"
-
-
-def _is_up(log: Path) -> bool:
-    return "Ray runtime started" in log.read_text()
-
-
-def _start(*more: str) -> list[str]:
-    command = [str(_BIN / "ray"), "start", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"]
-    return [*command, f"--object-store-memory={_MEMORY}", "--min-worker-port=0", "--max-worker-port=0", *more]
 
 
 @contextmanager
@@ -112,7 +108,7 @@ def _folder() -> Iterator[Path]:
 
 def run_driver(address: str, code: str, **environment: str) -> list[str]:
     """Run Python code as the driver of a job, and give its lines."""
-    known = os.environ | _ENVIRONMENT | {"RAY_ADDRESS": address} | environment
+    known = os.environ | _ENVIRONMENT | {"RAY_ADDRESS": address, "RAY_DEDUP_LOGS": "0"} | environment
     done = subprocess.run(
         [sys.executable, "-c", code], env=known, capture_output=True, text=True, timeout=300, check=False
     )

@@ -1,0 +1,117 @@
+"""Where training jobs run, on real Ray clusters of several nodes whose GPUs are only counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from make_us_rich.forecasting import networks
+from make_us_rich.forecasting.team import Team
+from tests.support.ray_cluster import autoscaling_cluster, fixed_cluster, run_driver
+from tests.unit.forecasting.test_team import assert_alike, weights_of
+
+pytestmark = pytest.mark.timeout(400)
+
+# what the training jobs do, with a loop that tells what its worker got
+_JOB = """
+import argparse, json, ray
+from ray_jobs.job import train_on_workers, whole_team, worker_device
+
+def loop(job):
+    told = {"rank": whole_team().rank, "size": whole_team().size, "gpus": len(ray.get_gpu_ids())}
+    print("WORKER", json.dumps(told | {"device": worker_device()}), flush=True)
+
+def main():
+    args = argparse.Namespace(pairs="btc_usdt", interval="1h", as_of_ms=0, submission_id="by-hand")
+    train_on_workers(loop, args, MOST)
+
+main()
+"""
+
+
+def _workers(address: str, most: int, **environment: str) -> list[dict[str, Any]]:
+    lines = run_driver(address, _JOB.replace("MOST", str(most)), **environment)
+    # each node of a cluster on one machine passes on the same log files, so a line may come twice
+    told = {line.partition("WORKER ")[2] for line in lines if "WORKER " in line}
+    assert told, "\n".join(lines)
+    return sorted(map(json.loads, told), key=lambda worker: worker["rank"])
+
+
+@pytest.fixture(scope="module")
+def growing() -> Iterator[str]:
+    """As on Kubernetes: a head that trains nothing, and groups of workers that are at zero until a job comes."""
+    groups = {"cpu": {"CPU": 2, "most": 1}, "gpu": {"CPU": 2, "GPU": 1, "most": 1}}
+    with autoscaling_cluster(groups) as address:
+        yield address
+
+
+def test_a_job_starts_the_gpu_group_and_gives_its_one_gpu_to_one_worker(growing: str) -> None:
+    workers = _workers(growing, most=2)
+
+    assert [(worker["size"], worker["gpus"]) for worker in workers] == [(1, 1)]
+
+
+def test_no_share_of_a_gpu_means_cpus(growing: str) -> None:
+    workers = _workers(growing, most=2, MUR_GPUS_PER_WORKER="0")
+
+    assert [(worker["size"], worker["gpus"], worker["device"]) for worker in workers] == [(2, 0, "cpu")] * 2
+
+
+def test_two_gpus_go_to_two_workers_however_small_their_shares() -> None:
+    with fixed_cluster(cpus=4, gpus=2) as address:
+        workers = _workers(address, most=4, MUR_GPUS_PER_WORKER="0.5")
+
+    assert [(worker["size"], worker["gpus"]) for worker in workers] == [(2, 1)] * 2
+
+
+def test_a_job_takes_the_cpus_that_there_are() -> None:
+    with fixed_cluster(cpus=1) as address:
+        workers = _workers(address, most=2)
+
+    assert [(worker["size"], worker["device"]) for worker in workers] == [(1, "cpu")]
+
+
+def test_a_job_that_no_node_can_hold_fails_within_two_minutes() -> None:
+    with autoscaling_cluster({"gpu": {"CPU": 0, "GPU": 1, "most": 1}}) as address:
+        began = time.monotonic()
+        lines = run_driver(address, _JOB.replace("MOST", "2"))
+        took_s = time.monotonic() - began
+
+    assert "NoPlace: no node that the Ray cluster has or can start holds a training worker" in lines[-1]
+    assert took_s < 120
+
+
+# one network, trained by all workers through Ray Train's prepare_model, in batches that do not share out evenly
+_TOGETHER = """
+import argparse
+import numpy as np
+from ray_jobs.job import train_on_workers, whole_team
+from tests.unit.forecasting.test_team import weights_of
+
+def loop(job):
+    np.savez(f"FOLDER/{whole_team().rank}.npz", **weights_of(whole_team()))
+
+args = argparse.Namespace(pairs="btc_usdt", interval="1h", as_of_ms=0, submission_id="by-hand")
+train_on_workers(loop, args, 3)
+"""
+
+
+def test_workers_of_ray_train_learn_together_what_one_alone_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fixed_cluster(cpus=3) as address:
+        lines = run_driver(address, _TOGETHER.replace("FOLDER", str(tmp_path)))
+
+    saved = [tmp_path / f"{rank}.npz" for rank in range(3)]
+    assert all(file.exists() for file in saved), "\n".join(lines)
+    trained = [dict(np.load(file)) for file in saved]
+    monkeypatch.setattr(networks, "_DROPOUT", 0.0)
+    assert_alike(trained[0], weights_of(Team()))
+    for name, value in trained[0].items():
+        np.testing.assert_array_equal(trained[2][name], value, err_msg=name)
