@@ -22,11 +22,16 @@ def prepare_buckets(
         Bucket(endpoint_url, access_key, secret_key, name, region).ensure_bucket()
 
 
-def prepare_accounts(database_url: str, admin_password: str, service_token: str) -> None:
+def prepare_accounts(
+    database_url: str, admin_password: str, service_token: str, dashboard_token: str
+) -> None:
+    """`dashboard_token` may be empty where no dashboard runs."""
     migrate(database_url)
     with Accounts(database_url) as accounts:
         accounts.ensure_user(ADMIN_NAME, admin_password, role=ADMIN)
         accounts.ensure_service_token(service_token)
+        if dashboard_token:
+            accounts.ensure_dashboard_token(dashboard_token)
 
 
 def prepare_pairs(database_url: str, pairs: Collection[str], pooled: Collection[str]) -> None:

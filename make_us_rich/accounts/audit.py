@@ -34,6 +34,15 @@ class AuditLog(Database):
             return [AuditEntry(*row) for row in cursor.fetchall()]
 
 
+def write_own_deed(cursor: Any, user_id: int, action: str, detail: str = "") -> None:
+    """Of what users do with their own account."""
+    cursor.execute(
+        "INSERT INTO audit_log (actor, action, subject, detail) "
+        "SELECT name, %s, name, %s FROM users WHERE user_id = %s",
+        (action, detail, user_id),
+    )
+
+
 def write_audit(cursor: Any, actor: str, action: str, subject: str, detail: str = "") -> None:
     """In the transaction of what it tells, so that neither is there without the other."""
     cursor.execute(

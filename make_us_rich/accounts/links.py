@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from make_us_rich.accounts.admin import begin_deed
 from make_us_rich.accounts.audit import write_audit
+from make_us_rich.accounts.names import COMMAND_LINE, fold
 from make_us_rich.accounts.passwords import check_password, hash_password
 from make_us_rich.accounts.tokens import digest
 from make_us_rich.accounts.users import ADMIN, SERVICE_USER, User, Users, give_role, read_user, set_password
@@ -35,12 +36,12 @@ class PasswordLinks(Users):
             )
         return secret
 
-    def create_admin(self, name: str, *, by: str = "command line") -> str:
+    def create_admin(self, name: str, *, by: str = COMMAND_LINE) -> str:
         """Make an admin who cannot log in yet; gives the secret of the link that sets their password.
 
         An existing user of that name becomes an admin and gets a link too.
         """
-        if name.lower() == SERVICE_USER:
+        if fold(name) == SERVICE_USER:
             raise InputError(f"{SERVICE_USER} is the pipeline's own user: choose another name", field="name")
         user = self.ensure_user(name, secrets.token_urlsafe(32), role=ADMIN)
         with self._cursor() as cursor:

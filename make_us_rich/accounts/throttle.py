@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from make_us_rich.accounts.audit import write_audit
 from make_us_rich.accounts.database import Database
+from make_us_rich.accounts.names import STRANGER
 from make_us_rich.errors import TooManyTries
 
 
@@ -22,7 +24,7 @@ class Throttle(Database):
     def take_try(self, *limits: Limit) -> None:
         """Count one try against each limit, before it is known whether it succeeds: tries at once count too.
 
-        Raises TooManyTries at the first limit that is used up.
+        Raises TooManyTries at the first limit that is used up; the audit log tells it once for each window.
         """
         for limit in limits:
             with self._cursor() as cursor:
@@ -32,9 +34,11 @@ class Throttle(Database):
                     "count = CASE WHEN made.ends_at > now() THEN least(made.count + 1, %s) ELSE 1 END, "
                     "ends_at = CASE WHEN made.ends_at > now() THEN made.ends_at ELSE EXCLUDED.ends_at END "
                     "RETURNING count, extract(epoch FROM ends_at - now())",
-                    (limit.key, limit.window, limit.most + 1),
+                    (limit.key, limit.window, limit.most + 2),
                 )
                 count, left_s = cursor.fetchone()
+                if count == limit.most + 1:
+                    write_audit(cursor, STRANGER, "try too often", "", limit.key)
             if count > limit.most:
                 raise TooManyTries("too many tries: wait and try again", retry_after_s=float(left_s))
 

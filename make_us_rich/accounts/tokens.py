@@ -14,13 +14,18 @@ from typing import Any
 
 from psycopg2 import errors as pg_errors
 
+from make_us_rich.accounts.audit import write_own_deed
 from make_us_rich.accounts.database import Database
-from make_us_rich.accounts.users import ADMIN, LONGEST_NAME
+from make_us_rich.accounts.names import LONGEST_NAME
+from make_us_rich.accounts.users import ADMIN
 from make_us_rich.errors import InputError, NameTaken, UnknownToken
 
 TOKEN_PREFIX = "mur_"
 UNKNOWN = "the token is unknown or revoked: make one on the dashboard's API page"
+OWNER, DASHBOARD = "owner", "dashboard"
+"""A token's scope: all that its owner may do, or what the dashboard needs."""
 _SHOWN_PREFIX_CHARS = 10
+_MOST_TOKENS = 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class TokenOwner:
     @property
     def is_admin(self) -> bool:
         return ADMIN in self.roles
+
+    @property
+    def is_dashboard(self) -> bool:
+        """The token's scope is the dashboard's: it reads for all users, and no role of its owner counts."""
+        return DASHBOARD in self.roles
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,9 @@ class Tokens(Database):
         plaintext = _new_plaintext()
         try:
             with self._cursor() as cursor:
+                _refuse_too_many(cursor, user_id)
                 _store(cursor, user_id, name.strip(), plaintext)
+                write_own_deed(cursor, user_id, "create token", name.strip())
         except pg_errors.UniqueViolation:
             raise NameTaken(
                 f"you have a token named {name.strip()!r}: revoke it, or choose another name"
@@ -71,6 +83,7 @@ class Tokens(Database):
             if name is None:
                 raise UnknownToken("this token was revoked already: create a new one")
             _store(cursor, user_id, name, plaintext)
+            write_own_deed(cursor, user_id, "rotate token", name)
         return plaintext
 
     def tokens(self, user_id: int) -> list[Token]:
@@ -85,7 +98,9 @@ class Tokens(Database):
 
     def revoke_token(self, user_id: int, token_id: int) -> None:
         with self._cursor() as cursor:
-            _revoke(cursor, user_id, token_id)
+            name = _revoke(cursor, user_id, token_id)
+            if name is not None:
+                write_own_deed(cursor, user_id, "revoke token", name)
 
     def find_token(self, plaintext: str) -> TokenOwner:
         """Raises UnknownToken for one that was never issued, was revoked, or whose owner is locked."""
@@ -99,11 +114,13 @@ class Tokens(Database):
         """The owners of those that may be used, by digest. Of unknown tokens nothing is written."""
         with self._cursor() as cursor:
             cursor.execute(
-                "SELECT token.token_hash, users.user_id, token.token_id, plans.monthly_calls, ARRAY("
+                "SELECT token.token_hash, users.user_id, token.token_id, plans.monthly_calls, "
+                "CASE WHEN token.scope = %s THEN ARRAY("
                 "SELECT roles.name FROM user_roles JOIN roles USING (role_id) WHERE user_id = users.user_id) "
+                "ELSE ARRAY[token.scope] END "
                 "FROM api_tokens AS token JOIN users USING (user_id) JOIN plans USING (plan_id) "
                 "WHERE token.token_hash = ANY(%s) AND token.revoked_at IS NULL AND users.locked_at IS NULL",
-                (list(digests),),
+                (OWNER, list(digests)),
             )
             found = {
                 bytes(key): TokenOwner(user_id, token_id, frozenset(roles), monthly_calls)
@@ -114,16 +131,28 @@ class Tokens(Database):
                 cursor.execute("UPDATE api_tokens SET last_used_at = now() WHERE token_id = ANY(%s)", (used,))
         return found
 
-    def _keep_only_token(self, user_id: int, name: str, plaintext: str) -> None:
+    def _keep_only_token(self, user_id: int, name: str, plaintext: str, scope: str) -> None:
+        """Make this the only token of that name. Raises InputError when it serves another purpose already."""
         with self._cursor() as cursor:
             cursor.execute(
                 "UPDATE api_tokens SET revoked_at = now() "
-                "WHERE user_id = %s AND token_hash <> %s AND revoked_at IS NULL",
-                (user_id, digest(plaintext)),
+                "WHERE user_id = %s AND name = %s AND token_hash <> %s AND revoked_at IS NULL",
+                (user_id, name, digest(plaintext)),
             )
-            cursor.execute("SELECT 1 FROM api_tokens WHERE token_hash = %s", (digest(plaintext),))
-            if cursor.fetchone() is None:
-                _store(cursor, user_id, name, plaintext)
+            cursor.execute(
+                "SELECT user_id = %s AND name = %s AND scope = %s FROM api_tokens WHERE token_hash = %s",
+                (user_id, name, scope, digest(plaintext)),
+            )
+            match cursor.fetchone():
+                case None:
+                    _store(cursor, user_id, name, plaintext, scope)
+                    write_own_deed(cursor, user_id, "create token", name)
+                case (True,):
+                    cursor.execute(
+                        "UPDATE api_tokens SET revoked_at = NULL WHERE token_hash = %s", (digest(plaintext),)
+                    )
+                case _:
+                    raise InputError(f"the {name} token is in use as another one: make its own", field=name)
 
 
 def digest(plaintext: str) -> bytes:
@@ -134,11 +163,19 @@ def _new_plaintext() -> str:
     return TOKEN_PREFIX + secrets.token_urlsafe(32)
 
 
-def _store(cursor: Any, user_id: int, name: str, plaintext: str) -> None:
+def _store(cursor: Any, user_id: int, name: str, plaintext: str, scope: str = OWNER) -> None:
     cursor.execute(
-        "INSERT INTO api_tokens (user_id, name, prefix, token_hash) VALUES (%s, %s, %s, %s)",
-        (user_id, name, plaintext[:_SHOWN_PREFIX_CHARS], digest(plaintext)),
+        "INSERT INTO api_tokens (user_id, name, prefix, token_hash, scope) VALUES (%s, %s, %s, %s, %s)",
+        (user_id, name, plaintext[:_SHOWN_PREFIX_CHARS], digest(plaintext), scope),
     )
+
+
+def _refuse_too_many(cursor: Any, user_id: int) -> None:
+    """Hold the user until the transaction ends, so that two tokens made at once are counted one after the other."""
+    cursor.execute("SELECT 1 FROM users WHERE user_id = %s FOR UPDATE", (user_id,))
+    cursor.execute("SELECT count(*) FROM api_tokens WHERE user_id = %s AND revoked_at IS NULL", (user_id,))
+    if cursor.fetchone()[0] >= _MOST_TOKENS:
+        raise InputError(f"you have {_MOST_TOKENS} tokens, which is the most: revoke one first", field="name")
 
 
 def _revoke(cursor: Any, user_id: int, token_id: int) -> str | None:

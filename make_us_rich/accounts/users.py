@@ -7,15 +7,14 @@ from typing import Any
 
 from psycopg2 import errors as pg_errors
 
-from make_us_rich.accounts.audit import write_audit
+from make_us_rich.accounts.audit import write_audit, write_own_deed
 from make_us_rich.accounts.database import Database
+from make_us_rich.accounts.names import COMMAND_LINE, STRANGER, checked_name, fold, is_reserved, look
 from make_us_rich.accounts.passwords import check_password, hash_password, is_outdated, matches
 from make_us_rich.errors import InputError, NameTaken, WrongCredentials
 
 ADMIN, MEMBER = "admin", "member"
 SERVICE_USER = "service"
-_RESERVED = frozenset({"admin", SERVICE_USER})  # nobody waits there to be given a role later
-SHORTEST_NAME, LONGEST_NAME = 3, 64
 
 
 @dataclass(frozen=True)
@@ -31,37 +30,49 @@ class User:
 
 
 class Users(Database):
-    def create_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
-        """Raises NameTaken, or InputError naming the field whose rule is broken."""
-        _check_name(name)
+    def create_user(
+        self, name: str, password: str, *, role: str = MEMBER, by: str = "", origin: str = ""
+    ) -> User:
+        """`by`: who makes it, the user when empty; `origin`: where they are, such as an address.
+
+        Raises NameTaken, also for a name that looks like another, or InputError naming the field whose rule is broken.
+        """
+        name = checked_name(name)
         check_password(password, name)
-        if role != ADMIN and name.lower() in _RESERVED:
+        if role != ADMIN and is_reserved(name):
             raise NameTaken(f"the name {name!r} is taken: choose another")
         hashed = hash_password(password)
         try:
             with self._cursor() as cursor:
                 cursor.execute(
-                    "INSERT INTO users (name, password_hash) VALUES (%s, %s) RETURNING user_id, session_version",
-                    (name, hashed),
+                    "INSERT INTO users (name, look, password_hash) VALUES (%s, %s, %s) "
+                    "RETURNING user_id, session_version",
+                    (name, look(name), hashed),
                 )
                 user_id, version = cursor.fetchone()
                 give_role(cursor, user_id, role)
+                write_audit(cursor, by or name, "create account", name, origin)
         except pg_errors.UniqueViolation:
-            raise NameTaken(f"the name {name!r} is taken: choose another") from None
+            raise NameTaken(
+                f"the name {name!r} is taken, or looks like one that is: choose another"
+            ) from None
         return User(user_id, name, frozenset({role}), version)
 
     def ensure_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
-        """Create the user; one who is there stays as people made them: password, role, lock."""
+        """Create the user; one who is there stays as people made them: password, role, lock.
+
+        Raises InputError, or NameTaken when somebody else's name looks like this one.
+        """
         try:
-            return self.create_user(name, password, role=role)
+            return self.create_user(name, password, role=role, by=COMMAND_LINE)
         except NameTaken:
-            pass
-        with self._cursor() as cursor:
-            cursor.execute(
-                "SELECT user_id, name, session_version FROM users WHERE lower(name) = lower(%s)", (name,)
-            )
-            user_id, known, version = cursor.fetchone()
-            return User(user_id, known, read_roles(cursor, user_id), version)
+            with self._cursor() as cursor:
+                found = _find(cursor, name)
+                if found is None:
+                    raise
+                return User(
+                    found.user_id, found.name, read_roles(cursor, found.user_id), found.session_version
+                )
 
     def reset_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
         """Create the user, or give them this password and role and unlock them; their sessions end.
@@ -74,30 +85,33 @@ class Users(Database):
             cursor.execute("UPDATE users SET locked_at = NULL WHERE user_id = %s", (user.user_id,))
             give_role(cursor, user.user_id, role)
             set_password(cursor, user.user_id, hash_password(password))
-            write_audit(cursor, "command line", "reset password", user.name)
+            write_audit(cursor, COMMAND_LINE, "reset password", user.name)
         return self.user(user.user_id)
 
-    def authenticate(self, name: str, password: str) -> User:
-        """Raises WrongCredentials, after the same work and with the same words whether the name exists or not."""
-        row = None
-        if name.isprintable():  # Postgres takes no NUL
-            with self._cursor() as cursor:
-                cursor.execute(
-                    "SELECT user_id, password_hash FROM users WHERE lower(name) = lower(%s) AND locked_at IS NULL",
-                    (name,),
-                )
-                row = cursor.fetchone()
-        user_id, hashed = row if row else (None, None)
-        if not matches(hashed, password) or user_id is None or hashed is None:
-            raise WrongCredentials("the name or the password is wrong")
+    def authenticate(self, name: str, password: str, *, origin: str = "") -> User:
+        """The user, whose log-in from `origin` is in the audit log, as is one that fails.
+
+        Raises WrongCredentials, after the same work and with the same words whether the name exists or not.
+        """
         with self._cursor() as cursor:
-            cursor.execute("UPDATE users SET last_login_at = now() WHERE user_id = %s", (user_id,))
-            if is_outdated(hashed):
-                cursor.execute(
-                    "UPDATE users SET password_hash = %s WHERE user_id = %s",
-                    (hash_password(password), user_id),
-                )
-        return self.user(user_id)
+            found = _find(cursor, name)
+        hashed = None if found is None or found.is_locked else found.password_hash
+        is_right = matches(hashed, password)
+        with self._cursor() as cursor:
+            if found is None or hashed is None or not is_right:
+                # what is no account's name may be a password in the wrong field: it is not written down
+                write_audit(cursor, STRANGER, "fail to log in", found.name if found else "", origin)
+            else:
+                write_audit(cursor, found.name, "log in", found.name, origin)
+                cursor.execute("UPDATE users SET last_login_at = now() WHERE user_id = %s", (found.user_id,))
+                if is_outdated(hashed):
+                    cursor.execute(
+                        "UPDATE users SET password_hash = %s WHERE user_id = %s",
+                        (hash_password(password), found.user_id),
+                    )
+        if found is None or not is_right:
+            raise WrongCredentials("the name or the password is wrong")
+        return self.user(found.user_id)
 
     def user(self, user_id: int) -> User:
         """Raises WrongCredentials for a user that is gone or locked."""
@@ -120,6 +134,7 @@ class Users(Database):
     def log_out_everywhere(self, user_id: int) -> None:
         with self._cursor() as cursor:
             end_sessions(cursor, user_id)
+            write_own_deed(cursor, user_id, "log out everywhere")
 
     def delete_user(self, user_id: int, password: str) -> None:
         """With tokens and consumption. Raises WrongCredentials, or InputError for the last admin."""
@@ -135,8 +150,34 @@ class Users(Database):
             cursor.execute("SELECT password_hash FROM users WHERE user_id = %s", (user_id,))
             row = cursor.fetchone()
         if not matches(row[0] if row else None, password):
+            with self._cursor() as cursor:
+                write_own_deed(cursor, user_id, "fail to confirm password")
             raise WrongCredentials("the current password is wrong")
         return user
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a log-in reads of an account."""
+
+    user_id: int
+    name: str
+    password_hash: str
+    is_locked: bool
+    session_version: int
+
+
+def _find(cursor: Any, name: str) -> _Found | None:
+    """The account of a name in any spelling of it. Of older accounts with one fold the one spelt exactly so."""
+    if "\0" in name:  # Postgres takes none
+        return None
+    cursor.execute(
+        "SELECT user_id, name, password_hash, locked_at IS NOT NULL, session_version FROM users "
+        "WHERE look = %s OR lower(name) = lower(%s) ORDER BY name <> %s, user_id",
+        (look(name), name, name),
+    )
+    rows = [_Found(*row) for row in cursor.fetchall()]
+    return next((row for row in rows if fold(row.name) == fold(name)), None)
 
 
 def read_user(cursor: Any, user_id: int) -> User | None:
@@ -167,7 +208,9 @@ def set_password(cursor: Any, user_id: int, hashed: str) -> None:
 
 
 def end_sessions(cursor: Any, user_id: int) -> None:
+    """And withdraw a link that would set a password: who locks or logs out everywhere may fear for it too."""
     cursor.execute("UPDATE users SET session_version = session_version + 1 WHERE user_id = %s", (user_id,))
+    cursor.execute("DELETE FROM password_links WHERE user_id = %s", (user_id,))
 
 
 def keep_an_admin(cursor: Any, leaving_id: int) -> None:
@@ -180,11 +223,3 @@ def keep_an_admin(cursor: Any, leaving_id: int) -> None:
     )
     if [row[0] for row in cursor.fetchall()] == [leaving_id]:
         raise InputError("this is the last admin: make somebody else one first", field="user")
-
-
-def _check_name(name: str) -> None:
-    if name != name.strip() or not SHORTEST_NAME <= len(name) <= LONGEST_NAME or not name.isprintable():
-        raise InputError(
-            f"a name has {SHORTEST_NAME} to {LONGEST_NAME} printable characters and no space around it",
-            field="name",
-        )

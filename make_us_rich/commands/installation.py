@@ -51,18 +51,18 @@ def migrate() -> None:
 def prepare(
     admin_password: Annotated[str, typer.Option(envvar="MUR_ADMIN_PASSWORD", help="of the first admin")],
 ) -> None:
-    """Make the tables, buckets, admin, service token and pairs of a new installation; repeat at will."""
+    """Make the tables, buckets, admin, tokens and pairs of a new installation; repeat at will."""
     from make_us_rich.prepare import prepare_accounts, prepare_buckets, prepare_pairs
     from make_us_rich.settings import get_settings
 
     settings = get_settings()
     url, token = settings.database_url.get_secret_value(), settings.service_token.get_secret_value()
-    prepare_accounts(url, admin_password, token)
+    prepare_accounts(url, admin_password, token, settings.dashboard_token.get_secret_value())
     prepare_pairs(url, settings.pairs, settings.pooled_pairs)
     keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
     buckets = (settings.candles_bucket, settings.mlflow_bucket)
     prepare_buckets(settings.s3_endpoint_url, *keys, buckets, settings.s3_region)
-    console.print("tables, buckets, admin, service token and pairs are there")
+    console.print("tables, buckets, admin, tokens and pairs are there")
 
 
 def create_admin(
@@ -82,11 +82,13 @@ def create_admin(
     ] = False,
 ) -> None:
     """Add a user with the admin role."""
-    from make_us_rich.accounts import ADMIN, Accounts
+    from make_us_rich.accounts import ADMIN, COMMAND_LINE, Accounts
 
     with Accounts(database_url()) as accounts:
-        give = accounts.reset_user if reset else accounts.create_user
-        give(name, password, role=ADMIN)
+        if reset:
+            accounts.reset_user(name, password, role=ADMIN)
+        else:
+            accounts.create_user(name, password, role=ADMIN, by=COMMAND_LINE)
     console.print(f"{name} is an admin")
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
 from make_us_rich.accounts import ADMIN, MEMBER, Accounts, Limit
+from make_us_rich.accounts.passwords import hash_password
 from make_us_rich.database import transaction
-from make_us_rich.errors import BadLink, InputError, TooManyTries, UnknownToken, WrongCredentials
-from make_us_rich.migrations import migrate
+from make_us_rich.errors import BadLink, InputError, NameTaken, TooManyTries, UnknownToken, WrongCredentials
+from make_us_rich.migrations import SQL_FOLDER, migrate
 from tests.support.folders import open_folder
 from tests.support.servers import postgres_server
 
@@ -84,7 +85,7 @@ def test_a_deleted_account_is_gone_with_its_tokens(accounts: Accounts) -> None:
         accounts.find_token(token)
     with pytest.raises(WrongCredentials):
         accounts.user(user.user_id)
-    assert _told(accounts) == [("ada", "delete account", "ada", "")]
+    assert _told(accounts)[0] == ("ada", "delete account", "ada", "")
 
 
 def test_preparing_again_leaves_an_admin_as_people_made_them(accounts: Accounts) -> None:
@@ -132,6 +133,90 @@ def test_only_its_owner_rotates_a_token(accounts: Accounts) -> None:
     with pytest.raises(UnknownToken):
         accounts.rotate_token(other.user_id, kept.token_id)
     assert accounts.find_token(token).user_id == owner.user_id
+
+
+def test_tokens_are_capped_and_their_coming_and_going_is_told(accounts: Accounts) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+
+    def create(number: int) -> bool:
+        try:
+            accounts.create_token(user.user_id, f"token {number}")
+        except InputError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(30))) == 20
+    newest, oldest, *_ = accounts.tokens(user.user_id)
+    accounts.rotate_token(user.user_id, newest.token_id)
+    accounts.revoke_token(user.user_id, oldest.token_id)
+    assert create(99)
+    assert _told(accounts)[:3] == [
+        ("ada", "create token", "ada", "token 99"),
+        ("ada", "revoke token", "ada", oldest.name),
+        ("ada", "rotate token", "ada", newest.name),
+    ]
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    "other", ["SEC-ALICE", "sec-alİce", "ｓｅｃ-alice", "sec-alıce", "séc-álice", "sec-a1ice", "sec-al1ce"]
+)
+def test_a_name_that_looks_like_another_is_taken(accounts: Accounts, other: str) -> None:
+    accounts.create_user("sec-alice", PASSWORD)
+    with pytest.raises((NameTaken, InputError)):
+        accounts.create_user(other, PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "admin",
+        "Adm1n",
+        "ａｄｍｉｎ",
+        "аdmin",
+        "ad-min_2",
+        "Ädmin",
+        "command line",
+        "Command-Line",
+        "stranger",
+        "service",
+        "dashboard",
+    ],
+)
+def test_nobody_takes_a_name_of_those_who_run_the_place(accounts: Accounts, name: str) -> None:
+    with pytest.raises((NameTaken, InputError)):
+        accounts.create_user(name, PASSWORD)
+
+
+@pytest.mark.parametrize("name", ["Zoë", "josé.o'neil", "Anna-Maria 2", "x_y@example.org"])
+def test_a_latin_name_is_fine_and_any_spelling_of_it_logs_in(accounts: Accounts, name: str) -> None:
+    made = accounts.create_user(name, PASSWORD)
+    assert accounts.authenticate(name.upper(), PASSWORD) == made
+
+
+def test_accounts_from_before_the_rule_keep_working(url: str, accounts: Accounts) -> None:
+    """Made by the version before: look-alikes of each other, other scripts, other cases."""
+    hashed = hash_password(PASSWORD)
+    _execute(url, "ALTER TABLE users DROP COLUMN look")
+    names = ["ada1", "adal", "Иван", "sec-alice", "adm1n"]
+    with transaction(url) as cursor:
+        for name in names:
+            cursor.execute("INSERT INTO users (name, password_hash) VALUES (%s, %s)", (name, hashed))
+        (script,) = SQL_FOLDER.glob("*_name_looks.sql")
+        cursor.execute(script.read_text().partition("-- migrate:down")[0])
+
+    for name in names:
+        assert accounts.authenticate(name, PASSWORD).name == name
+    assert accounts.authenticate("ИВАН", PASSWORD).name == "Иван"
+    with pytest.raises(WrongCredentials):  # Postgres holds it for sec-alice: a second name to guess under
+        accounts.authenticate("sec-alİce", PASSWORD)
+    with pytest.raises(NameTaken):
+        accounts.create_user("Ada1", PASSWORD)
+    with pytest.raises(NameTaken, match="looks like"):
+        accounts.ensure_user("admin", PASSWORD, role=ADMIN)
 
 
 # password links
@@ -183,6 +268,24 @@ def test_a_link_ends_with_time_and_with_the_next_one(accounts: Accounts, url: st
     _execute(url, "UPDATE password_links SET created_at = now() - interval '2 days', expires_at = now()")
     with pytest.raises(BadLink):
         accounts.use_link(second, ANOTHER)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda accounts, user: (accounts.lock(user, by="root"), accounts.unlock(user, by="root")),
+        lambda accounts, user: accounts.change_password(user, PASSWORD, ANOTHER),
+        lambda accounts, user: accounts.log_out_everywhere(user),
+    ],
+    ids=["lock and unlock", "another password", "log out everywhere"],
+)
+def test_a_link_ends_with_the_sessions(accounts: Accounts, end: Callable[[Accounts, int], object]) -> None:
+    user = accounts.create_user("ada", PASSWORD)
+    secret = accounts.create_password_link(user.user_id, by="root")
+    end(accounts, user.user_id)
+
+    with pytest.raises(BadLink):
+        accounts.use_link(secret, "a third one, long enough")
 
 
 def test_the_first_admin_chooses_their_password_by_a_link(accounts: Accounts) -> None:
@@ -256,7 +359,7 @@ def test_an_admin_reads_and_changes_roles_and_plans(accounts: Accounts) -> None:
     assert (row.name, row.role, row.plan, row.used, row.locked) == ("ada", ADMIN, "trader", 7, False)
     assert (row.monthly_calls, owner.monthly_calls) == (20_000, 20_000)
     assert (other.name, other.used) == ("root", 0)
-    assert _told(accounts) == [
+    assert [told for told in _told(accounts) if told[0] == "root"][:2] == [
         ("root", "set plan", "ada", "trader"),
         ("root", "make admin", "ada", ""),
     ]
@@ -284,6 +387,7 @@ def test_a_locked_account_is_out_at_once_and_back_when_unlocked(accounts: Accoun
 def test_the_last_admin_stays(accounts: Accounts) -> None:
     root = accounts.create_user("root", PASSWORD, role=ADMIN)
     accounts.ensure_service_token("mur_of-the-service")  # an admin too, but nobody can log in as it
+    before = _told(accounts)
 
     for leave in (
         lambda: accounts.set_role(root.user_id, MEMBER, by="root"),
@@ -293,7 +397,7 @@ def test_the_last_admin_stays(accounts: Accounts) -> None:
         with pytest.raises(InputError, match="last admin"):
             leave()
     assert accounts.user(root.user_id).is_admin
-    assert _told(accounts) == []
+    assert _told(accounts) == before
 
 
 def test_two_last_admins_cannot_both_leave(accounts: Accounts) -> None:

@@ -77,7 +77,7 @@ def test_migrations_are_applied_once_by_whoever_comes_first(url: str) -> None:
 
 
 def test_a_failing_migration_says_so_and_leaves_nothing(url: str, tmp_path: Path) -> None:
-    (tmp_path / "0009_bad.sql").write_text(
+    (tmp_path / "9999_bad.sql").write_text(
         "-- migrate:up\nCREATE TABLE half (id int);\nCREATE TABLE users (id int);\n-- migrate:down\n"
     )
     with pytest.raises(MigrationError, match="already exists"):

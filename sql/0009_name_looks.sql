@@ -1,0 +1,20 @@
+-- migrate:up
+-- What a name looks like, so that nobody takes one that can be mistaken for another: make_us_rich/accounts/names.py.
+-- Of accounts that look alike already only the oldest has it; the others keep working.
+ALTER TABLE users ADD COLUMN look text;
+UPDATE users SET look = made.look
+FROM (
+    SELECT DISTINCT ON (look) user_id, look
+    FROM (
+        SELECT user_id, replace(replace(translate(
+            lower(regexp_replace(normalize(name, NFKD), '[\u0300-\u036f]', '', 'g')),
+            '01i|', 'olll'), 'rn', 'm'), 'vv', 'w') AS look
+        FROM users
+    ) AS every
+    ORDER BY look, user_id
+) AS made
+WHERE users.user_id = made.user_id;
+CREATE UNIQUE INDEX users_look_key ON users (look);
+
+-- migrate:down
+ALTER TABLE users DROP COLUMN look;
