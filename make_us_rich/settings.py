@@ -13,8 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from make_us_rich.errors import MakeUsRichError, SettingsError
 from make_us_rich.intervals import trained_interval
 from make_us_rich.pairs import Pair
-
-DEVELOPMENT_SECRET = "development-only"
+from make_us_rich.secret_rules import DEVELOPMENT_SECRET, secret_fault
 
 BINANCE_URL = "https://api.binance.com"
 BINANCE_DATA_URL = "https://data-api.binance.vision"
@@ -31,7 +30,7 @@ class Settings(BaseSettings):
 
     environment: Annotated[
         Literal["development", "production"],
-        Field(description="`production` refuses to start with a development secret"),
+        Field(description="`production` refuses to start with a weak secret"),
     ] = "development"
     secret_key: Annotated[SecretStr, Field(description="signs the dashboard's sessions")] = SecretStr(
         DEVELOPMENT_SECRET
@@ -148,8 +147,9 @@ class Settings(BaseSettings):
         bool,
         Field(description="the DAGs of a new installation wait until a person unpauses them"),
     ] = False
-    service_token: Annotated[
-        SecretStr, Field(description="admin API token of the pipeline and the dashboard")
+    service_token: Annotated[SecretStr, Field(description="admin API token of the pipeline")] = SecretStr("")
+    dashboard_token: Annotated[
+        SecretStr, Field(description="API token of the dashboard: reads, and lets the service swap models")
     ] = SecretStr("")
     gateway_replicas: Annotated[int, Field(ge=1, description="processes in front of all pairs")] = 1
     ongoing_calls_a_replica: Annotated[
@@ -236,12 +236,12 @@ class Settings(BaseSettings):
             return trained_interval(value)
 
     @model_validator(mode="after")
-    def _no_development_secret_in_production(self) -> Settings:
+    def _no_weak_secret_in_production(self) -> Settings:
         if self.environment == "production":
             for name in type(self).model_fields:
                 value = getattr(self, name)
-                if isinstance(value, SecretStr) and DEVELOPMENT_SECRET in value.get_secret_value():
-                    raise ValueError(f"MUR_{name.upper()} still has its development value: set it")
+                if isinstance(value, SecretStr) and (fault := secret_fault(value.get_secret_value())):
+                    raise ValueError(f"MUR_{name.upper()} {fault}: set a long random one")
         return self
 
 

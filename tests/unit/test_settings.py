@@ -49,6 +49,37 @@ def test_production_refuses_a_development_secret(monkeypatch: pytest.MonkeyPatch
         get_settings()
 
 
+_STRONG = "kV7w-0pQz3mR8sTy"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MUR_SECRET_KEY", "x"),
+        ("MUR_SECRET_KEY", "change-me"),
+        ("MUR_SECRET_KEY", "please-Change-Me-to-something-long"),
+        ("MUR_SECRET_KEY", "aaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("MUR_SERVICE_TOKEN", "mur_change-me"),
+        ("MUR_RAY_TOKEN", "short"),
+        ("MUR_S3_SECRET_KEY", "password1234"),
+        ("MUR_AIRFLOW_PASSWORD", "admin"),
+        ("MUR_DATABASE_URL", "postgresql://app:change-me@postgres/make_us_rich"),
+        ("MUR_DATABASE_URL", "postgresql://app:x@postgres/make_us_rich"),
+    ],
+)
+def test_production_refuses_a_weak_secret(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    strong = dict.fromkeys(("MUR_SECRET_KEY", "MUR_S3_ACCESS_KEY", "MUR_S3_SECRET_KEY"), _STRONG)
+    database = {"MUR_DATABASE_URL": f"postgresql://app:{_STRONG}@postgres/make_us_rich"}
+    for name, given in {"MUR_ENVIRONMENT": "production", **strong, **database}.items():
+        monkeypatch.setenv(name, given)
+    assert get_settings().environment == "production"
+    get_settings.cache_clear()
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError, match=f"{variable} .*set a long random one"):
+        get_settings()
+
+
 def test_a_secret_does_not_show_in_the_settings_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUR_SERVICE_TOKEN", "mur_do-not-show")
 
