@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -107,7 +108,7 @@ class Client:
 
     def forecast(self, pair: str, model: str = "champion") -> Forecast:
         """By the champion, or beside it by `previous`, `foundation` or `naive`."""
-        return _forecast(self._get(f"/v1/forecasts/{pair}?model={model}"))
+        return _forecast(self._get(f"/v1/forecasts/{_segment(pair)}?model={quote(model, safe='')}"))
 
     def forecasts(self) -> tuple[list[Forecast], dict[str, str]]:
         """Of all pairs that are served, in one call; and why the others cannot be answered now."""
@@ -118,12 +119,12 @@ class Client:
     def history(self, pair: str, limit: int) -> list[PastForecast]:
         """Newest first."""
         names = PastForecast.__dataclass_fields__
-        past = self._get(f"/v1/forecasts/{pair}/history?limit={limit}")["forecasts"]
+        past = self._get(f"/v1/forecasts/{_segment(pair)}/history?limit={limit}")["forecasts"]
         return [PastForecast(**{name: item[name] for name in names}) for item in past]
 
     def candles(self, pair: str, limit: int) -> Candles:
         """The newest closed candles, oldest first."""
-        body = self._get(f"/v1/candles/{pair}?limit={limit}")
+        body = self._get(f"/v1/candles/{_segment(pair)}?limit={limit}")
         names = ("open_time_ms", "open", "high", "low", "close", "volume")
         return from_klines(list(zip(*(body[name] for name in names), strict=True)))
 
@@ -190,6 +191,11 @@ class Client:
             if attempt < _TRIES:
                 time.sleep(_PAUSE_S * attempt)
         raise failure
+
+
+def _segment(text: str) -> str:
+    """As one segment of a path, whatever it holds; `..` would be one level up."""
+    return quote(text, safe="").replace(".", "%2E")
 
 
 def _forecast(body: Mapping[str, Any]) -> Forecast:

@@ -118,12 +118,15 @@ def _api(settings: Settings) -> str:
     ]
     if ill:
         raise Ailment("; ".join(ill), "`mkrich models` says what should be served; `mkrich logs ray` why not")
+    held = {"MUR_SERVICE_TOKEN": settings.service_token, "MUR_DASHBOARD_TOKEN": settings.dashboard_token}
+    tokens = [(name, value) for name, secret in held.items() if (value := secret.get_secret_value())]
+    variable, token = tokens[0] if tokens else ("MUR_SERVICE_TOKEN", "")
     try:
-        with Client(settings.api_url, settings.service_token.get_secret_value()) as client:
+        with Client(settings.api_url, token) as client:
             client.usage()
     except ServiceRefused as error:
-        raise Ailment(str(error), "run `mkrich prepare` with the MUR_SERVICE_TOKEN of the settings") from None
-    return f"{len(answer.json()['pairs'])} pairs are ready, the service token is known"
+        raise Ailment(str(error), f"run `mkrich prepare` with the {variable} of the settings") from None
+    return f"{len(answer.json()['pairs'])} pairs are ready, {variable} is known"
 
 
 def _exchange(settings: Settings) -> str:

@@ -30,6 +30,16 @@ _PAUSE_S = 0.05
 
 Outcome = TokenOwner | Exception | None
 """None for an unknown token."""
+_FOR_DASHBOARD = frozenset(
+    {
+        ("GET", "/v1/forecasts/{pair}"),
+        ("GET", "/v1/forecasts"),
+        ("GET", "/v1/forecasts/{pair}/history"),
+        ("GET", "/v1/candles/{pair}"),
+        ("GET", "/v1/usage"),
+        ("PUT", "/update_models"),
+    }
+)
 
 
 class TokenBook:
@@ -49,7 +59,7 @@ class TokenBook:
         until, owner = self._known.get(key, (0.0, None))
         if owner is None or time.monotonic() >= until:
             owner = await self._ask_once(key)
-        wait_s = 0 if owner.is_admin else self._rate_limit.take(owner.user_id)
+        wait_s = 0 if owner.is_admin or owner.is_dashboard else self._rate_limit.take(owner.user_id)
         if wait_s:
             self._metrics.refused("minute")
             raise rate_problem(wait_s)
@@ -117,6 +127,8 @@ class _BearerToken(HTTPBearer):
             raise UnknownToken("no token: send the header 'Authorization: Bearer TOKEN'")
         book: TokenBook = request.app.state.tokens
         owner = await book.admit(plaintext)
+        if owner.is_dashboard and (request.method, request.scope["route"].path) not in _FOR_DASHBOARD:
+            raise Problem(403, "not-for-the-dashboard", "the dashboard's token is not for this: use your own")
         request.scope[CALLER] = owner.user_id
         return owner
 
@@ -132,4 +144,10 @@ async def _admin(caller: Caller) -> TokenOwner:
     return caller
 
 
+async def _admin_or_dashboard(caller: Caller) -> TokenOwner:
+    """An admin goes back to a model on the dashboard, which then lets the service swap to it."""
+    return caller if caller.is_dashboard else await _admin(caller)
+
+
 Admin = Annotated[TokenOwner, Depends(_admin)]
+AdminOrDashboard = Annotated[TokenOwner, Depends(_admin_or_dashboard)]

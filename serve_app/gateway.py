@@ -40,6 +40,7 @@ def make_app(settings: Settings, directory: Directory, accounts: Accounts) -> Fa
         description=_DESCRIPTION,
         lifespan=_closing(accounts),
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would name the host that the caller claimed to ask
     )
     app.state.settings = settings
     metrics = GatewayMetrics()

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from make_us_rich.errors import MakeUsRichError
 from serve_app import deploy, schemas
-from serve_app.auth import Admin, CallerByHeaderOrQuery
+from serve_app.auth import Admin, AdminOrDashboard, CallerByHeaderOrQuery
 from serve_app.first_version import FIVE_DAYS, first_version_candles
 from serve_app.problems import Problem, unavailable
 from serve_app.responses import errors
@@ -71,7 +71,7 @@ def _pair_of(pair: str | None, currency: str | None, compare: str | None) -> str
     summary="Serve the champions of this moment",
     responses=errors(401, 403, 503),
 )
-async def update_models(desk: DeskOf, _: Admin, response: Response) -> dict[str, Any]:
+async def update_models(desk: DeskOf, _: AdminOrDashboard, response: Response) -> dict[str, Any]:
     """Ray Serve has its orders with this answer; GET /readyz tells when each pair `serves` what is `wanted`."""
     try:
         submitted = asyncio.to_thread(deploy.submit, desk.settings)

@@ -66,6 +66,7 @@ def _make_us_rich(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "MUR_AIRFLOW_USER": ADMIN,
         "MUR_AIRFLOW_PASSWORD": secrets.admin_password,
         "MUR_SERVICE_TOKEN": secrets.service_token,
+        "MUR_DASHBOARD_TOKEN": secrets.dashboard_token,
         "MUR_DISCORD_WEBHOOK_URL": f"{plan.url('discord')}/api/webhooks/1/local",
     }
 

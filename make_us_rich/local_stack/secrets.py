@@ -31,6 +31,7 @@ class StackSecrets:
     mlflow_password: str = field(default_factory=_text)
     secret_key: str = field(default_factory=_text)
     service_token: str = field(default_factory=lambda: f"mur_{_text()}")
+    dashboard_token: str = field(default_factory=lambda: f"mur_{_text()}")
     ray_token: str = field(default_factory=_text)
     airflow_fernet_key: str = field(default_factory=_fernet_key)
     airflow_jwt_secret: str = field(default_factory=_text)

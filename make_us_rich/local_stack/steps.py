@@ -65,7 +65,7 @@ def _create_buckets(plan: StackPlan, secrets: StackSecrets) -> None:
 
 def _create_accounts(plan: StackPlan, secrets: StackSecrets) -> None:
     url = database_url(plan, secrets, "make_us_rich")
-    prepare_accounts(url, secrets.admin_password, secrets.service_token)
+    prepare_accounts(url, secrets.admin_password, secrets.service_token, secrets.dashboard_token)
     with Accounts(url) as accounts:
         accounts.ensure_user(DEMO_USER, secrets.demo_password)
     settings = get_settings()

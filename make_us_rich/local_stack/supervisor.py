@@ -30,13 +30,17 @@ _STOP_S = 40.0
 
 @dataclass(frozen=True)
 class Program:
-    """One long-running program. `stops_last` for the stores that the others write to while they end."""
+    """One long-running program. `stops_last` for the stores that the others write to while they end.
+
+    `withheld`: variables of the stack's environment that this program has no need to know.
+    """
 
     name: str
     command: Sequence[str]
     user: str | None = None
     stop_signal: str = "TERM"
     stops_last: bool = False
+    withheld: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ class Supervisor:
         return "\n".join([*head, *(self._section(program) for program in programs)]) + "\n"
 
     def _section(self, program: Program) -> str:
+        withheld = ",".join(f'{name}=""' for name in program.withheld)
         lines = [
             f"[program:{program.name}]",
             f"command={shlex.join(program.command).replace('%', '%%')}",
@@ -176,5 +181,6 @@ class Supervisor:
             "stdout_logfile_backups=1",
             "redirect_stderr=true",
             *([f"user={program.user}"] if program.user else []),
+            *([f"environment={withheld}"] if withheld else []),
         ]
         return "\n".join(lines)

@@ -172,6 +172,14 @@ def test_a_body_that_is_no_document(api: httpx.Client, content: bytes, content_t
     told(api.post("/v1/forecasts/btc_usdt", content=content, headers=headers), 422, field)
 
 
+@pytest.mark.parametrize("path", ["/v1/pairs/", "/healthz/"])
+def test_no_redirect_names_the_callers_host(service: LocalApi, path: str) -> None:
+    headers = {"Host": "evil.example", "X-Forwarded-Proto": "https"}
+    answer = httpx.get(f"{service.url}{path}", headers=headers)
+    assert answer.status_code == 404
+    assert "evil.example" not in str(answer.headers)
+
+
 @pytest.mark.parametrize("header", NO_TOKENS)
 def test_a_token_that_is_none(service: LocalApi, header: str) -> None:
     answer = httpx.get(f"{service.url}/v1/usage", headers={"Authorization": header})

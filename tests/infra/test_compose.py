@@ -71,6 +71,8 @@ def test_a_secret_is_known_only_to_those_who_need_it(
     needed = {
         "POSTGRES_PASSWORD": {"postgres"},
         "MUR_SECRET_KEY": {"dash"},
+        "MUR_DASHBOARD_TOKEN": {"dash", "setup"},
+        "MUR_SERVICE_TOKEN": {"setup", "serve", "backup"} | airflow | ray,
         "S3_SECRET_KEY": {"s3"} | airflow | ray,
         "S3_MLFLOW_SECRET_KEY": {"s3", "mlflow"},
         "S3_ADMIN_SECRET_KEY": {"s3", "setup", "backup"},

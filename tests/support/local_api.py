@@ -24,12 +24,14 @@ from tests.support.processes import free_port
 from tests.support.servers import exchange_server, postgres_server
 
 _ADMIN_TOKEN = "mur_an-admin-token-for-tests"
+_DASHBOARD_TOKEN = "mur_the-dashboard-token-of-tests"
 
 
 @dataclass(frozen=True)
 class LocalApi:
     url: str
     admin_token: str
+    dashboard_token: str
     accounts: Accounts
 
 
@@ -54,6 +56,7 @@ def local_api(
             LastGood(folder / "cache", kept.pair, "1h", "simulated").save(kept)
         accounts = Accounts(database_url)
         accounts.ensure_service_token(_ADMIN_TOKEN)
+        accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
         served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs}
         app = make_app(settings, LocalDirectory(settings, served), accounts)
         server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning"))
@@ -63,6 +66,6 @@ def local_api(
         while not server.started:
             time.sleep(0.05)
         httpx.get(f"{url}/readyz", timeout=60).raise_for_status()
-        yield LocalApi(url, _ADMIN_TOKEN, accounts)
+        yield LocalApi(url, _ADMIN_TOKEN, _DASHBOARD_TOKEN, accounts)
         server.should_exit = True
         thread.join()
