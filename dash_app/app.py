@@ -8,13 +8,15 @@ from flask_login import current_user
 from flask_wtf.csrf import generate_csrf
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from dash_app import auth, guard, problems, sessions, shell
+from dash_app import auth, callbacks, guard, problems, sessions, shell
 from dash_app.pages import account, admin, forecasts, models, overview, tokens
 from dash_app.shell import Page
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
 from make_us_rich.settings import Settings
 
+LARGEST_BODY = 1024 * 1024
+"""Bytes of a request's body. Calls of callbacks and forms need far less."""
 _CSRF_COOKIE = "_csrf_token"
 _PAGES = (
     Page("/", "Forecasts", forecasts.layout),
@@ -54,7 +56,7 @@ def create_app(settings: Settings) -> Dash:
         csrf_token_name=_CSRF_COOKIE,
         csrf_header_name="X-CSRFToken",
     )
-    client = Client(settings.api_url, settings.service_token.get_secret_value())
+    client = Client(settings.api_url, settings.dashboard_token.get_secret_value())
     app.layout = lambda: shell.layout(_PAGES)
     shell.register(app, _PAGES)
     database_url = settings.database_url.get_secret_value()
@@ -64,12 +66,15 @@ def create_app(settings: Settings) -> Dash:
     tokens.register(app, accounts, settings.public_api_url or settings.api_url, database_url)
     admin.register(app, settings, accounts)
     account.register(app, accounts)
+    callbacks.install(app.server, app)
     return app
 
 
 def _server(settings: Settings, accounts: Accounts) -> Flask:
     server = Flask(__name__)
-    if hops := settings.trusted_proxies:
+    server.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    server.config["TRUSTED_PROXIES"] = hops = settings.trusted_proxies
+    if hops:
         server.wsgi_app = ProxyFix(server.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     secure = settings.environment == "production"
     problems.install(server)

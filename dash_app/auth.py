@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, session
-from flask_login import logout_user
+from flask import Blueprint, Flask, flash, redirect, render_template, request
 from flask_wtf import CSRFProtect, FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import BooleanField, PasswordField, StringField
 
-from dash_app import limits, sessions
+from dash_app import devices, limits, sessions
 from make_us_rich.accounts import Accounts, User
 from make_us_rich.errors import InputError, MakeUsRichError, NameTaken, WrongCredentials
 
@@ -47,12 +46,12 @@ def _routes(accounts: Accounts) -> Blueprint:
             tries = limits.log_in(name)
             accounts.take_try(*tries)
             try:
-                user = accounts.authenticate(name, form.password.data or "")
+                user = accounts.authenticate(name, form.password.data or "", origin=limits.origin())
             except WrongCredentials as error:
                 flash(as_sentence(error))
             else:
                 accounts.forgive(*tries)
-                return _welcome(user, remember=bool(form.remember.data))
+                return _welcome(accounts, user, remember=bool(form.remember.data))
         return _form("login", form)
 
     @auth.route("/register", methods=["GET", "POST"])
@@ -62,7 +61,9 @@ def _routes(accounts: Accounts) -> Blueprint:
             limit = limits.new_account()
             accounts.take_try(limit)
             try:
-                user = accounts.create_user(form.name.data or "", form.password.data or "")
+                user = accounts.create_user(
+                    form.name.data or "", form.password.data or "", origin=limits.origin()
+                )
             except (InputError, NameTaken) as error:
                 if isinstance(
                     error, InputError
@@ -70,7 +71,7 @@ def _routes(accounts: Accounts) -> Blueprint:
                     accounts.forgive(limit)
                 flash(as_sentence(error))
             else:
-                return _welcome(user, remember=False)
+                return _welcome(accounts, user, remember=False)
         return _form("register", form)
 
     @auth.route("/set-password/<secret>", methods=["GET", "POST"])
@@ -86,13 +87,12 @@ def _routes(accounts: Accounts) -> Blueprint:
             except InputError as error:
                 flash(as_sentence(error))
             else:
-                return _welcome(user, remember=False)
+                return _welcome(accounts, user, remember=False)
         return _form(f"set-password/{secret}", form, owner=owner.name)
 
     @auth.post("/logout")
     def logout() -> Response:
-        logout_user()
-        session.clear()
+        sessions.end(accounts)
         return redirect("/login")
 
     @auth.get("/healthz")
@@ -106,10 +106,12 @@ def _form(page: str, form: FlaskForm, **more: str) -> str:
     return render_template("account.html", form=form, page=page, next=request.args.get("next", ""), **more)
 
 
-def _welcome(user: User, *, remember: bool) -> Response:
-    session.clear()  # nothing of the stranger's session lives on
+def _welcome(accounts: Accounts, user: User, *, remember: bool) -> Response:
+    sessions.end(accounts)  # nothing of the session before lives on
     sessions.begin(user, remember=remember)
-    return redirect(safe_next(request.args.get("next", "")))
+    answer = redirect(safe_next(request.args.get("next", "")))
+    devices.remember(answer, user.name)
+    return answer
 
 
 def as_sentence(error: MakeUsRichError) -> str:
@@ -124,5 +126,7 @@ def safe_next(target: str) -> str:
     except ValueError:  # such as an unfinished IPv6 address
         return "/"
     is_ours = not parts.scheme and not parts.netloc and target.startswith("/") and not target.startswith("//")
-    is_page = "\\" not in target and not parts.path.startswith(("/_dash-", "/logout"))
+    is_page = (
+        target.isprintable() and "\\" not in target and not parts.path.startswith(("/_dash-", "/logout"))
+    )
     return target if is_ours and is_page else "/"

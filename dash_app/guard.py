@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 # Dash's own scripts and our styles tell nothing; the log-in pages need the styles.
 _STATIC_PREFIXES = ("/assets/", "/_dash-component-suites/", "/static/")
 _OPEN_PREFIXES = (*_STATIC_PREFIXES, "/set-password/")
-_OPEN_PATHS = frozenset({"/login", "/register", "/healthz", "/_favicon.ico"})
+_OPEN_PATHS = frozenset({"/login", "/register", "/logout", "/healthz", "/_favicon.ico"})
 
 # Dash renders inline scripts and styles; no other host may be spoken to.
 _CONTENT_SECURITY_POLICY = "; ".join(

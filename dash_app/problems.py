@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from dash.exceptions import DependencyException
 from flask import Flask, jsonify, render_template, request
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response
 
 from make_us_rich.database import AWAY
@@ -29,7 +30,8 @@ def install(server: Flask) -> None:
     @server.errorhandler(TooManyTries)
     def too_many_tries(error: TooManyTries) -> Response:
         minutes = math.ceil(error.retry_after_s / 60)
-        text = f"Wait {minutes} minute{'s' if minutes > 1 else ''}, then try again. Other addresses are not affected."
+        wait = f"Wait {minutes} minute{'s' if minutes > 1 else ''}, then try again."
+        text = f"{wait} A browser that has logged in to the account before is not affected."
         answer = _answer(429, "Too many tries", text)
         answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
         return answer
@@ -44,6 +46,10 @@ def install(server: Flask) -> None:
 
     for away in AWAY:
         server.register_error_handler(away, database_away)
+
+    @server.errorhandler(DependencyException)
+    def no_such_script(_: DependencyException) -> Response:
+        return refused(NotFound())
 
     @server.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:

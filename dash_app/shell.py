@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 from flask_login import current_user
 from flask_wtf.csrf import generate_csrf
 
+from dash_app.callbacks import Text, checked
 from dash_app.pages import notices
 
 # Shade 8 carries white text at 4.5 : 1 and more.
@@ -72,8 +73,9 @@ def register(app: Dash, pages: Sequence[Page]) -> None:
     by_path = {page.path: page for page in pages}
 
     @app.callback(Output("page", "children"), Input("location", "pathname"))
-    def show_page(path: str) -> Component:
-        page = by_path.get(path)
+    @checked
+    def show_page(path: Text) -> Component:
+        page = by_path.get(path or "/")
         if page is None:
             return notices.not_found()
         if page.for_admins and not current_user.is_admin:
@@ -87,8 +89,9 @@ def register(app: Dash, pages: Sequence[Page]) -> None:
         Input("location", "pathname"),
         prevent_initial_call=True,
     )
-    def open_menu(opened: bool, _: str) -> tuple[dict[str, object], bool]:
-        is_open = opened and ctx.triggered_id == "burger"
+    @checked
+    def open_menu(opened: bool | None, _: Text) -> tuple[dict[str, object], bool]:
+        is_open = bool(opened) and ctx.triggered_id == "burger"
         return _navbar(opened=is_open), is_open
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
-from flask_login import current_user, logout_user
+from flask_login import current_user
 
 from dash_app import sessions
 from dash_app.auth import as_sentence
+from dash_app.callbacks import Clicks, Text, checked
 from dash_app.limits import limit_confirmations
 from make_us_rich.accounts import Accounts
 from make_us_rich.errors import InputError, TooManyTries, WrongCredentials
@@ -75,7 +76,10 @@ def register(app: Dash, accounts: Accounts) -> None:
         State("new-password", "value"),
         prevent_initial_call=True,
     )
-    def change_password(_: int, current: str, new: str) -> tuple[Any, ...]:
+    @checked
+    def change_password(clicks: Clicks, current: Text, new: Text) -> tuple[Any, ...]:
+        if not clicks:
+            return no_update, no_update, no_update
         try:
             with limit_confirmations(accounts):
                 user = accounts.change_password(current_user.user_id, current or "", new or "")
@@ -90,11 +94,12 @@ def register(app: Dash, accounts: Accounts) -> None:
         Input("log-out-everywhere", "n_clicks"),
         prevent_initial_call=True,
     )
-    def log_out_everywhere(clicks: int | None) -> Any:
+    @checked
+    def log_out_everywhere(clicks: Clicks) -> Any:
         if not clicks:
             return no_update
         accounts.log_out_everywhere(current_user.user_id)
-        logout_user()
+        sessions.end(accounts)
         return "/login"
 
     @app.callback(
@@ -104,7 +109,8 @@ def register(app: Dash, accounts: Accounts) -> None:
         State("delete-password", "value"),
         prevent_initial_call=True,
     )
-    def delete_account(clicks: int | None, password: str) -> tuple[Any, Any]:
+    @checked
+    def delete_account(clicks: Clicks, password: Text) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
         try:
@@ -112,7 +118,7 @@ def register(app: Dash, accounts: Accounts) -> None:
                 accounts.delete_user(current_user.user_id, password or "")
         except (InputError, WrongCredentials, TooManyTries) as error:
             return _refusal(error), no_update
-        logout_user()
+        sessions.end(accounts)
         return no_update, "/register"
 
 

@@ -6,13 +6,16 @@ import csv
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, no_update
 from dash.development.base_component import Component
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from dash_app.addresses import asked_pair
+from dash_app.callbacks import Clicks, PairName, Text, checked
 from dash_app.figures import forecast_figure
 from dash_app.pages import notices
 from dash_app.pages.forecast_words import badges, sentence, warnings
@@ -24,7 +27,7 @@ _SHOWN_CANDLES, _SHOWN_CANDLES_NARROW = 48, 20
 _JUDGED = 168  # past forecasts that the hit rate counts: a week of hours
 _NARROW_PX = 700
 _SERVED = "champion"
-_BESIDE = ("previous", "foundation", "naive")
+OtherModel = Literal["previous", "foundation", "naive"]
 # The next close is waited for; a minute is the longest that a page stays silent about an outage.
 _AFTER_CLOSE_MS, _LONGEST_MS, _SHORTEST_MS = 5_000, 60_000, 10_000
 _HALF_OF_A_PHONE = {"base": "calc(50vw - 24px)", "sm": 200}
@@ -38,6 +41,13 @@ _ADVICE = (
 )
 
 
+class Choice(TypedDict):
+    """The chosen pair, and the window's width in pixels."""
+
+    pair: PairName | None
+    width: Annotated[float, Field(allow_inf_nan=False)]
+
+
 def layout() -> Component:
     return dmc.Stack(
         [
@@ -48,7 +58,7 @@ def layout() -> Component:
                         [
                             dmc.MultiSelect(
                                 id="beside",
-                                data=[{"value": name, "label": name} for name in _BESIDE],
+                                data=[{"value": name, "label": name} for name in get_args(OtherModel)],
                                 value=[],
                                 placeholder="compare models",
                                 clearable=True,
@@ -118,7 +128,10 @@ def register(app: Dash, client: Client, database_url: str) -> None:
         State("pair", "data"),
         State("location", "search"),
     )
-    def offer_pairs(_: int | None, chosen: str | None, known: list[Any], search: str) -> tuple[Any, Any]:
+    @checked
+    def offer_pairs(
+        _: Clicks, chosen: Text, known: list[dict[str, str]] | None, search: Text
+    ) -> tuple[Any, Any]:
         try:
             pairs = client.pairs()
         except (ServiceUnavailable, ServiceRefused):
@@ -152,8 +165,11 @@ def register(app: Dash, client: Client, database_url: str) -> None:
         State("shown", "data"),
         prevent_initial_call=True,  # the first call comes with the choice
     )
-    def show(chosen: dict[str, Any] | None, beside: list[str], _: int | None, shown: Any) -> tuple[Any, ...]:
-        pair, width = (chosen["pair"], chosen["width"]) if chosen else (None, None)
+    @checked
+    def show(
+        chosen: Choice | None, beside: list[OtherModel] | None, _: Clicks, shown: list[Any] | None
+    ) -> tuple[Any, ...]:
+        pair, width = (chosen["pair"], chosen["width"]) if chosen else (None, 0)
         try:
             if pair is None:
                 nothing = no_update if client.pairs() else notices.nothing_served_yet()
@@ -162,7 +178,7 @@ def register(app: Dash, client: Client, database_url: str) -> None:
             now_shown = [chosen, beside, forecast.as_of_ms, forecast.model.version, forecast.flags.stale]
             if now_shown == shown:  # nothing new: leave the reader's zoom alone
                 return no_update, no_update, no_update, no_update, _pause_ms(forecast)
-            others = {name: pool.submit(client.forecast, pair, name) for name in beside}
+            others = {name: pool.submit(client.forecast, pair, name) for name in set(beside or [])}
             past = pool.submit(client.history, pair, _JUDGED)
             is_narrow = width < _NARROW_PX
             candles = client.candles(pair, _SHOWN_CANDLES_NARROW if is_narrow else _SHOWN_CANDLES)
@@ -193,7 +209,8 @@ def register(app: Dash, client: Client, database_url: str) -> None:
         prevent_initial_call=True,
         running=[(Output("csv", "loading"), True, False)],
     )
-    def export(clicks: int | None, pair: str | None) -> Any:
+    @checked
+    def export(clicks: Clicks, pair: PairName | None) -> Any:
         if not clicks or pair is None:
             return no_update
         try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from dash_app.addresses import asked_pair
+from dash_app.callbacks import Clicks, PairName, Text, checked
 from dash_app.figures import loss_figure
 from dash_app.grids import ONE_ROW_CHOSEN, fitting, percent, text
 from dash_app.guard import admins_only
@@ -38,6 +41,7 @@ from make_us_rich.registry import (
 from make_us_rich.settings import Settings
 
 _FOUNDATION = "foundation"
+ModelChoice = Literal["foundation"] | PairName
 _LOSSES = ("train_loss", "validation_loss")
 _COLUMNS = [
     text("Version", "version", width=96, flex=0),
@@ -50,6 +54,15 @@ _COLUMNS = [
     percent("Held", "coverage", 1, signed=False, headerTooltip="Share of unseen closes inside the 80 % band"),
     text("Decision", "decision", flex=4, minWidth=280),
 ]
+
+
+class VersionChoice(TypedDict):
+    """Of a chosen row, what its details read."""
+
+    version: Annotated[str, Field(pattern="^[0-9]{1,9}$")]
+    run_id: Annotated[str, Field(pattern="^[0-9a-f]{0,32}$")]
+    decision: str
+    airflow_run: str
 
 
 def layout() -> Component:
@@ -111,7 +124,8 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         State("models-pair", "value"),
         State("location", "search"),
     )
-    def offer_pairs(_: str, chosen: str | None, search: str) -> tuple[list[dict[str, str]], str | None]:
+    @checked
+    def offer_pairs(_: str, chosen: Text, search: Text) -> tuple[list[dict[str, str]], str | None]:
         pairs = [item.pair for item in roster.listed(database_url)]
         offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
         offered.append({"value": _FOUNDATION, "label": "Foundation, of all pairs"})
@@ -133,7 +147,8 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         Output("models-notice", "children"),
         Input("models-pair", "value"),
     )
-    def show_versions(pair: str | None) -> tuple[Any, ...]:
+    @checked
+    def show_versions(pair: ModelChoice | None) -> tuple[Any, ...]:
         if pair is None:
             return no_update, no_update, no_update, no_update
         try:
@@ -144,7 +159,8 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         return rows, fitting(len(rows)), rows[:1], notice
 
     @app.callback(Output("model-detail", "children"), Input("models-grid", "selectedRows"))
-    def show_version(selected: list[dict[str, Any]] | None) -> Any:
+    @checked
+    def show_version(selected: list[VersionChoice] | None) -> Any:
         if not selected:
             return None
         row = selected[0]
@@ -159,7 +175,8 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         Output("confirm-rollback", "displayed"), Input("rollback", "n_clicks"), prevent_initial_call=True
     )
     @admins_only
-    def ask_before_rollback(clicks: int | None) -> bool:
+    @checked
+    def ask_before_rollback(clicks: Clicks) -> bool:
         return bool(clicks)
 
     @app.callback(
@@ -170,7 +187,10 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         prevent_initial_call=True,
     )
     @admins_only
-    def roll_back(_: int, pair: str) -> tuple[Any, Any]:
+    @checked
+    def roll_back(clicks: Clicks, pair: ModelChoice | None) -> tuple[Any, Any]:
+        if not clicks or pair is None:
+            return no_update, no_update
         name = _name(pair, settings.interval)
         try:
             decision = promotion.rollback(registry, database_url, name, by=current_user.name)
@@ -215,7 +235,7 @@ def _row(version: ModelVersion, held: dict[str, int]) -> dict[str, Any]:
 
 
 def _detail(
-    row: dict[str, Any], run: TrainingRun, curves: dict[str, list[float]], mlflow_url: str, airflow_url: str
+    row: VersionChoice, run: TrainingRun, curves: dict[str, list[float]], mlflow_url: str, airflow_url: str
 ) -> Component:
     links = [("MLflow run", f"{mlflow_url}/#/experiments/{run.experiment_id}/runs/{row['run_id']}")]
     if row["airflow_run"]:

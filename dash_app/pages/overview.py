@@ -10,6 +10,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, dcc, no_update
 from dash.development.base_component import Component
 
+from dash_app.callbacks import Clicks, checked
 from dash_app.grids import GRID, fitting, link, number, percent, text
 from dash_app.pages import notices
 from dash_app.words import age, clock, pair_label, price
@@ -72,7 +73,8 @@ def register(app: Dash, client: Client, database_url: str) -> None:
         Output("overview-notice", "children"),
         Input("overview-tick", "n_intervals"),
     )
-    def refresh(_: int | None) -> tuple[Any, ...]:
+    @checked
+    def refresh(_: Clicks) -> tuple[Any, ...]:
         try:
             forecasts, missing = client.forecasts()
         except ServiceUnavailable as error:

@@ -12,6 +12,7 @@ from dash.development.base_component import Component
 from flask_login import current_user
 
 from dash_app.auth import as_sentence
+from dash_app.callbacks import Clicks, Text, checked
 from dash_app.figures import usage_figure
 from make_us_rich import roster
 from make_us_rich.accounts import Accounts, Token, Usage
@@ -63,11 +64,12 @@ def register(app: Dash, accounts: Accounts, api_url: str, database_url: str) -> 
         Input({"rotate": ALL}, "n_clicks"),
         State("token-name", "value"),
     )
-    def manage(_: int | None, __: list[Any], ___: list[Any], name: str | None) -> tuple[Any, ...]:
+    @checked
+    def manage(_: Clicks, __: list[Clicks], ___: list[Clicks], name: Text) -> tuple[Any, ...]:
         trigger, clicked = ctx.triggered_id, bool(ctx.triggered and ctx.triggered[0]["value"])
         plaintext, shown, error, clear = None, no_update, None, no_update
         try:
-            if trigger == "create-token":
+            if clicked and trigger == "create-token":
                 plaintext, clear = accounts.create_token(current_user.user_id, name or ""), ""
             elif clicked and "rotate" in trigger:
                 plaintext = accounts.rotate_token(current_user.user_id, int(trigger["rotate"]))
@@ -87,7 +89,8 @@ def register(app: Dash, accounts: Accounts, api_url: str, database_url: str) -> 
         Input("usage-tick", "n_intervals"),
         prevent_initial_call=True,
     )
-    def count_again(_: int) -> Component:
+    @checked
+    def count_again(_: Clicks) -> Component:
         return _usage(accounts.usage_of(current_user.user_id))
 
 

@@ -142,13 +142,14 @@ def _airflow(plan: StackPlan) -> list[Component]:
 
 def _dash(plan: StackPlan) -> Component:
     command = [
-        str(_BIN / "gunicorn"),
-        f"--bind=127.0.0.1:{plan.port('dash')}",
-        "--workers=1",
-        "--threads=8",
-        "dash_app.wsgi:server",
+        sys.executable,
+        "-m",
+        "dash_app",
+        "--host=127.0.0.1",
+        f"--port={plan.port('dash')}",
     ]
-    return Component(Program("dash", command), ("accounts",), _answers(f"{plan.url('dash')}/login"))
+    program = Program("dash", command, withheld=("MUR_SERVICE_TOKEN",))
+    return Component(program, ("accounts",), _answers(f"{plan.url('dash')}/login"))
 
 
 def answers(url: str) -> bool:

@@ -130,8 +130,9 @@ def test_a_member_is_refused_every_callback_of_the_admins(
 ) -> None:
     before = (accounts.accounts(), accounts.audit_entries())
     for key in _admins_callbacks(app):
-        clicked = f"{app.callback_map[key]['inputs'][0]['id']}.n_clicks"
-        answer = member.call_back(_body(app, key, {clicked: 1}, clicked))
+        first = app.callback_map[key]["inputs"][0]
+        changed = f"{first['id']}.{first['property']}"
+        answer = member.call_back(_body(app, key, {changed: 1}, changed))
         assert answer.status_code == 403, key
     assert (accounts.accounts(), accounts.audit_entries()) == before
 

@@ -91,6 +91,39 @@ def test_copied_cookies_end_with_the_sessions(
     assert not thief.is_in()
 
 
+@pytest.mark.parametrize("remember", [{}, {"remember": "y"}], ids=["session", "remembered"])
+def test_logging_out_ends_this_session_and_its_copies_and_no_other(
+    server: Flask, visitor: Visitor, member: str, remember: dict[str, str]
+) -> None:
+    elsewhere = Visitor(server.test_client())
+    for browser in (visitor, elsewhere):
+        browser.log_in(member, PASSWORD, **remember)
+    thief = _copied(server, visitor)
+    assert all(browser.is_in() for browser in (visitor, thief, elsewhere))
+
+    assert visitor.post_form("/", "/logout").status_code == 302
+
+    assert "remember_token" not in visitor.cookies()
+    assert not visitor.is_in()
+    assert not thief.is_in()
+    thief.client.delete_cookie("session")  # what is left is the remembering cookie, if there was one
+    assert not thief.is_in()
+    assert elsewhere.is_in()
+
+
+def test_logging_in_anew_leaves_nothing_of_the_session_before(
+    server: Flask, accounts: Accounts, visitor: Visitor, member: str
+) -> None:
+    accounts.create_user(f"{member[:58]} again", PASSWORD)
+    visitor.log_in(member, PASSWORD, remember="y")
+    thief = _copied(server, visitor)
+
+    visitor.log_in(f"{member[:58]} again", PASSWORD)
+
+    assert "remember_token" not in visitor.cookies()
+    assert not thief.is_in()
+
+
 def test_a_session_ends_after_ten_days_whatever_its_cookie_says(
     server: Flask, accounts: Accounts, member: str
 ) -> None:
@@ -98,7 +131,7 @@ def test_a_session_ends_after_ten_days_whatever_its_cookie_says(
     for age_s, is_in in ((LIFETIME.total_seconds() - 60, True), (LIFETIME.total_seconds() + 60, False)):
         visitor = Visitor(server.test_client())
         with visitor.client.session_transaction() as session:
-            session["_user_id"] = f"{user.user_id}.{user.session_version}.{int(time.time() - age_s)}"
+            session["_user_id"] = f"{user.user_id}.{user.session_version}.{int(time.time() - age_s)}.key"
         assert visitor.is_in() is is_in
 
 
@@ -155,12 +188,97 @@ def test_an_ipv6_household_is_one_guesser(server: Flask, member: str) -> None:
     assert answers[-1] == 429
 
 
+def test_guessing_at_one_account_from_many_addresses_is_slowed(
+    server: Flask, accounts: Accounts, member: str
+) -> None:
+    at_home = Visitor(server.test_client(), "198.51.100.20")
+    assert at_home.log_in(member, PASSWORD).status_code == 302
+    guessers = [Visitor(server.test_client(), f"172.20.{number}.1") for number in range(52)]
+    answers = [guesser.log_in(member, "a wrong guess").status_code for guesser in guessers]
+    assert answers == [200] * 50 + [429] * 2
+    assert Visitor(server.test_client(), "198.51.100.21").log_in(member, PASSWORD).status_code == 429
+
+    # a browser that the owner has used is not kept out, and may not guess for ever either
+    assert at_home.log_in(member, PASSWORD).status_code == 302
+    answers = [at_home.log_in(member, "a wrong guess").status_code for _ in range(11)]
+    assert answers == [200] * 10 + [429]
+    assert accounts.authenticate(member, PASSWORD)
+
+
+def test_a_known_browser_is_known_for_its_own_account_only(
+    server: Flask, accounts: Accounts, visitor: Visitor, member: str
+) -> None:
+    eve = "eve of the known browser"
+    accounts.create_user(eve, PASSWORD)
+    visitor.log_in(eve, PASSWORD)
+    answers = [visitor.log_in(member, "a wrong guess").status_code for _ in range(11)]
+    assert answers == [200] * 10 + [429]
+
+    visitor.client.set_cookie("known_browser", "forged.by.me", path="/login")
+    assert visitor.log_in(member, PASSWORD).status_code == 429
+
+
+@pytest.mark.parametrize("spelling", ["SEC-{0}", "ｓｅｃ－{0}", "Sec-{0}"])
+def test_every_spelling_of_a_name_is_one_account_to_guess_at(
+    server: Flask, accounts: Accounts, visitor: Visitor, spelling: str
+) -> None:
+    key = f"{len(spelling)}{spelling[0].isascii():d}{spelling[1].isupper():d}"
+    accounts.create_user(f"sec-{key}", PASSWORD)
+    spellings = [f"sec-{key}", spelling.format(key)]
+    answers = [visitor.log_in(spellings[number % 2], "a wrong guess").status_code for number in range(11)]
+    assert answers == [200] * 10 + [429]
+    other = Visitor(server.test_client(), "198.51.100.9")
+    assert other.log_in(spelling.format(key), PASSWORD).status_code == 302
+
+
+def test_one_guesser_behind_an_undeclared_proxy_locks_nobody_out(
+    settings: Settings, accounts: Accounts, member: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = create_app(settings).server
+    proxied = Visitor(server.test_client(), "172.18.0.7")
+    proxied.client.environ_base["HTTP_X_FORWARDED_FOR"] = "8.8.8.8"
+    for number in range(110):
+        assert proxied.log_in(f"guessed at {number}", "a wrong guess").status_code == 200
+    victim = Visitor(server.test_client(), "172.18.0.7")
+    victim.client.environ_base["HTTP_X_FORWARDED_FOR"] = "9.9.9.9"
+    assert victim.log_in(member, PASSWORD).status_code == 302
+    assert caplog.text.count("MUR_TRUSTED_PROXIES is 0") == 1
+
+    # whoever reaches the dashboard directly cannot pass for a proxy
+    direct = Visitor(server.test_client(), "8.8.4.4")
+    direct.client.environ_base["HTTP_X_FORWARDED_FOR"] = "9.9.9.9"
+    answers = [direct.log_in("another name", "a wrong guess").status_code for _ in range(11)]
+    assert answers[-1] == 429
+
+
+def test_log_ins_and_what_fails_are_in_the_audit_log(server: Flask, accounts: Accounts, member: str) -> None:
+    visitor = Visitor(server.test_client(), "198.51.100.77")
+    visitor.submit("/register", name=f"{member[:58]} new", password=PASSWORD)
+    visitor.log_in(member, "a wrong guess")
+    visitor.log_in("my password typed here", "x")
+    visitor.log_in(member, PASSWORD)
+    for _ in range(12):
+        visitor.log_in("nobody at all", "x")
+
+    told = [(entry.actor, entry.action, entry.subject, entry.detail) for entry in accounts.audit_entries(16)]
+    told.reverse()
+    here = "198.51.100.77"
+    assert told[-15:-11] == [
+        (f"{member[:58]} new", "create account", f"{member[:58]} new", here),
+        ("stranger", "fail to log in", member, here),
+        ("stranger", "fail to log in", "", here),
+        (member, "log in", member, here),
+    ]
+    assert told[-11:-1] == [("stranger", "fail to log in", "", here)] * 10
+    assert told[-1] == ("stranger", "try too often", "", "log-in 'nobody at all' from 198.51.100.77")
+
+
 @pytest.mark.parametrize(("proxies", "is_slowed"), [(0, True), (1, False)])
 def test_forwarded_addresses_are_believed_only_behind_a_proxy(
     settings: Settings, accounts: Accounts, member: str, proxies: int, is_slowed: bool
 ) -> None:
     server = create_app(settings.model_copy(update={"trusted_proxies": proxies})).server
-    visitor = Visitor(server.test_client(), f"10.99.{proxies}.1")
+    visitor = Visitor(server.test_client(), f"8.8.{proxies}.1")
     statuses = []
     for number in range(12):
         visitor.client.environ_base["HTTP_X_FORWARDED_FOR"] = f"203.0.113.{number}"

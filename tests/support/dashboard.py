@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -23,9 +24,14 @@ class Visitor:
 
     def submit(self, path: str, **fields: str) -> TestResponse:
         """Fill in the form of a page and send it."""
-        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', self.get(path).text)
-        data = fields | ({"csrf_token": found[1]} if found else {})
-        return self.client.post(path, data=data, environ_base=self._from)
+        return self.post_form(path, path, **fields)
+
+    def post_form(self, page: str, action: str, **fields: str) -> TestResponse:
+        """Send a form of `page` to `action`, with the CSRF token that the page holds or sets as a cookie."""
+        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', self.get(page).text)
+        cookie = self.client.get_cookie("_csrf_token")
+        token = found[1] if found else cookie.value if cookie else ""
+        return self.client.post(action, data=fields | {"csrf_token": token}, environ_base=self._from)
 
     def log_in(self, name: str, password: str, **more: str) -> TestResponse:
         return self.submit("/login", name=name, password=password, **more)
@@ -35,10 +41,14 @@ class Visitor:
 
     def call_back(self, body: dict[str, Any]) -> TestResponse:
         """What Dash's script sends when a component changes."""
+        return self.post_raw("/_dash-update-component", json.dumps(body).encode())
+
+    def post_raw(self, path: str, body: bytes) -> TestResponse:
+        """Send bytes that are said to be JSON, as a script of the page would."""
         token = self.client.get_cookie("_csrf_token")
         headers = {"X-CSRFToken": token.value} if token else {}
         return self.client.post(
-            "/_dash-update-component", json=body, headers=headers, environ_base=self._from
+            path, data=body, headers=headers, content_type="application/json", environ_base=self._from
         )
 
     def cookies(self) -> dict[str, str]:

@@ -39,7 +39,7 @@ from tests.support.local_directory import LocalDirectory
 from tests.support.processes import free_port, running
 from tests.support.servers import exchange_server, mlflow_server, postgres_server
 
-_SERVICE_TOKEN = "mur_the-service-token-of-tests"
+_SERVICE_TOKEN, _DASHBOARD_TOKEN = "mur_the-service-token-of-tests", "mur_the-dashboard-token-of-tests"
 
 
 @dataclass
@@ -92,7 +92,7 @@ def dashboard_stack(
             "MUR_MARKET": "simulated",
             "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
             "MUR_SECRET_KEY": "dashboard-test",
-            "MUR_SERVICE_TOKEN": _SERVICE_TOKEN,
+            "MUR_DASHBOARD_TOKEN": _DASHBOARD_TOKEN,
             "MUR_CACHE_FOLDER": str(folder / "cache"),
             **({"MUR_PAIRS": ",".join(pairs)} if pairs else {}),
             **(environment or {}),
@@ -104,6 +104,7 @@ def dashboard_stack(
         settings = Settings(**{key.removeprefix("MUR_").lower(): value for key, value in ours.items()})
         accounts = stack.enter_context(Accounts(database_url))
         accounts.ensure_service_token(_SERVICE_TOKEN)
+        accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
         prepare_pairs(database_url, settings.pairs, ())
         url = f"http://127.0.0.1:{(port := free_port())}"
         made = DashboardStack(url, settings, accounts, pairs)
@@ -114,8 +115,7 @@ def dashboard_stack(
             stack.callback(made.stop_service)
             made.start_service()
             _record_past_forecasts(made)
-        command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--threads=8"]
-        command += ["--access-logfile=-", "dash_app.wsgi:server"]
+        command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={port}"]
         with running(command, f"{url}/login", folder / "dash.log", ours):
             yield made
 

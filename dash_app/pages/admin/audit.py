@@ -8,6 +8,7 @@ import dash_ag_grid as dag
 from dash import Dash, Input, Output
 from dash.development.base_component import Component
 
+from dash_app.callbacks import checked
 from dash_app.grids import GRID, fitting, text
 from dash_app.guard import admins_only
 from make_us_rich.accounts import Accounts
@@ -29,6 +30,7 @@ def layout() -> Component:
 def register(app: Dash, accounts: Accounts) -> None:
     @app.callback(Output("admin-audit", "rowData"), Input("admin-audit", "id"))
     @admins_only
+    @checked
     def show(_: str) -> list[dict[str, Any]]:
         return [
             {

@@ -6,6 +6,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output
 from dash.development.base_component import Component
 
+from dash_app.callbacks import Clicks, checked
 from dash_app.guard import admins_only
 from make_us_rich.doctor import Finding, examine
 from make_us_rich.settings import Settings
@@ -36,7 +37,8 @@ def register(app: Dash, settings: Settings) -> None:
         running=[(Output("admin-ask-health", "loading"), True, False)],
     )
     @admins_only
-    def show(_: int | None) -> Component:
+    @checked
+    def show(_: Clicks) -> Component:
         head = [dmc.TableTh(name) for name in ("Component", "State", "Found", "Way out")]
         rows = [_row(finding) for finding in examine(settings)]
         return dmc.TableScrollContainer(

@@ -9,8 +9,10 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
+from typing_extensions import TypedDict
 
 from dash_app.auth import as_sentence
+from dash_app.callbacks import Clicks, PairName, Text, checked
 from dash_app.grids import ONE_ROW_CHOSEN, fitting, text
 from dash_app.guard import admins_only
 from make_us_rich import roster
@@ -26,6 +28,14 @@ _COLUMNS = [
     text("Replicas", "replicas", minWidth=100),
     text("State", "state", flex=3, minWidth=240),
 ]
+
+
+class PairRow(TypedDict):
+    """Of a chosen row, what the buttons read."""
+
+    pair: PairName
+
+
 _SMALL = {"size": "sm", "variant": "default"}
 
 
@@ -94,6 +104,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
         Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id")
     )
     @admins_only
+    @checked
     def show(_: str) -> tuple[Any, Any]:
         rows = _rows(database_url)
         return rows, fitting(min(len(rows), 10))
@@ -112,12 +123,21 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
         prevent_initial_call=True,
     )
     @admins_only
-    def change(*arguments: Any) -> tuple[Any, Any]:
-        selected, reason, new_pair, plan = arguments[-4:]
+    @checked
+    def change(
+        _train_clicks: Clicks,
+        _park_clicks: Clicks,
+        _unpark_clicks: Clicks,
+        _put_clicks: Clicks,
+        selected: list[PairRow] | None,
+        reason: Text,
+        new_pair: Text,
+        plan: Text,
+    ) -> tuple[Any, Any]:
         trigger = ctx.triggered_id
         if not ctx.triggered[0]["value"]:  # the tab was opened, nobody clicked
             return no_update, no_update
-        pair = str(new_pair or "") if trigger == "admin-put-pair" else selected[0]["pair"] if selected else ""
+        pair = (new_pair or "") if trigger == "admin-put-pair" else selected[0]["pair"] if selected else ""
         if not pair:
             return dmc.Alert("Choose a pair first.", color="orange", variant="light"), no_update
         try:
@@ -126,10 +146,11 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
                     told = _train(settings, pair)
                     accounts.audit(current_user.name, "start training", pair)
                 case "admin-park":
-                    if not (reason or "").strip():
+                    why = (reason or "").strip()
+                    if not why:
                         raise InputError("say why: users read it where the pair was", field="reason")
-                    roster.park(database_url, pair, reason.strip())
-                    accounts.audit(current_user.name, "park pair", pair, reason.strip())
+                    roster.park(database_url, pair, why)
+                    accounts.audit(current_user.name, "park pair", pair, why)
                     told = _done(f"{pair} is parked: the next run leaves it out, and it is served no more.")
                 case "admin-unpark":
                     roster.unpark(database_url, pair)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from dash_app.auth import as_sentence
+from dash_app.callbacks import Clicks, Text, checked
 from dash_app.grids import ONE_ROW_CHOSEN, fitting, text
 from dash_app.guard import admins_only
 from make_us_rich.accounts import ADMIN, MEMBER, AccountRow, Accounts, link_url
@@ -26,6 +29,17 @@ _COLUMNS = [
     text("Last log-in", "last_login", minWidth=170),
     text("State", "state"),
 ]
+
+
+class AccountChoice(TypedDict):
+    """Of a chosen row, what the buttons read."""
+
+    user_id: Annotated[str, Field(pattern="^[1-9][0-9]{0,17}$")]
+    name: str
+    role: NotRequired[str]
+    plan: NotRequired[str]
+
+
 _SMALL = {"size": "sm", "variant": "default"}
 
 
@@ -104,6 +118,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
         Input("admin-users", "id"),
     )
     @admins_only
+    @checked
     def show(_: str) -> tuple[Any, ...]:
         rows = [_row(account) for account in accounts.accounts()]
         plans = [
@@ -120,10 +135,11 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
         prevent_initial_call=True,
     )
     @admins_only
-    def choose(selected: list[dict[str, Any]] | None) -> tuple[Any, ...]:
+    @checked
+    def choose(selected: list[AccountChoice] | None) -> tuple[Any, ...]:
         if not selected:
             return "Choose an account above.", None, None
-        return selected[0]["name"], selected[0]["role"], selected[0]["plan"]
+        return selected[0]["name"], selected[0].get("role"), selected[0].get("plan")
 
     @app.callback(
         Output("admin-told", "children"),
@@ -139,8 +155,17 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
         prevent_initial_call=True,
     )
     @admins_only
-    def change(*arguments: Any) -> tuple[Any, Any]:
-        selected, role, plan = arguments[-3:]
+    @checked
+    def change(
+        _role_clicks: Clicks,
+        _plan_clicks: Clicks,
+        _lock_clicks: Clicks,
+        _unlock_clicks: Clicks,
+        _link_clicks: Clicks,
+        selected: list[AccountChoice] | None,
+        role: Text,
+        plan: Text,
+    ) -> tuple[Any, Any]:
         if not ctx.triggered[0]["value"]:  # the tab was opened, nobody clicked
             return no_update, no_update
         if not selected:
@@ -174,14 +199,19 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
         prevent_initial_call=True,
     )
     @admins_only
-    def set_quota(clicks: int | None, plan: str | None, calls: Any) -> tuple[Any, Any]:
+    @checked
+    def set_quota(
+        clicks: Clicks,
+        plan: Text,
+        calls: Annotated[float, Field(allow_inf_nan=False)] | Literal[""] | None,
+    ) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
         try:
             accounts.set_monthly_calls(plan or "", int(calls or 0), by=current_user.name)
         except InputError as error:
             return dmc.Alert(as_sentence(error), color="red", variant="light"), no_update
-        said = f"{plan} allows {int(calls):,} calls a month now."
+        said = f"{plan} allows {int(calls or 0):,} calls a month now."
         return dmc.Alert(said, color="teal", variant="light"), [_row(row) for row in accounts.accounts()]
 
 

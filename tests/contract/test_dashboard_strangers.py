@@ -1,0 +1,212 @@
+"""What the dashboard answers to requests that no page of ours sends: never a 5xx, never a host of the caller's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dash import Dash
+
+from dash_app.app import create_app
+from make_us_rich.accounts import ADMIN, Accounts
+from make_us_rich.migrations import migrate
+from make_us_rich.prepare import prepare_pairs
+from make_us_rich.settings import Settings
+from tests.support.dashboard import Visitor
+from tests.support.folders import open_folder
+from tests.support.processes import free_port
+from tests.support.servers import postgres_server
+
+PASSWORD = "correct horse battery"
+WRONG: list[Any] = [
+    None,
+    True,
+    -1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**400,
+    "",
+    "x",
+    "../usage",
+    "btc_usdt\0",
+    "\ud800",
+    "9" * 30,
+    "x" * 100_000,
+    [],
+    [None],
+    [[]],
+    ["x"] * 900,
+    {},
+    {"pair": "../usage", "width": 1},
+    {"pair": ["btc_usdt"], "width": "wide"},
+    [{}],
+    [{"user_id": "1; DROP TABLE users"}],
+    [{"user_id": "9" * 18, "name": "\0", "role": [], "plan": {}}],
+    [{"pair": "../usage"}],
+    [{"run_id": "../x", "version": "x", "decision": 7, "airflow_run": None}],
+]
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[Dash]:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with open_folder() as folder, postgres_server(folder) as url:
+        migrate(url)
+        prepare_pairs(url, ("btc_usdt",), ())
+        with Accounts(url) as accounts:
+            accounts.create_user("root", PASSWORD, role=ADMIN)
+        settings = Settings(
+            database_url=url,
+            secret_key="contract-test",
+            airflow_url=nobody,
+            mlflow_url=nobody,
+            api_url=nobody,
+        )
+        made = create_app(settings)
+        Visitor(made.server.test_client()).get("/login")  # Dash collects its callbacks at the first request
+        yield made
+
+
+@pytest.fixture(scope="module")
+def root(app: Dash) -> Visitor:
+    visitor = Visitor(app.server.test_client(), "198.51.100.1")
+    visitor.log_in("root", PASSWORD)
+    visitor.get("/")
+    return visitor
+
+
+@pytest.fixture
+def stranger(app: Dash) -> Visitor:
+    return Visitor(app.server.test_client(), "203.0.113.9")
+
+
+def _call(app: Dash, key: str) -> dict[str, Any]:
+    """A well-formed call of a callback that a click set off, with nothing chosen."""
+    callback = app.callback_map[key]
+    names = key[2:-2].split("...") if key.startswith("..") else [key]
+    outputs = [
+        dict(zip(("id", "property"), name.partition("@")[0].rsplit(".", 1), strict=True)) for name in names
+    ]
+    sent = {
+        kind: [
+            [{"id": dict.fromkeys(json.loads(part["id"]), 7), "property": part["property"], "value": 1}]
+            if part["id"].startswith("{")
+            else {**part, "value": 1 if part["property"].endswith("n_clicks") else None}
+            for part in callback[kind]
+        ]
+        for kind in ("inputs", "state")
+    }
+    first = callback["inputs"][0]
+    return {
+        "output": key,
+        "outputs": outputs if key.startswith("..") else outputs[0],
+        **sent,
+        "changedPropIds": [] if first["id"].startswith("{") else [f"{first['id']}.{first['property']}"],
+    }
+
+
+def _mistyped(app: Dash) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each part of each callback's call in turn with each wrong value, and calls with parts missing or invented."""
+    for key, callback in app.callback_map.items():
+        if "callback" not in callback:
+            continue
+        for kind in ("inputs", "state"):
+            for number, part in enumerate(callback[kind]):
+                for value in WRONG:
+                    call = _call(app, key)
+                    if isinstance(call[kind][number], list):
+                        call[kind][number][0]["id"] = dict.fromkeys(json.loads(part["id"]), value)
+                    else:
+                        call[kind][number]["value"] = value
+                    yield f"{part['id']}.{part['property']} = {str(value)[:40]}", call
+            yield f"{key} without {kind}", _call(app, key) | {kind: []}
+            yield f"{key} with odd {kind}", _call(app, key) | {kind: [None]}
+        for field in ("output", "outputs", "inputs", "state", "changedPropIds"):
+            for value in WRONG:
+                yield f"{key}: {field} = {str(value)[:40]}", _call(app, key) | {field: value}
+
+
+def test_a_mistyped_call_of_a_callback_is_never_an_error_of_ours(app: Dash, root: Visitor) -> None:
+    failed = {}
+    tried = 0
+    for what, call in _mistyped(app):
+        tried += 1
+        answer = root.call_back(call)
+        if answer.status_code == 401:  # one of the calls was "log out everywhere"
+            root.log_in("root", PASSWORD)
+            root.get("/")
+            answer = root.call_back(call)
+        if answer.status_code >= 500:
+            failed[what] = answer.status_code
+    assert tried > 3000
+    assert not failed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b"7", b"\xff\xfe", b'"x"', b"[" * 200_000],
+    ids=lambda body: str(body[:8]),
+)
+def test_a_body_that_is_no_call_is_refused(root: Visitor, body: bytes) -> None:
+    assert 400 <= root.post_raw("/_dash-update-component", body).status_code < 500
+
+
+def test_a_callback_that_does_not_exist_is_refused(app: Dash, root: Visitor) -> None:
+    in_the_browser = [key for key, callback in app.callback_map.items() if "callback" not in callback]
+    assert in_the_browser
+    for key in ("nobody.children", "..nobody.children...x.y..", *in_the_browser):
+        call = {"output": key, "outputs": [], "inputs": [], "state": [], "changedPropIds": []}
+        assert root.call_back(call).status_code == 400, key
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/_dash-component-suites/os/path.py",
+        "/_dash-component-suites/dash/dash.py",
+        "/_dash-component-suites/dash/..%2f..%2fflask/app.py",
+        "/_dash-component-suites/no_such_package/x.js",
+        "/_dash-component-suites/dash/deps/%00.js",
+        "/assets/%00",
+        "/assets/..%2fapp.py",
+        "/login?next=%0d%0aSet-Cookie:%20a=b",
+        "/set-password/%00%ff%0d%0a",
+        "/register?next=%0d%0a",
+        "/%0d%0a?next=%0d%0a",
+        "/?%ff=%00",
+        "/_dash-layout",
+        "/_dash-dependencies",
+        "/_reload-hash",
+        "/_favicon.ico",
+        "/no-such-page",
+    ],
+)
+@pytest.mark.parametrize("known", [False, True], ids=["stranger", "admin"])
+def test_an_odd_address_is_never_an_error_of_ours(
+    stranger: Visitor, root: Visitor, path: str, known: bool
+) -> None:
+    visitor = root if known else stranger
+    for method in ("GET", "POST", "HEAD", "OPTIONS", "DELETE"):
+        answer = visitor.client.open(path, method=method)
+        assert answer.status_code < 500, method
+        answer.close()
+
+
+@pytest.mark.parametrize("target", ["%0d%0aX-Made: up", "/%0d%0a", "/\t/evil.example", "/%00"])
+def test_after_the_log_in_no_address_leads_astray(stranger: Visitor, target: str) -> None:
+    answer = stranger.submit(f"/login?next={target}", name="root", password=PASSWORD)
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/")
+
+
+@pytest.mark.parametrize("path", ["/", "//login", "/login/", "//evil.example/account"])
+def test_a_redirect_names_neither_host_nor_scheme_of_the_caller(stranger: Visitor, path: str) -> None:
+    headers = {"Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
+    answer = stranger.client.get(path, headers=headers)
+
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith("/login?next=/")
+    assert "Strict-Transport-Security" not in answer.headers
