@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from make_us_rich.answers import read_json
+
 ACTIVE = frozenset({"PENDING", "RUNNING"})
 _TIMEOUT_S = 30.0
 
@@ -47,8 +49,11 @@ class RayJobsClient:
         answer = await self._of_job("GET", submission_id)
         if answer is None:
             return None
-        body = answer.json()
-        return RayJob(submission_id, body["status"], body.get("message") or "")
+        return read_json(
+            answer,
+            lambda body: RayJob(submission_id, body["status"], body.get("message") or ""),
+            RayUnreachable,
+        )
 
     async def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:
         body = {"submission_id": submission_id, "entrypoint": entrypoint, "metadata": dict(metadata)}
@@ -60,7 +65,9 @@ class RayJobsClient:
     async def logs(self, submission_id: str) -> str:
         """Everything that the job's driver printed so far; empty for an unknown job."""
         answer = await self._of_job("GET", submission_id, "/logs")
-        return "" if answer is None else answer.json().get("logs") or ""
+        return (
+            "" if answer is None else read_json(answer, lambda body: body.get("logs") or "", RayUnreachable)
+        )
 
     async def _of_job(self, method: str, submission_id: str, path: str = "") -> httpx.Response | None:
         """None for a job that Ray does not know; its list says so, because any server has a 404 page."""
@@ -70,8 +77,10 @@ class RayJobsClient:
         return _checked(answer)
 
     async def _is_listed(self, submission_id: str) -> bool:
-        jobs = _checked(await self._request("GET", "/api/jobs/")).json()
-        return any(job["submission_id"] == submission_id for job in jobs)
+        answer = _checked(await self._request("GET", "/api/jobs/"))
+        return read_json(
+            answer, lambda jobs: any(job["submission_id"] == submission_id for job in jobs), RayUnreachable
+        )
 
     async def _request(
         self, method: str, path: str, json: Mapping[str, object] | None = None

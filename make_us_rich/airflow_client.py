@@ -5,7 +5,7 @@ Source: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from make_us_rich.answers import read_json
 from make_us_rich.errors import MakeUsRichError
 
 _TIMEOUT_S = 30.0
@@ -39,10 +40,9 @@ class Airflow:
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
+        login = {"username": user, "password": password}
         try:
-            token = self._call("POST", "/auth/token", {"username": user, "password": password})[
-                "access_token"
-            ]
+            token = self._call("POST", "/auth/token", login, read=lambda body: body["access_token"])
         except AirflowError:
             self._http.close()
             raise
@@ -57,11 +57,15 @@ class Airflow:
         self._http.close()
 
     def has_dag(self, dag_id: str) -> bool:
-        return self._http.get(f"/api/v2/dags/{dag_id}").is_success
+        try:
+            return self._http.get(f"/api/v2/dags/{dag_id}").is_success
+        except httpx.HTTPError as error:
+            raise AirflowError(f"Airflow at {self._http.base_url} cannot be reached: {error!r}") from error
 
     def dag_ids(self) -> list[str]:
         """Ids of the DAGs that Airflow has parsed."""
-        return [dag["dag_id"] for dag in self._call("GET", f"/api/v2/dags?limit={_PAGE}")["dags"]]
+        path = f"/api/v2/dags?limit={_PAGE}"
+        return list(self._call("GET", path, read=lambda body: [dag["dag_id"] for dag in body["dags"]]))
 
     def unpause(self, dag_id: str) -> None:
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
@@ -76,8 +80,8 @@ class Airflow:
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run with these parameters; returns its id."""
         body = {"logical_date": None, "conf": dict(conf or {})}
-        run: str = self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"]
-        return run
+        path = f"/api/v2/dags/{dag_id}/dagRuns"
+        return str(self._call("POST", path, body, read=lambda made: made["dag_run_id"]))
 
     def backfill(self, dag_id: str, start: datetime, end: datetime, conf: Mapping[str, Any]) -> int:
         """Run every interval that begins between these two, again where it ran before; returns the backfill's id."""
@@ -89,56 +93,71 @@ class Airflow:
             "reprocess_behavior": "completed",
             "max_active_runs": 2,
         }
-        made: int = self._call("POST", "/api/v2/backfills", body)["id"]
-        return made
+        return int(self._call("POST", "/api/v2/backfills", body, read=lambda made: made["id"]))
 
     def backfill_is_done(self, backfill_id: int) -> bool:
-        return self._call("GET", f"/api/v2/backfills/{backfill_id}")["completed_at"] is not None
+        path = f"/api/v2/backfills/{backfill_id}"
+        return bool(self._call("GET", path, read=lambda body: body["completed_at"] is not None))
 
     def active_runs(self, dag_id: str) -> list[str]:
         """Ids of the runs that are queued or running, oldest first."""
         asked = f"state=queued&state=running&order_by=run_after&limit={_PAGE}"
-        runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?{asked}")["dag_runs"]
-        return [run["dag_run_id"] for run in runs]
+        path = f"/api/v2/dags/{dag_id}/dagRuns?{asked}"
+        return list(
+            self._call("GET", path, read=lambda body: [run["dag_run_id"] for run in body["dag_runs"]])
+        )
 
     def end_run(self, dag_id: str, run_id: str) -> None:
         """Mark a run as failed, which stops its tasks."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        state: str = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
-        return state
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        return str(self._call("GET", path, read=lambda body: body["state"]))
 
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={_PAGE}"
-        items: list[dict[str, Any]] = []
+        states: list[TaskState] = []
         total = 1
-        while len(items) < total:
-            page = self._call("GET", f"{path}&offset={len(items)}")
-            if not page["task_instances"]:  # some went away meanwhile
+        while len(states) < total:
+            page, total = self._call("GET", f"{path}&offset={len(states)}", read=_task_states)
+            if not page:  # some went away meanwhile
                 break
-            items, total = items + page["task_instances"], page["total_entries"]
-        return [
-            TaskState(
-                item["task_id"],
-                item["map_index"],
-                item.get("rendered_map_index") or "",
-                item["state"] or "none",
-                item["try_number"],
-                _time(item["start_date"]),
-                _time(item["end_date"]),
-            )
-            for item in items
-        ]
+            states += page
+        return states
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        read: Callable[[Any], Any] = lambda body: body,
+    ) -> Any:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise AirflowError(f"Airflow at {self._http.base_url} cannot be reached: {error!r}") from error
         if answer.is_error:
             raise AirflowError(f"Airflow answered {answer.status_code} to {path}: {answer.text[:300]}")
-        return answer.json()
+        return read_json(answer, read, AirflowError)
+
+
+def _task_states(body: Any) -> tuple[list[TaskState], int]:
+    """Those of one page, and how many there are in all."""
+    states = [
+        TaskState(
+            item["task_id"],
+            item["map_index"],
+            item.get("rendered_map_index") or "",
+            item["state"] or "none",
+            item["try_number"],
+            _time(item["start_date"]),
+            _time(item["end_date"]),
+        )
+        for item in body["task_instances"]
+    ]
+    return states, int(body["total_entries"])
 
 
 def _time(text: str | None) -> datetime | None:

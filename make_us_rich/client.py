@@ -8,14 +8,15 @@ with Client("http://127.0.0.1:28000", token) as api:
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 
+from make_us_rich.answers import read_json
 from make_us_rich.errors import MakeUsRichError
 from make_us_rich.market.candles import Candles, from_klines
 
@@ -23,6 +24,8 @@ _TIMEOUT_S = 5.0
 _UPDATE_TIMEOUT_S = 35.0  # the service answers, or refuses, within 30
 _TRIES = 3
 _PAUSE_S = 0.3
+
+T = TypeVar("T")
 
 
 class ServiceUnavailable(MakeUsRichError):
@@ -104,34 +107,42 @@ class Client:
 
     def pairs(self) -> list[str]:
         """Those that are served now."""
-        return [item["pair"] for item in self._get("/v1/pairs")["pairs"]]
+        return self._get("/v1/pairs", lambda body: [item["pair"] for item in body["pairs"]])
 
     def forecast(self, pair: str, model: str = "champion") -> Forecast:
         """By the champion, or beside it by `previous`, `foundation` or `naive`."""
-        return _forecast(self._get(f"/v1/forecasts/{_segment(pair)}?model={quote(model, safe='')}"))
+        return self._get(f"/v1/forecasts/{_segment(pair)}?model={quote(model, safe='')}", _forecast)
 
     def forecasts(self) -> tuple[list[Forecast], dict[str, str]]:
         """Of all pairs that are served, in one call; and why the others cannot be answered now."""
-        body = self._get("/v1/forecasts")
-        missing = {item["pair"]: item["detail"] for item in body["missing"]}
-        return [_forecast(item) for item in body["forecasts"]], missing
+        return self._get(
+            "/v1/forecasts",
+            lambda body: (
+                [_forecast(item) for item in body["forecasts"]],
+                {item["pair"]: item["detail"] for item in body["missing"]},
+            ),
+        )
 
     def history(self, pair: str, limit: int) -> list[PastForecast]:
         """Newest first."""
         names = PastForecast.__dataclass_fields__
-        past = self._get(f"/v1/forecasts/{_segment(pair)}/history?limit={limit}")["forecasts"]
-        return [PastForecast(**{name: item[name] for name in names}) for item in past]
+        return self._get(
+            f"/v1/forecasts/{_segment(pair)}/history?limit={limit}",
+            lambda body: [PastForecast(**{name: item[name] for name in names}) for item in body["forecasts"]],
+        )
 
     def candles(self, pair: str, limit: int) -> Candles:
         """The newest closed candles, oldest first."""
-        body = self._get(f"/v1/candles/{_segment(pair)}?limit={limit}")
         names = ("open_time_ms", "open", "high", "low", "close", "volume")
-        return from_klines(list(zip(*(body[name] for name in names), strict=True)))
+        return self._get(
+            f"/v1/candles/{_segment(pair)}?limit={limit}",
+            lambda body: from_klines(list(zip(*(body[name] for name in names), strict=True))),
+        )
 
     def usage(self) -> dict[str, int]:
         """limit, used, remaining, resets_at_ms of this month."""
-        usage: dict[str, int] = self._get("/v1/usage")
-        return usage
+        names = ("limit", "used", "remaining", "resets_at_ms")
+        return self._get("/v1/usage", lambda body: {name: int(body[name]) for name in names})
 
     def update_models(self, wait_s: float = 20.0) -> None:
         """Let the service swap to the champions of this moment, and wait until it did; needs an admin's token.
@@ -172,7 +183,7 @@ class Client:
                 return f"{name} does not serve version {version} yet: {state['reason']}"
         return ""
 
-    def _get(self, path: str) -> Any:
+    def _get(self, path: str, read: Callable[[Any], T]) -> T:
         """Reading is safe to repeat: a moment's failure is tried again."""
         for attempt in range(1, _TRIES + 1):
             try:
@@ -183,7 +194,7 @@ class Client:
                 failure = ServiceUnavailable("the forecast service cannot be reached")
             else:
                 if answer.is_success:
-                    return answer.json()
+                    return read_json(answer, read, ServiceUnavailable)
                 detail, field = _problem(answer)
                 if answer.status_code < 500:
                     raise ServiceRefused(detail, status=answer.status_code, field=field)

@@ -18,6 +18,7 @@ FAILED = "failed"
 _IS_IT_UP = (
     "is it up? `mkrich status`, `mkrich logs {0}`, or `docker compose ps`; {1} says where it is sought"
 )
+_WHO_IS_IT = "is the address in {0} right, or does a proxy answer in its place?"
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,12 @@ def _examined(settings: Settings, name: str, check: tuple[Callable[[Settings], s
         return Finding(name, "warning", f"not asked: {error.name} is not installed in this role", "")
     except (MakeUsRichError, psycopg2.Error, httpx.HTTPError) as error:
         return Finding(name, "failed", str(error).strip() or repr(error), _IS_IT_UP.format(name, variable))
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:  # no JSON, or not what was asked for
+        return Finding(
+            name, "failed", f"it answers something unexpected: {error!r}", _WHO_IS_IT.format(variable)
+        )

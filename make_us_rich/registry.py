@@ -187,9 +187,14 @@ def _raise_for_status(answer: httpx.Response) -> httpx.Response:
 
 def _json(answer: httpx.Response) -> Any:
     try:
-        return answer.json()
+        body = answer.json()
     except ValueError:
-        raise RegistryError(f"MLflow's answer to {answer.url.path} is not JSON") from None
+        body = None
+    if not isinstance(body, dict):
+        raise RegistryError(
+            f"the answer to {answer.url.path} is no JSON object: is it MLflow that answers there?"
+        )
+    return body
 
 
 def _member(answer: Any, name: str) -> Any:
@@ -199,10 +204,15 @@ def _member(answer: Any, name: str) -> Any:
 
 
 def _version(item: Mapping[str, Any]) -> ModelVersion:
-    return ModelVersion(
-        name=item["name"],
-        version=int(item["version"]),
-        run_id=item.get("run_id", ""),
-        created_ms=int(item["creation_timestamp"]),
-        tags={tag["key"]: tag["value"] for tag in item.get("tags", [])},
-    )
+    try:
+        return ModelVersion(
+            name=item["name"],
+            version=int(item["version"]),
+            run_id=item.get("run_id", ""),
+            created_ms=int(item["creation_timestamp"]),
+            tags={tag["key"]: tag["value"] for tag in item.get("tags", [])},
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RegistryError(
+            f"what should be a model version is none ({error!r}): is it MLflow that answers?"
+        ) from None

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from make_us_rich import roster
+from make_us_rich.answers import read_json
 from make_us_rich.errors import ServingError
 from make_us_rich.pairs import Pair
 from make_us_rich.registry import CHAMPION, ModelVersion, Registry, foundation_name, model_name
@@ -105,7 +106,8 @@ def _wait_until_serving(
 
 
 def _not_running(ray: httpx.Client, settings: Settings, applications: Sequence[str]) -> str:
-    running = _checked(ray, "GET", settings.ray_url + _APPLICATIONS).json()["applications"]
+    answer = _checked(ray, "GET", settings.ray_url + _APPLICATIONS)
+    running = read_json(answer, lambda body: dict(body["applications"]), ServingError)
     for name in applications:
         state = running.get(name, {"status": "NOT_STARTED", "message": ""})
         if state["status"] == "DEPLOY_FAILED":

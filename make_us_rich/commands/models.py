@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.commands.shared import AsJson, moment, print_json, settings_here
+from make_us_rich.commands.shared import AsJson, audit, moment, print_json, settings_here
 from make_us_rich.pairs import Pair
 from make_us_rich.promotion import TAG_DECISION
 from make_us_rich.registry import (
@@ -79,6 +79,7 @@ def promote(
     with Registry(settings) as registry:
         url = settings.database_url.get_secret_value()
         decision = appoint(registry, url, name_of(pair, settings), version, by=by or getuser())
+    audit("promote model", name_of(pair, settings), decision.reason)
     _tell(settings, pair, decision, serve)
 
 
@@ -90,6 +91,7 @@ def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
     with Registry(settings) as registry:
         url = settings.database_url.get_secret_value()
         decision = promotion.rollback(registry, url, name_of(pair, settings), by=by or getuser())
+    audit("roll back model", name_of(pair, settings), decision.reason)
     _tell(settings, pair, decision, serve)
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from make_us_rich import roster
-from make_us_rich.commands.shared import AsJson, OnePair, database_url, print_json
+from make_us_rich.commands.shared import AsJson, OnePair, audit, database_url, print_json
 from make_us_rich.roster import PLANS, ListedPair
 from make_us_rich.terminal import console
 
@@ -41,6 +41,7 @@ def list_pairs(as_json: AsJson = False) -> None:
 def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
     """Train and serve another pair from the next run on."""
     item = roster.put(database_url(), pair, plan=plan, min_replicas=least, max_replicas=most)
+    audit("put pair", item.pair, item.plan)
     console.print(f"{item.pair}: {_state(item)}; `mkrich train {item.pair}` does not wait for the hour")
 
 
@@ -53,19 +54,24 @@ def change_plan(
 ) -> None:
     """Give a pair a process of its own, a shared one, or none."""
     item = roster.put(database_url(), pair, plan=plan, min_replicas=least, max_replicas=most)
+    audit("put pair", item.pair, item.plan)
     console.print(f"{item.pair}: {item.plan}, {item.min_replicas} to {item.max_replicas} replicas")
 
 
 @pairs_app.command()
 def park(pair: OnePair, reason: Annotated[str, typer.Option(help="shown wherever the pair is")]) -> None:
     """Let a pair rest, as when the exchange halts it."""
-    console.print(f"{pair}: {_state(roster.park(database_url(), pair, reason))}")
+    item = roster.park(database_url(), pair, reason)
+    audit("park pair", item.pair, reason)
+    console.print(f"{pair}: {_state(item)}")
 
 
 @pairs_app.command()
 def unpark(pair: OnePair) -> None:
     """Train and serve a parked pair again."""
-    console.print(f"{pair}: {_state(roster.unpark(database_url(), pair))}")
+    item = roster.unpark(database_url(), pair)
+    audit("unpark pair", item.pair)
+    console.print(f"{pair}: {_state(item)}")
 
 
 def _state(item: ListedPair) -> str:

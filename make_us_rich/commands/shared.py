@@ -38,6 +38,14 @@ def database_url() -> str:
     return settings_here().database_url.get_secret_value()
 
 
+def audit(action: str, subject: str, detail: str = "") -> None:
+    """Add what the command line did to the audit log."""
+    from make_us_rich.accounts import COMMAND_LINE, Accounts
+
+    with Accounts(database_url()) as accounts:
+        accounts.audit(COMMAND_LINE, action, subject, detail)
+
+
 def parsed(pairs: list[str] | None) -> list[str]:
     """Raises UnknownPair naming what is no pair."""
     return [str(Pair.parse(text)) for text in pairs or []]

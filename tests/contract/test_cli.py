@@ -78,7 +78,7 @@ def asked(*arguments: str) -> list[dict[str, object]]:
     return answer
 
 
-def test_a_pair_is_added_changed_parked_and_unparked() -> None:
+def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) -> None:
     assert "mkrich train doge_usdt" in mkrich("pairs", "add", "doge_usdt", "--plan", "pooled").stdout
     mkrich("pairs", "plan", "doge_usdt", "dedicated", "--least", "0", "--most", "3")
     mkrich("pairs", "park", "doge_usdt", "--reason", "halted by the exchange")
@@ -91,6 +91,10 @@ def test_a_pair_is_added_changed_parked_and_unparked() -> None:
     assert "active" in mkrich("pairs", "unpark", "doge_usdt").stdout
     with pytest.raises(UnknownPair, match="such as btc_usdt"):
         mkrich("pairs", "add", "DOGE")
+    with Accounts(servers["MUR_DATABASE_URL"]) as accounts:
+        told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit_entries(4)]
+    done = ("unpark pair", "park pair", "put pair", "put pair")
+    assert told == [("command line", action, "doge_usdt") for action in done]
 
 
 def test_an_admin_is_made_once_and_reset_only_when_asked(servers: dict[str, str]) -> None:

@@ -125,7 +125,7 @@ def _mistyped(app: Dash) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{key} without {kind}", _call(app, key) | {kind: []}
             yield f"{key} with odd {kind}", _call(app, key) | {kind: [None]}
         for field in ("output", "outputs", "inputs", "state", "changedPropIds"):
-            for value in WRONG:
+            for value in (None, 7, "x", [], [None], {"id": 7}):
                 yield f"{key}: {field} = {str(value)[:40]}", _call(app, key) | {field: value}
 
 
@@ -141,7 +141,7 @@ def test_a_mistyped_call_of_a_callback_is_never_an_error_of_ours(app: Dash, root
             answer = root.call_back(call)
         if answer.status_code >= 500:
             failed[what] = answer.status_code
-    assert tried > 3000
+    assert tried > 2000
     assert not failed
 
 

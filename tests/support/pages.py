@@ -25,6 +25,8 @@ def page_server(status: int, body: bytes, content_type: str = "text/html") -> It
             self.end_headers()
             self.wfile.write(body)
 
+        do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815
+
         def log_message(self, *_: object) -> None:
             pass
 

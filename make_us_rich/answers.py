@@ -1,0 +1,21 @@
+"""Reading what another component answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+
+
+def read_json(answer: httpx.Response, read: Callable[[Any], T], error: Callable[[str], Exception]) -> T:
+    """What `read` makes of the answer's JSON. Raises `error` for a page, and for JSON of another shape."""
+    try:
+        return read(answer.json())
+    except (ValueError, LookupError, TypeError, AttributeError) as fault:
+        raise error(
+            f"{answer.url} answered {answer.status_code} with something unexpected ({fault!r}): "
+            "is it the right address, or a proxy's page?"
+        ) from fault

@@ -1,0 +1,93 @@
+"""Answers that are no JSON, or other JSON than asked for: a client raises its own error, and the doctor goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dags.ray_jobs_client import RayJobsClient, RayUnreachable
+from make_us_rich.airflow_client import Airflow, AirflowError
+from make_us_rich.client import Client, ServiceUnavailable
+from make_us_rich.doctor import examine
+from make_us_rich.errors import RegistryError
+from make_us_rich.registry import Registry
+from make_us_rich.settings import Settings
+from tests.support.pages import NOT_FOUND_PAGE, page_server
+from tests.support.processes import free_port
+
+ODD = {
+    "a page": NOT_FOUND_PAGE,
+    "nothing": b"",
+    "a list": b"[]",
+    "null": b"null",
+    "an empty object": b"{}",
+    "another shape": b'{"pairs": 7, "applications": 7, "dag_runs": 7, "status": {}, "model_version": [], "jobs": 7}',
+    "wrong items": b'{"pairs": {"btc_usdt": 7}, "applications": {"a": 7}, "scheduler": 7, "model_versions": [7]}',
+}
+
+
+@pytest.fixture(params=ODD.values(), ids=ODD.keys())
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with page_server(200, request.param, "application/json") as made:
+        yield made
+
+
+def test_the_doctor_names_every_component_that_answers_something_odd(url: str) -> None:
+    names = ("mlflow_url", "ray_url", "airflow_url", "api_url", "exchange_url", "s3_endpoint_url")
+    nobody = f"postgresql://nobody@127.0.0.1:{free_port()}/x"
+    findings = {
+        item.name: item for item in examine(Settings(**dict.fromkeys(names, url), database_url=nobody))
+    }
+
+    assert len(findings) >= 9
+    for name in ("ray", "api", "exchange"):
+        assert findings[name].state == "failed", findings[name]
+        assert findings[name].way_out
+    assert findings["airflow"].state != "ok"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda api: api.pairs(),
+        lambda api: api.forecast("btc_usdt"),
+        lambda api: api.forecasts(),
+        lambda api: api.history("btc_usdt", 3),
+        lambda api: api.candles("btc_usdt", 3),
+        lambda api: api.usage(),
+    ],
+    ids=["pairs", "forecast", "forecasts", "history", "candles", "usage"],
+)
+def test_the_apis_client(url: str, ask: Callable[[Client], object]) -> None:
+    with Client(url, "mur_token") as api, pytest.raises(ServiceUnavailable, match="something unexpected"):
+        ask(api)
+
+
+def test_airflows_client(url: str) -> None:
+    with pytest.raises(AirflowError, match="something unexpected"):
+        Airflow(url, "admin", "password")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda registry: registry.find("btc_usdt_1h", "champion"),
+        lambda registry: registry.get("btc_usdt_1h", 1),
+        lambda registry: registry.run("0" * 32),
+    ],
+    ids=["find", "get", "run"],
+)
+def test_the_registry(url: str, ask: Callable[[Registry], object]) -> None:
+    with Registry(url) as registry, pytest.raises(RegistryError):
+        ask(registry)
+
+
+def test_rays_jobs(url: str) -> None:
+    async def find() -> None:
+        async with RayJobsClient(url) as ray:
+            await ray.find("job-1")
+
+    with pytest.raises(RayUnreachable, match="something unexpected"):
+        asyncio.run(find())
