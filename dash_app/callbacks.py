@@ -106,14 +106,14 @@ def _is_part(sent: Any, name: str) -> bool:
 
 
 def _name(part: Mapping[str, Any]) -> str:
-    """As the browser names what changed: `token-name.value`, or `{"revoke":7}.n_clicks`."""
+    """As the browser names what changed: an id and a property, the id as JSON when it is a pattern's."""
     known = part["id"]
     text = known if isinstance(known, str) else json.dumps(known, sort_keys=True, separators=(",", ":"))
     return f"{text}.{part['property']}"
 
 
 def _has_outputs(sent: Any, output: str) -> bool:
-    """`..a.children...b.data@1f..` has the parts `a.children` and `b.data`; `a.children` has one, not in a list."""
+    """Dash names several outputs ..a.x...b.y@hash.. and sends a list of parts; one is named a.x, and is no list."""
     are_many = output.startswith("..")
     parts, names = (sent, output[2:-2].split("...")) if are_many else ([sent], [output])
     return (

@@ -32,7 +32,7 @@ def fold(name: str) -> str:
 
 
 def look(name: str) -> str:
-    """The name without accents, and with one letter for those that look alike: `Ädm1n` and `admin` are both `admln`.
+    """The name without accents, and with one letter for those that look alike: "Ädm1n" and "admin" are both "admln".
 
     After the skeletons of Unicode TS 39; a short table does, because `checked_name` takes Latin letters only.
     """
@@ -54,7 +54,7 @@ def checked_name(name: str) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name could be taken for the operators' or for a part of the system, as `Adm1n_2` could."""
+    """Whether a name could be taken for the operators' or for a part of the system, as "Adm1n_2" could."""
     return _letters(name) in {_letters(reserved) for reserved in _RESERVED}
 
 

@@ -68,7 +68,8 @@ _STRONG = "kV7w-0pQz3mR8sTy"
     ],
 )
 def test_production_refuses_a_weak_secret(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    strong = dict.fromkeys(("MUR_SECRET_KEY", "MUR_S3_ACCESS_KEY", "MUR_S3_SECRET_KEY"), _STRONG)
+    names = ("MUR_SECRET_KEY", "MUR_S3_ACCESS_KEY", "MUR_S3_SECRET_KEY", "MUR_MLFLOW_PASSWORD")
+    strong = dict.fromkeys(names, _STRONG)
     database = {"MUR_DATABASE_URL": f"postgresql://app:{_STRONG}@postgres/make_us_rich"}
     for name, given in {"MUR_ENVIRONMENT": "production", **strong, **database}.items():
         monkeypatch.setenv(name, given)

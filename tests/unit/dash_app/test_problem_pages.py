@@ -37,7 +37,7 @@ def test_the_log_in_page_needs_no_database_and_logging_in_says_that_it_is_away(v
 
 def test_a_visitor_with_a_session_sees_the_outage_too(visitor: FlaskClient) -> None:
     with visitor.session_transaction() as session:
-        session["_user_id"] = "1.1.9999999999"
+        session["_user_id"] = "1.1.9999999999.key"
     try:
         page, callback = visitor.get("/"), visitor.post("/_dash-update-component", json={})
     finally:
