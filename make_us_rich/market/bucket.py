@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
@@ -128,6 +129,8 @@ class Bucket:
             yield
         except S3Error as error:
             raise StoreError(f"S3 at {self._endpoint_url} refused: {error.code} {error.message}") from error
+        except ParseError as error:
+            raise StoreError(f"what answers at {self._endpoint_url} is no S3: {error}") from error
         except (MinioException, HTTPError, OSError) as error:
             raise StoreError(
                 f"S3 at {self._endpoint_url} cannot be reached: {type(error).__name__}"
