@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from psycopg2.extras import execute_values
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.database import transaction
@@ -134,11 +135,12 @@ def _record_past_forecasts(stack: DashboardStack, hours: int = 40) -> None:
             for open_ms, close in zip(candles["open_time_ms"][1:], closes[:-1], strict=True)
         ]
         with transaction(stack.settings.database_url.get_secret_value()) as cursor:
-            cursor.executemany(
+            execute_values(
+                cursor,
                 "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, "
-                "last_close, q05, q10, q25, q50, q75, q90, q95) VALUES ('simulated', %s, '1h', %s, 1, %s, %s, "
-                "%s, %s, %s, %s, %s, %s, %s)",
+                "last_close, q05, q10, q25, q50, q75, q90, q95) VALUES %s",
                 rows,
+                template=f"('simulated', %s, '1h', %s, 1, {', '.join(['%s'] * 9)})",
             )
 
 
