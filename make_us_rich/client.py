@@ -156,7 +156,7 @@ class Client:
         if answer.is_error:
             detail, field = _problem(answer)
             raise ServiceRefused(detail, status=answer.status_code, field=field)
-        wanted = answer.json()["applications"]
+        wanted = read_json(answer, lambda body: dict(body["applications"]), ServiceUnavailable)
         deadline = time.monotonic() + wait_s
         while waiting := self._not_serving(wanted):
             if time.monotonic() > deadline:
@@ -167,8 +167,8 @@ class Client:
         """What /readyz says of the first application that does not serve this version yet."""
         try:
             answer = self._http.get("/readyz", timeout=_UPDATE_TIMEOUT_S)
-            states = answer.json()["pairs"]
-        except (httpx.HTTPError, ValueError, KeyError):
+            states = read_json(answer, lambda body: dict(body["pairs"]), ServiceUnavailable)
+        except (httpx.HTTPError, ServiceUnavailable):
             return "/readyz does not answer"
         for name, version in wanted.items():
             state = states.get(name)

@@ -24,7 +24,7 @@ ODD = {
     "null": b"null",
     "an empty object": b"{}",
     "another shape": b'{"pairs": 7, "applications": 7, "dag_runs": 7, "model_version": [], "jobs": 7}',
-    "wrong items": b'{"pairs": {"btc_usdt": 7}, "applications": {"a": 7}, "scheduler": 7, "model_versions": [7]}',
+    "wrong items": b'{"pairs": {"btc_usdt": 7}, "applications": 7, "scheduler": 7, "model_versions": [7]}',
 }
 
 
@@ -58,8 +58,9 @@ def test_the_doctor_names_every_component_that_answers_something_odd(url: str) -
         lambda api: api.history("btc_usdt", 3),
         lambda api: api.candles("btc_usdt", 3),
         lambda api: api.usage(),
+        lambda api: api.update_models(),
     ],
-    ids=["pairs", "forecast", "forecasts", "history", "candles", "usage"],
+    ids=["pairs", "forecast", "forecasts", "history", "candles", "usage", "update"],
 )
 def test_the_apis_client(url: str, ask: Callable[[Client], object]) -> None:
     with Client(url, "mur_token") as api, pytest.raises(ServiceUnavailable, match="something unexpected"):
