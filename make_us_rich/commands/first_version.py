@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from make_us_rich.airflow_client import Airflow
     from make_us_rich.local_stack.plan import StackPlan
 
-_AGENT_DAGS = ("train_pairs", "train_foundation")
+_TRAINING_DAGS = ("train_pairs", "train_foundation")
 _DAG_TIMEOUT_S = 120.0
 
 
@@ -62,6 +63,7 @@ def run(service: Annotated[Service, _Named], live: Live = False, data: Data = No
     from make_us_rich.demo import start_stack
     from make_us_rich.local_stack.environment import ADMIN
 
+    os.environ.setdefault("MUR_DAGS_PAUSED", "true")  # until `start agent`
     stack = start_stack(live=live, data=data, part=service.value)
     name = {Service.SERVING: "api", Service.INTERFACE: "dash", Service.TRAINING: "airflow"}[service]
     address = stack.plan.url(name)
@@ -78,8 +80,7 @@ def start(
     if service is None:
         up(live, data)
     elif service is Startable.AGENT:
-        _schedule(lambda airflow, dag_id: airflow.unpause(dag_id))
-        console.print(f"{', '.join(_AGENT_DAGS)}: scheduled")
+        console.print(f"scheduled: {_for_each_dag(lambda airflow, dag_id: airflow.unpause(dag_id))}")
     else:
         run(Service(service.value), live, data)
 
@@ -91,15 +92,14 @@ def stop(service: Annotated[Startable | None, _Chosen] = None) -> None:
     if service is None:
         down()
     elif service is Startable.AGENT:
-        _schedule(lambda airflow, dag_id: airflow.pause(dag_id))
-        console.print(f"{', '.join(_AGENT_DAGS)}: paused")
+        console.print(f"paused: {_for_each_dag(lambda airflow, dag_id: airflow.pause(dag_id))}")
     else:
         stack.stop(_running_plan(), Service(service.value).value)
         console.print(f"{service} is stopped; `mkrich stop` stops the servers that it shares with others")
 
 
-def _schedule(change: Callable[[Airflow, str], None]) -> None:
-    """Change the schedule of the training DAGs, once Airflow has read them."""
+def _for_each_dag(change: Callable[[Airflow, str], None]) -> str:
+    """Make a change to every DAG, once Airflow has read those that train; returns their names."""
     from make_us_rich.airflow_client import Airflow
     from make_us_rich.local_stack.environment import ADMIN
     from make_us_rich.local_stack.run import open_stack
@@ -107,14 +107,16 @@ def _schedule(change: Callable[[Airflow, str], None]) -> None:
     plan = _running_plan()
     with Airflow(plan.url("airflow"), ADMIN, open_stack(plan).secrets.admin_password) as airflow:
         deadline = time.monotonic() + _DAG_TIMEOUT_S
-        while not all(airflow.has_dag(dag_id) for dag_id in _AGENT_DAGS):
+        while not all(airflow.has_dag(dag_id) for dag_id in _TRAINING_DAGS):
             if time.monotonic() > deadline:
                 raise fail(
-                    f"Airflow does not know {' and '.join(_AGENT_DAGS)}: `mkrich logs airflow-dag-processor`"
+                    f"Airflow does not know {' and '.join(_TRAINING_DAGS)}: `mkrich logs airflow-dag-processor`"
                 )
             time.sleep(0.5)
-        for dag_id in _AGENT_DAGS:
+        dag_ids = airflow.dag_ids()
+        for dag_id in dag_ids:
             change(airflow, dag_id)
+    return ", ".join(dag_ids)
 
 
 def _running_plan() -> StackPlan:

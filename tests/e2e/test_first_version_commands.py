@@ -55,7 +55,8 @@ def test_each_component_is_prepared_run_and_stopped(home: Path, plan: StackPlan)
     assert _running(home) == {"dash", *SERVERS, *AIRFLOW}
     with Airflow(plan.url("airflow"), ADMIN, secrets.admin_password) as airflow:
         for word, paused in (("start", False), ("stop", True)):
-            _mkrich(home, word, "agent")
+            assert all(airflow.is_paused(dag) is not paused for dag in airflow.dag_ids())
+            assert "train_pairs" in _mkrich(home, word, "agent")
             assert [airflow.is_paused(dag) for dag in ("train_pairs", "train_foundation")] == [paused] * 2
 
     _mkrich(home, "stop", "serving")
