@@ -421,10 +421,12 @@ def _limit_plan(serving: ServingStack, user: str, calls: int) -> None:
 
 
 def _replicas(serving: ServingStack, application: str) -> list[tuple[str, int]]:
-    """Replica ids and process ids."""
+    """Replica ids and process ids, 0 of one that is about to start."""
     headers = {"Authorization": f"Bearer {serving.settings.ray_token.get_secret_value()}"}
     answer = httpx.get(f"{serving.settings.ray_url}/api/serve/applications/", headers=headers)
     deployments = answer.json()["applications"][application]["deployments"].values()
     return sorted(
-        (each["replica_id"], each["pid"]) for deployment in deployments for each in deployment["replicas"]
+        (each["replica_id"], each.get("pid", 0))
+        for deployment in deployments
+        for each in deployment["replicas"]
     )
