@@ -27,7 +27,7 @@ PORTS = ("CHECK", "DASH", "API", "AIRFLOW", "GRAFANA", "PGADMIN")
 BEHIND = '''
 import json
 def app(environ, start_response):
-    """Tell what arrived; gunicorn runs it as it runs the dashboard."""
+    """Tell what arrived."""
     body = environ["wsgi.input"].read()
     seen = {key: value for key, value in environ.items() if key.startswith("HTTP_")}
     start_response("200 OK", [("Content-Type", "application/json")])
@@ -53,7 +53,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def behind(folder: Path) -> Iterator[str]:
-    """A service with the dashboard's server: two processes of eight threads."""
+    """A service that half-open connections would stop: gunicorn, two processes of eight threads."""
     (folder / "behind.py").write_text(BEHIND)
     port = free_port()
     command = [str(BIN / "gunicorn"), f"--bind=127.0.0.1:{port}", "--workers=2", "--threads=8"]
