@@ -5,6 +5,8 @@ Ray writes HAProxy's configuration, and has no setting for the answers while no 
 path that Ray does not know yet, a plain-text 500 when a replica is gone. Clients take a 404 for a pair that is not
 served. So every such answer is made a problem document with status 503 and Retry-After, before HAProxy reads its
 configuration.
+
+Ray also binds the pages of statistics and metrics to all interfaces. They get the address of the API instead.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ _ANSWER = f"return status 503 content-type {_MEDIA_TYPE} hdr Retry-After {_RETRY
 _FROM_RAY = "{ status ge 400 } { res.hdr(content-type) -m beg text/plain }"
 _NO_ROUTE = re.compile(r"^(backend default_backend\n\s+http-request) return status 404 .*$", re.MULTILINE)
 _ERROR_FILE = re.compile(r"^(\s+errorfile 50[234]) .*$", re.MULTILINE)
+_OPEN_TO_ALL = re.compile(r"^(\s+bind) \*?:", re.MULTILINE)
+_ADDRESS = re.compile(r"^frontend http_frontend\n\s+bind (\S*):\d+", re.MULTILINE)
 _FRONTEND = re.compile(r"^(frontend http_frontend\n\s+bind .*)$", re.MULTILINE)
 
 
@@ -51,7 +55,9 @@ def main() -> None:
 
 def rewritten(config: str, error_file: Path) -> str:
     """Ray's configuration with our answers. Raises ValueError when it is not as Ray 2.60 writes it."""
+    address = _ADDRESS.search(config)
     changes = (
+        (_OPEN_TO_ALL, rf"\1 {address[1] if address else '*'}:"),
         (_NO_ROUTE, rf"\1 {_ANSWER}"),
         (_ERROR_FILE, rf"\1 {error_file}"),
         (_FRONTEND, rf"\1\n    http-response {_ANSWER} if {_FROM_RAY}"),

@@ -77,6 +77,15 @@ def test_while_ray_knows_no_application(folder: Path) -> None:
         check_is_our_503(httpx.get(f"{url}/v1/forecasts/btc_usdt"))
 
 
+def test_statistics_and_metrics_listen_where_the_api_does(folder: Path) -> None:
+    with haproxy(folder, None):
+        config = (folder / "haproxy.cfg").read_text()
+
+    binds = re.findall(r"^\s+bind (\S*):\d+", config, re.MULTILINE)
+    assert len(binds) >= 3
+    assert set(binds) == {"127.0.0.1"}
+
+
 def test_while_every_gateway_is_gone(folder: Path) -> None:
     with haproxy(folder, [f"http://127.0.0.1:{free_port()}"]) as url:
         check_is_our_503(httpx.get(f"{url}/v1/forecasts/btc_usdt"))
