@@ -255,7 +255,12 @@ def _as_value_error() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The process's settings. Raises SettingsError naming the variable at fault."""
+    """The process's settings, read at the first call. Raises SettingsError naming the variable at fault."""
+    return read_settings()
+
+
+def read_settings() -> Settings:
+    """The settings of the environment as it is now. Raises SettingsError naming the variable at fault."""
     try:
         return Settings()
     except ValidationError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from make_us_rich import embedded_s3
 from make_us_rich.local_stack.plan import PROJECT_ROOT, StackPlan
 from make_us_rich.local_stack.secrets import StackSecrets
-from make_us_rich.settings import BINANCE_URL, get_settings
+from make_us_rich.settings import BINANCE_URL, read_settings
 
 ADMIN = "admin"
 DEMO_USER = "demo"
@@ -134,7 +134,7 @@ def _airflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": str(get_settings().dags_paused),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": str(read_settings().dags_paused),
         "AIRFLOW__CORE__FERNET_KEY": secrets.airflow_fernet_key,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from make_us_rich.commands.shared import settings_here
 from make_us_rich.errors import PortTaken, StackError
 from make_us_rich.local_stack.environment import stack_environment
 from make_us_rich.local_stack.plan import PORT_OFFSETS, StackPlan, check_ports, new_plan
@@ -50,6 +51,21 @@ def test_secrets_are_made_once_and_only_the_user_can_read_them(tmp_path: Path) -
     assert path.stat().st_mode & 0o077 == 0
     assert [file.name for file in path.parent.iterdir()] == ["secrets.json"]
     assert len({made.postgres_password, made.s3_secret_key, made.service_token, made.ray_token}) == 4
+
+
+def test_commands_speak_for_the_stack_that_was_started_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {"MUR_STACK_HOME": str(tmp_path)})
+    get_settings.cache_clear()
+    plan = StackPlan("simulated", tmp_path / "simulated", port_base=31_000)
+    plan.state.mkdir()
+    plan.save()
+
+    try:
+        assert settings_here().airflow_url == plan.url("airflow")
+    finally:
+        get_settings.cache_clear()
 
 
 def test_only_the_live_market_takes_the_exchange_of_the_users_environment(
@@ -136,12 +152,10 @@ def test_dags_run_at_once_unless_the_settings_say_otherwise(
     plan = StackPlan("simulated", tmp_path, port_base=20_000)
     secrets = load_or_create(tmp_path / "secrets.json")
     for given, paused in (("", "False"), ("true", "True")):
-        get_settings.cache_clear()
         if given:
             monkeypatch.setenv("MUR_DAGS_PAUSED", given)
         environment = stack_environment(plan, secrets)
         assert environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] == paused
-    get_settings.cache_clear()
 
 
 def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
