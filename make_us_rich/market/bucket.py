@@ -27,6 +27,18 @@ class Stored(NamedTuple):
     etag: str
 
 
+class _XmlByOneName(urllib3.PoolManager):
+    """Calls XML `application/xml`: minio reads no error that comes as `text/xml`, as rclone and others send it."""
+
+    def urlopen(  # type: ignore[override]
+        self, method: str, url: str, redirect: bool = True, **rest: Any
+    ) -> urllib3.BaseHTTPResponse:
+        answer = super().urlopen(method, url, redirect, **rest)
+        if answer.headers.get("Content-Type", "").startswith("text/xml"):
+            answer.headers["Content-Type"] = "application/xml"
+        return answer
+
+
 class Bucket:
     """Every method raises StoreError when S3 refuses or cannot be reached."""
 
@@ -37,7 +49,7 @@ class Bucket:
         self._bucket = bucket
         self._endpoint_url = endpoint_url
         # Minio's own defaults wait five minutes for an answer, six times over.
-        self._http = urllib3.PoolManager(
+        self._http = _XmlByOneName(
             timeout=urllib3.Timeout(connect=5, read=30),
             retries=urllib3.Retry(total=3, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504]),
         )
