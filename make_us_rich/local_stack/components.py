@@ -126,16 +126,21 @@ def _airflow(plan: StackPlan) -> list[Component]:
         ("airflow database",),
         _answers(url),
     )
-    services = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+    # Their log servers would listen on all interfaces; the API server reads the same folder.
+    services = {
+        "scheduler": ["--skip-serve-logs"],
+        "dag-processor": [],
+        "triggerer": ["--skip-serve-logs"],
+    }
     return [
         server,
         *(
             Component(
-                Program(f"airflow-{service}", [str(_BIN / "airflow"), service]),
+                Program(f"airflow-{service}", [str(_BIN / "airflow"), service, *options]),
                 ("airflow database",),
-                _is_healthy(url, key),
+                _is_healthy(url, service.replace("-", "_")),
             )
-            for service, key in services.items()
+            for service, options in services.items()
         ),
     ]
 

@@ -88,6 +88,10 @@ def _ray(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.ray_token,
+        # Ray's switch for laptops: this node's address is 127.0.0.1, and everything that has an address binds to it.
+        # Elsewhere Ray replaces --node-ip-address=127.0.0.1 by the machine's address, and binds to all of them.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",  # between training workers
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # report() waits for the controller's next poll: 2 s by default
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
@@ -147,9 +151,6 @@ def _airflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API__SECRET_KEY": secrets.airflow_api_secret,
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.airflow_jwt_secret,
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_HOST": "127.0.0.1",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(plan.port("airflow_task_logs")),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(plan.port("airflow_trigger_logs")),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(
             {"conn_type": "http", "host": plan.url("ray_dashboard"), "password": secrets.ray_token}

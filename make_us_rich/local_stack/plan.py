@@ -49,8 +49,6 @@ PORT_OFFSETS = {
     "serve_fallback_grpc": 9500,
     "haproxy_stats": 8404,
     "haproxy_metrics": 9101,
-    "airflow_task_logs": 8793,
-    "airflow_trigger_logs": 8794,
 }
 
 

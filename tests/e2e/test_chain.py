@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from make_us_rich.local_stack.environment import DEMO_USER
+from tests.support.listening import REPLICA
 from tests.support.recorded import DATA, needs_recorded_data
 from tests.support.whole_stack import WholeStack, whole_stack
 
@@ -58,6 +59,14 @@ def test_every_component_runs(stack: WholeStack) -> None:
     assert {"postgres", "s3", "ray", "mlflow", "airflow-scheduler", "exchange", "discord", "dash"} <= set(
         states
     )
+
+
+def test_nothing_listens_beyond_loopback(stack: WholeStack, finished_run: str) -> None:
+    sockets = stack.listening()
+
+    assert len({found.port for found in sockets}) >= 20
+    beyond = {found for found in sockets if not found.is_local}
+    assert {found for found in beyond if not found.process.startswith(REPLICA)} == set()
 
 
 def test_mlflow_runs_without_roots_rights(stack: WholeStack) -> None:

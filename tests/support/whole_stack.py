@@ -28,6 +28,7 @@ from make_us_rich.market.bucket import Bucket
 from make_us_rich.registry import Registry
 from make_us_rich.settings import Settings
 from tests.support.folders import open_folder
+from tests.support.listening import Listening, listening
 from tests.support.processes import PROJECT_ROOT
 
 
@@ -135,6 +136,10 @@ class WholeStack:
                 if words in " ".join(process.cmdline()):
                     found.append(process)
         return found
+
+    def listening(self) -> set[Listening]:
+        """What this stack's processes listen on."""
+        return listening(Supervisor(self.plan).processes())
 
     def until(self, done: Callable[[], Any], timeout_s: float, complaint: str) -> Any:
         """What `done` gives once it is true; a component that is away meanwhile counts as not yet."""
