@@ -236,6 +236,7 @@ def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: Dashb
 
 def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardStack) -> None:
     log_in(page, dashboard.url, "root", "/admin")
+    expect(page.get_by_role("gridcell", name="root", exact=True)).to_be_visible(timeout=SLOW_MS)  # plans, too
     page.locator("#admin-quota-plan").click()
     page.get_by_role("option", name="trader").click()
     page.fill("#admin-quota", "30000")

@@ -129,7 +129,9 @@ def test_an_interruption_keeps_what_arrived(exchange: str, tmp_path: Path) -> No
     """Ctrl-C, while the exchange is silent."""
     break_by(exchange, kind="timeout", symbol="BTCUSDT", after=3)
     command = [sys.executable, "-m", "make_us_rich.cli", *words(tmp_path, "btc_usdt")]
-    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=_take_interrupts
+    ) as running:
         _wait_until_waiting(exchange)
         running.send_signal(signal.SIGINT)
         told, _ = running.communicate(timeout=30)
@@ -139,6 +141,11 @@ def test_an_interruption_keeps_what_arrived(exchange: str, tmp_path: Path) -> No
     assert len(read_recorded(tmp_path, [BITCOIN], "1h")["btc_usdt"]) == 3000
     httpx.delete(f"{exchange}/_control/faults").raise_for_status()
     assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": HOURS - 3000}
+
+
+def _take_interrupts() -> None:
+    """Tests that a shell started in the background ignore SIGINT, and so would the command."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_until_waiting(exchange: str) -> None:

@@ -61,7 +61,7 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: World) -> Non
     verdict = {name: kept.get(name, 0.0) for name in ("n", "skill_vs_naive", "coverage_80", "drifted")}
     verdict |= {"t_vs_naive": 0.0, "shift": {}}
     item = {"pair": "eth_usdt", "interval": "1h", "as_of_ms": as_of_ms, "verdict": verdict}
-    score_log.log(settings.mlflow_url, [item], "binance")
+    score_log.log(settings, [item], "binance")
     assert _logged(settings.mlflow_url) == scored | {("binance", "eth_usdt_1h"): 168.0}
 
 

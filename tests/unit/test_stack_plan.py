@@ -149,6 +149,7 @@ def test_a_runtime_folder_of_the_last_start_is_taken_again(
 def test_dags_run_at_once_unless_the_settings_say_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("MUR_DAGS_PAUSED", raising=False)
     plan = StackPlan("simulated", tmp_path, port_base=20_000)
     secrets = load_or_create(tmp_path / "secrets.json")
     for given, paused in (("", "False"), ("true", "True")):
