@@ -38,7 +38,7 @@ def apply(settings: Settings, *, timeout_s: float = 120.0) -> AppliedServing:
     Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not (nothing is changed
     then), ServingError when Ray Serve refuses, is late, or a replica refuses its new version.
     """
-    with _ray(settings) as ray:
+    with _ray(settings, timeout_s) as ray:  # the first order starts Serve itself
         applied, applications = _submit(ray, settings)
         _wait_until_serving(ray, settings, applications, applied.models, time.monotonic() + timeout_s)
     return applied
@@ -46,14 +46,14 @@ def apply(settings: Settings, *, timeout_s: float = 120.0) -> AppliedServing:
 
 def submit(settings: Settings) -> AppliedServing:
     """As apply(), without waiting: /readyz tells when each pair serves its model, or why not."""
-    with _ray(settings) as ray:
+    with _ray(settings, REQUEST_TIMEOUT_S) as ray:
         return _submit(ray, settings)[0]
 
 
-def _ray(settings: Settings) -> httpx.Client:
+def _ray(settings: Settings, timeout_s: float) -> httpx.Client:
     token = settings.ray_token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return httpx.Client(headers=headers, timeout=REQUEST_TIMEOUT_S)
+    return httpx.Client(headers=headers, timeout=timeout_s)
 
 
 def _submit(ray: httpx.Client, settings: Settings) -> tuple[AppliedServing, list[str]]:
