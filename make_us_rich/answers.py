@@ -9,12 +9,15 @@ import httpx
 
 T = TypeVar("T")
 
+UNEXPECTED = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading an answer raises that is no JSON, or JSON of another shape."""
+
 
 def read_json(answer: httpx.Response, read: Callable[[Any], T], error: Callable[[str], Exception]) -> T:
     """What `read` makes of the answer's JSON. Raises `error` for a page, and for JSON of another shape."""
     try:
         return read(answer.json())
-    except (ValueError, LookupError, TypeError, AttributeError) as fault:
+    except UNEXPECTED as fault:
         raise error(
             f"{answer.url} answered {answer.status_code} with something unexpected ({fault!r}): "
             "is it the right address, or a proxy's page?"

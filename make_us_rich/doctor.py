@@ -10,6 +10,7 @@ from typing import Literal
 import httpx
 import psycopg2
 
+from make_us_rich.answers import UNEXPECTED
 from make_us_rich.doctor_checks import CHECKS, Ailment
 from make_us_rich.errors import MakeUsRichError
 from make_us_rich.settings import Settings
@@ -45,12 +46,7 @@ def _examined(settings: Settings, name: str, check: tuple[Callable[[Settings], s
         return Finding(name, "warning", f"not asked: {error.name} is not installed in this role", "")
     except (MakeUsRichError, psycopg2.Error, httpx.HTTPError) as error:
         return Finding(name, "failed", str(error).strip() or repr(error), _IS_IT_UP.format(name, variable))
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:  # no JSON, or not what was asked for
+    except UNEXPECTED as error:
         return Finding(
             name, "failed", f"it answers something unexpected: {error!r}", _WHO_IS_IT.format(variable)
         )
