@@ -68,6 +68,7 @@ bench-daily: $(INSTALLED) ## the 2018 daily demonstration: its figures and pictu
 lint: $(INSTALLED) ## check style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 types: $(INSTALLED) ## check types
 	$(BIN)/mypy

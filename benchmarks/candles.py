@@ -7,10 +7,11 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from make_us_rich.errors import InputError
+from make_us_rich.core.errors import InputError
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.recorded import read_recorded, recorded_pairs
-from make_us_rich.pairs import Pair
+from make_us_rich.market.recordings import read_recorded, recorded_pairs
 
 FOLDER = Path(__file__).parents[1] / "data" / "klines-1h"
 PAIRS = "ada bnb btc chz doge eth link ltc sol xrp"
@@ -34,7 +35,7 @@ def read_candles(folder: Path, pairs: Collection[Pair] = ()) -> dict[str, Candle
     wanted = pairs or recorded_pairs(folder)
     try:
         if wanted:
-            return read_recorded(folder, wanted, "1h")
+            return read_recorded(folder, wanted, Interval.H1)
         missing = f"{folder} has no klines"
     except InputError as error:
         missing = str(error).partition(":")[0]

@@ -18,7 +18,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from make_us_rich.errors import MakeUsRichError
+from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting.daily_ether import (
     FIRST_DAY,
     LAST_DAY,
@@ -34,7 +35,7 @@ from make_us_rich.forecasting.daily_ether import (
     zero_change,
 )
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.recorded import read_klines
+from make_us_rich.market.recordings import read_klines
 
 _ROOT = Path(__file__).parents[1]
 _SEEDS = 10
@@ -80,7 +81,7 @@ def _arguments() -> argparse.Namespace:
 def _read(folder: Path) -> dict[str, Candles]:
     files = {"Bitcoin": "BTCUSD_coinmarketcap.parquet", "Ethereum": "ETHUSD_coinmarketcap.parquet"}
     try:
-        return {coin: read_klines(folder / name, "1d") for coin, name in files.items()}
+        return {coin: read_klines(folder / name, Interval.D1) for coin, name in files.items()}
     except (OSError, MakeUsRichError) as error:
         raise SystemExit(
             f"{error}\n{folder} must hold {' and '.join(files.values())}: CoinMarketCap's daily history "

@@ -19,16 +19,11 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.candles import add_candles_option, read_candles
-from make_us_rich.forecasting.backtest import (
-    WINDOW,
-    backtest,
-    forecasts_table,
-    summarise,
-)
-from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.forecasting.backtest import WINDOW, backtest, forecasts_table, summarise
 from make_us_rich.forecasting.report import html_report, line, table
-from make_us_rich.intervals import HOUR_MS
-from make_us_rich.pairs import BITCOIN, Pair
+from make_us_rich.forecasting.training_config import TrainingConfig
 
 _FIRST = datetime(2021, 11, 22, tzinfo=UTC)
 _WINDOWS = {"report": range(1, 11, 2), "choose": range(0, 11, 2)}
@@ -44,17 +39,17 @@ def main() -> None:
     results = backtest(
         markets,
         reference,
-        interval="1h",
+        interval=Interval.H1,
         starts_ms=window_starts(args.windows),
-        recipe=replace(Recipe(), architecture=args.model),
+        config=replace(TrainingConfig(), architecture=args.model),
         shared=not args.from_nothing,
         on_result=lambda result: print(line(result), flush=True),
     )
     print(f"\n{table(summarise(results))}\n\n{time.perf_counter() - began:.0f} s in all")
     if args.out:
-        pq.write_table(forecasts_table(results, markets, "1h", args.model), args.out)
+        pq.write_table(forecasts_table(results, markets, Interval.H1, args.model), args.out)
     if args.report:
-        args.report.write_text(html_report(results, markets, "1h"))
+        args.report.write_text(html_report(results, markets, Interval.H1))
 
 
 def window_starts(name: str) -> list[int]:

@@ -14,13 +14,13 @@ import torch
 
 from benchmarks.candles import add_candles_option, read_candles
 from benchmarks.row_loop import features_at
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.forecasting.dataset import columns
 from make_us_rich.forecasting.features import WARMUP, sequence_features
+from make_us_rich.forecasting.onnx_model import OnnxModel
 from make_us_rich.forecasting.pipeline import fit, fit_foundation
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.forecasting.windows import columns
-from make_us_rich.intervals import HOUR_MS
-from make_us_rich.pairs import BITCOIN, Pair
-from serve_app.model import OnnxModel
+from make_us_rich.forecasting.training_config import TrainingConfig
 
 ETHER = Pair("eth", "usdt")
 _ROWS = 8749
@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bitcoin, ether = read_candles(folder, [BITCOIN, ETHER]).values()
     as_of_ms = int(ether.open_time_ms[-1]) + HOUR_MS
-    recipe = Recipe()
+    config = TrainingConfig()
 
     rows = columns(ether[-_ROWS - WARMUP :])
     grid, plain = torch.from_numpy(rows)[None], rows.astype(float).tolist()
@@ -46,7 +46,11 @@ def main() -> None:
     )
 
     shared = fit_foundation(
-        {"btc_usdt": bitcoin, "eth_usdt": ether}, bitcoin, interval="1h", as_of_ms=as_of_ms, recipe=recipe
+        {"btc_usdt": bitcoin, "eth_usdt": ether},
+        bitcoin,
+        interval=Interval.H1,
+        as_of_ms=as_of_ms,
+        config=config,
     )
     for name, weights in (("from nothing", None), ("fine-tuned", shared.weights)):
         took = _median(
@@ -54,9 +58,9 @@ def main() -> None:
                 ether,
                 bitcoin,
                 pair="eth_usdt",
-                interval="1h",
+                interval=Interval.H1,
                 as_of_ms=as_of_ms,
-                recipe=recipe,
+                config=config,
                 foundation=weights,
             ),
             3,

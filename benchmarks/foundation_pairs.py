@@ -3,7 +3,7 @@
     python -m benchmarks.foundation_pairs [--candles DIR] [--pairs btc_usdt,...] [--few 16] [--windows report]
 
 Trains three models on the year before each window: of the first so many pairs; of all pairs, every row; of all pairs,
-rows drawn (`Recipe.foundation_views`). Each is fine-tuned to each of the first pairs, and scored on the window.
+rows drawn (`TrainingConfig.foundation_views`). Each is fine-tuned to each of the first pairs, and scored on the window.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 
 from benchmarks.candles import PAIRS, add_candles_option, read_candles
 from benchmarks.forecast import window_starts
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.forecasting.backtest import WINDOW
-from make_us_rich.forecasting.evaluate import diebold_mariano, pinball
+from make_us_rich.forecasting.evaluation import diebold_mariano, pinball
 from make_us_rich.forecasting.pipeline import Prepared, fit_foundation, prepare, train_prepared
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
-from make_us_rich.pairs import BITCOIN, Pair
 
 _MORE = "aave algo axs bch egld eos fil icp mana theta vet"
 _PAIRS = ",".join(f"{coin}_usdt" for coin in f"{PAIRS} {_MORE}".split())
 _UNBOUNDED = 1_000_000
-_RECIPE = replace(Recipe(), holdout=WINDOW)
+_RECIPE = replace(TrainingConfig(), holdout=WINDOW)
 
 
 def main() -> None:
@@ -43,7 +43,9 @@ def main() -> None:
     for start_ms in window_starts(args.windows):
         end_ms = start_ms + WINDOW * HOUR_MS
         ready = {
-            pair: prepare(candles, markets[str(BITCOIN)], interval="1h", as_of_ms=end_ms, recipe=_RECIPE)
+            pair: prepare(
+                candles, markets[str(BITCOIN)], interval=Interval.H1, as_of_ms=end_ms, config=_RECIPE
+            )
             for pair, candles in some.items()
         }
         for kept, chosen, views in zip(
@@ -65,12 +67,12 @@ def _losses(
     views: int,
 ) -> dict[tuple[int, str], NDArray[np.float64]]:
     """Pinball losses on the held-out candles by window and pair."""
-    recipe = replace(_RECIPE, foundation_views=views)
-    weights = fit_foundation(markets, bitcoin, interval="1h", as_of_ms=as_of_ms, recipe=recipe).weights
+    config = replace(_RECIPE, foundation_views=views)
+    weights = fit_foundation(markets, bitcoin, interval=Interval.H1, as_of_ms=as_of_ms, config=config).weights
     found = {}
     for pair, item in ready.items():
         rows = item.split.holdout
-        network = train_prepared(item, as_of_ms=as_of_ms, recipe=recipe, foundation=weights).network
+        network = train_prepared(item, as_of_ms=as_of_ms, config=config, foundation=weights).network
         with torch.no_grad():
             quantiles = network(rows.sequence, rows.static).double().numpy()
         found[as_of_ms, pair] = pinball(quantiles, rows.target.double().numpy())

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from make_us_rich.airflow_client import ENDED
+from make_us_rich.operations.airflow import ENDED
 from tests.support.folders import open_folder
 
 MANY = 100
@@ -70,8 +70,8 @@ def _on_a_stack(home: Path) -> tuple[dict[int, float], dict[int, float], bool]:
         "MUR_HISTORY_CANDLES": "3000",
         "MUR_DAGS_PAUSED": "true",
     }
-    from make_us_rich.local_stack import run
-    from make_us_rich.local_stack.plan import new_plan
+    from make_us_rich.embedded import run
+    from make_us_rich.embedded.plan import new_plan
 
     plan = new_plan("simulated")
     run.up(plan)
@@ -82,8 +82,8 @@ def _on_a_stack(home: Path) -> tuple[dict[int, float], dict[int, float], bool]:
 
 
 def _measure(stack: Any, pairs: list[str]) -> tuple[dict[int, float], dict[int, float], bool]:
-    from make_us_rich.airflow_client import Airflow
-    from make_us_rich.local_stack.environment import ADMIN
+    from make_us_rich.embedded.environment import ADMIN
+    from make_us_rich.operations.airflow import Airflow
 
     plan = stack.plan
     run_s, training_s = {}, {}
@@ -135,22 +135,22 @@ def _seconds_of(airflow: Any, run_id: str) -> float:
 
 def _training_seconds(stack: Any, run_id: str) -> float:
     """Of the run's jobs: the seconds of all pairs, shared by the workers."""
-    from make_us_rich import job_rows
-    from make_us_rich.market.bucket import Bucket
-    from make_us_rich.settings import Settings
+    from make_us_rich.core.settings import Settings
+    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.operations import job_results
 
     keys = stack.secrets.s3_access_key, stack.secrets.s3_secret_key
     bucket = Bucket(stack.plan.url("s3"), *keys, Settings().candles_bucket)
     # the submission id holds the run id, with what Ray refuses replaced
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     jobs = {key.split("/")[1] for key in bucket.list_keys("jobs/") if readable in key}
-    rows = [row for job in jobs for row in job_rows.of_job(bucket, job)]
+    rows = [row for job in jobs for row in job_results.of_job(bucket, job)]
     return sum(row["seconds"] for row in rows) / Settings().train_workers
 
 
 def _torch_is_loaded(plan: Any) -> bool:
     """By any process below the scheduler: its workers run the tasks."""
-    from make_us_rich.local_stack import run
+    from make_us_rich.embedded import run
 
     (scheduler,) = [state.pid for state in run.status(plan) if state.name == "airflow-scheduler"]
     family = [psutil.Process(scheduler), *psutil.Process(scheduler).children(recursive=True)]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from make_us_rich.local_stack import run
-from make_us_rich.local_stack.environment import ADMIN
-from make_us_rich.local_stack.plan import current_plan
+from make_us_rich.embedded import run
+from make_us_rich.embedded.environment import ADMIN
+from make_us_rich.embedded.plan import current_plan
 
 _FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
 _WIDE, _PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

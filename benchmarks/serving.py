@@ -24,9 +24,9 @@ from typing import Any
 
 import httpx
 
-from make_us_rich import roster
-from serve_app.deploy import apply, models_to_serve
-from serve_app.serve_config import desired_config
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.operations.serve_config import desired_config
+from make_us_rich.operations.serve_deploy import apply, models_to_serve
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.serving import ServingStack, ray_headers, replica_pids, serving_stack
@@ -97,7 +97,7 @@ def _under_load(stack: ServingStack) -> None:
 
 def _deploy_noop(stack: ServingStack) -> None:
     settings = stack.settings
-    pairs = roster.active(stack.database_url)
+    pairs = pairs_table.active(stack.database_url)
     config = desired_config(settings, pairs, models_to_serve(settings, pairs))
     # With Serve's line a request in its log, because ours has one too.
     log = {"encoding": "JSON", "enable_access_log": True}
@@ -197,7 +197,7 @@ def _call_until(stack: ServingStack, stop: threading.Event, counts: Counter[str]
 def _from_zero(stack: ServingStack) -> None:
     """The first call of a pair that sleeps; the gateway has no answer of it in memory."""
     settings = stack.settings.model_copy(update={"idle_replica_s": 1})
-    roster.put(stack.database_url, "eth_usdt", min_replicas=0)
+    pairs_table.put(stack.database_url, "eth_usdt", min_replicas=0)
     apply(settings)
     headers = {"Authorization": f"Bearer {stack.admin_token}"}
     woken_s = []

@@ -18,17 +18,18 @@ import psutil
 
 from benchmarks.serving import put_config
 from infra.exchange.simulated import simulate
-from make_us_rich import roster
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.database import pairs as pairs_table
 from make_us_rich.forecasting.contract import META_PAIR
-from make_us_rich.forecasting.pipeline import Recipe, fit
-from make_us_rich.intervals import last_close_ms
+from make_us_rich.forecasting.pipeline import TrainingConfig, fit
 from make_us_rich.market.candles import Candles
-from make_us_rich.pairs import Pair
-from make_us_rich.registry import ModelVersion
-from serve_app.current import Current, Loaded, Window
-from serve_app.last_good import LastGood
-from serve_app.model_shelf import ModelShelf
-from serve_app.serve_config import desired_config
+from make_us_rich.market.window import Window
+from make_us_rich.operations.serve_config import desired_config
+from make_us_rich.registry.client import ModelVersion
+from serve_app.replica.forecast import Current, Loaded
+from serve_app.replica.model_cache import ModelCache
+from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.serving import ServingStack, replica_pids, serving_stack
@@ -47,11 +48,13 @@ def main() -> None:
 
 def _kept_models(stack: ServingStack) -> dict[str, ModelVersion]:
     """What the replicas find on disk, as after a restart: nobody has to register 300 models first."""
-    as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     bitcoin = simulate(as_of_ms)["BTCUSDT"]
     bitcoin = bitcoin[bitcoin.open_time_ms < as_of_ms]
-    recipe = Recipe(epochs=1, training=2500)
-    graph = fit(bitcoin, bitcoin, pair="btc_usdt", interval="1h", as_of_ms=as_of_ms, recipe=recipe).onnx
+    config = TrainingConfig(epochs=1, training=2500)
+    graph = fit(
+        bitcoin, bitcoin, pair="btc_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=config
+    ).onnx
     return {pair: _keep(stack, pair, graph, bitcoin[-KEPT:], as_of_ms) for pair in PAIRS}
 
 
@@ -61,18 +64,18 @@ def _keep(stack: ServingStack, pair: str, graph: bytes, candles: Candles, as_of_
         if item.key == META_PAIR:
             item.value = pair
     version = ModelVersion(f"{pair}_1h", 1, run_id=pair, created_ms=as_of_ms, tags={})
-    loaded = Loaded(version, model.SerializeToString(), ModelShelf(1))
+    loaded = Loaded(version, model.SerializeToString(), ModelCache(1))
     parsed = Pair.parse(pair)
-    made = Current.compute(parsed, loaded, Window(candles, candles, "1h"))
-    LastGood(Path(stack.settings.cache_folder), parsed, "1h", "simulated").save(made)
+    made = Current.compute(parsed, loaded, Window(candles, candles, Interval.H1))
+    ForecastSnapshot(Path(stack.settings.cache_folder), parsed, Interval.H1, "simulated").save(made)
     return version
 
 
 def _measure(stack: ServingStack, models: dict[str, ModelVersion]) -> None:
     for pair in PAIRS:
-        roster.put(stack.database_url, pair, plan="pooled")
+        pairs_table.put(stack.database_url, pair, plan="pooled")
     started = time.monotonic()
-    put_config(stack, desired_config(stack.settings, roster.active(stack.database_url), models))
+    put_config(stack, desired_config(stack.settings, pairs_table.active(stack.database_url), models))
     with httpx.Client(base_url=stack.settings.api_url, timeout=60) as api:
         api.headers["Authorization"] = f"Bearer {stack.admin_token}"
         while not _all_ready(api):
@@ -91,7 +94,7 @@ def _all_ready(api: httpx.Client) -> bool:
         states = api.get("/readyz").json()["pairs"].values()
     except (httpx.HTTPError, ValueError, KeyError):
         return False
-    newest_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     return len(states) == len(PAIRS) and all(state["as_of_ms"] == newest_ms for state in states)
 
 

@@ -30,10 +30,10 @@ def main() -> None:
 
 
 def _measure() -> None:
-    from make_us_rich.airflow_client import ENDED, Airflow
-    from make_us_rich.local_stack import run
-    from make_us_rich.local_stack.environment import ADMIN
-    from make_us_rich.local_stack.plan import new_plan
+    from make_us_rich.embedded import run
+    from make_us_rich.embedded.environment import ADMIN
+    from make_us_rich.embedded.plan import new_plan
+    from make_us_rich.operations.airflow import ENDED, Airflow
 
     plan = new_plan("simulated")
     first_start_s = _seconds(lambda: run.up(plan))

@@ -14,10 +14,10 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.candles import add_candles_option, read_candles
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN
 from make_us_rich.forecasting.pipeline import fit_foundation, prepare, train_prepared, train_together
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.intervals import HOUR_MS
-from make_us_rich.pairs import BITCOIN
+from make_us_rich.forecasting.training_config import TrainingConfig
 
 _ROUNDS = 3
 
@@ -30,17 +30,22 @@ def main() -> None:
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     markets = read_candles(args.candles)
-    bitcoin, recipe = markets[str(BITCOIN)], Recipe()
+    bitcoin, config = markets[str(BITCOIN)], TrainingConfig()
     as_of_ms = int(bitcoin.open_time_ms[-1]) + HOUR_MS
     shared = fit_foundation(
-        {str(BITCOIN): bitcoin}, bitcoin, interval="1h", as_of_ms=as_of_ms, recipe=recipe, device=device
+        {str(BITCOIN): bitcoin},
+        bitcoin,
+        interval=Interval.H1,
+        as_of_ms=as_of_ms,
+        config=config,
+        device=device,
     )
     known = [
-        prepare(candles, bitcoin, interval="1h", as_of_ms=as_of_ms, recipe=recipe)
+        prepare(candles, bitcoin, interval=Interval.H1, as_of_ms=as_of_ms, config=config)
         for candles in markets.values()
     ]
     ready = {f"{number}": item for number, item in zip(range(args.pairs), itertools.cycle(known))}
-    how = {"as_of_ms": as_of_ms, "recipe": recipe, "foundation": shared.weights, "device": device}
+    how = {"as_of_ms": as_of_ms, "config": config, "foundation": shared.weights, "device": device}
 
     def one_by_one() -> None:
         for item in ready.values():

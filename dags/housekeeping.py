@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
-from dags.tasks import DAG_DEFAULTS, report
-from make_us_rich.settings import Settings, get_settings
+from dags.support.tasks import DAG_DEFAULTS, report
+from make_us_rich.core.settings import Settings, get_settings
 
 DOC = """
 ### What is deleted
@@ -66,8 +66,8 @@ def housekeeping() -> None:
 @task
 def candles() -> int:
     """Old months of candles in S3."""
-    from make_us_rich import housekeeping as keeper
-    from make_us_rich.market.bucket import Bucket
+    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.operations import housekeeping as keeper
 
     return _told(
         keeper.old_candles(
@@ -79,8 +79,8 @@ def candles() -> int:
 @task
 def job_rows() -> int:
     """Old results of training jobs in S3."""
-    from make_us_rich import housekeeping as keeper
-    from make_us_rich.market.bucket import Bucket
+    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.operations import housekeeping as keeper
 
     bucket = Bucket.from_settings(get_settings())
     return _told(keeper.old_job_rows(bucket, _before("keep_run_days"), dry_run=_dry_run()))
@@ -89,7 +89,7 @@ def job_rows() -> int:
 @task
 def model_versions() -> int:
     """Old versions that no alias points at, and their files."""
-    from make_us_rich import housekeeping as keeper
+    from make_us_rich.operations import housekeeping as keeper
 
     keep = _params()["keep_versions"]
     return _told(keeper.old_versions(get_settings(), keep, dry_run=_dry_run()))
@@ -98,7 +98,7 @@ def model_versions() -> int:
 @task
 def mlflow_runs() -> int:
     """Old training runs without a version."""
-    from make_us_rich import housekeeping as keeper
+    from make_us_rich.operations import housekeeping as keeper
 
     before = _before("keep_run_days")
     return _told(keeper.orphaned_runs(get_settings(), before, dry_run=_dry_run()))
@@ -109,7 +109,7 @@ def logs() -> int:
     """Old task logs on this worker."""
     from airflow.sdk.configuration import conf
 
-    from make_us_rich import housekeeping as keeper
+    from make_us_rich.operations import housekeeping as keeper
 
     folder = Path(conf.get("logging", "base_log_folder"))
     return _told(keeper.old_logs(folder, _before("keep_run_days"), dry_run=_dry_run()))
@@ -118,7 +118,7 @@ def logs() -> int:
 @task
 def rows() -> dict[str, int]:
     """Old rows of the database: forecasts, scores, audit log."""
-    from make_us_rich import housekeeping as keeper
+    from make_us_rich.operations import housekeeping as keeper
 
     url, dry_run = get_settings().database_url.get_secret_value(), _dry_run()
     counts = {

@@ -8,9 +8,10 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.assets import CANDLES, FORECASTS, SCORES
-from dags.tasks import TRAINING_DAG, plan_run, report
-from make_us_rich.settings import get_settings
+from dags.support.assets import CANDLES, FORECASTS, SCORES
+from dags.support.tasks import TRAINING_DAG, plan_run, report
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.settings import get_settings
 
 DOC = """
 ### Are the forecasts still good?
@@ -59,11 +60,9 @@ def trained_pairs(plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
 )
 def score(item: dict[str, Any]) -> dict[str, Any]:
     """Judge one pair's last week, as of the run."""
-    from dataclasses import asdict
-
-    from make_us_rich import scoring
-    from make_us_rich.market.store import CandleStore
-    from make_us_rich.pairs import Pair
+    from make_us_rich.core.pair import Pair
+    from make_us_rich.market.candle_store import CandleStore
+    from make_us_rich.operations import scoring
 
     settings = get_settings()
     verdict = scoring.score(
@@ -71,11 +70,11 @@ def score(item: dict[str, Any]) -> dict[str, Any]:
         CandleStore.from_settings(settings),
         market=settings.market,
         pair=Pair.parse(item["pair"]),
-        interval=item["interval"],
+        interval=Interval(item["interval"]),
         as_of_ms=item["as_of_ms"],
     )
     print(verdict or "no forecast to judge yet")
-    return item | {"verdict": asdict(verdict) if verdict else None}
+    return item | {"verdict": verdict.model_dump() if verdict else None}
 
 
 @task(map_index_template="{{ task.op_kwargs['scored']['pair'] }}", retries=0)
@@ -89,7 +88,7 @@ def alarm(scored: dict[str, Any]) -> None:
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def log_scores(scored: list[dict[str, Any]]) -> None:
     """Add the scores to one MLflow run for each market, pair and interval."""
-    from dags.score_log import log
+    from dags.support.score_log import log
 
     settings = get_settings()
     log(settings, [item for item in scored if item["verdict"]], settings.market)

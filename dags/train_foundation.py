@@ -6,10 +6,10 @@ from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, TriggerRule, dag, task
 
-from dags.assets import CANDLES, FOUNDATION
-from dags.ray_jobs_operator import RayJobOperator
-from dags.runs import job_command, trainable
-from dags.tasks import TRAINING_DAG, fetch, plan_run, report
+from dags.support.assets import CANDLES, FOUNDATION
+from dags.support.operator import RayJobOperator
+from dags.support.runs import job_command, trainable
+from dags.support.tasks import TRAINING_DAG, fetch, plan_run, report
 
 DOC = """
 ### One model of all pairs

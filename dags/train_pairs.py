@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import (
-    CronDataIntervalTimetable,
-    Param,
-    TriggerRule,
-    dag,
-    get_current_context,
-    task,
-)
+from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.assets import CANDLES, FORECASTS, FOUNDATION, MODELS
-from dags.deadline import DEADLINE
-from dags.ray_jobs_operator import RayJobOperator
-from dags.runs import is_backfill, job_command, trainable
-from dags.tasks import TRAINING_DAG, fetch, plan_run, report
-from make_us_rich.settings import get_settings
+from dags.support.assets import CANDLES, FORECASTS, FOUNDATION, MODELS
+from dags.support.deadline import DEADLINE
+from dags.support.operator import RayJobOperator
+from dags.support.runs import is_backfill, job_command, trainable
+from dags.support.tasks import TRAINING_DAG, fetch, plan_run, report
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.settings import get_settings
 
 _SETTINGS = get_settings()
 _JOBS_AT_ONCE = 2  # of all runs together, so that a backfill leaves the hourly run its place
@@ -102,14 +96,14 @@ def collect(
     submission_ids: list[str],
 ) -> list[dict[str, Any]]:
     """The row that each pair ended with; a pair without one was in a job that broke."""
-    from make_us_rich import job_rows
-    from make_us_rich.market.bucket import Bucket
+    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.operations import job_results
 
     if plan is None or batches is None:
         raise AirflowSkipException("nothing was trained")
     bucket = Bucket.from_settings(_SETTINGS)
     pairs = trainable(plan, fetched)
-    rows = {row["pair"]: row for job in submission_ids for row in job_rows.of_job(bucket, job)}
+    rows = {row["pair"]: row for job in submission_ids for row in job_results.of_job(bucket, job)}
     rows |= _done([pair for pair in pairs if pair not in rows], plan[0])
     lost = {
         "status": "failed",
@@ -120,14 +114,16 @@ def collect(
 
 def _done(pairs: list[str], plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Rows of the pairs that were trained as of this time before."""
-    from make_us_rich import job_rows
-    from make_us_rich.market.bucket import Bucket
-    from make_us_rich.registry import Registry
+    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.operations import job_results
+    from make_us_rich.registry.client import Registry
 
     bucket = Bucket.from_settings(_SETTINGS)
     with Registry(_SETTINGS) as registry:
         found = {
-            pair: job_rows.finished(registry, bucket, _SETTINGS, pair, plan["interval"], plan["as_of_ms"])
+            pair: job_results.finished(
+                registry, bucket, _SETTINGS, pair, Interval(plan["interval"]), plan["as_of_ms"]
+            )
             for pair in pairs
         }
     return {pair: row for pair, row in found.items() if row is not None}
@@ -140,8 +136,8 @@ def promote(result: dict[str, Any], run_id: str | None = None) -> str:
     Refuses one that failed its training or its checks: the champion serves on. A backfill instead keeps the forecast
     that the model would have served at its time, for score_forecasts.
     """
-    from make_us_rich import promotion
-    from make_us_rich.registry import TAG_AIRFLOW_RUN, Registry
+    from make_us_rich.registry import promotion
+    from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
 
     if result["status"] != "trained":
         raise AirflowFailException(result["reason"])
@@ -171,16 +167,16 @@ def promote(result: dict[str, Any], run_id: str | None = None) -> str:
 
 
 def _keep_forecast(result: dict[str, Any]) -> str:
-    from make_us_rich import past_forecasts
+    from make_us_rich.database import forecasts
 
     if result["forecast"] is None:
         return "candles are missing just before its time: there is no forecast to keep"
-    past_forecasts.record(
+    forecasts.record(
         _SETTINGS.database_url.get_secret_value(),
         result["forecast"],
         market=_SETTINGS.market,
         pair=result["pair"],
-        interval=result["interval"],
+        interval=Interval(result["interval"]),
         version=result["version"],
         as_of_ms=result["as_of_ms"],
     )
@@ -190,7 +186,7 @@ def _keep_forecast(result: dict[str, Any]) -> str:
 @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, inlets=[MODELS], outlets=[FORECASTS])
 def refresh_serving() -> None:
     """Let the service swap to the champions of this moment."""
-    from serve_app.deploy import apply
+    from make_us_rich.operations.serve_deploy import apply
 
     if is_backfill(get_current_context()):
         raise AirflowSkipException("a backfill promotes nothing")

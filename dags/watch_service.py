@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 
-from dags.alerts import PairsFailed
-from dags.tasks import DAG_DEFAULTS, report
-from make_us_rich.settings import get_settings
+from dags.support.alerts import PairsFailed
+from dags.support.tasks import DAG_DEFAULTS, report
+from make_us_rich.core.settings import get_settings
 
 DOC = """
 ### Asked every five minutes
@@ -35,7 +35,7 @@ def watch_service() -> None:
 @task(execution_timeout=timedelta(minutes=1))
 def alive() -> None:
     """The gateway answers."""
-    from make_us_rich.watch import check_alive
+    from make_us_rich.operations.watch import check_alive
 
     check_alive(get_settings())
 
@@ -43,9 +43,9 @@ def alive() -> None:
 @task(execution_timeout=timedelta(minutes=2))
 def look() -> list[dict[str, str]]:
     """What is wrong with each active pair, if anything."""
-    from make_us_rich.watch import complaints
+    from make_us_rich.operations.watch import check_pairs
 
-    return [{"pair": pair, "complaint": text} for pair, text in complaints(get_settings()).items()]
+    return [{"pair": pair, "complaint": text} for pair, text in check_pairs(get_settings()).items()]
 
 
 @task(retries=0)

@@ -13,7 +13,7 @@ import sys
 import waitress
 
 from dash_app.app import LARGEST_BODY, create_app
-from make_us_rich.settings import get_settings
+from make_us_rich.core.settings import get_settings
 
 _THREADS = 16
 _MOST_CONNECTIONS = 500  # below the 1024 open files that a process has by default

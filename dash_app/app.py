@@ -8,12 +8,13 @@ from flask_login import current_user
 from flask_wtf.csrf import generate_csrf
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from dash_app import auth, callbacks, guard, problems, sessions, shell
+from dash_app.components import shell
+from dash_app.components.shell import Page
 from dash_app.pages import account, admin, forecasts, models, overview, tokens
-from dash_app.shell import Page
+from dash_app.security import auth, callbacks, guard, problems, sessions
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of a request's body. Calls of callbacks and forms need far less."""

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import httpx
 
-from make_us_rich.answers import read_json
-from make_us_rich.errors import MakeUsRichError
+from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.responses import read_json
 from make_us_rich.market.candles import Candles, from_klines
 
 _TIMEOUT_S = 5.0

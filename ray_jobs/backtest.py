@@ -19,22 +19,17 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from make_us_rich.errors import InputError, NotEnoughHistory
+from make_us_rich.core.errors import InputError, NotEnoughHistory
+from make_us_rich.core.interval import Interval, duration_ms, windows_between
+from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.settings import get_settings
 from make_us_rich.forecasting.architectures import architecture
-from make_us_rich.forecasting.backtest import (
-    WindowResult,
-    backtest_window,
-    forecasts_table,
-    summarise,
-)
-from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.forecasting.backtest import WindowResult, backtest_window, forecasts_table, summarise
 from make_us_rich.forecasting.report import html_report, line, table
-from make_us_rich.intervals import duration_ms, interval_ms, trained_interval, windows_between
+from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.recorded import read_recorded, recorded_pairs
-from make_us_rich.market.store import CandleStore
-from make_us_rich.pairs import BITCOIN, Pair
-from make_us_rich.settings import get_settings
+from make_us_rich.market.recordings import read_recorded, recorded_pairs
 
 FORECASTS, REPORT = "forecasts.parquet", "report.html"
 _WARM_UP_CANDLES = 2000  # before the first training row: thirty days of features, and validation
@@ -43,10 +38,10 @@ _WARM_UP_CANDLES = 2000  # before the first training row: thirty days of feature
 @dataclass(frozen=True)
 class Request:
     pairs: tuple[str, ...]
-    interval: str
+    interval: Interval
     starts_ms: tuple[int, ...]
     window: int  # candles
-    recipe: Recipe
+    config: TrainingConfig
     shared: bool
 
 
@@ -90,7 +85,7 @@ def _window(shared: tuple[Request, dict[str, Candles], Candles], start_ms: int) 
             reference,
             interval=request.interval,
             start_ms=start_ms,
-            recipe=request.recipe,
+            config=request.config,
             window=request.window,
             shared=request.shared,
             on_result=lambda result: print(line(result), flush=True),
@@ -103,7 +98,7 @@ def _window(shared: tuple[Request, dict[str, Candles], Candles], start_ms: int) 
 def _files(results: list[WindowResult], markets: Mapping[str, Candles], request: Request) -> dict[str, bytes]:
     forecasts = io.BytesIO()
     pq.write_table(
-        forecasts_table(results, markets, request.interval, request.recipe.architecture), forecasts
+        forecasts_table(results, markets, request.interval, request.config.architecture), forecasts
     )
     report = html_report(results, markets, request.interval).encode()
     return {FORECASTS: forecasts.getvalue(), REPORT: report}
@@ -115,8 +110,8 @@ def _markets(args: argparse.Namespace, request: Request) -> dict[str, Candles]:
         return read_recorded(args.candles, pairs, request.interval)
     settings = get_settings()
     store = CandleStore.from_settings(settings)
-    step = interval_ms(request.interval)
-    start_ms = request.starts_ms[0] - (request.recipe.training + _WARM_UP_CANDLES) * step
+    step = request.interval.ms
+    start_ms = request.starts_ms[0] - (request.config.training + _WARM_UP_CANDLES) * step
     end_ms = request.starts_ms[-1] + request.window * step
     return {
         str(pair): store.read(settings.market, pair, request.interval, start_ms, end_ms) for pair in pairs
@@ -136,8 +131,8 @@ def _request(args: argparse.Namespace) -> Request:
         pairs=tuple(map(str, dict.fromkeys(chosen))),
         interval=args.interval,
         starts_ms=tuple(windows_between(_ms(args.start), _ms(args.end), every_ms, args.interval)),
-        window=every_ms // interval_ms(args.interval),
-        recipe=replace(Recipe(), architecture=args.model),
+        window=every_ms // args.interval.ms,
+        config=replace(TrainingConfig(), architecture=args.model),
         shared=not args.from_nothing and args.model != "level_mse",
     )
 
@@ -156,7 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--from", dest="start", type=datetime.fromisoformat, required=True)
     parser.add_argument("--to", dest="end", type=datetime.fromisoformat, required=True)
     parser.add_argument("--every", default="5w", help="length of a window, such as 5w, 35d or 840h")
-    parser.add_argument("--interval", default="1h", type=trained_interval, help="only 1h is supported")
+    parser.add_argument("--interval", default="1h", type=Interval.parse_trained, help="only 1h is supported")
     parser.add_argument("--model", default="lstm", help="architecture")
     parser.add_argument("--from-nothing", action="store_true", help="no shared model to start from")
     parser.add_argument("--candles", type=Path, help="folder of klines")

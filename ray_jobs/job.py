@@ -17,10 +17,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import distributed, nn
 
-from make_us_rich.forecasting.team import Team
-from make_us_rich.intervals import trained_interval
-from make_us_rich.settings import get_settings
-from ray_jobs.places import find_places
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.settings import get_settings
+from make_us_rich.forecasting.process_group import ProcessGroup
+from ray_jobs.placement import find_placement
 
 _RESTARTS = 4  # of all workers, when one was killed
 _STARTS = 10  # tries of a minute each to start them, when another job took the places that were found
@@ -29,7 +29,7 @@ _STARTS = 10  # tries of a minute each to start them, when another job took the 
 def arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pairs", required=True, help="comma separated, such as btc_usdt,eth_usdt")
-    parser.add_argument("--interval", default="1h", type=trained_interval, help="only 1h is supported")
+    parser.add_argument("--interval", default="1h", type=Interval.parse_trained, help="only 1h is supported")
     parser.add_argument("--as-of-ms", type=int, required=True, help="the last close that training may see")
     parser.add_argument("--submission-id", default=os.environ.get("RAY_JOB_SUBMISSION_ID", "by-hand"))
     return parser.parse_args()
@@ -38,7 +38,7 @@ def arguments(description: str) -> argparse.Namespace:
 def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Namespace, most: int) -> None:
     """Run `loop` on up to so many Ray Train workers: on GPUs if the cluster has any or can start one, else on CPUs.
 
-    When a worker is killed, all of them start again: `loop` has to leave out what is done. Raises NoPlace.
+    When a worker is killed, all of them start again: `loop` has to leave out what is done. Raises NoPlacement.
     """
     job = {
         "pairs": args.pairs.split(","),
@@ -56,7 +56,7 @@ def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Name
         loop(job)
 
     ray.init()
-    places = find_places(most, get_settings().gpus_per_worker)
+    places = find_placement(most, get_settings().gpus_per_worker)
     print(f"{places.workers} of at most {most} workers, each with {places.each}", flush=True)
     # NCCL wants a whole GPU for each worker
     nccl = places.gpu >= 1 and distributed.is_nccl_available()
@@ -79,10 +79,10 @@ def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Name
         print("clean", flush=True)
 
 
-def whole_team() -> Team:
-    """All workers of this job, as one team."""
+def whole_team() -> ProcessGroup:
+    """All workers of this job, as one group."""
     context = ray.train.get_context()
-    return Team(context.get_world_rank(), context.get_world_size(), _shared)
+    return ProcessGroup(context.get_world_rank(), context.get_world_size(), _shared)
 
 
 def worker_device() -> str:

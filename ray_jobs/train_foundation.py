@@ -14,16 +14,15 @@ from typing import Any
 
 import torch
 
+from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.settings import get_settings
 from make_us_rich.forecasting.pipeline import fit_foundation
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.intervals import interval_ms
-from make_us_rich.market.store import CandleStore
-from make_us_rich.mlflow_client import connect
-from make_us_rich.pairs import BITCOIN, Pair
-from make_us_rich.promotion import Comparison, promote
-from make_us_rich.publishing import publish
-from make_us_rich.registry import CHAMPION, Registry, foundation_name
-from make_us_rich.settings import get_settings
+from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.registry.client import CHAMPION, Registry, foundation_name
+from make_us_rich.registry.mlflow import connect
+from make_us_rich.registry.promotion import Comparison, promote
+from make_us_rich.registry.publish import publish
 from ray_jobs.job import arguments, train_on_workers, whole_team, worker_device
 
 
@@ -34,14 +33,14 @@ def main() -> None:
 
 def train(job: dict[str, Any]) -> None:
     """What each worker does; the first one publishes what they trained together."""
-    settings, team = get_settings(), whole_team()
+    settings, group = get_settings(), whole_team()
     torch.set_num_threads(1)
     connect(settings)
     store = CandleStore.from_settings(settings)
     interval, as_of_ms = job["interval"], job["as_of_ms"]
-    start_ms = as_of_ms - settings.history_candles * interval_ms(interval)
+    start_ms = as_of_ms - settings.history_candles * interval.ms
     pairs = drawn(job["pairs"], settings.foundation_pairs, as_of_ms)
-    if team.rank == 0:
+    if group.rank == 0:
         print(f"{len(pairs)} of {len(job['pairs'])} pairs to learn from", flush=True)
     candles = {
         pair: store.read(settings.market, Pair.parse(pair), interval, start_ms, as_of_ms)
@@ -52,11 +51,11 @@ def train(job: dict[str, Any]) -> None:
         candles[str(BITCOIN)],
         interval=interval,
         as_of_ms=as_of_ms,
-        recipe=Recipe(architecture=settings.architecture),
+        config=TrainingConfig(architecture=settings.architecture),
         device=worker_device(),
-        team=team,
+        group=group,
     )
-    if team.rank > 0:
+    if group.rank > 0:
         return
     name = foundation_name(interval)
     tags = {"ray_job": job["submission_id"]}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from ray import serve
 from ray.serve import Application
 
-from make_us_rich.pairs import Pair
-from make_us_rich.settings import get_settings
-from serve_app.forecaster import Forecaster
-from serve_app.model_shelf import ModelShelf
-from serve_app.pool import Pool
-from serve_app.serve_config import FORECASTER, GATEWAY, POOL
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import get_settings
+from make_us_rich.operations.serve_config import FORECASTER, GATEWAY, POOL
+from serve_app.replica.forecaster import Forecaster
+from serve_app.replica.model_cache import ModelCache
+from serve_app.replica.pool import Pool
 
 
 def forecaster(args: dict[str, str]) -> Application:
@@ -20,7 +20,9 @@ def forecaster(args: dict[str, str]) -> Application:
 
 def gateway(_: dict[str, str]) -> Application:
     """The HTTP ingress of all pairs."""
-    from serve_app.gateway import create_app  # a replica of a pair that wakes does without FastAPI's 0.3 s
+    from serve_app.gateway.app import (
+        create_app,  # a replica of a pair that wakes does without FastAPI's 0.3 s
+    )
 
     return serve.deployment(name=GATEWAY)(serve.ingress(create_app)()).bind()
 
@@ -38,4 +40,4 @@ class _Pool(Pool):
 class _PairForecaster(Forecaster):
     def __init__(self, pair: str) -> None:
         settings = get_settings()
-        super().__init__(Pair.parse(pair), settings, ModelShelf(settings.loaded_models))
+        super().__init__(Pair.parse(pair), settings, ModelCache(settings.loaded_models))

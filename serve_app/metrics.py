@@ -13,7 +13,7 @@ from typing import Literal
 
 from ray.serve import metrics
 
-from serve_app.current import Current, model_as_of_ms
+from serve_app.replica.forecast import Current, model_as_of_ms
 
 _SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]
 _PAIR = ("pair",)
@@ -61,7 +61,7 @@ class ForecasterMetrics:
         self._onnx_seconds.observe(seconds, tags=pair)
         self._as_of_seconds.set(current.window.as_of_ms / 1000, tags=pair)
         self._model_as_of_seconds.set(model_as_of_ms(current.version) / 1000, tags=pair)
-        self._models_loaded.set(len(current.loaded.shelf))
+        self._models_loaded.set(len(current.loaded.model_cache))
         if swapped:
             self._swaps.inc(tags=pair)
 
@@ -73,13 +73,15 @@ class GatewayMetrics:
     """Counters are added up here and told to Ray once a second: telling it costs as much as finding an answer."""
 
     def __init__(self) -> None:
-        self._requests = Tally("mur_requests", "requests, by route and status", tags=("route", "status"))
-        self._answers = Tally(
+        self._requests = BufferedCounter(
+            "mur_requests", "requests, by route and status", tags=("route", "status")
+        )
+        self._answers = BufferedCounter(
             "mur_forecast_answers",
             "forecasts given, by application and by where they came from: memory or a replica",
             tags=("name", "source"),
         )
-        self._quota_refusals = Tally(
+        self._quota_refusals = BufferedCounter(
             "mur_quota_refusals",
             "calls refused because the month or the minute is used up",
             tags=("used_up",),
@@ -104,7 +106,7 @@ class GatewayMetrics:
         self._quota_refusals.add(used_up)
 
 
-class Tally:
+class BufferedCounter:
     """A counter that is told to Ray a second after its first change."""
 
     def __init__(self, name: str, description: str, tags: tuple[str, ...]) -> None:

@@ -9,12 +9,12 @@ from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
-from dash_app import sessions
-from dash_app.auth import as_sentence
-from dash_app.callbacks import Clicks, Text, checked
-from dash_app.limits import limit_confirmations
+from dash_app.security import sessions
+from dash_app.security.auth import as_sentence
+from dash_app.security.callbacks import Clicks, Text, checked
+from dash_app.security.limits import limit_confirmations
 from make_us_rich.accounts import Accounts
-from make_us_rich.errors import InputError, TooManyTries, WrongCredentials
+from make_us_rich.core.errors import InputError, TooManyAttempts, WrongCredentials
 
 
 def layout() -> Component:
@@ -83,7 +83,7 @@ def register(app: Dash, accounts: Accounts) -> None:
         try:
             with limit_confirmations(accounts):
                 user = accounts.change_password(current_user.user_id, current or "", new or "")
-        except (InputError, WrongCredentials, TooManyTries) as error:
+        except (InputError, WrongCredentials, TooManyAttempts) as error:
             return _refusal(error), no_update, no_update
         sessions.begin(user, remember=False)
         told = "The password is changed. Every other session has ended."
@@ -116,11 +116,11 @@ def register(app: Dash, accounts: Accounts) -> None:
         try:
             with limit_confirmations(accounts):
                 accounts.delete_user(current_user.user_id, password or "")
-        except (InputError, WrongCredentials, TooManyTries) as error:
+        except (InputError, WrongCredentials, TooManyAttempts) as error:
             return _refusal(error), no_update
         sessions.end(accounts)
         return no_update, "/register"
 
 
-def _refusal(error: InputError | WrongCredentials | TooManyTries) -> Component:
+def _refusal(error: InputError | WrongCredentials | TooManyAttempts) -> Component:
     return dmc.Alert(as_sentence(error), color="red", variant="light")

@@ -14,14 +14,13 @@ from dash.development.base_component import Component
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from dash_app.addresses import asked_pair
-from dash_app.callbacks import Clicks, PairName, Text, checked
-from dash_app.figures import forecast_figure
-from dash_app.pages import notices
-from dash_app.pages.forecast_words import badges, sentence, warnings
-from dash_app.words import pair_label
-from make_us_rich import scores
+from dash_app.components import notices
+from dash_app.components.figures import forecast_figure
+from dash_app.components.forecast_texts import badges, sentence, warnings
+from dash_app.components.formatting import asked_pair, pair_label
+from dash_app.security.callbacks import Clicks, PairName, Text, checked
 from make_us_rich.client import Client, Forecast, PastForecast, ServiceRefused, ServiceUnavailable
+from make_us_rich.database import scores
 
 _SHOWN_CANDLES, _SHOWN_CANDLES_NARROW = 48, 20
 _JUDGED = 168  # past forecasts that the hit rate counts: a week of hours

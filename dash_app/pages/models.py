@@ -12,19 +12,20 @@ from flask_login import current_user
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from dash_app.addresses import asked_pair
-from dash_app.callbacks import Clicks, PairName, Text, checked
-from dash_app.figures import loss_figure
-from dash_app.grids import ONE_ROW_CHOSEN, fitting, percent, text
-from dash_app.guard import admins_only
-from dash_app.pages import notices
-from dash_app.words import clock, pair_label
-from make_us_rich import promotion, roster
+from dash_app.components import notices
+from dash_app.components.figures import loss_figure
+from dash_app.components.formatting import asked_pair, clock, pair_label
+from dash_app.components.grids import ONE_ROW_CHOSEN, fitting, percent, text
+from dash_app.security.callbacks import Clicks, PairName, Text, checked
+from dash_app.security.guard import admins_only
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
-from make_us_rich.errors import RegistryError
-from make_us_rich.pairs import Pair
-from make_us_rich.registry import (
+from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.registry import promotion
+from make_us_rich.registry.client import (
     CHAMPION,
     PREVIOUS,
     TAG_AIRFLOW_RUN,
@@ -38,7 +39,6 @@ from make_us_rich.registry import (
     foundation_name,
     model_name,
 )
-from make_us_rich.settings import Settings
 
 _FOUNDATION = "foundation"
 ModelChoice = Literal["foundation"] | PairName
@@ -126,7 +126,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
     )
     @checked
     def offer_pairs(_: str, chosen: Text, search: Text) -> tuple[list[dict[str, str]], str | None]:
-        pairs = [item.pair for item in roster.listed(database_url)]
+        pairs = [item.pair for item in pairs_table.listed(database_url)]
         offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
         offered.append({"value": _FOUNDATION, "label": "Foundation, of all pairs"})
         known = [item["value"] for item in offered]

@@ -10,13 +10,13 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, dcc, no_update
 from dash.development.base_component import Component
 
-from dash_app.callbacks import Clicks, checked
-from dash_app.grids import GRID, fitting, link, number, percent, text
-from dash_app.pages import notices
-from dash_app.words import age, clock, pair_label, price
-from make_us_rich import scores
+from dash_app.components import notices
+from dash_app.components.formatting import age, clock, pair_label, price
+from dash_app.components.grids import GRID, fitting, link, number, percent, text
+from dash_app.security.callbacks import Clicks, checked
 from make_us_rich.client import Client, Forecast, ServiceRefused, ServiceUnavailable
-from make_us_rich.scores import Score
+from make_us_rich.database import scores
+from make_us_rich.database.scores import LatestScore
 
 _REFRESH_MS = 30_000
 _COLUMNS = [
@@ -98,14 +98,14 @@ def register(app: Dash, client: Client, database_url: str) -> None:
     )
 
 
-def _scores(database_url: str, forecasts: Sequence[Forecast]) -> dict[str, Score]:
+def _scores(database_url: str, forecasts: Sequence[Forecast]) -> dict[str, LatestScore]:
     """Return the newest scores of the market and interval that the service speaks of, by pair."""
     if not forecasts:
         return {}
     return scores.latest(database_url, market=forecasts[0].market, interval=forecasts[0].interval)
 
 
-def _row(forecast: Forecast, score: Score | None) -> dict[str, Any]:
+def _row(forecast: Forecast, score: LatestScore | None) -> dict[str, Any]:
     quantiles, last, model = forecast.quantiles, forecast.last_close, forecast.model
     return {
         "pair": forecast.pair,

@@ -11,12 +11,12 @@ from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
-from dash_app.auth import as_sentence
-from dash_app.callbacks import Clicks, Text, checked
-from dash_app.figures import usage_figure
-from make_us_rich import roster
+from dash_app.components.figures import usage_figure
+from dash_app.security.auth import as_sentence
+from dash_app.security.callbacks import Clicks, Text, checked
 from make_us_rich.accounts import Accounts, Token, Usage
-from make_us_rich.errors import InputError, NameTaken, UnknownToken
+from make_us_rich.core.errors import InputError, NameTaken, UnknownToken
+from make_us_rich.database import pairs as pairs_table
 
 _USED_MUCH = 0.8
 _REFRESH_MS = 15_000
@@ -200,7 +200,7 @@ def _action(label: str, deed: str, token: Token) -> Component:
 
 
 def _a_pair(database_url: str) -> str:
-    pairs = roster.active(database_url)
+    pairs = pairs_table.active(database_url)
     return pairs[0].pair if pairs else "btc_usdt"
 
 

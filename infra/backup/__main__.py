@@ -13,9 +13,9 @@ from pathlib import Path
 
 from infra.backup import buckets, databases
 from infra.backup.databases import BackupError, TableSum
-from make_us_rich.errors import MakeUsRichError
-from make_us_rich.market.bucket import Bucket
-from make_us_rich.settings import Settings, get_settings
+from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.market.object_store import Bucket
 
 DATABASES = {
     "make_us_rich": "MUR_DATABASE_URL",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.backup.databases import BackupError
-from make_us_rich.market.bucket import Bucket
+from make_us_rich.market.object_store import Bucket
 
 
 def dump(bucket: Bucket, folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import parse_dsn
 
-from make_us_rich.errors import MakeUsRichError
+from make_us_rich.core.errors import MakeUsRichError
 
 _CONNECT_WITHIN_S = 10
 _VARIABLES = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 from werkzeug.security import check_password_hash
 
-from make_us_rich.errors import SettingsError
-from make_us_rich.settings import get_settings
+from make_us_rich.core.errors import SettingsError
+from make_us_rich.core.settings import get_settings
 
 
 def ensure_admin(name: str, password: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.settings import Settings
-from serve_app.directory import ServeDirectory
-from serve_app.gateway import make_app
+from make_us_rich.core.settings import Settings
+from serve_app.gateway.app import make_app
+from serve_app.gateway.replica_client import ServeReplicaClient
 
 _HEAD = """# HTTP reference
 
@@ -31,7 +31,7 @@ def http_api_page() -> str:
 def openapi() -> dict[str, Any]:
     settings = Settings()
     accounts = Accounts(settings.database_url.get_secret_value())  # connects at its first use
-    document: dict[str, Any] = make_app(settings, ServeDirectory(), accounts).openapi()
+    document: dict[str, Any] = make_app(settings, ServeReplicaClient(), accounts).openapi()
     return document
 
 

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
 
 
 def settings_table(settings: type[BaseSettings] = Settings) -> str:

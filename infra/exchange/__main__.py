@@ -10,8 +10,8 @@ import uvicorn
 from infra.exchange.recorded import RecordingError, load
 from infra.exchange.server import create_app
 from infra.exchange.simulated import simulate
-from make_us_rich.pairs import Pair
-from make_us_rich.settings import get_settings
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import get_settings
 
 
 def main() -> None:

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from make_us_rich.intervals import HOUR_MS, INTERVAL_MS
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles
 
-SERVED_INTERVALS = tuple(name for name, length in INTERVAL_MS.items() if length >= HOUR_MS)
+SERVED_INTERVALS = tuple(name for name in Interval if name.ms >= HOUR_MS)
 
 
 def rows_of(
     candles: Candles, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
 ) -> list[list[Any]]:
     """Rows opened inside [start, end] and not after now; the first `limit` from a start, else the last."""
-    length = INTERVAL_MS[interval]
+    length = Interval(interval).ms
     grouped = candles if length == HOUR_MS else _grouped(candles, length)
     keep = grouped.open_time_ms <= now_ms
     if start_ms is not None:

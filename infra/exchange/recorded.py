@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.market.candles import Candles
 
 WEEK_MS = 7 * 24 * HOUR_MS

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.market.candles import Candles
 
 FIRST_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC

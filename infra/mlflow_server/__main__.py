@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 
-from make_us_rich.errors import MakeUsRichError, SettingsError
-from make_us_rich.settings import get_settings
+from make_us_rich.core.errors import MakeUsRichError, SettingsError
+from make_us_rich.core.settings import get_settings
 
 _DATABASE = "MLFLOW_BACKEND_STORE_URI"
 _PROXIED = "mlflow-artifacts:/"  # clients read and write artifacts through this server

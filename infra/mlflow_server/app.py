@@ -70,7 +70,7 @@ def create() -> ASGIApp:
 
     from mlflow.server.fastapi_app import app
 
-    from make_us_rich.settings import get_settings
+    from make_us_rich.core.settings import get_settings
 
     confine_artifacts(os.environ[ARTIFACTS_DESTINATION_ENV_VAR])
     settings = get_settings()

@@ -14,10 +14,10 @@ import secrets
 
 from make_us_rich.accounts.admin import AccountRow, Administration, Plan, give_plan
 from make_us_rich.accounts.audit import AuditEntry, AuditLog
-from make_us_rich.accounts.consumption import Consumption, Usage, next_month
 from make_us_rich.accounts.links import PasswordLinks, link_url
 from make_us_rich.accounts.names import COMMAND_LINE, fold
 from make_us_rich.accounts.passwords import check_password
+from make_us_rich.accounts.quota import Consumption, Usage, next_month
 from make_us_rich.accounts.sessions import Sessions
 from make_us_rich.accounts.throttle import Limit, Throttle
 from make_us_rich.accounts.tokens import DASHBOARD, OWNER, TOKEN_PREFIX, Token, TokenOwner, Tokens

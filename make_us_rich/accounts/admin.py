@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from make_us_rich.accounts.audit import write_audit
-from make_us_rich.accounts.consumption import month_of
-from make_us_rich.accounts.database import Database
+from make_us_rich.accounts.quota import month_of
 from make_us_rich.accounts.users import ADMIN, MEMBER, SERVICE_USER, end_sessions, give_role, keep_an_admin
-from make_us_rich.errors import InputError
+from make_us_rich.core.errors import InputError
+from make_us_rich.database.pool import Database
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Administration(Database):
         """Give one of the roles and take the other. Raises InputError, also when it is the last admin's."""
         if role not in (ADMIN, MEMBER):
             raise InputError(f"there is no role {role!r}: choose {ADMIN} or {MEMBER}", field="role")
-        with self._deed(user_id, by, f"make {role}") as cursor:
+        with self._action(user_id, by, f"make {role}") as cursor:
             if role != ADMIN:
                 keep_an_admin(cursor, user_id)
             cursor.execute("DELETE FROM user_roles WHERE user_id = %s", (user_id,))
@@ -84,7 +84,7 @@ class Administration(Database):
         """Raises InputError for an unknown user or plan."""
         if plan not in {offered.name for offered in self.plans()}:
             raise InputError(f"there is no plan {plan!r}", field="plan")
-        with self._deed(user_id, by, "set plan", plan) as cursor:
+        with self._action(user_id, by, "set plan", plan) as cursor:
             give_plan(cursor, user_id, plan)
 
     def set_monthly_calls(self, plan: str, monthly_calls: int, *, by: str) -> None:
@@ -102,7 +102,7 @@ class Administration(Database):
 
     def lock(self, user_id: int, *, by: str) -> None:
         """No log-in, no session and no token works until `unlock`. Raises InputError for the last admin."""
-        with self._deed(user_id, by, "lock") as cursor:
+        with self._action(user_id, by, "lock") as cursor:
             keep_an_admin(cursor, user_id)
             cursor.execute(
                 "UPDATE users SET locked_at = coalesce(locked_at, now()) WHERE user_id = %s", (user_id,)
@@ -110,18 +110,18 @@ class Administration(Database):
             end_sessions(cursor, user_id)
 
     def unlock(self, user_id: int, *, by: str) -> None:
-        with self._deed(user_id, by, "unlock") as cursor:
+        with self._action(user_id, by, "unlock") as cursor:
             cursor.execute("UPDATE users SET locked_at = NULL WHERE user_id = %s", (user_id,))
 
     @contextmanager
-    def _deed(self, user_id: int, by: str, action: str, detail: str = "") -> Iterator[Any]:
-        """A transaction that begins as `begin_deed` says."""
+    def _action(self, user_id: int, by: str, action: str, detail: str = "") -> Iterator[Any]:
+        """A transaction that begins as `begin_action` says."""
         with self._cursor() as cursor:
-            begin_deed(cursor, user_id, by, action, detail)
+            begin_action(cursor, user_id, by, action, detail)
             yield cursor
 
 
-def begin_deed(cursor: Any, user_id: int, by: str, action: str, detail: str = "") -> str:
+def begin_action(cursor: Any, user_id: int, by: str, action: str, detail: str = "") -> str:
     """Hold one account until the transaction ends and tell the audit log; returns its name.
 
     Raises InputError for an unknown one.

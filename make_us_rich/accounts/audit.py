@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from make_us_rich.accounts.database import Database
+from make_us_rich.database.pool import Database
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class AuditLog(Database):
             return [AuditEntry(*row) for row in cursor.fetchall()]
 
 
-def write_own_deed(cursor: Any, user_id: int, action: str, detail: str = "") -> None:
+def write_own_action(cursor: Any, user_id: int, action: str, detail: str = "") -> None:
     """Of what users do with their own account."""
     cursor.execute(
         "INSERT INTO audit_log (actor, action, subject, detail) "

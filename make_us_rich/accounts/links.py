@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
-from make_us_rich.accounts.admin import begin_deed
+from make_us_rich.accounts.admin import begin_action
 from make_us_rich.accounts.audit import write_audit
 from make_us_rich.accounts.names import COMMAND_LINE, fold
 from make_us_rich.accounts.passwords import check_password, hash_password
 from make_us_rich.accounts.tokens import digest
 from make_us_rich.accounts.users import ADMIN, SERVICE_USER, User, Users, give_role, read_user, set_password
-from make_us_rich.errors import BadLink, InputError
+from make_us_rich.core.errors import BadLink, InputError
 
 LINK_LIFETIME = timedelta(hours=24)
 PATH = "/set-password"
@@ -26,7 +26,7 @@ class PasswordLinks(Users):
         """The link's secret, which is shown this once; an older link of the user ends. Raises InputError."""
         secret = secrets.token_urlsafe(32)
         with self._cursor() as cursor:
-            name = begin_deed(cursor, user_id, by, "make password link")
+            name = begin_action(cursor, user_id, by, "make password link")
             if read_user(cursor, user_id) is None:
                 raise InputError(f"{name} is locked: unlock the account first", field="user")
             cursor.execute("DELETE FROM password_links WHERE user_id = %s OR expires_at < now()", (user_id,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from make_us_rich.errors import InputError
+from make_us_rich.core.errors import InputError
 
 SHORTEST_NAME, LONGEST_NAME = 3, 64
 STRANGER, COMMAND_LINE = "stranger", "command line"

@@ -7,7 +7,7 @@ import secrets
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from make_us_rich.errors import InputError
+from make_us_rich.core.errors import InputError
 
 SHORTEST, LONGEST = 10, 1024
 # zxcvbn's scale: below 3, fewer than 10^8 guesses find it. It reads 72 characters at most, in reasonable time.

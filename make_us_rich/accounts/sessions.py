@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from make_us_rich.accounts.users import User, Users, read_user
-from make_us_rich.errors import WrongCredentials
+from make_us_rich.core.errors import WrongCredentials
 
 
 class Sessions(Users):

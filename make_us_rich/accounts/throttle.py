@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from make_us_rich.accounts.audit import write_audit
-from make_us_rich.accounts.database import Database
 from make_us_rich.accounts.names import STRANGER
-from make_us_rich.errors import TooManyTries
+from make_us_rich.core.errors import TooManyAttempts
+from make_us_rich.database.pool import Database
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Limit:
 
 
 class Throttle(Database):
-    def take_try(self, *limits: Limit) -> None:
+    def consume_attempt(self, *limits: Limit) -> None:
         """Count one try against each limit, before it is known whether it succeeds: tries at once count too.
 
-        Raises TooManyTries at the first limit that is used up; the audit log tells it once for each window.
+        Raises TooManyAttempts at the first limit that is used up; the audit log tells it once for each window.
         """
         for limit in limits:
             with self._cursor() as cursor:
@@ -40,9 +40,9 @@ class Throttle(Database):
                 if count == limit.most + 1:
                     write_audit(cursor, STRANGER, "try too often", "", limit.key)
             if count > limit.most:
-                raise TooManyTries("too many tries: wait and try again", retry_after_s=float(left_s))
+                raise TooManyAttempts("too many tries: wait and try again", retry_after_s=float(left_s))
 
-    def forgive(self, *limits: Limit) -> None:
+    def refund(self, *limits: Limit) -> None:
         """Take back a try that was none: it succeeded. Windows that ended are swept out with it."""
         with self._cursor() as cursor:
             cursor.execute(

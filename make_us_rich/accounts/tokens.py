@@ -14,11 +14,11 @@ from typing import Any
 
 from psycopg2 import errors as pg_errors
 
-from make_us_rich.accounts.audit import write_own_deed
-from make_us_rich.accounts.database import Database
+from make_us_rich.accounts.audit import write_own_action
 from make_us_rich.accounts.names import LONGEST_NAME
 from make_us_rich.accounts.users import ADMIN
-from make_us_rich.errors import InputError, NameTaken, UnknownToken
+from make_us_rich.core.errors import InputError, NameTaken, UnknownToken
+from make_us_rich.database.pool import Database
 
 TOKEN_PREFIX = "mur_"
 UNKNOWN = "the token is unknown or revoked: make one on the dashboard's API page"
@@ -68,7 +68,7 @@ class Tokens(Database):
             with self._cursor() as cursor:
                 _refuse_too_many(cursor, user_id)
                 _store(cursor, user_id, name.strip(), plaintext)
-                write_own_deed(cursor, user_id, "create token", name.strip())
+                write_own_action(cursor, user_id, "create token", name.strip())
         except pg_errors.UniqueViolation:
             raise NameTaken(
                 f"you have a token named {name.strip()!r}: revoke it, or choose another name"
@@ -83,7 +83,7 @@ class Tokens(Database):
             if name is None:
                 raise UnknownToken("this token was revoked already: create a new one")
             _store(cursor, user_id, name, plaintext)
-            write_own_deed(cursor, user_id, "rotate token", name)
+            write_own_action(cursor, user_id, "rotate token", name)
         return plaintext
 
     def tokens(self, user_id: int) -> list[Token]:
@@ -100,7 +100,7 @@ class Tokens(Database):
         with self._cursor() as cursor:
             name = _revoke(cursor, user_id, token_id)
             if name is not None:
-                write_own_deed(cursor, user_id, "revoke token", name)
+                write_own_action(cursor, user_id, "revoke token", name)
 
     def find_token(self, plaintext: str) -> TokenOwner:
         """Raises UnknownToken for one that was never issued, was revoked, or whose owner is locked."""
@@ -146,7 +146,7 @@ class Tokens(Database):
             match cursor.fetchone():
                 case None:
                     _store(cursor, user_id, name, plaintext, scope)
-                    write_own_deed(cursor, user_id, "create token", name)
+                    write_own_action(cursor, user_id, "create token", name)
                 case (True,):
                     cursor.execute(
                         "UPDATE api_tokens SET revoked_at = NULL WHERE token_hash = %s", (digest(plaintext),)

@@ -7,11 +7,11 @@ from typing import Any
 
 from psycopg2 import errors as pg_errors
 
-from make_us_rich.accounts.audit import write_audit, write_own_deed
-from make_us_rich.accounts.database import Database
+from make_us_rich.accounts.audit import write_audit, write_own_action
 from make_us_rich.accounts.names import COMMAND_LINE, STRANGER, checked_name, fold, is_reserved, look
 from make_us_rich.accounts.passwords import check_password, hash_password, is_outdated, matches
-from make_us_rich.errors import InputError, NameTaken, WrongCredentials
+from make_us_rich.core.errors import InputError, NameTaken, WrongCredentials
+from make_us_rich.database.pool import Database
 
 ADMIN, MEMBER = "admin", "member"
 SERVICE_USER = "service"
@@ -134,7 +134,7 @@ class Users(Database):
     def log_out_everywhere(self, user_id: int) -> None:
         with self._cursor() as cursor:
             end_sessions(cursor, user_id)
-            write_own_deed(cursor, user_id, "log out everywhere")
+            write_own_action(cursor, user_id, "log out everywhere")
 
     def delete_user(self, user_id: int, password: str) -> None:
         """With tokens and consumption. Raises WrongCredentials, or InputError for the last admin."""
@@ -151,7 +151,7 @@ class Users(Database):
             row = cursor.fetchone()
         if not matches(row[0] if row else None, password):
             with self._cursor() as cursor:
-                write_own_deed(cursor, user_id, "fail to confirm password")
+                write_own_action(cursor, user_id, "fail to confirm password")
             raise WrongCredentials("the current password is wrong")
         return user
 

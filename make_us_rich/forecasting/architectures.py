@@ -1,4 +1,4 @@
-"""The architectures that a recipe may name."""
+"""The architectures that a config may name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from make_us_rich.errors import InputError
+from make_us_rich.core.errors import InputError
 from make_us_rich.forecasting.features import WARMUP, sequence_features
 from make_us_rich.forecasting.level_mse import LevelMse, level_features
 from make_us_rich.forecasting.networks import Network, gru, linear, lstm, patchtst

@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from make_us_rich.errors import NotEnoughHistory
+from make_us_rich.core.errors import NotEnoughHistory
+from make_us_rich.core.interval import Interval
+from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting import baselines
-from make_us_rich.forecasting.contract import QUANTILE_NAMES
-from make_us_rich.forecasting.evaluate import HeldOut, coverage, diebold_mariano, held_out
+from make_us_rich.forecasting.evaluation import HeldOut, coverage, diebold_mariano, held_out
 from make_us_rich.forecasting.features import HAR, LOG_VARIANCES
 from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.intervals import interval_ms
+from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
 
 WINDOW = 35 * 24
@@ -41,9 +41,9 @@ def backtest(
     markets: Mapping[str, Candles],
     reference: Candles,
     *,
-    interval: str,
+    interval: Interval,
     starts_ms: Sequence[int],
-    recipe: Recipe,
+    config: TrainingConfig,
     window: int = WINDOW,
     shared: bool = True,
     on_result: Callable[[WindowResult], None] = lambda result: None,
@@ -56,7 +56,7 @@ def backtest(
             reference,
             interval=interval,
             start_ms=start_ms,
-            recipe=recipe,
+            config=config,
             window=window,
             shared=shared,
             on_result=on_result,
@@ -68,9 +68,9 @@ def backtest_window(
     markets: Mapping[str, Candles],
     reference: Candles,
     *,
-    interval: str,
+    interval: Interval,
     start_ms: int,
-    recipe: Recipe,
+    config: TrainingConfig,
     window: int,
     shared: bool = True,
     on_result: Callable[[WindowResult], None] = lambda result: None,
@@ -80,12 +80,12 @@ def backtest_window(
     shared: train one model of all pairs first, and fine-tune it for each. Otherwise every pair is trained from
     nothing. A pair without enough history for the window is left out of it.
     """
-    end_ms = start_ms + window * interval_ms(interval)
-    judged = replace(recipe, holdout=window)
+    end_ms = start_ms + window * interval.ms
+    judged = replace(config, holdout=window)
     foundation = None
     if shared:
         foundation = fit_foundation(
-            markets, reference, interval=interval, as_of_ms=end_ms, recipe=judged
+            markets, reference, interval=interval, as_of_ms=end_ms, config=judged
         ).weights
     results = []
     for pair, candles in markets.items():
@@ -96,12 +96,12 @@ def backtest_window(
                 pair=pair,
                 interval=interval,
                 as_of_ms=end_ms,
-                recipe=judged,
+                config=judged,
                 foundation=foundation,
             )
         except NotEnoughHistory:
             continue
-        others = baseline_forecasts(candles, reference, interval=interval, as_of_ms=end_ms, recipe=judged)
+        others = baseline_forecasts(candles, reference, interval=interval, as_of_ms=end_ms, config=judged)
         result = WindowResult(pair, start_ms, {MODEL: fitted.held_out, **others}, fitted.curves)
         on_result(result)
         results.append(result)
@@ -109,11 +109,11 @@ def backtest_window(
 
 
 def baseline_forecasts(
-    candles: Candles, reference: Candles, *, interval: str, as_of_ms: int, recipe: Recipe
+    candles: Candles, reference: Candles, *, interval: Interval, as_of_ms: int, config: TrainingConfig
 ) -> dict[str, HeldOut]:
     """The baselines' forecasts of the held-out candles, each fitted on training and validation rows."""
-    plain = replace(recipe, architecture="linear")  # for its features, whatever the model reads
-    parts = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, recipe=plain).split
+    plain = replace(config, architecture="linear")  # for its features, whatever the model reads
+    parts = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, config=plain).split
     past = torch.cat([parts.train.target, parts.validation.target]).double().numpy()
     coming = parts.holdout.target.double().numpy()
     static = torch.cat([parts.train.static, parts.validation.static, parts.holdout.static]).double().numpy()
@@ -131,13 +131,13 @@ def baseline_forecasts(
 
 
 def forecasts_table(
-    results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: str, architecture: str
+    results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: Interval, architecture: str
 ) -> pa.Table:
     """One row a forecast: pair, target_open_ms, model, q05 ... q95 (prices), last_close, close, made_at (UTC).
 
     model is the architecture, or the name of a baseline.
     """
-    step, parts = interval_ms(interval), []
+    step, parts = interval.ms, []
     for result in results:
         candles = markets[result.pair]
         for model, forecast in result.forecasts.items():

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from make_us_rich.forecasting.contract import QUANTILE_LEVELS
+from make_us_rich.documents import QUANTILE_LEVELS
 
 Array = NDArray[np.float64]
 

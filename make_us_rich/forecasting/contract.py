@@ -15,16 +15,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.errors import NotEnoughHistory
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.errors import NotEnoughHistory
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.market.candles import Candles
 
-QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
-QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
 COLUMNS = ("open", "high", "low", "close", "volume", "hour_of_week")
-
-MAX_BRIDGED = 3
-"""Missing candles in a row that a window may bridge flat; what training and serving must agree on."""
 
 # Keys of the graph's metadata_props; all values are text.
 META_PAIR = "make_us_rich.pair"

@@ -18,7 +18,7 @@ from sklearn.metrics import mean_absolute_error as sklearn_mean_absolute_error
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from make_us_rich.errors import NotEnoughHistory
+from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.market.candles import Candles
 
 Array = NDArray[np.float64]

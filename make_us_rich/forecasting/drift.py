@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.forecasting.contract import QUANTILE_LEVELS
-from make_us_rich.forecasting.evaluate import coverage, diebold_mariano, pinball
+from make_us_rich.documents import QUANTILE_LEVELS, Score
+from make_us_rich.forecasting.evaluation import coverage, diebold_mariano, pinball
 from make_us_rich.market.candles import Candles
 
 Array = NDArray[np.float64]
@@ -25,23 +23,7 @@ _DAY = 24
 _FLOOR = 1e-4
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """n forecasts. skill_vs_naive: fraction of pinball loss saved. t_vs_naive: Diebold-Mariano, below zero when worse.
-
-    coverage_80: share of closes inside q10..q90. shift: population stability index by feature.
-    """
-
-    n: int
-    skill_vs_naive: float
-    t_vs_naive: float
-    coverage_80: float
-    shift: dict[str, float]
-    drifted: bool
-    reason: str
-
-
-def judge(quantiles: Array, happened: Array, past: Array, shift: dict[str, float]) -> Verdict:
+def judge(quantiles: Array, happened: Array, past: Array, shift: dict[str, float]) -> Score:
     """quantiles: [n, 7] and happened: [n], log returns, oldest first. past: [m], the returns before the first of them.
 
     The naive forecast is the random walk with the quantiles of `past`.
@@ -56,7 +38,15 @@ def judge(quantiles: Array, happened: Array, past: Array, shift: dict[str, float
     if complaints and moved:
         complaints.append(f"the market moved: stability index of {', '.join(moved)}")
     reason = "; ".join(complaints) or ("too few to judge" if n < FEWEST else "as promised")
-    return Verdict(n, skill, t, inside, shift, bool(complaints), reason)
+    return Score(
+        n=n,
+        skill_vs_naive=skill,
+        t_vs_naive=t,
+        coverage_80=inside,
+        shift=shift,
+        drifted=bool(complaints),
+        reason=reason,
+    )
 
 
 def _complaints(n: int, skill: float, t: float, inside: float) -> list[str]:

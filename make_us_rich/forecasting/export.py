@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from make_us_rich.errors import BadModel
+from make_us_rich.core.errors import BadModel
 from make_us_rich.forecasting.architectures import architecture
 from make_us_rich.forecasting.contract import META_CONTEXT_LENGTH
 from make_us_rich.forecasting.features import CLOSE
 from make_us_rich.forecasting.networks import Network
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.forecasting.runtime import open_session
+from make_us_rich.forecasting.onnx_model import open_session
+from make_us_rich.forecasting.training_config import TrainingConfig
 
 _OPSET = 17
 # of log returns, whose size is 1e-3 to 1e-2
@@ -30,10 +30,10 @@ Inputs = Mapping[str, NDArray[np.float32]]
 class Forecast(nn.Module):
     """Raw candles to price quantiles: what contract.py describes."""
 
-    def __init__(self, network: Network, recipe: Recipe) -> None:
+    def __init__(self, network: Network, config: TrainingConfig) -> None:
         super().__init__()
         self.network = network
-        self.features = architecture(recipe.architecture).features
+        self.features = architecture(config.architecture).features
 
     def forward(self, candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         sequence, static = self.features(candles, reference)
@@ -42,19 +42,19 @@ class Forecast(nn.Module):
         return last_close * log_returns.exp(), log_returns
 
 
-def context_length(recipe: Recipe) -> int:
+def context_length(config: TrainingConfig) -> int:
     """Candles that the graph needs for one forecast."""
-    return architecture(recipe.architecture).warmup + recipe.length
+    return architecture(config.architecture).warmup + config.length
 
 
-def to_onnx(network: Network, recipe: Recipe, metadata: Mapping[str, str]) -> bytes:
+def to_onnx(network: Network, config: TrainingConfig, metadata: Mapping[str, str]) -> bytes:
     """Export with TorchScript's exporter: 0.1 s and a plain LSTM node, where the dynamo exporter takes 4 s."""
-    example = torch.ones(2, context_length(recipe), 6)
+    example = torch.ones(2, context_length(config), 6)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing a batch of two, and of the exporter being the older one
         torch.onnx.export(
-            Forecast(network, recipe).eval(),
+            Forecast(network, config).eval(),
             (example, example),
             buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes a file object
             input_names=["candles", "reference"],
@@ -66,7 +66,7 @@ def to_onnx(network: Network, recipe: Recipe, metadata: Mapping[str, str]) -> by
             dynamo=False,
         )
     graph = onnx.load_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(graph, {**metadata, META_CONTEXT_LENGTH: str(context_length(recipe))})
+    onnx.helper.set_model_props(graph, {**metadata, META_CONTEXT_LENGTH: str(context_length(config))})
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString()
     return content
@@ -87,10 +87,12 @@ def run_onnx(graph: bytes, inputs: Inputs) -> tuple[NDArray[np.float32], NDArray
     return quantiles, log_returns
 
 
-def check_parity(exported: NDArray[np.float64], network: Network, recipe: Recipe, inputs: Inputs) -> None:
+def check_parity(
+    exported: NDArray[np.float64], network: Network, config: TrainingConfig, inputs: Inputs
+) -> None:
     """Raises BadModel unless the graph's log returns are the network's, finite and in order."""
     with torch.no_grad():
-        _, expected = Forecast(network, recipe)(
+        _, expected = Forecast(network, config)(
             torch.from_numpy(inputs["candles"]), torch.from_numpy(inputs["reference"])
         )
     if not np.isfinite(exported).all():

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from make_us_rich.forecasting.contract import QUANTILE_LEVELS
+from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting.features import CLOSE, HOUR_OF_WEEK
 from make_us_rich.forecasting.networks import Network
-from make_us_rich.forecasting.rows import Rows
+from make_us_rich.forecasting.samples import Samples
 
 _LAYERS = 2
 
@@ -37,13 +37,13 @@ class LevelMse(Network):
         self.register_buffer("height", torch.ones(HOUR_OF_WEEK))
         self.register_buffer("calibration", torch.zeros(len(QUANTILE_LEVELS)))
 
-    def start_from(self, rows: Rows) -> None:
+    def fit_scaling(self, rows: Samples) -> None:
         self.low = rows.sequence.amin(dim=(0, 1))
         self.height = (rows.sequence.amax(dim=(0, 1)) - self.low).clamp_min(1e-12)
 
-    def adopt(self, rows: Rows) -> None:
+    def adapt_to_pair(self, rows: Samples) -> None:
         """Levels of one pair mean nothing for another: the scaling is always the pair's own."""
-        self.start_from(rows)
+        self.fit_scaling(rows)
 
     def _level(self, sequence: Tensor) -> Tensor:
         states, _ = self.recurrent((sequence - self.low) / self.height)
@@ -60,7 +60,7 @@ class LevelMse(Network):
         ratio = (price / static[:, 0]).clamp(0.1, 10.0)
         return ratio.log().unsqueeze(-1)
 
-    def calibrate(self, rows: Rows) -> None:
+    def calibrate(self, rows: Samples) -> None:
         with torch.no_grad():
             misses = rows.target - self._log_return(rows.sequence, rows.static)[:, 0]
             self.calibration = torch.quantile(misses, torch.tensor(QUANTILE_LEVELS, device=misses.device))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, scaled_dot_product_attention
 
-from make_us_rich.forecasting.contract import QUANTILE_LEVELS
+from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES
-from make_us_rich.forecasting.rows import Rows
+from make_us_rich.forecasting.samples import Samples
 from make_us_rich.forecasting.volatility import fit_volatility
 
 _DROPOUT = 0.4
@@ -25,11 +25,11 @@ _TRUST_IN_THE_PAST = 0.5
 class Network(nn.Module):
     """What training and export ask of a network. All scaling is held in buffers."""
 
-    def start_from(self, rows: Rows) -> None:
+    def fit_scaling(self, rows: Samples) -> None:
         """Take all scaling from these training rows."""
         raise NotImplementedError
 
-    def adopt(self, rows: Rows) -> None:
+    def adapt_to_pair(self, rows: Samples) -> None:
         """Make a network that was trained on many pairs that of the pair of these, its newest training rows."""
         raise NotImplementedError
 
@@ -40,7 +40,7 @@ class Network(nn.Module):
         """At this norm."""
         nn.utils.clip_grad_norm_(self.parameters(), most)
 
-    def calibrate(self, rows: Rows) -> None:
+    def calibrate(self, rows: Samples) -> None:
         raise NotImplementedError
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class ScaledQuantiles(Network):
         for name in ("intercept", "calmest", "wildest", "typical"):
             self.register_buffer(name, torch.zeros(()))
 
-    def start_from(self, rows: Rows) -> None:
+    def fit_scaling(self, rows: Samples) -> None:
         """Take the rows' scaling, and begin as the constant quantiles of their standardised returns."""
         fitted = fit_volatility(rows.static, rows.target)
         self.mean, self.deviation = fitted.mean, fitted.deviation
@@ -112,7 +112,7 @@ class ScaledQuantiles(Network):
             self.head.weight.zero_()
             self.head.bias.copy_(_quantiles(z))
 
-    def adopt(self, rows: Rows) -> None:
+    def adapt_to_pair(self, rows: Samples) -> None:
         """Keep the shared scaling; only the level of volatility becomes the pair's own."""
         own = (rows.target / self.scale(rows.static)[:, 0]).abs().median()
         self.intercept = self.intercept + 2 * (own / self.typical).log()
@@ -140,7 +140,7 @@ class ScaledQuantiles(Network):
     def loss(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
         return pinball_loss(self.standardised(sequence, static), target / self.scale(static)[:, 0])
 
-    def calibrate(self, rows: Rows) -> None:
+    def calibrate(self, rows: Samples) -> None:
         """Shift each quantile half the way to where it would have held its level on these rows, the newest known.
 
         Conformal calibration per quantile (Romano, Patterson and Candes 2019), shrunk.

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from make_us_rich.core.interval import Interval
+from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting.backtest import BASELINES, MODEL, Summary, WindowResult, summarise
-from make_us_rich.forecasting.contract import QUANTILE_LEVELS
-from make_us_rich.intervals import interval_ms
 from make_us_rich.market.candles import Candles
 
 _TITLES = {
@@ -51,7 +51,7 @@ def line(result: WindowResult) -> str:
     return f"{result.pair} {day}: {', '.join(skills)}"
 
 
-def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: str) -> str:
+def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: Interval) -> str:
     """The backtest as a whole page."""
     summary = summarise(results)
     intro = f"{_skills(summary).to_html(border=0)}<p></p>{_facts(summary).to_html(border=0, header=False)}"
@@ -150,13 +150,13 @@ def _reliability_figure(results: Sequence[WindowResult]) -> Figure:
     return figure
 
 
-def _fan_figure(result: WindowResult, markets: Mapping[str, Candles], interval: str) -> Figure:
+def _fan_figure(result: WindowResult, markets: Mapping[str, Candles], interval: Interval) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     forecast, candles = result.forecasts[MODEL], markets[result.pair]
     tail = slice(-_FAN_CANDLES, None)
     times = forecast.target_open_ms[tail]
-    known = np.searchsorted(candles.open_time_ms, times - interval_ms(interval), side="right") - 1
+    known = np.searchsorted(candles.open_time_ms, times - interval.ms, side="right") - 1
     last_close = candles.close[known]
     prices = last_close[:, None] * np.exp(forecast.quantiles[tail])
     at = times.astype("datetime64[ms]")

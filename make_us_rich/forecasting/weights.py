@@ -8,10 +8,10 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from make_us_rich.errors import BadModel
+from make_us_rich.core.errors import BadModel
 from make_us_rich.forecasting.architectures import architecture
 from make_us_rich.forecasting.networks import Network
-from make_us_rich.forecasting.recipe import Recipe
+from make_us_rich.forecasting.training_config import TrainingConfig
 
 _AS_OF = "as_of_ms"
 
@@ -24,12 +24,12 @@ def to_npz(network: Network, as_of_ms: int) -> bytes:
     return buffer.getvalue()
 
 
-def from_npz(content: bytes, recipe: Recipe, as_of_ms: int) -> Network:
+def from_npz(content: bytes, config: TrainingConfig, as_of_ms: int) -> Network:
     """The network that `to_npz` wrote.
 
-    Raises BadModel when it is not one of this recipe, or has seen candles that closed after `as_of_ms`.
+    Raises BadModel when it is not one of this config, or has seen candles that closed after `as_of_ms`.
     """
-    network = architecture(recipe.architecture).build(recipe.hidden, recipe.length)
+    network = architecture(config.architecture).build(config.hidden, config.length)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             seen_ms = int(arrays[_AS_OF])
@@ -37,7 +37,7 @@ def from_npz(content: bytes, recipe: Recipe, as_of_ms: int) -> Network:
             network.load_state_dict(tensors)
     except (KeyError, ValueError, OSError, RuntimeError, BadZipFile) as error:
         raise BadModel(
-            f"the weights to start from are not of a {recipe.architecture} of {recipe.hidden}: {error}"
+            f"the weights to start from are not of a {config.architecture} of {config.hidden}: {error}"
         ) from None
     if seen_ms > as_of_ms:
         raise BadModel(

@@ -16,12 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.errors import BadCandles
-from make_us_rich.intervals import interval_ms
+from make_us_rich.core.errors import BadCandles
+from make_us_rich.core.interval import Interval
 
 _EXAMPLES = 3
 _EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
 _LATEST_MS = 4_102_444_800_000  # 2100-01-01: a later time is in another unit than milliseconds
+
+
+MAX_BRIDGED = 3
+"""Most missing candles in a row that are bridged flat. Training and serving must agree on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +87,9 @@ def spans(open_times_ms: NDArray[np.int64], step: int) -> Iterator[tuple[int, in
             yield int(run[0]), int(run[-1]) + step
 
 
-def closed(candles: Candles, interval: str, as_of_ms: int) -> Candles:
+def closed(candles: Candles, interval: Interval, as_of_ms: int) -> Candles:
     """Those that closed at or before `as_of_ms`."""
-    return candles[candles.open_time_ms + interval_ms(interval) <= as_of_ms]
+    return candles[candles.open_time_ms + interval.ms <= as_of_ms]
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class CandleReport:
         return text
 
 
-def clean(candles: Candles, interval: str) -> tuple[Candles, CandleReport]:
+def clean(candles: Candles, interval: Interval) -> tuple[Candles, CandleReport]:
     """Keep the rows that can be true, in order of time; report the others.
 
     Of two rows that can both be true and open at the same time the first stays. Rows may come in any order: the open
@@ -118,7 +122,7 @@ def clean(candles: Candles, interval: str) -> tuple[Candles, CandleReport]:
     bad = np.zeros(len(rows), dtype=bool)
     rejected: dict[str, int] = {}
     examples: list[str] = []
-    for reason, fault in _faults(rows, interval_ms(interval)).items():
+    for reason, fault in _faults(rows, interval.ms).items():
         new = fault & ~bad
         if new.any():
             rejected[reason] = int(new.sum())
@@ -130,7 +134,7 @@ def clean(candles: Candles, interval: str) -> tuple[Candles, CandleReport]:
         rejected["duplicate"] = int(repeated.sum())
         examples.append(f"{_utc(int(possible.open_time_ms[repeated][0]))} duplicate")
     kept = possible[~repeated]
-    missing, gaps = _gaps(kept, interval_ms(interval))
+    missing, gaps = _gaps(kept, interval.ms)
     return kept, CandleReport(len(kept), rejected, tuple(examples[:_EXAMPLES]), missing, gaps)
 
 
@@ -162,7 +166,7 @@ class Segment:
     bridged: NDArray[np.bool_]
 
 
-def regular(candles: Candles, interval: str, max_bridged: int) -> list[Segment]:
+def regular(candles: Candles, interval: Interval, max_bridged: int) -> list[Segment]:
     """Gap-free segments of clean candles, oldest first.
 
     Up to `max_bridged` missing candles in a row are bridged: all prices the previous close, volume 0. A longer gap
@@ -170,7 +174,7 @@ def regular(candles: Candles, interval: str, max_bridged: int) -> list[Segment]:
     """
     if len(candles) == 0:
         return []
-    step = interval_ms(interval)
+    step = interval.ms
     missing = np.diff(candles.open_time_ms) // step - 1
     starts = np.concatenate([[0], np.flatnonzero(missing > max_bridged) + 1, [len(candles)]])
     return [_bridged(candles[int(start) : int(end)], step) for start, end in pairwise(starts)]

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from make_us_rich.errors import WrongCredentials
+from make_us_rich.core.errors import WrongCredentials
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, register, sideways_px
 from tests.support.dashboard_stack import DashboardStack, dashboard_stack
 

@@ -13,12 +13,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from make_us_rich import roster, scores
 from make_us_rich.accounts import ADMIN
-from make_us_rich.forecasting.drift import Verdict
-from make_us_rich.intervals import HOUR_MS
-from make_us_rich.pairs import BITCOIN
-from make_us_rich.registry import CHAMPION, Registry
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database import scores
+from make_us_rich.documents import Score
+from make_us_rich.registry.client import CHAMPION, Registry
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, log_in, register, sideways_px
 from tests.support.dashboard_stack import DashboardStack, dashboard_stack, register_versions
 
@@ -143,13 +144,21 @@ def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardStack
 def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboard: DashboardStack) -> None:
     url = dashboard.settings.database_url.get_secret_value()
     for market, skill, hour in (("simulated", 0.05, 1), ("binance", -0.4, 2)):
-        verdict = Verdict(168, skill, skill * 10, 0.8, {}, skill < 0, f"of {market}")
+        verdict = Score(
+            n=168,
+            skill_vs_naive=skill,
+            t_vs_naive=skill * 10,
+            coverage_80=0.8,
+            shift={},
+            drifted=skill < 0,
+            reason=f"of {market}",
+        )
         scores.keep(
             url,
             verdict,
             market=market,
             pair=BITCOIN,
-            interval="1h",
+            interval=Interval.H1,
             as_of_ms=DAY_MS * 20_000 + hour * HOUR_MS,
         )
 
@@ -248,7 +257,7 @@ def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardSt
 
 def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardStack) -> None:
     database_url = dashboard.settings.database_url.get_secret_value()
-    roster.put(database_url, "doge_usdt", plan="pooled")
+    pairs_table.put(database_url, "doge_usdt", plan="pooled")
     log_in(page, dashboard.url, "root", "/admin")
     page.get_by_role("tab", name="Pairs").click()
 
@@ -260,7 +269,7 @@ def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardSt
     expect(page.locator("#admin-pairs-told")).to_contain_text("Airflow", timeout=SLOW_MS)  # is not up here
     page.screenshot(path=ARTIFACTS / "admin-pairs.png", full_page=True)
 
-    (doge,) = [item for item in roster.listed(database_url) if item.pair == "doge_usdt"]
+    (doge,) = [item for item in pairs_table.listed(database_url) if item.pair == "doge_usdt"]
     assert doge.parked_reason == "too wild"
 
 
@@ -282,8 +291,8 @@ def test_html_and_sql_stay_text_everywhere(page: Page, dashboard: DashboardStack
     page.click("text=Log out")
 
     database_url = dashboard.settings.database_url.get_secret_value()
-    roster.put(database_url, "sol_usdt", plan="pooled")
-    roster.park(database_url, "sol_usdt", HTML_AND_SQL)
+    pairs_table.put(database_url, "sol_usdt", plan="pooled")
+    pairs_table.park(database_url, "sol_usdt", HTML_AND_SQL)
     dashboard.accounts.audit(HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL)
     log_in(page, dashboard.url, "root", "/admin")
     expect(page.get_by_role("gridcell", name=HTML_AND_SQL)).to_be_visible(timeout=SLOW_MS)

@@ -10,9 +10,16 @@ import pytest
 
 from make_us_rich.accounts import ADMIN, MEMBER, Accounts, Limit
 from make_us_rich.accounts.passwords import hash_password
-from make_us_rich.database import transaction
-from make_us_rich.errors import BadLink, InputError, NameTaken, TooManyTries, UnknownToken, WrongCredentials
-from make_us_rich.migrations import SQL_FOLDER, migrate
+from make_us_rich.core.errors import (
+    BadLink,
+    InputError,
+    NameTaken,
+    TooManyAttempts,
+    UnknownToken,
+    WrongCredentials,
+)
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import SQL_FOLDER, migrate
 from tests.support.folders import open_folder
 from tests.support.servers import postgres_server
 
@@ -312,32 +319,32 @@ def test_tries_are_counted_for_all_processes_and_come_back_with_time(accounts: A
 
         def try_once(number: int) -> bool:
             try:
-                (accounts, other_worker)[number % 2].take_try(limit)
-            except TooManyTries:
+                (accounts, other_worker)[number % 2].consume_attempt(limit)
+            except TooManyAttempts:
                 return False
             return True
 
         assert sum(pool.map(try_once, range(20))) == 3
-    with pytest.raises(TooManyTries) as caught:
-        accounts.take_try(limit)
+    with pytest.raises(TooManyAttempts) as caught:
+        accounts.consume_attempt(limit)
     assert 0 < caught.value.retry_after_s <= 900
 
-    accounts.take_try(Limit("log-in ada 198.51.100.7", most=3, window=timedelta(minutes=15)))
+    accounts.consume_attempt(Limit("log-in ada 198.51.100.7", most=3, window=timedelta(minutes=15)))
     _execute(url, "UPDATE tries SET ends_at = now()")
-    accounts.take_try(limit)
+    accounts.consume_attempt(limit)
 
 
 def test_a_success_takes_its_try_back_and_sweeps_the_old(accounts: Accounts, url: str) -> None:
     limit = Limit("log-in ada 192.0.2.1", most=1, window=timedelta(minutes=15))
     for _ in range(5):
-        accounts.take_try(limit)
-        accounts.forgive(limit)
-    accounts.take_try(limit)
-    with pytest.raises(TooManyTries):
-        accounts.take_try(limit)
+        accounts.consume_attempt(limit)
+        accounts.refund(limit)
+    accounts.consume_attempt(limit)
+    with pytest.raises(TooManyAttempts):
+        accounts.consume_attempt(limit)
 
     _execute(url, "UPDATE tries SET ends_at = now()")
-    accounts.forgive(limit)
+    accounts.refund(limit)
     with transaction(url) as cursor:
         cursor.execute("SELECT count(*) FROM tries")
         assert cursor.fetchone() == (0,)

@@ -15,7 +15,7 @@ import httpx
 import psycopg2
 import pytest
 
-from make_us_rich.airflow_client import Airflow, AirflowError
+from make_us_rich.operations.airflow import Airflow, AirflowError
 from tests.support.compose import compose_services, every_variable
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running

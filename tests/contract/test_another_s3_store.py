@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from make_us_rich.errors import StoreError
-from make_us_rich.market.bucket import Bucket
-from make_us_rich.prepare import prepare_buckets
+from make_us_rich.core.errors import StoreError
+from make_us_rich.market.object_store import Bucket
+from make_us_rich.operations.prepare import prepare_buckets
 from tests.support.folders import open_folder
 from tests.support.processes import free_port, running
 from tests.support.servers import BIN, S3_KEYS

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from serve_app.last_good import LastGood
+from make_us_rich.core.interval import Interval
+from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.folders import open_folder
 from tests.support.forecasts import a_forecast
 from tests.support.ray_cluster import autoscaling_cluster, run_driver
@@ -22,10 +23,10 @@ from ray import serve
 
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
-from make_us_rich.registry import ModelVersion
-from make_us_rich.roster import DEFAULT_MOST_REPLICAS, ListedPair
-from make_us_rich.settings import get_settings
-from serve_app.serve_config import desired_config
+from make_us_rich.registry.client import ModelVersion
+from make_us_rich.database.pairs import DEFAULT_MOST_REPLICAS, ListedPair
+from make_us_rich.core.settings import get_settings
+from make_us_rich.operations.serve_config import desired_config
 
 ray.init(log_to_driver=False)
 serve.start(http_options={"location": "NoServer"})
@@ -68,7 +69,7 @@ serve.shutdown()
 def test_load_adds_replicas_and_replicas_add_nodes() -> None:
     with open_folder() as folder:
         kept = a_forecast("btc_usdt", as_of_ms=time.time_ns() // 1_000_000)
-        LastGood(folder, kept.pair, "1h", "simulated").save(kept)
+        ForecastSnapshot(folder, kept.pair, Interval.H1, "simulated").save(kept)
         environment = {
             "MUR_CACHE_FOLDER": str(folder),
             "MUR_MARKET": "simulated",

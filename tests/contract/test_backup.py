@@ -14,11 +14,11 @@ import psycopg2
 import pytest
 
 from infra.backup import buckets, databases
-from make_us_rich import roster
 from make_us_rich.accounts import Accounts
-from make_us_rich.database import transaction
-from make_us_rich.market.bucket import Bucket
-from make_us_rich.migrations import migrate
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import migrate
+from make_us_rich.market.object_store import Bucket
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
@@ -85,7 +85,7 @@ def _installation(buckets: tuple[str, str] = BUCKETS) -> Iterator[Installation]:
 def filled() -> Iterator[Installation]:
     with _installation() as made:
         migrate(made.url("make_us_rich"))
-        roster.seed(made.url("make_us_rich"), PAIRS, ())
+        pairs_table.seed(made.url("make_us_rich"), PAIRS, ())
         with Accounts(made.url("make_us_rich")) as accounts:
             # one real hash serves all fifty: argon2 is slow on purpose
             first = accounts.create_user("user-0", "a password of the first")

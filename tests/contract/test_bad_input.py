@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.core.interval import HOUR_MS, Interval
 from tests.support.folders import open_folder
 from tests.support.local_api import LocalApi, local_api
 
@@ -53,7 +53,7 @@ def told(answer: httpx.Response, status: int, field: str | None) -> str:
 
 
 def candles(n: int = 100) -> dict[str, Any]:
-    last_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    last_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     return {
         "open_time_ms": [last_ms - (n - row) * HOUR_MS for row in range(n)],
         "open": [10.0] * n,

@@ -21,14 +21,19 @@ from typer.testing import CliRunner
 
 from infra.exchange.recorded import load
 from make_us_rich.cli import app
-from make_us_rich.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, RateLimited
-from make_us_rich.intervals import HOUR_MS
-from make_us_rich.local_stack.plan import StackPlan
-from make_us_rich.market import binance
-from make_us_rich.market.binance import Market
-from make_us_rich.market.recorded import read_recorded
-from make_us_rich.pairs import BITCOIN, Pair
-from make_us_rich.settings import get_settings
+from make_us_rich.core.errors import (
+    InputError,
+    LocationRefused,
+    MarketUnavailable,
+    PairNotTraded,
+    RateLimited,
+)
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.settings import get_settings
+from make_us_rich.embedded.plan import StackPlan
+from make_us_rich.market.exchange import Market
+from make_us_rich.market.recordings import read_recorded
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import exchange_server
 
@@ -79,8 +84,8 @@ def test_it_writes_what_benchmarks_and_the_replay_exchange_read(exchange: str, t
     assert pq.read_schema(tmp_path / "BTCUSDT.parquet").names == [
         "open_time", "open", "high", "low", "close", "volume",
     ]  # fmt: skip
-    theirs = Market(exchange).klines(ETHER, "1h", FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
-    read = read_recorded(tmp_path, [BITCOIN, ETHER], "1h")["eth_usdt"]
+    theirs = Market(exchange).klines(ETHER, Interval.H1, FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
+    read = read_recorded(tmp_path, [BITCOIN, ETHER], Interval.H1)["eth_usdt"]
     np.testing.assert_array_equal(read.open_time_ms, theirs.open_time_ms)
     np.testing.assert_array_equal(read.close, theirs.close)
     replayed = load(tmp_path, None, time.time_ns() // 1_000_000)["ETHUSDT"]
@@ -108,7 +113,7 @@ def test_more_days_are_added_on_both_sides(exchange: str, tmp_path: Path) -> Non
     download(*words(tmp_path, "btc_usdt", "2024-03-01", "2024-04-01"))
 
     assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": HOURS - 31 * 24}
-    times = read_recorded(tmp_path, [BITCOIN], "1h")["btc_usdt"].open_time_ms
+    times = read_recorded(tmp_path, [BITCOIN], Interval.H1)["btc_usdt"].open_time_ms
     assert set(np.diff(times)) == {HOUR_MS}
 
 
@@ -117,11 +122,11 @@ def test_a_failure_keeps_what_arrived_and_the_same_command_goes_on(exchange: str
     with pytest.raises(MarketUnavailable, match="failed with 500"):
         download(*words(tmp_path))
     httpx.delete(f"{exchange}/_control/faults").raise_for_status()
-    assert len(read_recorded(tmp_path, [ETHER], "1h")["eth_usdt"]) == 2000
+    assert len(read_recorded(tmp_path, [ETHER], Interval.H1)["eth_usdt"]) == 2000
 
     assert new_candles(download(*words(tmp_path)).output) == {"btc_usdt": 0, "eth_usdt": HOURS - 2000}
-    candles = read_recorded(tmp_path, [ETHER], "1h")["eth_usdt"]
-    theirs = Market(exchange).klines(ETHER, "1h", FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
+    candles = read_recorded(tmp_path, [ETHER], Interval.H1)["eth_usdt"]
+    theirs = Market(exchange).klines(ETHER, Interval.H1, FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
     np.testing.assert_array_equal(candles.close, theirs.close)
 
 
@@ -138,7 +143,7 @@ def test_an_interruption_keeps_what_arrived(exchange: str, tmp_path: Path) -> No
 
     assert running.returncode == 130
     assert "the same command goes on from there" in told
-    assert len(read_recorded(tmp_path, [BITCOIN], "1h")["btc_usdt"]) == 3000
+    assert len(read_recorded(tmp_path, [BITCOIN], Interval.H1)["btc_usdt"]) == 3000
     httpx.delete(f"{exchange}/_control/faults").raise_for_status()
     assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": HOURS - 3000}
 
@@ -174,7 +179,7 @@ def test_it_ends_with_the_newest_closed_candle(exchange: str, tmp_path: Path) ->
     before_ms = int(httpx.get(f"{exchange}/api/v3/time").json()["serverTime"])
     download(*words(tmp_path, "btc_usdt", end="2199-01-01"))
 
-    newest_ms = int(read_recorded(tmp_path, [BITCOIN], "1h")["btc_usdt"].open_time_ms[-1]) + HOUR_MS
+    newest_ms = int(read_recorded(tmp_path, [BITCOIN], Interval.H1)["btc_usdt"].open_time_ms[-1]) + HOUR_MS
     assert before_ms - HOUR_MS < newest_ms <= time.time() * 1000
 
 
@@ -247,7 +252,7 @@ def test_it_rests_when_its_weight_is_nearly_used_up(
         for _ in range(271):
             others.get("/api/v3/exchangeInfo").raise_for_status()  # a weight of 20 each
     rests: list[float] = []
-    monkeypatch.setattr(binance.time, "sleep", rests.append)
+    monkeypatch.setattr(exchange.time, "sleep", rests.append)
 
     download(*words(tmp_path, "btc_usdt"))
 

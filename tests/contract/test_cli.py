@@ -14,9 +14,7 @@ from typer.testing import CliRunner
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.cli import app
-from make_us_rich.database import transaction
-from make_us_rich.env_file import write_env
-from make_us_rich.errors import (
+from make_us_rich.core.errors import (
     LocationRefused,
     MakeUsRichError,
     NameTaken,
@@ -25,9 +23,11 @@ from make_us_rich.errors import (
     SettingsError,
     UnknownPair,
 )
-from make_us_rich.migrations import migrate
-from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
-from make_us_rich.settings import get_settings
+from make_us_rich.core.settings import get_settings
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import migrate
+from make_us_rich.operations.env_file import write_env
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import MLFLOW_LOGIN, exchange_server, mlflow_server, postgres_server

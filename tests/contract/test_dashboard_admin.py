@@ -9,11 +9,11 @@ import pytest
 from dash import Dash
 
 from dash_app.app import create_app
-from make_us_rich import roster
 from make_us_rich.accounts import ADMIN, Accounts
-from make_us_rich.migrations import migrate
-from make_us_rich.prepare import prepare_pairs
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.migrations import migrate
+from make_us_rich.operations.prepare import prepare_pairs
 from tests.support.dashboard import Visitor
 from tests.support.folders import open_folder
 from tests.support.processes import free_port
@@ -221,11 +221,11 @@ def test_an_admin_parks_a_pair_with_a_reason_and_lists_a_new_one(
 
     assert "Say why" in _click(app, root, "admin-park", **chosen)
     _click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
-    assert [item.pair for item in roster.active(url)] == ["btc_usdt"]
+    assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt"]
     _click(app, root, "admin-unpark", **chosen)
     put = {"admin-new-pair.value": "sol_usdt", "admin-pair-plan.value": "pooled"}
     _click(app, root, "admin-put-pair", **put)
-    assert [item.pair for item in roster.active(url)] == ["btc_usdt", "eth_usdt", "sol_usdt"]
+    assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt", "eth_usdt", "sol_usdt"]
 
     nonsense = {"admin-new-pair.value": "<b>", "admin-pair-plan.value": "pooled"}
     assert "<b>" in _click(app, root, "admin-put-pair", **nonsense)

@@ -10,10 +10,10 @@ import pytest
 from flask import Flask
 
 from dash_app.app import create_app
-from dash_app.sessions import LIFETIME
+from dash_app.security.sessions import LIFETIME
 from make_us_rich.accounts import Accounts
-from make_us_rich.migrations import migrate
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.migrations import migrate
 from tests.support.dashboard import Visitor
 from tests.support.folders import open_folder
 from tests.support.servers import postgres_server

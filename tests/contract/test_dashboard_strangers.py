@@ -11,9 +11,9 @@ from dash import Dash
 
 from dash_app.app import create_app
 from make_us_rich.accounts import ADMIN, Accounts
-from make_us_rich.migrations import migrate
-from make_us_rich.prepare import prepare_pairs
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.migrations import migrate
+from make_us_rich.operations.prepare import prepare_pairs
 from tests.support.dashboard import Visitor
 from tests.support.folders import open_folder
 from tests.support.processes import free_port

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from make_us_rich.client import Client, ServiceRefused
-from make_us_rich.errors import InputError
+from make_us_rich.core.errors import InputError
 from tests.support.folders import open_folder
 from tests.support.local_api import LocalApi, local_api
 

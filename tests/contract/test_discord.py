@@ -13,10 +13,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from dags import deadline
-from dags.alerts import failures_alert, what_is_new
-from make_us_rich.alerts import Alert, post
-from make_us_rich.settings import Settings
+from dags.support import deadline
+from dags.support.alerts import failures_alert, what_is_new
+from make_us_rich.core.settings import Settings
+from make_us_rich.operations.alerts import Alert, post
 from tests.support.processes import free_port, running
 
 FAILED = Alert(

@@ -13,11 +13,17 @@ import httpx
 import numpy as np
 import pytest
 
-from make_us_rich.errors import LocationRefused, MarketError, MarketUnavailable, PairNotTraded, RateLimited
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.market.binance import Market
+from make_us_rich.core.errors import (
+    LocationRefused,
+    MarketError,
+    MarketUnavailable,
+    PairNotTraded,
+    RateLimited,
+)
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.market.candles import Candles, clean
-from make_us_rich.pairs import BITCOIN, Pair
+from make_us_rich.market.exchange import Market
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.recorded import DATA, needs_recorded_data
 from tests.support.servers import exchange_server
@@ -45,8 +51,8 @@ class Exchange:
 
     def hours(self, count: int, pair: Pair = BITCOIN) -> Candles:
         """The newest candles that closed."""
-        end_ms = last_close_ms(self.now_ms(), "1h")
-        return self.market.klines(pair, "1h", end_ms - count * HOUR_MS, end_ms)
+        end_ms = Interval.H1.last_close_ms(self.now_ms())
+        return self.market.klines(pair, Interval.H1, end_ms - count * HOUR_MS, end_ms)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,7 @@ def test_an_answer_has_at_most_1000_rows_and_ends_with_the_open_candle(exchange:
 
 
 def test_rows_begin_at_the_start_and_end_at_the_end(exchange: Exchange) -> None:
-    start = last_close_ms(exchange.now_ms(), "1h") - 10 * HOUR_MS
+    start = Interval.H1.last_close_ms(exchange.now_ms()) - 10 * HOUR_MS
     rows = exchange.get(
         "/api/v3/klines", **BTC_KLINES, startTime=start, endTime=start + 4 * HOUR_MS, limit=3
     ).json()
@@ -117,9 +123,9 @@ def test_long_histories_come_in_pages_without_a_seam(exchange: Exchange) -> None
 
 
 def test_four_hour_candles_hold_their_hours(exchange: Exchange) -> None:
-    end_ms = last_close_ms(exchange.now_ms(), "4h")
-    four = exchange.market.klines(BITCOIN, "4h", end_ms - 4 * HOUR_MS, end_ms)
-    hours = exchange.market.klines(BITCOIN, "1h", end_ms - 4 * HOUR_MS, end_ms)
+    end_ms = Interval.H4.last_close_ms(exchange.now_ms())
+    four = exchange.market.klines(BITCOIN, Interval.H4, end_ms - 4 * HOUR_MS, end_ms)
+    hours = exchange.market.klines(BITCOIN, Interval.H1, end_ms - 4 * HOUR_MS, end_ms)
 
     assert four.high[0] == max(hours.high)
     assert four.close[0] == hours.close[-1]
@@ -129,16 +135,16 @@ def test_four_hour_candles_hold_their_hours(exchange: Exchange) -> None:
 def test_the_candle_still_open_is_left_out(exchange: Exchange) -> None:
     now_ms = exchange.now_ms()
 
-    candles = exchange.market.klines(BITCOIN, "1h", now_ms - 5 * HOUR_MS, now_ms + HOUR_MS)
+    candles = exchange.market.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms + HOUR_MS)
 
     assert int(candles.open_time_ms[-1]) + HOUR_MS <= exchange.now_ms()
 
 
 def test_a_candle_is_closed_by_the_exchange_clock_not_by_ours(exchange: Exchange) -> None:
-    end_ms = last_close_ms(exchange.now_ms(), "1h")
+    end_ms = Interval.H1.last_close_ms(exchange.now_ms())
     exchange.break_by(kind="clock_skew", skew_ms=end_ms - exchange.now_ms() - 60_000)
 
-    candles = exchange.market.klines(BITCOIN, "1h", end_ms - 5 * HOUR_MS, end_ms)
+    candles = exchange.market.klines(BITCOIN, Interval.H1, end_ms - 5 * HOUR_MS, end_ms)
 
     assert int(candles.open_time_ms[-1]) == end_ms - 2 * HOUR_MS
 
@@ -183,7 +189,7 @@ def test_an_exchange_that_never_answers_is_given_up(exchange: Exchange) -> None:
     now_ms = exchange.now_ms()
 
     with pytest.raises(MarketUnavailable, match="cannot be reached: ReadTimeout"):
-        impatient.klines(BITCOIN, "1h", now_ms - 5 * HOUR_MS, now_ms)
+        impatient.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms)
 
 
 def test_an_exchange_that_is_away_is_named() -> None:
@@ -219,7 +225,7 @@ def test_a_refused_location_is_told_with_the_way_out(exchange: Exchange) -> None
     with pytest.raises(
         LocationRefused, match=r"HTTP 451.+MUR_EXCHANGE_URL=https://data-api\.binance\.vision"
     ):
-        exchange.market.klines(BITCOIN, "1h", now_ms - 5 * HOUR_MS, now_ms)
+        exchange.market.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms)
     assert time.monotonic() - began < 0.4, "a refusal was asked again"
 
 
@@ -260,7 +266,7 @@ def test_dirt_comes_through_for_the_rules_to_reject(
 ) -> None:
     exchange.break_by(symbol="BTCUSDT", kind=kind, times=1)
 
-    candles, report = clean(exchange.hours(9), "1h")
+    candles, report = clean(exchange.hours(9), Interval.H1)
 
     assert len(candles) == kept
     assert told in str(report)
@@ -317,7 +323,7 @@ def test_a_recording_is_replayed_as_if_it_happened_now(tmp_path: Path) -> None:
     with running(_command(port, DATA / "klines-1h", tmp_path), f"{url}/api/v3/ping", tmp_path / "log"):
         exchange = Exchange(url)
         assert "RECORDED" in exchange.get("/").text
-        candles, report = clean(exchange.hours(1200), "1h")
+        candles, report = clean(exchange.hours(1200), Interval.H1)
 
     assert report.rejected == {}
     assert len(candles) == 1200

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.settings import Settings
-from serve_app.gateway import make_app
+from make_us_rich.core.settings import Settings
+from serve_app.gateway.app import make_app
 from tests.support.folders import open_folder
 from tests.support.local_api import LocalApi, local_api
 from tests.support.local_directory import LocalDirectory

@@ -14,8 +14,8 @@ import pytest
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 
-from make_us_rich import haproxy as haproxy_module
-from make_us_rich.haproxy import BINARY_SETTING, launcher
+from make_us_rich.operations import haproxy as haproxy_module
+from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
 from tests.support.folders import open_folder
 from tests.support.pages import page_server
 from tests.support.processes import PROJECT_ROOT, free_port, running

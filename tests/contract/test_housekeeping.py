@@ -17,16 +17,16 @@ import onnx
 import pytest
 from mlflow import MlflowClient
 
-from make_us_rich import housekeeping
-from make_us_rich.database import transaction
-from make_us_rich.forecasting.contract import QUANTILE_NAMES
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import migrate
+from make_us_rich.documents import QUANTILE_NAMES
+from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.store import CandleStore
-from make_us_rich.migrations import migrate
-from make_us_rich.pairs import BITCOIN
-from make_us_rich.registry import CHAMPION, PREVIOUS, Registry
-from make_us_rich.settings import Settings
+from make_us_rich.operations import housekeeping
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
 from tests.support.folders import open_folder
 from tests.support.servers import S3_KEYS, mlflow_server, postgres_server, s3_server
 from tests.support.tiny_model import tiny_model
@@ -54,7 +54,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CandleStore]:
 
 def test_months_that_no_training_reads_go(store: CandleStore) -> None:
     for month in (datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC), YEAR_2026):
-        store.write("simulated", BITCOIN, "1h", _one_candle(month))
+        store.write("simulated", BITCOIN, Interval.H1, _one_candle(month))
 
     planned = housekeeping.old_candles(store, YEAR_2026, dry_run=True)
     before = store.list_keys("candles/")

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from make_us_rich.errors import MarketUnavailable
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.pairs import BITCOIN, Pair
-from make_us_rich.settings import Settings
-from serve_app.market_window import KEPT, MarketWindow, NewestCandles
+from make_us_rich.core.errors import MarketUnavailable
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.market.window import KEPT, MarketWindow, NewestCandles
 from tests.support.forecasts import a_forecast
 from tests.support.servers import exchange_server
 
@@ -35,7 +35,7 @@ def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
     now = now_ms()
     market.refresh(now)
     assert market.window is not None
-    assert market.window.as_of_ms == last_close_ms(now, "1h")
+    assert market.window.as_of_ms == Interval.H1.last_close_ms(now)
     assert len(market.window.candles) == KEPT
     np.testing.assert_array_equal(market.window.candles.open_time_ms, market.window.reference.open_time_ms)
     assert market.window.candles.close[-1] != market.window.reference.close[-1]

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from make_us_rich.database import transaction
-from make_us_rich.migrations import migrate
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import migrate
 from tests.support.folders import open_folder
 from tests.support.relay import relay
 from tests.support.servers import postgres_server

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import yaml
 
-from make_us_rich.errors import ServingError
-from serve_app.deploy import apply
+from make_us_rich.core.errors import ServingError
+from make_us_rich.operations.serve_deploy import apply
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import RAY_TOKEN

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dags.ray_jobs_client import RayJobsClient, RayUnreachable
-from make_us_rich.airflow_client import Airflow, AirflowError
 from make_us_rich.client import Client, ServiceUnavailable
-from make_us_rich.doctor import examine
-from make_us_rich.errors import RegistryError
-from make_us_rich.registry import Registry
-from make_us_rich.settings import Settings
+from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.settings import Settings
+from make_us_rich.operations.airflow import Airflow, AirflowError
+from make_us_rich.operations.doctor import examine
+from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
+from make_us_rich.registry.client import Registry
 from tests.support.pages import NOT_FOUND_PAGE, page_server
 from tests.support.processes import free_port
 

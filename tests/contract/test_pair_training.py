@@ -12,19 +12,19 @@ import mlflow
 import pytest
 from pydantic import SecretStr
 
-from make_us_rich import job_rows
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.settings import Settings
 from make_us_rich.forecasting import pipeline
 from make_us_rich.forecasting.pipeline import fit_foundation
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.forecasting.team import Team
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.market.binance import Market
-from make_us_rich.market.store import CandleStore
-from make_us_rich.pairs import BITCOIN, Pair
-from make_us_rich.publishing import publish
-from make_us_rich.registry import CHAMPION, Registry, foundation_name
-from make_us_rich.settings import Settings
-from ray_jobs.pair_training import PairTraining
+from make_us_rich.forecasting.process_group import ProcessGroup
+from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.market.exchange import Market
+from make_us_rich.operations import job_results
+from make_us_rich.registry.client import CHAMPION, Registry, foundation_name
+from make_us_rich.registry.publish import publish
+from ray_jobs.pair_trainer import PairTrainer
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
 
 pytestmark = [
@@ -58,7 +58,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 @pytest.fixture(scope="module")
 def as_of_ms(settings: Settings) -> int:
     """The newest close; the candles up to it lie in S3."""
-    newest_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     store = CandleStore.from_settings(settings)
     store.ensure_bucket()
     for pair in (BITCOIN, CHILIZ):
@@ -66,32 +66,32 @@ def as_of_ms(settings: Settings) -> int:
             Market(settings.exchange_url),
             market=settings.market,
             pair=pair,
-            interval="1h",
+            interval=Interval.H1,
             as_of_ms=newest_ms,
             history_candles=HISTORY,
         )
     return newest_ms
 
 
-def _train(settings: Settings, as_of_ms: int, job: str, pair: str = PAIR) -> job_rows.Row:
+def _train(settings: Settings, as_of_ms: int, job: str, pair: str = PAIR) -> job_results.Row:
     (row,) = _train_all(settings, as_of_ms, job, [pair], at_once=1).values()
     return row
 
 
 def _train_all(
     settings: Settings, as_of_ms: int, job: str, pairs: list[str], at_once: int
-) -> dict[str, job_rows.Row]:
+) -> dict[str, job_results.Row]:
     with Registry(settings) as registry:
-        PairTraining(settings, registry, "1h", as_of_ms, job, Team()).run(pairs, at_once)
-    return {row["pair"]: row for row in job_rows.of_job(CandleStore.from_settings(settings), job)}
+        PairTrainer(settings, registry, Interval.H1, as_of_ms, job, ProcessGroup()).run(pairs, at_once)
+    return {row["pair"]: row for row in job_results.of_job(CandleStore.from_settings(settings), job)}
 
 
-def _serve_foundation(settings: Settings, as_of_ms: int, recipe: Recipe) -> None:
+def _serve_foundation(settings: Settings, as_of_ms: int, config: TrainingConfig) -> None:
     candles = CandleStore.from_settings(settings).read(
-        settings.market, BITCOIN, "1h", as_of_ms - HISTORY * HOUR_MS, as_of_ms
+        settings.market, BITCOIN, Interval.H1, as_of_ms - HISTORY * HOUR_MS, as_of_ms
     )
-    shared = fit_foundation({PAIR: candles}, candles, interval="1h", as_of_ms=as_of_ms, recipe=recipe)
-    name = foundation_name("1h")
+    shared = fit_foundation({PAIR: candles}, candles, interval=Interval.H1, as_of_ms=as_of_ms, config=config)
+    name = foundation_name(Interval.H1)
     mlflow.set_tracking_uri(settings.mlflow_url)
     _, version = publish(shared, name=name, as_of_ms=as_of_ms, market=settings.market, tags={})
     with Registry(settings) as registry:
@@ -117,7 +117,7 @@ def test_a_worker_that_died_after_registering_costs_no_second_version(
     store = CandleStore.from_settings(settings)
     row = _train(settings, as_of_ms, "first")
     as_it_was = {key: value for key, value in row.items() if key not in ("version", "run_id")}
-    job_rows.put(store, "first", as_it_was | {"status": "begun", "lost": 0})
+    job_results.put(store, "first", as_it_was | {"status": "begun", "lost": 0})
 
     healed = _train(settings, as_of_ms, "first")
 
@@ -128,7 +128,7 @@ def test_a_pair_that_takes_its_worker_with_it_is_given_up(settings: Settings, as
     store = CandleStore.from_settings(settings)
     earlier_ms = as_of_ms - 3_600_000
     deadly = {"pair": PAIR, "status": "begun", "lost": 1, "reason": "its worker died while it was trained"}
-    job_rows.put(store, "deadly", deadly)
+    job_results.put(store, "deadly", deadly)
 
     assert _train(settings, earlier_ms, "deadly") == deadly
 
@@ -141,7 +141,7 @@ def test_a_pair_that_fails_says_why(settings: Settings, as_of_ms: int) -> None:
 
 def test_a_foundation_of_another_network_is_not_started_from(settings: Settings, as_of_ms: int) -> None:
     before_ms = as_of_ms - 2 * HOUR_MS
-    _serve_foundation(settings, before_ms, Recipe(architecture="gru"))
+    _serve_foundation(settings, before_ms, TrainingConfig(architecture="gru"))
 
     for architecture, start in (("lstm", "nothing"), ("gru", "weights")):
         chosen = settings.model_copy(update={"architecture": architecture})
@@ -154,7 +154,7 @@ def test_pairs_trained_together_end_as_they_would_alone(
     settings: Settings, as_of_ms: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before_ms = as_of_ms - 4 * HOUR_MS
-    _serve_foundation(settings, before_ms, Recipe())
+    _serve_foundation(settings, before_ms, TrainingConfig())
     pairs = [PAIR, str(CHILIZ), "eth_usdt"]
 
     rows = _train_all(settings, before_ms, "together", pairs, at_once=8)
@@ -172,7 +172,7 @@ def test_after_a_lost_worker_pairs_are_trained_one_by_one(
 ) -> None:
     before_ms = as_of_ms - 3 * HOUR_MS
     lost = {"pair": PAIR, "status": "begun", "lost": 0, "reason": "its worker died while it was trained"}
-    job_rows.put(CandleStore.from_settings(settings), "lost", lost)
+    job_results.put(CandleStore.from_settings(settings), "lost", lost)
 
     rows = _train_all(settings, before_ms, "lost", [PAIR, str(CHILIZ)], at_once=8)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.settings import Settings
-from serve_app.last_good import LastGood
-from serve_app.model import OnnxModel
-from serve_app.pool import Pool
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.settings import Settings
+from make_us_rich.forecasting.onnx_model import OnnxModel
+from serve_app.replica.pool import Pool
+from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.exchange_relay import Relay, relay_server
 from tests.support.forecasts import a_forecast
 from tests.support.servers import exchange_server
@@ -65,10 +65,10 @@ def in_a_pool(settings: Settings, pairs: tuple[str, ...], ask: Callable[[Pool], 
 
 def keep(settings: Settings, pairs: tuple[str, ...]) -> None:
     """What an earlier process would have left of each pair, two hours ago."""
-    as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - 2 * HOUR_MS
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 2 * HOUR_MS
     for pair in pairs:
         made = a_forecast(pair, as_of_ms=as_of_ms)
-        LastGood(Path(settings.cache_folder), made.pair, "1h", "simulated").save(made)
+        ForecastSnapshot(Path(settings.cache_folder), made.pair, Interval.H1, "simulated").save(made)
 
 
 async def _until_fetched(pool: Pool) -> None:
@@ -96,7 +96,7 @@ def test_models_are_loaded_and_run_off_the_event_loop(
 
         return called
 
-    monkeypatch.setattr(LastGood, "load", noting(LastGood.load))
+    monkeypatch.setattr(ForecastSnapshot, "load", noting(ForecastSnapshot.load))
     monkeypatch.setattr(OnnxModel, "load", noting(OnnxModel.load))
     monkeypatch.setattr(OnnxModel, "quantiles", noting(OnnxModel.quantiles))
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from psycopg2 import errors as pg_errors
 
-from make_us_rich import roster
 from make_us_rich.accounts import ADMIN, TOKEN_PREFIX, Accounts
-from make_us_rich.database import transaction
-from make_us_rich.errors import (
+from make_us_rich.core.errors import (
     InputError,
     NameTaken,
     QuotaExceeded,
@@ -20,7 +18,9 @@ from make_us_rich.errors import (
     UnknownToken,
     WrongCredentials,
 )
-from make_us_rich.migrations import SQL_FOLDER, MigrationError, migrate
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import SQL_FOLDER, MigrationError, migrate
 from tests.support.folders import open_folder
 from tests.support.servers import postgres_server
 
@@ -222,26 +222,26 @@ def test_the_service_token_is_replaced_when_it_changes(accounts: Accounts) -> No
 
 
 def test_a_listed_pair_keeps_what_people_made_of_it(url: str) -> None:
-    roster.seed(url, ["btc_usdt", "eth_usdt"], ["eth_usdt"])
-    roster.put(url, "eth_usdt", plan="dedicated", min_replicas=0, max_replicas=3)
-    roster.put(url, "doge_usdt", plan="off")
-    roster.seed(url, ["btc_usdt", "eth_usdt", "doge_usdt"], ["eth_usdt"])
-    plans = {item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in roster.listed(url)}
+    pairs_table.seed(url, ["btc_usdt", "eth_usdt"], ["eth_usdt"])
+    pairs_table.put(url, "eth_usdt", plan="dedicated", min_replicas=0, max_replicas=3)
+    pairs_table.put(url, "doge_usdt", plan="off")
+    pairs_table.seed(url, ["btc_usdt", "eth_usdt", "doge_usdt"], ["eth_usdt"])
+    plans = {item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in pairs_table.listed(url)}
     assert plans == {
         "btc_usdt": ("dedicated", 1, 4),
         "doge_usdt": ("off", 1, 4),
         "eth_usdt": ("dedicated", 0, 3),
     }
-    assert [item.pair for item in roster.active(url)] == ["btc_usdt", "eth_usdt"]
+    assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt", "eth_usdt"]
 
 
 def test_a_parked_pair_rests_until_it_is_unparked(url: str) -> None:
-    roster.put(url, "luna_usdt")
-    first = roster.park(url, "luna_usdt", "the exchange does not trade it")
-    again = roster.park(url, "luna_usdt", "still not traded")
+    pairs_table.put(url, "luna_usdt")
+    first = pairs_table.park(url, "luna_usdt", "the exchange does not trade it")
+    again = pairs_table.park(url, "luna_usdt", "still not traded")
     assert (first.parked_at, again.parked_reason) == (again.parked_at, "still not traded")
-    assert "luna_usdt" not in [item.pair for item in roster.active(url)]
-    assert roster.unpark(url, "luna_usdt").active
+    assert "luna_usdt" not in [item.pair for item in pairs_table.active(url)]
+    assert pairs_table.unpark(url, "luna_usdt").active
 
 
 @pytest.mark.parametrize(
@@ -256,10 +256,10 @@ def test_a_parked_pair_rests_until_it_is_unparked(url: str) -> None:
 )
 def test_a_bad_change_of_a_pair_names_its_field(url: str, change: dict[str, object], field: str) -> None:
     with pytest.raises(InputError) as caught:
-        roster.put(url, "btc_usdt", **change)  # type: ignore[arg-type]
+        pairs_table.put(url, "btc_usdt", **change)  # type: ignore[arg-type]
     assert caught.value.field == field
 
 
 def test_an_unlisted_pair_cannot_be_parked(url: str) -> None:
     with pytest.raises(UnknownPair, match="mkrich pairs add"):
-        roster.park(url, "nobody_usdt", "why not")
+        pairs_table.park(url, "nobody_usdt", "why not")

@@ -8,12 +8,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from make_us_rich import roster
 from make_us_rich.accounts import ADMIN, TOKEN_PREFIX, Accounts
 from make_us_rich.cli import app
-from make_us_rich.errors import StoreError, UnknownToken
-from make_us_rich.market.bucket import Bucket
-from make_us_rich.settings import get_settings
+from make_us_rich.core.errors import StoreError, UnknownToken
+from make_us_rich.core.settings import get_settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.market.object_store import Bucket
 from tests.support.folders import open_folder
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
 
@@ -55,16 +55,16 @@ def test_a_new_installation_is_ready_and_stays_as_people_made_it(environment: di
     with Accounts(url) as accounts:
         assert accounts.authenticate("admin", FIRST_PASSWORD).is_admin
         assert ADMIN in accounts.find_token(TOKENS[0]).roles
-    assert {item.pair: item.plan for item in roster.listed(url)} == {
+    assert {item.pair: item.plan for item in pairs_table.listed(url)} == {
         "btc_usdt": "dedicated",
         "eth_usdt": "pooled",
     }
 
-    roster.put(url, "eth_usdt", plan="off")
+    pairs_table.put(url, "eth_usdt", plan="off")
     again = _prepare(environment, TOKENS[1], MUR_ADMIN_PASSWORD="the password of another day")
 
     assert again.exit_code == 0
-    assert [item.pair for item in roster.active(url)] == ["btc_usdt"]
+    assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt"]
     with Accounts(url) as accounts:
         assert accounts.authenticate("admin", FIRST_PASSWORD).is_admin
         assert ADMIN in accounts.find_token(TOKENS[1]).roles

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
-from dags import ray_jobs_operator
-from dags.ray_jobs_client import RayJobsClient, RayUnreachable
-from dags.ray_jobs_operator import RayJobOperator, RayJobTrigger
+from dags.support import operator
+from dags.support.operator import RayJobOperator, RayJobTrigger
+from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
 from tests.support.pages import NOT_FOUND_PAGE, page_server
 from tests.support.processes import free_port
 
@@ -67,8 +67,8 @@ def _connection(ray_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def connected(conn_id: str) -> RayJobsClient:
         return RayJobsClient(ray_url)
 
-    monkeypatch.setattr(ray_jobs_operator, "_client", lambda conn_id: RayJobsClient(ray_url))
-    monkeypatch.setattr(ray_jobs_operator, "_aclient", connected)
+    monkeypatch.setattr(operator, "_client", lambda conn_id: RayJobsClient(ray_url))
+    monkeypatch.setattr(operator, "_aclient", connected)
 
 
 def test_a_job_that_succeeds(ray_url: str) -> None:
@@ -88,7 +88,7 @@ def test_a_job_that_fails_ends_with_its_last_lines(ray_url: str) -> None:
     event = _run(ray_url, "fails", "echo the disk is full; exit 3")
     operator = RayJobOperator(task_id="train", entrypoint="")
 
-    with pytest.raises(ray_jobs_operator.RayJobFailed, match="the disk is full"):
+    with pytest.raises(operator.RayJobFailed, match="the disk is full"):
         operator.resume({}, event)  # type: ignore[arg-type]
 
 
@@ -117,7 +117,7 @@ def test_a_job_that_runs_too_long_is_told_so(ray_url: str) -> None:
     event = _watch("slow", run_deadline=time.time() - 1)
     operator = RayJobOperator(task_id="train", entrypoint="")
 
-    with pytest.raises(ray_jobs_operator.RayJobFailed, match="TOO SLOW"):
+    with pytest.raises(operator.RayJobFailed, match="TOO SLOW"):
         operator.resume({}, event)  # type: ignore[arg-type]
     assert _watch("slow")["status"] == "STOPPED", "it was left running"
 

@@ -12,24 +12,24 @@ import numpy as np
 import pytest
 
 from infra.exchange.simulated import simulate
-from make_us_rich.database import transaction
-from make_us_rich.errors import NoChampion, RegistryError
+from make_us_rich.core.errors import NoChampion, RegistryError
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.connection import transaction
 from make_us_rich.forecasting.export import run_onnx
-from make_us_rich.forecasting.pipeline import FittedModel, Recipe, fit
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.promotion import (
+from make_us_rich.forecasting.pipeline import FittedModel, TrainingConfig, fit
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
+from make_us_rich.registry.promotion import (
     TAG_DECISION,
     ChampionChanged,
     Comparison,
     Decision,
     _lock,
-    appoint,
+    promote_manually,
     rollback,
 )
-from make_us_rich.promotion import promote as promote_with_expiry
-from make_us_rich.publishing import publish
-from make_us_rich.registry import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
-from make_us_rich.settings import Settings
+from make_us_rich.registry.promotion import promote as promote_with_expiry
+from make_us_rich.registry.publish import publish
 from tests.support.folders import open_folder
 from tests.support.pages import NOT_FOUND_PAGE, page_server
 from tests.support.processes import free_port
@@ -43,7 +43,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
 ]
 
-AS_OF_MS = last_close_ms(1_790_000_000_000, "1h")
+AS_OF_MS = Interval.H1.last_close_ms(1_790_000_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def database_url(folder: Path) -> Iterator[str]:
 def fitted() -> FittedModel:
     bitcoin = simulate(AS_OF_MS)["BTCUSDT"]
     recent = bitcoin[bitcoin.open_time_ms >= AS_OF_MS - 3000 * HOUR_MS]
-    recipe = Recipe(hidden=4, epochs=1, validation=200, holdout=200)
-    return fit(recent, recent, pair="btc_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=recipe)
+    config = TrainingConfig(hidden=4, epochs=1, validation=200, holdout=200)
+    return fit(recent, recent, pair="btc_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
 
 
 def _published(registry: Registry, fitted: FittedModel, name: str) -> ModelVersion:
@@ -246,7 +246,7 @@ def test_a_version_that_does_not_exist_is_not_appointed(
     champion = _published(registry, fitted, "dot_usdt_1h")
     promote(registry, database_url, champion, _against(None))
     with pytest.raises(RegistryError, match="404"):
-        appoint(registry, database_url, "dot_usdt_1h", 99, by="ada")
+        promote_manually(registry, database_url, "dot_usdt_1h", 99, by="ada")
     assert registry.champion("dot_usdt_1h").version == champion.version
 
 

@@ -10,12 +10,12 @@ import httpx
 import numpy as np
 import pytest
 
-from make_us_rich.errors import MarketUnavailable, PairNotTraded, StoreError
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.market.binance import Market
+from make_us_rich.core.errors import MarketUnavailable, PairNotTraded, StoreError
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.store import CandleStore
-from make_us_rich.pairs import Pair
+from make_us_rich.market.exchange import Market
 from tests.support.processes import free_port
 from tests.support.servers import S3_KEYS, exchange_server, s3_server
 
@@ -47,7 +47,7 @@ def store(s3_url: str, request: pytest.FixtureRequest) -> CandleStore:
 
 @pytest.fixture
 def as_of_ms() -> int:
-    return last_close_ms(time.time_ns() // 1_000_000, "1h")
+    return Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def candles(first_ms: int, count: int, price: float = 100.0) -> Candles:
 
 
 def stored(store: CandleStore, as_of_ms: int) -> Candles:
-    return store.read("simulated", CHZ, "1h", as_of_ms - HISTORY * HOUR_MS, as_of_ms)
+    return store.read("simulated", CHZ, Interval.H1, as_of_ms - HISTORY * HOUR_MS, as_of_ms)
 
 
 def update(store: CandleStore, exchange_url: str, as_of_ms: int, history: int = HISTORY) -> tuple[int, int]:
@@ -77,7 +77,7 @@ def update(store: CandleStore, exchange_url: str, as_of_ms: int, history: int = 
         Market(exchange_url),
         market="simulated",
         pair=CHZ,
-        interval="1h",
+        interval=Interval.H1,
         as_of_ms=as_of_ms,
         history_candles=history,
     )
@@ -86,9 +86,9 @@ def update(store: CandleStore, exchange_url: str, as_of_ms: int, history: int = 
 
 def test_candles_come_back_as_written_across_months(store: CandleStore) -> None:
     written = candles(MARCH_MS - 48 * HOUR_MS, 100)
-    store.write("binance", CHZ, "1h", written)
+    store.write("binance", CHZ, Interval.H1, written)
 
-    read = store.read("binance", CHZ, "1h", MARCH_MS - 48 * HOUR_MS, MARCH_MS + 52 * HOUR_MS)
+    read = store.read("binance", CHZ, Interval.H1, MARCH_MS - 48 * HOUR_MS, MARCH_MS + 52 * HOUR_MS)
 
     assert np.array_equal(read.open_time_ms, written.open_time_ms)
     assert np.array_equal(read.volume, written.volume)
@@ -99,30 +99,30 @@ def test_candles_come_back_as_written_across_months(store: CandleStore) -> None:
 
 
 def test_reading_ends_with_the_candle_that_closed_at_the_end(store: CandleStore) -> None:
-    store.write("binance", CHZ, "1h", candles(MARCH_MS, 10))
+    store.write("binance", CHZ, Interval.H1, candles(MARCH_MS, 10))
 
-    read = store.read("binance", CHZ, "1h", MARCH_MS + HOUR_MS, MARCH_MS + 5 * HOUR_MS)
+    read = store.read("binance", CHZ, Interval.H1, MARCH_MS + HOUR_MS, MARCH_MS + 5 * HOUR_MS)
 
     assert (read.open_time_ms - MARCH_MS).tolist() == [HOUR_MS * hour for hour in (1, 2, 3, 4)]
 
 
 def test_a_pair_that_was_never_stored_reads_as_no_candles(store: CandleStore) -> None:
-    assert len(store.read("binance", CHZ, "1h", MARCH_MS, MARCH_MS + HOUR_MS)) == 0
+    assert len(store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + HOUR_MS)) == 0
 
 
 def test_markets_do_not_mix(store: CandleStore) -> None:
-    store.write("simulated", CHZ, "1h", candles(MARCH_MS, 10))
+    store.write("simulated", CHZ, Interval.H1, candles(MARCH_MS, 10))
 
-    assert len(store.read("binance", CHZ, "1h", MARCH_MS, MARCH_MS + 10 * HOUR_MS)) == 0
+    assert len(store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + 10 * HOUR_MS)) == 0
 
 
 def test_many_writers_of_one_month_lose_nothing(store: CandleStore) -> None:
     parts = [candles(MARCH_MS + 50 * HOUR_MS * part, 50) for part in range(8)]
 
     with ThreadPoolExecutor(len(parts)) as pool:
-        list(pool.map(lambda part: store.write("binance", CHZ, "1h", part), parts))
+        list(pool.map(lambda part: store.write("binance", CHZ, Interval.H1, part), parts))
 
-    read = store.read("binance", CHZ, "1h", MARCH_MS, MARCH_MS + 400 * HOUR_MS)
+    read = store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + 400 * HOUR_MS)
     assert len(read) == 400
 
 
@@ -144,7 +144,7 @@ def test_an_update_asks_only_for_the_new_tail_and_an_older_head(
     update(store, exchange_url, as_of_ms - 5 * HOUR_MS, history=100)
 
     assert update(store, exchange_url, as_of_ms, history=200) == (100, 100)
-    assert len(store.read("simulated", CHZ, "1h", as_of_ms - 200 * HOUR_MS, as_of_ms)) == 200
+    assert len(store.read("simulated", CHZ, Interval.H1, as_of_ms - 200 * HOUR_MS, as_of_ms)) == 200
 
 
 def test_an_old_hole_of_the_exchange_is_asked_for_once(
@@ -172,7 +172,7 @@ def test_dirty_rows_are_not_stored_and_reported(store: CandleStore, exchange_url
         Market(exchange_url),
         market="simulated",
         pair=CHZ,
-        interval="1h",
+        interval=Interval.H1,
         as_of_ms=as_of_ms,
         history_candles=HISTORY,
     )
@@ -225,7 +225,7 @@ def test_a_damaged_month_is_named(store: CandleStore) -> None:
     store.put("candles/binance/1h/chz_usdt/2026-03.parquet", b"not parquet")
 
     with pytest.raises(StoreError, match=r"2026-03\.parquet.* is damaged"):
-        store.read("binance", CHZ, "1h", MARCH_MS, MARCH_MS + HOUR_MS)
+        store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + HOUR_MS)
 
 
 def test_wrong_keys_are_refused_with_the_reason(s3_url: str) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from make_us_rich import embedded_s3
-from make_us_rich.errors import StoreError
-from make_us_rich.market.bucket import Bucket
+from make_us_rich.core.errors import StoreError
+from make_us_rich.embedded import s3
+from make_us_rich.market.object_store import Bucket
 from tests.support.processes import free_port
 from tests.support.servers import S3_KEYS, s3_server
 
@@ -21,7 +21,7 @@ Ask = Callable[..., httpx.Response]
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    return {name: free_port() for name in embedded_s3.PORTS}
+    return {name: free_port() for name in s3.PORTS}
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from make_us_rich import roster
-from make_us_rich.database import transaction
-from make_us_rich.intervals import HOUR_MS
-from make_us_rich.watch import complaints
-from serve_app.deploy import apply
-from serve_app.last_good import LastGood
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.connection import transaction
+from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.operations.watch import check_pairs
+from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.folders import open_folder
 from tests.support.forecasts import a_forecast
 from tests.support.serving import ServingStack, replica_pids, serving_stack
@@ -50,33 +50,33 @@ def api(serving: ServingStack) -> Iterator[httpx.Client]:
 def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
     serving: ServingStack, api: httpx.Client
 ) -> None:
-    assert complaints(serving.settings) == {"btc_usdt": "", "eth_usdt": ""}
+    assert check_pairs(serving.settings) == {"btc_usdt": "", "eth_usdt": ""}
 
     _start_from_an_old_candle(serving, STALE)
     serving.promote("foundation", tiny_model("foundation"))
-    roster.put(serving.database_url, NEW)
+    pairs_table.put(serving.database_url, NEW)
     sleepy = serving.settings.model_copy(update={"idle_replica_s": 1})
-    roster.put(serving.database_url, "eth_usdt", min_replicas=0)
+    pairs_table.put(serving.database_url, "eth_usdt", min_replicas=0)
     apply(sleepy)
     states = _eventually(
         lambda: (pairs := api.get("/readyz").json()["pairs"])["eth_usdt_1h"]["asleep"] and pairs
     )
     assert states[f"{STALE}_1h"]["ready"]
 
-    found = complaints(serving.settings)
+    found = check_pairs(serving.settings)
     assert "hours old" in found.pop(STALE)
     assert found == {"btc_usdt": "", "eth_usdt": "", NEW: ""}
 
     promoted = serving.promote("btc_usdt", tiny_model("btc_usdt"))
-    assert complaints(serving.settings)["btc_usdt"] == "", "a swap may take a quarter of an hour"
-    late = complaints(serving.settings, now_ms=time.time_ns() // 1_000_000 + 3 * HOUR_MS)
+    assert check_pairs(serving.settings)["btc_usdt"] == "", "a swap may take a quarter of an hour"
+    late = check_pairs(serving.settings, now_ms=time.time_ns() // 1_000_000 + 3 * HOUR_MS)
     assert (
         late["btc_usdt"] == f"it serves version 1 of btc_usdt_1h instead of its champion, version {promoted}"
     )
     assert "hours old" in late[NEW]
     assert late["eth_usdt"] == "", "it sleeps, and looks for candles when it is asked"
     apply(sleepy)
-    assert complaints(serving.settings)["btc_usdt"] == ""
+    assert check_pairs(serving.settings)["btc_usdt"] == ""
 
 
 def _start_from_an_old_candle(serving: ServingStack, pair: str) -> None:
@@ -84,9 +84,9 @@ def _start_from_an_old_candle(serving: ServingStack, pair: str) -> None:
     fault = {"symbol": pair.replace("_", "").upper(), "kind": "500"}
     httpx.post(f"{serving.settings.exchange_url}/_control/faults", json=fault).raise_for_status()
     kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000 - 5 * HOUR_MS)
-    LastGood(serving.folder / "cache", kept.pair, "1h", "simulated").save(kept)
+    ForecastSnapshot(serving.folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
     serving.promote(pair, tiny_model(pair))
-    roster.put(serving.database_url, pair)
+    pairs_table.put(serving.database_url, pair)
 
 
 def test_a_call_that_fails_is_not_repeated(serving: ServingStack, api: httpx.Client) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 import pytest
 
-from make_us_rich import roster
 from make_us_rich.client import Client
-from make_us_rich.database import transaction
-from make_us_rich.errors import RegistryError, ServingError
-from make_us_rich.forecasting.contract import QUANTILE_NAMES
-from make_us_rich.intervals import HOUR_MS
-from serve_app.deploy import apply
+from make_us_rich.core.errors import RegistryError, ServingError
+from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.connection import transaction
+from make_us_rich.documents import QUANTILE_NAMES
+from make_us_rich.operations.serve_deploy import apply
 from tests.support.asking import asking
 from tests.support.folders import open_folder
 from tests.support.pages import NOT_FOUND_PAGE, page_server
@@ -346,7 +346,7 @@ def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(
 def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, api: httpx.Client) -> None:
     settings = serving.settings.model_copy(update={"idle_replica_s": 1})
     serving.promote("chz_usdt", tiny_model("chz_usdt"))
-    roster.put(serving.database_url, "chz_usdt", min_replicas=0)
+    pairs_table.put(serving.database_url, "chz_usdt", min_replicas=0)
     apply(settings)
     api.get("/v1/forecasts/chz_usdt").raise_for_status()
     _eventually(lambda: _is_asleep(api, "chz_usdt_1h"))
@@ -368,13 +368,13 @@ def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, 
     assert api.get("/v1/candles/chz_usdt").status_code == 200
     print(f"woken in {time.monotonic() - started:.1f} s")
     assert len(_replicas(serving, "chz_usdt_1h")) == 1
-    roster.put(serving.database_url, "chz_usdt", min_replicas=1)
+    pairs_table.put(serving.database_url, "chz_usdt", min_replicas=1)
 
 
 def test_pooled_pairs_are_served_like_the_others(serving: ServingStack, api: httpx.Client) -> None:
     before = _replicas(serving, "btc_usdt_1h")
     for pair in ("eth_usdt", "chz_usdt"):
-        roster.put(serving.database_url, pair, plan="pooled")
+        pairs_table.put(serving.database_url, pair, plan="pooled")
     apply(serving.settings)
     answer = api.get("/v1/forecasts").raise_for_status().json()
     assert [forecast["pair"] for forecast in answer["forecasts"]] == ["btc_usdt", "chz_usdt", "eth_usdt"]
@@ -387,7 +387,7 @@ def test_pooled_pairs_are_served_like_the_others(serving: ServingStack, api: htt
 
 
 def test_a_parked_pair_is_not_served(serving: ServingStack, api: httpx.Client) -> None:
-    roster.park(serving.database_url, "chz_usdt", "the exchange halted it")
+    pairs_table.park(serving.database_url, "chz_usdt", "the exchange halted it")
     apply(serving.settings)
     _eventually(lambda: api.get("/v1/forecasts/chz_usdt").status_code == 404)
 

@@ -19,17 +19,17 @@ import pytest
 from psycopg2 import errors as pg_errors
 
 from dash_app.app import create_app
-from make_us_rich import promotion, roster
 from make_us_rich.accounts import Accounts
-from make_us_rich.database import NoAnswer, connect, transaction
-from make_us_rich.errors import RegistryError
-from make_us_rich.migrations import migrate
-from make_us_rich.registry import Registry
-from make_us_rich.settings import Settings
-from serve_app.auth import TokenBook
-from serve_app.meter import Meter
+from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.connection import NoAnswer, connect, transaction
+from make_us_rich.database.migrations import migrate
+from make_us_rich.registry import promotion
+from make_us_rich.registry.client import Registry
+from serve_app.gateway.auth import RateLimit, TokenCache
+from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
-from serve_app.rate_limit import RateLimit
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.relay import Relay, relay
@@ -59,7 +59,7 @@ def test_a_server_that_never_answers_is_given_up(network: tuple[Relay, str]) -> 
     between.fall_silent()
     started = time.monotonic()
     with pytest.raises(psycopg2.OperationalError, match="did not answer within 5 s"):
-        roster.active(url)
+        pairs_table.active(url)
     assert time.monotonic() - started < PATIENCE_S
 
 
@@ -102,12 +102,12 @@ def test_who_comes_later_does_not_wait_again(network: tuple[Relay, str]) -> None
     between.fall_silent()
     with ThreadPoolExecutor(4) as pool:
         started = time.monotonic()
-        asked = [pool.submit(roster.active, url) for _ in range(100)]
+        asked = [pool.submit(pairs_table.active, url) for _ in range(100)]
         assert {type(each.exception()) for each in asked} == {NoAnswer}
         assert time.monotonic() - started < 2 * PATIENCE_S
     between.speak_again()
     time.sleep(0.6)
-    assert roster.active(url) == ()
+    assert pairs_table.active(url) == ()
 
 
 def test_the_grace_begins_when_postgres_falls_silent(network: tuple[Relay, str]) -> None:
@@ -115,7 +115,7 @@ def test_the_grace_begins_when_postgres_falls_silent(network: tuple[Relay, str])
     with Accounts(url) as accounts:
         user = accounts.create_user("graced", "a password for tests").user_id
         token = accounts.create_token(user, "tests")
-        book, meter = TokenBook(accounts, RateLimit(600), GatewayMetrics()), Meter(accounts)
+        book, meter = TokenCache(accounts, RateLimit(600), GatewayMetrics()), QuotaCounter(accounts)
 
         async def call() -> int | None:
             return await meter.count(await book.admit(token))
@@ -155,7 +155,7 @@ def test_nobody_waits_for_ever_for_the_lock_of_a_decision(
             Registry(Settings(mlflow_url="http://127.0.0.1:9")) as registry,
             pytest.raises(RegistryError, match=r"another decision about btc_usdt_1h .* try again"),
         ):
-            promotion.appoint(registry, postgres, "btc_usdt_1h", 1, by="a test")
+            promotion.promote_manually(registry, postgres, "btc_usdt_1h", 1, by="a test")
     finally:
         done.set()
         other.join()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from make_us_rich.forecasting import networks
-from make_us_rich.forecasting.team import Team
+from make_us_rich.forecasting.process_group import ProcessGroup
 from tests.support.ray_cluster import autoscaling_cluster, fixed_cluster, run_driver
 from tests.unit.forecasting.test_team import assert_alike, weights_of
 
@@ -28,7 +28,7 @@ def loop(job):
     print("WORKER", json.dumps(told | {"device": worker_device()}), flush=True)
 
 def main():
-    args = argparse.Namespace(pairs="btc_usdt", interval="1h", as_of_ms=0, submission_id="by-hand")
+    args = argparse.Namespace(pairs="btc_usdt", interval=Interval.H1, as_of_ms=0, submission_id="by-hand")
     train_on_workers(loop, args, MOST)
 
 main()
@@ -83,7 +83,7 @@ def test_a_job_that_no_node_can_hold_fails_within_two_minutes() -> None:
         lines = run_driver(address, _JOB.replace("MOST", "2"))
         took_s = time.monotonic() - began
 
-    assert "NoPlace: no node that the Ray cluster has or can start holds a training worker" in lines[-1]
+    assert "NoPlacement: no node that the Ray cluster has or can start holds a training worker" in lines[-1]
     assert took_s < 120
 
 
@@ -97,7 +97,7 @@ from tests.unit.forecasting.test_team import weights_of
 def loop(job):
     np.savez(f"FOLDER/{whole_team().rank}.npz", **weights_of(whole_team()))
 
-args = argparse.Namespace(pairs="btc_usdt", interval="1h", as_of_ms=0, submission_id="by-hand")
+args = argparse.Namespace(pairs="btc_usdt", interval=Interval.H1, as_of_ms=0, submission_id="by-hand")
 train_on_workers(loop, args, 3)
 """
 
@@ -112,6 +112,6 @@ def test_workers_of_ray_train_learn_together_what_one_alone_does(
     assert all(file.exists() for file in saved), "\n".join(lines)
     trained = [dict(np.load(file)) for file in saved]
     monkeypatch.setattr(networks, "_DROPOUT", 0.0)
-    assert_alike(trained[0], weights_of(Team()))
+    assert_alike(trained[0], weights_of(ProcessGroup()))
     for name, value in trained[0].items():
         np.testing.assert_array_equal(trained[2][name], value, err_msg=name)

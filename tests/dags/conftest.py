@@ -8,9 +8,9 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from make_us_rich import roster
-from make_us_rich.market.bucket import Bucket
-from make_us_rich.migrations import migrate
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.migrations import migrate
+from make_us_rich.market.object_store import Bucket
 from tests.support.airflow_runs import AirflowHome, World
 from tests.support.folders import open_folder
 from tests.support.processes import free_port
@@ -53,7 +53,7 @@ def world() -> Iterator[World]:
 @pytest.fixture
 def three_active_pairs(world: World) -> Iterator[None]:
     for pair in ("btc_usdt", "eth_usdt", "chz_usdt"):
-        roster.put(world.database_url, pair, plan="dedicated")
-        roster.unpark(world.database_url, pair)
+        pairs_table.put(world.database_url, pair, plan="dedicated")
+        pairs_table.unpark(world.database_url, pair)
     yield
     httpx.delete(f"{world.settings['MUR_EXCHANGE_URL']}/_control/faults").raise_for_status()

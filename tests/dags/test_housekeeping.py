@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from make_us_rich.database import transaction
+from make_us_rich.database.connection import transaction
 from tests.support.airflow_runs import World
 
 pytestmark = pytest.mark.timeout(400)

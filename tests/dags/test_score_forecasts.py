@@ -9,16 +9,16 @@ import httpx
 import numpy as np
 import pytest
 
-from dags import score_log
-from make_us_rich import scores
-from make_us_rich.database import transaction
-from make_us_rich.forecasting.contract import QUANTILE_NAMES
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.market.binance import Market
+from dags.support import score_log
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import scores
+from make_us_rich.database.connection import transaction
+from make_us_rich.documents import QUANTILE_NAMES
+from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.store import CandleStore
-from make_us_rich.pairs import Pair
-from make_us_rich.settings import Settings
+from make_us_rich.market.exchange import Market
 from tests.support.airflow_runs import World
 from tests.support.servers import MLFLOW_LOGIN
 
@@ -32,7 +32,7 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: World) -> Non
     settings = Settings(
         **{name.removeprefix("MUR_").lower(): value for name, value in world.settings.items()}
     )
-    as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h")
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     for name, quantiles in (("btc_usdt", HONEST), ("eth_usdt", FAR_OFF)):
         _serve_a_week(settings, Pair.parse(name), as_of_ms, quantiles)
     before = len(world.embeds())
@@ -47,7 +47,7 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: World) -> Non
     assert embed["title"] == "score_forecasts: eth_usdt failed"
     assert "worse than naive" in embed["description"]
 
-    found = scores.latest(world.database_url, market=settings.market, interval="1h")
+    found = scores.latest(world.database_url, market=settings.market, interval=Interval.H1)
     assert set(found) == {"btc_usdt", "eth_usdt"}
     assert found["eth_usdt"].drifted
     assert found["eth_usdt"].skill_vs_naive < -1
@@ -72,11 +72,13 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
         Market(settings.exchange_url),
         market=settings.market,
         pair=pair,
-        interval="1h",
+        interval=Interval.H1,
         as_of_ms=as_of_ms,
         history_candles=1700,
     )
-    candles: Candles = store.read(settings.market, pair, "1h", as_of_ms - 169 * HOUR_MS, as_of_ms - HOUR_MS)
+    candles: Candles = store.read(
+        settings.market, pair, Interval.H1, as_of_ms - 169 * HOUR_MS, as_of_ms - HOUR_MS
+    )
     columns = ["market", "pair", "interval", "target_open_ms", "model_version", "as_of_ms", "last_close"]
     columns += QUANTILE_NAMES
     insert = f"INSERT INTO forecasts ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"
@@ -84,7 +86,9 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
         for open_ms, close in zip(candles.open_time_ms.tolist(), candles.close.tolist(), strict=True):
             target = open_ms + HOUR_MS
             prices = (close * np.exp(quantiles)).tolist()
-            cursor.execute(insert, (settings.market, str(pair), "1h", target, 1, target, close, *prices))
+            cursor.execute(
+                insert, (settings.market, str(pair), Interval.H1, target, 1, target, close, *prices)
+            )
 
 
 def _logged(mlflow_url: str) -> dict[tuple[str, str], float]:

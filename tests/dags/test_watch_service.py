@@ -14,9 +14,9 @@ import uvicorn
 from mlflow import MlflowClient
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.registry import CHAMPION
-from make_us_rich.settings import Settings
-from serve_app.gateway import make_app
+from make_us_rich.core.settings import Settings
+from make_us_rich.registry.client import CHAMPION
+from serve_app.gateway.app import make_app
 from tests.support.airflow_runs import World
 from tests.support.local_directory import LocalDirectory
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from make_us_rich.local_stack.environment import DEMO_USER
+from make_us_rich.embedded.environment import DEMO_USER
 from tests.support.listening import REPLICA
 from tests.support.recorded import DATA, needs_recorded_data
 from tests.support.whole_stack import WholeStack, whole_stack

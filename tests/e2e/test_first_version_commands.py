@@ -12,11 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from make_us_rich.airflow_client import Airflow
-from make_us_rich.local_stack.environment import ADMIN
-from make_us_rich.local_stack.parts import AIRFLOW
-from make_us_rich.local_stack.plan import StackPlan
-from make_us_rich.local_stack.secrets import load_or_create
+from make_us_rich.embedded.environment import ADMIN, load_or_create
+from make_us_rich.embedded.plan import AIRFLOW, StackPlan
+from make_us_rich.operations.airflow import Airflow
 from tests.support.folders import open_folder
 
 pytestmark = pytest.mark.timeout(900)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from make_us_rich.database import transaction
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.registry import TAG_AS_OF_MS
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.database.connection import transaction
+from make_us_rich.registry.client import TAG_AS_OF_MS
 from tests.support.whole_stack import WholeStack
 
 pytestmark = pytest.mark.timeout(900)
@@ -18,7 +18,7 @@ PAIR, NAME = "chz_usdt", "chz_usdt_1h"
 
 
 def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: WholeStack) -> None:
-    end_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - 40 * HOUR_MS
+    end_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 40 * HOUR_MS
     ends_ms = [end_ms - HOUR_MS, end_ms]
     with stack.registry() as registry:
         champion = registry.find(NAME, "champion")

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from make_us_rich import roster
-from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.database import pairs as pairs_table
 from tests.support.whole_stack import WholeStack
 
 pytestmark = pytest.mark.timeout(600)
@@ -47,13 +47,13 @@ class Outcome:
 def outcome(stack: WholeStack) -> Iterator[Outcome]:
     control = f"{stack.plan.url('exchange')}/_control"
     for pair in ADDED:
-        roster.put(stack.database_url, pair, plan="pooled")
+        pairs_table.put(stack.database_url, pair, plan="pooled")
     for pair, (fault, _) in FAULTS.items():
         symbol = pair.replace("_", "").upper()
         httpx.post(f"{control}/faults", json=fault | {"symbol": symbol}).raise_for_status()
     # by the exchange's clock the newest candle closes only in ten minutes
     now_ms = time.time_ns() // 1_000_000
-    behind_ms = last_close_ms(now_ms, "1h") - now_ms - 600_000
+    behind_ms = Interval.H1.last_close_ms(now_ms) - now_ms - 600_000
     httpx.post(f"{control}/clock", json={"offset_ms": behind_ms}).raise_for_status()
     try:
         run_id = stack.airflow.trigger(DAG)
@@ -75,8 +75,8 @@ def outcome(stack: WholeStack) -> Iterator[Outcome]:
         httpx.delete(f"{control}/faults").raise_for_status()
         httpx.post(f"{control}/clock", json={"offset_ms": 0}).raise_for_status()
         for pair in ADDED:
-            roster.put(stack.database_url, pair, plan="off")
-        roster.unpark(stack.database_url, "ltc_usdt")
+            pairs_table.put(stack.database_url, pair, plan="off")
+        pairs_table.unpark(stack.database_url, "ltc_usdt")
 
 
 def _fetched_again(stack: WholeStack, run_id: str) -> int:

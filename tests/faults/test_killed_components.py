@@ -10,9 +10,9 @@ from itertools import count
 import psutil
 import pytest
 
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.pairs import Pair
-from make_us_rich.registry import TAG_AS_OF_MS, model_name
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.registry.client import TAG_AS_OF_MS, model_name
 from tests.support.asking import asking
 from tests.support.whole_stack import WholeStack
 
@@ -34,7 +34,7 @@ class TrainingRun:
 
     def __init__(self, stack: WholeStack) -> None:
         self.stack = stack
-        self.as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - next(_hours) * HOUR_MS
+        self.as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - next(_hours) * HOUR_MS
         as_of = datetime.fromtimestamp(self.as_of_ms / 1000, UTC)
         self.run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
         self.began = time.monotonic()
@@ -77,7 +77,7 @@ class TrainingRun:
         """One version a pair as of this run, none of them half, and each champion's file is there."""
         with self.stack.registry() as registry:
             for pair in PAIRS:
-                name = model_name(Pair.parse(pair), "1h")
+                name = model_name(Pair.parse(pair), Interval.H1)
                 made = registry.versions_tagged(name, TAG_AS_OF_MS, str(self.as_of_ms))
                 assert fewest <= len(made) <= 1, f"{pair}: {len(made)} versions as of one time"
                 for version in made:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from make_us_rich.database import transaction
-from make_us_rich.intervals import HOUR_MS, last_close_ms
-from make_us_rich.local_stack.environment import database_url
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.database.connection import transaction
+from make_us_rich.embedded.environment import database_url
 from tests.support.whole_stack import WholeStack
 
 pytestmark = pytest.mark.timeout(400)
@@ -20,7 +20,7 @@ DAG = "train_pairs"
 
 def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: WholeStack) -> None:
     # an hour that no other test asks for: work that is done would not be done again
-    as_of_ms = last_close_ms(time.time_ns() // 1_000_000, "1h") - 30 * HOUR_MS
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 30 * HOUR_MS
     as_of = datetime.fromtimestamp(as_of_ms / 1000, UTC)
     run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
     stack.until(

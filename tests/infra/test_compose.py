@@ -18,12 +18,12 @@ import psutil
 import psycopg2
 import pytest
 
-from make_us_rich.env_file import write_env
-from make_us_rich.errors import StoreError
-from make_us_rich.market.bucket import Bucket
-from make_us_rich.migrations import migrate
-from make_us_rich.prepare import prepare_buckets
-from make_us_rich.settings import Settings
+from make_us_rich.core.errors import StoreError
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.migrations import migrate
+from make_us_rich.market.object_store import Bucket
+from make_us_rich.operations.env_file import write_env
+from make_us_rich.operations.prepare import prepare_buckets
 from tests.support.compose import compose_services
 from tests.support.folders import open_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running

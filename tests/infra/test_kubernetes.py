@@ -16,8 +16,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from make_us_rich.settings import Settings
-from serve_app.deploy import desired_config
+from make_us_rich.core.settings import Settings
+from make_us_rich.operations.serve_deploy import desired_config
 from tests.support.processes import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "infra" / "kubernetes"

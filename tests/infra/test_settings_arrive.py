@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
 from tests.support.compose import compose_services, every_variable
 from tests.support.processes import PROJECT_ROOT
 

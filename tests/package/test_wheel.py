@@ -27,12 +27,12 @@ pytestmark = pytest.mark.timeout(300)
 OURS = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "sql")
 FILES = {"*.sql": "sql", "*.css": "dash_app", "*.html": "dash_app", "*.py": "dags", ".airflowignore": "dags"}
 IMPORTS = {
-    "": "make_us_rich.cli, make_us_rich.commands.forecasts, make_us_rich.roster, make_us_rich.doctor",
-    "prepare": "make_us_rich.prepare",
-    "serve": "serve_app.app, serve_app.deploy",
+    "": "make_us_rich.cli, make_us_rich.cli.forecasts, make_us_rich.database.pairs, make_us_rich.operations.doctor",
+    "prepare": "make_us_rich.operations.prepare",
+    "serve": "serve_app.app, make_us_rich.operations.serve_deploy",
     "dash": "dash_app.app",
     "dags": ", ".join(f"dags.{file.stem}" for file in (PROJECT_ROOT / "dags").glob("[a-z]*.py"))
-    + ", mlflow, make_us_rich.housekeeping",
+    + ", mlflow, make_us_rich.operations.housekeeping",
     "train": "ray_jobs.train_pairs, ray_jobs.train_foundation",
 }
 FORBIDDEN = {
@@ -88,7 +88,7 @@ def test_everything_that_is_read_at_run_time_is_inside(python: Path) -> None:
         assert expected, f"{folder} holds no {pattern}"
         assert expected == {path.relative_to(installed) for path in (installed / folder).rglob(pattern)}
 
-    found = _run(python, "-c", "from make_us_rich.migrations import SQL_FOLDER as f; print(f)")
+    found = _run(python, "-c", "from make_us_rich.database.migrations import SQL_FOLDER as f; print(f)")
     assert Path(found.strip()) == installed / "sql"
 
 

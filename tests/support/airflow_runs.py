@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
 from tests.support.processes import PROJECT_ROOT
 
 _RUN = """

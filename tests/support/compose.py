@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
 from tests.support.processes import PROJECT_ROOT
 
 COMPOSE = PROJECT_ROOT / "docker-compose.yml"

@@ -17,11 +17,12 @@ from mlflow.entities import Metric, Param
 from psycopg2.extras import execute_values
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.database import transaction
-from make_us_rich.migrations import migrate
-from make_us_rich.prepare import prepare_pairs
-from make_us_rich.promotion import TAG_DECISION
-from make_us_rich.registry import (
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import migrate
+from make_us_rich.operations.prepare import prepare_pairs
+from make_us_rich.registry.client import (
     CHAMPION,
     PREVIOUS,
     TAG_AIRFLOW_RUN,
@@ -32,9 +33,9 @@ from make_us_rich.registry import (
     TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
 )
-from make_us_rich.settings import Settings
-from serve_app.gateway import make_app
-from serve_app.last_good import LastGood
+from make_us_rich.registry.promotion import TAG_DECISION
+from serve_app.gateway.app import make_app
+from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import a_forecast
 from tests.support.local_directory import LocalDirectory
 from tests.support.processes import free_port, running
@@ -112,7 +113,7 @@ def dashboard_stack(
         if pairs:
             for pair in pairs:
                 kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000, tags=_tags())
-                LastGood(folder / "cache", kept.pair, "1h", "simulated").save(kept)
+                ForecastSnapshot(folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
             stack.callback(made.stop_service)
             made.start_service()
             _record_past_forecasts(made)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
 from make_us_rich.market.candles import Candles
-from make_us_rich.pairs import Pair
-from make_us_rich.registry import ModelVersion
-from serve_app.current import Current, Loaded, Window
-from serve_app.model_shelf import ModelShelf
+from make_us_rich.market.window import Window
+from make_us_rich.registry.client import ModelVersion
+from serve_app.replica.forecast import Current, Loaded
+from serve_app.replica.model_cache import ModelCache
 from tests.support.tiny_model import tiny_model
 
 
@@ -27,10 +28,10 @@ def a_forecast(
 
     By the pair's own model, or by that of `by`, such as "foundation".
     """
-    times = last_close_ms(as_of_ms, "1h") - HOUR_MS * np.arange(30, 0, -1)
+    times = Interval.H1.last_close_ms(as_of_ms) - HOUR_MS * np.arange(30, 0, -1)
     column = np.full(30, 100.0)
     candles = Candles(times, column, column, column, column, column)
     graph, parsed = tiny_model(by or pair), Pair.parse(pair)
     model = ModelVersion(f"{by or pair}_1h", version, f"run-{version}", created_ms=as_of_ms, tags=tags or {})
-    loaded = Loaded(model, graph, ModelShelf(1))
-    return Current.compute(parsed, loaded, Window(candles, candles, "1h"))
+    loaded = Loaded(model, graph, ModelCache(1))
+    return Current.compute(parsed, loaded, Window(candles, candles, Interval.H1))

@@ -12,12 +12,13 @@ from pathlib import Path
 import httpx
 import uvicorn
 
-from make_us_rich import roster
 from make_us_rich.accounts import Accounts
-from make_us_rich.migrations import migrate
-from make_us_rich.settings import Settings
-from serve_app.gateway import make_app
-from serve_app.last_good import LastGood
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.migrations import migrate
+from serve_app.gateway.app import make_app
+from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import a_forecast
 from tests.support.local_directory import LocalDirectory
 from tests.support.processes import free_port
@@ -42,7 +43,7 @@ def local_api(
     """`folder`: open to other users, because Postgres's is another one. There is no registry unless one is given."""
     with postgres_server(folder) as database_url, exchange_server(folder) as exchange_url:
         migrate(database_url)
-        roster.seed(database_url, pairs, pooled=())
+        pairs_table.seed(database_url, pairs, pooled=())
         settings = Settings(
             pairs=tuple(pairs),
             market="simulated",
@@ -53,7 +54,7 @@ def local_api(
         )
         for pair in pairs:
             kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000)
-            LastGood(folder / "cache", kept.pair, "1h", "simulated").save(kept)
+            ForecastSnapshot(folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
         accounts = Accounts(database_url)
         accounts.ensure_service_token(_ADMIN_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from make_us_rich.pairs import Pair
-from make_us_rich.registry import model_name
-from make_us_rich.settings import Settings
-from serve_app.forecaster import Forecaster
-from serve_app.model_shelf import ModelShelf
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.registry.client import model_name
+from serve_app.replica.forecaster import Forecaster
+from serve_app.replica.model_cache import ModelCache
 
 
 class LocalDirectory:
@@ -18,7 +18,7 @@ class LocalDirectory:
     def __init__(self, settings: Settings, served: Mapping[str, dict[str, Any]]) -> None:
         self._settings = settings
         self._served = served
-        self._shelf = ModelShelf(settings.loaded_models)
+        self._model_cache = ModelCache(settings.loaded_models)
         self._forecasters: dict[str, Forecaster] = {}
 
     async def names(self) -> frozenset[str]:
@@ -27,7 +27,7 @@ class LocalDirectory:
     async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
         if name not in self._forecasters:
             pair = name.removesuffix(f"_{self._settings.interval}")
-            self._forecasters[name] = Forecaster(Pair.parse(pair), self._settings, self._shelf)
+            self._forecasters[name] = Forecaster(Pair.parse(pair), self._settings, self._model_cache)
             await self._forecasters[name].reconfigure(self._served[pair])
         return dict(await getattr(self._forecasters[name], method)(*arguments))
 

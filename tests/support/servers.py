@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 
-from make_us_rich import embedded_postgres, embedded_s3
-from make_us_rich.haproxy import BINARY_SETTING, launcher
+from make_us_rich.embedded import postgres, s3
+from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
 from tests.support.processes import free_port, running
 
 BIN = Path(sys.executable).parent
@@ -27,9 +27,7 @@ MLFLOW_LOGIN = ("make_us_rich", "development-only")
 @contextmanager
 def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
     """A database, empty at first; gives its URL."""
-    server = embedded_postgres.prepare(
-        folder / "postgres", port=port or free_port(), password="for-tests-only"
-    )
+    server = postgres.prepare(folder / "postgres", port=port or free_port(), password="for-tests-only")
     log = folder / "postgres.log"
     with running(server.command, server.is_ready, log, user=server.user) as process:
         yield server.url
@@ -43,13 +41,13 @@ def s3_server(
     """SeaweedFS as the embedded stack runs it, with S3_KEYS or the keys of `config`; gives its URL."""
     if config is None:
         config = folder / "s3.json"
-        embedded_s3.write_identity(config, *S3_KEYS)
-    ports = ports or {name: free_port() for name in embedded_s3.PORTS}
+        s3.write_identity(config, *S3_KEYS)
+    ports = ports or {name: free_port() for name in s3.PORTS}
     sockets = Path(tempfile.mkdtemp(prefix="mur-"))  # pytest's folders have names too long for a socket
     url = f"http://127.0.0.1:{ports['s3']}"
-    keys = embedded_s3.signing_keys("for tests only")
+    keys = s3.signing_keys("for tests only")
     try:
-        command = embedded_s3.command(folder, sockets, config, ports)
+        command = s3.command(folder, sockets, config, ports)
         with running(command, f"{url}/healthz", folder / "weed.log", keys):
             yield url
     finally:

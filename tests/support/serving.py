@@ -15,11 +15,11 @@ import onnx
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from make_us_rich import roster
 from make_us_rich.accounts import Accounts
-from make_us_rich.migrations import migrate
-from make_us_rich.promotion import TAG_DECISION
-from make_us_rich.registry import (
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.migrations import migrate
+from make_us_rich.registry.client import (
     CHAMPION,
     PREVIOUS,
     TAG_ARCHITECTURE,
@@ -29,7 +29,7 @@ from make_us_rich.registry import (
     TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
 )
-from make_us_rich.settings import Settings
+from make_us_rich.registry.promotion import TAG_DECISION
 from tests.support.asking import Answers
 from tests.support.processes import free_port
 from tests.support.servers import (
@@ -126,7 +126,7 @@ def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[Serv
         ray_url = stack.enter_context(ray_head(folder, ours))
         made = {key.removeprefix("MUR_").lower(): value for key, value in ours.items()}
         settings = Settings(**made, ray_url=ray_url)
-        roster.seed(database_url, settings.pairs, settings.pooled_pairs)
+        pairs_table.seed(database_url, settings.pairs, settings.pooled_pairs)
         mlflow.set_tracking_uri(mlflow_url)
         mlflow.set_experiment("serving")
         accounts = stack.enter_context(Accounts(database_url))

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from make_us_rich.core.interval import Interval
+from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting.contract import (
     COLUMNS,
     META_ARCHITECTURE,
@@ -13,7 +15,6 @@ from make_us_rich.forecasting.contract import (
     META_CONTEXT_LENGTH,
     META_INTERVAL,
     META_PAIR,
-    QUANTILE_LEVELS,
 )
 
 _CLOSE = COLUMNS.index("close")
@@ -23,7 +24,7 @@ LOG_RETURNS = (-0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02)
 def tiny_model(
     pair: str,
     *,
-    interval: str = "1h",
+    interval: Interval = Interval.H1,
     context_length: int = 24,
     as_of_ms: int = 0,
     log_returns: tuple[float, ...] = LOG_RETURNS,

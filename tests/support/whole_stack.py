@@ -18,15 +18,14 @@ import httpx
 import psutil
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.airflow_client import ENDED, Airflow, AirflowError
-from make_us_rich.local_stack import run
-from make_us_rich.local_stack.environment import ADMIN, database_url
-from make_us_rich.local_stack.plan import Market, StackPlan
-from make_us_rich.local_stack.secrets import load_or_create
-from make_us_rich.local_stack.supervisor import Supervisor
-from make_us_rich.market.bucket import Bucket
-from make_us_rich.registry import Registry
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
+from make_us_rich.embedded import run
+from make_us_rich.embedded.environment import ADMIN, database_url, load_or_create
+from make_us_rich.embedded.plan import Market, StackPlan
+from make_us_rich.embedded.supervisor import Supervisor
+from make_us_rich.market.object_store import Bucket
+from make_us_rich.operations.airflow import ENDED, Airflow, AirflowError
+from make_us_rich.registry.client import Registry
 from tests.support.folders import open_folder
 from tests.support.listening import Listening, listening
 from tests.support.processes import PROJECT_ROOT

@@ -18,7 +18,7 @@ import yaml
 
 from infra.docs.http_api import openapi
 from make_us_rich.cli import app
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
 from tests.support.processes import PROJECT_ROOT
 
 _MADE = {"http.md", "cli.md"}

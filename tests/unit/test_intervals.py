@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from make_us_rich.cli import app
-from make_us_rich.errors import InputError
+from make_us_rich.core.errors import InputError
 
 _JOB = ["--pairs", "btc_usdt", "--as-of-ms", "1700000000000"]
 _BACKTEST = ["--pairs", "btc_usdt", "--from", "2022-01-01", "--to", "2022-06-30"]

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from make_us_rich.errors import InputError, UnknownPair
-from make_us_rich.intervals import HOUR_MS, interval_ms, last_close_ms
-from make_us_rich.pairs import Pair
+from make_us_rich.core.errors import InputError, UnknownPair
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
 
 
 def test_a_pair_knows_both_spellings() -> None:
@@ -24,13 +24,13 @@ def test_what_is_no_pair_is_refused(text: str) -> None:
 def test_the_last_close_is_at_or_before_the_moment() -> None:
     noon = 1_700_049_600_000 - 1_700_049_600_000 % HOUR_MS
 
-    assert last_close_ms(noon, "1h") == noon
-    assert last_close_ms(noon + 1, "1h") == noon
-    assert last_close_ms(noon - 1, "1h") == noon - HOUR_MS
+    assert Interval.H1.last_close_ms(noon) == noon
+    assert Interval.H1.last_close_ms(noon + 1) == noon
+    assert Interval.H1.last_close_ms(noon - 1) == noon - HOUR_MS
 
 
 def test_an_unknown_interval_names_the_known_ones() -> None:
     with pytest.raises(InputError, match="1h") as caught:
-        interval_ms("1hour")
+        Interval.parse("1hour")
 
     assert caught.value.field == "interval"

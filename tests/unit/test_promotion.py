@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from make_us_rich.promotion import Comparison, decide
+from make_us_rich.registry.promotion import Comparison, decide
 
 
 def _comparison(

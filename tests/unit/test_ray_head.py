@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from make_us_rich.local_stack.ray_head import end_those_who_read
+from make_us_rich.embedded.ray_head import end_those_who_read
 
 
 def test_only_who_reads_a_file_of_the_folder_is_ended(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from airflow.sdk import RetryAction
 
-from dags.retries import RetryByFault
-from make_us_rich.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, StoreError
+from dags.support.retries import RetryByFault
+from make_us_rich.core.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, StoreError
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dags.alerts import REMIND_AFTER_S, what_is_new
+from dags.support.alerts import REMIND_AFTER_S, what_is_new
 
 TASKS = {"fetch", "train", "refresh_serving"}
 PAIRS = {"btc_usdt", "chz_usdt"}

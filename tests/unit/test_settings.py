@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from make_us_rich.errors import SettingsError
-from make_us_rich.settings import get_settings
+from make_us_rich.core.errors import SettingsError
+from make_us_rich.core.settings import get_settings
 
 
 @pytest.fixture(autouse=True)

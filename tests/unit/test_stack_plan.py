@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from make_us_rich.commands.shared import settings_here
-from make_us_rich.errors import PortTaken, StackError
-from make_us_rich.local_stack.environment import stack_environment
-from make_us_rich.local_stack.plan import PORT_OFFSETS, StackPlan, check_ports, new_plan
-from make_us_rich.local_stack.secrets import load_or_create
-from make_us_rich.local_stack.unprivileged import unprivileged
-from make_us_rich.settings import get_settings
+from make_us_rich.cli.shared import settings_here
+from make_us_rich.core.errors import PortTaken, StackError
+from make_us_rich.core.settings import get_settings
+from make_us_rich.embedded.environment import load_or_create, stack_environment
+from make_us_rich.embedded.plan import PORT_OFFSETS, StackPlan, check_ports, new_plan
+from make_us_rich.embedded.unprivileged import unprivileged
 
 
 def test_no_two_components_share_a_port() -> None:

@@ -6,11 +6,11 @@ import dash_mantine_components as dmc
 from dash import Dash
 from dash.development.base_component import Component
 
-from dash_app.pages.admin import audit, health, pairs, people
+from dash_app.pages.admin import audit, health, pairs, users
 from make_us_rich.accounts import Accounts
-from make_us_rich.settings import Settings
+from make_us_rich.core.settings import Settings
 
-_TABS = (("People", people), ("Pairs", pairs), ("Health", health), ("Audit log", audit))
+_TABS = (("People", users), ("Pairs", pairs), ("Health", health), ("Audit log", audit))
 
 
 def layout() -> Component:
@@ -32,7 +32,7 @@ def layout() -> Component:
 
 
 def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
-    people.register(app, settings, accounts)
+    users.register(app, settings, accounts)
     pairs.register(app, settings, accounts)
     health.register(app, settings)
     audit.register(app, accounts)

@@ -8,9 +8,9 @@ import dash_ag_grid as dag
 from dash import Dash, Input, Output
 from dash.development.base_component import Component
 
-from dash_app.callbacks import checked
-from dash_app.grids import GRID, fitting, text
-from dash_app.guard import admins_only
+from dash_app.components.grids import GRID, fitting, text
+from dash_app.security.callbacks import checked
+from dash_app.security.guard import admins_only
 from make_us_rich.accounts import Accounts
 
 _MOST = 500

@@ -6,10 +6,10 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output
 from dash.development.base_component import Component
 
-from dash_app.callbacks import Clicks, checked
-from dash_app.guard import admins_only
-from make_us_rich.doctor import Finding, examine
-from make_us_rich.settings import Settings
+from dash_app.security.callbacks import Clicks, checked
+from dash_app.security.guard import admins_only
+from make_us_rich.core.settings import Settings
+from make_us_rich.operations.doctor import Finding, examine
 
 _COLOURS = {"ok": "teal", "warning": "orange", "failed": "red"}
 

@@ -11,15 +11,15 @@ from dash.development.base_component import Component
 from flask_login import current_user
 from typing_extensions import TypedDict
 
-from dash_app.auth import as_sentence
-from dash_app.callbacks import Clicks, PairName, Text, checked
-from dash_app.grids import ONE_ROW_CHOSEN, fitting, text
-from dash_app.guard import admins_only
-from make_us_rich import roster
+from dash_app.components.grids import ONE_ROW_CHOSEN, fitting, text
+from dash_app.security.auth import as_sentence
+from dash_app.security.callbacks import Clicks, PairName, Text, checked
+from dash_app.security.guard import admins_only
 from make_us_rich.accounts import Accounts
-from make_us_rich.airflow_client import Airflow, AirflowError
-from make_us_rich.errors import InputError
-from make_us_rich.settings import Settings
+from make_us_rich.core.errors import InputError
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.operations.airflow import Airflow, AirflowError
 
 _DAG = "train_pairs"
 _COLUMNS = [
@@ -79,7 +79,7 @@ def layout() -> Component:
                         dmc.Select(
                             id="admin-pair-plan",
                             label="Plan",
-                            data=list(roster.PLANS),
+                            data=list(pairs_table.PLANS),
                             value="dedicated",
                             allowDeselect=False,
                             size="sm",
@@ -149,15 +149,15 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
                     why = (reason or "").strip()
                     if not why:
                         raise InputError("say why: users read it where the pair was", field="reason")
-                    roster.park(database_url, pair, why)
+                    pairs_table.park(database_url, pair, why)
                     accounts.audit(current_user.name, "park pair", pair, why)
                     told = _done(f"{pair} is parked: the next run leaves it out, and it is served no more.")
                 case "admin-unpark":
-                    roster.unpark(database_url, pair)
+                    pairs_table.unpark(database_url, pair)
                     accounts.audit(current_user.name, "unpark pair", pair)
                     told = _done(f"{pair} is trained and served again from the next run on.")
                 case _:
-                    listed = roster.put(database_url, pair, plan=plan)
+                    listed = pairs_table.put(database_url, pair, plan=plan)
                     accounts.audit(current_user.name, "put pair", listed.pair, listed.plan)
                     told = _done(f"{listed.pair} is on the plan {listed.plan} from the next run on.")
         except (InputError, AirflowError) as error:
@@ -193,5 +193,5 @@ def _rows(database_url: str) -> list[dict[str, Any]]:
             if item.parked_at
             else ("active" if item.active else "off"),
         }
-        for item in roster.listed(database_url)
+        for item in pairs_table.listed(database_url)
     ]

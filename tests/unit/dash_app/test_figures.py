@@ -10,9 +10,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from dash_app.figures import BANDS, forecast_figure, loss_figure, usage_figure
+from dash_app.components.figures import BANDS, forecast_figure, loss_figure, usage_figure
 from make_us_rich.client import Flags, Forecast, Model, PastForecast
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.market.candles import Candles
 
 NAMES = ("q05", "q10", "q25", "q50", "q75", "q90", "q95")

@@ -8,8 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from dash_app.app import create_app
-from dash_app.auth import safe_next
-from make_us_rich.settings import Settings
+from dash_app.security.auth import safe_next
+from make_us_rich.core.settings import Settings
 from tests.support.processes import free_port
 
 

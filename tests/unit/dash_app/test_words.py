@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dash_app.words import age, change, clock, price
+from dash_app.components.formatting import age, change, clock, price
 
 
 @pytest.mark.parametrize(

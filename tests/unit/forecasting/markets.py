@@ -1,4 +1,4 @@
-"""Seeded markets and a recipe small enough for tests."""
+"""Seeded markets and a config small enough for tests."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
 
 START_MS = 1_600_000 * HOUR_MS // 1000
 LENGTH = 2200
 AS_OF_MS = START_MS + LENGTH * HOUR_MS
 
-SMALL = replace(Recipe(), hidden=8, epochs=2, length=8, validation=168, holdout=168)
+SMALL = replace(TrainingConfig(), hidden=8, epochs=2, length=8, validation=168, holdout=168)
 
 
 def random_market(seed: int, length: int = LENGTH, price: float = 100.0) -> Candles:

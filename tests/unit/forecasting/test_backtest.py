@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from make_us_rich.errors import NotEnoughHistory
+from make_us_rich.core.errors import NotEnoughHistory
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting.backtest import (
     BASELINES,
     MODEL,
@@ -14,10 +16,8 @@ from make_us_rich.forecasting.backtest import (
     forecasts_table,
     summarise,
 )
-from make_us_rich.forecasting.contract import QUANTILE_NAMES
-from make_us_rich.forecasting.evaluate import held_out
+from make_us_rich.forecasting.evaluation import held_out
 from make_us_rich.forecasting.report import html_report, table
-from make_us_rich.intervals import HOUR_MS
 from tests.unit.forecasting.markets import SMALL, START_MS, random_market
 
 WINDOW = 168
@@ -32,7 +32,7 @@ STARTS_MS = [START_MS + hours * HOUR_MS for hours in (1800, 2000)]
 @pytest.fixture(scope="module")
 def results() -> list[WindowResult]:
     return backtest(
-        MARKETS, MARKETS["btc_usdt"], interval="1h", starts_ms=STARTS_MS, recipe=SMALL, window=WINDOW
+        MARKETS, MARKETS["btc_usdt"], interval=Interval.H1, starts_ms=STARTS_MS, config=SMALL, window=WINDOW
     )
 
 
@@ -48,7 +48,7 @@ def test_every_pair_with_history_is_in_every_window(results: list[WindowResult])
 
 
 def test_the_table_says_what_happened(results: list[WindowResult]) -> None:
-    rows = forecasts_table(results, MARKETS, "1h", "lstm").to_pylist()
+    rows = forecasts_table(results, MARKETS, Interval.H1, "lstm").to_pylist()
     assert len(rows) == 2 * 2 * WINDOW * (1 + len(BASELINES))
     closes = dict(zip(MARKETS["eth_usdt"].open_time_ms.tolist(), MARKETS["eth_usdt"].close, strict=True))
     for row in [row for row in rows if row["pair"] == "eth_usdt"][:: WINDOW // 3]:
@@ -76,7 +76,7 @@ def test_summary_of_a_forecast_that_is_twice_as_good() -> None:
 
 
 def test_the_report_is_one_file(results: list[WindowResult]) -> None:
-    text, page = table(summarise(results)), html_report(results, MARKETS, "1h")
+    text, page = table(summarise(results)), html_report(results, MARKETS, Interval.H1)
     assert "GARCH(1,1)-t" in text
     assert page.count("data:image/png;base64,") == 4
     assert "http" not in page

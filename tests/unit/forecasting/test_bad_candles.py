@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from make_us_rich.errors import BadCandles, NotEnoughHistory
+from make_us_rich.core.errors import BadCandles, NotEnoughHistory
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.contract import input_array
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import fit
-from make_us_rich.intervals import HOUR_MS
 from make_us_rich.market.candles import Candles, clean
 from tests.support.recorded import DATA, needs_recorded_data
 from tests.unit.forecasting.markets import AS_OF_MS, SMALL, random_market
@@ -21,13 +21,15 @@ OWN, BITCOIN = random_market(6), random_market(7, price=30_000.0)
 
 
 def fit_small(candles: Candles, reference: Candles = BITCOIN, as_of_ms: int = AS_OF_MS) -> dict[str, float]:
-    return fit(candles, reference, pair="eth_usdt", interval="1h", as_of_ms=as_of_ms, recipe=SMALL).metrics
+    return fit(
+        candles, reference, pair="eth_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL
+    ).metrics
 
 
 def recorded(path: str) -> Candles:
     rows = pq.read_table(DATA / path)
     columns = [rows[name].to_numpy().astype(float) for name in ("open", "high", "low", "close", "volume")]
-    return clean(Candles(rows["open_time"].to_numpy(), *columns), "1h")[0]
+    return clean(Candles(rows["open_time"].to_numpy(), *columns), Interval.H1)[0]
 
 
 def test_too_few_candles() -> None:
@@ -108,7 +110,7 @@ def test_rows_off_the_grid() -> None:
 def test_the_wick_of_march_2020_leaves_forecasts_sane() -> None:
     link = recorded("traps/LINKUSDT-wick-1h.parquet")
     wick = int(np.argmin(link.low))
-    graph = fit(OWN, BITCOIN, pair="link_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL).onnx
+    graph = fit(OWN, BITCOIN, pair="link_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL).onnx
     for end in range(wick + 101, len(link), 24):  # the wick is in every window
         window = input_array(link[:end], 728)
         _, returns = run_onnx(graph, {"candles": window, "reference": window})

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import QuantileRegressor
 
+from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting import baselines
-from make_us_rich.forecasting.contract import QUANTILE_LEVELS
-from make_us_rich.forecasting.evaluate import coverage, diebold_mariano, pinball
+from make_us_rich.forecasting.evaluation import coverage, diebold_mariano, pinball
 
 RANDOM = np.random.default_rng(8)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from make_us_rich.errors import NotEnoughHistory
+from make_us_rich.core.errors import NotEnoughHistory
+from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting.daily_ether import (
     LAGS,
     Days,
@@ -24,7 +25,7 @@ from make_us_rich.forecasting.daily_ether import (
     zero_change,
 )
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.recorded import read_klines
+from make_us_rich.market.recordings import read_klines
 from tests.support.processes import PROJECT_ROOT
 from tests.support.recorded import DATA, needs_recorded_data
 
@@ -73,7 +74,7 @@ def test_missing_days_are_named() -> None:
 def recorded() -> tuple[Days, Days]:
     folder = DATA / "daily"
     bitcoin, ether = (
-        read_klines(folder / f"{coin}USD_coinmarketcap.parquet", "1d") for coin in ("BTC", "ETH")
+        read_klines(folder / f"{coin}USD_coinmarketcap.parquet", Interval.D1) for coin in ("BTC", "ETH")
     )
     return split(bitcoin, ether)
 

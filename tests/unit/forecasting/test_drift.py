@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from make_us_rich.forecasting.contract import QUANTILE_LEVELS
+from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting.drift import FEWEST, judge, population_shift
 from make_us_rich.market.candles import Candles
 

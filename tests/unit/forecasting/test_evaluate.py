@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from make_us_rich.errors import BadModel
-from make_us_rich.forecasting.evaluate import compare, coverage, diebold_mariano, held_out, metrics, pinball
+from make_us_rich.core.errors import BadModel
+from make_us_rich.forecasting.evaluation import compare, coverage, diebold_mariano, held_out, metrics, pinball
 
 # five to ninety-five: the same spread around the median for every candle
 SPREAD = np.array([-0.4, -0.3, -0.1, 0.0, 0.1, 0.3, 0.4])

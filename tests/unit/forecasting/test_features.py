@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks.row_loop import features_at
+from make_us_rich.forecasting.dataset import columns
 from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES, WARMUP, sequence_features
-from make_us_rich.forecasting.windows import columns
 from tests.unit.forecasting.markets import random_market
 
 ROWS = 40

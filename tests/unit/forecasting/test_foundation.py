@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.pipeline import fit_foundation
-from make_us_rich.forecasting.recipe import Recipe
-from make_us_rich.forecasting.rows import Rows, drawn
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.forecasting.samples import Samples, drawn
+from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.markets import AS_OF_MS, random_market
 
-RECIPE = replace(Recipe(), hidden=32, length=12, validation=168, holdout=500)
+RECIPE = replace(TrainingConfig(), hidden=32, length=12, validation=168, holdout=500)
 FEW, MANY = 4, 48
 
 
@@ -36,7 +36,7 @@ def _market_of(bitcoin: Candles, seed: int) -> Candles:
 
 def _loss(markets: dict[str, Candles], bitcoin: Candles) -> float:
     """On the held-out weeks of the first few pairs, by a model of all of them."""
-    fitted = fit_foundation(markets, bitcoin, interval="1h", as_of_ms=AS_OF_MS, recipe=RECIPE)
+    fitted = fit_foundation(markets, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=RECIPE)
     return float(fitted.held_out.losses[: FEW * RECIPE.holdout].mean())
 
 
@@ -50,9 +50,9 @@ def test_a_foundation_of_many_pairs_that_move_together_does_not_lose_to_one_of_f
     assert worse < 0.02
 
 
-def _rows(first_ms: int, count: int, mark: float) -> Rows:
+def _rows(first_ms: int, count: int, mark: float) -> Samples:
     times = first_ms + HOUR_MS * np.arange(count, dtype=np.int64)
-    return Rows(torch.zeros(count, 2, 3), torch.full((count, 4), mark), torch.arange(count).float(), times)
+    return Samples(torch.zeros(count, 2, 3), torch.full((count, 4), mark), torch.arange(count).float(), times)
 
 
 def test_of_each_hour_so_many_rows_are_drawn_and_all_of_a_rare_one() -> None:
@@ -86,9 +86,9 @@ def test_every_worker_draws_the_same_rows_and_few_pairs_keep_all() -> None:
 def test_training_sees_no_hour_more_often_than_the_recipe_says() -> None:
     bitcoin = random_market(1)
     markets = {f"a{number}_usdt": _market_of(bitcoin, number) for number in range(6)}
-    recipe = replace(RECIPE, hidden=4, foundation_views=4)
+    config = replace(RECIPE, hidden=4, foundation_views=4)
 
-    fitted = fit_foundation(markets, bitcoin, interval="1h", as_of_ms=AS_OF_MS, recipe=recipe)
+    fitted = fit_foundation(markets, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
 
-    alone = fit_foundation({"a": bitcoin}, bitcoin, interval="1h", as_of_ms=AS_OF_MS, recipe=recipe)
+    alone = fit_foundation({"a": bitcoin}, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
     assert fitted.params["train_rows"] == 2 * int(alone.params["train_rows"])

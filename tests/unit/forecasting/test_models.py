@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from make_us_rich.errors import BadModel, InputError
+from make_us_rich.core.errors import BadModel, InputError
+from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting import contract
 from make_us_rich.forecasting.architectures import ARCHITECTURES
 from make_us_rich.forecasting.export import metadata_of, run_onnx
@@ -25,8 +26,8 @@ OWN, BITCOIN = random_market(3), random_market(4, price=30_000.0)
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def fitted(request: pytest.FixtureRequest) -> FittedModel:
-    recipe = replace(SMALL, architecture=request.param)
-    return fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=recipe)
+    config = replace(SMALL, architecture=request.param)
+    return fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
 
 
 def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
@@ -55,13 +56,13 @@ def test_any_batch_size_gives_the_same_rows(fitted: FittedModel) -> None:
 
 
 def test_weights_come_back_without_pickle(fitted: FittedModel) -> None:
-    recipe = replace(SMALL, architecture=str(fitted.params["architecture"]))
-    network = from_npz(fitted.weights, recipe, AS_OF_MS)
+    config = replace(SMALL, architecture=str(fitted.params["architecture"]))
+    network = from_npz(fitted.weights, config, AS_OF_MS)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
     with pytest.raises(BadModel, match="may know only"):
-        from_npz(fitted.weights, recipe, AS_OF_MS - 1)
+        from_npz(fitted.weights, config, AS_OF_MS - 1)
     with pytest.raises(BadModel, match="start from"):
-        from_npz(fitted.weights[:100], recipe, AS_OF_MS)
+        from_npz(fitted.weights[:100], config, AS_OF_MS)
 
 
 @settings(max_examples=50, deadline=None)
@@ -78,14 +79,14 @@ def test_quantiles_never_cross(seed: int, size: float) -> None:
 
 
 def test_calibration_moves_quantiles_towards_their_levels() -> None:
-    fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     network = from_npz(fitted.weights, SMALL, AS_OF_MS)
     assert network.calibration.abs().max() > 0
 
 
 def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
     markets = {"ada_usdt": OWN, "btc_usdt": BITCOIN, "new_usdt": random_market(5)[-300:]}
-    shared = fit_foundation(markets, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    shared = fit_foundation(markets, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     assert metadata_of(shared.onnx)[contract.META_PAIR] == FOUNDATION
     assert shared.params["pairs"] == "ada_usdt,btc_usdt"
     assert shared.metrics["holdout_candles"] == 2 * SMALL.holdout
@@ -93,9 +94,9 @@ def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
         OWN,
         BITCOIN,
         pair="ada_usdt",
-        interval="1h",
+        interval=Interval.H1,
         as_of_ms=AS_OF_MS,
-        recipe=SMALL,
+        config=SMALL,
         foundation=shared.weights,
     )
     assert tuned.params["start"] == "weights"
@@ -109,8 +110,8 @@ def test_an_unknown_architecture_is_named() -> None:
             OWN,
             BITCOIN,
             pair="eth_usdt",
-            interval="1h",
+            interval=Interval.H1,
             as_of_ms=AS_OF_MS,
-            recipe=replace(SMALL, architecture="oracle"),
+            config=replace(SMALL, architecture="oracle"),
         )
     assert caught.value.field == "architecture"

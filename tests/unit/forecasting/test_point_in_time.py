@@ -10,11 +10,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.forecasting.dataset import panel, rows_of
 from make_us_rich.forecasting.networks import lstm
 from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare, score
-from make_us_rich.forecasting.rows import Rows
-from make_us_rich.forecasting.windows import panel, rows_of
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.forecasting.samples import Samples
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.markets import AS_OF_MS, LENGTH, SMALL, random_market, without
 
@@ -23,8 +23,8 @@ FAST = settings(max_examples=15, deadline=None, suppress_health_check=[HealthChe
 OWN, BITCOIN = random_market(1, LENGTH + LATER), random_market(2, LENGTH + LATER, price=30_000.0)
 
 
-def prepared(own: Candles, reference: Candles) -> list[Rows]:
-    parts = prepare(own, reference, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL).split
+def prepared(own: Candles, reference: Candles) -> list[Samples]:
+    parts = prepare(own, reference, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL).split
     return [parts.train, parts.validation, parts.holdout]
 
 
@@ -59,19 +59,19 @@ def test_a_row_knows_only_candles_before_its_target(row: int, factor: float) -> 
 
 
 def test_later_candles_change_no_bit_of_the_model() -> None:
-    whole = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    whole = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     own, reference = altered(OWN, LENGTH, 7.0), altered(BITCOIN, LENGTH, 7.0)
-    again = fit(own, reference, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    again = fit(own, reference, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     assert again.onnx == whole.onnx
     assert again.weights == whole.weights
     assert again.metrics == whole.metrics
 
 
 def test_an_open_candle_is_not_used() -> None:
-    closed_at = prepare(OWN, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    closed_at = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     newest = closed_at.split.holdout.target_open_ms[-1]
     assert newest + HOUR_MS == AS_OF_MS
-    a_second_early = prepare(OWN, BITCOIN, interval="1h", as_of_ms=AS_OF_MS - 1000, recipe=SMALL)
+    a_second_early = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS - 1000, config=SMALL)
     assert a_second_early.split.holdout.target_open_ms[-1] == newest - HOUR_MS
 
 
@@ -81,11 +81,11 @@ def test_no_window_crosses_an_unbridged_gap(first: int, count: int) -> None:
     found = panel(
         without(OWN, first, count),
         BITCOIN,
-        interval="1h",
+        interval=Interval.H1,
         as_of_ms=AS_OF_MS,
         max_bridged=SMALL.max_bridged,
     )
-    rows = rows_of(found, interval="1h", recipe=SMALL)
+    rows = rows_of(found, interval=Interval.H1, config=SMALL)
     gap_end_ms = int(OWN.open_time_ms[first + count])
     reach = (720 + SMALL.length) * HOUR_MS
     crossing = (rows.target_open_ms > gap_end_ms - HOUR_MS) & (rows.target_open_ms - reach < gap_end_ms)
@@ -98,7 +98,7 @@ def test_no_window_crosses_an_unbridged_gap(first: int, count: int) -> None:
 def test_scaling_is_of_training_rows_only() -> None:
     train, validation, holdout = prepared(OWN, BITCOIN)
     network = lstm(8, SMALL.length)
-    network.start_from(train)
+    network.fit_scaling(train)
     static = train.static.double()
     assert torch.allclose(network.mean.double(), static.mean(dim=0), atol=1e-4)
     assert torch.allclose(network.deviation.double(), static.std(dim=0).clamp_min(1e-6), rtol=1e-3)
@@ -107,9 +107,9 @@ def test_scaling_is_of_training_rows_only() -> None:
 
 def test_held_out_candles_train_nothing() -> None:
     """The last weeks are for the metrics: other prices there, the same weights."""
-    fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     other = altered(OWN, LENGTH - 100, 1.5)
-    again = fit(other, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
+    again = fit(other, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     assert again.weights == fitted.weights
     assert again.metrics["pinball"] != fitted.metrics["pinball"]
 
@@ -117,15 +117,19 @@ def test_held_out_candles_train_nothing() -> None:
 def test_held_out_candles_train_no_shared_model_either() -> None:
     def shared_and_tuned(own: Candles) -> tuple[bytes, bytes]:
         shared = fit_foundation(
-            {"eth_usdt": own, "btc_usdt": BITCOIN}, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL
+            {"eth_usdt": own, "btc_usdt": BITCOIN},
+            BITCOIN,
+            interval=Interval.H1,
+            as_of_ms=AS_OF_MS,
+            config=SMALL,
         ).weights
         tuned = fit(
             own,
             BITCOIN,
             pair="eth_usdt",
-            interval="1h",
+            interval=Interval.H1,
             as_of_ms=AS_OF_MS,
-            recipe=SMALL,
+            config=SMALL,
             foundation=shared,
         ).weights
         return shared, tuned
@@ -136,21 +140,22 @@ def test_held_out_candles_train_no_shared_model_either() -> None:
 
 def test_a_champion_is_scored_on_the_challengers_candles() -> None:
     champion = fit(
-        OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS - 24 * HOUR_MS, recipe=SMALL
+        OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS - 24 * HOUR_MS, config=SMALL
     )
-    challenger = fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
-    ready = prepare(OWN, BITCOIN, interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL)
-    scored = score(champion.onnx, ready, interval="1h")
+    challenger = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    ready = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    scored = score(champion.onnx, ready, interval=Interval.H1)
     assert np.array_equal(scored.target_open_ms, challenger.held_out.target_open_ms)
     assert champion.held_out.losses[24:] == pytest.approx(scored.losses[:-24], rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:
     first, second = (
-        fit(OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=SMALL) for _ in range(2)
+        fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+        for _ in range(2)
     )
     other = fit(
-        OWN, BITCOIN, pair="eth_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=replace(SMALL, seed=1)
+        OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=replace(SMALL, seed=1)
     )
     assert first.onnx == second.onnx
     assert first.weights != other.weights

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from infra.exchange.simulated import simulate
-from make_us_rich.forecasting.pipeline import Recipe, fit
-from make_us_rich.intervals import HOUR_MS, last_close_ms
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.forecasting.pipeline import TrainingConfig, fit
 
-AS_OF_MS = last_close_ms(1_790_000_000_000, "1h")
+AS_OF_MS = Interval.H1.last_close_ms(1_790_000_000_000)
 
 
 def test_training_tells_its_steps_in_order() -> None:
     bitcoin = simulate(AS_OF_MS)["BTCUSDT"]
     recent = bitcoin[bitcoin.open_time_ms >= AS_OF_MS - 2500 * HOUR_MS]
-    recipe = Recipe(hidden=4, epochs=1, validation=200, holdout=200)
+    config = TrainingConfig(hidden=4, epochs=1, validation=200, holdout=200)
     steps: list[str] = []
 
     fit(
-        recent, recent, pair="btc_usdt", interval="1h", as_of_ms=AS_OF_MS, recipe=recipe, on_step=steps.append
+        recent,
+        recent,
+        pair="btc_usdt",
+        interval=Interval.H1,
+        as_of_ms=AS_OF_MS,
+        config=config,
+        on_step=steps.append,
     )
 
     assert steps == ["features", "sequences", "split", "scale", "train", "convert", "validate"]

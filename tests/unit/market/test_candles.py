@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from make_us_rich.errors import BadCandles
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.errors import BadCandles
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles, clean, closed, concatenate, from_klines, regular
 from tests.support.recorded import DATA, needs_recorded_data
 
@@ -64,8 +64,8 @@ def test_what_is_no_candle_is_refused(row: list[object]) -> None:
 def test_a_candle_is_closed_from_the_moment_the_next_one_opens() -> None:
     candles = hourly(0, 1, 2)
 
-    assert hours_of(closed(candles, "1h", START_MS + 2 * HOUR_MS)) == [0, 1]
-    assert hours_of(closed(candles, "1h", START_MS + 2 * HOUR_MS - 1)) == [0]
+    assert hours_of(closed(candles, Interval.H1, START_MS + 2 * HOUR_MS)) == [0, 1]
+    assert hours_of(closed(candles, Interval.H1, START_MS + 2 * HOUR_MS - 1)) == [0]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_candle_is_closed_from_the_moment_the_next_one_opens() -> None:
 def test_a_row_that_cannot_be_true_is_rejected_and_told(row: list[object], reason: str) -> None:
     good = [START_MS + HOUR_MS, *GOOD]
 
-    kept, report = clean(from_klines([row, good]), "1h")
+    kept, report = clean(from_klines([row, good]), Interval.H1)
 
     assert hours_of(kept) == [1]
     assert report.rejected == {reason: 1}
@@ -95,7 +95,7 @@ def test_a_row_that_cannot_be_true_is_rejected_and_told(row: list[object], reaso
 def test_the_report_names_the_time_of_the_first_example_of_each_reason() -> None:
     rows = [[START_MS + 28 * 60_000, *GOOD], [START_MS + HOUR_MS, *GOOD], [START_MS + HOUR_MS, *GOOD]]
 
-    _, report = clean(from_klines(rows), "1h")
+    _, report = clean(from_klines(rows), Interval.H1)
 
     assert report.examples == ("2026-03-01 00:28 UTC off the grid", "2026-03-01 01:00 UTC duplicate")
 
@@ -107,21 +107,21 @@ def test_of_duplicates_the_first_that_can_be_true_stays() -> None:
         [START_MS, "10.0", "12.0", "9.0", "11.5", "5.0"],
     ]
 
-    kept, report = clean(from_klines(rows), "1h")
+    kept, report = clean(from_klines(rows), Interval.H1)
 
     assert kept.close.tolist() == [11.0]
     assert report.rejected == {"without a finite positive price": 1, "duplicate": 1}
 
 
 def test_no_candles_at_all_are_clean() -> None:
-    kept, report = clean(from_klines([]), "1h")
+    kept, report = clean(from_klines([]), Interval.H1)
 
     assert len(kept) == 0
     assert str(report) == "0 candles"
 
 
 def test_a_gap_is_told_and_kept() -> None:
-    kept, report = clean(hourly(0, 1, 4, 5, 7), "1h")
+    kept, report = clean(hourly(0, 1, 4, 5, 7), Interval.H1)
 
     assert hours_of(kept) == [0, 1, 4, 5, 7]
     assert report.missing == 3
@@ -129,7 +129,7 @@ def test_a_gap_is_told_and_kept() -> None:
 
 
 def test_a_short_gap_is_bridged_flat_and_marked() -> None:
-    (segment,) = regular(hourly(0, 1, 4), "1h", max_bridged=2)
+    (segment,) = regular(hourly(0, 1, 4), Interval.H1, max_bridged=2)
 
     assert hours_of(segment.candles) == [0, 1, 2, 3, 4]
     assert segment.bridged.tolist() == [False, False, True, True, False]
@@ -139,17 +139,17 @@ def test_a_short_gap_is_bridged_flat_and_marked() -> None:
 
 
 def test_a_longer_gap_splits() -> None:
-    segments = regular(hourly(0, 1, 4, 5), "1h", max_bridged=1)
+    segments = regular(hourly(0, 1, 4, 5), Interval.H1, max_bridged=1)
 
     assert [hours_of(segment.candles) for segment in segments] == [[0, 1], [4, 5]]
-    assert regular(hourly(), "1h", max_bridged=1) == []
+    assert regular(hourly(), Interval.H1, max_bridged=1) == []
 
 
 @given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 5))
 def test_segments_hold_every_candle_on_a_full_grid(hours: set[int], max_bridged: int) -> None:
     candles = hourly(*sorted(hours))
 
-    segments = regular(candles, "1h", max_bridged)
+    segments = regular(candles, Interval.H1, max_bridged)
 
     real = [segment.candles[~segment.bridged] for segment in segments]
     assert hours_of(concatenate(real)) == sorted(hours)
@@ -164,11 +164,11 @@ def test_segments_hold_every_candle_on_a_full_grid(hours: set[int], max_bridged:
 
 @given(st.permutations(range(12)), st.lists(st.integers(0, 11)))
 def test_order_and_repetition_change_nothing(order: list[int], repeated: list[int]) -> None:
-    kept, report = clean(hourly(*order, *repeated), "1h")
+    kept, report = clean(hourly(*order, *repeated), Interval.H1)
 
     assert hours_of(kept) == list(range(12))
     assert report.rejected.get("duplicate", 0) == len(repeated)
-    again, second = clean(kept, "1h")
+    again, second = clean(kept, Interval.H1)
     assert np.array_equal(again.open_time_ms, kept.open_time_ms)
     assert second.rejected == {}
 
@@ -178,8 +178,8 @@ def test_what_comes_later_changes_no_candle_before_it(hours: set[int], cut: int,
     as_of_ms = START_MS + cut * HOUR_MS
     candles = hourly(*sorted(hours))
 
-    early = regular(closed(candles, "1h", as_of_ms), "1h", max_bridged)
-    late = regular(candles, "1h", max_bridged)
+    early = regular(closed(candles, Interval.H1, as_of_ms), Interval.H1, max_bridged)
+    late = regular(candles, Interval.H1, max_bridged)
 
     for segment in early:
         match = next(s for s in late if s.candles.open_time_ms[0] == segment.candles.open_time_ms[0])
@@ -201,7 +201,7 @@ def test_of_candles_with_one_open_time_the_last_part_stays(last: int) -> None:
 
 @needs_recorded_data
 def test_real_off_grid_candles_and_the_outage_before_them() -> None:
-    kept, report = clean(recorded("BTCUSDT-2018-02-offgrid-1h"), "1h")
+    kept, report = clean(recorded("BTCUSDT-2018-02-offgrid-1h"), Interval.H1)
 
     assert len(kept) == 909
     assert str(report) == (
@@ -212,15 +212,15 @@ def test_real_off_grid_candles_and_the_outage_before_them() -> None:
 
 @needs_recorded_data
 def test_a_real_halt_splits_the_market_in_two() -> None:
-    kept, report = clean(recorded("FTTUSDT-halted-1h"), "1h")
+    kept, report = clean(recorded("FTTUSDT-halted-1h"), Interval.H1)
 
     assert report.gaps == ("7467 from 2022-11-15 05:00 UTC",)
-    assert [len(segment.candles) for segment in regular(kept, "1h", max_bridged=3)] == [1085, 544]
+    assert [len(segment.candles) for segment in regular(kept, Interval.H1, max_bridged=3)] == [1085, 544]
 
 
 @needs_recorded_data
 def test_a_real_wick_is_true_and_stays() -> None:
-    kept, report = clean(recorded("LINKUSDT-wick-1h"), "1h")
+    kept, report = clean(recorded("LINKUSDT-wick-1h"), Interval.H1)
 
     assert report.rejected == {}
     assert kept.low.min() == 0.0001

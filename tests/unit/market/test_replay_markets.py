@@ -15,7 +15,7 @@ import pytest
 from infra.exchange.klines import rows_of
 from infra.exchange.recorded import WEEK_MS, RecordingError, load
 from infra.exchange.simulated import FIRST_MS, PROFILES, simulate
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles, clean
 from tests.support.recorded import DATA, needs_recorded_data
 
@@ -101,7 +101,7 @@ def test_a_restart_or_another_list_of_pairs_changes_no_simulated_candle() -> Non
 
 def test_simulated_candles_keep_the_candle_rules_to_the_row() -> None:
     for symbol, candles in simulate(NOW_MS, more=["DOTUSDT"]).items():
-        kept, report = clean(candles, "1h")
+        kept, report = clean(candles, Interval.H1)
         assert len(kept) == len(candles), f"{symbol}: {report}"
         assert report.missing == 0
         assert candles.open_time_ms[0] == FIRST_MS
@@ -126,13 +126,13 @@ def test_the_open_candle_tells_nothing_of_its_future() -> None:
     candles = simulate(NOW_MS)["BTCUSDT"]
     opened = NOW_MS - NOW_MS % HOUR_MS
 
-    (early,) = rows_of(candles, "1h", opened, None, 1, opened + 1)
-    (late,) = rows_of(candles, "1h", opened, None, 1, opened + HOUR_MS)
+    (early,) = rows_of(candles, Interval.H1, opened, None, 1, opened + 1)
+    (late,) = rows_of(candles, Interval.H1, opened, None, 1, opened + HOUR_MS)
 
     assert float(early[4]) == pytest.approx(float(early[1]), rel=1e-5)
     assert float(early[2]) - float(early[3]) < 1e-5 * float(early[1])
     assert float(late[2]) > float(early[2])
-    assert rows_of(candles, "1h", opened + HOUR_MS, None, 1, opened + 1) == []
+    assert rows_of(candles, Interval.H1, opened + HOUR_MS, None, 1, opened + 1) == []
 
 
 def test_without_a_start_the_newest_rows_come() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from make_us_rich.intervals import HOUR_MS
-from serve_app import forecast_cache
-from serve_app.forecast_cache import ForecastAnswer, ForecastCache
+from make_us_rich.core.interval import HOUR_MS
+from serve_app.api.problems import Problem, unavailable
+from serve_app.gateway import forecast_cache
+from serve_app.gateway.forecast_cache import ForecastAnswer, ForecastCache
 from serve_app.metrics import GatewayMetrics
-from serve_app.problems import Problem, unavailable
 
 
 class OneReplica:

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.settings import Settings
-from serve_app.gateway import make_app
+from make_us_rich.core.settings import Settings
+from serve_app.gateway.app import make_app
 from tests.support.local_directory import LocalDirectory
 
 NO_POSTGRES = "postgresql://nobody:nothing@127.0.0.1:9/none"

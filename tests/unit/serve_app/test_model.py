@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from make_us_rich.errors import BadModel, NotEnoughHistory
-from make_us_rich.intervals import HOUR_MS
+from make_us_rich.core.errors import BadModel, NotEnoughHistory
+from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.forecasting.onnx_model import OnnxModel
 from make_us_rich.market.candles import Candles
-from serve_app.model import OnnxModel
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
 BTC = "btc_usdt_1h"

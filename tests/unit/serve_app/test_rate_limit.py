@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from serve_app.rate_limit import RateLimit
+from serve_app.gateway.auth import RateLimit
 
 
 def test_a_minutes_calls_may_come_at_once_and_then_one_waits() -> None:

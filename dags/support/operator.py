@@ -1,0 +1,214 @@
+"""Run a job on a Ray cluster from Airflow, without holding a worker slot while it runs.
+
+The submission id follows from the task instance and its try, and a submission looks for a job that already runs
+under any of the instance's ids first: a restarted worker, scheduler or triggerer finds its job again and never
+starts a second one.
+
+The cluster is an Airflow connection: `host` is the dashboard's URL, `password` Ray's authentication token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import BaseHook, BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from make_us_rich.operations.ray_jobs import RayJob, RayJobsClient, RayUnreachable
+
+_LOG_TAIL_LINES = 20
+
+
+class RayJobFailed(AirflowException):
+    """The job ended as FAILED or STOPPED, was lost, or did not start or end in time."""
+
+
+class RayJobTrigger(BaseTrigger):
+    """Watches one job until it ends; its driver's log lines appear in the task's log meanwhile."""
+
+    def __init__(
+        self,
+        submission_id: str,
+        conn_id: str,
+        poll_s: float,
+        start_deadline: float,
+        run_deadline: float,
+        unreachable_s: float,
+    ) -> None:
+        super().__init__()
+        self.submission_id = submission_id
+        self.conn_id = conn_id
+        self.poll_s = poll_s
+        self.start_deadline = start_deadline
+        self.run_deadline = run_deadline
+        self.unreachable_s = unreachable_s
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        names = ("submission_id", "conn_id", "poll_s", "start_deadline", "run_deadline", "unreachable_s")
+        return "dags.support.operator.RayJobTrigger", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        async with await _aclient(self.conn_id) as ray:
+            status, reason = await self._watch(ray)
+        yield TriggerEvent({"submission_id": self.submission_id, "status": status, "reason": reason})
+
+    async def on_kill(self) -> None:
+        """The task was cleared or marked by a person: its job is not wanted any more."""
+        async with await _aclient(self.conn_id) as ray:
+            await ray.stop(self.submission_id)
+
+    async def _watch(self, ray: RayJobsClient) -> tuple[str, str]:
+        shown = 0
+        last_answer = time.time()
+        while True:
+            try:
+                job = await ray.find(self.submission_id)
+                shown = self._show(await ray.logs(self.submission_id), shown)
+                last_answer = time.time()
+            except RayUnreachable as error:
+                silent_s = time.time() - last_answer
+                if silent_s > self.unreachable_s:
+                    return "LOST", f"{error} (for {silent_s:.0f} s)"
+                self.log.warning("%s: asking again", error)
+            else:
+                verdict = self._verdict(job)
+                if verdict is not None:
+                    return verdict
+            await asyncio.sleep(self.poll_s)
+
+    def _verdict(self, job: RayJob | None) -> tuple[str, str] | None:
+        now = time.time()
+        if job is None:
+            return "LOST", "Ray does not know the job any more: its head was restarted"
+        if not job.is_active:
+            return job.status, job.message
+        if job.status == "PENDING" and now > self.start_deadline:
+            return "NOT STARTED", "the cluster had no place for it in time: see its free CPUs and GPUs"
+        if now > self.run_deadline:
+            return "TOO SLOW", "it ran longer than its run timeout"
+        return None
+
+    def _show(self, logs: str, shown: int) -> int:
+        lines = logs.splitlines()
+        for line in lines[shown:]:
+            self.log.info("%s", line)
+        return len(lines)
+
+
+class RayJobOperator(BaseOperator):
+    """Submits `entrypoint` (a shell command line run on the Ray head) and defers until it ends.
+
+    Returns the submission id, which the job can read as RAY_JOB_SUBMISSION_ID. Raises RayJobFailed with the job's
+    last log lines when it does not succeed, and RayUnreachable (worth a retry) when it cannot be submitted.
+    """
+
+    template_fields: Sequence[str] = ("entrypoint",)
+    ui_color = "#c7e9ff"
+
+    def __init__(
+        self,
+        *,
+        entrypoint: str,
+        conn_id: str = "ray_default",
+        poll_s: float = 2.0,
+        start_timeout: timedelta = timedelta(minutes=15),
+        run_timeout: timedelta = timedelta(minutes=40),
+        unreachable_timeout: timedelta = timedelta(minutes=2),
+        metadata: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.entrypoint = entrypoint
+        self.conn_id = conn_id
+        self.poll_s = poll_s
+        self.start_timeout = start_timeout
+        self.run_timeout = run_timeout
+        self.unreachable_timeout = unreachable_timeout
+        self.metadata = dict(metadata or {})
+        self._submission_id = ""
+
+    def execute(self, context: Context) -> str:
+        self._submission_id, job = asyncio.run(self._submit_or_reattach(_possible_ids(context)))
+        if job is not None and not job.is_active:
+            return self.resume(context, self._event(job))
+        now = time.time()
+        self.defer(
+            trigger=RayJobTrigger(
+                self._submission_id,
+                self.conn_id,
+                self.poll_s,
+                start_deadline=now + self.start_timeout.total_seconds(),
+                run_deadline=now + (self.start_timeout + self.run_timeout).total_seconds(),
+                unreachable_s=self.unreachable_timeout.total_seconds(),
+            ),
+            method_name="resume",
+        )
+
+    def resume(self, context: Context, event: Mapping[str, str]) -> str:
+        submission_id, status = event["submission_id"], event["status"]
+        if status == "SUCCEEDED":
+            return submission_id
+        tail = asyncio.run(self._end(submission_id))
+        raise RayJobFailed(f"Ray job {submission_id} {status}: {event['reason']}\n{tail}")
+
+    def on_kill(self) -> None:
+        if self._submission_id:
+            asyncio.run(self._stop(self._submission_id))
+
+    async def _submit_or_reattach(self, ids: Sequence[str]) -> tuple[str, RayJob | None]:
+        async with _client(self.conn_id) as ray:
+            for submission_id in ids:
+                job = await ray.find(submission_id)
+                if job is not None and (job.is_active or submission_id == ids[0]):
+                    self.log.info("reattached to Ray job %s (%s)", submission_id, job.status)
+                    return submission_id, job
+            command = f"export RAY_JOB_SUBMISSION_ID={ids[0]}; {self.entrypoint}"
+            await ray.submit(ids[0], command, self.metadata)
+            self.log.info("submitted Ray job %s: %s", ids[0], self.entrypoint)
+            return ids[0], None
+
+    async def _end(self, submission_id: str) -> str:
+        """Make sure that a failed job is over; returns its last lines. An unreachable cluster hides neither."""
+        async with _client(self.conn_id) as ray:
+            try:
+                await ray.stop(submission_id)
+                lines = (await ray.logs(submission_id)).splitlines()
+            except RayUnreachable as error:
+                return str(error)
+        return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+    async def _stop(self, submission_id: str) -> None:
+        async with _client(self.conn_id) as ray:
+            await ray.stop(submission_id)
+
+    @staticmethod
+    def _event(job: RayJob) -> dict[str, str]:
+        return {"submission_id": job.submission_id, "status": job.status, "reason": job.message}
+
+
+def _possible_ids(context: Context) -> list[str]:
+    """This try's submission id, then those of the earlier tries."""
+    instance = context["ti"]
+    mapped = f"-{instance.map_index}" if (instance.map_index or 0) >= 0 else ""
+    stem = f"{instance.dag_id}-{instance.task_id}-{instance.run_id}{mapped}"
+    # run ids hold characters that Ray refuses in an id; the digest keeps two runs apart that differ in them only
+    digest = hashlib.sha256(stem.encode()).hexdigest()[:8]
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", stem)
+    return [f"{readable}-{digest}-try{number}" for number in range(instance.try_number, 0, -1)]
+
+
+def _client(conn_id: str) -> RayJobsClient:
+    connection = BaseHook.get_connection(conn_id)
+    return RayJobsClient(connection.host, connection.password or "")
+
+
+async def _aclient(conn_id: str) -> RayJobsClient:
+    connection = await BaseHook.aget_connection(conn_id)
+    return RayJobsClient(connection.host, connection.password or "")

@@ -1,0 +1,4 @@
+"""Parts of pages: figures, tables, notices, and how values are formatted.
+
+Imports `make_us_rich`; knows no page.
+"""

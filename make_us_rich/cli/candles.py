@@ -1,0 +1,70 @@
+"""Candles as files on this machine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from make_us_rich.cli.shared import parsed
+from make_us_rich.core.errors import InputError, MarketError
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import get_settings
+from make_us_rich.core.terminal import console
+
+candles_app = typer.Typer(help="Download candles.", no_args_is_help=True)
+
+_LONGEST_WAIT_S = 300.0  # nobody waits for a forecast meanwhile
+_INTERRUPTED = 130
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(candles_app, name="candles")
+
+
+@candles_app.callback()
+def _candles() -> None:
+    """Download candles."""
+
+
+@candles_app.command()
+def download(
+    pairs: Annotated[str, typer.Option(help="comma separated, such as btc_usdt,eth_usdt")],
+    start: Annotated[datetime, typer.Option("--from", help="first day (UTC)", formats=["%Y-%m-%d"])],
+    end: Annotated[
+        datetime, typer.Option("--to", help="the day after the last one (UTC)", formats=["%Y-%m-%d"])
+    ],
+    out: Annotated[Path, typer.Option(help="folder for BTCUSDT.parquet and the like")],
+) -> None:
+    """Download hourly candles from the exchange; the same command continues a download that was interrupted."""
+    from make_us_rich.market.exchange import Market
+    from make_us_rich.market.recordings import Download
+
+    settings = get_settings()  # not those of a stack that was started here: it may simulate its prices
+    console.print(f"candles from {settings.exchange_url}")
+    market = Market(settings.exchange_url, longest_wait_s=_LONGEST_WAIT_S)
+    chosen = [Pair.parse(text) for text in dict.fromkeys(parsed(pairs.split(",")))]
+    start_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))
+    end_ms = min(to_ms, market.server_time_ms())
+    if start_ms >= end_ms:
+        raise InputError("--from is not before --to, or is in the future: move them apart", field="from")
+    out.mkdir(parents=True, exist_ok=True)
+    downloads = {pair: Download(pair, settings.interval, start_ms, end_ms, out) for pair in chosen}
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, disable=not console.is_terminal,
+    )  # fmt: skip
+    try:
+        with bar:
+            task = bar.add_task("candles", total=sum(len(item.missing) for item in downloads.values()))
+            for pair, item in downloads.items():
+                bar.update(task, description=str(pair))
+                console.print(str(item.run(market, lambda candles: bar.advance(task, candles))))
+    except (MarketError, KeyboardInterrupt) as error:
+        console.print(f"what arrived is kept in {out}: the same command goes on from there")
+        if isinstance(error, KeyboardInterrupt):
+            raise typer.Exit(_INTERRUPTED) from None
+        raise

@@ -1,0 +1,109 @@
+"""Train and forecast from the terminal: what Airflow and the HTTP API do, asked once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from make_us_rich.cli.shared import AsJson, Pairs, moment, parsed, print_json, settings_here
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.terminal import console
+
+if TYPE_CHECKING:
+    from make_us_rich.client import Forecast
+    from make_us_rich.core.settings import Settings
+    from make_us_rich.operations.airflow import Airflow
+
+_NO_USUAL_RUN_S = 3600.0
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(train)
+    app.command()(forecast)
+
+
+def train(
+    pairs: Pairs = None,
+    interval: Annotated[str | None, typer.Option(help="candle interval; only 1h is supported")] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="learn from candles closed by this time (ISO, UTC), not from later ones"),
+    ] = None,
+    foundation: Annotated[
+        bool, typer.Option("--foundation", help="the model of all pairs, which theirs begin from")
+    ] = False,
+    follow: Annotated[bool, typer.Option(help="wait, and print each step as it ends")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Start a training run in Airflow and follow it; the exit code is 0 only if all of it succeeded."""
+    from make_us_rich.operations.airflow import Airflow
+
+    settings = settings_here()
+    chosen = {
+        "pairs": parsed(pairs),
+        "interval": interval and Interval.parse_trained(interval),
+        "as_of": as_of,
+    }
+    dag_id = "train_foundation" if foundation else "train_pairs"
+    with Airflow(
+        settings.airflow_url, settings.airflow_user, settings.airflow_password.get_secret_value()
+    ) as airflow:
+        airflow.unpause(dag_id)
+        run_id = airflow.trigger(dag_id, {key: value for key, value in chosen.items() if value})
+        state = _follow(airflow, dag_id, run_id, settings, quiet=as_json) if follow else "queued"
+    if as_json:
+        print_json({"dag_id": dag_id, "run_id": run_id, "state": state})
+    else:
+        console.print(f"{run_id}: {state}; {settings.airflow_link_url}/dags/{dag_id}")
+    if state == "failed":
+        raise typer.Exit(1)
+
+
+def _follow(airflow: Airflow, dag_id: str, run_id: str, settings: Settings, *, quiet: bool) -> str:
+    from make_us_rich.operations.run_progress import RunProgress
+
+    progress = RunProgress(airflow, dag_id, run_id, settings.ray_url, settings.ray_token.get_secret_value())
+    return progress.follow((lambda seconds, line: None) if quiet else _say, _NO_USUAL_RUN_S)
+
+
+def forecast(
+    pairs: Pairs = None,
+    token: Annotated[
+        str, typer.Option(envvar="MUR_TOKEN", help="your API token; the service's own when there is none")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show what the service forecasts now, by its HTTP API."""
+    from make_us_rich.client import Client
+
+    settings = settings_here()
+    with Client(settings.api_url, token or settings.service_token.get_secret_value()) as api:
+        found = [api.forecast(pair) for pair in parsed(pairs) or api.pairs()]
+    if as_json:
+        print_json([asdict(item) for item in found])
+        return
+    table = Table("pair", "last close", "for", "median", "80 % band", "model", "skill vs naive", "notes")
+    for item in found:
+        table.add_row(*_row(item))
+    console.print(table)
+
+
+def _row(item: Forecast) -> list[str]:
+    skill = item.model.skill_vs_naive
+    return [
+        item.pair,
+        f"{item.last_close:.6g}",
+        moment(item.target_close_ms),
+        f"{item.quantiles['q50']:.6g}",
+        f"{item.quantiles['q10']:.6g} to {item.quantiles['q90']:.6g}",
+        f"v{item.model.version} {item.model.architecture}, {item.model.age_hours:.1f} h",
+        "unknown" if skill is None else f"{skill:+.1%}",
+        ", ".join(name for name, is_so in asdict(item.flags).items() if is_so),
+    ]
+
+
+def _say(seconds: float, line: str) -> None:
+    console.print(f"[dim]{seconds:6.1f} s[/dim]  {line}")

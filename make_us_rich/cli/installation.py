@@ -1,0 +1,102 @@
+"""A new or upgraded installation: migrate, prepare, init-env, create-admin, doctor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from make_us_rich.cli.shared import AsJson, database_url, print_json, settings_here
+from make_us_rich.core.terminal import console
+
+_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+    app.command()(migrate)
+    app.command()(prepare)
+    app.command("create-admin")(create_admin)
+    app.command("init-env")(init_env)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Ask every dependency whether it works; say the way out where it does not."""
+    from make_us_rich.operations.doctor import FAILED, examine
+
+    findings = examine(settings_here())
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        table = Table("what", "state", "found", "way out")
+        for item in findings:
+            colour = _COLOURS[item.state]
+            table.add_row(item.name, f"[{colour}]{item.state}[/{colour}]", item.detail, item.way_out)
+        console.print(table)
+    if any(finding.state == FAILED for finding in findings):
+        raise typer.Exit(1)
+
+
+def migrate() -> None:
+    """Bring the database of MUR_DATABASE_URL to this version's tables."""
+    from make_us_rich.database.migrations import migrate as run_migrations
+
+    run_migrations(database_url())
+    console.print("the tables are those of this version")
+
+
+def prepare(
+    admin_password: Annotated[str, typer.Option(envvar="MUR_ADMIN_PASSWORD", help="of the first admin")],
+) -> None:
+    """Make the tables, buckets, admin, tokens and pairs of a new installation; repeat at will."""
+    from make_us_rich.core.settings import get_settings
+    from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
+
+    settings = get_settings()
+    url, token = settings.database_url.get_secret_value(), settings.service_token.get_secret_value()
+    prepare_accounts(url, admin_password, token, settings.dashboard_token.get_secret_value())
+    prepare_pairs(url, settings.pairs, settings.pooled_pairs)
+    keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
+    buckets = (settings.candles_bucket, settings.mlflow_bucket)
+    prepare_buckets(settings.s3_endpoint_url, *keys, buckets, settings.s3_region)
+    console.print("tables, buckets, admin, tokens and pairs are there")
+
+
+def create_admin(
+    name: Annotated[str, typer.Argument(help="who may do everything on the dashboard")],
+    password: Annotated[
+        str,
+        typer.Option(
+            prompt=True,
+            hide_input=True,
+            confirmation_prompt=True,
+            envvar="MUR_ADMIN_PASSWORD",
+            help="asked for when not given",
+        ),
+    ],
+    reset: Annotated[
+        bool, typer.Option("--reset", help="give a user who exists this password and the role")
+    ] = False,
+) -> None:
+    """Add a user with the admin role."""
+    from make_us_rich.accounts import ADMIN, COMMAND_LINE, Accounts
+
+    with Accounts(database_url()) as accounts:
+        if reset:
+            accounts.reset_user(name, password, role=ADMIN)
+        else:
+            accounts.create_user(name, password, role=ADMIN, by=COMMAND_LINE)
+    console.print(f"{name} is an admin")
+
+
+def init_env(
+    path: Annotated[Path, typer.Argument(help="the file to write")] = Path(".env"),
+) -> None:
+    """Write .env for docker compose from .env.example, with a strong secret for each empty one."""
+    from make_us_rich.operations.env_file import write_env
+
+    write_env(Path(".env.example"), path)
+    console.print(f"{path} is written; only you can read it")

@@ -1,0 +1,141 @@
+"""What the registry holds, and which of it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from getpass import getuser
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from make_us_rich.cli.shared import AsJson, audit, moment, print_json, settings_here
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.terminal import console
+from make_us_rich.registry.client import (
+    CHAMPION,
+    PREVIOUS,
+    TAG_ARCHITECTURE,
+    TAG_AS_OF_MS,
+    TAG_COVERAGE_80,
+    TAG_SKILL_VS_NAIVE,
+    Registry,
+    foundation_name,
+    model_name,
+)
+from make_us_rich.registry.promotion import TAG_DECISION
+
+if TYPE_CHECKING:
+    from make_us_rich.core.settings import Settings
+    from make_us_rich.registry.client import ModelVersion
+    from make_us_rich.registry.promotion import Decision
+
+FOUNDATION = "foundation"
+
+
+Model = Annotated[str, typer.Argument(help="a pair such as btc_usdt, or `foundation`")]
+By = Annotated[str, typer.Option(help="who decides; stays with the version. Your user name by default")]
+Serve = Annotated[bool, typer.Option(help="swap the service to it at once, not at its next look")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(models)
+    app.command()(promote)
+    app.command()(rollback)
+
+
+def models(
+    pair: Annotated[
+        str | None, typer.Argument(help="every version of this pair, or of `foundation`; none: all champions")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the served models, or one pair's versions with what was decided about each and why."""
+    settings = settings_here()
+    with Registry(settings) as registry:
+        found = versions_of(registry, settings, pair) if pair else champions(registry, settings)
+    if as_json:
+        print_json([asdict(version) | {"aliases": aliases} for version, aliases in found])
+        return
+    table = Table(
+        "model", "version", "alias", "architecture", "knows until", "skill", "80 % band", "decision"
+    )
+    for version, aliases in found:
+        table.add_row(version.name, str(version.version), ", ".join(aliases), *_row(version.tags))
+    console.print(table)
+
+
+def promote(
+    pair: Model,
+    version: Annotated[int, typer.Argument(help="as `mkrich models PAIR` lists it")],
+    by: By = "",
+    serve: Serve = True,
+) -> None:
+    """Let a version serve, on your word and without a comparison; the one before it stays as `previous`."""
+    from make_us_rich.registry.promotion import promote_manually
+
+    settings = settings_here()
+    with Registry(settings) as registry:
+        url = settings.database_url.get_secret_value()
+        decision = promote_manually(registry, url, name_of(pair, settings), version, by=by or getuser())
+    audit("promote model", name_of(pair, settings), decision.reason)
+    _tell(settings, pair, decision, serve)
+
+
+def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
+    """Let the champion before this one serve again; a second time undoes it."""
+    from make_us_rich.registry import promotion
+
+    settings = settings_here()
+    with Registry(settings) as registry:
+        url = settings.database_url.get_secret_value()
+        decision = promotion.rollback(registry, url, name_of(pair, settings), by=by or getuser())
+    audit("roll back model", name_of(pair, settings), decision.reason)
+    _tell(settings, pair, decision, serve)
+
+
+def _tell(settings: Settings, pair: str, decision: Decision, serve: bool) -> None:
+    console.print(f"{pair}: {decision.reason}")
+    if serve:
+        from make_us_rich.operations.serve_deploy import apply
+
+        apply(settings)
+        console.print("the service runs it")
+
+
+def name_of(pair: str, settings: Settings) -> str:
+    """Raises UnknownPair."""
+    if pair == FOUNDATION:
+        return foundation_name(settings.interval)
+    return model_name(Pair.parse(pair), settings.interval)
+
+
+def champions(registry: Registry, settings: Settings) -> list[tuple[ModelVersion, list[str]]]:
+    from make_us_rich.database import pairs as pairs_table
+
+    pairs = [item.pair for item in pairs_table.active(settings.database_url.get_secret_value())]
+    found = [registry.find(name_of(pair, settings), CHAMPION) for pair in [*pairs, FOUNDATION]]
+    return [(version, [CHAMPION]) for version in found if version is not None]
+
+
+def versions_of(registry: Registry, settings: Settings, pair: str) -> list[tuple[ModelVersion, list[str]]]:
+    name = name_of(pair, settings)
+    holders = {
+        alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.find(name, alias))
+    }
+    return [
+        (version, [alias for alias, number in holders.items() if number == version.version])
+        for version in registry.versions(name)
+    ]
+
+
+def _row(tags: Mapping[str, str]) -> list[str]:
+    as_of = tags.get(TAG_AS_OF_MS)
+    return [
+        tags.get(TAG_ARCHITECTURE, ""),
+        moment(int(as_of)) if as_of else "",
+        f"{float(tags[TAG_SKILL_VS_NAIVE]):+.1%}" if TAG_SKILL_VS_NAIVE in tags else "",
+        f"{float(tags[TAG_COVERAGE_80]):.1%}" if TAG_COVERAGE_80 in tags else "",
+        tags.get(TAG_DECISION, ""),
+    ]

@@ -1,0 +1,66 @@
+"""What the commands share: options, output, and whose settings they speak for."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings, get_settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Pairs = Annotated[list[str] | None, typer.Argument(help="pairs such as btc_usdt; none: every pair")]
+OnePair = Annotated[str, typer.Argument(help="a pair such as btc_usdt")]
+
+
+def settings_here() -> Settings:
+    """The environment's settings; where it has none, those of the embedded stack that was started here."""
+    if "MUR_DATABASE_URL" not in os.environ:
+        # roles that are installed without the stack's extra know no embedded stack
+        with suppress(ImportError):
+            from make_us_rich.embedded.plan import current_plan
+            from make_us_rich.embedded.run import open_stack
+
+            plan = current_plan()
+            if plan is not None:
+                theirs = open_stack(plan).environment
+                os.environ.update({key: value for key, value in theirs.items() if key.startswith("MUR_")})
+    return get_settings()
+
+
+def database_url() -> str:
+    return settings_here().database_url.get_secret_value()
+
+
+def audit(action: str, subject: str, detail: str = "") -> None:
+    """Add what the command line did to the audit log."""
+    from make_us_rich.accounts import COMMAND_LINE, Accounts
+
+    with Accounts(database_url()) as accounts:
+        accounts.audit(COMMAND_LINE, action, subject, detail)
+
+
+def parsed(pairs: list[str] | None) -> list[str]:
+    """Raises UnknownPair naming what is no pair."""
+    return [str(Pair.parse(text)) for text in pairs or []]
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, default=str))
+
+
+def moment(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def fail(message: str) -> typer.Exit:
+    """To be raised: `raise fail("…")`."""
+    Console(stderr=True, highlight=False).print("[red]error:[/red]", end=" ")
+    Console(stderr=True, highlight=False).print(message, soft_wrap=True, markup=False)
+    return typer.Exit(1)

@@ -1,0 +1,111 @@
+"""The embedded stack: up, down, status, logs, demo."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from make_us_rich.cli.shared import AsJson, fail, print_json
+from make_us_rich.core.terminal import console
+
+Live = Annotated[bool, typer.Option("--live", help="prices from Binance itself; no key needed")]
+Data = Annotated[
+    Path | None, typer.Option(help="folder of recorded klines (BTCUSDT.parquet …) to replay as if now")
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+    app.command()(logs)
+    app.command()(demo)
+
+
+def up(live: Live = False, data: Data = None) -> None:
+    """Start the embedded stack and return when every component answers."""
+    from make_us_rich.embedded.demo import show_addresses, start_stack
+
+    show_addresses(start_stack(live=live, data=data))
+
+
+def down() -> None:
+    """Stop the embedded stack; its data stays."""
+    from make_us_rich.embedded import run
+    from make_us_rich.embedded.plan import current_plan
+
+    plan = current_plan()
+    if plan is None:
+        console.print("no stack was started here")
+        return
+    run.down(plan)
+    console.print(f"the stack is down; its data stays in {plan.state}")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show each component of the stack: state, age, memory."""
+    from make_us_rich.embedded import run
+    from make_us_rich.embedded.plan import current_plan
+
+    plan = current_plan()
+    states = run.status(plan) if plan else []
+    memory = run.memory_bytes(plan) if plan and states else {}
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": item.name,
+                    "state": item.state,
+                    "since_s": item.since_s,
+                    "memory_bytes": memory.get(item.name),
+                }
+                for item in states
+            ]
+        )
+    elif not states:
+        console.print("the stack is down: `mkrich up` starts it")
+    else:
+        table = Table("component", "state", "since", "memory (PSS)")
+        for item in states:
+            table.add_row(item.name, item.state, f"{item.since_s:.0f} s", _mib(memory.get(item.name, 0)))
+        table.add_section()
+        table.add_row("together", "", "", _mib(sum(memory.values())))
+        console.print(table)
+    if not states or any(item.state != "RUNNING" for item in states):
+        raise typer.Exit(1)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="a component, as `mkrich status` names it")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as lines arrive")] = False,
+    lines: Annotated[int, typer.Option(help="how many of the last lines")] = 50,
+) -> None:
+    """Print the log of one component."""
+    from make_us_rich.embedded import run
+    from make_us_rich.embedded.plan import current_plan
+
+    plan = current_plan()
+    path = run.log_path(plan, name) if plan else None
+    if plan is None or path is None or not path.exists():
+        known = sorted(file.stem for file in plan.logs.glob("*.log")) if plan else []
+        raise fail(f"no log of {name!r}: choose from {', '.join(known) or 'none; start the stack first'}")
+    subprocess.run(["tail", f"-n{lines}", *(["-F"] if follow else []), str(path)], check=False)
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="end after the forecasts")] = False,
+    live: Live = False,
+    data: Data = None,
+) -> None:
+    """Start the stack, train and serve three pairs, show their forecasts."""
+    from make_us_rich.embedded.demo import run_demo
+
+    raise typer.Exit(run_demo(once=once, live=live, data=data))
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

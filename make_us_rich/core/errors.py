@@ -1,0 +1,161 @@
+"""The errors that several modules raise or that scripts catch. An error of one module stands beside its code.
+
+MakeUsRichError
+├── SettingsError            a setting is missing, malformed or unsafe
+├── InputError               the caller's mistake; `field` names what to change
+│   ├── UnknownPair
+│   ├── BadCandles           rows that break the candle rules
+│   └── NotEnoughHistory     fewer usable candles than the work needs
+├── MarketError              the exchange refused or failed
+│   ├── MarketUnavailable    timeouts, 5xx, unreadable answers: worth another try
+│   ├── RateLimited          429 or 418; `retry_after_s` says when to come back
+│   ├── LocationRefused      451: the exchange serves no client of this country or cloud
+│   └── PairNotTraded        unknown to the exchange, halted or delisted; `idle_ms` says for how long
+├── StoreError               S3 refused or cannot be reached
+├── RegistryError            the model registry refused or failed
+│   ├── NoChampion           no model of this pair has been promoted yet
+│   └── BadModel             a model that fails its checks: never promoted, never served
+├── NoPlacement                  the Ray cluster has no place for a training worker
+├── ServingError             Ray Serve refused, is late, or a replica refuses its model
+├── AccountError
+│   ├── NameTaken
+│   ├── WrongCredentials
+│   ├── BadLink              a password link that was used, is too old or was never made
+│   ├── TooManyAttempts         `retry_after_s` says when to come back
+│   ├── UnknownToken         absent, revoked, expired or never issued
+│   └── QuotaExceeded        `resets_at` says when calls are allowed again
+└── StackError               the embedded stack cannot start or lost a component
+    ├── PortTaken
+    └── ComponentDied
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+
+class MakeUsRichError(Exception):
+    """Base of everything this project raises on purpose."""
+
+
+class SettingsError(MakeUsRichError):
+    pass
+
+
+class InputError(MakeUsRichError):
+    """The caller's mistake. `field` names the input to change, the message says how."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownPair(InputError):
+    def __init__(self, message: str, *, field: str = "pair") -> None:
+        super().__init__(message, field=field)
+
+
+class BadCandles(InputError):
+    def __init__(self, message: str, *, field: str = "candles") -> None:
+        super().__init__(message, field=field)
+
+
+class NotEnoughHistory(InputError):
+    def __init__(self, message: str, *, field: str = "candles") -> None:
+        super().__init__(message, field=field)
+
+
+class MarketError(MakeUsRichError):
+    pass
+
+
+class MarketUnavailable(MarketError):
+    pass
+
+
+class RateLimited(MarketError):
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class LocationRefused(MarketError):
+    pass
+
+
+class PairNotTraded(MarketError):
+    """`idle_ms`: milliseconds without a candle; infinite for a pair that the exchange does not know at all."""
+
+    def __init__(self, message: str, *, idle_ms: float = math.inf) -> None:
+        super().__init__(message)
+        self.idle_ms = idle_ms
+
+
+class StoreError(MakeUsRichError):
+    pass
+
+
+class RegistryError(MakeUsRichError):
+    pass
+
+
+class NoChampion(RegistryError):
+    pass
+
+
+class BadModel(RegistryError):
+    pass
+
+
+class NoPlacement(MakeUsRichError):
+    """The Ray cluster has no place for a training worker."""
+
+
+class ServingError(MakeUsRichError):
+    pass
+
+
+class AccountError(MakeUsRichError):
+    pass
+
+
+class NameTaken(AccountError):
+    pass
+
+
+class WrongCredentials(AccountError):
+    pass
+
+
+class BadLink(AccountError):
+    pass
+
+
+class TooManyAttempts(AccountError):
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnknownToken(AccountError):
+    pass
+
+
+class QuotaExceeded(AccountError):
+    def __init__(self, message: str, *, limit: int, resets_at: datetime) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.resets_at = resets_at
+
+
+class StackError(MakeUsRichError):
+    pass
+
+
+class PortTaken(StackError):
+    pass
+
+
+class ComponentDied(StackError):
+    pass

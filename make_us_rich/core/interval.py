@@ -1,0 +1,99 @@
+"""Candle intervals, and the arithmetic of their grid.
+
+A candle is named by its open time; it closes one interval later, when the next one opens.
+Source of the names: https://developers.binance.com/docs/binance-spot-api-docs/enums
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from make_us_rich.core.errors import InputError
+
+HOUR_MS = 3_600_000
+
+_LEAST_WINDOW = 24
+_UNIT_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 168 * HOUR_MS}
+
+
+class Interval(StrEnum):
+    """A candle interval by Binance's name, such as `1h`. It is a string wherever one is written."""
+
+    M5 = "5m"
+    M15 = "15m"
+    M30 = "30m"
+    H1 = "1h"
+    H2 = "2h"
+    H4 = "4h"
+    D1 = "1d"
+
+    @classmethod
+    def parse(cls, text: str) -> Interval:
+        """Read `1h`. Raises InputError for an unknown name."""
+        try:
+            return cls(text)
+        except ValueError:
+            known = ", ".join(cls)
+            raise InputError(
+                f"unknown interval {text[:20]!r}: use one of {known}", field="interval"
+            ) from None
+
+    @classmethod
+    def parse_trained(cls, text: str) -> Interval:
+        """Read an interval that models are trained on. Raises InputError for any other."""
+        if text not in TRAINED_INTERVALS:
+            raise InputError(
+                f"interval {text[:20]!r} is not supported, only hourly candles are trained and forecast: use 1h",
+                field="interval",
+            )
+        return cls(text)
+
+    @property
+    def ms(self) -> int:
+        """Length in milliseconds."""
+        return _LENGTH_MS[self]
+
+    def last_close_ms(self, at_ms: int) -> int:
+        """The newest close at or before `at_ms`; the candle that closed then opened one interval earlier."""
+        return at_ms - at_ms % self.ms
+
+
+_LENGTH_MS = {
+    Interval.M5: HOUR_MS // 12,
+    Interval.M15: HOUR_MS // 4,
+    Interval.M30: HOUR_MS // 2,
+    Interval.H1: HOUR_MS,
+    Interval.H2: 2 * HOUR_MS,
+    Interval.H4: 4 * HOUR_MS,
+    Interval.D1: 24 * HOUR_MS,
+}
+
+TRAINED_INTERVALS = (Interval.H1,)
+"""Features count candles as hours, so no other interval can be trained or served."""
+
+
+def duration_ms(text: str) -> int:
+    """Read `5w`, `35d` or `840h`, in milliseconds. Raises InputError for anything else."""
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", text)
+    if found is None:
+        raise InputError(f"{text[:20]!r} is not a length of time: write 5w, 35d or 840h", field="every")
+    return int(found[1]) * _UNIT_MS[found[2]]
+
+
+def windows_between(from_ms: int, to_ms: int, every_ms: int, interval: Interval) -> list[int]:
+    """Return when each window opens: `every_ms` long, one after the other on the grid, the last one over by `to_ms`.
+
+    Raises InputError when a window is too short, is no whole number of candles, or none fits.
+    """
+    step = interval.ms
+    if every_ms < _LEAST_WINDOW * step or every_ms % step:
+        raise InputError(
+            f"a window must be whole candles of {interval}, {_LEAST_WINDOW} at least: make it longer",
+            field="every",
+        )
+    first = -(-from_ms // step) * step
+    found = list(range(first, to_ms - every_ms + 1, every_ms))
+    if not found:
+        raise InputError("no whole window fits between `from` and `to`: move them apart", field="to")
+    return found

@@ -1,0 +1,254 @@
+"""The documents that cross a process boundary, between replicas, gateway, client, dashboard, DAGs and jobs.
+
+Each is defined here once. They are frozen; unknown fields of a newer version are ignored. Times named `*_ms` are UTC
+milliseconds since 1970; prices are in the quote currency.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
+
+Milliseconds = Annotated[int, Field(description="UTC, milliseconds since 1970")]
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Quantiles(Document):
+    """Prices of the close at `target_close_ms`, quote currency: with probability 5 % it is below q05, and so on."""
+
+    q05: float
+    q10: float
+    q25: float
+    q50: float
+    q75: float
+    q90: float
+    q95: float
+
+    def __getitem__(self, name: str) -> float:
+        """Return one quantile by its name, such as `q50`."""
+        if name not in QUANTILE_NAMES:
+            raise KeyError(name)
+        price: float = getattr(self, name)
+        return price
+
+
+class Model(Document):
+    """The model that made a forecast, as its readers need to know it. Figures that were never measured are None."""
+
+    name: str
+    version: int
+    as_of_ms: Annotated[int, Field(description="the model has seen candles closed at or before this")]
+    architecture: str
+    skill_vs_naive: Annotated[
+        float | None, Field(description="fraction of pinball loss saved against the random walk")
+    ]
+    skill_margin: Annotated[
+        float | None, Field(description="the 95 % interval of skill_vs_naive reaches so far to either side")
+    ]
+    coverage_80: Annotated[float | None, Field(description="share of held-out closes inside q10..q90")]
+    age_hours: Annotated[float, Field(description="hours since as_of_ms")]
+
+
+class JudgedModel(Model):
+    promotion: Annotated[str | None, Field(description="why it was promoted or refused; None when undecided")]
+
+
+class ModelCard(Model):
+    """What serves, with its history; null where the registry could not be asked."""
+
+    foundation: Annotated[
+        bool, Field(description="the model of all pairs serves, because there is no own one")
+    ]
+    promotion: Annotated[str | None, Field(description="why it was promoted")]
+    previous: Annotated[
+        JudgedModel | None, Field(description="the champion before, which a rollback brings back")
+    ]
+    newest: Annotated[
+        list[JudgedModel] | None,
+        Field(description="the pair's newest versions, promoted and refused; newest first"),
+    ]
+
+
+class Flags(Document):
+    stale: Annotated[bool, Field(description="a newer candle or model exists that could not be fetched")]
+    simulated: Annotated[bool, Field(description="prices are made up, by the replay exchange's simulation")]
+    expired: Annotated[bool, Field(description="the model is older than it should ever be")]
+    foundation: Annotated[
+        bool, Field(description="by the model of all pairs, because this one has none of its own yet")
+    ]
+
+
+class Forecast(Document):
+    """The next close of a pair, as a distribution."""
+
+    pair: str
+    interval: str
+    market: str
+    as_of_ms: Annotated[int, Field(description="close of the newest candle used")]
+    last_close: Annotated[float, Field(description="price at as_of_ms, quote currency")]
+    target_open_ms: Milliseconds
+    target_close_ms: Annotated[int, Field(description="the moment whose price is forecast")]
+    quantiles: Quantiles
+    model: Model
+    flags: Flags
+
+
+class PastForecast(Document):
+    """A forecast of a candle that has closed."""
+
+    target_open_ms: Milliseconds
+    target_close_ms: Milliseconds
+    model_version: int
+    foundation: Annotated[bool, Field(description="the version is of the model of all pairs")]
+    last_close: float
+    quantiles: Quantiles
+    close: Annotated[
+        float | None,
+        Field(description="the price that came; None where its candle is unknown, as weeks later"),
+    ] = None
+    inside_80: Annotated[bool | None, Field(description="it fell between q10 and q90")] = None
+
+
+class CandleColumns(Document):
+    """Closed candles as columns of equal length, oldest first."""
+
+    pair: str
+    interval: str
+    market: str
+    simulated: bool
+    open_time_ms: list[int]
+    open: list[float]
+    high: list[float]
+    low: list[float]
+    close: list[float]
+    volume: list[float]
+
+
+class NamedVersion(Document):
+    """A version of a registered model."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"version {self.version} of {self.name}"
+
+
+class PairState(Document):
+    """What the replica of a pair serves, and what is in the way."""
+
+    ready: bool = False
+    asleep: Annotated[
+        bool, Field(description="nobody asked for a while: the next call starts its process")
+    ] = False
+    serves: Annotated[NamedVersion | None, Field(description="the model that answers")] = None
+    wanted: Annotated[NamedVersion | None, Field(description="the model that should")] = None
+    refused: Annotated[str | None, Field(description="why the wanted one does not")] = None
+    as_of_ms: int | None = None
+    reason: Annotated[str | None, Field(description="what holds the pair up")] = None
+
+
+class Readiness(Document):
+    ready: Annotated[bool, Field(description="there are pairs, and each can be answered")]
+    pairs: dict[str, PairState]
+
+
+class Refusal(Document):
+    """Why a replica has no answer: it cannot yet (`not-ready`), there is no such model, or the call is at fault."""
+
+    kind: Literal["not-ready", "no-model", "bad-input"]
+    detail: str
+    field: str | None = None
+
+
+class Comparison(Document):
+    """Challenger against the champion of that moment and the naive forecast, on the same held-out candles.
+
+    Pinball losses are means, in log return. `t` is the Diebold-Mariano statistic of the difference to the champion,
+    `t_vs_naive` that to naive: above zero when the challenger is better. champion_version None: there is none;
+    champion_pinball None: it is not compared by loss, as foundation models are not.
+    """
+
+    champion_version: int | None
+    challenger_pinball: float
+    champion_pinball: float | None
+    t: float | None
+    naive_pinball: float
+    t_vs_naive: float
+
+
+class BackfilledForecast(Quantiles):
+    """What a model that a backfill trained would have served at its own time."""
+
+    last_close: float
+
+
+class JobResult(Document):
+    """What a training job leaves for Airflow about one pair: a JSON object in S3.
+
+    `begun` with `metrics`: the model is trained and being registered, so a worker that dies now leaves no version that
+    nobody can judge. `begun` at the end of the job: its worker died. `trained`: everything down to `run_id` is given.
+    """
+
+    pair: str
+    status: Literal["begun", "trained", "failed"]
+    reason: str | None = None
+    kind: str | None = None  # the class of the error
+    lost: int = 0  # workers that died over this pair
+    seconds: float = 0.0
+    name: str | None = None
+    interval: str | None = None
+    as_of_ms: int | None = None
+    metrics: dict[str, float] | None = None
+    comparison: Comparison | None = None
+    forecast: BackfilledForecast | None = None
+    version: int | None = None
+    run_id: str | None = None
+
+
+class Score(Document):
+    """How the served forecasts of one week did.
+
+    n: forecasts that were judged. skill_vs_naive: fraction of pinball loss saved. t_vs_naive: Diebold-Mariano, below
+    zero when worse. coverage_80: share of closes inside q10..q90. shift: population stability index by feature.
+    """
+
+    n: int
+    skill_vs_naive: float
+    t_vs_naive: float
+    coverage_80: float
+    shift: dict[str, float]
+    drifted: bool
+    reason: str
+
+
+class PairScore(Score):
+    """The score of one pair as of one time."""
+
+    market: str
+    pair: str
+    interval: str
+    as_of_ms: int
+
+
+class RunItem(Document):
+    """One market of a DAG run: fetched, and trained unless it is only BTC, whose candles every model reads."""
+
+    pair: str
+    interval: str
+    as_of_ms: int
+    train: bool
+
+
+class TrainBatch(Document):
+    """One Ray job of a DAG run: arguments of the operator."""
+
+    entrypoint: str
+    metadata: dict[str, str]

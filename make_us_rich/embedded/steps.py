@@ -1,0 +1,103 @@
+"""What has to happen once between two starts: databases, buckets, tables, accounts, the gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from psycopg2 import sql
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.core.errors import ServingError, StackError
+from make_us_rich.core.settings import get_settings
+from make_us_rich.database.connection import connect
+from make_us_rich.embedded.environment import ADMIN, DATABASES, DEMO_USER, StackSecrets, database_url
+from make_us_rich.embedded.plan import StackPlan
+from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
+
+_SHUT_DOWN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    after: Sequence[str]
+    run: Callable[[], None]
+
+
+def steps(plan: StackPlan, secrets: StackSecrets, environment: Mapping[str, str]) -> list[Step]:
+    serving_needs = ["ray", "accounts", "mlflow"] + ([] if plan.market == "binance" else ["exchange"])
+    return [
+        Step("databases", ["postgres"], lambda: _create_databases(plan, secrets)),
+        Step("buckets", ["s3"], lambda: _create_buckets(plan, secrets)),
+        Step("accounts", ["databases"], lambda: _create_accounts(plan, secrets)),
+        Step("airflow database", ["databases"], lambda: _migrate_airflow(secrets, environment)),
+        Step("serving", serving_needs, lambda: _deploy_serving(environment)),
+    ]
+
+
+def _create_databases(plan: StackPlan, secrets: StackSecrets) -> None:
+    # outside of a transaction, as CREATE DATABASE wants it
+    with (
+        closing(connect(database_url(plan, secrets, "postgres"))) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT datname FROM pg_database")
+        present = {row[0] for row in cursor.fetchall()}
+        for name in DATABASES:
+            if name not in present:
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+
+def _create_buckets(plan: StackPlan, secrets: StackSecrets) -> None:
+    settings = get_settings()
+    buckets = (settings.candles_bucket, settings.mlflow_bucket)
+    prepare_buckets(plan.url("s3"), secrets.s3_access_key, secrets.s3_secret_key, buckets)
+
+
+def _create_accounts(plan: StackPlan, secrets: StackSecrets) -> None:
+    url = database_url(plan, secrets, "make_us_rich")
+    prepare_accounts(url, secrets.admin_password, secrets.service_token, secrets.dashboard_token)
+    with Accounts(url) as accounts:
+        accounts.ensure_user(DEMO_USER, secrets.demo_password)
+    settings = get_settings()
+    prepare_pairs(url, settings.pairs, settings.pooled_pairs)
+
+
+def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> None:
+    home = Path(environment["AIRFLOW_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    passwords = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    passwords.touch(mode=0o600)
+    passwords.write_text(json.dumps({ADMIN: secrets.admin_password}))
+    _run_module(["airflow", "db", "migrate"], environment)
+
+
+def _deploy_serving(environment: Mapping[str, str]) -> None:
+    _run_module(["make_us_rich.operations.serve_deploy"], environment)
+
+
+def shut_down_serving(ray_url: str, token: str) -> None:
+    """Stop every Serve application and the HTTP proxy. Raises ServingError when Ray does not answer."""
+    headers = {"Authorization": f"Bearer {token}"}
+    try:
+        url = f"{ray_url}/api/serve/applications/"
+        httpx.delete(url, headers=headers, timeout=_SHUT_DOWN_S).raise_for_status()
+    except httpx.HTTPError as error:
+        raise ServingError(f"Ray at {ray_url} did not stop serving: {error}") from None
+
+
+def _run_module(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run in a process of its own, because it reads its settings from the environment."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise StackError(f"{' '.join(arguments)} failed:{os.linesep}{tail}")

@@ -1,0 +1,88 @@
+"""One version of an ONNX model, loaded, and the checks that it must pass before it serves."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from make_us_rich.core.errors import BadModel
+from make_us_rich.documents import QUANTILE_LEVELS
+from make_us_rich.forecasting.contract import META_CONTEXT_LENGTH, META_INTERVAL, META_PAIR, input_array
+from make_us_rich.market.candles import Candles
+
+# A next close beyond half or twice the last one is a broken model, not a forecast, at every interval we train.
+_SANE_BAND = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    session: onnxruntime.InferenceSession
+    context_length: int
+
+    @classmethod
+    def load(cls, graph: bytes, name: str) -> OnnxModel:
+        """`name`: as it is registered, such as btc_usdt_1h.
+
+        Raises BadModel for a graph that is unreadable, wants another file, was made under another name, or breaks the
+        contract.
+        """
+        try:
+            session = open_session(graph)
+            metadata = session.get_modelmeta().custom_metadata_map
+            made_for = f"{metadata[META_PAIR]}_{metadata[META_INTERVAL]}"
+            context_length = int(metadata[META_CONTEXT_LENGTH])
+        except KeyError as error:
+            raise BadModel(f"the graph's metadata lacks {error}") from None
+        except Exception as error:  # onnxruntime's errors share no narrower base
+            raise BadModel(f"the graph does not load: {error}") from error
+        if made_for != name:
+            raise BadModel(f"the graph was made for {made_for}, not for {name}")
+        return cls(session, context_length)
+
+    def quantiles(self, candles: Candles, reference: Candles) -> NDArray[np.float64]:
+        """Prices of the next close [7], quote currency, one a level of QUANTILE_LEVELS.
+
+        Raises BadModel when the graph fails or its answer cannot be a forecast.
+        """
+        inputs = {
+            "candles": input_array(candles, self.context_length),
+            "reference": input_array(reference, self.context_length),
+        }
+        try:
+            prices: NDArray[np.float64] = self.session.run(["quantiles"], inputs)[0][0].astype(np.float64)
+        except Exception as error:  # as above
+            raise BadModel(f"the graph does not run: {error}") from error
+        check_quantiles(prices, float(candles.close[-1]))
+        return prices
+
+
+def check_quantiles(prices: NDArray[np.float64], last_close: float) -> None:
+    """Raises BadModel unless finite, of one value a level, increasing, and in sight of the last close."""
+    if prices.shape != (len(QUANTILE_LEVELS),):
+        raise BadModel(f"{prices.shape} quantiles instead of {len(QUANTILE_LEVELS)}")
+    values = prices.tolist()  # of seven numbers, plain Python is the faster one
+    if not all(map(math.isfinite, values)):
+        raise BadModel(f"quantiles are not finite: {values}")
+    if values != sorted(values) or values[0] == values[-1]:
+        raise BadModel(f"quantiles do not increase: {values}")
+    low, high = (factor * last_close for factor in _SANE_BAND)
+    if values[0] < low or values[-1] > high:
+        raise BadModel(f"quantiles {values} are out of sight of the last close {last_close}")
+
+
+def open_session(graph: bytes) -> onnxruntime.InferenceSession:
+    """On one thread, and from these bytes alone. Raises onnxruntime's errors, which share no base below Exception.
+
+    A graph may say that its weights lie in another file, which ONNX Runtime would look for below the working directory:
+    it could read any file there. It looks below a path that can hold none instead, and refuses the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # more threads only worsen the slowest answers
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,81 @@
+"""Messages to Discord: short, readable on a phone, never with a secret, never in the way of the work."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import httpx
+from discord_webhook import DiscordEmbed, DiscordWebhook
+from pydantic import SecretStr
+
+from make_us_rich.core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RED = "d64545"
+GREEN = "2f9e62"
+_TIMEOUT_S = 5.0
+_LONGEST_WAIT_S = 10.0
+_SHORTEST_SECRET = 6
+# Discord's limits: https://discord.com/developers/docs/resources/message#embed-object-embed-limits
+_TITLE_CHARS = 256
+_TEXT_CHARS = 1500
+_FIELD_CHARS = 1024
+
+
+@dataclass(frozen=True)
+class Alert:
+    title: str
+    text: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    link: str | None = None
+    color: str = RED
+
+
+def post(alert: Alert, settings: Settings) -> bool:
+    """Post to the webhook of the settings; False when there is none or it refused. Never raises."""
+    url = settings.discord_webhook_url.get_secret_value()
+    if not url:
+        log.warning("no MUR_DISCORD_WEBHOOK_URL, so nobody is told: %s", alert.title)
+        return False
+    try:
+        return _send(alert, url, settings)
+    except Exception:  # whatever the channel does, the run goes on
+        log.exception("Discord could not be told: %s", alert.title)
+        return False
+
+
+def _send(alert: Alert, url: str, settings: Settings) -> bool:
+    embed = DiscordEmbed(
+        title=_clean(alert.title, settings, _TITLE_CHARS),
+        description=_clean(alert.text, settings, _TEXT_CHARS),
+        color=alert.color,
+        url=alert.link,
+    )
+    for name, value in alert.fields.items():
+        embed.add_embed_field(name, _clean(value, settings, _FIELD_CHARS), inline=True)
+    webhook = DiscordWebhook(url=url, timeout=_TIMEOUT_S)
+    webhook.add_embed(embed)
+    # The library's own rate_limit_retry waits without an end.
+    answer = webhook.api_post_request()
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        time.sleep(min(float(answer.headers.get("Retry-After", 1)), _LONGEST_WAIT_S))
+        answer = webhook.api_post_request()
+    if not answer.ok:
+        log.warning("Discord answered %s to %r", answer.status_code, alert.title)
+    return bool(answer.ok)
+
+
+def _clean(text: str, settings: Settings, most: int) -> str:
+    for secret in _secrets(settings):
+        text = text.replace(secret, "***")
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _secrets(settings: Settings) -> list[str]:
+    values = (getattr(settings, name) for name in type(settings).model_fields)
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    return [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]

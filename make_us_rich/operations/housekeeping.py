@@ -1,0 +1,159 @@
+"""Delete what is older than its retention. Each function returns what it deleted, or would have in a dry run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.connection import transaction
+from make_us_rich.market.object_store import Bucket
+from make_us_rich.registry.mlflow import connect
+
+_MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
+_TRAINING_EXPERIMENTS = ("train_pairs",)
+_PAGE = 1000  # the most that MLflow gives at once
+# When a row was written, by the table that grows for ever.
+_WRITTEN = {"forecasts": "made_at", "scores": "day", "audit_log": "at"}
+_BATCH = 10_000
+
+
+def old_candles(bucket: Bucket, before: datetime, *, dry_run: bool) -> list[str]:
+    """Months that ended before `before`."""
+    keys = [key for key in bucket.list_keys("candles/") if _month_ended(key) <= before]
+    return _delete(keys, bucket.remove, dry_run)
+
+
+def old_job_rows(bucket: Bucket, before: datetime, *, dry_run: bool) -> list[str]:
+    """Results of training jobs that Airflow has long read."""
+    written = bucket.list_modified("jobs/")
+    return _delete([key for key, when in written.items() if when < before], bucket.remove, dry_run)
+
+
+def old_versions(settings: Settings, keep: int, *, dry_run: bool) -> list[str]:
+    """Of each registered model all but the newest `keep` versions; never one that has an alias.
+
+    The version goes first and its artifacts after it, so that nothing registered ever points at a missing file.
+    """
+    client: Any = connect(settings)
+    deleted = []
+    for name in _all_names(client):
+        versions = sorted(_all_versions(client, name), key=lambda item: -int(item.version))
+        for version in versions[keep:]:
+            if _has_alias(client, name, version.version):
+                continue
+            if not dry_run:
+                client.delete_model_version(name, version.version)
+                _delete_artifacts(client, version.run_id, version.model_id)
+            deleted.append(f"{name} version {version.version}")
+    return deleted
+
+
+def orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool) -> list[str]:
+    """Training runs that began before `before` and have no version: what was cut off, or lost its version above."""
+    client: Any = connect(settings)
+    experiments = [client.get_experiment_by_name(name) for name in _TRAINING_EXPERIMENTS]
+    known = [item.experiment_id for item in experiments if item]
+    if not known:
+        return []
+    query = f"attributes.start_time < {int(before.timestamp() * 1000)}"
+    orphans = []
+    for run in _paged(lambda token: client.search_runs(known, query, max_results=_PAGE, page_token=token)):
+        run_id = run.info.run_id
+        if client.search_model_versions(f"run_id = '{run_id}'", max_results=1):
+            continue
+        if not dry_run:
+            _delete_artifacts(client, run_id, None)
+        orphans.append(f"run {run.info.run_name} ({run_id})")
+    return orphans
+
+
+def old_rows(database_url: str, table: str, before: datetime, *, dry_run: bool, batch: int = _BATCH) -> int:
+    """Rows of `forecasts`, `scores` or `audit_log` written before `before`; returns how many.
+
+    Each batch is a transaction of its own, so that no long lock or statement stands in the way of serving.
+    """
+    is_old = f"{_WRITTEN[table]} < %s"
+    if dry_run:
+        with transaction(database_url) as cursor:
+            cursor.execute(f"SELECT count(*) FROM {table} WHERE {is_old}", (before,))
+            return int(cursor.fetchone()[0])
+    chosen = f"ARRAY(SELECT ctid FROM {table} WHERE {is_old} LIMIT %s)"
+    deleted, last = 0, batch
+    while last == batch:
+        with transaction(database_url) as cursor:
+            cursor.execute(f"DELETE FROM {table} WHERE ctid = ANY({chosen})", (before, batch))
+            last = cursor.rowcount
+        deleted += last
+    return deleted
+
+
+def old_logs(folder: Path, before: datetime, *, dry_run: bool) -> list[str]:
+    """Task logs of the DAG runs that nothing was written to since `before`."""
+    runs = [run for run in folder.glob("dag_id=*/run_id=*") if _newest(run) < before]
+    return _delete([str(run) for run in runs], shutil.rmtree, dry_run)
+
+
+def _delete(names: Iterable[str], remove: Callable[[str], object], dry_run: bool) -> list[str]:
+    found = sorted(names)
+    if not dry_run:
+        for name in found:
+            remove(name)
+    return found
+
+
+def _month_ended(key: str) -> datetime:
+    found = _MONTH.search(key)
+    if found is None:
+        return datetime.max.replace(tzinfo=UTC)  # nothing of ours: it stays
+    year, month = int(found[1]), int(found[2])
+    return (datetime(year, month, 1, tzinfo=UTC) + timedelta(days=32)).replace(day=1)
+
+
+def _newest(run: Path) -> datetime:
+    files = [run, *run.rglob("*")]
+    return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
+
+
+def _all_names(client: Any) -> list[str]:
+    models = _paged(lambda token: client.search_registered_models(max_results=_PAGE, page_token=token))
+    return [model.name for model in models]
+
+
+def _all_versions(client: Any, name: str) -> list[Any]:
+    return list(
+        _paged(lambda token: client.search_model_versions(f"name = '{name}'", _PAGE, page_token=token))
+    )
+
+
+def _paged(ask: Callable[[str | None], Any]) -> Iterable[Any]:
+    token = None
+    while True:
+        page = ask(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _has_alias(client: Any, name: str, version: str) -> bool:
+    """Asked at the last moment: a person may have gone back to it just now."""
+    aliases = client.get_registered_model(name).aliases
+    return str(version) in {str(held) for held in aliases.values()}
+
+
+def _delete_artifacts(client: Any, run_id: str, model_id: str | None) -> None:
+    """The files go; the run and its metrics stay as deleted ones, until an `mlflow gc` beside the database."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    uris = [client.get_run(run_id).info.artifact_uri]
+    if model_id:
+        uris.append(client.get_logged_model(model_id).artifact_location)
+    for uri in uris:
+        files: Any = get_artifact_repository(uri)
+        files.delete_artifacts()
+    client.delete_run(run_id)

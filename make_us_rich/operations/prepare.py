@@ -1,0 +1,39 @@
+"""What a new installation needs before anything can run: tables, buckets, accounts, the pairs of its settings.
+
+Each is made once and harmless to repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from make_us_rich.accounts import ADMIN, Accounts
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.migrations import migrate
+from make_us_rich.market.object_store import Bucket
+
+ADMIN_NAME = "admin"
+
+
+def prepare_buckets(
+    endpoint_url: str, access_key: str, secret_key: str, names: Iterable[str], region: str = "us-east-1"
+) -> None:
+    for name in names:
+        Bucket(endpoint_url, access_key, secret_key, name, region).ensure_bucket()
+
+
+def prepare_accounts(
+    database_url: str, admin_password: str, service_token: str, dashboard_token: str
+) -> None:
+    """`dashboard_token` may be empty where no dashboard runs."""
+    migrate(database_url)
+    with Accounts(database_url) as accounts:
+        accounts.ensure_user(ADMIN_NAME, admin_password, role=ADMIN)
+        accounts.ensure_service_token(service_token)
+        if dashboard_token:
+            accounts.ensure_dashboard_token(dashboard_token)
+
+
+def prepare_pairs(database_url: str, pairs: Collection[str], pooled: Collection[str]) -> None:
+    """After prepare_accounts, which makes the tables."""
+    pairs_table.seed(database_url, pairs, pooled)

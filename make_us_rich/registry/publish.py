@@ -1,0 +1,108 @@
+"""Put a fitted model into MLflow: a run with parameters, curves and metrics, its ONNX model, a registered version."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import mlflow
+import onnx
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+
+from make_us_rich.forecasting.onnx_model import open_session
+from make_us_rich.forecasting.pipeline import FittedModel
+from make_us_rich.registry.client import (
+    TAG_ARCHITECTURE,
+    TAG_AS_OF_MS,
+    TAG_COVERAGE_80,
+    TAG_MARKET,
+    TAG_PINBALL,
+    TAG_SKILL_MARGIN,
+    TAG_SKILL_VS_NAIVE,
+)
+
+WEIGHTS_FILE = "weights.npz"
+_EXPERIMENT = "train_pairs"
+# Given, so that MLflow does not spend seconds on inferring them: the graph needs nothing else.
+_REQUIREMENTS = ["onnxruntime"]
+
+
+def publish(
+    fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags: Mapping[str, str]
+) -> tuple[str, int]:
+    """Log one model and register it under `name`, without an alias. Returns (run id, version).
+
+    The version is the last thing made, and complete when it appears: a crash before leaves a run, no half model.
+    """
+    mlflow.set_experiment(_EXPERIMENT)
+    with mlflow.start_run(run_name=f"{name} as of {as_of_ms}", tags=dict(tags)) as run:
+        client = MlflowClient()
+        params = [Param(key, str(value)) for key, value in fitted.params.items()]
+        client.log_batch(run.info.run_id, metrics=_metrics(fitted), params=params)
+        _log_bytes(client, run.info.run_id, WEIGHTS_FILE, fitted.weights)
+        model = mlflow.onnx.log_model(
+            onnx.load_from_string(fitted.onnx),
+            name="model",
+            signature=infer_signature(fitted.input_example, _outputs(fitted)),
+            input_example=fitted.input_example,
+            pip_requirements=_REQUIREMENTS,
+            save_as_external_data=False,  # the graph stays one file
+            onnx_execution_providers=["CPUExecutionProvider"],
+        )
+    with suppress(MlflowException):  # it exists from an earlier run
+        client.create_registered_model(name)
+    version = client.create_model_version(
+        name,
+        source=model.model_uri,
+        run_id=run.info.run_id,
+        model_id=model.model_id,
+        tags=_version_tags(fitted, as_of_ms, market) | dict(tags),
+    )
+    return run.info.run_id, int(version.version)
+
+
+def load_weights(run_id: str) -> bytes:
+    """The weights that `publish` logged with this run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=WEIGHTS_FILE, dst_path=folder)
+        return Path(path).read_bytes()
+
+
+def _log_bytes(client: MlflowClient, run_id: str, name: str, content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        client.log_artifact(run_id, str(path))
+
+
+def _metrics(fitted: FittedModel) -> list[Metric]:
+    final = [Metric(key, float(value), 0, 0) for key, value in fitted.metrics.items()]
+    curves = [
+        Metric(key, float(value), 0, epoch)
+        for epoch, row in enumerate(fitted.curves)
+        for key, value in row.items()
+    ]
+    return final + curves
+
+
+def _outputs(fitted: FittedModel) -> dict[str, object]:
+    session = open_session(fitted.onnx)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, fitted.input_example), strict=True))
+
+
+def _version_tags(fitted: FittedModel, as_of_ms: int, market: str) -> dict[str, str]:
+    return {
+        TAG_AS_OF_MS: str(as_of_ms),
+        TAG_MARKET: market,
+        TAG_ARCHITECTURE: str(fitted.params["architecture"]),
+        TAG_PINBALL: repr(fitted.metrics["pinball"]),
+        TAG_SKILL_VS_NAIVE: repr(fitted.metrics["skill_vs_naive"]),
+        TAG_SKILL_MARGIN: repr(fitted.metrics["skill_margin"]),
+        TAG_COVERAGE_80: repr(fitted.metrics["coverage_80"]),
+    }

@@ -1,0 +1,78 @@
+"""The ASGI application in front of all pairs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.core.settings import Settings, get_settings
+from serve_app.api import first_version, problems, v1
+from serve_app.api.middleware import RequestMiddleware
+from serve_app.gateway.auth import RateLimit, TokenCache
+from serve_app.gateway.forecast_service import ForecastService
+from serve_app.gateway.replica_client import ReplicaClient, ServeReplicaClient
+from serve_app.metrics import GatewayMetrics
+
+_DESCRIPTION = """
+The next close of a pair as a distribution, from a model that is trained every hour and promoted only when it is better.
+
+Calls need a token (`Authorization: Bearer TOKEN`, from the dashboard's token page). A forecast costs one call of the
+month; an answer that is an error costs nothing. Errors are `application/problem+json`.
+"""
+
+
+def create_app() -> FastAPI:
+    """What Ray Serve builds in each gateway replica."""
+    settings = get_settings()
+    return make_app(settings, ServeReplicaClient(), Accounts(settings.database_url.get_secret_value()))
+
+
+def make_app(settings: Settings, directory: ReplicaClient, accounts: Accounts) -> FastAPI:
+    app = FastAPIOffline(  # its /docs needs nothing from elsewhere
+        title="Make Us Rich",
+        version="1",
+        description=_DESCRIPTION,
+        lifespan=_closing(accounts),
+        redoc_url=None,
+        redirect_slashes=False,  # the redirect would name the host that the caller claimed to ask
+    )
+    app.state.settings = settings
+    metrics = GatewayMetrics()
+    app.state.tokens = TokenCache(accounts, RateLimit(settings.calls_per_minute), metrics)
+    app.state.service = ForecastService(settings, directory, accounts, metrics)
+    problems.install(app)
+    app.add_middleware(RequestMiddleware, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match"],
+            expose_headers=[
+                "ETag",
+                "Retry-After",
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
+                "X-Model-Version",
+                "X-Request-ID",
+                "X-Service-Version",
+            ],
+        )
+    app.include_router(v1.router)
+    app.include_router(first_version.router)
+    return app
+
+
+def _closing(accounts: Accounts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with accounts:
+            yield
+
+    return lifespan

@@ -1,0 +1,175 @@
+"""Quotas over a real Postgres, which goes away and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2 import errors as pg_errors
+
+from make_us_rich.accounts import Accounts, TokenOwner
+from make_us_rich.core.errors import QuotaExceeded, UnknownToken
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import migrate
+from serve_app.gateway.auth import RateLimit, TokenCache
+from serve_app.gateway.quota import QuotaCounter
+from serve_app.metrics import GatewayMetrics
+from tests.support.folders import open_folder
+from tests.support.processes import free_port
+from tests.support.servers import postgres_server
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+def member(accounts: Accounts, name: str, limit: int) -> tuple[str, TokenOwner]:
+    user = accounts.create_user(name, "a password for tests")
+    token = accounts.create_token(user.user_id, "tests")
+    found = accounts.find_token(token)
+    return token, TokenOwner(found.user_id, found.token_id, found.roles, limit)
+
+
+async def outcomes(meter: QuotaCounter, owner: TokenOwner, calls: int) -> list[object]:
+    return await asyncio.gather(*(meter.count(owner) for _ in range(calls)), return_exceptions=True)
+
+
+def test_calls_at_once_stop_exactly_at_the_limit(folder: Path, port: int) -> None:
+    with postgres_server(folder, port) as url:
+        migrate(url)
+        with Accounts(url) as accounts:
+            _, owner = member(accounts, "at once", limit=137)
+            two_gateways = QuotaCounter(accounts), QuotaCounter(accounts)
+
+            async def call() -> list[object]:
+                both = await asyncio.gather(*(outcomes(meter, owner, 100) for meter in two_gateways))
+                return [outcome for each in both for outcome in each]
+
+            made = asyncio.run(call())
+            assert sum(isinstance(outcome, int) for outcome in made) == 137
+            assert sum(isinstance(outcome, QuotaExceeded) for outcome in made) == 63
+            assert accounts.usage(owner).used == 137
+
+
+def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, port: int) -> None:
+    async def scenario() -> None:
+        with postgres_server(folder, port) as url:
+            migrate(url)
+            accounts = Accounts(url)
+            token, owner = member(accounts, "in the storm", limit=50)
+            book, meter = TokenCache(accounts, RateLimit(600), GatewayMetrics()), QuotaCounter(accounts)
+            await book.admit(token)
+            await outcomes(meter, owner, 3)
+            assert accounts.usage(owner).used == 3
+
+        assert await outcomes(meter, owner, 5) == [None] * 5
+        assert (await book.admit(token)).user_id == owner.user_id
+        with pytest.raises(psycopg2.Error):
+            await book.admit("mur_never_seen")
+
+        with postgres_server(folder, port):
+            async with asyncio.timeout(20):
+                while _used(accounts, owner) != 8:
+                    await asyncio.sleep(0.1)
+            with pytest.raises(UnknownToken):
+                await book.admit("mur_never_seen")
+            accounts.close()
+
+    asyncio.run(scenario())
+
+
+def test_calls_of_a_deleted_account_are_refused_and_not_tried_again(folder: Path, port: int) -> None:
+    async def scenario(url: str) -> None:
+        with Accounts(url) as accounts:
+            token, owner = member(accounts, "leaving", limit=50)
+            book, meter = TokenCache(accounts, RateLimit(600), GatewayMetrics()), QuotaCounter(accounts)
+            await book.admit(token)
+            accounts.delete_user(owner.user_id, "a password for tests")
+
+            assert (await book.admit(token)).user_id == owner.user_id, "for half a minute it is remembered"
+            refused = await outcomes(meter, owner, 5)
+            assert [type(each) for each in refused] == [UnknownToken] * 5
+            with pytest.raises(UnknownToken, match="the account of this token was deleted"):
+                accounts.usage(owner)
+            await asyncio.sleep(0.1)
+            assert _tasks_of(meter) == [], "nothing goes on trying"
+
+    with postgres_server(folder, port) as url:
+        migrate(url)
+        asyncio.run(scenario(url))
+
+
+def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted(
+    folder: Path, port: int
+) -> None:
+    async def scenario(url: str) -> None:
+        with Accounts(url) as accounts:
+            _, owner = member(accounts, "unlucky", limit=500)
+            meter = QuotaCounter(accounts)
+            with transaction(url) as cursor:
+                cursor.execute("ALTER TABLE monthly_consumptions RENAME TO away")
+            async with asyncio.timeout(10):
+                failed = await outcomes(meter, owner, 100)
+            assert {type(each) for each in failed} == {pg_errors.UndefinedTable}
+            with transaction(url) as cursor:
+                cursor.execute("ALTER TABLE away RENAME TO monthly_consumptions")
+            assert await meter.count(owner) == 499
+
+    with postgres_server(folder, port) as url:
+        migrate(url)
+        asyncio.run(scenario(url))
+
+
+def test_invented_tokens_cost_few_reads_and_no_write(folder: Path, port: int) -> None:
+    def cost(cursor: Any) -> tuple[int, int]:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute(
+            "SELECT (SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()),"
+            " (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'api_tokens')"
+        )
+        transactions, updates = cursor.fetchone()
+        return transactions, updates
+
+    async def scenario(url: str) -> None:
+        with Accounts(url) as accounts:
+            token, owner = member(accounts, "honest", limit=50)
+            book = TokenCache(accounts, RateLimit(600), GatewayMetrics())
+            await asyncio.sleep(1.5)  # Postgres's sessions tell their statistics once a second
+            with transaction(url) as cursor:
+                before = cost(cursor)
+            invented = [book.admit(f"mur_invented-{number}") for number in range(300)]
+            answers = await asyncio.gather(book.admit(token), *invented, return_exceptions=True)
+            await asyncio.sleep(1.5)
+            with transaction(url) as cursor:
+                transactions, updates = (now - then for now, then in zip(cost(cursor), before, strict=True))
+        assert answers[0] == replace(owner, monthly_calls=1000), "who has a token is not kept waiting"
+        assert [type(each) for each in answers[1:]] == [UnknownToken] * 300
+        assert transactions < 30
+        assert updates < 5
+
+    with postgres_server(folder, port) as url:
+        migrate(url)
+        asyncio.run(scenario(url))
+
+
+def _tasks_of(meter: QuotaCounter) -> list[object]:
+    return list(meter._counting.values())
+
+
+def _used(accounts: Accounts, owner: TokenOwner) -> int:
+    try:
+        return accounts.usage(owner).used
+    except psycopg2.Error:
+        return -1

@@ -1,0 +1,92 @@
+"""Workers that train one network together end with the same network, and learn what one alone would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+from torch.multiprocessing import get_context
+
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.forecasting import networks
+from make_us_rich.forecasting.pipeline import prepare
+from make_us_rich.forecasting.process_group import ProcessGroup
+from make_us_rich.forecasting.samples import joined
+from make_us_rich.forecasting.training import train_shared
+from tests.unit.forecasting.markets import SMALL, START_MS, random_market
+
+SIZE = 3
+
+
+def weights_of(group: ProcessGroup) -> dict[str, np.ndarray]:
+    torch.set_num_threads(1)
+    networks._DROPOUT = 0.0  # which rows are dropped differs from worker to worker
+    market = random_market(4)
+    as_of_ms = START_MS + 2200 * HOUR_MS
+    split = prepare(market, market, interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL).split
+    # of four rows one member has two; of the last batch, which is one row, most members have none
+    rows, config = joined([split.train, split.validation])[:201], replace(SMALL, batch=4)
+    trained = train_shared(rows, split.validation, config, group)
+    return {name: value.numpy() for name, value in trained.network.state_dict().items()}
+
+
+def _member(rank: int, meeting: str, out: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=SIZE)
+    group = ProcessGroup(rank, SIZE)
+    assert group.first_error("" if rank == 0 else "the store is down") == "the store is down"
+    assert group.first_error("") == ""
+    np.savez(out, **weights_of(group))
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("group")
+    files = [folder / f"{rank}.npz" for rank in range(SIZE)]
+    spawn = get_context("spawn")
+    members = [
+        spawn.Process(target=_member, args=(rank, str(folder / "meeting"), str(file)))
+        for rank, file in enumerate(files)
+    ]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(300)
+        assert member.exitcode == 0
+    return [dict(np.load(file)) for file in files]
+
+
+def test_all_members_end_with_the_same_network(trained: list[dict[str, np.ndarray]]) -> None:
+    for name, value in trained[0].items():
+        np.testing.assert_array_equal(value, trained[1][name], err_msg=name)
+
+
+def test_together_they_learn_what_one_alone_does(trained: list[dict[str, np.ndarray]]) -> None:
+    before = networks._DROPOUT
+    try:
+        assert_alike(trained[0], weights_of(ProcessGroup()))
+    finally:
+        networks._DROPOUT = before
+
+
+def assert_alike(together: dict[str, np.ndarray], alone: dict[str, np.ndarray]) -> None:
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8])
+def test_every_row_of_a_batch_has_one_member(rows: int) -> None:
+    batch = torch.arange(rows)
+    parts = [ProcessGroup(rank, 3).part(batch) for rank in range(3)]
+    weights = [ProcessGroup(rank, 3).weight(batch) for rank in range(3)]
+    counted = [part for part, weight in zip(parts, weights, strict=True) if weight]
+    assert sorted(torch.cat(counted).tolist()) == list(range(rows))
+    assert all(len(part) for part in parts)
+    assert sum(weights) == pytest.approx(3)
+
+
+def test_one_alone_has_only_its_own_errors() -> None:
+    assert ProcessGroup().first_error("the store is down") == "the store is down"
