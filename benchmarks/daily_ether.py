@@ -72,9 +72,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="the demonstration of 2018, with its baselines and pictures")
     data = Path(os.environ.get("DAILY") or _ROOT / "data" / "daily")
     parser.add_argument("--data", type=Path, default=data, help="folder of daily candles")
-    parser.add_argument(
-        "--pictures", type=Path, default=_ROOT / "docs" / "images", help="folder for the pictures"
-    )
+    parser.add_argument("--pictures", type=Path, default=_ROOT / "docs" / "images", help="folder for the pictures")
     return parser.parse_args()
 
 

@@ -43,9 +43,7 @@ def main() -> None:
     for start_ms in window_starts(args.windows):
         end_ms = start_ms + WINDOW * HOUR_MS
         ready = {
-            pair: prepare(
-                candles, markets[str(BITCOIN)], interval=Interval.H1, as_of_ms=end_ms, config=_RECIPE
-            )
+            pair: prepare(candles, markets[str(BITCOIN)], interval=Interval.H1, as_of_ms=end_ms, config=_RECIPE)
             for pair, candles in some.items()
         }
         for kept, chosen, views in zip(

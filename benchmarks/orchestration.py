@@ -93,9 +93,7 @@ def _measure(stack: Any, pairs: list[str]) -> tuple[dict[int, float], dict[int, 
             time.sleep(0.2)
         airflow.end_run(DAG_ID, scheduled[0])
         for chosen in (list(_FIRST), pairs):
-            run_id = airflow.trigger(
-                DAG_ID, {"pairs": chosen, "as_of": _hours_ago(1 if chosen == pairs else 2)}
-            )
+            run_id = airflow.trigger(DAG_ID, {"pairs": chosen, "as_of": _hours_ago(1 if chosen == pairs else 2)})
             run_s[len(chosen)] = _seconds_of(airflow, run_id)
             print(f"{len(chosen)} pairs: {run_s[len(chosen)]:.0f} s")
             _print_steps(airflow, run_id)

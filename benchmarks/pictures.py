@@ -32,9 +32,7 @@ _PICTURES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="*", help="all of them when none is named")
     parser.add_argument("--url", help="of a dashboard; by default that of the stack that runs here")
     parser.add_argument("--name", default=ADMIN)

@@ -12,9 +12,7 @@ Candle = Sequence[float]  # open, high, low, close, volume, hour of week
 _TINY = 1e-10
 
 
-def features_at(
-    candles: Sequence[Candle], reference: Sequence[Candle], row: int
-) -> tuple[list[float], list[float]]:
+def features_at(candles: Sequence[Candle], reference: Sequence[Candle], row: int) -> tuple[list[float], list[float]]:
     """(sequence features, static features) of one row, which has WARMUP rows before it."""
     own, btc = _Market(candles, row), _Market(reference, row)
     day, btc_day = math.exp(0.5 * own.log_range(24)), math.exp(0.5 * btc.log_range(24))

@@ -90,9 +90,7 @@ def _under_load(stack: ServingStack) -> None:
     noop, ours, _, first = loads.values()
     for what, others in (("the empty app's rate", noop), ("the first version's rate", first)):
         times = sorted(mine.rate / other.rate for mine, other in zip(ours, others, strict=True))
-        print(
-            f"counted forecasts, times {what}: median {median(times):.2f}, {times[0]:.2f} to {times[-1]:.2f}"
-        )
+        print(f"counted forecasts, times {what}: median {median(times):.2f}, {times[0]:.2f} to {times[-1]:.2f}")
 
 
 def _deploy_noop(stack: ServingStack) -> None:
@@ -177,9 +175,7 @@ def _under_fire(stack: ServingStack) -> None:
         caller.join()
     swap_s.sort()
     print(f"{SWAPS} swaps, {len(KILLS)} replicas killed, {counts.total()} requests: {dict(counts)}")
-    print(
-        f"a swap, from apply() to serving: median {swap_s[len(swap_s) // 2]:.2f} s, longest {swap_s[-1]:.2f} s"
-    )
+    print(f"a swap, from apply() to serving: median {swap_s[len(swap_s) // 2]:.2f} s, longest {swap_s[-1]:.2f} s")
 
 
 def _call_until(stack: ServingStack, stop: threading.Event, counts: Counter[str]) -> None:

@@ -52,9 +52,7 @@ def _kept_models(stack: ServingStack) -> dict[str, ModelVersion]:
     bitcoin = simulate(as_of_ms)["BTCUSDT"]
     bitcoin = bitcoin[bitcoin.open_time_ms < as_of_ms]
     config = TrainingConfig(epochs=1, training=2500)
-    graph = fit(
-        bitcoin, bitcoin, pair="btc_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=config
-    ).onnx
+    graph = fit(bitcoin, bitcoin, pair="btc_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=config).onnx
     return {pair: _keep(stack, pair, graph, bitcoin[-KEPT:], as_of_ms) for pair in PAIRS}
 
 

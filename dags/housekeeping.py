@@ -33,9 +33,7 @@ _TABLES = {
 
 def _retention(name: str) -> Param:
     """The form begins with the setting of the same name."""
-    return Param(
-        getattr(get_settings(), name), **_DAYS, description=str(Settings.model_fields[name].description)
-    )
+    return Param(getattr(get_settings(), name), **_DAYS, description=str(Settings.model_fields[name].description))
 
 
 @dag(
@@ -47,9 +45,7 @@ def _retention(name: str) -> Param:
                 get_settings().housekeeping_dry_run, type="boolean", description="only list, delete nothing"
             ),
             "keep_candle_days": Param(800, **_DAYS, description="days of candles to keep"),
-            "keep_versions": Param(
-                168, type="integer", minimum=2, description="newest versions of each model to keep"
-            ),
+            "keep_versions": Param(168, type="integer", minimum=2, description="newest versions of each model to keep"),
             "keep_run_days": Param(30, **_DAYS, description="days of job rows, unused MLflow runs and logs"),
             "keep_forecast_days": _retention("keep_forecast_days"),
             "keep_score_days": _retention("keep_score_days"),
@@ -70,9 +66,7 @@ def candles() -> int:
     from make_us_rich.operations import housekeeping as keeper
 
     return _told(
-        keeper.old_candles(
-            Bucket.from_settings(get_settings()), _before("keep_candle_days"), dry_run=_dry_run()
-        )
+        keeper.old_candles(Bucket.from_settings(get_settings()), _before("keep_candle_days"), dry_run=_dry_run())
     )
 
 
@@ -121,9 +115,7 @@ def rows() -> dict[str, int]:
     from make_us_rich.operations import housekeeping as keeper
 
     url, dry_run = get_settings().database_url.get_secret_value(), _dry_run()
-    counts = {
-        table: keeper.old_rows(url, table, _before(name), dry_run=dry_run) for table, name in _TABLES.items()
-    }
+    counts = {table: keeper.old_rows(url, table, _before(name), dry_run=dry_run) for table, name in _TABLES.items()}
     for table, count in counts.items():
         print(f"{table}: {count} rows {'to delete' if dry_run else 'deleted'}")
     return counts

@@ -55,9 +55,7 @@ def trained_pairs(plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item for item in plan if item["train"]]
 
 
-@task(
-    map_index_template="{{ task.op_kwargs['item']['pair'] }}", inlets=[CANDLES, FORECASTS], outlets=[SCORES]
-)
+@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}", inlets=[CANDLES, FORECASTS], outlets=[SCORES])
 def score(item: dict[str, Any]) -> dict[str, Any]:
     """Judge one pair's last week, as of the run."""
     from make_us_rich.core.pair import Pair
@@ -99,9 +97,7 @@ def retrain_wanted(scored: list[dict[str, Any]]) -> None:
     """Skip the early training, unless it was asked for and a pair drifted."""
     drifted = [item["pair"] for item in scored if item["verdict"] and item["verdict"]["drifted"]]
     if not drifted or not get_current_context()["params"]["retrain"]:
-        raise AirflowSkipException(
-            f"drifted: {', '.join(drifted) or 'none'}; an early training was not asked for"
-        )
+        raise AirflowSkipException(f"drifted: {', '.join(drifted) or 'none'}; an early training was not asked for")
 
 
 score_forecasts()

@@ -79,9 +79,7 @@ def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]
     size = get_current_context()["params"]["pairs_per_job"]
     return [
         {
-            "entrypoint": job_command(
-                "ray_jobs.train_pairs", share, plan[0]["interval"], plan[0]["as_of_ms"]
-            ),
+            "entrypoint": job_command("ray_jobs.train_pairs", share, plan[0]["interval"], plan[0]["as_of_ms"]),
             "metadata": {"pairs": ", ".join(share)},
         }
         for share in (left[start : start + size] for start in range(0, len(left), size))
@@ -121,9 +119,7 @@ def _done(pairs: list[str], plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
     bucket = Bucket.from_settings(_SETTINGS)
     with Registry(_SETTINGS) as registry:
         found = {
-            pair: job_results.finished(
-                registry, bucket, _SETTINGS, pair, Interval(plan["interval"]), plan["as_of_ms"]
-            )
+            pair: job_results.finished(registry, bucket, _SETTINGS, pair, Interval(plan["interval"]), plan["as_of_ms"])
             for pair in pairs
         }
     return {pair: row for pair, row in found.items() if row is not None}
@@ -143,8 +139,7 @@ def promote(result: dict[str, Any], run_id: str | None = None) -> str:
         raise AirflowFailException(result["reason"])
     metrics = result["metrics"]
     print(
-        f"held-out skill against naive {metrics['skill_vs_naive']:+.2%}, "
-        f"80 % band covers {metrics['coverage_80']:.1%}"
+        f"held-out skill against naive {metrics['skill_vs_naive']:+.2%}, 80 % band covers {metrics['coverage_80']:.1%}"
     )
     if is_backfill(get_current_context()):
         return _keep_forecast(result)

@@ -176,9 +176,7 @@ class Client:
                 return f"{name} is not known yet"
             due = (state["wanted"] or {}).get("version") == version
             if due and state["refused"]:
-                raise ServiceRefused(
-                    f"{name} refuses version {version}: {state['refused']}", status=200, field=None
-                )
+                raise ServiceRefused(f"{name} refuses version {version}: {state['refused']}", status=200, field=None)
             if not state["asleep"] and not (due and state["serves"] == state["wanted"]):
                 return f"{name} does not serve version {version} yet: {state['reason']}"
         return ""

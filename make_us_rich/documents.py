@@ -46,9 +46,7 @@ class Model(Document):
     version: int
     as_of_ms: Annotated[int, Field(description="the model has seen candles closed at or before this")]
     architecture: str
-    skill_vs_naive: Annotated[
-        float | None, Field(description="fraction of pinball loss saved against the random walk")
-    ]
+    skill_vs_naive: Annotated[float | None, Field(description="fraction of pinball loss saved against the random walk")]
     skill_margin: Annotated[
         float | None, Field(description="the 95 % interval of skill_vs_naive reaches so far to either side")
     ]
@@ -63,13 +61,9 @@ class JudgedModel(Model):
 class ModelCard(Model):
     """What serves, with its history; null where the registry could not be asked."""
 
-    foundation: Annotated[
-        bool, Field(description="the model of all pairs serves, because there is no own one")
-    ]
+    foundation: Annotated[bool, Field(description="the model of all pairs serves, because there is no own one")]
     promotion: Annotated[str | None, Field(description="why it was promoted")]
-    previous: Annotated[
-        JudgedModel | None, Field(description="the champion before, which a rollback brings back")
-    ]
+    previous: Annotated[JudgedModel | None, Field(description="the champion before, which a rollback brings back")]
     newest: Annotated[
         list[JudgedModel] | None,
         Field(description="the pair's newest versions, promoted and refused; newest first"),
@@ -145,9 +139,7 @@ class PairState(Document):
     """What the replica of a pair serves, and what is in the way."""
 
     ready: bool = False
-    asleep: Annotated[
-        bool, Field(description="nobody asked for a while: the next call starts its process")
-    ] = False
+    asleep: Annotated[bool, Field(description="nobody asked for a while: the next call starts its process")] = False
     serves: Annotated[NamedVersion | None, Field(description="the model that answers")] = None
     wanted: Annotated[NamedVersion | None, Field(description="the model that should")] = None
     refused: Annotated[str | None, Field(description="why the wanted one does not")] = None

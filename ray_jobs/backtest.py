@@ -97,9 +97,7 @@ def _window(shared: tuple[Request, dict[str, Candles], Candles], start_ms: int) 
 
 def _files(results: list[WindowResult], markets: Mapping[str, Candles], request: Request) -> dict[str, bytes]:
     forecasts = io.BytesIO()
-    pq.write_table(
-        forecasts_table(results, markets, request.interval, request.config.architecture), forecasts
-    )
+    pq.write_table(forecasts_table(results, markets, request.interval, request.config.architecture), forecasts)
     report = html_report(results, markets, request.interval).encode()
     return {FORECASTS: forecasts.getvalue(), REPORT: report}
 
@@ -113,9 +111,7 @@ def _markets(args: argparse.Namespace, request: Request) -> dict[str, Candles]:
     step = request.interval.ms
     start_ms = request.starts_ms[0] - (request.config.training + _WARM_UP_CANDLES) * step
     end_ms = request.starts_ms[-1] + request.window * step
-    return {
-        str(pair): store.read(settings.market, pair, request.interval, start_ms, end_ms) for pair in pairs
-    }
+    return {str(pair): store.read(settings.market, pair, request.interval, start_ms, end_ms) for pair in pairs}
 
 
 def _request(args: argparse.Namespace) -> Request:

@@ -91,9 +91,7 @@ def worker_device() -> str:
     if device.type != "cuda":
         return str(device)
     if not torch.cuda.is_available():
-        print(
-            "this worker has a GPU that its PyTorch cannot use, so it trains on the CPU: see docs/deploy.md"
-        )
+        print("this worker has a GPU that its PyTorch cannot use, so it trains on the CPU: see docs/deploy.md")
         return "cpu"
     torch.cuda.set_device(device)
     return str(device)
@@ -102,7 +100,5 @@ def worker_device() -> str:
 def _shared(module: nn.Module) -> nn.Module:
     # buffers never change while a network trains; there is no need to send them before each step
     kwargs = {"forward_sync_buffers": False}
-    prepared: nn.Module = ray.train.torch.prepare_model(
-        module, move_to_device=False, parallel_strategy_kwargs=kwargs
-    )
+    prepared: nn.Module = ray.train.torch.prepare_model(module, move_to_device=False, parallel_strategy_kwargs=kwargs)
     return prepared

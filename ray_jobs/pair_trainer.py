@@ -121,9 +121,7 @@ class PairTrainer:
         before = self._row(pair)
         if before and before["status"] != "begun":
             return "ended before a worker was lost"
-        done = job_results.finished(
-            self._registry, self._store, self._settings, pair, self._interval, self._as_of_ms
-        )
+        done = job_results.finished(self._registry, self._store, self._settings, pair, self._interval, self._as_of_ms)
         if done:
             self._put(pair, done | {"seconds": 0.0})
             return "trained before as of the same time"

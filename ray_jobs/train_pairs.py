@@ -22,9 +22,7 @@ _AT_ONCE_ON_A_GPU = 32
 
 
 def main() -> None:
-    train_on_workers(
-        train_share, arguments("train a batch of pairs on a Ray cluster"), get_settings().train_workers
-    )
+    train_on_workers(train_share, arguments("train a batch of pairs on a Ray cluster"), get_settings().train_workers)
 
 
 def train_share(job: dict[str, Any]) -> None:

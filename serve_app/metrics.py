@@ -52,9 +52,7 @@ class ForecasterMetrics:
             description="what the serving model has seen, seconds since 1970",
             tag_keys=_PAIR,  # type: ignore[arg-type]
         )
-        self._models_loaded = metrics.Gauge(
-            "mur_models_loaded", description="models that the process keeps loaded"
-        )
+        self._models_loaded = metrics.Gauge("mur_models_loaded", description="models that the process keeps loaded")
 
     def forecast_made(self, current: Current, seconds: float, *, swapped: bool) -> None:
         pair = {"pair": str(current.pair)}
@@ -73,9 +71,7 @@ class GatewayMetrics:
     """Counters are added up here and told to Ray once a second: telling it costs as much as finding an answer."""
 
     def __init__(self) -> None:
-        self._requests = BufferedCounter(
-            "mur_requests", "requests, by route and status", tags=("route", "status")
-        )
+        self._requests = BufferedCounter("mur_requests", "requests, by route and status", tags=("route", "status"))
         self._answers = BufferedCounter(
             "mur_forecast_answers",
             "forecasts given, by application and by where they came from: memory or a replica",

@@ -105,16 +105,12 @@ def _failures(context: Context) -> list[Note]:
     states = instance.get_task_states(instance.dag_id, run_ids=[run_id]).get(run_id, {})
     failed = sorted(name for name, state in states.items() if state == "failed")
     task_ids = sorted({task_id for task_id in context["dag"].task_ids if _any_of(task_id, failed)})
-    left = (
-        [note for note in instance.xcom_pull(task_ids=task_ids, key=NOTE) or [] if note] if task_ids else []
-    )
+    left = [note for note in instance.xcom_pull(task_ids=task_ids, key=NOTE) or [] if note] if task_ids else []
     notes = [note for of_one_task in left for note in of_one_task]
     silent = len(failed) - len(left)
     if silent > 0:
         reason = f"{silent} failed without a word (killed?): {', '.join(failed)}"
-        notes.append(
-            {"task": "run", "pair": None, "reason": reason, "refused": False, "tries": 1, "link": ""}
-        )
+        notes.append({"task": "run", "pair": None, "reason": reason, "refused": False, "tries": 1, "link": ""})
     return notes
 
 

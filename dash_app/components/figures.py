@@ -121,9 +121,7 @@ def _add_candles(figure: go.Figure, candles: Candles) -> None:
     rose = (candles.close >= candles.open).tolist()
     colours = [RISING if up else FALLING for up in rose]
     volume = go.Bar(x=times, y=candles.volume, marker={"color": colours, "opacity": 0.5}, showlegend=False)
-    figure.add_trace(
-        volume.update(name="volume", hovertemplate="%{x|%d %b %H:%M}<br>%{y:,.0f}"), row=2, col=1
-    )
+    figure.add_trace(volume.update(name="volume", hovertemplate="%{x|%d %b %H:%M}<br>%{y:,.0f}"), row=2, col=1)
 
 
 def _add_bands(figure: go.Figure, forecasts: Mapping[str, Forecast], *, narrow: bool) -> None:
@@ -221,9 +219,7 @@ def _style(
         row=1,
         col=2,
     )
-    figure.update_xaxes(
-        matches="x", tickformat="%H:%M<br>%d %b", tickangle=0, nticks=4 if narrow else 9, row=2, col=1
-    )
+    figure.update_xaxes(matches="x", tickformat="%H:%M<br>%d %b", tickangle=0, nticks=4 if narrow else 9, row=2, col=1)
     figure.update_yaxes(title_text=None if narrow else "volume", showticklabels=False, row=2, col=1)
     figure.update_yaxes(range=[low - room, high + room], tickformat=_tick_format(high - low), row=1)
 
@@ -237,9 +233,7 @@ def _tick_format(span: float) -> str:
 def loss_figure(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     """Loss over the epochs, a line a curve: solid of what was trained on, dashed of what was not."""
     figure = go.Figure()
-    for (name, losses), colour, dash in zip(
-        curves.items(), (RISING, FALLING), ("solid", "dash"), strict=True
-    ):
+    for (name, losses), colour, dash in zip(curves.items(), (RISING, FALLING), ("solid", "dash"), strict=True):
         figure.add_trace(
             go.Scatter(
                 x=list(range(1, len(losses) + 1)),

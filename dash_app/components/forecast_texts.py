@@ -19,8 +19,7 @@ def sentence(forecast: Forecast) -> Component:
         [
             f"At {clock(forecast.target_close_ms)} the price closes between ",
             dmc.Text(f"{price(quantiles['q10'])} and {price(quantiles['q90'])} {quote}", span=True, fw=700),
-            f" with 80 % probability; the middle is {price(quantiles['q50'])} "
-            f"({change(quantiles['q50'] / last - 1)}).",
+            f" with 80 % probability; the middle is {price(quantiles['q50'])} ({change(quantiles['q50'] / last - 1)}).",
         ],
         size="lg",
     )
@@ -157,9 +156,7 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
         (bool(missing), "Not shown", "; ".join(missing), "gray"),
     ]
     return [
-        dmc.Alert(
-            dmc.Text([dmc.Text(f"{title}. ", span=True, fw=700), text], size="sm"), color=colour, py="xs"
-        )
+        dmc.Alert(dmc.Text([dmc.Text(f"{title}. ", span=True, fw=700), text], size="sm"), color=colour, py="xs")
         for is_so, title, text, colour in told
         if is_so
     ]

@@ -26,9 +26,7 @@ GRID: dict[str, Any] = {
         "cellDataType": False,  # a column of days is one of text: it may hold "never"
     },
 }
-ONE_ROW_CHOSEN = GRID | {
-    "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True}
-}
+ONE_ROW_CHOSEN = GRID | {"rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True}}
 
 
 def text(title: str, field: str, *, comparator_field: str = "", **more: Any) -> dict[str, Any]:

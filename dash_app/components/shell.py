@@ -44,10 +44,7 @@ def layout(pages: Sequence[Page]) -> Component:
                 dmc.AppShellNavbar(
                     html.Nav(
                         [
-                            *(
-                                dmc.NavLink(label=page.label, href=page.path, active="exact")
-                                for page in offered
-                            ),
+                            *(dmc.NavLink(label=page.label, href=page.path, active="exact") for page in offered),
                             dmc.NavLink(label="Account", href="/account", active="exact"),
                             _log_out(),
                         ],
@@ -101,9 +98,7 @@ def _navbar(*, opened: bool) -> dict[str, object]:
 
 def _header(offered: Sequence[Page]) -> Component:
     name = current_user.name if current_user.is_authenticated else ""
-    links = [
-        dmc.NavLink(label=page.label, href=page.path, active="exact", className="nav") for page in offered
-    ]
+    links = [dmc.NavLink(label=page.label, href=page.path, active="exact", className="nav") for page in offered]
     return dmc.Group(
         [
             dmc.Group(
@@ -120,9 +115,7 @@ def _header(offered: Sequence[Page]) -> Component:
                         href="/",
                         className="brand",
                     ),
-                    html.Nav(
-                        dmc.Group(links, gap=4, wrap="nowrap", visibleFrom="md"), **{"aria-label": "pages"}
-                    ),
+                    html.Nav(dmc.Group(links, gap=4, wrap="nowrap", visibleFrom="md"), **{"aria-label": "pages"}),
                 ],
                 gap="md",
                 wrap="nowrap",

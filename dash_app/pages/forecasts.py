@@ -31,9 +31,7 @@ OtherModel = Literal["previous", "foundation", "naive"]
 _AFTER_CLOSE_MS, _LONGEST_MS, _SHORTEST_MS = 5_000, 60_000, 10_000
 _HALF_OF_A_PHONE = {"base": "calc(50vw - 24px)", "sm": 200}
 _GRAPH = {"displaylogo": False, "displayModeBar": False}
-_BLANK = {
-    "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)"}
-}
+_BLANK = {"layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)"}}
 _ADVICE = (
     "The bands hold the next close with the probability that they name, if the next hour is like the past. "
     "They are a forecast of a distribution and no advice to buy or sell."
@@ -62,9 +60,7 @@ def layout() -> Component:
                                 placeholder="compare models",
                                 clearable=True,
                                 w=_HALF_OF_A_PHONE,
-                                attributes={
-                                    "input": {"aria-label": "models to show beside the one that serves"}
-                                },
+                                attributes={"input": {"aria-label": "models to show beside the one that serves"}},
                             ),
                             dmc.Select(
                                 id="pair",
@@ -87,9 +83,7 @@ def layout() -> Component:
                 [
                     # there from the beginning, so that its script loads while the forecast is fetched
                     dmc.Paper(
-                        dcc.Graph(
-                            id="fan", config=_GRAPH, className="plot", style={"minHeight": 420}, figure=_BLANK
-                        ),
+                        dcc.Graph(id="fan", config=_GRAPH, className="plot", style={"minHeight": 420}, figure=_BLANK),
                         withBorder=True,
                         p="xs",
                         radius="md",
@@ -128,9 +122,7 @@ def register(app: Dash, client: Client, database_url: str) -> None:
         State("location", "search"),
     )
     @checked
-    def offer_pairs(
-        _: Clicks, chosen: Text, known: list[dict[str, str]] | None, search: Text
-    ) -> tuple[Any, Any]:
+    def offer_pairs(_: Clicks, chosen: Text, known: list[dict[str, str]] | None, search: Text) -> tuple[Any, Any]:
         try:
             pairs = client.pairs()
         except (ServiceUnavailable, ServiceRefused):

@@ -48,9 +48,7 @@ _COLUMNS = [
     text("Alias", "alias", minWidth=104),
     text("Architecture", "architecture", minWidth=112),
     text("Knows until", "as_of", comparator_field="as_of_ms", minWidth=170),
-    percent(
-        "Skill", "skill", 1, headerTooltip="Pinball loss saved against the naive forecast, on unseen weeks"
-    ),
+    percent("Skill", "skill", 1, headerTooltip="Pinball loss saved against the naive forecast, on unseen weeks"),
     percent("Held", "coverage", 1, signed=False, headerTooltip="Share of unseen closes inside the 80 % band"),
     text("Decision", "decision", flex=4, minWidth=280),
 ]
@@ -106,9 +104,7 @@ def _rollback() -> list[Component]:
                 dmc.Text("The next run decides anew. Going back again undoes it.", size="sm", c="dimmed"),
             ]
         ),
-        dcc.ConfirmDialog(
-            id="confirm-rollback", message="Let the previous champion serve this pair, starting now?"
-        ),
+        dcc.ConfirmDialog(id="confirm-rollback", message="Let the previous champion serve this pair, starting now?"),
     ]
 
 
@@ -171,9 +167,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
             return notices.registry_down(str(error))
         return _detail(row, run, curves, mlflow_url, airflow_url)
 
-    @app.callback(
-        Output("confirm-rollback", "displayed"), Input("rollback", "n_clicks"), prevent_initial_call=True
-    )
+    @app.callback(Output("confirm-rollback", "displayed"), Input("rollback", "n_clicks"), prevent_initial_call=True)
     @admins_only
     @checked
     def ask_before_rollback(clicks: Clicks) -> bool:
@@ -253,9 +247,7 @@ def _detail(
                 dmc.SimpleGrid(
                     [
                         dmc.Box(
-                            dcc.Graph(
-                                figure=loss_figure(curves), config={"displayModeBar": False}, className="plot"
-                            )
+                            dcc.Graph(figure=loss_figure(curves), config={"displayModeBar": False}, className="plot")
                             if any(curves.values())
                             else dmc.Text("No loss curve was logged.", c="dimmed")
                         ),

@@ -26,9 +26,7 @@ _COLUMNS = [
     percent("80 % low", "low", 2, headerTooltip="One close in ten is expected below"),
     percent("80 % high", "high", 2, headerTooltip="One close in ten is expected above"),
     percent("Band", "width", 2, signed=False, headerTooltip="Width of the 80 % band"),
-    percent(
-        "Skill", "skill", 1, headerTooltip="Pinball loss saved against the naive forecast, on unseen weeks"
-    ),
+    percent("Skill", "skill", 1, headerTooltip="Pinball loss saved against the naive forecast, on unseen weeks"),
     percent("Held", "coverage", 0, signed=False, headerTooltip="Share of unseen closes inside the 80 % band"),
     text("Drift", "drift", headerTooltip="Whether this week's forecasts kept what the model promises"),
     text("Model age", "age", minWidth=112, comparator_field="age_hours"),

@@ -164,9 +164,7 @@ def _table(tokens: list[Token]) -> Component:
     if not tokens:
         return dmc.Text("You have no token yet. Give one a name and create it.", c="dimmed")
     head = dmc.TableThead(
-        dmc.TableTr(
-            [dmc.TableTh(name) for name in ("Name", "Begins with", "Created", "Last used", "Actions")]
-        )
+        dmc.TableTr([dmc.TableTh(name) for name in ("Name", "Begins with", "Created", "Last used", "Actions")])
     )
     rows = [
         dmc.TableTr(

@@ -61,13 +61,9 @@ def _routes(accounts: Accounts) -> Blueprint:
             limit = limits.new_account()
             accounts.consume_attempt(limit)
             try:
-                user = accounts.create_user(
-                    form.name.data or "", form.password.data or "", origin=limits.origin()
-                )
+                user = accounts.create_user(form.name.data or "", form.password.data or "", origin=limits.origin())
             except (InputError, NameTaken) as error:
-                if isinstance(
-                    error, InputError
-                ):  # tells nothing of others: may be tried as often as it takes
+                if isinstance(error, InputError):  # tells nothing of others: may be tried as often as it takes
                     accounts.refund(limit)
                 flash(as_sentence(error))
             else:
@@ -126,7 +122,5 @@ def safe_next(target: str) -> str:
     except ValueError:  # such as an unfinished IPv6 address
         return "/"
     is_ours = not parts.scheme and not parts.netloc and target.startswith("/") and not target.startswith("//")
-    is_page = (
-        target.isprintable() and "\\" not in target and not parts.path.startswith(("/_dash-", "/logout"))
-    )
+    is_page = target.isprintable() and "\\" not in target and not parts.path.startswith(("/_dash-", "/logout"))
     return target if is_ours and is_page else "/"

@@ -33,9 +33,7 @@ def checked(callback: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(callback)
     def call(*values: Any) -> Any:
         try:
-            made = [
-                kind.validate_python(value, strict=True) for kind, value in zip(types, values, strict=True)
-            ]
+            made = [kind.validate_python(value, strict=True) for kind, value in zip(types, values, strict=True)]
         except ValidationError as error:
             abort(400, f"A value of this call is wrong: {error.errors()[0]['msg']}.")
         return callback(*made)
@@ -69,9 +67,7 @@ def _has_shape(body: Any, registered: Mapping[str, Any]) -> bool:
     if "callback" not in callback:  # unknown, or one that runs in the browser
         return False
     inputs, state, changed = body.get("inputs", []), body.get("state", []), body.get("changedPropIds", [])
-    if not (
-        _are(inputs, callback["inputs"]) and _are(state, callback["state"]) and isinstance(changed, list)
-    ):
+    if not (_are(inputs, callback["inputs"]) and _are(state, callback["state"]) and isinstance(changed, list)):
         return False
     known = {_name(part) for item in inputs for part in (item if isinstance(item, list) else [item])}
     are_known = all(isinstance(name, str) and name in known for name in changed)
@@ -89,9 +85,7 @@ def _are(sent: Any, expected: list[dict[str, str]]) -> bool:
 def _is(sent: Any, expected: Mapping[str, str]) -> bool:
     if not expected["id"].startswith("{"):
         return _is_part(sent, expected["property"]) and sent["id"] == expected["id"]
-    keys = json.loads(
-        expected["id"]
-    ).keys()  # a pattern, such as {"revoke":["ALL"]}: a list of what it matches
+    keys = json.loads(expected["id"]).keys()  # a pattern, such as {"revoke":["ALL"]}: a list of what it matches
     return isinstance(sent, list) and all(
         _is_part(part, expected["property"])
         and isinstance(part["id"], dict)

@@ -38,9 +38,7 @@ def install(server: Flask) -> None:
 
     def database_away(error: Exception) -> Response:
         server.logger.error("Postgres does not answer: %s", error)
-        answer = _answer(
-            503, "The database does not answer", "Nothing is lost. This is most likely over in a minute."
-        )
+        answer = _answer(503, "The database does not answer", "Nothing is lost. This is most likely over in a minute.")
         answer.headers["Retry-After"] = str(_RETRY_S)
         return answer
 
@@ -55,9 +53,7 @@ def install(server: Flask) -> None:
     def refused(error: HTTPException) -> Response:
         code = error.code or 500
         if code == 404:
-            return _answer(
-                404, "There is no such page", "The address may be mistyped, or the page was moved."
-            )
+            return _answer(404, "There is no such page", "The address may be mistyped, or the page was moved.")
         if code >= 500:
             return _answer(code, "Something broke here", "It is not your doing, and it is in the log.")
         return _answer(code, error.name, error.description or "")
@@ -68,6 +64,4 @@ def _answer(status: int, title: str, text: str) -> Response:
         answer = jsonify(error=title)
         answer.status_code = status
         return answer
-    return Response(
-        render_template("error.html", status=status, title=title, text=text), status, mimetype="text/html"
-    )
+    return Response(render_template("error.html", status=status, title=title, text=text), status, mimetype="text/html")

@@ -35,9 +35,7 @@ def save(folder: Path, urls: dict[str, str], settings: Settings) -> None:
     objects = {name: buckets.dump(_bucket(settings, name), folder / "objects") for name in _buckets(settings)}
     manifest = {
         "saved_at": datetime.now(UTC).isoformat(),
-        "databases": {
-            name: {table: asdict(of) for table, of in all_.items()} for name, all_ in tables.items()
-        },
+        "databases": {name: {table: asdict(of) for table, of in all_.items()} for name, all_ in tables.items()},
         "buckets": objects,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))

@@ -61,9 +61,7 @@ def restore(url: str, file: Path, expected: dict[str, TableSum]) -> None:
     options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
     _run(url, "pg_restore", *options, f"--dbname={database}", str(file))
     found = sums(url)
-    differing = sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-    )
+    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if differing:
         raise BackupError(f"tables that differ from the backup: {', '.join(differing)}")
 

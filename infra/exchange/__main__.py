@@ -18,9 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="recorded or simulated klines behind Binance's REST paths")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1", help="its faults can be set by anyone who reaches it")
-    parser.add_argument(
-        "--data", type=Path, help="folder of recorded klines; without it the market is simulated"
-    )
+    parser.add_argument("--data", type=Path, help="folder of recorded klines; without it the market is simulated")
     parser.add_argument("--state", type=Path, help="remembers the shift of a recording over restarts")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated market")
     parser.add_argument(

@@ -31,8 +31,7 @@ def rows_of(
 def _row(candles: Candles, index: int, length: int, now_ms: int) -> list[Any]:
     opened = int(candles.open_time_ms[index])
     first, high, low, last, volume = (
-        float(column[index])
-        for column in (candles.open, candles.high, candles.low, candles.close, candles.volume)
+        float(column[index]) for column in (candles.open, candles.high, candles.low, candles.close, candles.volume)
     )
     part = min(1.0, (now_ms - opened) / length)
     if part < 1:  # still open: a part of the way, and no future in high and low

@@ -104,9 +104,7 @@ class Administration(Database):
         """No log-in, no session and no token works until `unlock`. Raises InputError for the last admin."""
         with self._action(user_id, by, "lock") as cursor:
             keep_an_admin(cursor, user_id)
-            cursor.execute(
-                "UPDATE users SET locked_at = coalesce(locked_at, now()) WHERE user_id = %s", (user_id,)
-            )
+            cursor.execute("UPDATE users SET locked_at = coalesce(locked_at, now()) WHERE user_id = %s", (user_id,))
             end_sessions(cursor, user_id)
 
     def unlock(self, user_id: int, *, by: str) -> None:

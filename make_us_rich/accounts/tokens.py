@@ -70,9 +70,7 @@ class Tokens(Database):
                 _store(cursor, user_id, name.strip(), plaintext)
                 write_own_action(cursor, user_id, "create token", name.strip())
         except pg_errors.UniqueViolation:
-            raise NameTaken(
-                f"you have a token named {name.strip()!r}: revoke it, or choose another name"
-            ) from None
+            raise NameTaken(f"you have a token named {name.strip()!r}: revoke it, or choose another name") from None
         return plaintext
 
     def rotate_token(self, user_id: int, token_id: int) -> str:

@@ -30,9 +30,7 @@ class User:
 
 
 class Users(Database):
-    def create_user(
-        self, name: str, password: str, *, role: str = MEMBER, by: str = "", origin: str = ""
-    ) -> User:
+    def create_user(self, name: str, password: str, *, role: str = MEMBER, by: str = "", origin: str = "") -> User:
         """`by`: who makes it, the user when empty; `origin`: where they are, such as an address.
 
         Raises NameTaken, also for a name that looks like another, or InputError naming the field whose rule is broken.
@@ -53,9 +51,7 @@ class Users(Database):
                 give_role(cursor, user_id, role)
                 write_audit(cursor, by or name, "create account", name, origin)
         except pg_errors.UniqueViolation:
-            raise NameTaken(
-                f"the name {name!r} is taken, or looks like one that is: choose another"
-            ) from None
+            raise NameTaken(f"the name {name!r} is taken, or looks like one that is: choose another") from None
         return User(user_id, name, frozenset({role}), version)
 
     def ensure_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
@@ -70,9 +66,7 @@ class Users(Database):
                 found = _find(cursor, name)
                 if found is None:
                     raise
-                return User(
-                    found.user_id, found.name, read_roles(cursor, found.user_id), found.session_version
-                )
+                return User(found.user_id, found.name, read_roles(cursor, found.user_id), found.session_version)
 
     def reset_user(self, name: str, password: str, *, role: str = MEMBER) -> User:
         """Create the user, or give them this password and role and unlock them; their sessions end.
@@ -181,9 +175,7 @@ def _find(cursor: Any, name: str) -> _Found | None:
 
 
 def read_user(cursor: Any, user_id: int) -> User | None:
-    cursor.execute(
-        "SELECT name, session_version FROM users WHERE user_id = %s AND locked_at IS NULL", (user_id,)
-    )
+    cursor.execute("SELECT name, session_version FROM users WHERE user_id = %s AND locked_at IS NULL", (user_id,))
     row = cursor.fetchone()
     return User(user_id, row[0], read_roles(cursor, user_id), row[1]) if row else None
 

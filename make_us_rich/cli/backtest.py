@@ -41,17 +41,15 @@ def backtest(
         Path | None,
         typer.Option(help="folder of klines (BTCUSDT.parquet …) that the cluster sees; none: S3's"),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="every forecast, as parquet; the report is put beside it as .html")
-    ] = Path("backtest.parquet"),
+    out: Annotated[Path, typer.Option(help="every forecast, as parquet; the report is put beside it as .html")] = Path(
+        "backtest.parquet"
+    ),
 ) -> None:
     """Train on the year before each window, forecast all of it, and say how good that was beside the baselines."""
     settings = settings_here()
     chosen = parsed(pairs.split(",") if pairs else [])
     if not chosen and candles is None:
-        raise InputError(
-            "--pairs: name some, such as btc_usdt,eth_usdt, or a folder by --candles", field="pairs"
-        )
+        raise InputError("--pairs: name some, such as btc_usdt,eth_usdt, or a folder by --candles", field="pairs")
     from_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))
     windows = windows_between(from_ms, to_ms, duration_ms(every), settings.interval)
     console.print(f"{len(windows)} windows of {every}, each after a year of training")

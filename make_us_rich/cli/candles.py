@@ -34,9 +34,7 @@ def _candles() -> None:
 def download(
     pairs: Annotated[str, typer.Option(help="comma separated, such as btc_usdt,eth_usdt")],
     start: Annotated[datetime, typer.Option("--from", help="first day (UTC)", formats=["%Y-%m-%d"])],
-    end: Annotated[
-        datetime, typer.Option("--to", help="the day after the last one (UTC)", formats=["%Y-%m-%d"])
-    ],
+    end: Annotated[datetime, typer.Option("--to", help="the day after the last one (UTC)", formats=["%Y-%m-%d"])],
     out: Annotated[Path, typer.Option(help="folder for BTCUSDT.parquet and the like")],
 ) -> None:
     """Download hourly candles from the exchange; the same command continues a download that was interrupted."""

@@ -73,9 +73,7 @@ def run(service: Annotated[Service, _Named], live: Live = False, data: Data = No
         console.print("`mkrich start agent` trains every hour from now on")
 
 
-def start(
-    service: Annotated[Startable | None, _Chosen] = None, live: Live = False, data: Data = None
-) -> None:
+def start(service: Annotated[Startable | None, _Chosen] = None, live: Live = False, data: Data = None) -> None:
     """Start a component, the hourly schedule, or the whole embedded stack."""
     if service is None:
         up(live, data)
@@ -109,9 +107,7 @@ def _for_each_dag(change: Callable[[Airflow, str], None]) -> str:
         deadline = time.monotonic() + _DAG_TIMEOUT_S
         while not all(airflow.has_dag(dag_id) for dag_id in _TRAINING_DAGS):
             if time.monotonic() > deadline:
-                raise fail(
-                    f"Airflow does not know {' and '.join(_TRAINING_DAGS)}: `mkrich logs airflow-dag-processor`"
-                )
+                raise fail(f"Airflow does not know {' and '.join(_TRAINING_DAGS)}: `mkrich logs airflow-dag-processor`")
             time.sleep(0.5)
         dag_ids = airflow.dag_ids()
         for dag_id in dag_ids:

@@ -48,9 +48,7 @@ def train(
         "as_of": as_of,
     }
     dag_id = "train_foundation" if foundation else "train_pairs"
-    with Airflow(
-        settings.airflow_url, settings.airflow_user, settings.airflow_password.get_secret_value()
-    ) as airflow:
+    with Airflow(settings.airflow_url, settings.airflow_user, settings.airflow_password.get_secret_value()) as airflow:
         airflow.unpause(dag_id)
         run_id = airflow.trigger(dag_id, {key: value for key, value in chosen.items() if value})
         state = _follow(airflow, dag_id, run_id, settings, quiet=as_json) if follow else "queued"

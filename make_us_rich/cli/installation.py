@@ -77,9 +77,7 @@ def create_admin(
             help="asked for when not given",
         ),
     ],
-    reset: Annotated[
-        bool, typer.Option("--reset", help="give a user who exists this password and the role")
-    ] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="give a user who exists this password and the role")] = False,
 ) -> None:
     """Add a user with the admin role."""
     from make_us_rich.accounts import ADMIN, COMMAND_LINE, Accounts

@@ -58,9 +58,7 @@ def models(
     if as_json:
         print_json([asdict(version) | {"aliases": aliases} for version, aliases in found])
         return
-    table = Table(
-        "model", "version", "alias", "architecture", "knows until", "skill", "80 % band", "decision"
-    )
+    table = Table("model", "version", "alias", "architecture", "knows until", "skill", "80 % band", "decision")
     for version, aliases in found:
         table.add_row(version.name, str(version.version), ", ".join(aliases), *_row(version.tags))
     console.print(table)
@@ -121,9 +119,7 @@ def champions(registry: Registry, settings: Settings) -> list[tuple[ModelVersion
 
 def versions_of(registry: Registry, settings: Settings, pair: str) -> list[tuple[ModelVersion, list[str]]]:
     name = name_of(pair, settings)
-    holders = {
-        alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.find(name, alias))
-    }
+    holders = {alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.find(name, alias))}
     return [
         (version, [alias for alias, number in holders.items() if number == version.version])
         for version in registry.versions(name)

@@ -13,9 +13,7 @@ from make_us_rich.cli.shared import AsJson, fail, print_json
 from make_us_rich.core.terminal import console
 
 Live = Annotated[bool, typer.Option("--live", help="prices from Binance itself; no key needed")]
-Data = Annotated[
-    Path | None, typer.Option(help="folder of recorded klines (BTCUSDT.parquet …) to replay as if now")
-]
+Data = Annotated[Path | None, typer.Option(help="folder of recorded klines (BTCUSDT.parquet …) to replay as if now")]
 
 
 def register(app: typer.Typer) -> None:

@@ -35,9 +35,7 @@ class Interval(StrEnum):
             return cls(text)
         except ValueError:
             known = ", ".join(cls)
-            raise InputError(
-                f"unknown interval {text[:20]!r}: use one of {known}", field="interval"
-            ) from None
+            raise InputError(f"unknown interval {text[:20]!r}: use one of {known}", field="interval") from None
 
     @classmethod
     def parse_trained(cls, text: str) -> Interval:

@@ -25,9 +25,7 @@ class Pair:
     def parse(cls, text: str) -> Pair:
         """Read `btc_usdt`. Raises UnknownPair for anything else."""
         if re.fullmatch(SLUG, text) is None:
-            raise UnknownPair(
-                f"{text[:40]!r} is not a pair: write base_quote in lower case, such as btc_usdt"
-            )
+            raise UnknownPair(f"{text[:40]!r} is not a pair: write base_quote in lower case, such as btc_usdt")
         base, quote = text.split("_")
         return cls(base, quote)
 

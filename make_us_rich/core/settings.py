@@ -66,13 +66,9 @@ class Settings(BaseSettings):
         tuple[str, ...], NoDecode, Field(description="those of them that share one serving process")
     ] = ()
     interval: Annotated[Interval, Field(description="candle interval; only 1h is supported")] = Interval.H1
-    history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = (
-        8760 + 1440
-    )
+    history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = 8760 + 1440
     architecture: Annotated[str, Field(description="model trained by default")] = "lstm"
-    model_expiry_hours: Annotated[
-        int, Field(ge=1, description="age at which a forecast carries a warning")
-    ] = 24 * 35
+    model_expiry_hours: Annotated[int, Field(ge=1, description="age at which a forecast carries a warning")] = 24 * 35
 
     # the market
     market: Annotated[
@@ -94,9 +90,7 @@ class Settings(BaseSettings):
     s3_endpoint_url: Annotated[str, Field(description="S3 or MinIO endpoint")] = "http://127.0.0.1:28333"
     s3_access_key: Annotated[SecretStr, Field(description="S3 access key")] = SecretStr(DEVELOPMENT_SECRET)
     s3_secret_key: Annotated[SecretStr, Field(description="S3 secret key")] = SecretStr(DEVELOPMENT_SECRET)
-    s3_region: Annotated[str, Field(description="region of the buckets; most stores but AWS ignore it")] = (
-        "us-east-1"
-    )
+    s3_region: Annotated[str, Field(description="region of the buckets; most stores but AWS ignore it")] = "us-east-1"
     candles_bucket: Annotated[str, Field(description="bucket of candles and job results")] = "candles"
     mlflow_bucket: Annotated[str, Field(description="bucket of MLflow's artifacts")] = "mlflow"
     mlflow_url: Annotated[str, Field(description="MLflow tracking server")] = "http://127.0.0.1:25000"
@@ -106,9 +100,7 @@ class Settings(BaseSettings):
     ] = SecretStr(DEVELOPMENT_SECRET)
 
     # compute
-    ray_url: Annotated[str, Field(description="Ray dashboard: jobs and Serve configuration")] = (
-        "http://127.0.0.1:28265"
-    )
+    ray_url: Annotated[str, Field(description="Ray dashboard: jobs and Serve configuration")] = "http://127.0.0.1:28265"
     ray_token: Annotated[SecretStr, Field(description="Ray's authentication token")] = SecretStr("")
     train_workers: Annotated[int, Field(ge=1, description="Ray Train workers of a training job, at most")] = 2
     gpus_per_worker: Annotated[
@@ -153,15 +145,11 @@ class Settings(BaseSettings):
             description="reverse proxies in front of the dashboard; their X-Forwarded-* headers are believed",
         ),
     ] = 0
-    airflow_url: Annotated[str, Field(description="Airflow, as its callers reach it")] = (
-        "http://127.0.0.1:28080"
-    )
+    airflow_url: Annotated[str, Field(description="Airflow, as its callers reach it")] = "http://127.0.0.1:28080"
     public_airflow_url: Annotated[
         str, Field(description="Airflow as a person's browser reaches it, for links; empty: as airflow_url")
     ] = ""
-    airflow_user: Annotated[str, Field(description="who starts runs by `mkrich train` or the admin page")] = (
-        "admin"
-    )
+    airflow_user: Annotated[str, Field(description="who starts runs by `mkrich train` or the admin page")] = "admin"
     airflow_password: Annotated[SecretStr, Field(description="password of that user")] = SecretStr("")
     dags_paused: Annotated[
         bool,
@@ -185,9 +173,7 @@ class Settings(BaseSettings):
             "0 on one machine, where serving must not keep training from its CPUs",
         ),
     ] = 0.1
-    idle_replica_s: Annotated[
-        float, Field(ge=0, description="how long a pair's process is idle before it stops")
-    ] = 600
+    idle_replica_s: Annotated[float, Field(ge=0, description="how long a pair's process is idle before it stops")] = 600
     loaded_models: Annotated[
         int, Field(ge=1, description="models that a process of pooled pairs keeps loaded, about 2 MiB each")
     ] = 64
@@ -201,18 +187,18 @@ class Settings(BaseSettings):
     housekeeping_dry_run: Annotated[
         bool, Field(description="scheduled housekeeping only lists what it would delete")
     ] = True
-    keep_forecast_days: Annotated[
-        int, Field(ge=60, description="days that served forecasts stay in the database")
-    ] = 400
+    keep_forecast_days: Annotated[int, Field(ge=60, description="days that served forecasts stay in the database")] = (
+        400
+    )
     keep_score_days: Annotated[
         int, Field(ge=1, description="days that the daily scores of served forecasts stay in the database")
     ] = 800
     keep_audit_days: Annotated[int, Field(ge=30, description="days that entries of the audit log stay")] = 400
 
     # alerts
-    discord_webhook_url: Annotated[
-        SecretStr, Field(description="where failures are posted; empty posts nothing")
-    ] = SecretStr("")
+    discord_webhook_url: Annotated[SecretStr, Field(description="where failures are posted; empty posts nothing")] = (
+        SecretStr("")
+    )
 
     @property
     def airflow_link_url(self) -> str:
@@ -227,11 +213,7 @@ class Settings(BaseSettings):
     @field_validator("pairs", "pooled_pairs", "cors_origins", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("pairs")
     @classmethod

@@ -104,9 +104,7 @@ class _Cursor(cursor):  # type: ignore[misc]
 
 def connect(database_url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Connection:
     """`answer_within_s`: limit of each statement, waiting for locks included. Raises psycopg2.OperationalError."""
-    options = (
-        f"-c statement_timeout={round(answer_within_s * 1000)} {parse_dsn(database_url).get('options', '')}"
-    )
+    options = f"-c statement_timeout={round(answer_within_s * 1000)} {parse_dsn(database_url).get('options', '')}"
     with _doors[database_url].entered():
         opened: Connection = psycopg2.connect(
             database_url, options=options, connection_factory=Connection, cursor_factory=_Cursor, async_=True

@@ -52,8 +52,6 @@ def _for_dbmate(url: str, ours: ConnectionInfo) -> str:
     negotiated = "require" if ours.ssl_in_use else "disable"
     sslmode = negotiated if asked in ("prefer", "allow") else asked
     address = urlsplit(url)
-    query = [
-        (key, value) for key, value in parse_qsl(address.query) if key not in ("sslmode", "connect_timeout")
-    ]
+    query = [(key, value) for key, value in parse_qsl(address.query) if key not in ("sslmode", "connect_timeout")]
     query += [("sslmode", sslmode), ("connect_timeout", f"{CONNECT_WITHIN_S:.0f}")]
     return urlunsplit(address._replace(query=urlencode(query)))

@@ -113,7 +113,5 @@ def _change(database_url: str, statement: str, values: dict[str, Any]) -> Listed
         )
         row = cursor.fetchone()
     if row is None:
-        raise UnknownPair(
-            f"{values['pair']!r} is not listed: add it first, `mkrich pairs add {values['pair']}`"
-        )
+        raise UnknownPair(f"{values['pair']!r} is not listed: add it first, `mkrich pairs add {values['pair']}`")
     return ListedPair(*row)

@@ -36,9 +36,7 @@ def latest(database_url: str, *, market: str, interval: Interval) -> dict[str, L
         return {row[0]: LatestScore(row[0], _moment(row[1]), *row[2:]) for row in cursor.fetchall()}
 
 
-def keep(
-    database_url: str, verdict: Score, *, market: str, pair: Pair, interval: Interval, as_of_ms: int
-) -> None:
+def keep(database_url: str, verdict: Score, *, market: str, pair: Pair, interval: Interval, as_of_ms: int) -> None:
     """As the day's score, unless the day has a newer one."""
     row = verdict.model_dump() | {"shift": json.dumps(verdict.shift), "as_of_ms": as_of_ms}
     row |= {"market": market, "pair": str(pair), "interval": interval, "day": _moment(as_of_ms).date()}

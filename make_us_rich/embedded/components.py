@@ -48,9 +48,7 @@ def components(plan: StackPlan, secrets: StackSecrets) -> list[Component]:
 
 
 def _postgres(plan: StackPlan, secrets: StackSecrets) -> Component:
-    server = postgres.prepare(
-        plan.state / "postgres", port=plan.port("postgres"), password=secrets.postgres_password
-    )
+    server = postgres.prepare(plan.state / "postgres", port=plan.port("postgres"), password=secrets.postgres_password)
     program = Program("postgres", server.command, user=server.user, stop_signal="INT", stops_last=True)
     return Component(program, (), server.is_ready)
 

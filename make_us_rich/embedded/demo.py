@@ -45,9 +45,7 @@ def start_stack(*, live: bool, data: Path | None, part: Part | None = None) -> S
     plan, what = chosen_plan(live=live, data=data), part or "the stack"
     if live:
         Market(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
-    console.print(
-        f"starting {what} with the [bold]{plan.market}[/bold] market; the first start takes longest"
-    )
+    console.print(f"starting {what} with the [bold]{plan.market}[/bold] market; the first start takes longest")
     began = time.monotonic()
     stack = run.up(plan, lambda name, seconds: _say(seconds, f"{name} is ready"), part)
     console.print(f"{what} is ready after {time.monotonic() - began:.0f} s")

@@ -139,9 +139,7 @@ def check_ports(plan: StackPlan) -> None:
         if _is_taken(plan.port(name))
     ]
     if taken:
-        raise PortTaken(
-            "ports in use: " + "; ".join(taken) + ". End them, or move the stack: MUR_PORT_BASE=30000"
-        )
+        raise PortTaken("ports in use: " + "; ".join(taken) + ". End them, or move the stack: MUR_PORT_BASE=30000")
 
 
 def _is_taken(port: int) -> bool:

@@ -71,9 +71,7 @@ def up(
 
 
 def _is_whole(supervisor: Supervisor, plan: StackPlan) -> bool:
-    return all(state.state == "RUNNING" for state in supervisor.states()) and answers(
-        f"{plan.url('api')}/healthz"
-    )
+    return all(state.state == "RUNNING" for state in supervisor.states()) and answers(f"{plan.url('api')}/healthz")
 
 
 def _start_in_order(
@@ -122,8 +120,7 @@ def _start(part: Component, supervisor: Supervisor, plan: StackPlan) -> None:
             raise ComponentDied(f"{part.name} ended while starting. Its log:\n{log_tail(plan, part.name)}")
         if time.monotonic() > deadline:
             raise StackError(
-                f"{part.name} is not ready after {READY_TIMEOUT_S:.0f} s. Its log:\n"
-                + log_tail(plan, part.name)
+                f"{part.name} is not ready after {READY_TIMEOUT_S:.0f} s. Its log:\n" + log_tail(plan, part.name)
             )
         time.sleep(_POLL_S)
 

@@ -40,6 +40,4 @@ def architecture(name: str) -> Architecture:
         return ARCHITECTURES[name]
     except KeyError:
         known = ", ".join(ARCHITECTURES)
-        raise InputError(
-            f"unknown architecture {name[:40]!r}: use one of {known}", field="architecture"
-        ) from None
+        raise InputError(f"unknown architecture {name[:40]!r}: use one of {known}", field="architecture") from None

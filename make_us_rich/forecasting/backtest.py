@@ -84,9 +84,7 @@ def backtest_window(
     judged = replace(config, holdout=window)
     foundation = None
     if shared:
-        foundation = fit_foundation(
-            markets, reference, interval=interval, as_of_ms=end_ms, config=judged
-        ).weights
+        foundation = fit_foundation(markets, reference, interval=interval, as_of_ms=end_ms, config=judged).weights
     results = []
     for pair, candles in markets.items():
         try:

@@ -38,9 +38,7 @@ def rolling(past: Array, coming: Array) -> Array:
 def ewma(past: Array, coming: Array) -> Array:
     """Exponentially weighted variance (RiskMetrics 1996), times the past's quantiles of return over it."""
     series = np.concatenate([past, coming])
-    variance = _filter(
-        series**2, intercept=0.0, shock=1 - _DECAY, decay=_DECAY, start=float((past**2).mean())
-    )
+    variance = _filter(series**2, intercept=0.0, shock=1 - _DECAY, decay=_DECAY, start=float((past**2).mean()))
     deviation = np.sqrt(variance)
     known = slice(_ROLLING, len(past)) if len(past) > 2 * _ROLLING else slice(0, len(past))
     shape = np.quantile(past[known] / deviation[known], QUANTILE_LEVELS)
@@ -56,9 +54,7 @@ def garch_t(past: Array, coming: Array) -> Array:
         warnings.simplefilter("ignore")  # of an optimiser that stops early: its best point is still used
         mu, omega, alpha, beta, nu = model.fit(disp="off").params
     shocks = (np.concatenate([past, coming]) * _PERCENT - mu) ** 2
-    variance = _filter(
-        shocks, intercept=omega, shock=alpha, decay=beta, start=float(shocks[: len(past)].mean())
-    )
+    variance = _filter(shocks, intercept=omega, shock=alpha, decay=beta, start=float(shocks[: len(past)].mean()))
     shape = model.distribution.ppf(np.array(QUANTILE_LEVELS), [nu])
     quantiles: Array = (mu + np.sqrt(variance[len(past) :])[:, None] * shape) / _PERCENT
     return quantiles

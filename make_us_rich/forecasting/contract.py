@@ -40,9 +40,7 @@ def hour_of_week(open_time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
 def input_array(candles: Candles, context_length: int) -> NDArray[np.float32]:
     """The newest `context_length` candles as a float32 array [1, context_length, 6]."""
     if len(candles) < context_length:
-        raise NotEnoughHistory(
-            f"{len(candles)} candles given, the model needs {context_length}: send more history"
-        )
+        raise NotEnoughHistory(f"{len(candles)} candles given, the model needs {context_length}: send more history")
     filled = np.empty((1, context_length, len(COLUMNS)), dtype=np.float32)
     newest = slice(len(candles) - context_length, None)
     prices = (candles.open, candles.high, candles.low, candles.close, candles.volume)

@@ -31,9 +31,7 @@ class Panel:
     reference: list[Grid]
 
 
-def panel(
-    candles: Candles, reference: Candles, *, interval: Interval, as_of_ms: int, max_bridged: int
-) -> Panel:
+def panel(candles: Candles, reference: Candles, *, interval: Interval, as_of_ms: int, max_bridged: int) -> Panel:
     """What both markets know at `as_of_ms`; nothing later is looked at. Raises BadCandles."""
     mine = closed(candles, interval, as_of_ms)
     btc = closed(reference, interval, as_of_ms)
@@ -140,9 +138,7 @@ def _segment_rows(
 def _check(candles: Candles, whose: str, step: int) -> None:
     prices = np.stack([candles.open, candles.high, candles.low, candles.close])
     if len(candles) == 0:
-        raise NotEnoughHistory(
-            f"{whose} has no closed candle before the time of training: fetch history first"
-        )
+        raise NotEnoughHistory(f"{whose} has no closed candle before the time of training: fetch history first")
     if not (np.isfinite(prices).all() and (prices > 0).all()):
         raise BadCandles(f"{whose} has prices that are not finite and positive: clean the candles first")
     if not (np.isfinite(candles.volume) & (candles.volume >= 0)).all():

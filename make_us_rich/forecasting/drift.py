@@ -88,7 +88,6 @@ def _day_mean(values: Array) -> Array:
 def _stability(before: Array, now: Array) -> float:
     edges = np.quantile(before, np.linspace(0, 1, _BINS + 1)[1:-1])
     then, recent = (
-        np.bincount(np.searchsorted(edges, values), minlength=_BINS) / len(values) + _FLOOR
-        for values in (before, now)
+        np.bincount(np.searchsorted(edges, values), minlength=_BINS) / len(values) + _FLOOR for values in (before, now)
     )
     return float(((recent - then) * np.log(recent / then)).sum())

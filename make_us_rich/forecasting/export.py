@@ -59,9 +59,7 @@ def to_onnx(network: Network, config: TrainingConfig, metadata: Mapping[str, str
             buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes a file object
             input_names=["candles", "reference"],
             output_names=["quantiles", "log_returns"],
-            dynamic_axes={
-                name: {0: "batch"} for name in ("candles", "reference", "quantiles", "log_returns")
-            },
+            dynamic_axes={name: {0: "batch"} for name in ("candles", "reference", "quantiles", "log_returns")},
             opset_version=_OPSET,
             dynamo=False,
         )
@@ -87,9 +85,7 @@ def run_onnx(graph: bytes, inputs: Inputs) -> tuple[NDArray[np.float32], NDArray
     return quantiles, log_returns
 
 
-def check_parity(
-    exported: NDArray[np.float64], network: Network, config: TrainingConfig, inputs: Inputs
-) -> None:
+def check_parity(exported: NDArray[np.float64], network: Network, config: TrainingConfig, inputs: Inputs) -> None:
     """Raises BadModel unless the graph's log returns are the network's, finite and in order."""
     with torch.no_grad():
         _, expected = Forecast(network, config)(

@@ -19,9 +19,7 @@ _LAYERS = 2
 
 def level_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """Open, high, low, close and volume as they are, and the last close. No warm-up."""
-    return candles[..., :HOUR_OF_WEEK], candles[..., CLOSE : CLOSE + 1] + 0 * reference[
-        ..., CLOSE : CLOSE + 1
-    ]
+    return candles[..., :HOUR_OF_WEEK], candles[..., CLOSE : CLOSE + 1] + 0 * reference[..., CLOSE : CLOSE + 1]
 
 
 class LevelMse(Network):

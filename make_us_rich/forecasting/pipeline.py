@@ -128,9 +128,7 @@ def fit(
         on_step=on_step,
         group=group,
     )
-    return finish(
-        ready, trained, pair=pair, interval=interval, as_of_ms=as_of_ms, config=config, on_step=on_step
-    )
+    return finish(ready, trained, pair=pair, interval=interval, as_of_ms=as_of_ms, config=config, on_step=on_step)
 
 
 def train_prepared(
@@ -220,9 +218,7 @@ def fit_foundation(
     candle, pair after pair. Raises NotEnoughHistory when no pair has enough.
     """
     if config.architecture == "level_mse":
-        raise InputError(
-            "level_mse learns the price level of one pair: it cannot be shared", field="architecture"
-        )
+        raise InputError("level_mse learns the price level of one pair: it cannot be shared", field="architecture")
     ready = {}
     for pair, candles in markets.items():
         try:
@@ -269,9 +265,7 @@ def score(graph: bytes, ready: Prepared, *, interval: Interval) -> HeldOut:
     return _forecasts(graph, ready, interval, context)[0]
 
 
-def _exported(
-    trained: Trained, config: TrainingConfig, *, pair: str, interval: Interval, as_of_ms: int
-) -> bytes:
+def _exported(trained: Trained, config: TrainingConfig, *, pair: str, interval: Interval, as_of_ms: int) -> bytes:
     trained.network.cpu()
     metadata = {
         META_PAIR: pair,

@@ -44,9 +44,7 @@ def line(result: WindowResult) -> str:
     day = datetime.fromtimestamp(result.start_ms / 1000, UTC).date()
     ours = result.forecasts[MODEL].losses.mean()
     skills = (
-        f"{name} {1 - ours / other.losses.mean():+.2%}"
-        for name, other in result.forecasts.items()
-        if name != MODEL
+        f"{name} {1 - ours / other.losses.mean():+.2%}" for name, other in result.forecasts.items() if name != MODEL
     )
     return f"{result.pair} {day}: {', '.join(skills)}"
 
@@ -97,8 +95,7 @@ def _page(title: str, intro: str, plots: Sequence[tuple[str, str, Figure]]) -> s
 
 def _skills(summary: Summary) -> pd.DataFrame:
     rows = {
-        _TITLES[item.baseline]: (f"{item.skill:+.2%}", f"{item.won:.0%}", f"{item.t:.1f}")
-        for item in summary.skills
+        _TITLES[item.baseline]: (f"{item.skill:+.2%}", f"{item.won:.0%}", f"{item.t:.1f}") for item in summary.skills
     }
     columns = pd.Index(["skill", "won", "t"], name="compared with")
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

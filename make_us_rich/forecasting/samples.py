@@ -38,9 +38,7 @@ class Samples:
             yield self[first : first + _PIECE]
 
     def to(self, device: str) -> Samples:
-        return Samples(
-            self.sequence.to(device), self.static.to(device), self.target.to(device), self.target_open_ms
-        )
+        return Samples(self.sequence.to(device), self.static.to(device), self.target.to(device), self.target_open_ms)
 
 
 def joined(parts: Sequence[Samples]) -> Samples:

@@ -62,9 +62,7 @@ def train(
     return Trained(network, curves)
 
 
-def train_shared(
-    rows: Samples, validation: Samples, config: TrainingConfig, group: ProcessGroup = ALONE
-) -> Trained:
+def train_shared(rows: Samples, validation: Samples, config: TrainingConfig, group: ProcessGroup = ALONE) -> Trained:
     """One network of the rows of many pairs, which hold the validation rows too.
 
     The number of epochs is fixed, so that the newest weeks can be learned from instead of saying when to stop: after a
@@ -151,9 +149,7 @@ def _epochs(
     group: ProcessGroup,
 ) -> Iterator[dict[str, Tensor]]:
     """Train epoch by epoch, and tell the losses of each; the network is left ready to forecast."""
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rise_and_fall(len(rows), config))
     shuffle = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed + group.rank)  # of dropout
@@ -168,8 +164,7 @@ def _epochs(
 def _loss(network: Network | BatchedNetworks, rows: Samples) -> Tensor:
     with torch.no_grad():
         losses = [
-            network.loss(part.sequence, part.static, part.target) * (len(part) / len(rows))
-            for part in rows.pieces()
+            network.loss(part.sequence, part.static, part.target) * (len(part) / len(rows)) for part in rows.pieces()
         ]
     return torch.stack(losses).sum(dim=0)
 

@@ -107,9 +107,7 @@ class CandleStore(Bucket):
         raise StoreError(f"{key} was changed by others {_TRIES} times in a row: try again")
 
 
-def _not_there(
-    exchange: Market, pair: Pair, newest_close_ms: int, end_ms: int
-) -> PairNotTraded | MarketUnavailable:
+def _not_there(exchange: Market, pair: Pair, newest_close_ms: int, end_ms: int) -> PairNotTraded | MarketUnavailable:
     newest, wanted = (np.datetime64(time_ms, "ms").item() for time_ms in (newest_close_ms, end_ms))
     if pair.symbol not in exchange.traded_pairs():
         return PairNotTraded(
@@ -117,9 +115,7 @@ def _not_there(
             idle_ms=end_ms - newest_close_ms,
         )
     have = f"its newest closed at {newest:%F %H:%M}" if newest_close_ms else "it gave none at all"
-    return MarketUnavailable(
-        f"the exchange has no candle of {pair} that closed at {wanted:%F %H:%M} UTC yet: {have}"
-    )
+    return MarketUnavailable(f"the exchange has no candle of {pair} that closed at {wanted:%F %H:%M} UTC yet: {have}")
 
 
 def _holes(missing: NDArray[np.int64], stored: Candles, end_ms: int) -> Candles:

@@ -67,9 +67,7 @@ def stack(parts: Sequence[Candles]) -> Candles:
     """The parts' rows one after another, as they are."""
     if not parts:
         return from_klines([])
-    return Candles(
-        *(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Candles))
-    )
+    return Candles(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Candles)))
 
 
 def concatenate(parts: Sequence[Candles]) -> Candles:

@@ -47,9 +47,7 @@ class Market:
     A rate limit that ends within `longest_wait_s` is waited for, a longer one is raised as RateLimited.
     """
 
-    def __init__(
-        self, exchange_url: str, *, timeout_s: float = 10.0, longest_wait_s: float = _LONGEST_WAIT_S
-    ) -> None:
+    def __init__(self, exchange_url: str, *, timeout_s: float = 10.0, longest_wait_s: float = _LONGEST_WAIT_S) -> None:
         self._longest_wait_s = longest_wait_s
         self._client = Client(ping=False, requests_params={"timeout": timeout_s})
         self._client.API_URL = f"{exchange_url.rstrip('/')}/api"

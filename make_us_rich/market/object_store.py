@@ -144,6 +144,4 @@ class Bucket:
         except ParseError as error:
             raise StoreError(f"what answers at {self._endpoint_url} is no S3: {error}") from error
         except (MinioException, HTTPError, OSError) as error:
-            raise StoreError(
-                f"S3 at {self._endpoint_url} cannot be reached: {type(error).__name__}"
-            ) from error
+            raise StoreError(f"S3 at {self._endpoint_url} cannot be reached: {type(error).__name__}") from error

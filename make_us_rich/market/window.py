@@ -79,9 +79,7 @@ class NewestCandles:
         step_ms, kept = self._interval.ms, self._kept
         oldest_ms = due_ms - KEPT * step_ms
         start_ms = oldest_ms if kept is None else max(oldest_ms, int(kept.open_time_ms[-1]) + step_ms)
-        fetched, report = clean(
-            self._market.klines(self._pair, self._interval, start_ms, due_ms), self._interval
-        )
+        fetched, report = clean(self._market.klines(self._pair, self._interval, start_ms, due_ms), self._interval)
         if report.rejected:
             _log.warning("%s: %s", self._pair, report)
         candles = concatenate([kept, fetched] if kept is not None else [fetched])

@@ -103,9 +103,7 @@ class Airflow:
         """Ids of the runs that are queued or running, oldest first."""
         asked = f"state=queued&state=running&order_by=run_after&limit={_PAGE}"
         path = f"/api/v2/dags/{dag_id}/dagRuns?{asked}"
-        return list(
-            self._call("GET", path, read=lambda body: [run["dag_run_id"] for run in body["dag_runs"]])
-        )
+        return list(self._call("GET", path, read=lambda body: [run["dag_run_id"] for run in body["dag_runs"]]))
 
     def end_run(self, dag_id: str, run_id: str) -> None:
         """Mark a run as failed, which stops its tasks."""

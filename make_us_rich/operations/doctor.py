@@ -16,9 +16,7 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.operations.doctor_checks import CHECKS, HealthProblem
 
 FAILED = "failed"
-_IS_IT_UP = (
-    "is it up? `mkrich status`, `mkrich logs {0}`, or `docker compose ps`; {1} says where it is sought"
-)
+_IS_IT_UP = "is it up? `mkrich status`, `mkrich logs {0}`, or `docker compose ps`; {1} says where it is sought"
 _WHO_IS_IT = "is the address in {0} right, or does a proxy answer in its place?"
 
 
@@ -47,6 +45,4 @@ def _examined(settings: Settings, name: str, check: tuple[Callable[[Settings], s
     except (MakeUsRichError, psycopg2.Error, httpx.HTTPError) as error:
         return Finding(name, "failed", str(error).strip() or repr(error), _IS_IT_UP.format(name, variable))
     except UNEXPECTED as error:
-        return Finding(
-            name, "failed", f"it answers something unexpected: {error!r}", _WHO_IS_IT.format(variable)
-        )
+        return Finding(name, "failed", f"it answers something unexpected: {error!r}", _WHO_IS_IT.format(variable))

@@ -113,13 +113,9 @@ def _api(settings: Settings) -> str:
     answer = httpx.get(f"{settings.api_url}/readyz", timeout=_TIMEOUT_S)
     if answer.status_code not in (200, 503):
         answer.raise_for_status()
-    ill = [
-        f"{name}: {state['reason']}" for name, state in answer.json()["pairs"].items() if not state["ready"]
-    ]
+    ill = [f"{name}: {state['reason']}" for name, state in answer.json()["pairs"].items() if not state["ready"]]
     if ill:
-        raise HealthProblem(
-            "; ".join(ill), "`mkrich models` says what should be served; `mkrich logs ray` why not"
-        )
+        raise HealthProblem("; ".join(ill), "`mkrich models` says what should be served; `mkrich logs ray` why not")
     held = {"MUR_SERVICE_TOKEN": settings.service_token, "MUR_DASHBOARD_TOKEN": settings.dashboard_token}
     tokens = [(name, value) for name, secret in held.items() if (value := secret.get_secret_value())]
     variable, token = tokens[0] if tokens else ("MUR_SERVICE_TOKEN", "")
@@ -138,9 +134,7 @@ def _exchange(settings: Settings) -> str:
         raise HealthProblem(refusal, f"set MUR_EXCHANGE_URL={BINANCE_DATA_URL}")
     skew_s = answer.raise_for_status().json()["serverTime"] / 1000 - time.time()
     if abs(skew_s) > _MOST_SKEW_S and settings.market == "binance":
-        raise HealthProblem(
-            f"this clock is {skew_s:+.0f} s off the exchange's", "let NTP set this machine's clock"
-        )
+        raise HealthProblem(f"this clock is {skew_s:+.0f} s off the exchange's", "let NTP set this machine's clock")
     return f"{settings.market} market answers"
 
 
@@ -149,18 +143,14 @@ def _discord(settings: Settings) -> str:
     if not url:
         raise HealthProblem("failures are posted nowhere", "set MUR_DISCORD_WEBHOOK_URL", warning=True)
     if httpx.get(url, timeout=_TIMEOUT_S).status_code in (401, 404):
-        raise HealthProblem(
-            "the webhook is gone", "make a new one in Discord and set MUR_DISCORD_WEBHOOK_URL"
-        )
+        raise HealthProblem("the webhook is gone", "make a new one in Discord and set MUR_DISCORD_WEBHOOK_URL")
     return "the webhook is there"
 
 
 def _disk(settings: Settings) -> str:
     free = shutil.disk_usage(".").free
     if free < _LEAST_FREE_BYTES:
-        raise HealthProblem(
-            f"{free / 2**30:.1f} GiB are free here", "free some: 2 GiB is little", warning=True
-        )
+        raise HealthProblem(f"{free / 2**30:.1f} GiB are free here", "free some: 2 GiB is little", warning=True)
     return f"{free / 2**30:.0f} GiB are free here"
 
 

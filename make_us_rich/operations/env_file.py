@@ -19,12 +19,8 @@ def _fernet_key() -> str:
 # What has a form of its own; everything else is 192 random bits.
 _MAKERS: dict[str, Callable[[], str]] = {
     "AIRFLOW_FERNET_KEY": _fernet_key,
-    **dict.fromkeys(
-        ("MUR_SERVICE_TOKEN", "MUR_DASHBOARD_TOKEN"), lambda: TOKEN_PREFIX + secrets.token_urlsafe(32)
-    ),
-    **dict.fromkeys(
-        ("S3_ACCESS_KEY", "S3_MLFLOW_ACCESS_KEY", "S3_ADMIN_ACCESS_KEY"), lambda: secrets.token_hex(10)
-    ),
+    **dict.fromkeys(("MUR_SERVICE_TOKEN", "MUR_DASHBOARD_TOKEN"), lambda: TOKEN_PREFIX + secrets.token_urlsafe(32)),
+    **dict.fromkeys(("S3_ACCESS_KEY", "S3_MLFLOW_ACCESS_KEY", "S3_ADMIN_ACCESS_KEY"), lambda: secrets.token_hex(10)),
 }
 
 

@@ -125,9 +125,7 @@ def _all_names(client: Any) -> list[str]:
 
 
 def _all_versions(client: Any, name: str) -> list[Any]:
-    return list(
-        _paged(lambda token: client.search_model_versions(f"name = '{name}'", _PAGE, page_token=token))
-    )
+    return list(_paged(lambda token: client.search_model_versions(f"name = '{name}'", _PAGE, page_token=token)))
 
 
 def _paged(ask: Callable[[str | None], Any]) -> Iterable[Any]:

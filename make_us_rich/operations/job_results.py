@@ -46,9 +46,7 @@ def finished(
         TAG_MARKET: settings.market,
         TAG_ARCHITECTURE: settings.architecture,
     }
-    for version in registry.versions_tagged(
-        model_name(Pair.parse(pair), interval), TAG_AS_OF_MS, str(as_of_ms)
-    ):
+    for version in registry.versions_tagged(model_name(Pair.parse(pair), interval), TAG_AS_OF_MS, str(as_of_ms)):
         if wanted.items() <= version.tags.items():
             row = find(bucket, version.tags.get(TAG_JOB, ""), pair)
             if row is not None and "metrics" in row:

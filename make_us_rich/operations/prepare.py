@@ -22,9 +22,7 @@ def prepare_buckets(
         Bucket(endpoint_url, access_key, secret_key, name, region).ensure_bucket()
 
 
-def prepare_accounts(
-    database_url: str, admin_password: str, service_token: str, dashboard_token: str
-) -> None:
+def prepare_accounts(database_url: str, admin_password: str, service_token: str, dashboard_token: str) -> None:
     """`dashboard_token` may be empty where no dashboard runs."""
     migrate(database_url)
     with Accounts(database_url) as accounts:

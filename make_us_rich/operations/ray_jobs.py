@@ -65,9 +65,7 @@ class RayJobsClient:
     async def logs(self, submission_id: str) -> str:
         """Everything that the job's driver printed so far; empty for an unknown job."""
         answer = await self._of_job("GET", submission_id, "/logs")
-        return (
-            "" if answer is None else read_json(answer, lambda body: body.get("logs") or "", RayUnreachable)
-        )
+        return "" if answer is None else read_json(answer, lambda body: body.get("logs") or "", RayUnreachable)
 
     async def _of_job(self, method: str, submission_id: str, path: str = "") -> httpx.Response | None:
         """None for a job that Ray does not know; its list says so, because any server has a 404 page."""
@@ -82,9 +80,7 @@ class RayJobsClient:
             answer, lambda jobs: any(job["submission_id"] == submission_id for job in jobs), RayUnreachable
         )
 
-    async def _request(
-        self, method: str, path: str, json: Mapping[str, object] | None = None
-    ) -> httpx.Response:
+    async def _request(self, method: str, path: str, json: Mapping[str, object] | None = None) -> httpx.Response:
         try:
             return await self._http.request(method, path, json=json)
         except httpx.HTTPError as error:

@@ -23,9 +23,7 @@ class RunProgress:
         self._airflow = airflow
         self._dag_id = dag_id
         self._run_id = run_id
-        self._ray = httpx.Client(
-            base_url=ray_url, headers={"Authorization": f"Bearer {ray_token}"}, timeout=10
-        )
+        self._ray = httpx.Client(base_url=ray_url, headers={"Authorization": f"Bearer {ray_token}"}, timeout=10)
         self._told: dict[tuple[str, int], str] = {}
         self._steps_told: set[tuple[str, str]] = set()
         self._old_jobs = {job["submission_id"] for job in self._jobs()}
@@ -43,9 +41,7 @@ class RunProgress:
             if state in ENDED:
                 return state
             if time.monotonic() - began > timeout_s:
-                raise AirflowError(
-                    f"run {self._run_id} is not done after {timeout_s:.0f} s: see {self._airflow.url}"
-                )
+                raise AirflowError(f"run {self._run_id} is not done after {timeout_s:.0f} s: see {self._airflow.url}")
             time.sleep(0.5)
 
     def news(self) -> list[str]:

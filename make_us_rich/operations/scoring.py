@@ -51,9 +51,7 @@ def score(
     return verdict
 
 
-def _served(
-    database_url: str, market: str, pair: Pair, interval: Interval, first_ms: int, last_ms: int
-) -> Served:
+def _served(database_url: str, market: str, pair: Pair, interval: Interval, first_ms: int, last_ms: int) -> Served:
     with transaction(database_url) as cursor:
         cursor.execute(
             f"SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, {', '.join(QUANTILE_NAMES)}"

@@ -77,8 +77,7 @@ def models_to_serve(settings: Settings, pairs: Sequence[ListedPair]) -> dict[str
     with Registry(settings) as registry:
         foundation = registry.find(foundation_name(settings.interval), CHAMPION)
         found = {
-            listed.pair: registry.find(model_name(Pair.parse(listed.pair), settings.interval), CHAMPION)
-            or foundation
+            listed.pair: registry.find(model_name(Pair.parse(listed.pair), settings.interval), CHAMPION) or foundation
             for listed in pairs
         }
     return {pair: model for pair, model in found.items() if model is not None}
@@ -98,9 +97,7 @@ def _wait_until_serving(
         if not waiting:
             return
         if time.monotonic() > deadline:
-            raise ServingError(
-                f"Ray Serve is late: {waiting}. Its logs are in the Ray dashboard, {settings.ray_url}"
-            )
+            raise ServingError(f"Ray Serve is late: {waiting}. Its logs are in the Ray dashboard, {settings.ray_url}")
         time.sleep(poll_s)
         poll_s = min(1.5 * poll_s, _LONGEST_POLL_S)
 
@@ -130,9 +127,7 @@ def _not_answering(settings: Settings, wanted: Mapping[str, ModelVersion]) -> st
             continue
         due = {"name": model.name, "version": model.version}
         if state["wanted"] == due and state["refused"]:
-            raise ServingError(
-                f"{name} refuses {_said(due)} and serves {_said(state['serves'])}: {state['refused']}"
-            )
+            raise ServingError(f"{name} refuses {_said(due)} and serves {_said(state['serves'])}: {state['refused']}")
         if state["serves"] != due:
             return f"{name} serves {_said(state['serves'])} instead of {_said(due)}: {state['reason']}"
     return ""

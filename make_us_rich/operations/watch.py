@@ -45,9 +45,7 @@ def check_pairs(settings: Settings, *, now_ms: int | None = None) -> dict[str, s
     return found
 
 
-def _complaint(
-    state: Mapping[str, Any] | None, champion: ModelVersion | None, interval: Interval, now_ms: int
-) -> str:
+def _complaint(state: Mapping[str, Any] | None, champion: ModelVersion | None, interval: Interval, now_ms: int) -> str:
     """`state`: what /readyz says. `champion` None: the model of all pairs serves it."""
     if state is None:
         return "it has a champion and is not loaded"

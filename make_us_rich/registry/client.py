@@ -192,9 +192,7 @@ def _json(answer: httpx.Response) -> Any:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise RegistryError(
-            f"the answer to {answer.url.path} is no JSON object: is it MLflow that answers there?"
-        )
+        raise RegistryError(f"the answer to {answer.url.path} is no JSON object: is it MLflow that answers there?")
     return body
 
 
@@ -214,6 +212,4 @@ def _version(item: Mapping[str, Any]) -> ModelVersion:
             tags={tag["key"]: tag["value"] for tag in item.get("tags", [])},
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise RegistryError(
-            f"what should be a model version is none ({error!r}): is it MLflow that answers?"
-        ) from None
+        raise RegistryError(f"what should be a model version is none ({error!r}): is it MLflow that answers?") from None

@@ -97,9 +97,7 @@ def promote(
         age_ms = _as_of_ms(challenger) - _as_of_ms(champion) if champion else 0
         decision = decide(comparison, champion_expired=age_ms > expiry_hours * HOUR_MS)
         if age_ms < 0:
-            decision = Decision(
-                False, "it knows less of the past than the champion: a backfill changes nothing"
-            )
+            decision = Decision(False, "it knows less of the past than the champion: a backfill changes nothing")
         if decision.promoted:
             _set_champion(registry, challenger, champion)
         _record(registry, challenger, "promoted" if decision.promoted else "refused", decision.reason)

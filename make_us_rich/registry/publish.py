@@ -32,9 +32,7 @@ _EXPERIMENT = "train_pairs"
 _REQUIREMENTS = ["onnxruntime"]
 
 
-def publish(
-    fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags: Mapping[str, str]
-) -> tuple[str, int]:
+def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags: Mapping[str, str]) -> tuple[str, int]:
     """Log one model and register it under `name`, without an alias. Returns (run id, version).
 
     The version is the last thing made, and complete when it appears: a crash before leaves a run, no half model.
@@ -83,9 +81,7 @@ def _log_bytes(client: MlflowClient, run_id: str, name: str, content: bytes) -> 
 def _metrics(fitted: FittedModel) -> list[Metric]:
     final = [Metric(key, float(value), 0, 0) for key, value in fitted.metrics.items()]
     curves = [
-        Metric(key, float(value), 0, epoch)
-        for epoch, row in enumerate(fitted.curves)
-        for key, value in row.items()
+        Metric(key, float(value), 0, epoch) for epoch, row in enumerate(fitted.curves) for key, value in row.items()
     ]
     return final + curves
 

@@ -50,18 +50,14 @@ async def predict(
     answer, candles = await asyncio.gather(service.forecast(name), service.ask(name, "candles", FIVE_DAYS))
     quota = await service.charge(owner)
     median = answer.document["quantiles"]["q50"]
-    return JSONResponse(
-        answer.document | {"prediction": median, "data": first_version_candles(candles)}, headers=quota
-    )
+    return JSONResponse(answer.document | {"prediction": median, "data": first_version_candles(candles)}, headers=quota)
 
 
 def _pair_of(pair: str | None, currency: str | None, compare: str | None) -> str:
     if pair is not None:
         return pair
     if currency is None or compare is None:
-        raise Problem(
-            422, "bad-input", "name a pair: pair=btc_usdt, or currency=btc&compare=usdt", field="pair"
-        )
+        raise Problem(422, "bad-input", "name a pair: pair=btc_usdt, or currency=btc&compare=usdt", field="pair")
     return f"{currency}_{compare}".lower()
 
 

@@ -64,9 +64,7 @@ class Model(BaseModel):
     version: int
     as_of_ms: Annotated[int, Field(description="the model has seen candles closed at or before this")]
     architecture: str
-    skill_vs_naive: Annotated[
-        float | None, Field(description="fraction of pinball loss saved against the random walk")
-    ]
+    skill_vs_naive: Annotated[float | None, Field(description="fraction of pinball loss saved against the random walk")]
     skill_margin: Annotated[
         float | None, Field(description="the 95 % interval of skill_vs_naive reaches so far to either side")
     ]
@@ -81,13 +79,9 @@ class JudgedModel(Model):
 class ModelCard(Model):
     """What serves, with its history; null where the registry could not be asked."""
 
-    foundation: Annotated[
-        bool, Field(description="the model of all pairs serves, because there is no own one")
-    ]
+    foundation: Annotated[bool, Field(description="the model of all pairs serves, because there is no own one")]
     promotion: Annotated[str | None, Field(description="why it was promoted")]
-    previous: Annotated[
-        JudgedModel | None, Field(description="the champion before, which a rollback brings back")
-    ]
+    previous: Annotated[JudgedModel | None, Field(description="the champion before, which a rollback brings back")]
     newest: Annotated[
         list[JudgedModel] | None,
         Field(description="the pair's newest versions, promoted and refused; newest first"),
@@ -132,9 +126,7 @@ class FirstVersionCandles(BaseModel):
     """
 
     timestamp: Annotated[dict[str, str], Field(description="open time, UTC, ISO 8601")]
-    open: Annotated[
-        dict[str, str], Field(description="prices and volumes are strings, as Binance writes them")
-    ]
+    open: Annotated[dict[str, str], Field(description="prices and volumes are strings, as Binance writes them")]
     high: dict[str, str]
     low: dict[str, str]
     close: dict[str, str]
@@ -156,9 +148,7 @@ class Missing(BaseModel):
 
 class Forecasts(BaseModel):
     forecasts: list[Forecast]
-    missing: Annotated[
-        list[Missing], Field(description="pairs asked for that cannot be answered now, and why")
-    ]
+    missing: Annotated[list[Missing], Field(description="pairs asked for that cannot be answered now, and why")]
 
 
 class Candles(BaseModel):
@@ -187,9 +177,7 @@ class OwnColumns(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    pair: Annotated[
-        str | None, Field(description="checked when given, so that an answer can be sent back")
-    ] = None
+    pair: Annotated[str | None, Field(description="checked when given, so that an answer can be sent back")] = None
     interval: Annotated[str | None, Field(description="checked when given")] = None
     open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=_LATEST_MS)]], _Rows]
     open: Annotated[list[Price], _Rows]

@@ -41,9 +41,7 @@ PairName = Annotated[
 ]
 
 
-@router.get(
-    "/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors(422)
-)
+@router.get("/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors(422))
 async def pairs(service: ServiceOf) -> dict[str, Any]:
     interval = service.settings.interval
     return {"pairs": [{"pair": str(pair), "interval": interval} for pair in await service.served_pairs()]}
@@ -54,8 +52,7 @@ router.get(
     response_model=schemas.Forecast,
     summary="The next close of a pair",
     openapi_extra=fast_forecast.OPENAPI,
-    responses=errors(401, 404, 422, 429, 503)
-    | {304: {"description": "the forecast you have still holds; free"}},
+    responses=errors(401, 404, 422, 429, 503) | {304: {"description": "the forecast you have still holds; free"}},
 )(fast_forecast.forecast)
 
 
@@ -81,9 +78,7 @@ async def forecasts(
     wanted = [text.strip() for text in pairs.split(",") if text.strip()]
     asked = [Pair.parse(text) for text in dict.fromkeys(wanted)] or await service.served_pairs()
     if len(asked) > _MOST_PAIRS and wanted:
-        raise Problem(
-            422, "bad-input", f"{len(asked)} pairs asked for, at most {_MOST_PAIRS} go", field="pairs"
-        )
+        raise Problem(422, "bad-input", f"{len(asked)} pairs asked for, at most {_MOST_PAIRS} go", field="pairs")
     answers = await asyncio.gather(*(_or_problem(service, pair, wake=bool(wanted)) for pair in asked))
     missing = [
         {"pair": str(pair), "detail": answer.detail}
@@ -108,9 +103,7 @@ async def _or_problem(service: ForecastService, pair: Pair, *, wake: bool) -> di
     summary="The next close after your own candles",
     responses=errors(401, 404, 413, 422, 429, 503),
 )
-async def forecast_own(
-    pair: PairName, service: ServiceOf, owner: Caller, own: schemas.OwnCandles
-) -> JSONResponse:
+async def forecast_own(pair: PairName, service: ServiceOf, owner: Caller, own: schemas.OwnCandles) -> JSONResponse:
     name = await service.find(pair)
     candles = own.candles.columns(pair, service.settings.interval, "candles")
     reference = own.reference and own.reference.columns(str(BITCOIN), service.settings.interval, "reference")

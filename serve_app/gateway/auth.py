@@ -96,10 +96,7 @@ class TokenCache:
             found = await asyncio.to_thread(self._accounts.find_tokens, keys)
         except AWAY as error:
             known = {key: self._known.get(key, (0.0, None)) for key in keys}
-            return {
-                key: owner if owner and now < until + GRACE_S else error
-                for key, (until, owner) in known.items()
-            }
+            return {key: owner if owner and now < until + GRACE_S else error for key, (until, owner) in known.items()}
         except Exception as error:
             return dict.fromkeys(keys, error)
         for key in keys:

@@ -78,9 +78,7 @@ class ForecastCache:
             self._metrics.forecast_given(name, "memory")
             return known
         if asleep and not wake:
-            raise unavailable(
-                "asleep", "asleep because nobody asked for it: a call that names the pair wakes it"
-            )
+            raise unavailable("asleep", "asleep because nobody asked for it: a call that names the pair wakes it")
         self._metrics.forecast_given(name, "replica")
         if key not in self._asking:
             self._asking[key] = asyncio.create_task(self._ask(key))

@@ -45,9 +45,7 @@ class ForecastService:
         if str(pair) in await asyncio.to_thread(self._listed):
             raise unavailable("warming", f"{pair} has no model yet: its first training run is due", WARMING_S)
         served = ", ".join(str(other) for other in (await self.served_pairs())[:20])
-        raise Problem(
-            404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair"
-        )
+        raise Problem(404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair")
 
     def _listed(self) -> set[str]:
         return {listed.pair for listed in pairs_table.active(self.settings.database_url.get_secret_value())}

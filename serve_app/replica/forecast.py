@@ -83,9 +83,7 @@ class Current(Forecast):
         return self.loaded.key
 
 
-def forecast_document(
-    forecast: Forecast, settings: Settings, *, now_ms: int, waiting: bool = False
-) -> dict[str, Any]:
+def forecast_document(forecast: Forecast, settings: Settings, *, now_ms: int, waiting: bool = False) -> dict[str, Any]:
     """The forecast as the API gives it. `waiting`: a newer champion is known but could not be fetched yet."""
     as_of_ms = forecast.window.as_of_ms
     step_ms = forecast.window.interval.ms

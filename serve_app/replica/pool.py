@@ -27,9 +27,7 @@ class Pool:
             self._forecasters.pop(name).close()
         for name in wanted.keys() - self._forecasters.keys():
             self._forecasters[name] = Forecaster(Pair.parse(wanted[name]), self._settings, self._model_cache)
-        await asyncio.gather(
-            *(self._forecasters[name].reconfigure(user_config[pair]) for name, pair in wanted.items())
-        )
+        await asyncio.gather(*(self._forecasters[name].reconfigure(user_config[pair]) for name, pair in wanted.items()))
 
     async def names(self) -> dict[str, list[str]]:
         return {"names": sorted(self._forecasters)}

@@ -84,9 +84,7 @@ class ForecastUpdater:
     def _is_up_to_date(self) -> bool:
         """As a replica is that slept for a while since the last close."""
         due_ms = self._settings.interval.last_close_ms(time.time_ns() // 1_000_000)
-        return (
-            not self.waits_for_model and self.current is not None and self.current.window.as_of_ms >= due_ms
-        )
+        return not self.waits_for_model and self.current is not None and self.current.window.as_of_ms >= due_ms
 
     def close(self) -> None:
         self._is_closed = True
@@ -187,9 +185,7 @@ class ForecastUpdater:
             self._refuse(key, error)
             return None, ""
         except MakeUsRichError as error:
-            _log.warning(
-                "%s: version %d of %s cannot be fetched: %s", self._name, key.version, key.name, error
-            )
+            _log.warning("%s: version %d of %s cannot be fetched: %s", self._name, key.version, key.name, error)
             return None, str(error)
 
     def _forecast_with(self, wanted: Loaded | None, window: Window) -> str:
@@ -209,9 +205,7 @@ class ForecastUpdater:
             except MakeUsRichError as error:
                 trouble = str(error)
             else:
-                self._metrics.forecast_made(
-                    current, time.perf_counter() - started, swapped=loaded is not serving
-                )
+                self._metrics.forecast_made(current, time.perf_counter() - started, swapped=loaded is not serving)
                 # One reference: every answer is of the old forecast or of the new one.
                 self.current = current
                 self._last_good.save(current)
@@ -225,6 +219,4 @@ class ForecastUpdater:
         version = self.current.version if self.current else None
         tell_once(key, str(self._pair), str(error), version, self._settings)
         serving = f"version {version.version} of {version.name} serves on" if version else "nothing serves"
-        _log.error(
-            "%s: version %d of %s is refused, %s: %s", self._name, key.version, key.name, serving, error
-        )
+        _log.error("%s: version %d of %s is refused, %s: %s", self._name, key.version, key.name, serving, error)

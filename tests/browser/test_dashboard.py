@@ -21,9 +21,7 @@ def dashboard(folder: Path) -> Iterator[DashboardStack]:
         yield stack
 
 
-def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(
-    page: Page, dashboard: DashboardStack
-) -> None:
+def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, dashboard: DashboardStack) -> None:
     dashboard.accounts.create_user("returning", PASSWORD)
     page.goto(f"{dashboard.url}/api-tokens")
     expect(page).to_have_url(f"{dashboard.url}/login?next=/api-tokens")
@@ -35,9 +33,7 @@ def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
 
 
-def test_an_account_is_made_and_the_missing_service_is_explained(
-    page: Page, dashboard: DashboardStack
-) -> None:
+def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, dashboard: DashboardStack) -> None:
     register(page, dashboard.url, "newcomer")
 
     expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
@@ -163,9 +159,7 @@ def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: DashboardStac
     name = f"wanderer{abs(hash(target)) % 10_000}"
     dashboard.accounts.create_user(name, PASSWORD)
     page.goto(f"{dashboard.url}/login")
-    page.evaluate(
-        "target => history.replaceState(0, '', '/login?next=' + encodeURIComponent(target))", target
-    )
+    page.evaluate("target => history.replaceState(0, '', '/login?next=' + encodeURIComponent(target))", target)
     page.reload()
     page.fill("input[name=name]", name)
     page.fill("input[name=password]", PASSWORD)

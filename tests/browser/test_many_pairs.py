@@ -16,9 +16,7 @@ from tests.support.dashboard_stack import DashboardStack, dashboard_stack
 
 pytestmark = pytest.mark.timeout(400)
 
-PAIRS = tuple(f"{''.join(letters)}_usdt" for letters in product(ascii_lowercase[:5], ascii_lowercase, "xyz"))[
-    :300
-]
+PAIRS = tuple(f"{''.join(letters)}_usdt" for letters in product(ascii_lowercase[:5], ascii_lowercase, "xyz"))[:300]
 
 
 @pytest.fixture(scope="module")

@@ -323,9 +323,7 @@ def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardStack, pa
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/login", "/register", *PATHS])
-def test_no_page_shuts_anybody_out(
-    browser: Browser, dashboard: DashboardStack, path: str, scheme: str
-) -> None:
+def test_no_page_shuts_anybody_out(browser: Browser, dashboard: DashboardStack, path: str, scheme: str) -> None:
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
     if path in PATHS:

@@ -161,9 +161,7 @@ def test_a_changed_row_changes_the_sum(filled: Installation) -> None:
     assert before != after
 
 
-def test_a_damaged_or_unfinished_backup_is_refused(
-    filled: Installation, backup: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_or_unfinished_backup_is_refused(filled: Installation, backup: Path, tmp_path: Path) -> None:
     (tmp_path / "unfinished").mkdir()
     assert "no finished backup" in filled.backup("restore", tmp_path / "unfinished").stderr
     assert "exists" in filled.backup("save", backup).stderr

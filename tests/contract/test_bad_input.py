@@ -70,12 +70,8 @@ def post(api: httpx.Client, sent: dict[str, Any]) -> httpx.Response:
     return api.post("/v1/forecasts/btc_usdt", content=json.dumps({"candles": sent}), headers=headers)
 
 
-@pytest.mark.parametrize(
-    "pair", ["BTCUSDT", "btc-usdt", "btc", "btc_usdt_eth", "btc_usdt%00", "b" * 5000, SQL]
-)
-@pytest.mark.parametrize(
-    "path", ["/v1/forecasts/{}", "/v1/candles/{}", "/v1/models/{}", "/v1/forecasts/{}/history"]
-)
+@pytest.mark.parametrize("pair", ["BTCUSDT", "btc-usdt", "btc", "btc_usdt_eth", "btc_usdt%00", "b" * 5000, SQL])
+@pytest.mark.parametrize("path", ["/v1/forecasts/{}", "/v1/candles/{}", "/v1/models/{}", "/v1/forecasts/{}/history"])
 def test_a_malformed_pair(api: httpx.Client, path: str, pair: str) -> None:
     assert "base_quote in lower case" in told(api.get(path.format(pair)), 422, "pair")
 

@@ -203,12 +203,8 @@ def test_an_env_file_has_a_secret_of_its_own_for_each_empty_variable(tmp_path: P
 
     write_env(PROJECT_ROOT / ".env.example", path)
 
-    made = dict(
-        line.split("=", 1) for line in path.read_text().splitlines() if "=" in line and line[0] != "#"
-    )
-    empty = [
-        line[:-1] for line in (PROJECT_ROOT / ".env.example").read_text().splitlines() if line.endswith("=")
-    ]
+    made = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line and line[0] != "#")
+    empty = [line[:-1] for line in (PROJECT_ROOT / ".env.example").read_text().splitlines() if line.endswith("=")]
     secrets = [made[name] for name in empty]
     assert len(set(secrets)) == len(secrets)
     assert all(len(secret) >= 20 for secret in secrets)
@@ -247,9 +243,7 @@ def _register(mlflow_url: str, name: str, *, champion: int) -> None:
     ]
     with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", auth=MLFLOW_LOGIN) as mlflow:
         mlflow.post("/registered-models/create", json={"name": name}).raise_for_status()
-        run = (
-            mlflow.post("/runs/create", json={"experiment_id": "0"}).raise_for_status().json()["run"]["info"]
-        )
+        run = mlflow.post("/runs/create", json={"experiment_id": "0"}).raise_for_status().json()["run"]["info"]
         for _ in range(2):
             body = {"name": name, "source": run["artifact_uri"], "run_id": run["run_id"], "tags": tags}
             mlflow.post("/model-versions/create", json=body).raise_for_status()

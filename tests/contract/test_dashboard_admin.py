@@ -93,10 +93,7 @@ def _admins_callbacks(app: Dash) -> list[str]:
     return [
         key
         for key, callback in app.callback_map.items()
-        if any(
-            part["id"].startswith(ADMINS_IDS)
-            for part in [*_outputs(key), *callback["inputs"], *callback["state"]]
-        )
+        if any(part["id"].startswith(ADMINS_IDS) for part in [*_outputs(key), *callback["inputs"], *callback["state"]])
     ]
 
 
@@ -118,16 +115,11 @@ def _body(app: Dash, key: str, values: dict[str, Any], clicked: str = "") -> dic
 
 def test_the_table_of_refusals_holds_every_callback_of_the_admins(app: Dash) -> None:
     """A new one must be added above, and so is refused below."""
-    first = {
-        f"{_outputs(key)[0]['id']}.{_outputs(key)[0]['property'].split('@')[0]}"
-        for key in _admins_callbacks(app)
-    }
+    first = {f"{_outputs(key)[0]['id']}.{_outputs(key)[0]['property'].split('@')[0]}" for key in _admins_callbacks(app)}
     assert first == ADMINS_CALLBACKS
 
 
-def test_a_member_is_refused_every_callback_of_the_admins(
-    app: Dash, accounts: Accounts, member: Visitor
-) -> None:
+def test_a_member_is_refused_every_callback_of_the_admins(app: Dash, accounts: Accounts, member: Visitor) -> None:
     before = (accounts.accounts(), accounts.audit_entries())
     for key in _admins_callbacks(app):
         first = app.callback_map[key]["inputs"][0]
@@ -164,9 +156,7 @@ def test_the_admins_page_is_theirs(app: Dash, root: Visitor) -> None:
 
 def _click(app: Dash, root: Visitor, button: str, **values: Any) -> str:
     (key,) = [
-        key
-        for key, callback in app.callback_map.items()
-        if any(part["id"] == button for part in callback["inputs"])
+        key for key, callback in app.callback_map.items() if any(part["id"] == button for part in callback["inputs"])
     ]
     clicked = f"{button}.n_clicks"
     answer = root.call_back(_body(app, key, values | {clicked: 1}, clicked))

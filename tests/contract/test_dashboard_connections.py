@@ -89,9 +89,7 @@ def test_a_body_of_60_mb_is_neither_kept_nor_logged(
 def _server(dashboard: DashboardStack) -> psutil.Process:
     port = _address(dashboard)[1]
     (listening,) = (
-        made
-        for made in psutil.net_connections("tcp")
-        if made.status == psutil.CONN_LISTEN and made.laddr.port == port
+        made for made in psutil.net_connections("tcp") if made.status == psutil.CONN_LISTEN and made.laddr.port == port
     )
     return psutil.Process(listening.pid)
 

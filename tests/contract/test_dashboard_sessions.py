@@ -124,9 +124,7 @@ def test_logging_in_anew_leaves_nothing_of_the_session_before(
     assert not thief.is_in()
 
 
-def test_a_session_ends_after_ten_days_whatever_its_cookie_says(
-    server: Flask, accounts: Accounts, member: str
-) -> None:
+def test_a_session_ends_after_ten_days_whatever_its_cookie_says(server: Flask, accounts: Accounts, member: str) -> None:
     user = accounts.authenticate(member, PASSWORD)
     for age_s, is_in in ((LIFETIME.total_seconds() - 60, True), (LIFETIME.total_seconds() + 60, False)):
         visitor = Visitor(server.test_client())
@@ -135,9 +133,7 @@ def test_a_session_ends_after_ten_days_whatever_its_cookie_says(
         assert visitor.is_in() is is_in
 
 
-def test_remembering_lasts_ten_days_and_cookies_are_out_of_scripts_reach(
-    visitor: Visitor, member: str
-) -> None:
+def test_remembering_lasts_ten_days_and_cookies_are_out_of_scripts_reach(visitor: Visitor, member: str) -> None:
     headers = visitor.log_in(member, PASSWORD, remember="y").headers.getlist("Set-Cookie")
     (remembered,) = [header for header in headers if header.startswith("remember_token=")]
     (session,) = [header for header in headers if header.startswith("session=")]
@@ -188,9 +184,7 @@ def test_an_ipv6_household_is_one_guesser(server: Flask, member: str) -> None:
     assert answers[-1] == 429
 
 
-def test_guessing_at_one_account_from_many_addresses_is_slowed(
-    server: Flask, accounts: Accounts, member: str
-) -> None:
+def test_guessing_at_one_account_from_many_addresses_is_slowed(server: Flask, accounts: Accounts, member: str) -> None:
     at_home = Visitor(server.test_client(), "198.51.100.20")
     assert at_home.log_in(member, PASSWORD).status_code == 302
     guessers = [Visitor(server.test_client(), f"172.20.{number}.1") for number in range(52)]

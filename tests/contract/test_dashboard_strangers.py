@@ -87,9 +87,7 @@ def _call(app: Dash, key: str) -> dict[str, Any]:
     """A well-formed call of a callback that a click set off, with nothing chosen."""
     callback = app.callback_map[key]
     names = key[2:-2].split("...") if key.startswith("..") else [key]
-    outputs = [
-        dict(zip(("id", "property"), name.partition("@")[0].rsplit(".", 1), strict=True)) for name in names
-    ]
+    outputs = [dict(zip(("id", "property"), name.partition("@")[0].rsplit(".", 1), strict=True)) for name in names]
     sent = {
         kind: [
             [{"id": dict.fromkeys(json.loads(part["id"]), 7), "property": part["property"], "value": 1}]
@@ -185,9 +183,7 @@ def test_a_callback_that_does_not_exist_is_refused(app: Dash, root: Visitor) -> 
     ],
 )
 @pytest.mark.parametrize("known", [False, True], ids=["stranger", "admin"])
-def test_an_odd_address_is_never_an_error_of_ours(
-    stranger: Visitor, root: Visitor, path: str, known: bool
-) -> None:
+def test_an_odd_address_is_never_an_error_of_ours(stranger: Visitor, root: Visitor, path: str, known: bool) -> None:
     visitor = root if known else stranger
     for method in ("GET", "POST", "HEAD", "OPTIONS", "DELETE"):
         answer = visitor.client.open(path, method=method)

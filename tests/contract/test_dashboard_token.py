@@ -68,17 +68,13 @@ def test_it_is_no_admins_and_not_slowed_by_the_minute(service: LocalApi) -> None
 def test_the_pipelines_token_stays_beside_it_and_each_is_replaced_alone(service: LocalApi) -> None:
     service.accounts.ensure_dashboard_token("mur_another-dashboard-token")
     assert service.accounts.find_token(service.admin_token).is_admin
-    service.accounts.ensure_dashboard_token(
-        service.dashboard_token
-    )  # back again: it was revoked a moment ago
+    service.accounts.ensure_dashboard_token(service.dashboard_token)  # back again: it was revoked a moment ago
     assert service.accounts.find_token(service.dashboard_token).is_dashboard
     with pytest.raises(InputError, match="in use as another one"):
         service.accounts.ensure_dashboard_token(service.admin_token)
 
 
-@pytest.mark.parametrize(
-    "pair", ["../usage", "..", "btc_usdt/history?limit=1", "btc_usdt#", "a b", "é", "%2e%2e"]
-)
+@pytest.mark.parametrize("pair", ["../usage", "..", "btc_usdt/history?limit=1", "btc_usdt#", "a b", "é", "%2e%2e"])
 def test_the_client_sends_an_odd_pair_as_one_segment(service: LocalApi, pair: str) -> None:
     with Client(service.url, service.admin_token) as client:
         for ask in (

@@ -115,9 +115,7 @@ def test_a_late_run_is_told_and_a_late_backfill_is_not(
     assert titles == ["train_pairs is late"] * told
 
 
-def test_every_link_of_a_run_is_one_that_a_browser_can_open(
-    sink: Sink, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_link_of_a_run_is_one_that_a_browser_can_open(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = sink.settings.model_copy(
         update={
             "airflow_url": "http://airflow-api-server:8080",

@@ -86,9 +86,7 @@ def test_an_answer_has_at_most_1000_rows_and_ends_with_the_open_candle(exchange:
 
 def test_rows_begin_at_the_start_and_end_at_the_end(exchange: Exchange) -> None:
     start = Interval.H1.last_close_ms(exchange.now_ms()) - 10 * HOUR_MS
-    rows = exchange.get(
-        "/api/v3/klines", **BTC_KLINES, startTime=start, endTime=start + 4 * HOUR_MS, limit=3
-    ).json()
+    rows = exchange.get("/api/v3/klines", **BTC_KLINES, startTime=start, endTime=start + 4 * HOUR_MS, limit=3).json()
 
     assert [row[0] for row in rows] == [start, start + HOUR_MS, start + 2 * HOUR_MS]
 
@@ -222,9 +220,7 @@ def test_a_refused_location_is_told_with_the_way_out(exchange: Exchange) -> None
     exchange.break_by(kind="451")
     began = time.monotonic()
 
-    with pytest.raises(
-        LocationRefused, match=r"HTTP 451.+MUR_EXCHANGE_URL=https://data-api\.binance\.vision"
-    ):
+    with pytest.raises(LocationRefused, match=r"HTTP 451.+MUR_EXCHANGE_URL=https://data-api\.binance\.vision"):
         exchange.market.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms)
     assert time.monotonic() - began < 0.4, "a refusal was asked again"
 
@@ -261,9 +257,7 @@ def test_an_empty_answer_is_no_candles(exchange: Exchange) -> None:
         ("gap", 8, "1 missing in gaps"),
     ],
 )
-def test_dirt_comes_through_for_the_rules_to_reject(
-    exchange: Exchange, kind: str, kept: int, told: str
-) -> None:
+def test_dirt_comes_through_for_the_rules_to_reject(exchange: Exchange, kind: str, kept: int, told: str) -> None:
     exchange.break_by(symbol="BTCUSDT", kind=kind, times=1)
 
     candles, report = clean(exchange.hours(9), Interval.H1)

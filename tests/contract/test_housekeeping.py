@@ -124,9 +124,7 @@ def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None
             run = client.create_run("0")
             client.create_model_version("zzz_usdt_1h", run.info.artifact_uri, run.info.run_id)
 
-        assert housekeeping.old_versions(Settings(mlflow_url=url), 2, dry_run=True) == [
-            "zzz_usdt_1h version 1"
-        ]
+        assert housekeeping.old_versions(Settings(mlflow_url=url), 2, dry_run=True) == ["zzz_usdt_1h version 1"]
 
 
 @pytest.fixture(scope="module")

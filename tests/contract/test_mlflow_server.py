@@ -71,9 +71,7 @@ def test_every_address_but_the_health_check_wants_the_password(stranger: httpx.C
 
 
 @pytest.mark.parametrize("scheme", ["file://", ""])
-def test_no_caller_makes_the_server_write_or_read_elsewhere(
-    caller: httpx.Client, tmp_path: Path, scheme: str
-) -> None:
+def test_no_caller_makes_the_server_write_or_read_elsewhere(caller: httpx.Client, tmp_path: Path, scheme: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "secret.txt").write_text("a secret")
@@ -123,7 +121,5 @@ def test_the_assistant_that_runs_commands_is_closed(caller: httpx.Client) -> Non
 
 def _run(caller: httpx.Client, experiment_id: str) -> dict[str, str]:
     body = {"experiment_id": experiment_id}
-    made: dict[str, str] = (
-        caller.post(f"{API}/runs/create", json=body).raise_for_status().json()["run"]["info"]
-    )
+    made: dict[str, str] = caller.post(f"{API}/runs/create", json=body).raise_for_status().json()["run"]["info"]
     return made

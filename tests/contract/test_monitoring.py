@@ -98,9 +98,7 @@ def _exported(page: str) -> set[str]:
         ("ray_mur_model_refusals_total", {"pair": "btc_usdt"}, 1),
     ],
 )
-def test_metrics_tell_what_happened(
-    used_service: ServingStack, name: str, tags: dict[str, str], count: int
-) -> None:
+def test_metrics_tell_what_happened(used_service: ServingStack, name: str, tags: dict[str, str], count: int) -> None:
     deadline = time.monotonic() + REPORTED_WITHIN_S
     while (seen := _sum(metrics_of(used_service), name, tags)) != count and time.monotonic() < deadline:
         time.sleep(2)

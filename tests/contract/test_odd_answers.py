@@ -37,9 +37,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_the_doctor_names_every_component_that_answers_something_odd(url: str) -> None:
     names = ("mlflow_url", "ray_url", "airflow_url", "api_url", "exchange_url", "s3_endpoint_url")
     nobody = f"postgresql://nobody@127.0.0.1:{free_port()}/x"
-    findings = {
-        item.name: item for item in examine(Settings(**dict.fromkeys(names, url), database_url=nobody))
-    }
+    findings = {item.name: item for item in examine(Settings(**dict.fromkeys(names, url), database_url=nobody))}
 
     assert len(findings) >= 9
     for name in ("ray", "api", "exchange"):

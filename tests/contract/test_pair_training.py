@@ -111,9 +111,7 @@ def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) 
         assert [version.version for version in registry.versions(NAME)] == [1]
 
 
-def test_a_worker_that_died_after_registering_costs_no_second_version(
-    settings: Settings, as_of_ms: int
-) -> None:
+def test_a_worker_that_died_after_registering_costs_no_second_version(settings: Settings, as_of_ms: int) -> None:
     store = CandleStore.from_settings(settings)
     row = _train(settings, as_of_ms, "first")
     as_it_was = {key: value for key, value in row.items() if key not in ("version", "run_id")}

@@ -53,9 +53,7 @@ def in_a_pool(settings: Settings, pairs: tuple[str, ...], ask: Callable[[Pool], 
     async def run() -> Any:
         pool = Pool(settings)
         try:
-            await pool.reconfigure(
-                {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs}
-            )
+            await pool.reconfigure({pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs})
             return await ask(pool)
         finally:
             await pool.reconfigure({})
@@ -83,9 +81,7 @@ def test_bitcoin_is_fetched_once_for_all_pairs(settings: Settings, relay: Relay)
     assert relay.klines == {f"{pair.removesuffix('_usdt').upper()}USDT": 1 for pair in PAIRS}
 
 
-def test_models_are_loaded_and_run_off_the_event_loop(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_are_loaded_and_run_off_the_event_loop(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(settings, PAIRS)
     threads: set[str] = set()
 
@@ -118,6 +114,4 @@ def test_models_answer_while_the_exchange_is_slow_for_every_pair(settings: Setti
         finally:
             relay.gate.set()
 
-    assert "30 candles" in in_a_pool(settings, pairs, naive)["reason"], (
-        "too few to make one, and found in time"
-    )
+    assert "30 candles" in in_a_pool(settings, pairs, naive)["reason"], "too few to make one, and found in time"

@@ -47,9 +47,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
     with postgres_server(folder) as server:
-        with ThreadPoolExecutor(
-            4
-        ) as pool:  # four threads, each with a connection and a dbmate process of its own
+        with ThreadPoolExecutor(4) as pool:  # four threads, each with a connection and a dbmate process of its own
             list(pool.map(migrate, [server] * 4))
         yield server
 

@@ -111,9 +111,7 @@ def test_calls_of_a_deleted_account_are_refused_and_not_tried_again(folder: Path
         asyncio.run(scenario(url))
 
 
-def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted(
-    folder: Path, port: int
-) -> None:
+def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted(folder: Path, port: int) -> None:
     async def scenario(url: str) -> None:
         with Accounts(url) as accounts:
             _, owner = member(accounts, "unlucky", limit=500)

@@ -53,9 +53,7 @@ def sockets(folder: Path) -> Iterator[set[Listening]]:
 
 def test_ray_listens_on_loopback_only(sockets: set[Listening]) -> None:
     assert len(sockets) >= 10
-    assert {
-        found for found in sockets if not found.is_local and not found.process.startswith(REPLICA)
-    } == set()
+    assert {found for found in sockets if not found.is_local and not found.process.startswith(REPLICA)} == set()
 
 
 def test_haproxy_listens_on_loopback_only(sockets: set[Listening], folder: Path) -> None:
@@ -70,9 +68,7 @@ def test_haproxy_listens_on_loopback_only(sockets: set[Listening], folder: Path)
 
 def test_a_replica_that_listens_on_all_interfaces_wants_rays_token(sockets: set[Listening]) -> None:
     open_to_all = [found for found in sockets if not found.is_local]
-    assert open_to_all, (
-        "Ray has learned to bind its replicas: take the exception out of tests/support/listening.py"
-    )
+    assert open_to_all, "Ray has learned to bind its replicas: take the exception out of tests/support/listening.py"
 
     for found in open_to_all:
         with grpc.insecure_channel(f"127.0.0.1:{found.port}") as channel:

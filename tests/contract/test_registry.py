@@ -82,9 +82,7 @@ def _against(champion: int | None, ours: float = 1.0e-3, theirs: float = 1.1e-3)
     return Comparison(champion, ours, None if champion is None else theirs, None, 1.2e-3, 3.0)
 
 
-def promote(
-    registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison
-) -> Decision:
+def promote(registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison) -> Decision:
     return promote_with_expiry(registry, database_url, challenger, comparison, expiry_hours=840)
 
 
@@ -166,9 +164,7 @@ def test_of_two_first_promotions_at_once_one_has_to_compare_again(
         assert sorted(pool.map(first, versions)) == ["compare again", "promoted"]
 
 
-def test_a_backfill_never_touches_the_champion(
-    registry: Registry, fitted: FittedModel, database_url: str
-) -> None:
+def test_a_backfill_never_touches_the_champion(registry: Registry, fitted: FittedModel, database_url: str) -> None:
     name = "ltc_usdt_1h"
     champion = _published(registry, fitted, name)
     promote(registry, database_url, champion, _against(None))

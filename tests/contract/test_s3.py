@@ -62,9 +62,7 @@ def set_fault(exchange_url: str, **fault: object) -> None:
 
 def candles(first_ms: int, count: int, price: float = 100.0) -> Candles:
     prices = np.full(count, price)
-    return Candles(
-        first_ms + HOUR_MS * np.arange(count), prices, prices, prices, prices, np.arange(count, dtype=float)
-    )
+    return Candles(first_ms + HOUR_MS * np.arange(count), prices, prices, prices, prices, np.arange(count, dtype=float))
 
 
 def stored(store: CandleStore, as_of_ms: int) -> Candles:
@@ -147,9 +145,7 @@ def test_an_update_asks_only_for_the_new_tail_and_an_older_head(
     assert len(store.read("simulated", CHZ, Interval.H1, as_of_ms - 200 * HOUR_MS, as_of_ms)) == 200
 
 
-def test_an_old_hole_of_the_exchange_is_asked_for_once(
-    store: CandleStore, exchange_url: str, as_of_ms: int
-) -> None:
+def test_an_old_hole_of_the_exchange_is_asked_for_once(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="gap")  # one row is missing in each of the three pages
 
     assert update(store, exchange_url, as_of_ms) == (HISTORY, HISTORY - 3)
@@ -157,9 +153,7 @@ def test_an_old_hole_of_the_exchange_is_asked_for_once(
     assert len(stored(store, as_of_ms)) == HISTORY - 3
 
 
-def test_a_fresh_hole_is_asked_for_again_and_filled(
-    store: CandleStore, exchange_url: str, as_of_ms: int
-) -> None:
+def test_a_fresh_hole_is_asked_for_again_and_filled(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="gap", times=1)
 
     assert update(store, exchange_url, as_of_ms, history=20) == (20, 19)
@@ -193,9 +187,7 @@ def test_a_candle_that_is_not_there_yet_is_an_error_that_heals(
     assert asked == came <= 2
 
 
-def test_an_empty_answer_is_an_error_and_not_remembered(
-    store: CandleStore, exchange_url: str, as_of_ms: int
-) -> None:
+def test_an_empty_answer_is_an_error_and_not_remembered(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="empty")
     with pytest.raises(MarketUnavailable, match="it gave none at all"):
         update(store, exchange_url, as_of_ms)

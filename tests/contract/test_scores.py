@@ -44,9 +44,7 @@ def test_the_days_newest_score_stays(url: str) -> None:
     assert scores.latest(url, market="binance", interval=Interval.H1)[str(BITCOIN)].skill_vs_naive == 0.03
 
 
-def _keep(
-    url: str, market: str, interval: Interval, *, skill: float, as_of_ms: int, drifted: bool = False
-) -> None:
+def _keep(url: str, market: str, interval: Interval, *, skill: float, as_of_ms: int, drifted: bool = False) -> None:
     verdict = Score(
         n=168,
         skill_vs_naive=skill,

@@ -47,9 +47,7 @@ def api(serving: ServingStack) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
-    serving: ServingStack, api: httpx.Client
-) -> None:
+def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(serving: ServingStack, api: httpx.Client) -> None:
     assert check_pairs(serving.settings) == {"btc_usdt": "", "eth_usdt": ""}
 
     _start_from_an_old_candle(serving, STALE)
@@ -58,9 +56,7 @@ def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
     sleepy = serving.settings.model_copy(update={"idle_replica_s": 1})
     pairs_table.put(serving.database_url, "eth_usdt", min_replicas=0)
     apply(sleepy)
-    states = _eventually(
-        lambda: (pairs := api.get("/readyz").json()["pairs"])["eth_usdt_1h"]["asleep"] and pairs
-    )
+    states = _eventually(lambda: (pairs := api.get("/readyz").json()["pairs"])["eth_usdt_1h"]["asleep"] and pairs)
     assert states[f"{STALE}_1h"]["ready"]
 
     found = check_pairs(serving.settings)
@@ -70,9 +66,7 @@ def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
     promoted = serving.promote("btc_usdt", tiny_model("btc_usdt"))
     assert check_pairs(serving.settings)["btc_usdt"] == "", "a swap may take a quarter of an hour"
     late = check_pairs(serving.settings, now_ms=time.time_ns() // 1_000_000 + 3 * HOUR_MS)
-    assert (
-        late["btc_usdt"] == f"it serves version 1 of btc_usdt_1h instead of its champion, version {promoted}"
-    )
+    assert late["btc_usdt"] == f"it serves version 1 of btc_usdt_1h instead of its champion, version {promoted}"
     assert "hours old" in late[NEW]
     assert late["eth_usdt"] == "", "it sleeps, and looks for candles when it is asked"
     apply(sleepy)
@@ -139,9 +133,7 @@ def _counting_fails(serving: ServingStack) -> Iterator[Callable[[], int]]:
             "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN PERFORM nextval('tried'); RAISE 'a broken trigger'; END $$"
         )
-        cursor.execute(
-            "CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON monthly_consumptions EXECUTE FUNCTION fail()"
-        )
+        cursor.execute("CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON monthly_consumptions EXECUTE FUNCTION fail()")
 
     def attempts() -> int:
         with transaction(serving.database_url) as cursor:

@@ -253,9 +253,7 @@ def test_a_models_card_tells_its_history(api: httpx.Client) -> None:
     card = api.get("/v1/models/btc_usdt").raise_for_status().json()
     assert (card["version"], card["previous"]["version"], card["foundation"]) == (2, 1, False)
     assert [model["version"] for model in card["newest"]] == [2, 1]
-    assert {model["promotion"] for model in (card, card["previous"], *card["newest"])} == {
-        "promoted: for a test"
-    }
+    assert {model["promotion"] for model in (card, card["previous"], *card["newest"])} == {"promoted: for a test"}
 
 
 def test_a_champion_that_forecasts_nonsense_is_refused_and_people_are_told(
@@ -304,16 +302,12 @@ def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingStack
     assert forecast["flags"]["foundation"] is False
     assert _replicas(serving, "chz_usdt_1h") == before
     with transaction(serving.database_url) as cursor:
-        cursor.execute(
-            "UPDATE forecasts SET target_open_ms = target_open_ms - %s WHERE pair = 'chz_usdt'", (HOUR_MS,)
-        )
+        cursor.execute("UPDATE forecasts SET target_open_ms = target_open_ms - %s WHERE pair = 'chz_usdt'", (HOUR_MS,))
     past = api.get("/v1/forecasts/chz_usdt/history").json()["forecasts"]
     assert [(each["model_version"], each["foundation"]) for each in past] == [(1, False)], "the later one's"
 
 
-def test_an_order_is_accepted_at_once_however_long_a_replica_takes(
-    serving: ServingStack, api: httpx.Client
-) -> None:
+def test_an_order_is_accepted_at_once_however_long_a_replica_takes(serving: ServingStack, api: httpx.Client) -> None:
     ((_, replica),) = _replicas(serving, "btc_usdt_1h")
     version = serving.promote("btc_usdt", tiny_model("btc_usdt"))
     os.kill(replica, signal.SIGSTOP)
@@ -333,9 +327,7 @@ def test_an_order_is_accepted_at_once_however_long_a_replica_takes(
         assert client.forecast("btc_usdt").model.version == version
 
 
-def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(
-    serving: ServingStack, api: httpx.Client
-) -> None:
+def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(serving: ServingStack, api: httpx.Client) -> None:
     before = _replicas(serving, "btc_usdt_1h")
     with page_server(404, NOT_FOUND_PAGE) as proxy, pytest.raises(RegistryError, match="404"):
         apply(serving.settings.model_copy(update={"mlflow_url": proxy}))
@@ -352,9 +344,7 @@ def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, 
     _eventually(lambda: _is_asleep(api, "chz_usdt_1h"))
     _eventually(lambda: not _replicas(serving, "chz_usdt_1h"))
     apply(settings)
-    assert api.get("/v1/forecasts/chz_usdt").status_code == 200, (
-        "the gateway knows it, and lets the pair sleep"
-    )
+    assert api.get("/v1/forecasts/chz_usdt").status_code == 200, "the gateway knows it, and lets the pair sleep"
     assert _replicas(serving, "chz_usdt_1h") == []
     ((_, gateway),) = _replicas(serving, "gateway")
     os.kill(gateway, signal.SIGKILL)  # the next one remembers no forecast
@@ -414,9 +404,7 @@ def _eventually(happens: Callable[[], bool]) -> None:
 
 def _limit_plan(serving: ServingStack, user: str, calls: int) -> None:
     with transaction(serving.settings.database_url.get_secret_value()) as cursor:
-        cursor.execute(
-            "INSERT INTO plans (name, monthly_calls) VALUES (%s, %s) RETURNING plan_id", (user, calls)
-        )
+        cursor.execute("INSERT INTO plans (name, monthly_calls) VALUES (%s, %s) RETURNING plan_id", (user, calls))
         cursor.execute("UPDATE users SET plan_id = %s WHERE name = %s", (cursor.fetchone()[0], user))
 
 
@@ -426,7 +414,5 @@ def _replicas(serving: ServingStack, application: str) -> list[tuple[str, int]]:
     answer = httpx.get(f"{serving.settings.ray_url}/api/serve/applications/", headers=headers)
     deployments = answer.json()["applications"][application]["deployments"].values()
     return sorted(
-        (each["replica_id"], each.get("pid", 0))
-        for deployment in deployments
-        for each in deployment["replicas"]
+        (each["replica_id"], each.get("pid", 0)) for deployment in deployments for each in deployment["replicas"]
     )

@@ -136,9 +136,7 @@ def test_the_grace_begins_when_postgres_falls_silent(network: tuple[Relay, str])
         asyncio.run(scenario())
 
 
-def test_nobody_waits_for_ever_for_the_lock_of_a_decision(
-    postgres: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_waits_for_ever_for_the_lock_of_a_decision(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promotion, "_LOCK_WITHIN_S", 1.0)
     held, done = threading.Event(), threading.Event()
 

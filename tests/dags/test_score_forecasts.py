@@ -29,9 +29,7 @@ FAR_OFF = HONEST * 0.1 + 0.05
 
 
 def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: World) -> None:
-    settings = Settings(
-        **{name.removeprefix("MUR_").lower(): value for name, value in world.settings.items()}
-    )
+    settings = Settings(**{name.removeprefix("MUR_").lower(): value for name, value in world.settings.items()})
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     for name, quantiles in (("btc_usdt", HONEST), ("eth_usdt", FAR_OFF)):
         _serve_a_week(settings, Pair.parse(name), as_of_ms, quantiles)
@@ -76,9 +74,7 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
         as_of_ms=as_of_ms,
         history_candles=1700,
     )
-    candles: Candles = store.read(
-        settings.market, pair, Interval.H1, as_of_ms - 169 * HOUR_MS, as_of_ms - HOUR_MS
-    )
+    candles: Candles = store.read(settings.market, pair, Interval.H1, as_of_ms - 169 * HOUR_MS, as_of_ms - HOUR_MS)
     columns = ["market", "pair", "interval", "target_open_ms", "model_version", "as_of_ms", "last_close"]
     columns += QUANTILE_NAMES
     insert = f"INSERT INTO forecasts ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"
@@ -86,9 +82,7 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
         for open_ms, close in zip(candles.open_time_ms.tolist(), candles.close.tolist(), strict=True):
             target = open_ms + HOUR_MS
             prices = (close * np.exp(quantiles)).tolist()
-            cursor.execute(
-                insert, (settings.market, str(pair), Interval.H1, target, 1, target, close, *prices)
-            )
+            cursor.execute(insert, (settings.market, str(pair), Interval.H1, target, 1, target, close, *prices))
 
 
 def _logged(mlflow_url: str) -> dict[tuple[str, str], float]:

@@ -56,9 +56,7 @@ def test_every_component_runs(stack: WholeStack) -> None:
     assert status.returncode == 0, status.stderr
     states = {row["name"]: row["state"] for row in json.loads(status.stdout)}
     assert set(states.values()) == {"RUNNING"}
-    assert {"postgres", "s3", "ray", "mlflow", "airflow-scheduler", "exchange", "discord", "dash"} <= set(
-        states
-    )
+    assert {"postgres", "s3", "ray", "mlflow", "airflow-scheduler", "exchange", "discord", "dash"} <= set(states)
 
 
 def test_nothing_listens_beyond_loopback(stack: WholeStack, finished_run: str) -> None:
@@ -111,9 +109,7 @@ def test_the_failure_is_reported_to_discord_once(stack: WholeStack, finished_run
 
 
 @pytest.mark.parametrize("pair", SERVED)
-def test_a_forecast_is_served_with_a_token_and_costs_one_call(
-    stack: WholeStack, finished_run: str, pair: str
-) -> None:
+def test_a_forecast_is_served_with_a_token_and_costs_one_call(stack: WholeStack, finished_run: str, pair: str) -> None:
     with stack.accounts() as accounts:
         owner = accounts.authenticate(DEMO_USER, stack.secrets.demo_password)
         token = accounts.create_token(owner.user_id, f"e2e {pair}")

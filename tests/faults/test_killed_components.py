@@ -18,9 +18,7 @@ from tests.support.whole_stack import WholeStack
 
 pytestmark = [
     pytest.mark.timeout(600),
-    pytest.mark.filterwarnings(
-        "ignore:unclosed <socket.socket fd=[0-9]+, family=1:ResourceWarning"
-    ),  # supervisor's
+    pytest.mark.filterwarnings("ignore:unclosed <socket.socket fd=[0-9]+, family=1:ResourceWarning"),  # supervisor's
 ]
 
 PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")

@@ -37,9 +37,7 @@ def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: WholeStack) -> No
     assert late["title"] == f"{DAG} is late"
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     (job,) = [job for job in stack.jobs() if readable in job["submission_id"]]
-    stack.until(
-        lambda: _status(stack, job["submission_id"]) == "STOPPED", 90, "the Ray job of an ended run runs on"
-    )
+    stack.until(lambda: _status(stack, job["submission_id"]) == "STOPPED", 90, "the Ray job of an ended run runs on")
 
 
 def _status(stack: WholeStack, submission_id: str) -> str:

@@ -50,22 +50,16 @@ def services(env: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def test_every_component_starts_in_production_with_a_fresh_env(services: dict[str, dict[str, Any]]) -> None:
-    ours = {
-        name: of["environment"] for name, of in services.items() if "MUR_MARKET" in of.get("environment", {})
-    }
+    ours = {name: of["environment"] for name, of in services.items() if "MUR_MARKET" in of.get("environment", {})}
     assert len(ours) >= 9
     for name, environment in ours.items():
-        fields = {
-            key.removeprefix("MUR_").lower(): value for key, value in environment.items() if "MUR_" in key
-        }
+        fields = {key.removeprefix("MUR_").lower(): value for key, value in environment.items() if "MUR_" in key}
         unknown = fields.keys() - Settings.model_fields.keys() - {"admin_password"}
         assert not unknown, name
         assert Settings(**fields).environment == "production"
 
 
-def test_a_secret_is_known_only_to_those_who_need_it(
-    services: dict[str, dict[str, Any]], env: dict[str, str]
-) -> None:
+def test_a_secret_is_known_only_to_those_who_need_it(services: dict[str, dict[str, Any]], env: dict[str, str]) -> None:
     airflow = {name for name in services if name.startswith("airflow")}
     ray = {"ray-head", "ray-worker"}
     needed = {
@@ -193,9 +187,7 @@ def test_airflow_keeps_its_accounts_in_its_database(services: dict[str, dict[str
 
 def test_a_key_opens_its_bucket_and_no_other(env: dict[str, str], folder: Path) -> None:
     config = folder / "keys.json"
-    subprocess.run(
-        [DOCKER / "s3.sh", "true"], env={**os.environ, **env, "S3_CONFIG": str(config)}, check=True
-    )
+    subprocess.run([DOCKER / "s3.sh", "true"], env={**os.environ, **env, "S3_CONFIG": str(config)}, check=True)
     (folder / "s3").mkdir()
     with s3_server(folder / "s3", config) as url:
         prepare_buckets(url, env["S3_ADMIN_ACCESS_KEY"], env["S3_ADMIN_SECRET_KEY"], ("candles", "mlflow"))

@@ -83,9 +83,7 @@ def _half_open(port: int, count: int) -> list[socket.socket]:
     """Connections whose request never ends."""
     opened = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(count)]
     for number, connection in enumerate(opened):
-        head = b"POST /login HTTP/1.1\r\nHost: a\r\n" + (
-            b"Content-Length: 1000\r\n\r\nx" if number % 2 else b""
-        )
+        head = b"POST /login HTTP/1.1\r\nHost: a\r\n" + (b"Content-Length: 1000\r\n\r\nx" if number % 2 else b"")
         connection.sendall(head)
     return opened
 

@@ -79,9 +79,7 @@ def ours(env: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("field", [name for name, secret in IS_SECRET.items() if not secret])
-def test_a_setting_reaches_every_service(
-    field: str, ours: dict[str, dict[str, Any]], env: dict[str, str]
-) -> None:
+def test_a_setting_reaches_every_service(field: str, ours: dict[str, dict[str, Any]], env: dict[str, str]) -> None:
     assert len(ours) == len(AIRFLOWS | RAYS) + 5
     variable = f"MUR_{field.upper()}"
     if field in FIXED:

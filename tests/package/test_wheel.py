@@ -94,9 +94,7 @@ def test_everything_that_is_read_at_run_time_is_inside(python: Path) -> None:
 
 def test_the_command_is_there_and_names_what_needs_a_checkout(python: Path) -> None:
     assert "doctor" in _run(python.parent / "mkrich", "--help")
-    up = subprocess.run(
-        [python.parent / "mkrich", "up"], cwd="/", capture_output=True, text=True, check=False
-    )
+    up = subprocess.run([python.parent / "mkrich", "up"], cwd="/", capture_output=True, text=True, check=False)
     assert up.returncode == 1
 
 
@@ -109,9 +107,7 @@ def test_a_role_runs_with_what_it_requires_and_nothing_else(python: Path, role: 
     blocked = {
         module
         for module, names in packages_distributions().items()
-        if module not in vendored
-        and module not in OURS
-        and not required & {canonicalize_name(name) for name in names}
+        if module not in vendored and module not in OURS and not required & {canonicalize_name(name) for name in names}
     }
     _run(python, "-W", "ignore", "-c", BLOCKED_IMPORTS.format(blocked=blocked, modules=IMPORTS[role]))
 

@@ -29,9 +29,7 @@ class Answers:
     def check(self) -> None:
         """A client may see an answer, a problem document that says when to ask again, or nobody; nothing else."""
         wrong = [
-            seen
-            for seen in self.counts
-            if seen[0] not in (0, 200) and seen[:2] != (503, "application/problem+json")
+            seen for seen in self.counts if seen[0] not in (0, 200) and seen[:2] != (503, "application/problem+json")
         ]
         assert wrong == [], self.counts
 

@@ -126,9 +126,7 @@ def _record_past_forecasts(stack: DashboardStack, hours: int = 40) -> None:
     """As if the model had served that long: bands around the close before, of which some missed."""
     headers = {"Authorization": f"Bearer {_SERVICE_TOKEN}"}
     for pair in stack.pairs[:3]:
-        answer = httpx.get(
-            f"{stack.settings.api_url}/v1/candles/{pair}?limit={hours}", headers=headers, timeout=60
-        )
+        answer = httpx.get(f"{stack.settings.api_url}/v1/candles/{pair}?limit={hours}", headers=headers, timeout=60)
         candles = answer.raise_for_status().json()
         closes = candles["close"]
         rows = [
@@ -161,9 +159,7 @@ def register_versions(mlflow_url: str, name: str, count: int = 3) -> None:
             metrics=[*curves, Metric("pinball", 0.00123, 0, 0)],
             params=[Param("architecture", "tiny")],
         )
-        decision = (
-            "refused: not better" if number == count else "promoted: better by 1.2 % than the one before"
-        )
+        decision = "refused: not better" if number == count else "promoted: better by 1.2 % than the one before"
         tags = _tags() | {TAG_DECISION: decision, TAG_AIRFLOW_RUN: f"train_pairs/runs/manual__{number}"}
         client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id, tags=tags)
     client.set_registered_model_alias(name, CHAMPION, str(count - 1))

@@ -37,9 +37,7 @@ class LocalApi:
 
 
 @contextmanager
-def local_api(
-    folder: Path, pairs: Sequence[str], mlflow_url: str = "http://127.0.0.1:9"
-) -> Iterator[LocalApi]:
+def local_api(folder: Path, pairs: Sequence[str], mlflow_url: str = "http://127.0.0.1:9") -> Iterator[LocalApi]:
     """`folder`: open to other users, because Postgres's is another one. There is no registry unless one is given."""
     with postgres_server(folder) as database_url, exchange_server(folder) as exchange_url:
         migrate(database_url)

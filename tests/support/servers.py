@@ -35,9 +35,7 @@ def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def s3_server(
-    folder: Path, config: Path | None = None, ports: Mapping[str, int] | None = None
-) -> Iterator[str]:
+def s3_server(folder: Path, config: Path | None = None, ports: Mapping[str, int] | None = None) -> Iterator[str]:
     """SeaweedFS as the embedded stack runs it, with S3_KEYS or the keys of `config`; gives its URL."""
     if config is None:
         config = folder / "s3.json"

@@ -52,10 +52,7 @@ def tiny_model(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("candles", "reference")],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, out)
-            for name in ("quantiles", "log_returns")
-        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, out) for name in ("quantiles", "log_returns")],
         [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -62,9 +62,7 @@ class WholeStack:
         return Accounts(self.database_url)
 
     def registry(self) -> Registry:
-        return Registry(
-            Settings(mlflow_url=self.plan.url("mlflow"), mlflow_password=self.secrets.mlflow_password)
-        )
+        return Registry(Settings(mlflow_url=self.plan.url("mlflow"), mlflow_password=self.secrets.mlflow_password))
 
     def bucket(self) -> Bucket:
         keys = self.secrets.s3_access_key, self.secrets.s3_secret_key

@@ -119,9 +119,7 @@ def test_every_endpoint_answers(page: Path) -> None:
 
 def test_metrics_are_those_of_serving() -> None:
     source = (PROJECT_ROOT / "serve_app" / "metrics.py").read_text()
-    named = set(
-        re.findall(r"`ray_(mur_\w+?)(?:_total)?(?:{[^}]*})?`", (PROJECT_ROOT / "docs/api.md").read_text())
-    )
+    named = set(re.findall(r"`ray_(mur_\w+?)(?:_total)?(?:{[^}]*})?`", (PROJECT_ROOT / "docs/api.md").read_text()))
     assert named
     assert named == set(re.findall(r'"(mur_\w+)"', source))
 
@@ -141,11 +139,7 @@ def _blocks(page: Path) -> list[str]:
 
 def _docstrings(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str)
-        ):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value.value
 
 

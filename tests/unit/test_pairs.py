@@ -13,9 +13,7 @@ def test_a_pair_knows_both_spellings() -> None:
     assert (pair.symbol, str(pair)) == ("BTCUSDT", "btc_usdt")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "btc", "BTC_USDT", "btc-usdt", "btc_usdt_1h", "btc_", "../etc", "b" * 99]
-)
+@pytest.mark.parametrize("text", ["", "btc", "BTC_USDT", "btc-usdt", "btc_usdt_1h", "btc_", "../etc", "b" * 99])
 def test_what_is_no_pair_is_refused(text: str) -> None:
     with pytest.raises(UnknownPair, match="base_quote"):
         Pair.parse(text)

@@ -52,9 +52,7 @@ def test_secrets_are_made_once_and_only_the_user_can_read_them(tmp_path: Path) -
     assert len({made.postgres_password, made.s3_secret_key, made.service_token, made.ray_token}) == 4
 
 
-def test_commands_speak_for_the_stack_that_was_started_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_speak_for_the_stack_that_was_started_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"MUR_STACK_HOME": str(tmp_path)})
     get_settings.cache_clear()
     plan = StackPlan("simulated", tmp_path / "simulated", port_base=31_000)
@@ -134,9 +132,7 @@ def test_a_runtime_folder_that_somebody_else_made_is_refused(
         plan.make_runtime()
 
 
-def test_a_runtime_folder_of_the_last_start_is_taken_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runtime_folder_of_the_last_start_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     plan = StackPlan("simulated", tmp_path / "state")
     plan.make_runtime()
@@ -145,9 +141,7 @@ def test_a_runtime_folder_of_the_last_start_is_taken_again(
     assert stat.S_IMODE(plan.runtime.stat().st_mode) == 0o700
 
 
-def test_dags_run_at_once_unless_the_settings_say_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dags_run_at_once_unless_the_settings_say_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUR_DAGS_PAUSED", raising=False)
     plan = StackPlan("simulated", tmp_path, port_base=20_000)
     secrets = load_or_create(tmp_path / "secrets.json")

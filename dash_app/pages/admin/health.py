@@ -20,9 +20,7 @@ def layout() -> Component:
             dmc.Group(
                 [
                     dmc.Button("Ask again", id="admin-ask-health", variant="default"),
-                    dmc.Text(
-                        "A component that does not answer is waited for, up to half a minute.", c="dimmed"
-                    ),
+                    dmc.Text("A component that does not answer is waited for, up to half a minute.", c="dimmed"),
                 ]
             ),
             dmc.Box(id="admin-health", children=dmc.Skeleton(h=320)),

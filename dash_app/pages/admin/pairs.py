@@ -54,9 +54,7 @@ def layout() -> Component:
                 dmc.Group(
                     [
                         dmc.Button("Train now", id="admin-train", **_SMALL),
-                        dmc.TextInput(
-                            id="admin-park-reason", label="Reason, shown to users", size="sm", w=240
-                        ),
+                        dmc.TextInput(id="admin-park-reason", label="Reason, shown to users", size="sm", w=240),
                         dmc.Button("Park", id="admin-park", **_SMALL),
                         dmc.Button("Unpark", id="admin-unpark", **_SMALL),
                     ],
@@ -100,9 +98,7 @@ def layout() -> Component:
 def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
     database_url = settings.database_url.get_secret_value()
 
-    @app.callback(
-        Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id")
-    )
+    @app.callback(Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id"))
     @admins_only
     @checked
     def show(_: str) -> tuple[Any, Any]:

@@ -121,10 +121,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
     @checked
     def show(_: str) -> tuple[Any, ...]:
         rows = [_row(account) for account in accounts.accounts()]
-        plans = [
-            {"value": plan.name, "label": f"{plan.name} ({plan.monthly_calls:,})"}
-            for plan in accounts.plans()
-        ]
+        plans = [{"value": plan.name, "label": f"{plan.name} ({plan.monthly_calls:,})"} for plan in accounts.plans()]
         return rows, fitting(min(len(rows), 10)), plans, plans
 
     @app.callback(

@@ -21,9 +21,7 @@ OWN, BITCOIN = random_market(6), random_market(7, price=30_000.0)
 
 
 def fit_small(candles: Candles, reference: Candles = BITCOIN, as_of_ms: int = AS_OF_MS) -> dict[str, float]:
-    return fit(
-        candles, reference, pair="eth_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL
-    ).metrics
+    return fit(candles, reference, pair="eth_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL).metrics
 
 
 def recorded(path: str) -> Candles:

@@ -67,9 +67,7 @@ def test_a_stack_repeated_gives_the_same_numbers_and_dice_of_its_own_to_each() -
     foundation, ready = _foundation(SMALL), _ready(SMALL, [2])
     twins = {"one": ready["pair2"], "other": ready["pair2"]}
 
-    first, second = (
-        train_together(twins, as_of_ms=AS_OF_MS, config=SMALL, foundation=foundation) for _ in range(2)
-    )
+    first, second = (train_together(twins, as_of_ms=AS_OF_MS, config=SMALL, foundation=foundation) for _ in range(2))
 
     for pair in twins:
         assert first[pair].curves == second[pair].curves

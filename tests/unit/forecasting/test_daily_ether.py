@@ -73,9 +73,7 @@ def test_missing_days_are_named() -> None:
 @pytest.fixture(scope="module")
 def recorded() -> tuple[Days, Days]:
     folder = DATA / "daily"
-    bitcoin, ether = (
-        read_klines(folder / f"{coin}USD_coinmarketcap.parquet", Interval.D1) for coin in ("BTC", "ETH")
-    )
+    bitcoin, ether = (read_klines(folder / f"{coin}USD_coinmarketcap.parquet", Interval.D1) for coin in ("BTC", "ETH"))
     return split(bitcoin, ether)
 
 

@@ -69,9 +69,7 @@ def test_of_each_hour_so_many_rows_are_drawn_and_all_of_a_rare_one() -> None:
     assert all(40 <= len(part) <= 120 for part in kept[:-1]), "a pair is left out, or counts too much"
     for mark, part in enumerate(kept):
         assert (np.diff(part.target_open_ms) > 0).all()
-        np.testing.assert_array_equal(
-            part.target.numpy(), part.target_open_ms // HOUR_MS - (200 if mark == 10 else 0)
-        )
+        np.testing.assert_array_equal(part.target.numpy(), part.target_open_ms // HOUR_MS - (200 if mark == 10 else 0))
         assert (part.static == mark).all()
 
 

@@ -40,9 +40,7 @@ def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
     assert props[contract.META_ARCHITECTURE] == fitted.params["architecture"]
     context = int(props[contract.META_CONTEXT_LENGTH])
     own = contract.input_array(OWN, context)
-    prices, returns = run_onnx(
-        fitted.onnx, {"candles": own, "reference": contract.input_array(BITCOIN, context)}
-    )
+    prices, returns = run_onnx(fitted.onnx, {"candles": own, "reference": contract.input_array(BITCOIN, context)})
     assert prices.shape == returns.shape == (1, 7)
     assert prices == pytest.approx(own[:, -1, 3:4] * np.exp(returns), rel=1e-5)
 
@@ -50,9 +48,7 @@ def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
 def test_any_batch_size_gives_the_same_rows(fitted: FittedModel) -> None:
     one = fitted.input_example
     three = {name: np.repeat(array, 3, axis=0) for name, array in one.items()}
-    assert run_onnx(fitted.onnx, three)[1] == pytest.approx(
-        np.repeat(run_onnx(fitted.onnx, one)[1], 3, 0), rel=1e-5
-    )
+    assert run_onnx(fitted.onnx, three)[1] == pytest.approx(np.repeat(run_onnx(fitted.onnx, one)[1], 3, 0), rel=1e-5)
 
 
 def test_weights_come_back_without_pickle(fitted: FittedModel) -> None:

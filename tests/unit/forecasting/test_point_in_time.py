@@ -139,9 +139,7 @@ def test_held_out_candles_train_no_shared_model_either() -> None:
 
 
 def test_a_champion_is_scored_on_the_challengers_candles() -> None:
-    champion = fit(
-        OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS - 24 * HOUR_MS, config=SMALL
-    )
+    champion = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS - 24 * HOUR_MS, config=SMALL)
     challenger = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     ready = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     scored = score(champion.onnx, ready, interval=Interval.H1)
@@ -151,11 +149,8 @@ def test_a_champion_is_scored_on_the_challengers_candles() -> None:
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:
     first, second = (
-        fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-        for _ in range(2)
+        fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL) for _ in range(2)
     )
-    other = fit(
-        OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=replace(SMALL, seed=1)
-    )
+    other = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=replace(SMALL, seed=1))
     assert first.onnx == second.onnx
     assert first.weights != other.weights

@@ -11,9 +11,7 @@ from make_us_rich.market.exchange import _rest_s
 
 
 def test_serving_can_import_the_client_without_pandas_or_pyarrow() -> None:
-    code = (
-        "import make_us_rich.market.exchange, sys; print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
-    )
+    code = "import make_us_rich.market.exchange, sys; print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert loaded.stdout.strip() == "set()"

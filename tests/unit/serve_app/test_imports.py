@@ -14,9 +14,7 @@ def _run(program: str) -> str:
 def test_serving_needs_nothing_heavy() -> None:
     """Absent, not just unloaded: Ray Serve itself loads pandas when it finds it."""
     absent = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))"
-    assert (
-        _run(f"{absent}; import serve_app.app, make_us_rich.operations.serve_deploy; print('fine')") == "fine"
-    )
+    assert _run(f"{absent}; import serve_app.app, make_us_rich.operations.serve_deploy; print('fine')") == "fine"
 
 
 def test_deploying_needs_no_ray() -> None:

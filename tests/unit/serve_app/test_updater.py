@@ -42,9 +42,7 @@ def keep(settings: Settings, kept: Current) -> None:
     ForecastSnapshot(Path(settings.cache_folder), BTC, settings.interval, settings.market).save(kept)
 
 
-def answers(
-    settings: Settings, *, version: int, name: str = "btc_usdt_1h"
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def answers(settings: Settings, *, version: int, name: str = "btc_usdt_1h") -> tuple[dict[str, Any], dict[str, Any]]:
     async def ask() -> tuple[dict[str, Any], dict[str, Any]]:
         forecaster = Forecaster(BTC, settings, ModelCache(2))
         await forecaster.reconfigure({"name": name, "version": version, "run_id": f"run-{version}"})
