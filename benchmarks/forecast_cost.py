@@ -46,11 +46,7 @@ def main() -> None:
     )
 
     shared = fit_foundation(
-        {"btc_usdt": bitcoin, "eth_usdt": ether},
-        bitcoin,
-        interval=Interval.H1,
-        as_of_ms=as_of_ms,
-        config=config,
+        {"btc_usdt": bitcoin, "eth_usdt": ether}, bitcoin, interval=Interval.H1, as_of_ms=as_of_ms, config=config
     )
     for name, weights in (("from nothing", None), ("fine-tuned", shared.weights)):
         took = _median(
@@ -69,8 +65,7 @@ def main() -> None:
 
     model = OnnxModel.load(shared.onnx, "foundation_1h")
     bare, served = _medians(
-        lambda: model.session.run(["quantiles"], shared.input_example),
-        lambda: model.quantiles(ether, bitcoin),
+        lambda: model.session.run(["quantiles"], shared.input_example), lambda: model.quantiles(ether, bitcoin)
     )
     print(
         f"one inference: {bare * 1e3:.3f} ms in bare ONNX Runtime, {served * 1e3:.3f} ms from candles to checked "

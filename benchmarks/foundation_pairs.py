@@ -58,11 +58,7 @@ def main() -> None:
 
 
 def _losses(
-    markets: Mapping[str, Candles],
-    bitcoin: Candles,
-    ready: Mapping[str, Prepared],
-    as_of_ms: int,
-    views: int,
+    markets: Mapping[str, Candles], bitcoin: Candles, ready: Mapping[str, Prepared], as_of_ms: int, views: int
 ) -> dict[tuple[int, str], NDArray[np.float64]]:
     """Pinball losses on the held-out candles by window and pair."""
     config = replace(_RECIPE, foundation_views=views)

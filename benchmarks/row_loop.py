@@ -101,13 +101,7 @@ class _Market:
 def _calendar(candle: Candle) -> list[float]:
     upcoming = (candle[5] + 1) % 168
     day = upcoming * 2 * math.pi / 24
-    return [
-        math.sin(day),
-        math.cos(day),
-        math.sin(2 * day),
-        math.cos(2 * day),
-        1.0 if upcoming >= 120 else 0.0,
-    ]
+    return [math.sin(day), math.cos(day), math.sin(2 * day), math.cos(2 * day), 1.0 if upcoming >= 120 else 0.0]
 
 
 def _clip(value: float, most: float) -> float:

@@ -33,12 +33,7 @@ def main() -> None:
     bitcoin, config = markets[str(BITCOIN)], TrainingConfig()
     as_of_ms = int(bitcoin.open_time_ms[-1]) + HOUR_MS
     shared = fit_foundation(
-        {str(BITCOIN): bitcoin},
-        bitcoin,
-        interval=Interval.H1,
-        as_of_ms=as_of_ms,
-        config=config,
-        device=device,
+        {str(BITCOIN): bitcoin}, bitcoin, interval=Interval.H1, as_of_ms=as_of_ms, config=config, device=device
     )
     known = [
         prepare(candles, bitcoin, interval=Interval.H1, as_of_ms=as_of_ms, config=config)

@@ -24,11 +24,7 @@ It begins as a rehearsal: with `dry_run` each task's log lists what it would del
 """
 
 _DAYS = {"type": "integer", "minimum": 1}
-_TABLES = {
-    "forecasts": "keep_forecast_days",
-    "scores": "keep_score_days",
-    "audit_log": "keep_audit_days",
-}
+_TABLES = {"forecasts": "keep_forecast_days", "scores": "keep_score_days", "audit_log": "keep_audit_days"}
 
 
 def _retention(name: str) -> Param:

@@ -29,10 +29,7 @@ which is faster and better than starting from nothing; before the first foundati
 def train_foundation() -> None:
     plan = plan_run()
     trained = RayJobOperator(
-        task_id="train",
-        entrypoint=command(plan, fetch.expand(item=plan)),
-        inlets=[CANDLES],
-        outlets=[FOUNDATION],
+        task_id="train", entrypoint=command(plan, fetch.expand(item=plan)), inlets=[CANDLES], outlets=[FOUNDATION]
     )
     trained >> report(plan)
 

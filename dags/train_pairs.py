@@ -57,9 +57,7 @@ def train_pairs() -> None:
     fetched = fetch.expand(item=plan)
     batches = batch(plan, fetched)
     jobs = RayJobOperator.partial(
-        task_id="train",
-        map_index_template=_JOB_LABEL,
-        max_active_tis_per_dag=_JOBS_AT_ONCE,
+        task_id="train", map_index_template=_JOB_LABEL, max_active_tis_per_dag=_JOBS_AT_ONCE
     ).expand_kwargs(batches)
     promoted = promote.expand(result=collect(plan, fetched, batches, jobs.output))
     served = refresh_serving()
@@ -103,10 +101,7 @@ def collect(
     pairs = trainable(plan, fetched)
     rows = {row["pair"]: row for job in submission_ids for row in job_results.of_job(bucket, job)}
     rows |= _done([pair for pair in pairs if pair not in rows], plan[0])
-    lost = {
-        "status": "failed",
-        "reason": "its Ray job ended without a result for it: see the train task's log",
-    }
+    lost = {"status": "failed", "reason": "its Ray job ended without a result for it: see the train task's log"}
     return [rows.get(pair, lost | {"pair": pair}) for pair in pairs]
 
 

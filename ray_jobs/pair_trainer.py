@@ -166,11 +166,7 @@ class PairTrainer:
         self._tell(f"{', '.join(ready)}: train together")
         try:
             trained = train_together(
-                ready,
-                as_of_ms=self._as_of_ms,
-                config=self._config,
-                foundation=foundation,
-                device=self._device,
+                ready, as_of_ms=self._as_of_ms, config=self._config, foundation=foundation, device=self._device
             )
         except torch.OutOfMemoryError as error:
             self._tell(f"the GPU has no room for {len(ready)} pairs at once: {error}")

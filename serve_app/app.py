@@ -20,9 +20,7 @@ def forecaster(args: dict[str, str]) -> Application:
 
 def gateway(_: dict[str, str]) -> Application:
     """The HTTP ingress of all pairs."""
-    from serve_app.gateway.app import (
-        create_app,  # a replica of a pair that wakes does without FastAPI's 0.3 s
-    )
+    from serve_app.gateway.app import create_app  # a replica of a pair that wakes does without FastAPI's 0.3 s
 
     return serve.deployment(name=GATEWAY)(serve.ingress(create_app)()).bind()
 

@@ -78,9 +78,7 @@ class GatewayMetrics:
             tags=("name", "source"),
         )
         self._quota_refusals = BufferedCounter(
-            "mur_quota_refusals",
-            "calls refused because the month or the minute is used up",
-            tags=("used_up",),
+            "mur_quota_refusals", "calls refused because the month or the minute is used up", tags=("used_up",)
         )
         self._pair_request_seconds = metrics.Histogram(
             "mur_pair_request_seconds",

@@ -7,13 +7,7 @@ from datetime import timedelta
 
 from airflow.sdk import Context, RetryDecision, RetryPolicy
 
-from make_us_rich.core.errors import (
-    InputError,
-    LocationRefused,
-    MarketUnavailable,
-    PairNotTraded,
-    RateLimited,
-)
+from make_us_rich.core.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, RateLimited
 from make_us_rich.registry.promotion import ChampionChanged
 
 RETRIES = 3

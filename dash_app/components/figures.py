@@ -38,11 +38,7 @@ _LAYOUT: dict[str, Any] = {
 
 
 def forecast_figure(
-    candles: Candles,
-    forecasts: Mapping[str, Forecast],
-    past: Sequence[PastForecast] = (),
-    *,
-    narrow: bool = False,
+    candles: Candles, forecasts: Mapping[str, Forecast], past: Sequence[PastForecast] = (), *, narrow: bool = False
 ) -> go.Figure:
     """Left: candles and volume, behind them the 80 % bands that were forecast. Right: the bands of the next close.
 
@@ -175,13 +171,7 @@ def _label(figure: go.Figure, name: str, quantiles: Mapping[str, float], *, crow
     )
 
 
-def _style(
-    figure: go.Figure,
-    candles: Candles,
-    forecasts: Sequence[Forecast],
-    *,
-    narrow: bool,
-) -> None:
+def _style(figure: go.Figure, candles: Candles, forecasts: Sequence[Forecast], *, narrow: bool) -> None:
     first = forecasts[0]
     figure.add_hline(
         y=first.last_close,
@@ -264,11 +254,7 @@ def usage_figure(by_day: Mapping[date, int], days: Sequence[date]) -> go.Figure:
     figure.update_layout(**_LAYOUT, height=200, bargap=0.25)
     figure.update_layout(margin={"t": 8})
     figure.update_xaxes(
-        type="category",
-        tickangle=0,
-        nticks=10,
-        title_text=f"calls a day, {days[0]:%B}, UTC",
-        title_font_size=12,
+        type="category", tickangle=0, nticks=10, title_text=f"calls a day, {days[0]:%B}, UTC", title_font_size=12
     )
     figure.update_yaxes(gridcolor=GRID, zeroline=False, tickformat=",d", rangemode="tozero", nticks=5)
     if not any(calls):

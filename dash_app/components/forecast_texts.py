@@ -39,10 +39,7 @@ def badges(forecast: Forecast, past: Sequence[PastForecast], score: LatestScore 
             f"{model.name}, trained on candles up to {clock(model.as_of_ms)}.",
         ),
         _badge(
-            "prices",
-            forecast.market,
-            "blue",
-            f"Last close {price(forecast.last_close)} at {clock(forecast.as_of_ms)}.",
+            "prices", forecast.market, "blue", f"Last close {price(forecast.last_close)} at {clock(forecast.as_of_ms)}."
         ),
     ]
     return dmc.Group(made, gap=6)
@@ -104,14 +101,7 @@ def _live(score: LatestScore) -> Component:
 def _badge(name: str, value: str, colour: str, explanation: str) -> Component:
     return dmc.Tooltip(
         dmc.Badge(
-            f"{name}: {value}",
-            color=colour,
-            variant="light",
-            size="lg",
-            px="sm",
-            fz="xs",
-            tt="none",
-            tabIndex=0,
+            f"{name}: {value}", color=colour, variant="light", size="lg", px="sm", fz="xs", tt="none", tabIndex=0
         ),
         label=explanation,
         multiline=True,
@@ -135,12 +125,7 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
             "A newer candle or model could not be fetched; this is the last good forecast.",
             "orange",
         ),
-        (
-            flags.expired,
-            "Old model",
-            "The model is older than it should ever be. Read the bands with doubt.",
-            "red",
-        ),
+        (flags.expired, "Old model", "The model is older than it should ever be. Read the bands with doubt.", "red"),
         (
             flags.foundation,
             "Forecast by the model of all pairs",

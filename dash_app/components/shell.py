@@ -15,11 +15,7 @@ from dash_app.components import notices
 from dash_app.security.callbacks import Text, checked
 
 # Shade 8 carries white text at 4.5 : 1 and more.
-_THEME = {
-    "primaryColor": "blue",
-    "primaryShade": {"light": 8, "dark": 8},
-    "fontFamily": "system-ui, sans-serif",
-}
+_THEME = {"primaryColor": "blue", "primaryShade": {"light": 8, "dark": 8}, "fontFamily": "system-ui, sans-serif"}
 
 
 @dataclass(frozen=True)
@@ -104,11 +100,7 @@ def _header(offered: Sequence[Page]) -> Component:
             dmc.Group(
                 [
                     dmc.Burger(
-                        id="burger",
-                        opened=False,
-                        hiddenFrom="md",
-                        size="sm",
-                        **{"aria-label": "menu of pages"},
+                        id="burger", opened=False, hiddenFrom="md", size="sm", **{"aria-label": "menu of pages"}
                     ),
                     dcc.Link(
                         [html.Img(src="/assets/favicon.svg", alt="", height=26), html.Span("Make Us Rich")],
@@ -131,11 +123,7 @@ def _header(offered: Sequence[Page]) -> Component:
                         **{"aria-label": f"account {name}"},
                     ),
                     dmc.ColorSchemeToggle(
-                        lightIcon="☀",
-                        darkIcon="☾",
-                        variant="subtle",
-                        color="gray",
-                        **{"aria-label": "light or dark"},
+                        lightIcon="☀", darkIcon="☾", variant="subtle", color="gray", **{"aria-label": "light or dark"}
                     ),
                     dmc.Box(_log_out(), visibleFrom="md"),
                 ],

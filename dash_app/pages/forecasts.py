@@ -186,11 +186,7 @@ def register(app: Dash, client: Client, database_url: str) -> None:
             return notices.service_refused(str(error)), no_update, "none", None, _SHORTEST_MS
         judged = scores.latest(database_url, market=forecast.market, interval=forecast.interval)
         score = judged.get(pair)
-        said = [
-            *warnings(forecast, score, missing),
-            sentence(forecast),
-            badges(forecast, past.result(), score),
-        ]
+        said = [*warnings(forecast, score, missing), sentence(forecast), badges(forecast, past.result(), score)]
         return dmc.Stack(said, gap="sm"), figure, "flex", now_shown, _pause_ms(forecast)
 
     @app.callback(

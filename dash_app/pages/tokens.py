@@ -85,9 +85,7 @@ def register(app: Dash, accounts: Accounts, api_url: str, database_url: str) -> 
         return usage, _table(accounts.tokens(current_user.user_id)), shown, snippet, error, clear
 
     @app.callback(
-        Output("usage", "children", allow_duplicate=True),
-        Input("usage-tick", "n_intervals"),
-        prevent_initial_call=True,
+        Output("usage", "children", allow_duplicate=True), Input("usage-tick", "n_intervals"), prevent_initial_call=True
     )
     @checked
     def count_again(_: Clicks) -> Component:
@@ -175,9 +173,7 @@ def _table(tokens: list[Token]) -> Component:
                 dmc.TableTd(f"{token.last_used_at:%d %b %Y %H:%M}" if token.last_used_at else "never"),
                 dmc.TableTd(
                     dmc.Group(
-                        [_action("Rotate", "rotate", token), _action("Revoke", "revoke", token)],
-                        gap=4,
-                        wrap="nowrap",
+                        [_action("Rotate", "rotate", token), _action("Revoke", "revoke", token)], gap=4, wrap="nowrap"
                     )
                 ),
             ]

@@ -66,8 +66,7 @@ def _read(path: Path) -> Candles:
     if times.dtype.kind == "M":
         times = times.astype("datetime64[ms]")
     return Candles(
-        times.astype(np.int64),
-        *(np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in _COLUMNS[1:]),
+        times.astype(np.int64), *(np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in _COLUMNS[1:])
     )
 
 

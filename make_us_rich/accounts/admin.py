@@ -52,12 +52,7 @@ class Administration(Database):
                 "ON used.user_id = users.user_id AND used.month = %(month)s "
                 "WHERE users.name <> %(service)s "
                 "GROUP BY users.user_id, plans.plan_id ORDER BY lower(users.name)",
-                {
-                    "admin": ADMIN,
-                    "member": MEMBER,
-                    "service": SERVICE_USER,
-                    "month": month_of(datetime.now(UTC)),
-                },
+                {"admin": ADMIN, "member": MEMBER, "service": SERVICE_USER, "month": month_of(datetime.now(UTC))},
             )
             return [AccountRow(*row) for row in cursor.fetchall()]
 
@@ -65,8 +60,7 @@ class Administration(Database):
         """Those that an account can be on, smallest first."""
         with self._cursor() as cursor:
             cursor.execute(
-                "SELECT name, monthly_calls FROM plans WHERE name <> %s ORDER BY monthly_calls",
-                (SERVICE_USER,),
+                "SELECT name, monthly_calls FROM plans WHERE name <> %s ORDER BY monthly_calls", (SERVICE_USER,)
             )
             return [Plan(*row) for row in cursor.fetchall()]
 
@@ -135,6 +129,5 @@ def begin_action(cursor: Any, user_id: int, by: str, action: str, detail: str = 
 
 def give_plan(cursor: Any, user_id: int, plan: str) -> None:
     cursor.execute(
-        "UPDATE users SET plan_id = (SELECT plan_id FROM plans WHERE name = %s) WHERE user_id = %s",
-        (plan, user_id),
+        "UPDATE users SET plan_id = (SELECT plan_id FROM plans WHERE name = %s) WHERE user_id = %s", (plan, user_id)
     )

@@ -28,8 +28,7 @@ class AuditLog(Database):
         """Newest first."""
         with self._cursor() as cursor:
             cursor.execute(
-                "SELECT at, actor, action, subject, detail FROM audit_log ORDER BY audit_id DESC LIMIT %s",
-                (most,),
+                "SELECT at, actor, action, subject, detail FROM audit_log ORDER BY audit_id DESC LIMIT %s", (most,)
             )
             return [AuditEntry(*row) for row in cursor.fetchall()]
 

@@ -53,8 +53,7 @@ class PasswordLinks(Users):
         """Whose password a link sets. Raises BadLink."""
         with self._cursor() as cursor:
             cursor.execute(
-                "SELECT user_id FROM password_links WHERE link_hash = %s AND expires_at > now()",
-                (digest(secret),),
+                "SELECT user_id FROM password_links WHERE link_hash = %s AND expires_at > now()", (digest(secret),)
             )
             row = cursor.fetchone()
             user = read_user(cursor, row[0]) if row else None

@@ -45,8 +45,7 @@ def checked_name(name: str) -> str:
     made = _nfkc(name)
     if made != made.strip() or not SHORTEST_NAME <= len(made) <= LONGEST_NAME or not made.isprintable():
         raise InputError(
-            f"a name has {SHORTEST_NAME} to {LONGEST_NAME} printable characters and no space around it",
-            field="name",
+            f"a name has {SHORTEST_NAME} to {LONGEST_NAME} printable characters and no space around it", field="name"
         )
     if not look(made).isascii():
         raise InputError("a name has Latin letters, with or without accents, digits and signs", field="name")

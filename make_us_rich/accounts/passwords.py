@@ -26,8 +26,7 @@ def check_password(password: str, name: str) -> None:
         raise InputError("the password is the name with little added: choose another", field="password")
     if _score(password, name) < _WEAKEST_SCORE:
         raise InputError(
-            "the password is easy to guess: avoid common words, dates and patterns, or use more words",
-            field="password",
+            "the password is easy to guess: avoid common words, dates and patterns, or use more words", field="password"
         )
 
 

@@ -48,12 +48,7 @@ class Consumption(Database):
                 "SELECT %(user)s, %(month)s, %(calls)s WHERE %(calls)s <= %(limit)s "
                 "ON CONFLICT (user_id, month) DO UPDATE SET calls = used.calls + %(calls)s "
                 "WHERE used.calls + %(calls)s <= %(limit)s RETURNING calls",
-                {
-                    "user": owner.user_id,
-                    "month": month_of(now),
-                    "calls": calls,
-                    "limit": owner.monthly_calls,
-                },
+                {"user": owner.user_id, "month": month_of(now), "calls": calls, "limit": owner.monthly_calls},
             )
             row = cursor.fetchone()
             if row is None:

@@ -38,8 +38,7 @@ def backtest(
     every: Annotated[str, typer.Option(help="length of a window, such as 5w, 35d or 840h")] = "5w",
     model: Annotated[str, typer.Option(help="architecture: lstm, gru, linear, patchtst, level_mse")] = "lstm",
     candles: Annotated[
-        Path | None,
-        typer.Option(help="folder of klines (BTCUSDT.parquet …) that the cluster sees; none: S3's"),
+        Path | None, typer.Option(help="folder of klines (BTCUSDT.parquet …) that the cluster sees; none: S3's")
     ] = None,
     out: Annotated[Path, typer.Option(help="every forecast, as parquet; the report is put beside it as .html")] = Path(
         "backtest.parquet"

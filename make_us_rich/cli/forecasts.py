@@ -29,8 +29,7 @@ def train(
     pairs: Pairs = None,
     interval: Annotated[str | None, typer.Option(help="candle interval; only 1h is supported")] = None,
     as_of: Annotated[
-        str | None,
-        typer.Option(help="learn from candles closed by this time (ISO, UTC), not from later ones"),
+        str | None, typer.Option(help="learn from candles closed by this time (ISO, UTC), not from later ones")
     ] = None,
     foundation: Annotated[
         bool, typer.Option("--foundation", help="the model of all pairs, which theirs begin from")
@@ -42,11 +41,7 @@ def train(
     from make_us_rich.operations.airflow import Airflow
 
     settings = settings_here()
-    chosen = {
-        "pairs": parsed(pairs),
-        "interval": interval and Interval.parse_trained(interval),
-        "as_of": as_of,
-    }
+    chosen = {"pairs": parsed(pairs), "interval": interval and Interval.parse_trained(interval), "as_of": as_of}
     dag_id = "train_foundation" if foundation else "train_pairs"
     with Airflow(settings.airflow_url, settings.airflow_user, settings.airflow_password.get_secret_value()) as airflow:
         airflow.unpause(dag_id)

@@ -90,9 +90,7 @@ def create_admin(
     console.print(f"{name} is an admin")
 
 
-def init_env(
-    path: Annotated[Path, typer.Argument(help="the file to write")] = Path(".env"),
-) -> None:
+def init_env(path: Annotated[Path, typer.Argument(help="the file to write")] = Path(".env")) -> None:
     """Write .env for docker compose from .env.example, with a strong secret for each empty one."""
     from make_us_rich.operations.env_file import write_env
 

@@ -47,10 +47,7 @@ def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most
 
 @pairs_app.command("plan")
 def change_plan(
-    pair: OnePair,
-    plan: Annotated[str, typer.Argument(help=", ".join(PLANS))],
-    least: Least = None,
-    most: Most = None,
+    pair: OnePair, plan: Annotated[str, typer.Argument(help=", ".join(PLANS))], least: Least = None, most: Most = None
 ) -> None:
     """Give a pair a process of its own, a shared one, or none."""
     item = pairs_table.put(database_url(), pair, plan=plan, min_replicas=least, max_replicas=most)

@@ -55,12 +55,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         print_json(
             [
-                {
-                    "name": item.name,
-                    "state": item.state,
-                    "since_s": item.since_s,
-                    "memory_bytes": memory.get(item.name),
-                }
+                {"name": item.name, "state": item.state, "since_s": item.since_s, "memory_bytes": memory.get(item.name)}
                 for item in states
             ]
         )

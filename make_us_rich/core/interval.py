@@ -87,8 +87,7 @@ def windows_between(from_ms: int, to_ms: int, every_ms: int, interval: Interval)
     step = interval.ms
     if every_ms < _LEAST_WINDOW * step or every_ms % step:
         raise InputError(
-            f"a window must be whole candles of {interval}, {_LEAST_WINDOW} at least: make it longer",
-            field="every",
+            f"a window must be whole candles of {interval}, {_LEAST_WINDOW} at least: make it longer", field="every"
         )
     first = -(-from_ms // step) * step
     found = list(range(first, to_ms - every_ms + 1, every_ms))

@@ -49,8 +49,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MUR_", frozen=True, extra="ignore")
 
     environment: Annotated[
-        Literal["development", "production"],
-        Field(description="`production` refuses to start with a weak secret"),
+        Literal["development", "production"], Field(description="`production` refuses to start with a weak secret")
     ] = "development"
     secret_key: Annotated[SecretStr, Field(description="signs the dashboard's sessions")] = SecretStr(
         DEVELOPMENT_SECRET
@@ -58,9 +57,7 @@ class Settings(BaseSettings):
 
     # what to forecast
     pairs: Annotated[
-        tuple[str, ...],
-        NoDecode,
-        Field(description="pairs that a new installation starts with, comma separated"),
+        tuple[str, ...], NoDecode, Field(description="pairs that a new installation starts with, comma separated")
     ] = ("btc_usdt", "eth_usdt", "chz_usdt")
     pooled_pairs: Annotated[
         tuple[str, ...], NoDecode, Field(description="those of them that share one serving process")
@@ -128,8 +125,7 @@ class Settings(BaseSettings):
     ] = "~/.cache/make-us-rich"
     api_url: Annotated[str, Field(description="HTTP API, as its callers reach it")] = "http://127.0.0.1:28000"
     public_api_url: Annotated[
-        str,
-        Field(description="HTTP API as a user's own machine reaches it, for the snippets; empty: as api_url"),
+        str, Field(description="HTTP API as a user's own machine reaches it, for the snippets; empty: as api_url")
     ] = ""
     public_mlflow_url: Annotated[
         str, Field(description="MLflow as a user's own browser reaches it, for links; empty: as mlflow_url")
@@ -152,8 +148,7 @@ class Settings(BaseSettings):
     airflow_user: Annotated[str, Field(description="who starts runs by `mkrich train` or the admin page")] = "admin"
     airflow_password: Annotated[SecretStr, Field(description="password of that user")] = SecretStr("")
     dags_paused: Annotated[
-        bool,
-        Field(description="the DAGs of a new installation wait until a person unpauses them"),
+        bool, Field(description="the DAGs of a new installation wait until a person unpauses them")
     ] = False
     service_token: Annotated[SecretStr, Field(description="admin API token of the pipeline")] = SecretStr("")
     dashboard_token: Annotated[
@@ -161,8 +156,7 @@ class Settings(BaseSettings):
     ] = SecretStr("")
     gateway_replicas: Annotated[int, Field(ge=1, description="processes in front of all pairs")] = 1
     ongoing_calls_a_replica: Annotated[
-        float,
-        Field(gt=0, description="calls at once that one process of a pair takes before it gets another"),
+        float, Field(gt=0, description="calls at once that one process of a pair takes before it gets another")
     ] = 16
     replica_cpus: Annotated[
         float,

@@ -117,8 +117,5 @@ def connect(database_url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> C
 @contextmanager
 def transaction(database_url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Iterator[Any]:
     """A cursor over a connection of its own; committed at the end, rolled back after an error."""
-    with (
-        closing(connect(database_url, answer_within_s=answer_within_s)) as opened,
-        opened.transaction() as cursor,
-    ):
+    with closing(connect(database_url, answer_within_s=answer_within_s)) as opened, opened.transaction() as cursor:
         yield cursor

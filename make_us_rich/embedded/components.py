@@ -111,25 +111,17 @@ def _mlflow(plan: StackPlan) -> Component:
         f"--artifacts-destination=s3://{get_settings().mlflow_bucket}",
     ]
     return Component(
-        Program("mlflow", unprivileged(command)),
-        ("databases", "buckets"),
-        _answers(f"{plan.url('mlflow')}/health"),
+        Program("mlflow", unprivileged(command)), ("databases", "buckets"), _answers(f"{plan.url('mlflow')}/health")
     )
 
 
 def _airflow(plan: StackPlan) -> list[Component]:
     url = f"{plan.url('airflow')}/api/v2/monitor/health"
     server = Component(
-        Program("airflow-api-server", [str(_BIN / "airflow"), "api-server"]),
-        ("airflow database",),
-        _answers(url),
+        Program("airflow-api-server", [str(_BIN / "airflow"), "api-server"]), ("airflow database",), _answers(url)
     )
     # Their log servers would listen on all interfaces; the API server reads the same folder.
-    services = {
-        "scheduler": ["--skip-serve-logs"],
-        "dag-processor": [],
-        "triggerer": ["--skip-serve-logs"],
-    }
+    services = {"scheduler": ["--skip-serve-logs"], "dag-processor": [], "triggerer": ["--skip-serve-logs"]}
     return [
         server,
         *(
@@ -144,13 +136,7 @@ def _airflow(plan: StackPlan) -> list[Component]:
 
 
 def _dash(plan: StackPlan) -> Component:
-    command = [
-        sys.executable,
-        "-m",
-        "dash_app",
-        "--host=127.0.0.1",
-        f"--port={plan.port('dash')}",
-    ]
+    command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={plan.port('dash')}"]
     program = Program("dash", command, withheld=("MUR_SERVICE_TOKEN",))
     return Component(program, ("accounts",), _answers(f"{plan.url('dash')}/login"))
 

@@ -36,9 +36,7 @@ def open_stack(plan: StackPlan) -> Stack:
 
 
 def up(
-    plan: StackPlan,
-    on_ready: Callable[[str, float], None] = lambda name, seconds: None,
-    part: Part | None = None,
+    plan: StackPlan, on_ready: Callable[[str, float], None] = lambda name, seconds: None, part: Part | None = None
 ) -> Stack:
     """Start everything, or one part with what it needs; returns when every component of it answers.
 

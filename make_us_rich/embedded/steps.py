@@ -45,10 +45,7 @@ def steps(plan: StackPlan, secrets: StackSecrets, environment: Mapping[str, str]
 
 def _create_databases(plan: StackPlan, secrets: StackSecrets) -> None:
     # outside of a transaction, as CREATE DATABASE wants it
-    with (
-        closing(connect(database_url(plan, secrets, "postgres"))) as connection,
-        connection.cursor() as cursor,
-    ):
+    with closing(connect(database_url(plan, secrets, "postgres"))) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database")
         present = {row[0] for row in cursor.fetchall()}
         for name in DATABASES:

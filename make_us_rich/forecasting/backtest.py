@@ -89,13 +89,7 @@ def backtest_window(
     for pair, candles in markets.items():
         try:
             fitted = fit(
-                candles,
-                reference,
-                pair=pair,
-                interval=interval,
-                as_of_ms=end_ms,
-                config=judged,
-                foundation=foundation,
+                candles, reference, pair=pair, interval=interval, as_of_ms=end_ms, config=judged, foundation=foundation
             )
         except NotEnoughHistory:
             continue

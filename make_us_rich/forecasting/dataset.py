@@ -113,10 +113,7 @@ def raw_windows(
             own.append(mine[end - context : end])
             btc.append(other[end - context : end])
     empty = np.empty((0, context, len(COLUMNS)), dtype=np.float32)
-    return usable, {
-        "candles": np.stack(own) if own else empty,
-        "reference": np.stack(btc) if btc else empty,
-    }
+    return usable, {"candles": np.stack(own) if own else empty, "reference": np.stack(btc) if btc else empty}
 
 
 def _segment_rows(

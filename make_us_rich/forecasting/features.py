@@ -48,11 +48,7 @@ def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tenso
     deviation, btc_deviation = (0.5 * ranges[24]).exp(), (0.5 * btc_ranges[24]).exp()
     coming_hour, this_hour = _log_same_hour(own_range, ahead=1), _log_same_hour(own_range, ahead=0)
     unusual = ranges[1] - this_hour
-    volume, close_in_range, calendar = (
-        _relative_volume(candles, 1),
-        _close_in_range(candles),
-        _calendar(candles),
-    )
+    volume, close_in_range, calendar = (_relative_volume(candles, 1), _close_in_range(candles), _calendar(candles))
     sequence = [
         _move(own_return, deviation, 1),
         close_in_range,

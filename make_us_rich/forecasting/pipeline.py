@@ -25,14 +25,7 @@ from make_us_rich.forecasting.evaluation import HeldOut, held_out, metrics
 from make_us_rich.forecasting.export import check_parity, context_length, metadata_of, run_onnx, to_onnx
 from make_us_rich.forecasting.process_group import ProcessGroup
 from make_us_rich.forecasting.samples import Split, drawn, joined
-from make_us_rich.forecasting.training import (
-    ALONE,
-    Trained,
-    fine_tune,
-    fine_tune_together,
-    train,
-    train_shared,
-)
+from make_us_rich.forecasting.training import ALONE, Trained, fine_tune, fine_tune_together, train, train_shared
 from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.forecasting.weights import from_npz, to_npz
 from make_us_rich.market.candles import Candles
@@ -120,13 +113,7 @@ def fit(
     """
     ready = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, config=config, on_step=on_step)
     trained = train_prepared(
-        ready,
-        as_of_ms=as_of_ms,
-        config=config,
-        foundation=foundation,
-        device=device,
-        on_step=on_step,
-        group=group,
+        ready, as_of_ms=as_of_ms, config=config, foundation=foundation, device=device, on_step=on_step, group=group
     )
     return finish(ready, trained, pair=pair, interval=interval, as_of_ms=as_of_ms, config=config, on_step=on_step)
 
@@ -149,12 +136,7 @@ def train_prepared(
 
 
 def train_together(
-    ready: Mapping[str, Prepared],
-    *,
-    as_of_ms: int,
-    config: TrainingConfig,
-    foundation: bytes,
-    device: str = "cpu",
+    ready: Mapping[str, Prepared], *, as_of_ms: int, config: TrainingConfig, foundation: bytes, device: str = "cpu"
 ) -> dict[str, Trained]:
     """The second step of `fit` for many pairs at once, which keeps a GPU busy and is slow without one.
 
@@ -233,10 +215,7 @@ def fit_foundation(
     pairs_an_hour = max(1, config.foundation_views // config.foundation_epochs)
     rows = joined(drawn(everything, pairs_an_hour, config.seed)).to(device)
     many = replace(
-        config,
-        epochs=config.foundation_epochs,
-        learning_rate=config.foundation_learning_rate,
-        batch=2 * config.batch,
+        config, epochs=config.foundation_epochs, learning_rate=config.foundation_learning_rate, batch=2 * config.batch
     )
     trained = train_shared(rows, joined(newest).to(device), many, group)
     graph = _exported(trained, config, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)

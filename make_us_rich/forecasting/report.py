@@ -72,11 +72,7 @@ def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles],
                 f"The last {_FAN_CANDLES} candles of the last window: bands of 50, 80 and 90 %, and what happened.",
                 _fan_figure(results[-1], markets, interval),
             ),
-            (
-                "Learning",
-                "How the loss changed by epoch, a line a pair and window.",
-                _learning_figure(results),
-            ),
+            ("Learning", "How the loss changed by epoch, a line a pair and window.", _learning_figure(results)),
         ],
     )
 

@@ -142,11 +142,7 @@ def _fresh(rows: Samples, config: TrainingConfig) -> Network:
 
 
 def _epochs(
-    network: Network | BatchedNetworks,
-    rows: Samples,
-    validation: Samples,
-    config: TrainingConfig,
-    group: ProcessGroup,
+    network: Network | BatchedNetworks, rows: Samples, validation: Samples, config: TrainingConfig, group: ProcessGroup
 ) -> Iterator[dict[str, Tensor]]:
     """Train epoch by epoch, and tell the losses of each; the network is left ready to forecast."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)

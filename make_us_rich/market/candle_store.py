@@ -59,14 +59,7 @@ class CandleStore(Bucket):
             self._merge(key, candles[months == month])
 
     def update(
-        self,
-        exchange: Market,
-        *,
-        market: str,
-        pair: Pair,
-        interval: Interval,
-        as_of_ms: int,
-        history_candles: int,
+        self, exchange: Market, *, market: str, pair: Pair, interval: Interval, as_of_ms: int, history_candles: int
     ) -> Fetched:
         """Bring what is missing of the last `history_candles` candles before `as_of_ms`.
 

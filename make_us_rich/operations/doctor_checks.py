@@ -71,9 +71,7 @@ def _ray(settings: Settings) -> str:
     answer = httpx.get(f"{settings.ray_url}/api/serve/applications/", headers=headers, timeout=_TIMEOUT_S)
     if answer.status_code in (401, 403) and not token:
         raise HealthProblem(
-            "Ray wants a token, which this component was not given",
-            "ask where MUR_RAY_TOKEN is set",
-            warning=True,
+            "Ray wants a token, which this component was not given", "ask where MUR_RAY_TOKEN is set", warning=True
         )
     if answer.status_code in (401, 403):
         raise HealthProblem("Ray refuses the token", "give MUR_RAY_TOKEN the value that Ray was started with")

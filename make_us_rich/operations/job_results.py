@@ -41,11 +41,7 @@ def finished(
 
     None when there is none, or nobody kept its row.
     """
-    wanted = {
-        TAG_AS_OF_MS: str(as_of_ms),
-        TAG_MARKET: settings.market,
-        TAG_ARCHITECTURE: settings.architecture,
-    }
+    wanted = {TAG_AS_OF_MS: str(as_of_ms), TAG_MARKET: settings.market, TAG_ARCHITECTURE: settings.architecture}
     for version in registry.versions_tagged(model_name(Pair.parse(pair), interval), TAG_AS_OF_MS, str(as_of_ms)):
         if wanted.items() <= version.tags.items():
             row = find(bucket, version.tags.get(TAG_JOB, ""), pair)

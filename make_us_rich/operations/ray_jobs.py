@@ -50,9 +50,7 @@ class RayJobsClient:
         if answer is None:
             return None
         return read_json(
-            answer,
-            lambda body: RayJob(submission_id, body["status"], body.get("message") or ""),
-            RayUnreachable,
+            answer, lambda body: RayJob(submission_id, body["status"], body.get("message") or ""), RayUnreachable
         )
 
     async def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:

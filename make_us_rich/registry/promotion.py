@@ -72,12 +72,7 @@ def decide(comparison: Comparison, *, champion_expired: bool = False) -> Decisio
 
 
 def promote(
-    registry: Registry,
-    database_url: str,
-    challenger: ModelVersion,
-    comparison: Comparison,
-    *,
-    expiry_hours: int,
+    registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison, *, expiry_hours: int
 ) -> Decision:
     """Make the challenger the champion if it is better and no older; the old champion stays as `previous`.
 

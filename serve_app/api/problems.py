@@ -30,13 +30,7 @@ class Problem(HTTPException):
     """An answer that is not the one asked for. `kind` names it for programs, `detail` for people."""
 
     def __init__(
-        self,
-        status: int,
-        kind: str,
-        detail: str,
-        *,
-        field: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, status: int, kind: str, detail: str, *, field: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(status, detail, dict(headers or {}))
         self.kind = kind
@@ -70,11 +64,7 @@ def known_answer(name: str, answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def quota_headers(limit: int, remaining: int, reset_s: int) -> dict[str, str]:
-    return {
-        "RateLimit-Limit": str(limit),
-        "RateLimit-Remaining": str(remaining),
-        "RateLimit-Reset": str(reset_s),
-    }
+    return {"RateLimit-Limit": str(limit), "RateLimit-Remaining": str(remaining), "RateLimit-Reset": str(reset_s)}
 
 
 def quota_problem(error: QuotaExceeded) -> Problem:

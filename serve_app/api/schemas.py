@@ -83,8 +83,7 @@ class ModelCard(Model):
     promotion: Annotated[str | None, Field(description="why it was promoted")]
     previous: Annotated[JudgedModel | None, Field(description="the champion before, which a rollback brings back")]
     newest: Annotated[
-        list[JudgedModel] | None,
-        Field(description="the pair's newest versions, promoted and refused; newest first"),
+        list[JudgedModel] | None, Field(description="the pair's newest versions, promoted and refused; newest first")
     ]
 
 
@@ -211,8 +210,7 @@ class PastForecast(BaseModel):
     last_close: float
     quantiles: Quantiles
     close: Annotated[
-        float | None,
-        Field(description="the price that came; None where its candle is unknown, as weeks later"),
+        float | None, Field(description="the price that came; None where its candle is unknown, as weeks later")
     ]
     inside_80: Annotated[bool | None, Field(description="it fell between q10 and q90")]
 

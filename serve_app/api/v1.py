@@ -123,8 +123,7 @@ async def history(
 ) -> JSONResponse:
     name = await service.find(pair)
     candles, past = await asyncio.gather(
-        service.ask(name, "candles", _MOST_CANDLES),
-        asyncio.to_thread(past_forecasts, service.settings, pair, limit),
+        service.ask(name, "candles", _MOST_CANDLES), asyncio.to_thread(past_forecasts, service.settings, pair, limit)
     )
     about = {"pair": pair, "interval": service.settings.interval, "market": service.settings.market}
     return JSONResponse(about | {"forecasts": with_outcomes(past, candles)})
@@ -137,10 +136,7 @@ async def history(
     responses=errors(401, 404, 422, 429, 503),
 )
 async def candles(
-    pair: PairName,
-    service: ServiceOf,
-    _: Caller,
-    limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168,
+    pair: PairName, service: ServiceOf, _: Caller, limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168
 ) -> JSONResponse:
     return JSONResponse(await service.ask(await service.find(pair), "candles", limit))
 
@@ -157,11 +153,6 @@ async def model(pair: PairName, service: ServiceOf, _: Caller) -> JSONResponse:
     return JSONResponse(await asyncio.to_thread(model_card, service.settings, name, serving))
 
 
-@router.get(
-    "/usage",
-    response_model=schemas.Usage,
-    summary="Calls of this month",
-    responses=errors(401, 422, 429, 503),
-)
+@router.get("/usage", response_model=schemas.Usage, summary="Calls of this month", responses=errors(401, 422, 429, 503))
 async def usage(service: ServiceOf, owner: Caller) -> Any:
     return await service.usage(owner)

@@ -99,8 +99,7 @@ class Forecaster:
         bitcoin = bitcoin[np.isin(bitcoin.open_time_ms, candles.open_time_ms)]
         if len(bitcoin) != len(candles):
             raise BadCandles(
-                f"{BITCOIN}'s candles of the same open times are needed: send them as `reference`",
-                field="reference",
+                f"{BITCOIN}'s candles of the same open times are needed: send them as `reference`", field="reference"
             )
         return Window(candles, bitcoin, interval)
 

@@ -12,13 +12,7 @@ from tests.support.folders import open_folder
 
 expect.set_options(timeout=20_000)  # a shared machine is slow at times
 _CHROMIUM = shutil.which("chromium")
-_QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-sync",
-    "--no-first-run",
-)
+_QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
 
 
 @pytest.fixture(scope="module")

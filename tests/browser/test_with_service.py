@@ -154,12 +154,7 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
             reason=f"of {market}",
         )
         scores.keep(
-            url,
-            verdict,
-            market=market,
-            pair=BITCOIN,
-            interval=Interval.H1,
-            as_of_ms=DAY_MS * 20_000 + hour * HOUR_MS,
+            url, verdict, market=market, pair=BITCOIN, interval=Interval.H1, as_of_ms=DAY_MS * 20_000 + hour * HOUR_MS
         )
 
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")

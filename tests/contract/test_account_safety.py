@@ -10,14 +10,7 @@ import pytest
 
 from make_us_rich.accounts import ADMIN, MEMBER, Accounts, Limit
 from make_us_rich.accounts.passwords import hash_password
-from make_us_rich.core.errors import (
-    BadLink,
-    InputError,
-    NameTaken,
-    TooManyAttempts,
-    UnknownToken,
-    WrongCredentials,
-)
+from make_us_rich.core.errors import BadLink, InputError, NameTaken, TooManyAttempts, UnknownToken, WrongCredentials
 from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import SQL_FOLDER, migrate
 from tests.support.folders import open_folder

@@ -104,15 +104,7 @@ def _run(module: list[str], environment: Mapping[str, str]) -> str:
 @contextmanager
 def _api_server(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     port = free_port()
-    command = [
-        str(BIN / "airflow"),
-        "api-server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--proxy-headers",
-    ]
+    command = [str(BIN / "airflow"), "api-server", "--host", "127.0.0.1", "--port", str(port), "--proxy-headers"]
     url = f"http://127.0.0.1:{port}"
     log = folder / "api-server.log"
     with running(command, f"{url}/api/v2/monitor/health", log, environment, timeout_s=120):

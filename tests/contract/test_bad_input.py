@@ -16,14 +16,7 @@ from tests.support.local_api import LocalApi, local_api
 
 SQL = "'; DROP TABLE users; --"
 PROBLEM = "application/problem+json"
-NO_TOKENS = [
-    "",
-    "Bearer",
-    "Basic YTpi",
-    "Bearer mur_garbage",
-    f"Bearer {SQL}",
-    f"Bearer {'x' * 4000}",
-]
+NO_TOKENS = ["", "Bearer", "Basic YTpi", "Bearer mur_garbage", f"Bearer {SQL}", f"Bearer {'x' * 4000}"]
 NO_PRICES = [float("nan"), float("inf"), float("-inf"), "10.0", "ten", None, [], {}, SQL, 1e300]
 
 

@@ -21,13 +21,7 @@ from typer.testing import CliRunner
 
 from infra.exchange.recorded import load
 from make_us_rich.cli import app
-from make_us_rich.core.errors import (
-    InputError,
-    LocationRefused,
-    MarketUnavailable,
-    PairNotTraded,
-    RateLimited,
-)
+from make_us_rich.core.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, RateLimited
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings

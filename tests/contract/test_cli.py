@@ -237,10 +237,7 @@ def test_the_words_of_2022_name_what_they_take(tmp_path: Path, monkeypatch: pyte
 
 
 def _register(mlflow_url: str, name: str, *, champion: int) -> None:
-    tags = [
-        {"key": TAG_AS_OF_MS, "value": "1699999200000"},
-        {"key": TAG_SKILL_VS_NAIVE, "value": "0.07"},
-    ]
+    tags = [{"key": TAG_AS_OF_MS, "value": "1699999200000"}, {"key": TAG_SKILL_VS_NAIVE, "value": "0.07"}]
     with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", auth=MLFLOW_LOGIN) as mlflow:
         mlflow.post("/registered-models/create", json={"name": name}).raise_for_status()
         run = mlflow.post("/runs/create", json={"experiment_id": "0"}).raise_for_status().json()["run"]["info"]

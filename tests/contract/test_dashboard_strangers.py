@@ -59,11 +59,7 @@ def app() -> Iterator[Dash]:
         with Accounts(url) as accounts:
             accounts.create_user("root", PASSWORD, role=ADMIN)
         settings = Settings(
-            database_url=url,
-            secret_key="contract-test",
-            airflow_url=nobody,
-            mlflow_url=nobody,
-            api_url=nobody,
+            database_url=url, secret_key="contract-test", airflow_url=nobody, mlflow_url=nobody, api_url=nobody
         )
         made = create_app(settings)
         Visitor(made.server.test_client()).get("/login")  # Dash collects its callbacks at the first request
@@ -144,9 +140,7 @@ def test_a_mistyped_call_of_a_callback_is_never_an_error_of_ours(app: Dash, root
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b"[]", b"null", b"7", b"\xff\xfe", b'"x"', b"[" * 200_000],
-    ids=lambda body: str(body[:8]),
+    "body", [b"", b"{", b"[]", b"null", b"7", b"\xff\xfe", b'"x"', b"[" * 200_000], ids=lambda body: str(body[:8])
 )
 def test_a_body_that_is_no_call_is_refused(root: Visitor, body: bytes) -> None:
     assert 400 <= root.post_raw("/_dash-update-component", body).status_code < 500

@@ -51,10 +51,7 @@ def test_it_may_let_the_service_swap_models(service: LocalApi) -> None:
 def test_it_may_do_nothing_else(service: LocalApi, method: str, path: str) -> None:
     headers = {"Authorization": f"Bearer {service.dashboard_token}"}
     answer = httpx.request(method, f"{service.url}{path}", headers=headers, json={})
-    assert (answer.status_code, answer.json()["type"]) == (
-        403,
-        "urn:make-us-rich:problem:not-for-the-dashboard",
-    )
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:make-us-rich:problem:not-for-the-dashboard")
 
 
 def test_it_is_no_admins_and_not_slowed_by_the_minute(service: LocalApi) -> None:
@@ -77,11 +74,7 @@ def test_the_pipelines_token_stays_beside_it_and_each_is_replaced_alone(service:
 @pytest.mark.parametrize("pair", ["../usage", "..", "btc_usdt/history?limit=1", "btc_usdt#", "a b", "é", "%2e%2e"])
 def test_the_client_sends_an_odd_pair_as_one_segment(service: LocalApi, pair: str) -> None:
     with Client(service.url, service.admin_token) as client:
-        for ask in (
-            client.forecast,
-            lambda pair: client.history(pair, 1),
-            lambda pair: client.candles(pair, 1),
-        ):
+        for ask in (client.forecast, lambda pair: client.history(pair, 1), lambda pair: client.candles(pair, 1)):
             with pytest.raises(ServiceRefused) as caught:
                 ask(pair)
             assert (caught.value.status, caught.value.field) in ((422, "pair"), (404, None))

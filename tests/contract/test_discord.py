@@ -100,8 +100,7 @@ def test_a_long_text_is_cut_to_what_discord_takes(sink: Sink) -> None:
 
 
 @pytest.mark.parametrize(
-    ("run_type", "state", "told"),
-    [("scheduled", "running", 1), ("scheduled", "failed", 0), ("backfill", "running", 0)],
+    ("run_type", "state", "told"), [("scheduled", "running", 1), ("scheduled", "failed", 0), ("backfill", "running", 0)]
 )
 def test_a_late_run_is_told_and_a_late_backfill_is_not(
     sink: Sink, monkeypatch: pytest.MonkeyPatch, run_type: str, state: str, told: int
@@ -117,10 +116,7 @@ def test_a_late_run_is_told_and_a_late_backfill_is_not(
 
 def test_every_link_of_a_run_is_one_that_a_browser_can_open(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = sink.settings.model_copy(
-        update={
-            "airflow_url": "http://airflow-api-server:8080",
-            "public_airflow_url": "https://airflow.example.com",
-        }
+        update={"airflow_url": "http://airflow-api-server:8080", "public_airflow_url": "https://airflow.example.com"}
     )
     monkeypatch.setattr(deadline, "get_settings", lambda: inner)
     run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": "scheduled", "state": "running"}

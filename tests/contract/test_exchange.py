@@ -13,13 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from make_us_rich.core.errors import (
-    LocationRefused,
-    MarketError,
-    MarketUnavailable,
-    PairNotTraded,
-    RateLimited,
-)
+from make_us_rich.core.errors import LocationRefused, MarketError, MarketUnavailable, PairNotTraded, RateLimited
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.market.candles import Candles, clean
@@ -288,11 +282,7 @@ def test_the_clock_can_be_moved_and_sped_up(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize(
     ("body", "named"),
-    [
-        ({"kind": "nonsense"}, "kind"),
-        ({"kind": "500", "tmies": 3}, "tmies"),
-        ({"kind": "500", "times": 0}, "times"),
-    ],
+    [({"kind": "nonsense"}, "kind"), ({"kind": "500", "tmies": 3}, "tmies"), ({"kind": "500", "times": 0}, "times")],
 )
 def test_a_fault_that_does_not_exist_is_refused(exchange: Exchange, body: dict[str, Any], named: str) -> None:
     answer = httpx.post(f"{exchange.url}/_control/faults", json=body)
@@ -326,11 +316,7 @@ def test_a_recording_is_replayed_as_if_it_happened_now(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_replayed_is_named_at_the_start(tmp_path: Path) -> None:
     ended = subprocess.run(
-        _command(free_port(), tmp_path, tmp_path),
-        capture_output=True,
-        text=True,
-        cwd=PROJECT_ROOT,
-        check=False,
+        _command(free_port(), tmp_path, tmp_path), capture_output=True, text=True, cwd=PROJECT_ROOT, check=False
     )
 
     assert ended.returncode == 1

@@ -47,9 +47,7 @@ def haproxy(folder: Path, gateways: list[str] | None) -> Iterator[str]:
     ]
     backend = BackendConfig("http-gateway", "/", servers=servers, app_name="gateway")
     proxy = HAProxyApi(
-        config,
-        {} if gateways is None else {"http-gateway": backend},
-        config_file_path=f"{folder}/haproxy.cfg",
+        config, {} if gateways is None else {"http-gateway": backend}, config_file_path=f"{folder}/haproxy.cfg"
     )
     proxy._generate_config_file_internal()
     command = [str(launcher(folder)), "-db", "-f", f"{folder}/haproxy.cfg", "-dR"]
@@ -105,8 +103,7 @@ def test_plain_text_errors_of_rays_own_proxy(folder: Path, status: int, said: by
 
 
 @pytest.mark.parametrize(
-    ("status", "content_type"),
-    [(404, "application/problem+json"), (200, "application/json"), (200, "text/plain")],
+    ("status", "content_type"), [(404, "application/problem+json"), (200, "application/json"), (200, "text/plain")]
 )
 def test_the_gateways_own_answers_pass(folder: Path, status: int, content_type: str) -> None:
     with ExitStack() as stack:

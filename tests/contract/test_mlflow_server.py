@@ -109,12 +109,7 @@ def test_what_the_pipeline_stores_comes_back(caller: httpx.Client) -> None:
 
 
 def test_the_assistant_that_runs_commands_is_closed(caller: httpx.Client) -> None:
-    for method, path in (
-        ("GET", "config"),
-        ("PUT", "config"),
-        ("POST", "message"),
-        ("POST", "skills/install"),
-    ):
+    for method, path in (("GET", "config"), ("PUT", "config"), ("POST", "message"), ("POST", "skills/install")):
         answer = caller.request(method, f"/ajax-api/3.0/mlflow/assistant/{path}", json={})
         assert answer.status_code == 404, path
 

@@ -10,14 +10,7 @@ import pytest
 from psycopg2 import errors as pg_errors
 
 from make_us_rich.accounts import ADMIN, TOKEN_PREFIX, Accounts
-from make_us_rich.core.errors import (
-    InputError,
-    NameTaken,
-    QuotaExceeded,
-    UnknownPair,
-    UnknownToken,
-    WrongCredentials,
-)
+from make_us_rich.core.errors import InputError, NameTaken, QuotaExceeded, UnknownPair, UnknownToken, WrongCredentials
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import SQL_FOLDER, MigrationError, migrate
@@ -26,16 +19,7 @@ from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
 INJECTION = "'; DROP TABLE users; --"
-TABLES = {
-    "users",
-    "roles",
-    "user_roles",
-    "api_tokens",
-    "user_api_consumptions",
-    "plans",
-    "forecasts",
-    "pairs",
-}
+TABLES = {"users", "roles", "user_roles", "api_tokens", "user_api_consumptions", "plans", "forecasts", "pairs"}
 
 
 @pytest.fixture(scope="module")
@@ -225,11 +209,7 @@ def test_a_listed_pair_keeps_what_people_made_of_it(url: str) -> None:
     pairs_table.put(url, "doge_usdt", plan="off")
     pairs_table.seed(url, ["btc_usdt", "eth_usdt", "doge_usdt"], ["eth_usdt"])
     plans = {item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in pairs_table.listed(url)}
-    assert plans == {
-        "btc_usdt": ("dedicated", 1, 4),
-        "doge_usdt": ("off", 1, 4),
-        "eth_usdt": ("dedicated", 0, 3),
-    }
+    assert plans == {"btc_usdt": ("dedicated", 1, 4), "doge_usdt": ("off", 1, 4), "eth_usdt": ("dedicated", 0, 3)}
     assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt", "eth_usdt"]
 
 

@@ -30,20 +30,10 @@ pytestmark = pytest.mark.timeout(180)
 def ray_url() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="mur-ray-"))
     url = f"http://127.0.0.1:{free_port()}"
-    command = [
-        str(Path(sys.executable).parent / "ray"),
-        "start",
-        "--head",
-        "--block",
-        "--disable-usage-stats",
-    ]
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--port={free_port()}", f"--dashboard-port={url.rpartition(':')[2]}", f"--temp-dir={folder}"]
     command += [f"--ray-client-server-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0"]
-    command += [
-        f"--dashboard-agent-listen-port={free_port()}",
-        "--num-cpus=1",
-        "--object-store-memory=80000000",
-    ]
+    command += [f"--dashboard-agent-listen-port={free_port()}", "--num-cpus=1", "--object-store-memory=80000000"]
     # whoever ran Ray before may have a token at home, which it would demand
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     head = subprocess.Popen(

@@ -83,12 +83,7 @@ def test_the_master_takes_no_upload(page: Ask) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [
-        ("GET", "/1,01637037d6"),
-        ("POST", "/1,01637037d6"),
-        ("DELETE", "/1,01637037d6"),
-        ("GET", "/ui/index.html"),
-    ],
+    [("GET", "/1,01637037d6"), ("POST", "/1,01637037d6"), ("DELETE", "/1,01637037d6"), ("GET", "/ui/index.html")],
 )
 def test_a_volume_refuses_who_has_no_key(page: Ask, method: str, path: str) -> None:
     answer = page("s3_volume", method, path, **({"files": EVIL} if method == "POST" else {}))

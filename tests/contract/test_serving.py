@@ -65,12 +65,7 @@ def test_a_forecast_is_the_promised_document(api: httpx.Client) -> None:
     assert list(quantiles) == list(QUANTILE_NAMES)
     expected = [forecast["last_close"] * math.exp(value) for value in LOG_RETURNS]
     assert list(quantiles.values()) == pytest.approx(expected, rel=1e-5)
-    assert forecast.pop("flags") == {
-        "stale": False,
-        "simulated": True,
-        "expired": False,
-        "foundation": False,
-    }
+    assert forecast.pop("flags") == {"stale": False, "simulated": True, "expired": False, "foundation": False}
     assert model.pop("age_hours") < 1
     assert model.pop("as_of_ms") <= time.time() * 1000
     assert model == {
@@ -158,10 +153,7 @@ def test_calls_without_a_good_token_are_refused(serving: ServingStack) -> None:
 def test_administration_is_for_admins(serving: ServingStack, api: httpx.Client) -> None:
     member = {"Authorization": f"Bearer {serving.member_token}"}
     assert api.put("/update_date", headers=member).status_code == 403
-    assert set(api.put("/update_date").raise_for_status().json()["as_of_ms"]) == {
-        "btc_usdt_1h",
-        "eth_usdt_1h",
-    }
+    assert set(api.put("/update_date").raise_for_status().json()["as_of_ms"]) == {"btc_usdt_1h", "eth_usdt_1h"}
 
 
 def test_own_candles_get_the_forecast_of_the_markets(api: httpx.Client) -> None:

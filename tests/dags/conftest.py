@@ -14,14 +14,7 @@ from make_us_rich.market.object_store import Bucket
 from tests.support.airflow_runs import AirflowHome, World
 from tests.support.folders import open_folder
 from tests.support.processes import free_port
-from tests.support.servers import (
-    S3_KEYS,
-    discord_server,
-    exchange_server,
-    mlflow_server,
-    postgres_server,
-    s3_server,
-)
+from tests.support.servers import S3_KEYS, discord_server, exchange_server, mlflow_server, postgres_server, s3_server
 
 
 @pytest.fixture(scope="session")

@@ -36,10 +36,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(world: World) -> None:
     assert [run.state for run in (away, still_away, ailing)] == ["failed"] * 3
     assert away.states["alive", ""] == "failed"
     assert ailing.states["alive", ""] == "success"
-    assert [embed["title"] for embed in told] == [
-        "watch_service: alive failed",
-        "watch_service: eth_usdt failed",
-    ]
+    assert [embed["title"] for embed in told] == ["watch_service: alive failed", "watch_service: eth_usdt failed"]
     assert "/healthz does not answer" in told[0]["description"]
     assert "eth_usdt" in told[1]["description"]
     assert "it has a champion and is not loaded" in told[1]["description"]

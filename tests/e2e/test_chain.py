@@ -102,10 +102,7 @@ def test_the_failure_is_reported_to_discord_once(stack: WholeStack, finished_run
     assert "the exchange failed with 500" in embed["description"]
     assert stack.plan.url("airflow") in embed["description"], "no link to the task's log"
     assert not any(pair in embed["description"] for pair in SERVED)
-    assert {field["name"]: field["value"] for field in embed["fields"]} == {
-        "DAG": DAG_ID,
-        "Run": finished_run,
-    }
+    assert {field["name"]: field["value"] for field in embed["fields"]} == {"DAG": DAG_ID, "Run": finished_run}
 
 
 @pytest.mark.parametrize("pair", SERVED)

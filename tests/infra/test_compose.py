@@ -111,11 +111,7 @@ def test_a_role_owns_its_database_and_enters_no_other(env: dict[str, str], folde
     with postgres_server(folder) as url:
         address = psycopg2.extensions.parse_dsn(url)
         environment = {**os.environ, **env, "PATH": f"{programs}:{os.environ['PATH']}"}
-        environment |= {
-            "PGHOST": address["host"],
-            "PGPORT": address["port"],
-            "PGPASSWORD": address["password"],
-        }
+        environment |= {"PGHOST": address["host"], "PGPORT": address["port"], "PGPASSWORD": address["password"]}
         subprocess.run([DOCKER / "roles.sh"], env=environment, check=True, capture_output=True)
 
         def as_role(role: str, database: str) -> str:
@@ -142,20 +138,9 @@ def test_only_s3_itself_leaves_the_containers_loopback(
     data, config, s3_port = folder / "weed", folder / "weed.json", free_port()
     data.mkdir()
     s3_grpc_port = free_port()
-    others = (
-        "master.port",
-        "filer.port",
-        "volume.port",
-        "master.port.grpc",
-        "filer.port.grpc",
-        "volume.port.grpc",
-    )
+    others = ("master.port", "filer.port", "volume.port", "master.port.grpc", "filer.port.grpc", "volume.port.grpc")
     command = [DOCKER / "s3.sh", BIN / given[0], *given[1:], f"-dir={data}", f"-s3.config={config}"]
-    command += [
-        f"-s3.port={s3_port}",
-        f"-s3.port.grpc={s3_grpc_port}",
-        *(f"-{name}={free_port()}" for name in others),
-    ]
+    command += [f"-s3.port={s3_port}", f"-s3.port.grpc={s3_grpc_port}", *(f"-{name}={free_port()}" for name in others)]
     url = f"http://127.0.0.1:{s3_port}"
     environment = {**env, "S3_CONFIG": str(config)}
     words = [str(word) for word in command]

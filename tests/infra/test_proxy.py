@@ -193,18 +193,7 @@ def test_a_secret_of_an_address_is_not_logged(proxied: Proxied, folder: Path) ->
 def test_tls_is_on_once_there_is_a_certificate(folder: Path, behind: str) -> None:
     (home := folder / "tls").mkdir()
     certificate, key = home / "certificate.pem", home / "key.pem"
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-subj",
-        "/CN=127.0.0.1",
-        "-days",
-        "1",
-    ]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1"]
     made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(made, check=True, capture_output=True)
     files = {"PROXY_CERTIFICATE": str(certificate), "PROXY_KEY": str(key)}
@@ -221,10 +210,7 @@ def test_a_key_that_cannot_be_read_is_named(folder: Path, behind: str) -> None:
     (home := folder / "unreadable").mkdir()
     (home / "certificate.pem").write_text("something")
     environment = {"PROXY_CERTIFICATE": str(home / "certificate.pem"), "PROXY_KEY": str(home / "no.pem")}
-    with (
-        pytest.raises(AssertionError, match=r"TLS_KEY: .* cannot be read"),
-        nginx(home, behind, **environment),
-    ):
+    with pytest.raises(AssertionError, match=r"TLS_KEY: .* cannot be read"), nginx(home, behind, **environment):
         pass
 
 

@@ -14,14 +14,7 @@ from tests.support.compose import compose_services, every_variable
 from tests.support.processes import PROJECT_ROOT
 
 KUBERNETES = PROJECT_ROOT / "infra" / "kubernetes"
-OUR_IMAGES = {
-    "airflow",
-    "backup",
-    "dash",
-    "mlflow",
-    "ray",
-    "serve",
-}  # they hold make_us_rich; the proxy does not
+OUR_IMAGES = {"airflow", "backup", "dash", "mlflow", "ray", "serve"}  # they hold make_us_rich; the proxy does not
 READS_NONE = {"exchange": "the replay exchange has arguments, and no settings"}
 
 # In Compose. Each exception has its reason.
@@ -39,13 +32,7 @@ OTHER_NAMES = {  # MLflow and our own store read these too
     "candles_bucket": "S3_CANDLES_BUCKET",
     "mlflow_bucket": "S3_MLFLOW_BUCKET",
 }
-AIRFLOWS = {
-    "airflow-init",
-    "airflow-api-server",
-    "airflow-scheduler",
-    "airflow-dag-processor",
-    "airflow-triggerer",
-}
+AIRFLOWS = {"airflow-init", "airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"}
 RAYS = {"ray-head", "ray-worker"}
 SECRETS = {  # field: its variable in .env, and who gets it; who else gets it is in test_compose.py
     "secret_key": ("MUR_SECRET_KEY", {"dash"}),

@@ -76,11 +76,7 @@ class DashboardStack:
 
 @contextmanager
 def dashboard_stack(
-    folder: Path,
-    pairs: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
-    *,
-    registry: bool = False,
+    folder: Path, pairs: Sequence[str] = (), environment: Mapping[str, str] | None = None, *, registry: bool = False
 ) -> Iterator[DashboardStack]:
     """With `pairs` served from a tiny model; without any, the service is down. `registry`: MLflow is up too.
 
@@ -155,9 +151,7 @@ def register_versions(mlflow_url: str, name: str, count: int = 3) -> None:
             for metric, start, slope in (("train_loss", 0.30, 0.012), ("validation_loss", 0.31, 0.010))
         ]
         client.log_batch(
-            run.info.run_id,
-            metrics=[*curves, Metric("pinball", 0.00123, 0, 0)],
-            params=[Param("architecture", "tiny")],
+            run.info.run_id, metrics=[*curves, Metric("pinball", 0.00123, 0, 0)], params=[Param("architecture", "tiny")]
         )
         decision = "refused: not better" if number == count else "promoted: better by 1.2 % than the one before"
         tags = _tags() | {TAG_DECISION: decision, TAG_AIRFLOW_RUN: f"train_pairs/runs/manual__{number}"}

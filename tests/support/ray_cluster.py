@@ -70,10 +70,7 @@ def autoscaling_cluster(groups: Mapping[str, Mapping[str, int]]) -> Iterator[str
 @contextmanager
 def fixed_cluster(cpus: int, gpus: int = 0) -> Iterator[str]:
     """One node, which never gets another; gives its address."""
-    with (
-        _folder() as folder,
-        _head(folder, free_port(), [f"--num-cpus={cpus}", f"--num-gpus={gpus}"], {}) as address,
-    ):
+    with _folder() as folder, _head(folder, free_port(), [f"--num-cpus={cpus}", f"--num-gpus={gpus}"], {}) as address:
         yield address
 
 
@@ -82,11 +79,7 @@ def _head(folder: Path, port: int, more: list[str], environment: Mapping[str, st
     log = folder / "head.log"
     command = [str(_BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats", f"--port={port}"]
     command += ["--node-ip-address=127.0.0.1", f"--ray-client-server-port={free_port()}"]
-    command += [
-        "--include-dashboard=false",
-        f"--temp-dir={folder / 'ray'}",
-        f"--object-store-memory={_MEMORY}",
-    ]
+    command += ["--include-dashboard=false", f"--temp-dir={folder / 'ray'}", f"--object-store-memory={_MEMORY}"]
     command += ["--min-worker-port=0", "--max-worker-port=0", *more]
 
     def is_up() -> bool:

@@ -32,14 +32,7 @@ from make_us_rich.registry.client import (
 from make_us_rich.registry.promotion import TAG_DECISION
 from tests.support.asking import Answers
 from tests.support.processes import free_port
-from tests.support.servers import (
-    RAY_TOKEN,
-    discord_server,
-    exchange_server,
-    mlflow_server,
-    postgres_server,
-    ray_head,
-)
+from tests.support.servers import RAY_TOKEN, discord_server, exchange_server, mlflow_server, postgres_server, ray_head
 
 _PASSWORD = "a password for tests"
 _ADMIN_TOKEN = "mur_an-admin-token-for-tests"
@@ -65,10 +58,7 @@ class ServingStack:
         `pair` may be "foundation".
         """
         name = f"{pair}_{self.settings.interval}"
-        with (
-            warnings.catch_warnings(action="ignore"),
-            mlflow.start_run() as run,
-        ):  # MLflow's own, at first use
+        with warnings.catch_warnings(action="ignore"), mlflow.start_run() as run:  # MLflow's own, at first use
             model = mlflow.onnx.log_model(
                 onnx.load_from_string(graph),
                 name="model",

@@ -106,10 +106,7 @@ def test_every_endpoint_answers(page: Path) -> None:
         for method in methods
     } | {("GET", "/")}
     named = [
-        (
-            method,
-            re.sub(r"{\w+}|(?<=/)[a-z0-9]+_[a-z0-9]+(?=/|$)(?<!update_models)(?<!update_date)", "{}", path),
-        )
+        (method, re.sub(r"{\w+}|(?<=/)[a-z0-9]+_[a-z0-9]+(?=/|$)(?<!update_models)(?<!update_date)", "{}", path))
         for code in _inline(page)
         for method, path in _ENDPOINT.findall(code)
     ]

@@ -15,8 +15,7 @@ _BACKTEST = ["--pairs", "btc_usdt", "--from", "2022-01-01", "--to", "2022-06-30"
 
 
 @pytest.mark.parametrize(
-    ("module", "words"),
-    [("train_pairs", _JOB), ("train_foundation", _JOB), ("backtest", _BACKTEST)],
+    ("module", "words"), [("train_pairs", _JOB), ("train_foundation", _JOB), ("backtest", _BACKTEST)]
 )
 @pytest.mark.parametrize("interval", ["15m", "4h", "1d", "1 hour"])
 def test_a_job_refuses_an_interval_that_is_not_an_hour(

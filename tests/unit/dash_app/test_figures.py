@@ -54,9 +54,7 @@ def test_the_bands_lie_side_by_side_so_that_the_legend_shows_their_colours() -> 
         (base, base + height)
         for _, _, share, _ in BANDS
         for base, height in zip(
-            _traces(figure, f"{share} % of closes").base,
-            _traces(figure, f"{share} % of closes").y,
-            strict=True,
+            _traces(figure, f"{share} % of closes").base, _traces(figure, f"{share} % of closes").y, strict=True
         )
     )
 

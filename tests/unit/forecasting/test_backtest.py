@@ -8,14 +8,7 @@ import pytest
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.documents import QUANTILE_NAMES
-from make_us_rich.forecasting.backtest import (
-    BASELINES,
-    MODEL,
-    WindowResult,
-    backtest,
-    forecasts_table,
-    summarise,
-)
+from make_us_rich.forecasting.backtest import BASELINES, MODEL, WindowResult, backtest, forecasts_table, summarise
 from make_us_rich.forecasting.evaluation import held_out
 from make_us_rich.forecasting.report import html_report, table
 from tests.unit.forecasting.markets import SMALL, START_MS, random_market

@@ -79,8 +79,7 @@ def recorded() -> tuple[Days, Days]:
 
 @needs_recorded_data
 @pytest.mark.parametrize(
-    ("forecast", "error"),
-    [(linear_regression, 0.121996), (zero_change, 0.05342), (train_mean, 0.05014)],
+    ("forecast", "error"), [(linear_regression, 0.121996), (zero_change, 0.05342), (train_mean, 0.05014)]
 )
 def test_the_figures_of_2018(recorded: tuple[Days, Days], forecast: Forecast, error: float) -> None:
     train, test = recorded

@@ -87,13 +87,7 @@ def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
     assert shared.params["pairs"] == "ada_usdt,btc_usdt"
     assert shared.metrics["holdout_candles"] == 2 * SMALL.holdout
     tuned = fit(
-        OWN,
-        BITCOIN,
-        pair="ada_usdt",
-        interval=Interval.H1,
-        as_of_ms=AS_OF_MS,
-        config=SMALL,
-        foundation=shared.weights,
+        OWN, BITCOIN, pair="ada_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL, foundation=shared.weights
     )
     assert tuned.params["start"] == "weights"
     assert tuned.onnx != shared.onnx

@@ -79,11 +79,7 @@ def test_an_open_candle_is_not_used() -> None:
 @given(first=st.integers(900, 1300), count=st.integers(1, 40))
 def test_no_window_crosses_an_unbridged_gap(first: int, count: int) -> None:
     found = panel(
-        without(OWN, first, count),
-        BITCOIN,
-        interval=Interval.H1,
-        as_of_ms=AS_OF_MS,
-        max_bridged=SMALL.max_bridged,
+        without(OWN, first, count), BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, max_bridged=SMALL.max_bridged
     )
     rows = rows_of(found, interval=Interval.H1, config=SMALL)
     gap_end_ms = int(OWN.open_time_ms[first + count])
@@ -117,20 +113,10 @@ def test_held_out_candles_train_nothing() -> None:
 def test_held_out_candles_train_no_shared_model_either() -> None:
     def shared_and_tuned(own: Candles) -> tuple[bytes, bytes]:
         shared = fit_foundation(
-            {"eth_usdt": own, "btc_usdt": BITCOIN},
-            BITCOIN,
-            interval=Interval.H1,
-            as_of_ms=AS_OF_MS,
-            config=SMALL,
+            {"eth_usdt": own, "btc_usdt": BITCOIN}, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL
         ).weights
         tuned = fit(
-            own,
-            BITCOIN,
-            pair="eth_usdt",
-            interval=Interval.H1,
-            as_of_ms=AS_OF_MS,
-            config=SMALL,
-            foundation=shared,
+            own, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL, foundation=shared
         ).weights
         return shared, tuned
 

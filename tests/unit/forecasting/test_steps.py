@@ -15,14 +15,6 @@ def test_training_tells_its_steps_in_order() -> None:
     config = TrainingConfig(hidden=4, epochs=1, validation=200, holdout=200)
     steps: list[str] = []
 
-    fit(
-        recent,
-        recent,
-        pair="btc_usdt",
-        interval=Interval.H1,
-        as_of_ms=AS_OF_MS,
-        config=config,
-        on_step=steps.append,
-    )
+    fit(recent, recent, pair="btc_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=config, on_step=steps.append)
 
     assert steps == ["features", "sequences", "split", "scale", "train", "convert", "validate"]

@@ -47,14 +47,7 @@ def test_klines_are_read_with_their_numbers_as_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "row",
-    [
-        [START_MS, "ten", *GOOD[1:]],
-        [None, *GOOD],
-        [START_MS, *GOOD[:3]],
-        [],
-        [2**70, *GOOD],
-    ],
+    "row", [[START_MS, "ten", *GOOD[1:]], [None, *GOOD], [START_MS, *GOOD[:3]], [], [2**70, *GOOD]]
 )
 def test_what_is_no_candle_is_refused(row: list[object]) -> None:
     with pytest.raises(BadCandles, match="not made of an open time and five numbers"):
@@ -101,11 +94,7 @@ def test_the_report_names_the_time_of_the_first_example_of_each_reason() -> None
 
 
 def test_of_duplicates_the_first_that_can_be_true_stays() -> None:
-    rows = [
-        [START_MS, "nan", *GOOD[1:]],
-        [START_MS, *GOOD],
-        [START_MS, "10.0", "12.0", "9.0", "11.5", "5.0"],
-    ]
+    rows = [[START_MS, "nan", *GOOD[1:]], [START_MS, *GOOD], [START_MS, "10.0", "12.0", "9.0", "11.5", "5.0"]]
 
     kept, report = clean(from_klines(rows), Interval.H1)
 

@@ -29,8 +29,7 @@ def record(folder: Path, symbol: str, hours: int, **renamed: str) -> None:
     columns = {"open_time": end_ms - HOUR_MS * np.arange(hours, 0, -1)}
     columns |= dict.fromkeys(("open", "high", "low", "close", "volume"), price)
     pq.write_table(
-        pa.table({renamed.get(name, name): column for name, column in columns.items()}),
-        folder / f"{symbol}.parquet",
+        pa.table({renamed.get(name, name): column for name, column in columns.items()}), folder / f"{symbol}.parquet"
     )
 
 

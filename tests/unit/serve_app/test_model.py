@@ -55,10 +55,7 @@ def _with_weights_in(location: str) -> bytes:
     rows = 5  # ONNX Runtime refuses smaller ones of itself
     model = onnx.load_from_string(tiny_model("btc_usdt"))
     table = onnx.TensorProto(
-        name="table",
-        data_type=onnx.TensorProto.FLOAT,
-        dims=[rows, 7],
-        data_location=onnx.TensorProto.EXTERNAL,
+        name="table", data_type=onnx.TensorProto.FLOAT, dims=[rows, 7], data_location=onnx.TensorProto.EXTERNAL
     )
     for key, value in {"location": location, "offset": "0", "length": str(4 * 7 * rows)}.items():
         table.external_data.add(key=key, value=value)
