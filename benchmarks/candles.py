@@ -15,7 +15,7 @@ from make_us_rich.market.recordings import read_recorded, recorded_pairs
 
 FOLDER = Path(__file__).parents[1] / "data" / "klines-1h"
 PAIRS = "ada bnb btc chz doge eth link ltc sol xrp"
-FROM, TO = "2020-10-15", "2023-01-01"  # those of the figures in docs/forecasting.md
+FROM, TO = "2020-10-15", "2023-01-01"  # those of the figures in docs/explanation/forecasting.md
 
 
 def add_candles_option(parser: argparse.ArgumentParser) -> None:

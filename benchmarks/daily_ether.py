@@ -2,8 +2,8 @@
 
     make bench-daily
 
-Prints the errors of four forecasts and draws the six pictures of docs/forecasting.md. Reads the folder in the variable
-DAILY, else data/daily of the checkout.
+Prints the errors of four forecasts and draws the six pictures of docs/explanation/forecasting.md.
+Reads the folder in the variable DAILY, else data/daily of the checkout.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Trains on the year before each of five disjoint five-week windows. Choices were made on the five-week windows between
 them. The reported windows were read once before the last choice, so they are not wholly untouched (see
-docs/forecasting.md).
+docs/explanation/forecasting.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     .venv/bin/python -m benchmarks.orchestration
 
 Starts the embedded stack in a folder of its own on the simulated market, runs the hourly DAG, and prints a table for
-docs/performance.md. A run's overhead is its time less the time its workers trained. All pairs are served pooled.
+docs/reference/performance.md. A run's overhead is its time less the time its workers trained.
+All pairs are served pooled.
 """
 
 from __future__ import annotations

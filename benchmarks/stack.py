@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.stack
 
 Starts the embedded stack in a folder of its own (first start, then a warm one), runs the hourly DAG for three pairs on
-the simulated market, and prints a table for docs/performance.md.
+the simulated market, and prints a table for docs/reference/performance.md.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def worker_device() -> str:
     if device.type != "cuda":
         return str(device)
     if not torch.cuda.is_available():
-        print("this worker has a GPU that its PyTorch cannot use, so it trains on the CPU: see docs/deploy.md")
+        print("this worker has a GPU that its PyTorch cannot use, so it trains on the CPU: see docs/how-to/deploy.md")
         return "cpu"
     torch.cuda.set_device(device)
     return str(device)

@@ -1,1 +1,4 @@
-"""The pages of the documentation that are made from the code: `python -m infra.docs`, a part of `make docs`."""
+"""Generate the parts of the documentation that repeat facts of the code: `python -m infra.docs`, a step of `make docs`.
+
+A leaf: it may import any package, and no package imports it.
+"""

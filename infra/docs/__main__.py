@@ -1,4 +1,4 @@
-"""Renew the tables of docs/settings.md and docs/sizing.md, and the references of the API and the CLI."""
+"""Renew the tables in settings.md and sizing.md of docs/reference, and write the HTTP and CLI references."""
 
 from __future__ import annotations
 
@@ -6,30 +6,38 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.docs.http_api import http_api_page
-from infra.docs.made import with_made
+from infra.docs.http_api import write_http_reference
 from infra.docs.settings_table import settings_table
 from infra.docs.sizing import sizing_table
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 def main() -> None:
-    for page, content in pages().items():
+    for page, content in generated_pages().items():
         page.write_text(content)
-    (DOCS / "reference").mkdir(exist_ok=True)
-    (DOCS / "reference" / "http.md").write_text(http_api_page())
-    (DOCS / "reference" / "cli.md").write_text(_cli_page())
+    write_http_reference(REFERENCE / "http")
+    (REFERENCE / "cli.md").write_text(_cli_page())
 
 
-def pages() -> dict[Path, str]:
-    """The pages that are kept in the repository, as they should be."""
-    settings, sizing = DOCS / "settings.md", DOCS / "sizing.md"
-    hourly = with_made(sizing.read_text(), "trained hourly", sizing_table(24))
+def generated_pages() -> dict[Path, str]:
+    """Return the committed pages that hold generated tables, with their tables renewed."""
+    settings, sizing = REFERENCE / "settings.md", REFERENCE / "sizing.md"
+    hourly = _replace_table(sizing.read_text(), "trained hourly", sizing_table(24))
     return {
-        settings: with_made(settings.read_text(), "settings", settings_table()),
-        sizing: with_made(hourly, "trained daily", sizing_table(1)),
+        settings: _replace_table(settings.read_text(), "settings", settings_table()),
+        sizing: _replace_table(hourly, "trained daily", sizing_table(1)),
     }
+
+
+def _replace_table(page: str, name: str, table: str) -> str:
+    """Replace what stands between two comments. Raises ValueError when the page has no place of that name."""
+    begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the page has no {begin} … {end}")
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 
 def _cli_page() -> str:

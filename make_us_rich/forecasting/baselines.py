@@ -64,7 +64,7 @@ def linear_quantiles(regressors: Array, past: Array, coming: Array) -> Array:
     """Linear quantile regression (Koenker and Bassett 1978) of the return on `regressors` [n + m, k].
 
     Minimises the pinball loss, its corner rounded, by L-BFGS: scikit-learn's QuantileRegressor finds the same loss in
-    forty to eighty times the time (docs/dependencies.md).
+    forty to eighty times the time (docs/explanation/dependencies.md).
     """
     from sklearn.preprocessing import StandardScaler  # training imports this module and has no use for it
 

@@ -1,4 +1,7 @@
-"""kill -9 of every component during a run, on a real stack. docs/orchestration.md has the table of what happened."""
+"""kill -9 of every component during a run, on a real stack.
+
+docs/explanation/orchestration.md has the table of what happened.
+"""
 
 from __future__ import annotations
 

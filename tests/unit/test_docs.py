@@ -2,33 +2,33 @@ from __future__ import annotations
 
 import re
 
-from infra.docs.__main__ import pages
-from infra.docs.sizing import PAIRS, Need
+from infra.docs.__main__ import generated_pages
+from infra.docs.sizing import PAIRS, estimate
 from tests.support.processes import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"
-PAGE = DOCS / "settings.md"
+SETTINGS_PAGE = DOCS / "reference" / "settings.md"
 
 
 def test_every_setting_is_documented() -> None:
-    old = [page.name for page, content in pages().items() if page.read_text() != content]
+    old = [page.name for page, content in generated_pages().items() if page.read_text() != content]
     assert old == [], "older than the code: run `make docs`"
 
 
 def test_more_pairs_never_need_less() -> None:
     for trainings in (1, 24):
-        needs = [Need(pairs, trainings) for pairs in PAIRS]
-        for name in ("training_nodes", "serving_nodes", "database_gb_a_year", "dollars_a_month"):
+        needs = [estimate(pairs, trainings) for pairs in PAIRS]
+        for name in ("training_nodes", "serving_nodes", "database_gb_per_year", "dollars_per_month"):
             values = [getattr(need, name) for need in needs]
             assert values == sorted(values)
-        assert not needs[0].first_to_saturate
-        assert needs[-1].first_to_saturate
+        assert not needs[0].first_bottleneck
+        assert needs[-1].first_bottleneck
 
 
 def test_every_variable_of_compose_is_documented() -> None:
     compose = (PROJECT_ROOT / "docker-compose.yml").read_text()
     variables = set(re.findall(r"\$\{([A-Z][A-Z0-9_]+)", compose))
-    undocumented = sorted(name for name in variables if f"`{name}`" not in PAGE.read_text())
+    undocumented = sorted(name for name in variables if f"`{name}`" not in SETTINGS_PAGE.read_text())
     assert variables
     assert undocumented == []
 
@@ -36,5 +36,5 @@ def test_every_variable_of_compose_is_documented() -> None:
 def test_every_alarm_says_what_to_do() -> None:
     rules = PROJECT_ROOT / "infra" / "monitoring" / "rules.yml"
     alarms = re.findall(r"alert: (\w+)", rules.read_text()) if rules.exists() else []
-    missing = [name for name in alarms if f"`{name}`" not in (DOCS / "alarms.md").read_text()]
+    missing = [name for name in alarms if f"`{name}`" not in (DOCS / "how-to" / "alarms.md").read_text()]
     assert missing == []
