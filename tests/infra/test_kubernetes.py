@@ -16,6 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from make_us_rich import __version__
 from make_us_rich.core.settings import Settings
 from make_us_rich.operations.serve_deploy import desired_config
 from tests.support.processes import PROJECT_ROOT
@@ -166,7 +167,7 @@ def test_nobody_is_root_and_every_image_has_a_version(manifests: list[dict[str, 
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     for container in _containers(manifests):
         assert container["image"].startswith("make-us-rich/")
-        assert container["image"].endswith(":1.0.0")
+        assert container["image"].endswith(f":{__version__}")
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert "memory" in container["resources"]["limits"]

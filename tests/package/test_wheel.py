@@ -1,6 +1,6 @@
 """What `pip install make-us-rich` gives: built as sdist, then as the wheel from it, then put into an empty environment.
 
-The dependencies come from this environment, so that the test takes seconds. `.github/workflows/wheel.yml` installs
+The dependencies come from this environment, so that the test takes seconds. `.github/workflows/roles.yml` installs
 each role from the index as well.
 """
 
