@@ -16,8 +16,8 @@ import httpx
 from playwright.sync_api import Page, sync_playwright
 
 from tests.support.browser import PASSWORD, log_in
-from tests.support.dashboard_stack import DashboardStack, dashboard_stack
-from tests.support.folders import open_folder
+from tests.support.dashboard_servers import DashboardServers, dashboard_servers
+from tests.support.folders import traversable_folder
 
 _PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 _TRIES = 1_000
@@ -36,7 +36,7 @@ _NEXT_PICTURE = """(before) => new Promise((resolve) => {
 
 def main() -> None:
     environment = {"MUR_TRUSTED_PROXIES": "1"}
-    with open_folder() as folder, dashboard_stack(folder, _PAIRS, environment) as stack:
+    with traversable_folder() as folder, dashboard_servers(folder, _PAIRS, environment) as stack:
         stack.accounts.create_user("visitor", PASSWORD)
         rows = [*_speed(stack), *_guessing(stack)]
     print(f"load average before the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
@@ -45,7 +45,7 @@ def main() -> None:
         print("| " + " | ".join(row) + " |")
 
 
-def _speed(stack: DashboardStack) -> list[tuple[str, str, str]]:
+def _speed(stack: DashboardServers) -> list[tuple[str, str, str]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
@@ -87,7 +87,7 @@ def _switch(page: Page, label: str) -> float:
     return float(drawn - page.evaluate("window.clicked"))
 
 
-def _guessing(stack: DashboardStack) -> list[tuple[str, str, str]]:
+def _guessing(stack: DashboardServers) -> list[tuple[str, str, str]]:
     """One address guesses at one account; the owner logs in from another meanwhile (behind a proxy's header)."""
     stack.accounts.create_user("owner", PASSWORD)
     with httpx.Client(base_url=stack.url, timeout=60) as guesser:

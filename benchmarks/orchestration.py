@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from make_us_rich.operations.airflow import ENDED
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 
 MANY = 100
 DAG_ID = "train_pairs"
@@ -43,7 +43,7 @@ print("RESULT" + json.dumps(found))
 
 def main() -> None:
     parse_s = _parse_seconds()
-    with open_folder() as home:
+    with traversable_folder() as home:
         run_s, training_s, imports_torch = _on_a_stack(home)
     overhead = {count: run_s[count] - training_s[count] for count in run_s}
     slowest = max(parse_s, key=lambda name: parse_s[name])
@@ -71,24 +71,24 @@ def _on_a_stack(home: Path) -> tuple[dict[int, float], dict[int, float], bool]:
         "MUR_HISTORY_CANDLES": "3000",
         "MUR_DAGS_PAUSED": "true",
     }
-    from make_us_rich.embedded import run
-    from make_us_rich.embedded.plan import new_plan
+    from make_us_rich.embedded import lifecycle
+    from make_us_rich.embedded.stack_config import new_stack_config
 
-    plan = new_plan("simulated")
-    run.up(plan)
+    config = new_stack_config("simulated")
+    lifecycle.up(config)
     try:
-        return _measure(run.open_stack(plan), pairs)
+        return _measure(lifecycle.open_stack(config), pairs)
     finally:
-        run.down(plan)
+        lifecycle.down(config)
 
 
 def _measure(stack: Any, pairs: list[str]) -> tuple[dict[int, float], dict[int, float], bool]:
     from make_us_rich.embedded.environment import ADMIN
     from make_us_rich.operations.airflow import Airflow
 
-    plan = stack.plan
+    config = stack.config
     run_s, training_s = {}, {}
-    with Airflow(plan.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
+    with Airflow(config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
         airflow.unpause(DAG_ID)
         while not (scheduled := airflow.active_runs(DAG_ID)):
             time.sleep(0.2)
@@ -99,7 +99,7 @@ def _measure(stack: Any, pairs: list[str]) -> tuple[dict[int, float], dict[int, 
             print(f"{len(chosen)} pairs: {run_s[len(chosen)]:.0f} s")
             _print_steps(airflow, run_id)
             training_s[len(chosen)] = _training_seconds(stack, run_id)
-    return run_s, training_s, _torch_is_loaded(plan)
+    return run_s, training_s, _torch_is_loaded(config)
 
 
 def _print_steps(airflow: Any, run_id: str) -> None:
@@ -139,7 +139,7 @@ def _training_seconds(stack: Any, run_id: str) -> float:
     from make_us_rich.operations import job_results
 
     keys = stack.secrets.s3_access_key, stack.secrets.s3_secret_key
-    bucket = Bucket(stack.plan.url("s3"), *keys, Settings().candles_bucket)
+    bucket = Bucket(stack.config.url("s3"), *keys, Settings().candles_bucket)
     # the submission id holds the run id, with what Ray refuses replaced
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     jobs = {key.split("/")[1] for key in bucket.list_keys("jobs/") if readable in key}
@@ -147,11 +147,11 @@ def _training_seconds(stack: Any, run_id: str) -> float:
     return sum(row["seconds"] for row in rows) / Settings().train_workers
 
 
-def _torch_is_loaded(plan: Any) -> bool:
+def _torch_is_loaded(config: Any) -> bool:
     """By any process below the scheduler: its workers run the tasks."""
-    from make_us_rich.embedded import run
+    from make_us_rich.embedded import lifecycle
 
-    (scheduler,) = [state.pid for state in run.status(plan) if state.name == "airflow-scheduler"]
+    (scheduler,) = [state.pid for state in lifecycle.status(config) if state.name == "airflow-scheduler"]
     family = [psutil.Process(scheduler), *psutil.Process(scheduler).children(recursive=True)]
     return any("libtorch" in Path(f"/proc/{process.pid}/maps").read_text() for process in family)
 

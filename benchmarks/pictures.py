@@ -13,9 +13,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from make_us_rich.embedded import run
+from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
-from make_us_rich.embedded.plan import current_plan
+from make_us_rich.embedded.stack_config import saved_stack_config
 
 _FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
 _WIDE, _PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -59,10 +59,10 @@ def main() -> None:
 
 
 def _stack_here() -> tuple[str, str]:
-    plan = current_plan()
-    if plan is None:
+    config = saved_stack_config()
+    if config is None:
         raise SystemExit("no stack was started here: `make demo` first, and leave it running")
-    return plan.url("dash"), run.open_stack(plan).secrets.admin_password
+    return config.url("dash"), lifecycle.open_stack(config).secrets.admin_password
 
 
 def _page(browser: Browser, scheme: str, window: dict[str, int]) -> Page:

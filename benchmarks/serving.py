@@ -27,9 +27,9 @@ import httpx
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.operations.serve_config import desired_config
 from make_us_rich.operations.serve_deploy import apply, models_to_serve
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
-from tests.support.serving import ServingStack, ray_headers, replica_pids, serving_stack
+from tests.support.serving_servers import ServingServers, ray_headers, replica_pids, serving_servers
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
 PAIRS = ("btc_usdt", "eth_usdt")
@@ -52,9 +52,9 @@ def main() -> None:
         parser.error(f"unknown part {', '.join(sorted(unknown))}: choose from {', '.join(parts)}")
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         environment = {"MUR_PAIRS": ",".join(PAIRS), "PYTHONPATH": str(PROJECT_ROOT)}
-        with serving_stack(folder, environment) as stack:
+        with serving_servers(folder, environment) as stack:
             for pair in PAIRS:
                 stack.promote(pair, tiny_model(pair))
             apply(stack.settings)
@@ -62,7 +62,7 @@ def main() -> None:
                 parts[part](stack)
 
 
-def _under_load(stack: ServingStack) -> None:
+def _under_load(stack: ServingServers) -> None:
     """Each in turn, again and again: what else the machine does then falls upon all of them."""
     _deploy_noop(stack)
     api = stack.settings.api_url
@@ -93,7 +93,7 @@ def _under_load(stack: ServingStack) -> None:
         print(f"counted forecasts, times {what}: median {median(times):.2f}, {times[0]:.2f} to {times[-1]:.2f}")
 
 
-def _deploy_noop(stack: ServingStack) -> None:
+def _deploy_noop(stack: ServingServers) -> None:
     settings = stack.settings
     pairs = pairs_table.active(stack.database_url)
     config = desired_config(settings, pairs, models_to_serve(settings, pairs))
@@ -113,7 +113,7 @@ def _deploy_noop(stack: ServingStack) -> None:
         time.sleep(0.2)
 
 
-def put_config(stack: ServingStack, config: dict[str, Any]) -> None:
+def put_config(stack: ServingServers, config: dict[str, Any]) -> None:
     url = f"{stack.settings.ray_url}/api/serve/applications/"
     httpx.put(url, json=config, headers=ray_headers(stack), timeout=60).raise_for_status()
 
@@ -150,7 +150,7 @@ def _wrk(method: str, url: str, headers: dict[str, str]) -> Load:
     return Load(float(rate[1]), p50[1], p99[1], dict(failed))
 
 
-def _under_fire(stack: ServingStack) -> None:
+def _under_fire(stack: ServingServers) -> None:
     """Requests without pause from 8 clients, while models are swapped and replicas are killed; two gateways."""
     settings = stack.settings.model_copy(update={"gateway_replicas": 2})
     apply(settings)
@@ -178,7 +178,7 @@ def _under_fire(stack: ServingStack) -> None:
     print(f"a swap, from apply() to serving: median {swap_s[len(swap_s) // 2]:.2f} s, longest {swap_s[-1]:.2f} s")
 
 
-def _call_until(stack: ServingStack, stop: threading.Event, counts: Counter[str]) -> None:
+def _call_until(stack: ServingServers, stop: threading.Event, counts: Counter[str]) -> None:
     headers = {"Authorization": f"Bearer {stack.admin_token}"}
     with httpx.Client(base_url=stack.settings.api_url, headers=headers, timeout=60) as api:
         while not stop.is_set():
@@ -190,7 +190,7 @@ def _call_until(stack: ServingStack, stop: threading.Event, counts: Counter[str]
                 counts[type(error).__name__] += 1
 
 
-def _from_zero(stack: ServingStack) -> None:
+def _from_zero(stack: ServingServers) -> None:
     """The first call of a pair that sleeps; the gateway has no answer of it in memory."""
     settings = stack.settings.model_copy(update={"idle_replica_s": 1})
     pairs_table.put(stack.database_url, "eth_usdt", min_replicas=0)

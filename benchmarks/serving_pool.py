@@ -30,9 +30,9 @@ from make_us_rich.registry.client import ModelVersion
 from serve_app.replica.forecast import Current, Loaded
 from serve_app.replica.model_cache import ModelCache
 from serve_app.replica.snapshot import ForecastSnapshot
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT
-from tests.support.serving import ServingStack, replica_pids, serving_stack
+from tests.support.serving_servers import ServingServers, replica_pids, serving_servers
 
 PAIRS = tuple(f"p{number:03d}_usdt" for number in range(300))
 KEPT = 1000
@@ -40,13 +40,13 @@ KEPT = 1000
 
 def main() -> None:
     os.environ["MUR_PAIRS"] = ",".join(PAIRS)  # the exchange simulates them
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         environment = {"MUR_PAIRS": ",".join(PAIRS), "PYTHONPATH": str(PROJECT_ROOT)}
-        with serving_stack(folder, environment) as stack:
+        with serving_servers(folder, environment) as stack:
             _measure(stack, _kept_models(stack))
 
 
-def _kept_models(stack: ServingStack) -> dict[str, ModelVersion]:
+def _kept_models(stack: ServingServers) -> dict[str, ModelVersion]:
     """What the replicas find on disk, as after a restart: nobody has to register 300 models first."""
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     bitcoin = simulate(as_of_ms)["BTCUSDT"]
@@ -56,7 +56,7 @@ def _kept_models(stack: ServingStack) -> dict[str, ModelVersion]:
     return {pair: _keep(stack, pair, graph, bitcoin[-KEPT:], as_of_ms) for pair in PAIRS}
 
 
-def _keep(stack: ServingStack, pair: str, graph: bytes, candles: Candles, as_of_ms: int) -> ModelVersion:
+def _keep(stack: ServingServers, pair: str, graph: bytes, candles: Candles, as_of_ms: int) -> ModelVersion:
     model = onnx.load_from_string(graph)
     for item in model.metadata_props:
         if item.key == META_PAIR:
@@ -69,7 +69,7 @@ def _keep(stack: ServingStack, pair: str, graph: bytes, candles: Candles, as_of_
     return version
 
 
-def _measure(stack: ServingStack, models: dict[str, ModelVersion]) -> None:
+def _measure(stack: ServingServers, models: dict[str, ModelVersion]) -> None:
     for pair in PAIRS:
         pairs_table.put(stack.database_url, pair, plan="pooled")
     started = time.monotonic()

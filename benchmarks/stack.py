@@ -12,14 +12,14 @@ import os
 import time
 from collections.abc import Callable
 
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 
 PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
 DAG_ID = "train_pairs"
 
 
 def main() -> None:
-    with open_folder() as home:
+    with traversable_folder() as home:
         os.environ |= {
             "MUR_STACK_HOME": str(home),
             "MUR_PORT_BASE": "14000",
@@ -30,18 +30,18 @@ def main() -> None:
 
 
 def _measure() -> None:
-    from make_us_rich.embedded import run
+    from make_us_rich.embedded import lifecycle
     from make_us_rich.embedded.environment import ADMIN
-    from make_us_rich.embedded.plan import new_plan
+    from make_us_rich.embedded.stack_config import new_stack_config
     from make_us_rich.operations.airflow import ENDED, Airflow
 
-    plan = new_plan("simulated")
-    first_start_s = _seconds(lambda: run.up(plan))
-    down_s = _seconds(lambda: run.down(plan))
-    warm_start_s = _seconds(lambda: run.up(plan))
-    stack = run.open_stack(plan)
+    config = new_stack_config("simulated")
+    first_start_s = _seconds(lambda: lifecycle.up(config))
+    down_s = _seconds(lambda: lifecycle.down(config))
+    warm_start_s = _seconds(lambda: lifecycle.up(config))
+    stack = lifecycle.open_stack(config)
     try:
-        with Airflow(plan.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
+        with Airflow(config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
             airflow.unpause(DAG_ID)
             while not (active := airflow.active_runs(DAG_ID)):
                 time.sleep(0.2)
@@ -49,9 +49,9 @@ def _measure() -> None:
             while (state := airflow.run_state(DAG_ID, active[0])) not in ENDED:
                 time.sleep(0.2)
             run_s = time.monotonic() - began
-        memory = run.memory_bytes(plan)
+        memory = lifecycle.memory_bytes(config)
     finally:
-        run.down(plan)
+        lifecycle.down(config)
     total = sum(memory.values()) / 2**30
     rows = [
         ("stack ready, first start", f"{first_start_s:.0f} s", ""),

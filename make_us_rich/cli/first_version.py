@@ -15,7 +15,7 @@ from make_us_rich.cli.stack import Data, Live, down, up
 from make_us_rich.core.terminal import console
 
 if TYPE_CHECKING:
-    from make_us_rich.embedded.plan import StackPlan
+    from make_us_rich.embedded.stack_config import StackConfig
     from make_us_rich.operations.airflow import Airflow
 
 _TRAINING_DAGS = ("train_pairs", "train_foundation")
@@ -51,11 +51,11 @@ def register(app: typer.Typer) -> None:
 
 def init(service: Annotated[Service, _Named], live: Live = False, data: Data = None) -> None:
     """Make the folder and the secrets of the embedded stack, which all components share."""
-    from make_us_rich.embedded.demo import chosen_plan
-    from make_us_rich.embedded.run import open_stack
+    from make_us_rich.embedded.demo import chosen_stack_config
+    from make_us_rich.embedded.lifecycle import open_stack
 
-    plan = open_stack(chosen_plan(live=live, data=data)).plan
-    console.print(f"{plan.state} is prepared for every component; next: `mkrich run {service}`")
+    config = open_stack(chosen_stack_config(live=live, data=data)).config
+    console.print(f"{config.state} is prepared for every component; next: `mkrich run {service}`")
 
 
 def run(service: Annotated[Service, _Named], live: Live = False, data: Data = None) -> None:
@@ -66,7 +66,7 @@ def run(service: Annotated[Service, _Named], live: Live = False, data: Data = No
     os.environ.setdefault("MUR_DAGS_PAUSED", "true")  # until `start agent`
     stack = start_stack(live=live, data=data, part=service.value)
     name = {Service.SERVING: "api", Service.INTERFACE: "dash", Service.TRAINING: "airflow"}[service]
-    address = stack.plan.url(name)
+    address = stack.config.url(name)
     login = "" if service is Service.SERVING else f", log-in {ADMIN} / {stack.secrets.admin_password}"
     console.print(f"{service} is at {address}{login}")
     if service is Service.TRAINING:
@@ -85,25 +85,25 @@ def start(service: Annotated[Startable | None, _Chosen] = None, live: Live = Fal
 
 def stop(service: Annotated[Startable | None, _Chosen] = None) -> None:
     """Stop a component, the hourly schedule, or the whole embedded stack. Data stays."""
-    from make_us_rich.embedded import run as stack
+    from make_us_rich.embedded import lifecycle
 
     if service is None:
         down()
     elif service is Startable.AGENT:
         console.print(f"paused: {_for_each_dag(lambda airflow, dag_id: airflow.pause(dag_id))}")
     else:
-        stack.stop(_running_plan(), Service(service.value).value)
+        lifecycle.stop(_running_stack_config(), Service(service.value).value)
         console.print(f"{service} is stopped; `mkrich stop` stops the servers that it shares with others")
 
 
 def _for_each_dag(change: Callable[[Airflow, str], None]) -> str:
     """Make a change to every DAG, once Airflow has read those that train; returns their names."""
     from make_us_rich.embedded.environment import ADMIN
-    from make_us_rich.embedded.run import open_stack
+    from make_us_rich.embedded.lifecycle import open_stack
     from make_us_rich.operations.airflow import Airflow
 
-    plan = _running_plan()
-    with Airflow(plan.url("airflow"), ADMIN, open_stack(plan).secrets.admin_password) as airflow:
+    config = _running_stack_config()
+    with Airflow(config.url("airflow"), ADMIN, open_stack(config).secrets.admin_password) as airflow:
         deadline = time.monotonic() + _DAG_TIMEOUT_S
         while not all(airflow.has_dag(dag_id) for dag_id in _TRAINING_DAGS):
             if time.monotonic() > deadline:
@@ -115,11 +115,11 @@ def _for_each_dag(change: Callable[[Airflow, str], None]) -> str:
     return ", ".join(dag_ids)
 
 
-def _running_plan() -> StackPlan:
-    from make_us_rich.embedded import run as stack
-    from make_us_rich.embedded.plan import current_plan
+def _running_stack_config() -> StackConfig:
+    from make_us_rich.embedded import lifecycle
+    from make_us_rich.embedded.stack_config import saved_stack_config
 
-    plan = current_plan()
-    if plan is None or not stack.status(plan):
+    config = saved_stack_config()
+    if config is None or not lifecycle.status(config):
         raise fail("no stack runs here: `mkrich run training` starts one")
-    return plan
+    return config

@@ -24,12 +24,12 @@ def settings_here() -> Settings:
     if "MUR_DATABASE_URL" not in os.environ:
         # roles that are installed without the stack's extra know no embedded stack
         with suppress(ImportError):
-            from make_us_rich.embedded.plan import current_plan
-            from make_us_rich.embedded.run import open_stack
+            from make_us_rich.embedded.lifecycle import open_stack
+            from make_us_rich.embedded.stack_config import saved_stack_config
 
-            plan = current_plan()
-            if plan is not None:
-                theirs = open_stack(plan).environment
+            config = saved_stack_config()
+            if config is not None:
+                theirs = open_stack(config).environment
                 os.environ.update({key: value for key, value in theirs.items() if key.startswith("MUR_")})
     return get_settings()
 

@@ -33,25 +33,25 @@ def up(live: Live = False, data: Data = None) -> None:
 
 def down() -> None:
     """Stop the embedded stack; its data stays."""
-    from make_us_rich.embedded import run
-    from make_us_rich.embedded.plan import current_plan
+    from make_us_rich.embedded import lifecycle
+    from make_us_rich.embedded.stack_config import saved_stack_config
 
-    plan = current_plan()
-    if plan is None:
+    config = saved_stack_config()
+    if config is None:
         console.print("no stack was started here")
         return
-    run.down(plan)
-    console.print(f"the stack is down; its data stays in {plan.state}")
+    lifecycle.down(config)
+    console.print(f"the stack is down; its data stays in {config.state}")
 
 
 def status(as_json: AsJson = False) -> None:
     """Show each component of the stack: state, age, memory."""
-    from make_us_rich.embedded import run
-    from make_us_rich.embedded.plan import current_plan
+    from make_us_rich.embedded import lifecycle
+    from make_us_rich.embedded.stack_config import saved_stack_config
 
-    plan = current_plan()
-    states = run.status(plan) if plan else []
-    memory = run.memory_bytes(plan) if plan and states else {}
+    config = saved_stack_config()
+    states = lifecycle.status(config) if config else []
+    memory = lifecycle.memory_bytes(config) if config and states else {}
     if as_json:
         print_json(
             [
@@ -78,13 +78,13 @@ def logs(
     lines: Annotated[int, typer.Option(help="how many of the last lines")] = 50,
 ) -> None:
     """Print the log of one component."""
-    from make_us_rich.embedded import run
-    from make_us_rich.embedded.plan import current_plan
+    from make_us_rich.embedded import lifecycle
+    from make_us_rich.embedded.stack_config import saved_stack_config
 
-    plan = current_plan()
-    path = run.log_path(plan, name) if plan else None
-    if plan is None or path is None or not path.exists():
-        known = sorted(file.stem for file in plan.logs.glob("*.log")) if plan else []
+    config = saved_stack_config()
+    path = lifecycle.log_path(config, name) if config else None
+    if config is None or path is None or not path.exists():
+        known = sorted(file.stem for file in config.logs.glob("*.log")) if config else []
         raise fail(f"no log of {name!r}: choose from {', '.join(known) or 'none; start the stack first'}")
     subprocess.run(["tail", f"-n{lines}", *(["-F"] if follow else []), str(path)], check=False)
 

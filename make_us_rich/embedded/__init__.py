@@ -1,6 +1,6 @@
 """The whole mission on one machine: real servers that come as wheels, on loopback, under one supervisor.
 
-plan.py        what a stack is: its market, folders and ports
+config.py        what a stack is: its market, folders and ports
 secrets.py     made on the first start, kept in a file that only the user can read
 environment.py the environment variables that connect the components
 components.py  the programs: command, what each waits for, how it tells that it is ready

@@ -13,7 +13,7 @@ import httpx
 from make_us_rich.core.settings import get_settings
 from make_us_rich.embedded import postgres, s3
 from make_us_rich.embedded.environment import StackSecrets
-from make_us_rich.embedded.plan import StackPlan
+from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program
 from make_us_rich.embedded.unprivileged import unprivileged
 
@@ -34,89 +34,91 @@ class Component:
         return self.program.name
 
 
-def components(plan: StackPlan, secrets: StackSecrets) -> list[Component]:
+def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
     made = [
-        _postgres(plan, secrets),
-        _s3(plan, secrets),
-        _ray(plan),
-        _python_server(plan, "discord", "/healthz"),
-        _mlflow(plan),
-        *_airflow(plan),
-        _dash(plan),
+        _postgres(config, secrets),
+        _s3(config, secrets),
+        _ray(config),
+        _python_server(config, "discord", "/healthz"),
+        _mlflow(config),
+        *_airflow(config),
+        _dash(config),
     ]
-    return made if plan.market == "binance" else [*made, _exchange(plan)]
+    return made if config.market == "binance" else [*made, _exchange(config)]
 
 
-def _postgres(plan: StackPlan, secrets: StackSecrets) -> Component:
-    server = postgres.prepare(plan.state / "postgres", port=plan.port("postgres"), password=secrets.postgres_password)
+def _postgres(config: StackConfig, secrets: StackSecrets) -> Component:
+    server = postgres.prepare(
+        config.state / "postgres", port=config.port("postgres"), password=secrets.postgres_password
+    )
     program = Program("postgres", server.command, user=server.user, stop_signal="INT", stops_last=True)
     return Component(program, (), server.is_ready)
 
 
-def _s3(plan: StackPlan, secrets: StackSecrets) -> Component:
-    folder, sockets = plan.state / "s3", plan.runtime / "s3"
+def _s3(config: StackConfig, secrets: StackSecrets) -> Component:
+    folder, sockets = config.state / "s3", config.runtime / "s3"
     folder.mkdir(parents=True, exist_ok=True)
     sockets.mkdir(exist_ok=True)
-    config = plan.state / "s3-identities.json"
-    s3.write_identity(config, secrets.s3_access_key, secrets.s3_secret_key)
-    ports = {name: plan.port(name) for name in s3.PORTS}
-    command = s3.command(folder, sockets, config, ports)
-    return Component(Program("s3", command, stops_last=True), (), _answers(f"{plan.url('s3')}/healthz"))
+    identities = config.state / "s3-identities.json"
+    s3.write_identity(identities, secrets.s3_access_key, secrets.s3_secret_key)
+    ports = {name: config.port(name) for name in s3.PORTS}
+    command = s3.command(folder, sockets, identities, ports)
+    return Component(Program("s3", command, stops_last=True), (), _answers(f"{config.url('s3')}/healthz"))
 
 
-def _ray(plan: StackPlan) -> Component:
+def _ray(config: StackConfig) -> Component:
     command = [
         sys.executable,
         "-m",
         "make_us_rich.embedded.ray_head",
-        str(plan.haproxy),
+        str(config.haproxy),
         str(_BIN / "ray"),
         "start",
         "--head",
         "--block",
         "--disable-usage-stats",
         "--node-ip-address=127.0.0.1",
-        f"--port={plan.port('ray')}",
+        f"--port={config.port('ray')}",
         "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={plan.port('ray_dashboard')}",
-        f"--ray-client-server-port={plan.port('ray_client')}",
-        f"--dashboard-agent-listen-port={plan.port('ray_agent')}",
-        f"--metrics-export-port={plan.port('ray_metrics')}",
+        f"--dashboard-port={config.port('ray_dashboard')}",
+        f"--ray-client-server-port={config.port('ray_client')}",
+        f"--dashboard-agent-listen-port={config.port('ray_agent')}",
+        f"--metrics-export-port={config.port('ray_metrics')}",
         "--min-worker-port=0",
         "--max-worker-port=0",
         f"--num-cpus={max(2, os.cpu_count() or 2)}",
         f"--object-store-memory={_OBJECT_STORE_BYTES}",
-        f"--temp-dir={plan.runtime / 'ray'}",
+        f"--temp-dir={config.runtime / 'ray'}",
     ]
-    return Component(Program("ray", command), (), _answers(f"{plan.url('ray_dashboard')}/api/gcs_healthz"))
+    return Component(Program("ray", command), (), _answers(f"{config.url('ray_dashboard')}/api/gcs_healthz"))
 
 
-def _exchange(plan: StackPlan) -> Component:
-    source = ["--data", str(plan.data)] if plan.data else []
-    state = ["--state", str(plan.state / "exchange.json")]
-    return _python_server(plan, "exchange", "/api/v3/ping", *source, *state)
+def _exchange(config: StackConfig) -> Component:
+    source = ["--data", str(config.data)] if config.data else []
+    state = ["--state", str(config.state / "exchange.json")]
+    return _python_server(config, "exchange", "/api/v3/ping", *source, *state)
 
 
-def _python_server(plan: StackPlan, name: str, ready_path: str, *more: str) -> Component:
-    command = [sys.executable, "-m", f"infra.{name}", "--port", str(plan.port(name)), *more]
-    return Component(Program(name, command), (), _answers(plan.url(name) + ready_path))
+def _python_server(config: StackConfig, name: str, ready_path: str, *more: str) -> Component:
+    command = [sys.executable, "-m", f"infra.{name}", "--port", str(config.port(name)), *more]
+    return Component(Program(name, command), (), _answers(config.url(name) + ready_path))
 
 
-def _mlflow(plan: StackPlan) -> Component:
+def _mlflow(config: StackConfig) -> Component:
     command = [
         sys.executable,
         "-m",
         "infra.mlflow_server",
-        f"--port={plan.port('mlflow')}",
+        f"--port={config.port('mlflow')}",
         f"--artifacts-destination=s3://{get_settings().mlflow_bucket}",
     ]
     return Component(
-        Program("mlflow", unprivileged(command)), ("databases", "buckets"), _answers(f"{plan.url('mlflow')}/health")
+        Program("mlflow", unprivileged(command)), ("databases", "buckets"), _answers(f"{config.url('mlflow')}/health")
     )
 
 
-def _airflow(plan: StackPlan) -> list[Component]:
-    url = f"{plan.url('airflow')}/api/v2/monitor/health"
+def _airflow(config: StackConfig) -> list[Component]:
+    url = f"{config.url('airflow')}/api/v2/monitor/health"
     server = Component(
         Program("airflow-api-server", [str(_BIN / "airflow"), "api-server"]), ("airflow database",), _answers(url)
     )
@@ -135,10 +137,10 @@ def _airflow(plan: StackPlan) -> list[Component]:
     ]
 
 
-def _dash(plan: StackPlan) -> Component:
-    command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={plan.port('dash')}"]
+def _dash(config: StackConfig) -> Component:
+    command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={config.port('dash')}"]
     program = Program("dash", command, withheld=("MUR_SERVICE_TOKEN",))
-    return Component(program, ("accounts",), _answers(f"{plan.url('dash')}/login"))
+    return Component(program, ("accounts",), _answers(f"{config.url('dash')}/login"))
 
 
 def answers(url: str) -> bool:

@@ -14,10 +14,10 @@ from rich.table import Table
 from make_us_rich.core.errors import ComponentDied, StackError
 from make_us_rich.core.settings import BINANCE_URL
 from make_us_rich.core.terminal import console
-from make_us_rich.embedded import run
+from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN, DEMO_USER
-from make_us_rich.embedded.plan import Part, StackPlan, new_plan
-from make_us_rich.embedded.run import Stack
+from make_us_rich.embedded.lifecycle import Stack
+from make_us_rich.embedded.stack_config import Service, StackConfig, new_stack_config
 from make_us_rich.market.exchange import Market
 from make_us_rich.operations.airflow import Airflow
 from make_us_rich.operations.run_progress import RunProgress
@@ -30,24 +30,24 @@ _SCHEDULED_RUN_S = 10.0  # unpausing a DAG for the first time starts the run of 
 _SERVED_TIMEOUT_S = 60.0
 
 
-def chosen_plan(*, live: bool, data: Path | None) -> StackPlan:
+def chosen_stack_config(*, live: bool, data: Path | None) -> StackConfig:
     """Raises StackError when two markets are chosen."""
     if live and data:
         raise StackError("--live and --data are two markets: choose one")
-    return new_plan("binance" if live else "recorded" if data else "simulated", data)
+    return new_stack_config("binance" if live else "recorded" if data else "simulated", data)
 
 
-def start_stack(*, live: bool, data: Path | None, part: Part | None = None) -> Stack:
+def start_stack(*, live: bool, data: Path | None, part: Service | None = None) -> Stack:
     """Start the stack of the chosen market, or one part of it, and show its progress.
 
     Raises MarketError before anything is started when the live exchange does not serve this machine.
     """
-    plan, what = chosen_plan(live=live, data=data), part or "the stack"
+    config, what = chosen_stack_config(live=live, data=data), part or "the stack"
     if live:
         Market(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
-    console.print(f"starting {what} with the [bold]{plan.market}[/bold] market; the first start takes longest")
+    console.print(f"starting {what} with the [bold]{config.market}[/bold] market; the first start takes longest")
     began = time.monotonic()
-    stack = run.up(plan, lambda name, seconds: _say(seconds, f"{name} is ready"), part)
+    stack = lifecycle.up(config, lambda name, seconds: _say(seconds, f"{name} is ready"), part)
     console.print(f"{what} is ready after {time.monotonic() - began:.0f} s")
     return stack
 
@@ -72,39 +72,39 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
     except KeyboardInterrupt:
         console.print("\nstopping")
     finally:
-        run.down(stack.plan)
-        console.print(f"the stack is down; its data stays in {stack.plan.state}")
+        lifecycle.down(stack.config)
+        console.print(f"the stack is down; its data stays in {stack.config.state}")
     return 0
 
 
 def show_addresses(stack: Stack) -> None:
-    plan, secrets = stack.plan, stack.secrets
+    config, secrets = stack.config, stack.secrets
     table = Table("where", "address", "login", title="open these", title_justify="left", title_style="bold")
     login = f"{ADMIN} / {secrets.admin_password}"
     mlflow = f"{stack.environment['MUR_MLFLOW_USER']} / {stack.environment['MUR_MLFLOW_PASSWORD']}"
-    table.add_row("dashboard", plan.url("dash"), f"{DEMO_USER} / {secrets.demo_password}, or {login}")
-    table.add_row("HTTP API", f"{plan.url('api')}/docs", "a token from the dashboard's API page")
-    table.add_row("Airflow", plan.url("airflow"), login)
-    table.add_row("MLflow", plan.url("mlflow"), mlflow)
-    table.add_row("Ray", plan.url("ray_dashboard"), f"token {secrets.ray_token}")
+    table.add_row("dashboard", config.url("dash"), f"{DEMO_USER} / {secrets.demo_password}, or {login}")
+    table.add_row("HTTP API", f"{config.url('api')}/docs", "a token from the dashboard's API page")
+    table.add_row("Airflow", config.url("airflow"), login)
+    table.add_row("MLflow", config.url("mlflow"), mlflow)
+    table.add_row("Ray", config.url("ray_dashboard"), f"token {secrets.ray_token}")
     console.print(table)
 
 
 def _follow_run(stack: Stack) -> str:
-    airflow = Airflow(stack.plan.url("airflow"), ADMIN, stack.secrets.admin_password)
+    airflow = Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password)
     _wait(lambda: airflow.has_dag(DAG_ID), _DAG_TIMEOUT_S, "Airflow does not know the train_pairs DAG")
     airflow.unpause(DAG_ID)
     run_id = _run_to_follow(airflow)
     began = time.monotonic()
     console.print(f"\nfollowing run {run_id}")
-    progress = RunProgress(airflow, DAG_ID, run_id, stack.plan.url("ray_dashboard"), stack.secrets.ray_token)
+    progress = RunProgress(airflow, DAG_ID, run_id, stack.config.url("ray_dashboard"), stack.secrets.ray_token)
     state = progress.follow(_say, _RUN_TIMEOUT_S)
     console.print(f"run {state} after {time.monotonic() - began:.0f} s")
     return state
 
 
 def _unpause_all(stack: Stack) -> None:
-    with Airflow(stack.plan.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
+    with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
         for dag_id in airflow.dag_ids():
             airflow.unpause(dag_id)
 
@@ -129,13 +129,13 @@ def _show_forecasts(stack: Stack, pairs: tuple[str, ...]) -> int:
         "model",
         "age",
         "skill vs naive",
-        title=f"\nforecasts of the next candle, in the quote currency ({stack.plan.market} market)",
+        title=f"\nforecasts of the next candle, in the quote currency ({stack.config.market} market)",
         title_justify="left",
         title_style="bold",
     )
     served = 0
     headers = {"Authorization": f"Bearer {stack.secrets.service_token}"}
-    with httpx.Client(base_url=stack.plan.url("api"), headers=headers, timeout=30) as api:
+    with httpx.Client(base_url=stack.config.url("api"), headers=headers, timeout=30) as api:
         for pair in pairs:
             forecast, reason = _forecast(api, pair)
             if forecast is None:
@@ -180,16 +180,16 @@ def _row(pair: str, forecast: dict[str, Any]) -> list[str]:
 
 def _watch(stack: Stack) -> None:
     """Until Ctrl-C; a component that dies is named at once, with the tail of its log."""
-    pids = {state.name: state.pid for state in run.status(stack.plan)}
+    pids = {state.name: state.pid for state in lifecycle.status(stack.config)}
     while True:
         time.sleep(2)
-        states = run.status(stack.plan)
+        states = lifecycle.status(stack.config)
         if not states:
             raise ComponentDied("supervisord itself ended")
         for state in states:
             if state.is_down or (state.pid and state.pid != pids[state.name]):
                 console.print(f"[red]{state.name} died and is started again[/red]; the end of its log:")
-                console.print(run.log_tail(stack.plan, state.name), markup=False)
+                console.print(lifecycle.log_tail(stack.config, state.name), markup=False)
             pids[state.name] = state.pid
 
 

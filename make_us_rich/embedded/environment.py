@@ -12,81 +12,81 @@ from pathlib import Path
 
 from make_us_rich.core.settings import BINANCE_URL, read_settings
 from make_us_rich.embedded import s3
-from make_us_rich.embedded.plan import PROJECT_ROOT, StackPlan
+from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 
 ADMIN = "admin"
 DEMO_USER = "demo"
 DATABASES = ("make_us_rich", "mlflow", "airflow")
 
 
-def database_url(plan: StackPlan, secrets: StackSecrets, database: str, driver: str = "") -> str:
-    host = f"127.0.0.1:{plan.port('postgres')}"
+def database_url(config: StackConfig, secrets: StackSecrets, database: str, driver: str = "") -> str:
+    host = f"127.0.0.1:{config.port('postgres')}"
     return f"postgresql{driver}://postgres:{secrets.postgres_password}@{host}/{database}"
 
 
-def stack_environment(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
+def stack_environment(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
     """Everything a component reads, over the user's own environment.
 
     A MUR_ setting of theirs wins, except for what would label the prices of one market as those of another.
     """
     made = {
-        **_make_us_rich(plan, secrets),
+        **_make_us_rich(config, secrets),
         **s3.signing_keys(secrets.s3_signing_key),
-        **_mlflow(plan, secrets),
-        **_ray(plan, secrets),
-        **_airflow(plan, secrets),
+        **_mlflow(config, secrets),
+        **_ray(config, secrets),
+        **_airflow(config, secrets),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     theirs = {key: value for key, value in os.environ.items() if key != "PATH"}
     # Services recompile every import when this is set; they start three times as fast without.
     theirs.pop("PYTHONDONTWRITEBYTECODE", None)
     ours = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
-    if plan.market != "binance":
+    if config.market != "binance":
         ours.add("MUR_EXCHANGE_URL")
     return made | {key: value for key, value in theirs.items() if key not in ours}
 
 
-def _make_us_rich(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
+def _make_us_rich(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
     return {
-        "MUR_MARKET": plan.market,
-        "MUR_EXCHANGE_URL": BINANCE_URL if plan.market == "binance" else plan.url("exchange"),
-        "MUR_CACHE_FOLDER": str(plan.state / "serving"),
+        "MUR_MARKET": config.market,
+        "MUR_EXCHANGE_URL": BINANCE_URL if config.market == "binance" else config.url("exchange"),
+        "MUR_CACHE_FOLDER": str(config.state / "serving"),
         "MUR_SECRET_KEY": secrets.secret_key,
-        "MUR_DATABASE_URL": database_url(plan, secrets, "make_us_rich"),
-        "MUR_S3_ENDPOINT_URL": plan.url("s3"),
+        "MUR_DATABASE_URL": database_url(config, secrets, "make_us_rich"),
+        "MUR_S3_ENDPOINT_URL": config.url("s3"),
         "MUR_S3_ACCESS_KEY": secrets.s3_access_key,
         "MUR_S3_SECRET_KEY": secrets.s3_secret_key,
-        "MUR_MLFLOW_URL": plan.url("mlflow"),
+        "MUR_MLFLOW_URL": config.url("mlflow"),
         "MUR_MLFLOW_USER": "make_us_rich",
         "MUR_MLFLOW_PASSWORD": secrets.mlflow_password,
-        "MUR_RAY_URL": plan.url("ray_dashboard"),
+        "MUR_RAY_URL": config.url("ray_dashboard"),
         "MUR_REPLICA_CPUS": "0",  # one machine: the training workers need every CPU that Ray counts
         "MUR_RAY_TOKEN": secrets.ray_token,
-        "MUR_API_URL": plan.url("api"),
-        "MUR_AIRFLOW_URL": plan.url("airflow"),
-        "MUR_DASHBOARD_URL": plan.url("dash"),
+        "MUR_API_URL": config.url("api"),
+        "MUR_AIRFLOW_URL": config.url("airflow"),
+        "MUR_DASHBOARD_URL": config.url("dash"),
         "MUR_AIRFLOW_USER": ADMIN,
         "MUR_AIRFLOW_PASSWORD": secrets.admin_password,
         "MUR_SERVICE_TOKEN": secrets.service_token,
         "MUR_DASHBOARD_TOKEN": secrets.dashboard_token,
-        "MUR_DISCORD_WEBHOOK_URL": f"{plan.url('discord')}/api/webhooks/1/local",
+        "MUR_DISCORD_WEBHOOK_URL": f"{config.url('discord')}/api/webhooks/1/local",
     }
 
 
-def _mlflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
+def _mlflow(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": secrets.s3_access_key,
         "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_S3_ENDPOINT_URL": plan.url("s3"),
-        "MLFLOW_BACKEND_STORE_URI": database_url(plan, secrets, "mlflow", "+psycopg2"),
+        "MLFLOW_S3_ENDPOINT_URL": config.url("s3"),
+        "MLFLOW_BACKEND_STORE_URI": database_url(config, secrets, "mlflow", "+psycopg2"),
         "GIT_PYTHON_REFRESH": "quiet",
     }
 
 
-def _ray(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
-    haproxy = plan.haproxy
+def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
+    haproxy = config.haproxy
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.ray_token,
@@ -106,20 +106,20 @@ def _ray(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{haproxy}/metrics.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{haproxy}/server-state",
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(plan.port("haproxy_stats")),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(plan.port("haproxy_metrics")),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(config.port("haproxy_stats")),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(config.port("haproxy_metrics")),
         # A call that was on its way to a gateway that died goes to another one; every endpoint may be asked twice, and
         # one that answered, with whatever status, is not. The first lost connection takes a gateway off the list;
         # without another, Serve's own proxy holds the call until there is one.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_RETRIES": "10",
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(plan.port("serve_fallback")),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(plan.port("serve_fallback_grpc")),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(plan.port_base + 6400),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(plan.port_base + 7400),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(plan.port_base + 7401),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(plan.port_base + 7900),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(config.port("serve_fallback")),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(config.port("serve_fallback_grpc")),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(config.port_base + 6400),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(config.port_base + 7400),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(config.port_base + 7401),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(config.port_base + 7900),
         "RAY_COLOR_PREFIX": "0",
     }
 
@@ -132,8 +132,8 @@ def _has_haproxy() -> bool:
     return True
 
 
-def _airflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
-    home = plan.state / "airflow"
+def _airflow(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
+    home = config.state / "airflow"
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
@@ -144,18 +144,18 @@ def _airflow(plan: StackPlan, secrets: StackSecrets) -> dict[str, str]:
         "AIRFLOW__CORE__FERNET_KEY": secrets.airflow_fernet_key,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{plan.url('airflow')}/execution/",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(plan, secrets, "airflow", "+psycopg2"),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database_url(plan, secrets, "airflow", "+asyncpg"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{config.url('airflow')}/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(config, secrets, "airflow", "+psycopg2"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database_url(config, secrets, "airflow", "+asyncpg"),
         "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(plan.port("airflow")),
-        "AIRFLOW__API__BASE_URL": plan.url("airflow"),
+        "AIRFLOW__API__PORT": str(config.port("airflow")),
+        "AIRFLOW__API__BASE_URL": config.url("airflow"),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API__SECRET_KEY": secrets.airflow_api_secret,
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.airflow_jwt_secret,
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(
-            {"conn_type": "http", "host": plan.url("ray_dashboard"), "password": secrets.ray_token}
+            {"conn_type": "http", "host": config.url("ray_dashboard"), "password": secrets.ray_token}
         ),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
@@ -191,7 +191,7 @@ class StackSecrets:
     demo_password: str = field(default_factory=_password)
 
 
-def load_or_create(path: Path) -> StackSecrets:
+def load_or_create_secrets(path: Path) -> StackSecrets:
     """A file of an older version gets the secrets that it lacks."""
     saved = json.loads(path.read_text()) if path.exists() else {}
     made = StackSecrets(**saved)

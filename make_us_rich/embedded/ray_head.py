@@ -19,14 +19,14 @@ from make_us_rich.operations import haproxy
 
 def main() -> None:
     folder, *command = sys.argv[1:]
-    for command_line in end_those_who_read(Path(folder)):
+    for command_line in kill_processes_using(Path(folder)):
         print(f"ended what a killed Ray had left: {command_line}", flush=True)
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
         os.environ[haproxy.BINARY_SETTING] = str(haproxy.launcher(Path(folder)))
     os.execv(command[0], command)
 
 
-def end_those_who_read(folder: Path) -> list[str]:
+def kill_processes_using(folder: Path) -> list[str]:
     """Kill every process whose command line names a file below `folder`; returns their command lines."""
     ended = []
     for process in psutil.process_iter():

@@ -19,7 +19,7 @@ from make_us_rich.core.errors import ServingError, StackError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.connection import connect
 from make_us_rich.embedded.environment import ADMIN, DATABASES, DEMO_USER, StackSecrets, database_url
-from make_us_rich.embedded.plan import StackPlan
+from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
 
 _SHUT_DOWN_S = 60.0
@@ -32,20 +32,20 @@ class Step:
     run: Callable[[], None]
 
 
-def steps(plan: StackPlan, secrets: StackSecrets, environment: Mapping[str, str]) -> list[Step]:
-    serving_needs = ["ray", "accounts", "mlflow"] + ([] if plan.market == "binance" else ["exchange"])
+def steps(config: StackConfig, secrets: StackSecrets, environment: Mapping[str, str]) -> list[Step]:
+    serving_needs = ["ray", "accounts", "mlflow"] + ([] if config.market == "binance" else ["exchange"])
     return [
-        Step("databases", ["postgres"], lambda: _create_databases(plan, secrets)),
-        Step("buckets", ["s3"], lambda: _create_buckets(plan, secrets)),
-        Step("accounts", ["databases"], lambda: _create_accounts(plan, secrets)),
+        Step("databases", ["postgres"], lambda: _create_databases(config, secrets)),
+        Step("buckets", ["s3"], lambda: _create_buckets(config, secrets)),
+        Step("accounts", ["databases"], lambda: _create_accounts(config, secrets)),
         Step("airflow database", ["databases"], lambda: _migrate_airflow(secrets, environment)),
         Step("serving", serving_needs, lambda: _deploy_serving(environment)),
     ]
 
 
-def _create_databases(plan: StackPlan, secrets: StackSecrets) -> None:
+def _create_databases(config: StackConfig, secrets: StackSecrets) -> None:
     # outside of a transaction, as CREATE DATABASE wants it
-    with closing(connect(database_url(plan, secrets, "postgres"))) as connection, connection.cursor() as cursor:
+    with closing(connect(database_url(config, secrets, "postgres"))) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database")
         present = {row[0] for row in cursor.fetchall()}
         for name in DATABASES:
@@ -53,14 +53,14 @@ def _create_databases(plan: StackPlan, secrets: StackSecrets) -> None:
                 cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
-def _create_buckets(plan: StackPlan, secrets: StackSecrets) -> None:
+def _create_buckets(config: StackConfig, secrets: StackSecrets) -> None:
     settings = get_settings()
     buckets = (settings.candles_bucket, settings.mlflow_bucket)
-    prepare_buckets(plan.url("s3"), secrets.s3_access_key, secrets.s3_secret_key, buckets)
+    prepare_buckets(config.url("s3"), secrets.s3_access_key, secrets.s3_secret_key, buckets)
 
 
-def _create_accounts(plan: StackPlan, secrets: StackSecrets) -> None:
-    url = database_url(plan, secrets, "make_us_rich")
+def _create_accounts(config: StackConfig, secrets: StackSecrets) -> None:
+    url = database_url(config, secrets, "make_us_rich")
     prepare_accounts(url, secrets.admin_password, secrets.service_token, secrets.dashboard_token)
     with Accounts(url) as accounts:
         accounts.ensure_user(DEMO_USER, secrets.demo_password)

@@ -1,7 +1,7 @@
 """Our end of supervisord, which starts, restarts, logs and stops the programs.
 
 Chosen over honcho (no restart, one terminal) and circus (no release since early 2025): supervisor is kept,
-restarts what dies, rotates logs and signals whole process groups. It knows no readiness: `run.up` adds that.
+restarts what dies, rotates logs and signals whole process groups. It knows no readiness: `lifecycle.up` adds that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from make_us_rich.core.errors import StackError
-from make_us_rich.embedded.plan import PROJECT_ROOT, StackPlan
+from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 
 STACK_ID = "MUR_STACK_ID"  # marks every process of a stack, also those that leave its process groups
 _START_S = 15.0
@@ -56,9 +56,9 @@ class ProgramState:
 
 
 class Supervisor:
-    def __init__(self, plan: StackPlan) -> None:
-        self._plan = plan
-        self._socket = plan.runtime / "supervisor.sock"
+    def __init__(self, config: StackConfig) -> None:
+        self._config = config
+        self._socket = config.runtime / "supervisor.sock"
 
     def is_running(self) -> bool:
         try:
@@ -68,10 +68,10 @@ class Supervisor:
 
     def launch(self, programs: Sequence[Program], environment: Mapping[str, str]) -> None:
         """Start supervisord itself, with no program running yet."""
-        self._plan.logs.mkdir(parents=True, exist_ok=True)
-        path = self._plan.state / "supervisord.conf"
+        self._config.logs.mkdir(parents=True, exist_ok=True)
+        path = self._config.state / "supervisord.conf"
         path.write_text(self._configuration(programs))
-        marked = dict(environment) | {STACK_ID: str(self._plan.state)}
+        marked = dict(environment) | {STACK_ID: str(self._config.state)}
         started = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
             env=marked,
@@ -128,7 +128,7 @@ class Supervisor:
         found = set()
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.environ().get(STACK_ID) == str(self._plan.state):
+                if process.environ().get(STACK_ID) == str(self._config.state):
                     found |= {process, *process.children(recursive=True)}
         return found
 
@@ -151,8 +151,8 @@ class Supervisor:
     def _configuration(self, programs: Sequence[Program]) -> str:
         head = [
             "[supervisord]",
-            f"logfile={self._plan.logs}/supervisord.log",
-            f"pidfile={self._plan.runtime}/supervisord.pid",
+            f"logfile={self._config.logs}/supervisord.log",
+            f"pidfile={self._config.runtime}/supervisord.pid",
             f"directory={PROJECT_ROOT}",
             *(["user=root"] if os.getuid() == 0 else []),
             "[unix_http_server]",
@@ -176,7 +176,7 @@ class Supervisor:
             f"stopasgroup={'false' if program.stops_last else 'true'}",
             "killasgroup=true",
             "stopwaitsecs=15",
-            f"stdout_logfile={self._plan.logs}/{program.name}.log",
+            f"stdout_logfile={self._config.logs}/{program.name}.log",
             "stdout_logfile_maxbytes=20MB",
             "stdout_logfile_backups=1",
             "redirect_stderr=true",

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.browser import ARTIFACTS
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 
 expect.set_options(timeout=20_000)  # a shared machine is slow at times
 _CHROMIUM = shutil.which("chromium")
@@ -33,5 +33,5 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with open_folder() as made:
+    with traversable_folder() as made:
         yield made

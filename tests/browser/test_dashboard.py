@@ -11,17 +11,17 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from make_us_rich.core.errors import WrongCredentials
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, register, sideways_px
-from tests.support.dashboard_stack import DashboardStack, dashboard_stack
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, register
+from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 
 @pytest.fixture(scope="module")
-def dashboard(folder: Path) -> Iterator[DashboardStack]:
-    with dashboard_stack(folder) as stack:
-        yield stack
+def dashboard(folder: Path) -> Iterator[DashboardServers]:
+    with dashboard_servers(folder) as servers:
+        yield servers
 
 
-def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, dashboard: DashboardStack) -> None:
+def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, dashboard: DashboardServers) -> None:
     dashboard.accounts.create_user("returning", PASSWORD)
     page.goto(f"{dashboard.url}/api-tokens")
     expect(page).to_have_url(f"{dashboard.url}/login?next=/api-tokens")
@@ -33,7 +33,7 @@ def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, da
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
 
 
-def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, dashboard: DashboardStack) -> None:
+def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "newcomer")
 
     expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
@@ -49,7 +49,7 @@ def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, das
     ],
 )
 def test_a_refused_account_says_why(
-    page: Page, dashboard: DashboardStack, name: str, password: str, complaint: str
+    page: Page, dashboard: DashboardServers, name: str, password: str, complaint: str
 ) -> None:
     dashboard.accounts.ensure_user("taken-name", PASSWORD)
     page.goto(f"{dashboard.url}/register")
@@ -60,7 +60,7 @@ def test_a_refused_account_says_why(
     expect(page.get_by_role("alert")).to_contain_text(complaint)
 
 
-def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: DashboardStack) -> None:
+def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "token-maker")
     page.click("text=API")
     page.fill("#token-name", "laptop")
@@ -79,7 +79,7 @@ def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: Dashb
     assert dashboard.accounts.tokens(owner.user_id) == []
 
 
-def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: DashboardStack) -> None:
+def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "bobby")
     page.click("text=API")
     page.fill("#token-name", "<img src=x onerror=alert(1)>'; DROP TABLE users;--")
@@ -88,7 +88,7 @@ def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: DashboardStack) 
     expect(page.get_by_text("<img src=x onerror=alert(1)>'; DROP TABLE users;--")).to_be_visible()
 
 
-def test_logging_out_ends_the_session(page: Page, dashboard: DashboardStack) -> None:
+def test_logging_out_ends_the_session(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "leaver")
     page.click("text=Log out")
     expect(page).to_have_url(f"{dashboard.url}/login")
@@ -97,7 +97,7 @@ def test_logging_out_ends_the_session(page: Page, dashboard: DashboardStack) -> 
     expect(page).to_have_url(f"{dashboard.url}/login?next=/")
 
 
-def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboard: DashboardStack) -> None:
+def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "away-too-long")
     page.click("text=API")
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
@@ -107,7 +107,7 @@ def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboa
     expect(page).to_have_url(f"{dashboard.url}/login?next=%2Fapi-tokens")
 
 
-def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: DashboardStack) -> None:
+def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "careful")
     page.goto(f"{dashboard.url}/account")
     page.fill("#current-password", "not the password")
@@ -127,25 +127,25 @@ def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Da
         dashboard.accounts.authenticate("careful", "staples in a paper boat")
 
 
-def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: DashboardStack) -> None:
+def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: DashboardServers) -> None:
     context = browser.new_context(viewport=PHONE)
     page = context.new_page()
     register(page, dashboard.url, "phone-user")
     expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
 
-    assert sideways_px(page) <= 0
+    assert horizontal_overflow_px(page) <= 0
     context.close()
 
 
 @pytest.mark.parametrize("path", ["/_dash-layout", "/_dash-dependencies"])
-def test_dashs_own_routes_refuse_a_stranger(dashboard: DashboardStack, path: str) -> None:
+def test_dashs_own_routes_refuse_a_stranger(dashboard: DashboardServers, path: str) -> None:
     answer = httpx.get(dashboard.url + path)
 
     assert answer.status_code == 401
     assert answer.json() == {"error": "log in first"}
 
 
-def test_a_strangers_callback_is_told_to_log_in(dashboard: DashboardStack) -> None:
+def test_a_strangers_callback_is_told_to_log_in(dashboard: DashboardServers) -> None:
     answer = httpx.post(f"{dashboard.url}/_dash-update-component", json={})
 
     assert answer.status_code == 401
@@ -155,7 +155,7 @@ def test_a_strangers_callback_is_told_to_log_in(dashboard: DashboardStack) -> No
 @pytest.mark.parametrize(
     "target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "//[", "/logout"]
 )
-def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: DashboardStack, target: str) -> None:
+def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: DashboardServers, target: str) -> None:
     name = f"wanderer{abs(hash(target)) % 10_000}"
     dashboard.accounts.create_user(name, PASSWORD)
     page.goto(f"{dashboard.url}/login")
@@ -168,7 +168,7 @@ def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: DashboardStac
     expect(page).to_have_url(f"{dashboard.url}/")
 
 
-def test_guessing_passwords_is_slowed_down(dashboard: DashboardStack) -> None:
+def test_guessing_passwords_is_slowed_down(dashboard: DashboardServers) -> None:
     with httpx.Client(base_url=dashboard.url) as stranger:
         form = stranger.get("/login").text
         token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', form)

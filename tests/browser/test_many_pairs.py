@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import ARTIFACTS, PASSWORD, log_in
-from tests.support.dashboard_stack import DashboardStack, dashboard_stack
+from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -20,13 +20,13 @@ PAIRS = tuple(f"{''.join(letters)}_usdt" for letters in product(ascii_lowercase[
 
 
 @pytest.fixture(scope="module")
-def dashboard(folder: Path) -> Iterator[DashboardStack]:
-    with dashboard_stack(folder, PAIRS) as stack:
-        stack.accounts.create_user("collector", PASSWORD)
-        yield stack
+def dashboard(folder: Path) -> Iterator[DashboardServers]:
+    with dashboard_servers(folder, PAIRS) as servers:
+        servers.accounts.create_user("collector", PASSWORD)
+        yield servers
 
 
-def test_three_hundred_pairs_are_listed_scrolled_and_filtered(page: Page, dashboard: DashboardStack) -> None:
+def test_three_hundred_pairs_are_listed_scrolled_and_filtered(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "collector", "/overview")
     expect(page.get_by_text("300 of 300 pairs are up to date")).to_be_visible(timeout=60_000)
     rows = page.locator("#overview-grid .ag-center-cols-container [role=row]")

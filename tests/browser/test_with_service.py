@@ -20,8 +20,8 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
 from make_us_rich.documents import Score
 from make_us_rich.registry.client import CHAMPION, Registry
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, log_in, register, sideways_px
-from tests.support.dashboard_stack import DashboardStack, dashboard_stack, register_versions
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, log_in, register
+from tests.support.dashboard_servers import DashboardServers, dashboard_servers, register_model_versions
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -33,11 +33,11 @@ DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture(scope="module")
-def dashboard(folder: Path) -> Iterator[DashboardStack]:
-    with dashboard_stack(folder, PAIRS, registry=True) as stack:
-        register_versions(stack.settings.mlflow_url, "btc_usdt_1h")
-        stack.accounts.create_user("root", PASSWORD, role=ADMIN)
-        yield stack
+def dashboard(folder: Path) -> Iterator[DashboardServers]:
+    with dashboard_servers(folder, PAIRS, registry=True) as servers:
+        register_model_versions(servers.settings.mlflow_url, "btc_usdt_1h")
+        servers.accounts.create_user("root", PASSWORD, role=ADMIN)
+        yield servers
 
 
 def _wait_for_picture(page: Page) -> None:
@@ -45,7 +45,7 @@ def _wait_for_picture(page: Page) -> None:
     expect(page.locator("#fan .legendtext").first).to_be_visible(timeout=SLOW_MS)
 
 
-def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: DashboardStack) -> None:
+def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "trader")
     _wait_for_picture(page)
     expect(page.get_by_text("80 % forecast before")).to_be_visible()
@@ -80,7 +80,7 @@ def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: Da
     expect(page).to_have_url(f"{dashboard.url}/login")
 
 
-def test_two_browsers_at_once_see_each_their_own(browser: Browser, dashboard: DashboardStack) -> None:
+def test_two_browsers_at_once_see_each_their_own(browser: Browser, dashboard: DashboardServers) -> None:
     contexts = [browser.new_context() for _ in range(2)]
     pages = [context.new_page() for context in contexts]
     for number, page in enumerate(pages):
@@ -98,7 +98,7 @@ def test_two_browsers_at_once_see_each_their_own(browser: Browser, dashboard: Da
         context.close()
 
 
-def test_another_pair_and_another_model_are_chosen(page: Page, dashboard: DashboardStack) -> None:
+def test_another_pair_and_another_model_are_chosen(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/?pair=chz_usdt")
     _wait_for_picture(page)
     expect(page.locator("#pair")).to_have_value("CHZ / USDT")
@@ -112,7 +112,7 @@ def test_another_pair_and_another_model_are_chosen(page: Page, dashboard: Dashbo
     page.screenshot(path=ARTIFACTS / "compared.png", full_page=True)
 
 
-def test_what_is_shown_can_be_taken_along(page: Page, dashboard: DashboardStack) -> None:
+def test_what_is_shown_can_be_taken_along(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
     _wait_for_picture(page)
     with page.expect_download() as table:
@@ -129,7 +129,7 @@ def test_what_is_shown_can_be_taken_along(page: Page, dashboard: DashboardStack)
     assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardStack) -> None:
+def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root")
     _wait_for_picture(page)
     dashboard.stop_service()
@@ -141,7 +141,7 @@ def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardStack
     _wait_for_picture(page)  # by itself
 
 
-def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboard: DashboardStack) -> None:
+def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboard: DashboardServers) -> None:
     url = dashboard.settings.database_url.get_secret_value()
     for market, skill, hour in (("simulated", 0.05, 1), ("binance", -0.4, 2)):
         verdict = Score(
@@ -167,7 +167,7 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
     expect(page.get_by_text("drifted: of binance")).to_have_count(0)
 
 
-def test_the_overview_leads_to_a_pair(page: Page, dashboard: DashboardStack) -> None:
+def test_the_overview_leads_to_a_pair(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/overview")
     expect(page.get_by_text("3 of 3 pairs are up to date")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "overview.png", full_page=True)
@@ -178,7 +178,7 @@ def test_the_overview_leads_to_a_pair(page: Page, dashboard: DashboardStack) -> 
     expect(page.locator("#pair")).to_have_value("CHZ / USDT", timeout=SLOW_MS)
 
 
-def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: DashboardStack) -> None:
+def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/models")
     expect(page.get_by_text("promoted: better by 1.2 %").first).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_role("link", name="Airflow run")).to_have_attribute(
@@ -196,7 +196,7 @@ def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: Dash
     assert dashboard.accounts.audit_entries(1)[0].action == "roll back model"
 
 
-def test_a_click_on_a_version_shows_it(page: Page, dashboard: DashboardStack) -> None:
+def test_a_click_on_a_version_shows_it(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/models?pair=btc_usdt")
     expect(page.get_by_role("heading", name="Version 3")).to_be_visible(timeout=SLOW_MS)
 
@@ -205,7 +205,7 @@ def test_a_click_on_a_version_shows_it(page: Page, dashboard: DashboardStack) ->
     expect(page.get_by_role("heading", name="Version 1")).to_be_visible(timeout=SLOW_MS)
 
 
-def test_an_address_names_the_pair_whose_models_are_shown(page: Page, dashboard: DashboardStack) -> None:
+def test_an_address_names_the_pair_whose_models_are_shown(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/models?pair=eth_usdt")
     expect(page.locator("#models-pair")).to_have_value("ETH / USDT", timeout=SLOW_MS)
 
@@ -215,7 +215,7 @@ def test_an_address_names_the_pair_whose_models_are_shown(page: Page, dashboard:
     expect(page).to_have_url(f"{dashboard.url}/models?pair=chz_usdt")
 
 
-def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: DashboardStack) -> None:
+def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: DashboardServers) -> None:
     dashboard.accounts.create_user("suspect", PASSWORD)
     log_in(page, dashboard.url, "root", "/admin")
     expect(page.get_by_role("gridcell", name="never").first).to_be_visible(timeout=SLOW_MS)
@@ -238,7 +238,7 @@ def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: Dashb
     assert (suspect.locked, suspect.plan) == (True, "trader")
 
 
-def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardStack) -> None:
+def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/admin")
     expect(page.get_by_role("gridcell", name="root", exact=True)).to_be_visible(timeout=SLOW_MS)  # plans, too
     page.locator("#admin-quota-plan").click()
@@ -250,7 +250,7 @@ def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardSt
     assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.plans()}["trader"] == 30_000
 
 
-def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardStack) -> None:
+def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardServers) -> None:
     database_url = dashboard.settings.database_url.get_secret_value()
     pairs_table.put(database_url, "doge_usdt", plan="pooled")
     log_in(page, dashboard.url, "root", "/admin")
@@ -268,7 +268,7 @@ def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardSt
     assert doge.parked_reason == "too wild"
 
 
-def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: DashboardStack) -> None:
+def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: DashboardServers) -> None:
     dashboard.accounts.create_user("onlooker", PASSWORD)
     log_in(page, dashboard.url, "onlooker", "/models")
     expect(page.get_by_text("refused: not better").first).to_be_visible(timeout=SLOW_MS)
@@ -277,7 +277,7 @@ def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: D
     expect(page.locator("header").get_by_text("Admin")).to_have_count(0)
 
 
-def test_html_and_sql_stay_text_everywhere(page: Page, dashboard: DashboardStack) -> None:
+def test_html_and_sql_stay_text_everywhere(page: Page, dashboard: DashboardServers) -> None:
     alerts: list[str] = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     register(page, dashboard.url, HTML_AND_SQL)
@@ -299,7 +299,7 @@ def test_html_and_sql_stay_text_everywhere(page: Page, dashboard: DashboardStack
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardStack, path: str) -> None:
+def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardServers, path: str) -> None:
     context = browser.new_context(viewport=PHONE, has_touch=True)
     page = context.new_page()
     log_in(page, dashboard.url, "root", path)
@@ -308,7 +308,7 @@ def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardStack, pa
         _wait_for_picture(page)
     page.wait_for_load_state("networkidle")
 
-    assert sideways_px(page) <= 0
+    assert horizontal_overflow_px(page) <= 0
     page.screenshot(path=ARTIFACTS / f"phone{path.replace('/', '-')}.png", full_page=True)
     page.get_by_label("menu of pages").click()
     page.locator("#phone-menu").get_by_text("Overview").click()
@@ -318,7 +318,7 @@ def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardStack, pa
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/login", "/register", *PATHS])
-def test_no_page_shuts_anybody_out(browser: Browser, dashboard: DashboardStack, path: str, scheme: str) -> None:
+def test_no_page_shuts_anybody_out(browser: Browser, dashboard: DashboardServers, path: str, scheme: str) -> None:
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
     if path in PATHS:

@@ -13,7 +13,7 @@ from make_us_rich.accounts.passwords import hash_password
 from make_us_rich.core.errors import BadLink, InputError, NameTaken, TooManyAttempts, UnknownToken, WrongCredentials
 from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import SQL_FOLDER, migrate
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
@@ -22,7 +22,7 @@ ANOTHER = "staples in a paper boat"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with open_folder() as folder, postgres_server(folder) as server:
+    with traversable_folder() as folder, postgres_server(folder) as server:
         migrate(server)
         yield server
 

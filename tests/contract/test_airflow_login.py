@@ -16,8 +16,8 @@ import psycopg2
 import pytest
 
 from make_us_rich.operations.airflow import Airflow, AirflowError
-from tests.support.compose import compose_services, every_variable
-from tests.support.folders import open_folder
+from tests.support.compose import all_compose_variables, compose_services
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.servers import BIN, postgres_server
 
@@ -35,7 +35,7 @@ class Server:
 @pytest.fixture(scope="module")
 def installation() -> Iterator[tuple[Path, dict[str, str]]]:
     """A database as `airflow-init` of docker-compose.yml leaves it, with the DAGs; its folder and environment."""
-    with open_folder() as folder, postgres_server(folder) as database:
+    with traversable_folder() as folder, postgres_server(folder) as database:
         made = _environment(folder, database)
         _run(["airflow", "db", "migrate"], made)
         assert "is made" in _run(["infra.docker.airflow_admin"], made)
@@ -73,7 +73,7 @@ def _environment(folder: Path, database: str) -> dict[str, str]:
 
 def _production() -> dict[str, str]:
     """What docker-compose.yml says of log-in and new DAGs."""
-    given = compose_services(every_variable() | {"MUR_DAGS_PAUSED": ""})["airflow-api-server"]["environment"]
+    given = compose_services(all_compose_variables() | {"MUR_DAGS_PAUSED": ""})["airflow-api-server"]["environment"]
     names = ("CORE__DAGS_ARE_PAUSED_AT_CREATION", "CORE__AUTH_MANAGER", "FAB__ENABLE_PROXY_FIX")
     return {f"AIRFLOW__{name}": given[f"AIRFLOW__{name}"] for name in names}
 

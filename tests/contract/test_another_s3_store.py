@@ -10,7 +10,7 @@ import pytest
 from make_us_rich.core.errors import StoreError
 from make_us_rich.market.object_store import Bucket
 from make_us_rich.operations.prepare import prepare_buckets
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import free_port, running
 from tests.support.servers import BIN, S3_KEYS
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         (data := folder / "data").mkdir()
         address = f"127.0.0.1:{free_port()}"
         keys = ",".join(S3_KEYS)

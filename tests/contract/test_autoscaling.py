@@ -9,8 +9,8 @@ import pytest
 
 from make_us_rich.core.interval import Interval
 from serve_app.replica.snapshot import ForecastSnapshot
-from tests.support.folders import open_folder
-from tests.support.forecasts import a_forecast
+from tests.support.folders import traversable_folder
+from tests.support.forecasts import make_forecast
 from tests.support.ray_cluster import autoscaling_cluster, run_driver
 
 pytestmark = pytest.mark.timeout(400)
@@ -67,8 +67,8 @@ serve.shutdown()
 
 
 def test_load_adds_replicas_and_replicas_add_nodes() -> None:
-    with open_folder() as folder:
-        kept = a_forecast("btc_usdt", as_of_ms=time.time_ns() // 1_000_000)
+    with traversable_folder() as folder:
+        kept = make_forecast("btc_usdt", as_of_ms=time.time_ns() // 1_000_000)
         ForecastSnapshot(folder, kept.pair, Interval.H1, "simulated").save(kept)
         environment = {
             "MUR_CACHE_FOLDER": str(folder),

@@ -19,7 +19,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import migrate
 from make_us_rich.market.object_store import Bucket
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
 
@@ -75,7 +75,7 @@ class Installation:
 
 @contextmanager
 def _installation(buckets: tuple[str, str] = BUCKETS) -> Iterator[Installation]:
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         (folder / "s3").mkdir()
         with postgres_server(folder) as postgres_url, s3_server(folder / "s3") as s3_url:
             yield Installation(postgres_url, s3_url, buckets)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.local_api import LocalApi, local_api
 
 SQL = "'; DROP TABLE users; --"
@@ -22,7 +22,7 @@ NO_PRICES = [float("nan"), float("inf"), float("-inf"), "10.0", "ten", None, [],
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[LocalApi]:
-    with open_folder() as folder, local_api(folder, ("btc_usdt", "eth_usdt")) as api:
+    with traversable_folder() as folder, local_api(folder, ("btc_usdt", "eth_usdt")) as api:
         yield api
 
 

@@ -25,7 +25,7 @@ from make_us_rich.core.errors import InputError, LocationRefused, MarketUnavaila
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
-from make_us_rich.embedded.plan import StackPlan
+from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.market.exchange import Market
 from make_us_rich.market.recordings import read_recorded
 from tests.support.processes import PROJECT_ROOT
@@ -93,9 +93,9 @@ def test_the_exchange_is_that_of_the_settings_not_of_a_simulated_stack(
     """Else a benchmark would be run on simulated prices after `make demo`."""
     monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path / "stack"))
     monkeypatch.delenv("MUR_DATABASE_URL", raising=False)
-    plan = StackPlan("simulated", tmp_path / "stack" / "simulated")
-    plan.state.mkdir(parents=True)
-    plan.save()
+    config = StackConfig("simulated", tmp_path / "stack" / "simulated")
+    config.state.mkdir(parents=True)
+    config.save()
 
     told = download(*words(tmp_path, "btc_usdt")).output
 

@@ -28,7 +28,7 @@ from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import migrate
 from make_us_rich.operations.env_file import write_env
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import MLFLOW_LOGIN, exchange_server, mlflow_server, postgres_server
 
@@ -40,7 +40,7 @@ PASSWORD = "a long and winding password"
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, str]]:
     """The settings of Postgres, MLflow and an exchange; everything else is down."""
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         nobody = f"http://127.0.0.1:{free_port()}"
         with postgres_server(folder) as database, mlflow_server(folder) as mlflow:
             migrate(database)

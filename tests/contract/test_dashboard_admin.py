@@ -14,8 +14,8 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
 from make_us_rich.operations.prepare import prepare_pairs
-from tests.support.dashboard import Visitor
-from tests.support.folders import open_folder
+from tests.support.dashboard_client import DashboardClient
+from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import postgres_server
 
@@ -38,7 +38,7 @@ ADMINS_CALLBACKS = {
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
     nobody = f"http://127.0.0.1:{free_port()}"
-    with open_folder() as folder, postgres_server(folder) as url:
+    with traversable_folder() as folder, postgres_server(folder) as url:
         migrate(url)
         prepare_pairs(url, ("btc_usdt", "eth_usdt"), ())
         yield Settings(
@@ -61,24 +61,24 @@ def accounts(settings: Settings) -> Iterator[Accounts]:
 @pytest.fixture(scope="module")
 def app(settings: Settings, accounts: Accounts) -> Dash:
     made = create_app(settings)
-    Visitor(made.server.test_client()).get("/login")  # Dash collects its callbacks at the first request
+    DashboardClient(made.server.test_client()).get("/login")  # Dash collects its callbacks at the first request
     return made
 
 
-def _visitor(app: Dash, name: str) -> Visitor:
-    visitor = Visitor(app.server.test_client(), f"198.51.100.{len(name)}")
+def _visitor(app: Dash, name: str) -> DashboardClient:
+    visitor = DashboardClient(app.server.test_client(), f"198.51.100.{len(name)}")
     visitor.log_in(name, PASSWORD)
     visitor.get("/")
     return visitor
 
 
 @pytest.fixture(scope="module")
-def member(app: Dash) -> Visitor:
+def member(app: Dash) -> DashboardClient:
     return _visitor(app, "member")
 
 
 @pytest.fixture(scope="module")
-def root(app: Dash) -> Visitor:
+def root(app: Dash) -> DashboardClient:
     return _visitor(app, "root")
 
 
@@ -119,7 +119,9 @@ def test_the_table_of_refusals_holds_every_callback_of_the_admins(app: Dash) -> 
     assert first == ADMINS_CALLBACKS
 
 
-def test_a_member_is_refused_every_callback_of_the_admins(app: Dash, accounts: Accounts, member: Visitor) -> None:
+def test_a_member_is_refused_every_callback_of_the_admins(
+    app: Dash, accounts: Accounts, member: DashboardClient
+) -> None:
     before = (accounts.accounts(), accounts.audit_entries())
     for key in _admins_callbacks(app):
         first = app.callback_map[key]["inputs"][0]
@@ -130,12 +132,12 @@ def test_a_member_is_refused_every_callback_of_the_admins(app: Dash, accounts: A
 
 
 def test_a_stranger_is_refused_them_too(app: Dash) -> None:
-    stranger = Visitor(app.server.test_client())
+    stranger = DashboardClient(app.server.test_client())
     for key in _admins_callbacks(app):
         assert stranger.call_back(_body(app, key, {})).status_code == 401, key
 
 
-def test_a_member_is_refused_the_admins_page(app: Dash, member: Visitor) -> None:
+def test_a_member_is_refused_the_admins_page(app: Dash, member: DashboardClient) -> None:
     answer = member.get("/admin")
     assert answer.status_code == 403
     assert "This page is for admins" in answer.text
@@ -145,7 +147,7 @@ def test_a_member_is_refused_the_admins_page(app: Dash, member: Visitor) -> None
     assert "admin-tabs" not in layout.text
 
 
-def test_the_admins_page_is_theirs(app: Dash, root: Visitor) -> None:
+def test_the_admins_page_is_theirs(app: Dash, root: DashboardClient) -> None:
     assert root.get("/admin").status_code == 200
     layout = root.call_back(_body(app, "page.children", {"location.pathname": "/admin"}))
     assert "admin-tabs" in layout.text
@@ -154,7 +156,7 @@ def test_the_admins_page_is_theirs(app: Dash, root: Visitor) -> None:
 # what the buttons do
 
 
-def _click(app: Dash, root: Visitor, button: str, **values: Any) -> str:
+def _click(app: Dash, root: DashboardClient, button: str, **values: Any) -> str:
     (key,) = [
         key for key, callback in app.callback_map.items() if any(part["id"] == button for part in callback["inputs"])
     ]
@@ -168,7 +170,7 @@ def _row(accounts: Accounts, name: str) -> Any:
     return next(row for row in accounts.accounts() if row.name == name)
 
 
-def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts, root: Visitor) -> None:
+def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
     user = accounts.create_user("changed", PASSWORD)
     chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "changed"}]}
 
@@ -186,7 +188,7 @@ def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts,
     assert told == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
 
 
-def test_an_admin_makes_a_link_that_sets_a_password(app: Dash, accounts: Accounts, root: Visitor) -> None:
+def test_an_admin_makes_a_link_that_sets_a_password(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
     user = accounts.create_user("forgetful", PASSWORD)
     chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "forgetful"}]}
     text = _click(app, root, "admin-link", **chosen)
@@ -195,7 +197,7 @@ def test_an_admin_makes_a_link_that_sets_a_password(app: Dash, accounts: Account
     assert accounts.link_owner(secret).name == "forgetful"
 
 
-def test_an_admin_sets_a_plans_quota(app: Dash, accounts: Accounts, root: Visitor) -> None:
+def test_an_admin_sets_a_plans_quota(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
     _click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": 30_000})
     assert {plan.name: plan.monthly_calls for plan in accounts.plans()}["trader"] == 30_000
 
@@ -204,7 +206,7 @@ def test_an_admin_sets_a_plans_quota(app: Dash, accounts: Accounts, root: Visito
 
 
 def test_an_admin_parks_a_pair_with_a_reason_and_lists_a_new_one(
-    app: Dash, settings: Settings, accounts: Accounts, root: Visitor
+    app: Dash, settings: Settings, accounts: Accounts, root: DashboardClient
 ) -> None:
     url = settings.database_url.get_secret_value()
     chosen = {"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]}
@@ -222,13 +224,13 @@ def test_an_admin_parks_a_pair_with_a_reason_and_lists_a_new_one(
     assert [entry.action for entry in accounts.audit_entries(3)] == ["put pair", "unpark pair", "park pair"]
 
 
-def test_a_training_run_that_cannot_start_says_so(app: Dash, root: Visitor) -> None:
+def test_a_training_run_that_cannot_start_says_so(app: Dash, root: DashboardClient) -> None:
     chosen = {"admin-pairs.selectedRows": [{"pair": "btc_usdt"}]}
 
     assert "cannot be reached" in _click(app, root, "admin-train", **chosen)
 
 
-def test_health_names_what_is_down(app: Dash, root: Visitor) -> None:
+def test_health_names_what_is_down(app: Dash, root: DashboardClient) -> None:
     text = _click(app, root, "admin-ask-health")
 
     assert "failed" in text

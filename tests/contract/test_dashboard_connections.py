@@ -12,8 +12,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.dashboard_stack import DashboardStack, dashboard_stack
-from tests.support.folders import open_folder
+from tests.support.dashboard_servers import DashboardServers, dashboard_servers
+from tests.support.folders import traversable_folder
 
 _TOO_MUCH = 60 * 1024 * 1024
 _HALF = {
@@ -26,25 +26,25 @@ _HALF = {
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with open_folder() as made:
+    with traversable_folder() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def dashboard(folder: Path) -> Iterator[DashboardStack]:
-    with dashboard_stack(folder) as stack:
-        yield stack
+def dashboard(folder: Path) -> Iterator[DashboardServers]:
+    with dashboard_servers(folder) as servers:
+        yield servers
 
 
-def _address(dashboard: DashboardStack) -> tuple[str, int]:
+def _address(dashboard: DashboardServers) -> tuple[str, int]:
     return "127.0.0.1", int(dashboard.url.rpartition(":")[2])
 
 
 @pytest.mark.parametrize("sent", _HALF.values(), ids=_HALF.keys())
-def test_a_hundred_half_open_connections_keep_nobody_waiting(dashboard: DashboardStack, sent: bytes) -> None:
-    with ExitStack() as stack:
+def test_a_hundred_half_open_connections_keep_nobody_waiting(dashboard: DashboardServers, sent: bytes) -> None:
+    with ExitStack() as contexts:
         for _ in range(100):
-            connection = stack.enter_context(socket.create_connection(_address(dashboard)))
+            connection = contexts.enter_context(socket.create_connection(_address(dashboard)))
             connection.sendall(sent)
         time.sleep(1)
         began = time.monotonic()
@@ -53,7 +53,7 @@ def test_a_hundred_half_open_connections_keep_nobody_waiting(dashboard: Dashboar
         assert time.monotonic() - began < 10
 
 
-def test_a_connection_that_sends_nothing_is_closed(dashboard: DashboardStack) -> None:
+def test_a_connection_that_sends_nothing_is_closed(dashboard: DashboardServers) -> None:
     with socket.create_connection(_address(dashboard), timeout=45) as connection:
         connection.sendall(_HALF["half of the headers"])
         assert connection.recv(1024).partition(b"\r\n")[0] in (b"", b"HTTP/1.1 408 Request Timeout")
@@ -62,7 +62,7 @@ def test_a_connection_that_sends_nothing_is_closed(dashboard: DashboardStack) ->
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "in chunks"])
 @pytest.mark.parametrize("path", ["/login", "/_dash-update-component"])
 def test_a_body_of_60_mb_is_neither_kept_nor_logged(
-    dashboard: DashboardStack, folder: Path, path: str, chunked: bool
+    dashboard: DashboardServers, folder: Path, path: str, chunked: bool
 ) -> None:
     server = _server(dashboard)
     before = server.memory_info().rss
@@ -86,7 +86,7 @@ def test_a_body_of_60_mb_is_neither_kept_nor_logged(
     assert httpx.get(f"{dashboard.url}/login", timeout=10).status_code == 200
 
 
-def _server(dashboard: DashboardStack) -> psutil.Process:
+def _server(dashboard: DashboardServers) -> psutil.Process:
     port = _address(dashboard)[1]
     (listening,) = (
         made for made in psutil.net_connections("tcp") if made.status == psutil.CONN_LISTEN and made.laddr.port == port
@@ -94,7 +94,7 @@ def _server(dashboard: DashboardStack) -> psutil.Process:
     return psutil.Process(listening.pid)
 
 
-def test_the_scheme_that_a_caller_claims_is_not_believed(dashboard: DashboardStack) -> None:
+def test_the_scheme_that_a_caller_claims_is_not_believed(dashboard: DashboardServers) -> None:
     headers = {"X-Forwarded-Proto": "https", "Host": "evil.example"}
     answer = httpx.get(f"{dashboard.url}/overview", headers=headers)
     assert answer.headers["Location"] == "/login?next=/overview"

@@ -14,8 +14,8 @@ from dash_app.security.sessions import LIFETIME
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.migrations import migrate
-from tests.support.dashboard import Visitor
-from tests.support.folders import open_folder
+from tests.support.dashboard_client import DashboardClient
+from tests.support.folders import traversable_folder
 from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
@@ -25,7 +25,7 @@ _HOSTS = count(1)  # an address a test, so that none is slowed by the tries of a
 
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
-    with open_folder() as folder, postgres_server(folder) as url:
+    with traversable_folder() as folder, postgres_server(folder) as url:
         migrate(url)
         yield Settings(database_url=url, secret_key="contract-test")
 
@@ -42,8 +42,8 @@ def server(settings: Settings) -> Flask:
 
 
 @pytest.fixture
-def visitor(server: Flask) -> Visitor:
-    return Visitor(server.test_client(), f"10.0.0.{next(_HOSTS)}")
+def visitor(server: Flask) -> DashboardClient:
+    return DashboardClient(server.test_client(), f"10.0.0.{next(_HOSTS)}")
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def member(accounts: Accounts, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def _copied(server: Flask, visitor: Visitor) -> Visitor:
+def _copied(server: Flask, visitor: DashboardClient) -> DashboardClient:
     """A thief with the same cookies."""
-    thief = Visitor(server.test_client())
+    thief = DashboardClient(server.test_client())
     for name, value in visitor.cookies().items():
         thief.client.set_cookie(name, value)
     return thief
@@ -75,7 +75,7 @@ def _copied(server: Flask, visitor: Visitor) -> Visitor:
 def test_copied_cookies_end_with_the_sessions(
     server: Flask,
     accounts: Accounts,
-    visitor: Visitor,
+    visitor: DashboardClient,
     member: str,
     remember: dict[str, str],
     end: Callable[[Accounts, int], object],
@@ -93,9 +93,9 @@ def test_copied_cookies_end_with_the_sessions(
 
 @pytest.mark.parametrize("remember", [{}, {"remember": "y"}], ids=["session", "remembered"])
 def test_logging_out_ends_this_session_and_its_copies_and_no_other(
-    server: Flask, visitor: Visitor, member: str, remember: dict[str, str]
+    server: Flask, visitor: DashboardClient, member: str, remember: dict[str, str]
 ) -> None:
-    elsewhere = Visitor(server.test_client())
+    elsewhere = DashboardClient(server.test_client())
     for browser in (visitor, elsewhere):
         browser.log_in(member, PASSWORD, **remember)
     thief = _copied(server, visitor)
@@ -112,7 +112,7 @@ def test_logging_out_ends_this_session_and_its_copies_and_no_other(
 
 
 def test_logging_in_anew_leaves_nothing_of_the_session_before(
-    server: Flask, accounts: Accounts, visitor: Visitor, member: str
+    server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
     accounts.create_user(f"{member[:58]} again", PASSWORD)
     visitor.log_in(member, PASSWORD, remember="y")
@@ -127,13 +127,13 @@ def test_logging_in_anew_leaves_nothing_of_the_session_before(
 def test_a_session_ends_after_ten_days_whatever_its_cookie_says(server: Flask, accounts: Accounts, member: str) -> None:
     user = accounts.authenticate(member, PASSWORD)
     for age_s, is_in in ((LIFETIME.total_seconds() - 60, True), (LIFETIME.total_seconds() + 60, False)):
-        visitor = Visitor(server.test_client())
+        visitor = DashboardClient(server.test_client())
         with visitor.client.session_transaction() as session:
             session["_user_id"] = f"{user.user_id}.{user.session_version}.{int(time.time() - age_s)}.key"
         assert visitor.is_in() is is_in
 
 
-def test_remembering_lasts_ten_days_and_cookies_are_out_of_scripts_reach(visitor: Visitor, member: str) -> None:
+def test_remembering_lasts_ten_days_and_cookies_are_out_of_scripts_reach(visitor: DashboardClient, member: str) -> None:
     headers = visitor.log_in(member, PASSWORD, remember="y").headers.getlist("Set-Cookie")
     (remembered,) = [header for header in headers if header.startswith("remember_token=")]
     (session,) = [header for header in headers if header.startswith("session=")]
@@ -147,7 +147,7 @@ def test_remembering_lasts_ten_days_and_cookies_are_out_of_scripts_reach(visitor
 
 def test_cookies_are_secure_in_production(settings: Settings, accounts: Accounts, member: str) -> None:
     made = settings.model_copy(update={"environment": "production"})
-    visitor = Visitor(create_app(made).server.test_client())
+    visitor = DashboardClient(create_app(made).server.test_client())
     visitor.log_in(member, PASSWORD, remember="y")
     visitor.get("/", base_url="https://localhost")
 
@@ -156,7 +156,7 @@ def test_cookies_are_secure_in_production(settings: Settings, accounts: Accounts
 
 
 def test_guessing_at_one_account_is_slowed_and_its_owner_gets_in_from_elsewhere(
-    server: Flask, visitor: Visitor, member: str
+    server: Flask, visitor: DashboardClient, member: str
 ) -> None:
     answers = [visitor.log_in(member, f"guess number {number}").status_code for number in range(12)]
     assert answers == [200] * 10 + [429] * 2
@@ -165,12 +165,12 @@ def test_guessing_at_one_account_is_slowed_and_its_owner_gets_in_from_elsewhere(
     assert 0 < int(refused.headers["Retry-After"]) <= 15 * 60
     assert "Too many tries" in refused.text
 
-    owner = Visitor(server.test_client(), "198.51.100.7")
+    owner = DashboardClient(server.test_client(), "198.51.100.7")
     assert owner.log_in(member, PASSWORD).status_code == 302
     assert owner.is_in()
 
 
-def test_guessing_at_many_accounts_from_one_address_is_slowed(visitor: Visitor) -> None:
+def test_guessing_at_many_accounts_from_one_address_is_slowed(visitor: DashboardClient) -> None:
     answers = [visitor.log_in(f"name number {number}", PASSWORD).status_code for number in range(102)]
 
     assert answers == [200] * 100 + [429] * 2
@@ -178,19 +178,19 @@ def test_guessing_at_many_accounts_from_one_address_is_slowed(visitor: Visitor) 
 
 def test_an_ipv6_household_is_one_guesser(server: Flask, member: str) -> None:
     answers = [
-        Visitor(server.test_client(), f"2001:db8::{number}").log_in(member, "a wrong guess").status_code
+        DashboardClient(server.test_client(), f"2001:db8::{number}").log_in(member, "a wrong guess").status_code
         for number in range(1, 12)
     ]
     assert answers[-1] == 429
 
 
 def test_guessing_at_one_account_from_many_addresses_is_slowed(server: Flask, accounts: Accounts, member: str) -> None:
-    at_home = Visitor(server.test_client(), "198.51.100.20")
+    at_home = DashboardClient(server.test_client(), "198.51.100.20")
     assert at_home.log_in(member, PASSWORD).status_code == 302
-    guessers = [Visitor(server.test_client(), f"172.20.{number}.1") for number in range(52)]
+    guessers = [DashboardClient(server.test_client(), f"172.20.{number}.1") for number in range(52)]
     answers = [guesser.log_in(member, "a wrong guess").status_code for guesser in guessers]
     assert answers == [200] * 50 + [429] * 2
-    assert Visitor(server.test_client(), "198.51.100.21").log_in(member, PASSWORD).status_code == 429
+    assert DashboardClient(server.test_client(), "198.51.100.21").log_in(member, PASSWORD).status_code == 429
 
     # a browser that the owner has used is not kept out, and may not guess for ever either
     assert at_home.log_in(member, PASSWORD).status_code == 302
@@ -200,7 +200,7 @@ def test_guessing_at_one_account_from_many_addresses_is_slowed(server: Flask, ac
 
 
 def test_a_known_browser_is_known_for_its_own_account_only(
-    server: Flask, accounts: Accounts, visitor: Visitor, member: str
+    server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
     eve = "eve of the known browser"
     accounts.create_user(eve, PASSWORD)
@@ -214,14 +214,14 @@ def test_a_known_browser_is_known_for_its_own_account_only(
 
 @pytest.mark.parametrize("spelling", ["SEC-{0}", "ｓｅｃ－{0}", "Sec-{0}"])
 def test_every_spelling_of_a_name_is_one_account_to_guess_at(
-    server: Flask, accounts: Accounts, visitor: Visitor, spelling: str
+    server: Flask, accounts: Accounts, visitor: DashboardClient, spelling: str
 ) -> None:
     key = f"{len(spelling)}{spelling[0].isascii():d}{spelling[1].isupper():d}"
     accounts.create_user(f"sec-{key}", PASSWORD)
     spellings = [f"sec-{key}", spelling.format(key)]
     answers = [visitor.log_in(spellings[number % 2], "a wrong guess").status_code for number in range(11)]
     assert answers == [200] * 10 + [429]
-    other = Visitor(server.test_client(), "198.51.100.9")
+    other = DashboardClient(server.test_client(), "198.51.100.9")
     assert other.log_in(spelling.format(key), PASSWORD).status_code == 302
 
 
@@ -229,24 +229,24 @@ def test_one_guesser_behind_an_undeclared_proxy_locks_nobody_out(
     settings: Settings, accounts: Accounts, member: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = create_app(settings).server
-    proxied = Visitor(server.test_client(), "172.18.0.7")
+    proxied = DashboardClient(server.test_client(), "172.18.0.7")
     proxied.client.environ_base["HTTP_X_FORWARDED_FOR"] = "8.8.8.8"
     for number in range(110):
         assert proxied.log_in(f"guessed at {number}", "a wrong guess").status_code == 200
-    victim = Visitor(server.test_client(), "172.18.0.7")
+    victim = DashboardClient(server.test_client(), "172.18.0.7")
     victim.client.environ_base["HTTP_X_FORWARDED_FOR"] = "9.9.9.9"
     assert victim.log_in(member, PASSWORD).status_code == 302
     assert caplog.text.count("MUR_TRUSTED_PROXIES is 0") == 1
 
     # whoever reaches the dashboard directly cannot pass for a proxy
-    direct = Visitor(server.test_client(), "8.8.4.4")
+    direct = DashboardClient(server.test_client(), "8.8.4.4")
     direct.client.environ_base["HTTP_X_FORWARDED_FOR"] = "9.9.9.9"
     answers = [direct.log_in("another name", "a wrong guess").status_code for _ in range(11)]
     assert answers[-1] == 429
 
 
 def test_log_ins_and_what_fails_are_in_the_audit_log(server: Flask, accounts: Accounts, member: str) -> None:
-    visitor = Visitor(server.test_client(), "198.51.100.77")
+    visitor = DashboardClient(server.test_client(), "198.51.100.77")
     visitor.submit("/register", name=f"{member[:58]} new", password=PASSWORD)
     visitor.log_in(member, "a wrong guess")
     visitor.log_in("my password typed here", "x")
@@ -272,7 +272,7 @@ def test_forwarded_addresses_are_believed_only_behind_a_proxy(
     settings: Settings, accounts: Accounts, member: str, proxies: int, is_slowed: bool
 ) -> None:
     server = create_app(settings.model_copy(update={"trusted_proxies": proxies})).server
-    visitor = Visitor(server.test_client(), f"8.8.{proxies}.1")
+    visitor = DashboardClient(server.test_client(), f"8.8.{proxies}.1")
     statuses = []
     for number in range(12):
         visitor.client.environ_base["HTTP_X_FORWARDED_FOR"] = f"203.0.113.{number}"
@@ -282,7 +282,7 @@ def test_forwarded_addresses_are_believed_only_behind_a_proxy(
 
 
 def test_a_link_sets_the_password_and_logs_in_once(
-    server: Flask, accounts: Accounts, visitor: Visitor, member: str
+    server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
     secret = accounts.create_password_link(accounts.authenticate(member, PASSWORD).user_id, by="test")
     page = visitor.get(f"/set-password/{secret}")
@@ -291,18 +291,18 @@ def test_a_link_sets_the_password_and_logs_in_once(
 
     assert visitor.submit(f"/set-password/{secret}", password=ANOTHER).status_code == 302
     assert visitor.is_in()
-    again = Visitor(server.test_client(), "192.0.2.77").get(f"/set-password/{secret}")
+    again = DashboardClient(server.test_client(), "192.0.2.77").get(f"/set-password/{secret}")
     assert again.status_code == 410
     assert "This link does not work any more" in again.text
 
 
-def test_links_cannot_be_guessed_at(visitor: Visitor) -> None:
+def test_links_cannot_be_guessed_at(visitor: DashboardClient) -> None:
     answers = [visitor.get(f"/set-password/guess-{number}").status_code for number in range(22)]
 
     assert answers == [410] * 20 + [429] * 2
 
 
-def test_an_address_that_leads_nowhere_is_not_found(visitor: Visitor, member: str) -> None:
+def test_an_address_that_leads_nowhere_is_not_found(visitor: DashboardClient, member: str) -> None:
     visitor.log_in(member, PASSWORD)
     answer = visitor.get("/no-such-page")
 
@@ -310,7 +310,7 @@ def test_an_address_that_leads_nowhere_is_not_found(visitor: Visitor, member: st
     assert "There is no such page" in answer.text
 
 
-def test_a_callback_without_its_csrf_token_is_refused(visitor: Visitor, member: str) -> None:
+def test_a_callback_without_its_csrf_token_is_refused(visitor: DashboardClient, member: str) -> None:
     visitor.log_in(member, PASSWORD)
     visitor.get("/")
     visitor.client.delete_cookie("_csrf_token")

@@ -14,8 +14,8 @@ from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.migrations import migrate
 from make_us_rich.operations.prepare import prepare_pairs
-from tests.support.dashboard import Visitor
-from tests.support.folders import open_folder
+from tests.support.dashboard_client import DashboardClient
+from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import postgres_server
 
@@ -53,7 +53,7 @@ WRONG: list[Any] = [
 @pytest.fixture(scope="module")
 def app() -> Iterator[Dash]:
     nobody = f"http://127.0.0.1:{free_port()}"
-    with open_folder() as folder, postgres_server(folder) as url:
+    with traversable_folder() as folder, postgres_server(folder) as url:
         migrate(url)
         prepare_pairs(url, ("btc_usdt",), ())
         with Accounts(url) as accounts:
@@ -62,21 +62,21 @@ def app() -> Iterator[Dash]:
             database_url=url, secret_key="contract-test", airflow_url=nobody, mlflow_url=nobody, api_url=nobody
         )
         made = create_app(settings)
-        Visitor(made.server.test_client()).get("/login")  # Dash collects its callbacks at the first request
+        DashboardClient(made.server.test_client()).get("/login")  # Dash collects its callbacks at the first request
         yield made
 
 
 @pytest.fixture(scope="module")
-def root(app: Dash) -> Visitor:
-    visitor = Visitor(app.server.test_client(), "198.51.100.1")
+def root(app: Dash) -> DashboardClient:
+    visitor = DashboardClient(app.server.test_client(), "198.51.100.1")
     visitor.log_in("root", PASSWORD)
     visitor.get("/")
     return visitor
 
 
 @pytest.fixture
-def stranger(app: Dash) -> Visitor:
-    return Visitor(app.server.test_client(), "203.0.113.9")
+def stranger(app: Dash) -> DashboardClient:
+    return DashboardClient(app.server.test_client(), "203.0.113.9")
 
 
 def _call(app: Dash, key: str) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _mistyped(app: Dash) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{key}: {field} = {str(value)[:40]}", _call(app, key) | {field: value}
 
 
-def test_a_mistyped_call_of_a_callback_is_never_an_error_of_ours(app: Dash, root: Visitor) -> None:
+def test_a_mistyped_call_of_a_callback_is_never_an_error_of_ours(app: Dash, root: DashboardClient) -> None:
     failed = {}
     tried = 0
     for what, call in _mistyped(app):
@@ -142,11 +142,11 @@ def test_a_mistyped_call_of_a_callback_is_never_an_error_of_ours(app: Dash, root
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"7", b"\xff\xfe", b'"x"', b"[" * 200_000], ids=lambda body: str(body[:8])
 )
-def test_a_body_that_is_no_call_is_refused(root: Visitor, body: bytes) -> None:
+def test_a_body_that_is_no_call_is_refused(root: DashboardClient, body: bytes) -> None:
     assert 400 <= root.post_raw("/_dash-update-component", body).status_code < 500
 
 
-def test_a_callback_that_does_not_exist_is_refused(app: Dash, root: Visitor) -> None:
+def test_a_callback_that_does_not_exist_is_refused(app: Dash, root: DashboardClient) -> None:
     in_the_browser = [key for key, callback in app.callback_map.items() if "callback" not in callback]
     assert in_the_browser
     for key in ("nobody.children", "..nobody.children...x.y..", *in_the_browser):
@@ -177,7 +177,9 @@ def test_a_callback_that_does_not_exist_is_refused(app: Dash, root: Visitor) -> 
     ],
 )
 @pytest.mark.parametrize("known", [False, True], ids=["stranger", "admin"])
-def test_an_odd_address_is_never_an_error_of_ours(stranger: Visitor, root: Visitor, path: str, known: bool) -> None:
+def test_an_odd_address_is_never_an_error_of_ours(
+    stranger: DashboardClient, root: DashboardClient, path: str, known: bool
+) -> None:
     visitor = root if known else stranger
     for method in ("GET", "POST", "HEAD", "OPTIONS", "DELETE"):
         answer = visitor.client.open(path, method=method)
@@ -186,14 +188,14 @@ def test_an_odd_address_is_never_an_error_of_ours(stranger: Visitor, root: Visit
 
 
 @pytest.mark.parametrize("target", ["%0d%0aX-Made: up", "/%0d%0a", "/\t/evil.example", "/%00"])
-def test_after_the_log_in_no_address_leads_astray(stranger: Visitor, target: str) -> None:
+def test_after_the_log_in_no_address_leads_astray(stranger: DashboardClient, target: str) -> None:
     answer = stranger.submit(f"/login?next={target}", name="root", password=PASSWORD)
 
     assert (answer.status_code, answer.headers["Location"]) == (302, "/")
 
 
 @pytest.mark.parametrize("path", ["/", "//login", "/login/", "//evil.example/account"])
-def test_a_redirect_names_neither_host_nor_scheme_of_the_caller(stranger: Visitor, path: str) -> None:
+def test_a_redirect_names_neither_host_nor_scheme_of_the_caller(stranger: DashboardClient, path: str) -> None:
     headers = {"Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
     answer = stranger.client.get(path, headers=headers)
 

@@ -9,13 +9,13 @@ import pytest
 
 from make_us_rich.client import Client, ServiceRefused
 from make_us_rich.core.errors import InputError
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.local_api import LocalApi, local_api
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[LocalApi]:
-    with open_folder() as folder, local_api(folder, ("btc_usdt",)) as api:
+    with traversable_folder() as folder, local_api(folder, ("btc_usdt",)) as api:
         yield api
 
 

@@ -19,7 +19,7 @@ from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.market.candles import Candles, clean
 from make_us_rich.market.exchange import Market
 from tests.support.processes import PROJECT_ROOT, free_port, running
-from tests.support.recorded import DATA, needs_recorded_data
+from tests.support.recorded_data import DATA, needs_recorded_data
 from tests.support.servers import exchange_server
 
 CHZ = Pair("chz", "usdt")

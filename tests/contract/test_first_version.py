@@ -13,9 +13,9 @@ import pytest
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from serve_app.gateway.app import make_app
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.local_api import LocalApi, local_api
-from tests.support.local_directory import LocalDirectory
+from tests.support.local_replica_client import LocalReplicaClient
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -26,7 +26,7 @@ NOT_STORED = ["quote_av", "trades", "tb_base_av", "tb_quote_av", "ignore"]
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[LocalApi]:
-    with open_folder() as folder, local_api(folder, ("btc_usdt", "eth_usdt")) as api:
+    with traversable_folder() as folder, local_api(folder, ("btc_usdt", "eth_usdt")) as api:
         yield api
 
 
@@ -66,7 +66,7 @@ def test_the_root_leads_to_the_documentation(service: LocalApi) -> None:
 def test_without_a_model_the_message_warns() -> None:
     settings = Settings(market="simulated")
     accounts = Accounts(settings.database_url.get_secret_value())  # connects at its first use: never here
-    app = make_app(settings, LocalDirectory(settings, {}), accounts)
+    app = make_app(settings, LocalReplicaClient(settings, {}), accounts)
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:

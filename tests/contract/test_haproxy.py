@@ -16,14 +16,14 @@ from ray.serve.config import HTTPOptions
 
 from make_us_rich.operations import haproxy as haproxy_module
 from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
-from tests.support.folders import open_folder
-from tests.support.pages import page_server
+from tests.support.fixed_response import fixed_response_server
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with open_folder() as made:
+    with traversable_folder() as made:
         yield made
 
 
@@ -98,7 +98,7 @@ def test_while_every_gateway_is_gone(folder: Path) -> None:
     ],
 )
 def test_plain_text_errors_of_rays_own_proxy(folder: Path, status: int, said: bytes) -> None:
-    with page_server(status, said, "text/plain; charset=utf-8") as ray, haproxy(folder, [ray]) as url:
+    with fixed_response_server(status, said, "text/plain; charset=utf-8") as ray, haproxy(folder, [ray]) as url:
         check_is_our_503(httpx.get(f"{url}/v1/forecasts/btc_usdt"))
 
 
@@ -106,9 +106,9 @@ def test_plain_text_errors_of_rays_own_proxy(folder: Path, status: int, said: by
     ("status", "content_type"), [(404, "application/problem+json"), (200, "application/json"), (200, "text/plain")]
 )
 def test_the_gateways_own_answers_pass(folder: Path, status: int, content_type: str) -> None:
-    with ExitStack() as stack:
-        gateway = stack.enter_context(page_server(status, b'{"from": "the gateway"}', content_type))
-        url = stack.enter_context(haproxy(folder, [gateway]))
+    with ExitStack() as contexts:
+        gateway = contexts.enter_context(fixed_response_server(status, b'{"from": "the gateway"}', content_type))
+        url = contexts.enter_context(haproxy(folder, [gateway]))
         answer = httpx.get(f"{url}/v1/forecasts/btc_usdt")
     assert (answer.status_code, answer.json()) == (status, {"from": "the gateway"})
 

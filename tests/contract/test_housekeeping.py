@@ -27,7 +27,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.servers import S3_KEYS, mlflow_server, postgres_server, s3_server
 from tests.support.tiny_model import tiny_model
 
@@ -129,7 +129,7 @@ def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def database_url() -> Iterator[str]:
-    with open_folder() as folder, postgres_server(folder) as url:
+    with traversable_folder() as folder, postgres_server(folder) as url:
         migrate(url)
         yield url
 

@@ -14,7 +14,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.market.window import KEPT, MarketWindow, NewestCandles
-from tests.support.forecasts import a_forecast
+from tests.support.forecasts import make_forecast
 from tests.support.servers import exchange_server
 
 ETH = Pair.parse("eth_usdt")
@@ -62,7 +62,7 @@ def test_a_candle_that_is_not_there_yet_leaves_the_window_as_it_was(settings: Se
 
 
 def test_candles_from_disk_are_never_joined_to_the_exchanges(settings: Settings) -> None:
-    kept = a_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
+    kept = make_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
     market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     market.restore(replace(kept))
     market.refresh(now_ms())

@@ -15,19 +15,19 @@ from cryptography.x509.oid import NameOID
 
 from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import migrate
-from tests.support.folders import open_folder
-from tests.support.relay import relay
+from tests.support.folders import traversable_folder
 from tests.support.servers import postgres_server
+from tests.support.tcp_proxy import tcp_proxy
 
 
 @pytest.fixture
 def postgres() -> Iterator[str]:
-    with open_folder() as folder, postgres_server(folder) as url:
+    with traversable_folder() as folder, postgres_server(folder) as url:
         yield url
 
 
 def test_a_server_that_wants_tls_gets_it(postgres: str, tmp_path: Path) -> None:
-    with relay(postgres, tls=_tls(tmp_path)) as (_, url):
+    with tcp_proxy(postgres, tls=_tls(tmp_path)) as (_, url):
         migrate(url)
         with transaction(url) as cursor:
             assert cursor.connection.info.ssl_in_use

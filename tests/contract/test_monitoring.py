@@ -14,10 +14,10 @@ import yaml
 
 from make_us_rich.core.errors import ServingError
 from make_us_rich.operations.serve_deploy import apply
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import RAY_TOKEN
-from tests.support.serving import ServingStack, serving_stack
+from tests.support.serving_servers import ServingServers, serving_servers
 from tests.support.tiny_model import tiny_model
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,33 +28,33 @@ REPORTED_WITHIN_S = 60
 
 
 @pytest.fixture(scope="module")
-def used_service() -> Iterator[ServingStack]:
+def used_service() -> Iterator[ServingServers]:
     """One that served, swapped, refused a model and refused a caller, each by header and by query."""
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         environment = {"MUR_PAIRS": "btc_usdt", "MUR_CALLS_PER_MINUTE": "3"}
-        with serving_stack(folder, environment) as stack:
-            stack.promote("btc_usdt", tiny_model("btc_usdt"))
-            apply(stack.settings)
-            stack.promote("btc_usdt", tiny_model("btc_usdt", log_returns=(0.0,) * 7))
+        with serving_servers(folder, environment) as servers:
+            servers.promote("btc_usdt", tiny_model("btc_usdt"))
+            apply(servers.settings)
+            servers.promote("btc_usdt", tiny_model("btc_usdt", log_returns=(0.0,) * 7))
             with pytest.raises(ServingError):
-                apply(stack.settings)
-            _call(stack)
-            yield stack
+                apply(servers.settings)
+            _call(servers)
+            yield servers
 
 
-def _call(stack: ServingStack) -> None:
-    with httpx.Client(base_url=stack.settings.api_url, timeout=30) as api:
-        header = {"Authorization": f"Bearer {stack.member_token}", "X-Request-ID": "a-request-of-the-test"}
+def _call(servers: ServingServers) -> None:
+    with httpx.Client(base_url=servers.settings.api_url, timeout=30) as api:
+        header = {"Authorization": f"Bearer {servers.member_token}", "X-Request-ID": "a-request-of-the-test"}
         assert api.get("/v1/forecasts/btc_usdt", headers=header).status_code == 200
-        query = {"pair": "btc_usdt", "token": stack.member_token}
+        query = {"pair": "btc_usdt", "token": servers.member_token}
         statuses = [api.put("/predict", params=query).status_code for _ in range(4)]
         assert statuses == [200, 200, 429, 429]
         assert api.get("/v1/forecasts/nobody_usdt", headers=header).status_code in (404, 429)
 
 
-def metrics_of(stack: ServingStack) -> str:
+def metrics_of(servers: ServingServers) -> str:
     headers = {"Authorization": f"Bearer {RAY_TOKEN}"}
-    discovered = httpx.get(f"{stack.settings.ray_url}/api/prometheus/sd", headers=headers).raise_for_status()
+    discovered = httpx.get(f"{servers.settings.ray_url}/api/prometheus/sd", headers=headers).raise_for_status()
     targets = {target for group in discovered.json() for target in group["targets"]}
     pages = [httpx.get(f"http://{target}/metrics", headers=headers).raise_for_status() for target in targets]
     return "".join(page.text for page in pages)
@@ -74,7 +74,7 @@ def _of_the_rules() -> set[str]:
     return _named([rule["expr"] for group in groups for rule in group["rules"]])
 
 
-def test_every_metric_of_board_and_rules_is_exported(used_service: ServingStack) -> None:
+def test_every_metric_of_board_and_rules_is_exported(used_service: ServingServers) -> None:
     wanted = _of_the_board() | _of_the_rules()
     assert len(wanted) > 10
     deadline = time.monotonic() + REPORTED_WITHIN_S
@@ -98,7 +98,7 @@ def _exported(page: str) -> set[str]:
         ("ray_mur_model_refusals_total", {"pair": "btc_usdt"}, 1),
     ],
 )
-def test_metrics_tell_what_happened(used_service: ServingStack, name: str, tags: dict[str, str], count: int) -> None:
+def test_metrics_tell_what_happened(used_service: ServingServers, name: str, tags: dict[str, str], count: int) -> None:
     deadline = time.monotonic() + REPORTED_WITHIN_S
     while (seen := _sum(metrics_of(used_service), name, tags)) != count and time.monotonic() < deadline:
         time.sleep(2)
@@ -111,11 +111,11 @@ def _sum(page: str, name: str, tags: dict[str, str]) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
 
-def test_a_caller_cannot_fill_prometheus_with_pairs(used_service: ServingStack) -> None:
+def test_a_caller_cannot_fill_prometheus_with_pairs(used_service: ServingServers) -> None:
     assert "nobody_usdt" not in metrics_of(used_service)
 
 
-def test_logs_are_json_with_the_request_and_without_tokens(used_service: ServingStack) -> None:
+def test_logs_are_json_with_the_request_and_without_tokens(used_service: ServingServers) -> None:
     logs = used_service.folder / "ray" / "session_latest" / "logs"
     texts = {path: path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()}
     everything = "".join(texts.values())

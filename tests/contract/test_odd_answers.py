@@ -14,7 +14,7 @@ from make_us_rich.operations.airflow import Airflow, AirflowError
 from make_us_rich.operations.doctor import examine
 from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
 from make_us_rich.registry.client import Registry
-from tests.support.pages import NOT_FOUND_PAGE, page_server
+from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.processes import free_port
 
 ODD = {
@@ -30,7 +30,7 @@ ODD = {
 
 @pytest.fixture(params=ODD.values(), ids=ODD.keys())
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    with page_server(200, request.param, "application/json") as made:
+    with fixed_response_server(200, request.param, "application/json") as made:
         yield made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.local_api import local_api
 from tests.support.servers import BIN, mlflow_server
 
@@ -26,7 +26,7 @@ positive_data_acceptance.enabled = false
 def test_every_answer_is_a_documented_one(tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     with (
-        open_folder() as folder,
+        traversable_folder() as folder,
         mlflow_server(folder) as mlflow,
         local_api(folder, ("btc_usdt", "eth_usdt"), mlflow) as api,
     ):

@@ -16,8 +16,8 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.forecasting.onnx_model import OnnxModel
 from serve_app.replica.pool import Pool
 from serve_app.replica.snapshot import ForecastSnapshot
-from tests.support.exchange_relay import Relay, relay_server
-from tests.support.forecasts import a_forecast
+from tests.support.exchange_proxy import ExchangeProxy, counting_exchange_proxy
+from tests.support.forecasts import make_forecast
 from tests.support.servers import exchange_server
 
 NOWHERE = "http://127.0.0.1:9"
@@ -31,16 +31,16 @@ def exchange_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def relay(exchange_url: str) -> Iterator[Relay]:
-    with relay_server(exchange_url) as relay:
-        yield relay
+def proxy(exchange_url: str) -> Iterator[ExchangeProxy]:
+    with counting_exchange_proxy(exchange_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def settings(relay: Relay, tmp_path: Path) -> Settings:
+def settings(proxy: ExchangeProxy, tmp_path: Path) -> Settings:
     return Settings(
         cache_folder=str(tmp_path),
-        exchange_url=relay.url,
+        exchange_url=proxy.url,
         market="simulated",
         mlflow_url=NOWHERE,
         database_url="postgresql://nobody:nothing@127.0.0.1:9/none",
@@ -65,7 +65,7 @@ def keep(settings: Settings, pairs: tuple[str, ...]) -> None:
     """What an earlier process would have left of each pair, two hours ago."""
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 2 * HOUR_MS
     for pair in pairs:
-        made = a_forecast(pair, as_of_ms=as_of_ms)
+        made = make_forecast(pair, as_of_ms=as_of_ms)
         ForecastSnapshot(Path(settings.cache_folder), made.pair, Interval.H1, "simulated").save(made)
 
 
@@ -76,9 +76,9 @@ async def _until_fetched(pool: Pool) -> None:
                 await asyncio.sleep(0.1)
 
 
-def test_bitcoin_is_fetched_once_for_all_pairs(settings: Settings, relay: Relay) -> None:
+def test_bitcoin_is_fetched_once_for_all_pairs(settings: Settings, proxy: ExchangeProxy) -> None:
     in_a_pool(settings, PAIRS, _until_fetched)
-    assert relay.klines == {f"{pair.removesuffix('_usdt').upper()}USDT": 1 for pair in PAIRS}
+    assert proxy.klines == {f"{pair.removesuffix('_usdt').upper()}USDT": 1 for pair in PAIRS}
 
 
 def test_models_are_loaded_and_run_off_the_event_loop(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,15 +103,15 @@ def test_models_are_loaded_and_run_off_the_event_loop(settings: Settings, monkey
     assert threading.current_thread().name not in threads
 
 
-def test_models_answer_while_the_exchange_is_slow_for_every_pair(settings: Settings, relay: Relay) -> None:
+def test_models_answer_while_the_exchange_is_slow_for_every_pair(settings: Settings, proxy: ExchangeProxy) -> None:
     pairs = tuple(f"coin{number}_usdt" for number in range(40))
     keep(settings, pairs)
-    relay.gate.clear()
+    proxy.gate.clear()
 
     async def naive(pool: Pool) -> Any:
         try:
             return await asyncio.wait_for(pool.ask("coin7_usdt_1h", "forecast", "naive"), 4)
         finally:
-            relay.gate.set()
+            proxy.gate.set()
 
     assert "30 candles" in in_a_pool(settings, pairs, naive)["reason"], "too few to make one, and found in time"

@@ -14,7 +14,7 @@ from make_us_rich.core.errors import InputError, NameTaken, QuotaExceeded, Unkno
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import SQL_FOLDER, MigrationError, migrate
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
@@ -24,7 +24,7 @@ TABLES = {"users", "roles", "user_roles", "api_tokens", "user_api_consumptions",
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with open_folder() as made:
+    with traversable_folder() as made:
         yield made
 
 

@@ -14,7 +14,7 @@ from make_us_rich.core.errors import StoreError, UnknownToken
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.market.object_store import Bucket
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
 
 pytestmark = pytest.mark.timeout(120)
@@ -25,7 +25,7 @@ TOKENS = [f"{TOKEN_PREFIX}{'a' * 40}", f"{TOKEN_PREFIX}{'b' * 40}"]
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         (folder / "s3").mkdir()
         with postgres_server(folder) as database, s3_server(folder / "s3") as s3:
             yield {

@@ -19,14 +19,14 @@ from make_us_rich.database.migrations import migrate
 from serve_app.gateway.auth import RateLimit, TokenCache
 from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import postgres_server
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         yield folder
 
 

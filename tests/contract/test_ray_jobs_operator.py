@@ -20,7 +20,7 @@ import pytest
 from dags.support import operator
 from dags.support.operator import RayJobOperator, RayJobTrigger
 from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
-from tests.support.pages import NOT_FOUND_PAGE, page_server
+from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.processes import free_port
 
 pytestmark = pytest.mark.timeout(180)
@@ -149,7 +149,7 @@ def test_a_page_of_a_proxy_is_not_taken_for_rays_word() -> None:
         async with RayJobsClient(url) as ray:
             await ray.find("anything")
 
-    with page_server(404, NOT_FOUND_PAGE) as proxy, pytest.raises(RayUnreachable, match="404"):
+    with fixed_response_server(404, NOT_FOUND_PAGE) as proxy, pytest.raises(RayUnreachable, match="404"):
         asyncio.run(find(proxy))
 
 

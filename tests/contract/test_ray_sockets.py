@@ -12,8 +12,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.folders import open_folder
-from tests.support.listening import REPLICA, Listening, listening
+from tests.support.folders import traversable_folder
+from tests.support.listening_sockets import REPLICA, ListeningSocket, listening
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import RAY_TOKEN, ray_head
 
@@ -31,12 +31,12 @@ app = Echo.bind()
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with open_folder() as made:
+    with traversable_folder() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def sockets(folder: Path) -> Iterator[set[Listening]]:
+def sockets(folder: Path) -> Iterator[set[ListeningSocket]]:
     (folder / "echo_app.py").write_text(APP)
     port = free_port()
     config = {
@@ -51,12 +51,12 @@ def sockets(folder: Path) -> Iterator[set[Listening]]:
         yield listening(psutil.Process().children(recursive=True))
 
 
-def test_ray_listens_on_loopback_only(sockets: set[Listening]) -> None:
+def test_ray_listens_on_loopback_only(sockets: set[ListeningSocket]) -> None:
     assert len(sockets) >= 10
     assert {found for found in sockets if not found.is_local and not found.process.startswith(REPLICA)} == set()
 
 
-def test_haproxy_listens_on_loopback_only(sockets: set[Listening], folder: Path) -> None:
+def test_haproxy_listens_on_loopback_only(sockets: set[ListeningSocket], folder: Path) -> None:
     (config,) = (folder / "haproxy").rglob("haproxy.cfg")
     binds = [line.split()[1] for line in config.read_text().splitlines() if line.split()[:1] == ["bind"]]
 
@@ -66,7 +66,7 @@ def test_haproxy_listens_on_loopback_only(sockets: set[Listening], folder: Path)
         assert httpx.get(f"http://{address}/", timeout=10).status_code < 600
 
 
-def test_a_replica_that_listens_on_all_interfaces_wants_rays_token(sockets: set[Listening]) -> None:
+def test_a_replica_that_listens_on_all_interfaces_wants_rays_token(sockets: set[ListeningSocket]) -> None:
     open_to_all = [found for found in sockets if not found.is_local]
     assert open_to_all, "Ray has learned to bind its replicas: take the exception out of tests/support/listening.py"
 

@@ -30,8 +30,8 @@ from make_us_rich.registry.promotion import (
 )
 from make_us_rich.registry.promotion import promote as promote_with_expiry
 from make_us_rich.registry.publish import publish
-from tests.support.folders import open_folder
-from tests.support.pages import NOT_FOUND_PAGE, page_server
+from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
+from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import mlflow_server, postgres_server
 
@@ -48,7 +48,7 @@ AS_OF_MS = Interval.H1.last_close_ms(1_790_000_000_000)
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with open_folder() as made:
+    with traversable_folder() as made:
         yield made
 
 
@@ -279,7 +279,7 @@ def test_another_servers_page_is_an_error_not_the_absence_of_a_champion(
     status: int, body: bytes, content_type: str
 ) -> None:
     with (
-        page_server(status, body, content_type) as url,
+        fixed_response_server(status, body, content_type) as url,
         Registry(Settings(mlflow_url=url)) as proxy,
         pytest.raises(RegistryError, match=r"MLflow"),
     ):

@@ -11,7 +11,7 @@ from make_us_rich.core.pair import BITCOIN
 from make_us_rich.database import scores
 from make_us_rich.database.migrations import migrate
 from make_us_rich.documents import Score
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.servers import postgres_server
 
 pytestmark = pytest.mark.timeout(120)
@@ -21,7 +21,7 @@ NOON_MS = 1_700_049_600_000  # 2023-11-15 12:00 UTC
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with open_folder() as folder, postgres_server(folder) as server:
+    with traversable_folder() as folder, postgres_server(folder) as server:
         migrate(server)
         yield server
 

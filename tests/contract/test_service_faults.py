@@ -20,9 +20,9 @@ from make_us_rich.database.connection import transaction
 from make_us_rich.operations.serve_deploy import apply
 from make_us_rich.operations.watch import check_pairs
 from serve_app.replica.snapshot import ForecastSnapshot
-from tests.support.folders import open_folder
-from tests.support.forecasts import a_forecast
-from tests.support.serving import ServingStack, replica_pids, serving_stack
+from tests.support.folders import traversable_folder
+from tests.support.forecasts import make_forecast
+from tests.support.serving_servers import ServingServers, replica_pids, serving_servers
 from tests.support.tiny_model import tiny_model
 
 pytestmark = pytest.mark.timeout(400)
@@ -32,22 +32,24 @@ NEW = "xrp_usdt"  # the model of all pairs serves it
 
 
 @pytest.fixture(scope="module")
-def serving() -> Iterator[ServingStack]:
-    with open_folder() as folder, serving_stack(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt"}) as stack:
+def serving() -> Iterator[ServingServers]:
+    with traversable_folder() as folder, serving_servers(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt"}) as servers:
         for pair in ("btc_usdt", "eth_usdt"):
-            stack.promote(pair, tiny_model(pair))
-        apply(stack.settings)
-        yield stack
+            servers.promote(pair, tiny_model(pair))
+        apply(servers.settings)
+        yield servers
 
 
 @pytest.fixture
-def api(serving: ServingStack) -> Iterator[httpx.Client]:
+def api(serving: ServingServers) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {serving.admin_token}"}
     with httpx.Client(base_url=serving.settings.api_url, headers=headers, timeout=60) as client:
         yield client
 
 
-def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(serving: ServingStack, api: httpx.Client) -> None:
+def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
+    serving: ServingServers, api: httpx.Client
+) -> None:
     assert check_pairs(serving.settings) == {"btc_usdt": "", "eth_usdt": ""}
 
     _start_from_an_old_candle(serving, STALE)
@@ -73,17 +75,17 @@ def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(serving: Se
     assert check_pairs(serving.settings)["btc_usdt"] == ""
 
 
-def _start_from_an_old_candle(serving: ServingStack, pair: str) -> None:
+def _start_from_an_old_candle(serving: ServingServers, pair: str) -> None:
     """A replica that restarts while the exchange fails for its pair: it has what it kept five hours ago."""
     fault = {"symbol": pair.replace("_", "").upper(), "kind": "500"}
     httpx.post(f"{serving.settings.exchange_url}/_control/faults", json=fault).raise_for_status()
-    kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000 - 5 * HOUR_MS)
+    kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000 - 5 * HOUR_MS)
     ForecastSnapshot(serving.folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
     serving.promote(pair, tiny_model(pair))
     pairs_table.put(serving.database_url, pair)
 
 
-def test_a_call_that_fails_is_not_repeated(serving: ServingStack, api: httpx.Client) -> None:
+def test_a_call_that_fails_is_not_repeated(serving: ServingServers, api: httpx.Client) -> None:
     with _counting_fails(serving) as attempts:
         answer = api.get("/v1/forecasts/btc_usdt")
         assert (answer.status_code, answer.headers["Content-Type"]) == (500, "application/problem+json")
@@ -93,7 +95,7 @@ def test_a_call_that_fails_is_not_repeated(serving: ServingStack, api: httpx.Cli
 
 
 @pytest.mark.parametrize("gateways", [2, 1])
-def test_calls_survive_the_kill_of_a_gateway(serving: ServingStack, api: httpx.Client, gateways: int) -> None:
+def test_calls_survive_the_kill_of_a_gateway(serving: ServingServers, api: httpx.Client, gateways: int) -> None:
     """Also of the only one: they wait for its successor. An answer that had begun cannot be given again."""
     apply(serving.settings.model_copy(update={"gateway_replicas": gateways}))
     stop = threading.Event()
@@ -125,7 +127,7 @@ def test_calls_survive_the_kill_of_a_gateway(serving: ServingStack, api: httpx.C
 
 
 @contextmanager
-def _counting_fails(serving: ServingStack) -> Iterator[Callable[[], int]]:
+def _counting_fails(serving: ServingServers) -> Iterator[Callable[[], int]]:
     """While the block lasts no call can be counted; gives how often that was tried."""
     with transaction(serving.database_url) as cursor:
         cursor.execute("CREATE SEQUENCE tried")

@@ -22,10 +22,10 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import transaction
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.operations.serve_deploy import apply
-from tests.support.asking import asking
-from tests.support.folders import open_folder
-from tests.support.pages import NOT_FOUND_PAGE, page_server
-from tests.support.serving import ServingStack, serving_stack
+from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
+from tests.support.folders import traversable_folder
+from tests.support.polling import polling
+from tests.support.serving_servers import ServingServers, serving_servers
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
 pytestmark = pytest.mark.timeout(300)
@@ -35,24 +35,27 @@ NONSENSE = (0.0,) * 7
 
 
 @pytest.fixture(scope="module")
-def serving() -> Iterator[ServingStack]:
-    with open_folder() as folder, serving_stack(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt"}) as stack:
+def serving() -> Iterator[ServingServers]:
+    with (
+        traversable_folder() as folder,
+        serving_servers(folder, {"MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt"}) as servers,
+    ):
         for pair in ("btc_usdt", "eth_usdt"):
-            stack.promote(pair, tiny_model(pair))
-        with asking(f"{stack.settings.api_url}/v1/pairs", every_s=0.05) as first_answers:
-            apply(stack.settings)
-        stack.first_answers.counts.update(first_answers.counts)
-        yield stack
+            servers.promote(pair, tiny_model(pair))
+        with polling(f"{servers.settings.api_url}/v1/pairs", every_s=0.05) as first_answers:
+            apply(servers.settings)
+        servers.first_answers.counts.update(first_answers.counts)
+        yield servers
 
 
 @pytest.fixture
-def api(serving: ServingStack) -> Iterator[httpx.Client]:
+def api(serving: ServingServers) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {serving.admin_token}"}
     with httpx.Client(base_url=serving.settings.api_url, headers=headers, timeout=30) as client:
         yield client
 
 
-def test_a_service_that_starts_answers_503_until_it_is_there(serving: ServingStack) -> None:
+def test_a_service_that_starts_answers_503_until_it_is_there(serving: ServingServers) -> None:
     print(serving.first_answers.counts)
     serving.first_answers.check()
     assert serving.first_answers.statuses >= {200, 503}
@@ -88,7 +91,7 @@ def test_a_forecast_is_the_promised_document(api: httpx.Client) -> None:
     }
 
 
-def test_a_forecast_is_recorded_once(serving: ServingStack, api: httpx.Client) -> None:
+def test_a_forecast_is_recorded_once(serving: ServingServers, api: httpx.Client) -> None:
     forecasts = [api.get("/v1/forecasts/eth_usdt").json() for _ in range(3)]
     with transaction(serving.settings.database_url.get_secret_value()) as cursor:
         cursor.execute("SELECT target_open_ms, model_version, q50 FROM forecasts WHERE pair = 'eth_usdt'")
@@ -96,7 +99,7 @@ def test_a_forecast_is_recorded_once(serving: ServingStack, api: httpx.Client) -
     assert rows == [(forecasts[0]["target_open_ms"], 1, forecasts[0]["quantiles"]["q50"])]
 
 
-def test_history_joins_past_forecasts_with_what_came(serving: ServingStack, api: httpx.Client) -> None:
+def test_history_joins_past_forecasts_with_what_came(serving: ServingServers, api: httpx.Client) -> None:
     candles = api.get("/v1/candles/eth_usdt", params={"limit": 3}).json()
     closed_ms, close = candles["open_time_ms"][-1], candles["close"][-1]
     levels = [close * factor for factor in (0.9, 0.95, 0.99, 1.0, 1.01, 1.05, 1.1)]
@@ -111,7 +114,7 @@ def test_history_joins_past_forecasts_with_what_came(serving: ServingStack, api:
     assert (before["target_open_ms"], before["close"], before["inside_80"]) == (closed_ms, close, True)
 
 
-def test_the_first_versions_predict_still_works(serving: ServingStack) -> None:
+def test_the_first_versions_predict_still_works(serving: ServingServers) -> None:
     query = {"currency": "btc", "compare": "usdt", "token": serving.admin_token}
     answer = httpx.put(f"{serving.settings.api_url}/predict", params=query).raise_for_status().json()
     assert answer["prediction"] == answer["quantiles"]["q50"]
@@ -141,7 +144,7 @@ def test_a_mistake_is_a_problem_document(
     assert problem["detail"]
 
 
-def test_calls_without_a_good_token_are_refused(serving: ServingStack) -> None:
+def test_calls_without_a_good_token_are_refused(serving: ServingServers) -> None:
     with httpx.Client(base_url=serving.settings.api_url) as nobody:
         for headers in ({}, {"Authorization": "Bearer mur_wrong"}, {"Authorization": "Basic abc"}):
             answer = nobody.get("/v1/forecasts/btc_usdt", headers=headers)
@@ -150,7 +153,7 @@ def test_calls_without_a_good_token_are_refused(serving: ServingStack) -> None:
             assert answer.json()["field"] == "token"
 
 
-def test_administration_is_for_admins(serving: ServingStack, api: httpx.Client) -> None:
+def test_administration_is_for_admins(serving: ServingServers, api: httpx.Client) -> None:
     member = {"Authorization": f"Bearer {serving.member_token}"}
     assert api.put("/update_date", headers=member).status_code == 403
     assert set(api.put("/update_date").raise_for_status().json()["as_of_ms"]) == {"btc_usdt_1h", "eth_usdt_1h"}
@@ -170,7 +173,7 @@ def test_an_unchanged_forecast_is_free(api: httpx.Client) -> None:
     assert api.get("/v1/usage").json()["used"] == used + 1
 
 
-def test_the_quota_is_exact_at_64_clients(serving: ServingStack) -> None:
+def test_the_quota_is_exact_at_64_clients(serving: ServingServers) -> None:
     limit, callers = 150, 64
     user = serving.accounts.create_user("hurried", "a password for tests")
     _limit_plan(serving, "hurried", limit)
@@ -199,7 +202,7 @@ def test_the_quota_is_exact_at_64_clients(serving: ServingStack) -> None:
     assert open_now == [], "the current forecast, for nothing"
 
 
-def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingStack, api: httpx.Client) -> None:
+def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingServers, api: httpx.Client) -> None:
     replica = _replicas(serving, "btc_usdt_1h")
     version = serving.promote("btc_usdt", tiny_model("btc_usdt", log_returns=WIDER))
     statuses: Counter[int] = Counter()
@@ -249,7 +252,7 @@ def test_a_models_card_tells_its_history(api: httpx.Client) -> None:
 
 
 def test_a_champion_that_forecasts_nonsense_is_refused_and_people_are_told(
-    serving: ServingStack, api: httpx.Client
+    serving: ServingServers, api: httpx.Client
 ) -> None:
     before = api.get("/v1/models/eth_usdt").json()["version"]
     refused = serving.promote("eth_usdt", tiny_model("eth_usdt", log_returns=NONSENSE))
@@ -267,7 +270,7 @@ def test_a_champion_that_forecasts_nonsense_is_refused_and_people_are_told(
 
 
 def test_a_pair_without_a_champion_is_forecast_by_the_model_of_all_pairs(
-    serving: ServingStack, api: httpx.Client
+    serving: ServingServers, api: httpx.Client
 ) -> None:
     names = ("gateway", "btc_usdt_1h", "eth_usdt_1h")
     before = [_replicas(serving, name) for name in names]
@@ -285,7 +288,7 @@ def test_a_pair_without_a_champion_is_forecast_by_the_model_of_all_pairs(
     assert [_replicas(serving, name) for name in names] == before
 
 
-def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingStack, api: httpx.Client) -> None:
+def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingServers, api: httpx.Client) -> None:
     before = _replicas(serving, "chz_usdt_1h")
     serving.promote("chz_usdt", tiny_model("chz_usdt"))
     assert apply(serving.settings).by_foundation == ()
@@ -299,7 +302,7 @@ def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingStack
     assert [(each["model_version"], each["foundation"]) for each in past] == [(1, False)], "the later one's"
 
 
-def test_an_order_is_accepted_at_once_however_long_a_replica_takes(serving: ServingStack, api: httpx.Client) -> None:
+def test_an_order_is_accepted_at_once_however_long_a_replica_takes(serving: ServingServers, api: httpx.Client) -> None:
     ((_, replica),) = _replicas(serving, "btc_usdt_1h")
     version = serving.promote("btc_usdt", tiny_model("btc_usdt"))
     os.kill(replica, signal.SIGSTOP)
@@ -319,15 +322,15 @@ def test_an_order_is_accepted_at_once_however_long_a_replica_takes(serving: Serv
         assert client.forecast("btc_usdt").model.version == version
 
 
-def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(serving: ServingStack, api: httpx.Client) -> None:
+def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(serving: ServingServers, api: httpx.Client) -> None:
     before = _replicas(serving, "btc_usdt_1h")
-    with page_server(404, NOT_FOUND_PAGE) as proxy, pytest.raises(RegistryError, match="404"):
+    with fixed_response_server(404, NOT_FOUND_PAGE) as proxy, pytest.raises(RegistryError, match="404"):
         apply(serving.settings.model_copy(update={"mlflow_url": proxy}))
     assert "btc_usdt_1h" in api.get("/readyz").json()["pairs"]
     assert _replicas(serving, "btc_usdt_1h") == before
 
 
-def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, api: httpx.Client) -> None:
+def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingServers, api: httpx.Client) -> None:
     settings = serving.settings.model_copy(update={"idle_replica_s": 1})
     serving.promote("chz_usdt", tiny_model("chz_usdt"))
     pairs_table.put(serving.database_url, "chz_usdt", min_replicas=0)
@@ -353,7 +356,7 @@ def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingStack, 
     pairs_table.put(serving.database_url, "chz_usdt", min_replicas=1)
 
 
-def test_pooled_pairs_are_served_like_the_others(serving: ServingStack, api: httpx.Client) -> None:
+def test_pooled_pairs_are_served_like_the_others(serving: ServingServers, api: httpx.Client) -> None:
     before = _replicas(serving, "btc_usdt_1h")
     for pair in ("eth_usdt", "chz_usdt"):
         pairs_table.put(serving.database_url, pair, plan="pooled")
@@ -368,13 +371,13 @@ def test_pooled_pairs_are_served_like_the_others(serving: ServingStack, api: htt
     assert api.get("/v1/models/chz_usdt").json()["version"] == version
 
 
-def test_a_parked_pair_is_not_served(serving: ServingStack, api: httpx.Client) -> None:
+def test_a_parked_pair_is_not_served(serving: ServingServers, api: httpx.Client) -> None:
     pairs_table.park(serving.database_url, "chz_usdt", "the exchange halted it")
     apply(serving.settings)
     _eventually(lambda: api.get("/v1/forecasts/chz_usdt").status_code == 404)
 
 
-def _told(serving: ServingStack) -> list[dict[str, Any]]:
+def _told(serving: ServingServers) -> list[dict[str, Any]]:
     messages = httpx.get(f"{serving.discord_url}/_control/messages").json()
     return [embed for message in messages for embed in message["embeds"]]
 
@@ -394,13 +397,13 @@ def _eventually(happens: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def _limit_plan(serving: ServingStack, user: str, calls: int) -> None:
+def _limit_plan(serving: ServingServers, user: str, calls: int) -> None:
     with transaction(serving.settings.database_url.get_secret_value()) as cursor:
         cursor.execute("INSERT INTO plans (name, monthly_calls) VALUES (%s, %s) RETURNING plan_id", (user, calls))
         cursor.execute("UPDATE users SET plan_id = %s WHERE name = %s", (cursor.fetchone()[0], user))
 
 
-def _replicas(serving: ServingStack, application: str) -> list[tuple[str, int]]:
+def _replicas(serving: ServingServers, application: str) -> list[tuple[str, int]]:
     """Replica ids and process ids, 0 of one that is about to start."""
     headers = {"Authorization": f"Bearer {serving.settings.ray_token.get_secret_value()}"}
     answer = httpx.get(f"{serving.settings.ray_url}/api/serve/applications/", headers=headers)

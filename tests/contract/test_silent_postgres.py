@@ -30,10 +30,10 @@ from make_us_rich.registry.client import Registry
 from serve_app.gateway.auth import RateLimit, TokenCache
 from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT
-from tests.support.relay import Relay, relay
 from tests.support.servers import postgres_server
+from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 # Without a limit anywhere, a test ends here.
 pytestmark = pytest.mark.timeout(60)
@@ -43,32 +43,32 @@ PATIENCE_S = 8.0
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    with open_folder() as folder, postgres_server(folder) as url:
+    with traversable_folder() as folder, postgres_server(folder) as url:
         migrate(url)
         yield url
 
 
 @pytest.fixture
-def network(postgres: str) -> Iterator[tuple[Relay, str]]:
-    with relay(postgres) as (between, url):
+def network(postgres: str) -> Iterator[tuple[TcpProxy, str]]:
+    with tcp_proxy(postgres) as (between, url):
         yield between, url
 
 
-def test_a_server_that_never_answers_is_given_up(network: tuple[Relay, str]) -> None:
+def test_a_server_that_never_answers_is_given_up(network: tuple[TcpProxy, str]) -> None:
     between, url = network
-    between.fall_silent()
+    between.stop_answering()
     started = time.monotonic()
     with pytest.raises(psycopg2.OperationalError, match="did not answer within 5 s"):
         pairs_table.active(url)
     assert time.monotonic() - started < PATIENCE_S
 
 
-def test_a_server_that_falls_silent_in_a_session_is_given_up(network: tuple[Relay, str]) -> None:
+def test_a_server_that_falls_silent_in_a_session_is_given_up(network: tuple[TcpProxy, str]) -> None:
     between, url = network
     started = time.monotonic()
     with closing(connect(url, answer_within_s=1)) as session, session.cursor() as cursor:
         cursor.execute("SELECT 1")
-        between.fall_silent()
+        between.stop_answering()
         with pytest.raises(psycopg2.OperationalError, match="did not answer within 2 s"):
             cursor.execute("SELECT 2")
     assert time.monotonic() - started < PATIENCE_S
@@ -82,35 +82,35 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres: str) -
         assert cursor.fetchone() == (0,)
 
 
-def test_many_threads_wait_at_once_and_not_one_after_the_other(network: tuple[Relay, str]) -> None:
+def test_many_threads_wait_at_once_and_not_one_after_the_other(network: tuple[TcpProxy, str]) -> None:
     between, url = network
     with Accounts(url) as accounts, ThreadPoolExecutor(40) as pool:
         user = accounts.create_user("in a hurry", "a password for tests").user_id
-        between.fall_silent()
+        between.stop_answering()
         started = time.monotonic()
         asked = [pool.submit(accounts.usage_of, user) for _ in range(40)]
         assert all(isinstance(each.exception(), psycopg2.OperationalError) for each in asked)
         assert time.monotonic() - started < 2 * PATIENCE_S
 
-        between.speak_again()
+        between.resume_answering()
         assert _eventually_used(accounts, user) == 0
 
 
-def test_who_comes_later_does_not_wait_again(network: tuple[Relay, str]) -> None:
+def test_who_comes_later_does_not_wait_again(network: tuple[TcpProxy, str]) -> None:
     """As pasts and lists of pairs that many readers ask for, in the few threads that the count of calls needs too."""
     between, url = network
-    between.fall_silent()
+    between.stop_answering()
     with ThreadPoolExecutor(4) as pool:
         started = time.monotonic()
         asked = [pool.submit(pairs_table.active, url) for _ in range(100)]
         assert {type(each.exception()) for each in asked} == {NoAnswer}
         assert time.monotonic() - started < 2 * PATIENCE_S
-    between.speak_again()
+    between.resume_answering()
     time.sleep(0.6)
     assert pairs_table.active(url) == ()
 
 
-def test_the_grace_begins_when_postgres_falls_silent(network: tuple[Relay, str]) -> None:
+def test_the_grace_begins_when_postgres_falls_silent(network: tuple[TcpProxy, str]) -> None:
     between, url = network
     with Accounts(url) as accounts:
         user = accounts.create_user("graced", "a password for tests").user_id
@@ -122,13 +122,13 @@ def test_the_grace_begins_when_postgres_falls_silent(network: tuple[Relay, str])
 
         async def scenario() -> None:
             assert await call() == 999
-            between.fall_silent()
+            between.stop_answering()
             started = time.monotonic()
             assert await asyncio.gather(*(call() for _ in range(5))) == [None] * 5
             assert time.monotonic() - started < PATIENCE_S
             assert await call() is None
             assert time.monotonic() - started < 2 * PATIENCE_S
-            between.speak_again()
+            between.resume_answering()
             async with asyncio.timeout(30):
                 while _used(accounts, user) != 7:
                     await asyncio.sleep(0.2)
@@ -159,23 +159,23 @@ def test_nobody_waits_for_ever_for_the_lock_of_a_decision(postgres: str, monkeyp
         other.join()
 
 
-def test_the_dashboard_says_that_the_database_is_away(network: tuple[Relay, str]) -> None:
+def test_the_dashboard_says_that_the_database_is_away(network: tuple[TcpProxy, str]) -> None:
     between, url = network
     visitor = create_app(Settings(database_url=url, secret_key="unit-test")).server.test_client()
     found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', visitor.get("/login").text)
     assert found is not None
     form = {"csrf_token": found[1], "name": "ada", "password": "correct horse battery"}
     assert "The name or the password is wrong" in visitor.post("/login", data=form).text
-    between.fall_silent()
+    between.stop_answering()
     started = time.monotonic()
     answer = visitor.post("/login", data=form)
     assert (answer.status_code, "The database does not answer" in answer.text) == (503, True)
     assert time.monotonic() - started < PATIENCE_S
 
 
-def test_a_command_ends_with_one_line(network: tuple[Relay, str]) -> None:
+def test_a_command_ends_with_one_line(network: tuple[TcpProxy, str]) -> None:
     between, url = network
-    between.fall_silent()
+    between.stop_answering()
     command = [str(Path(sys.executable).parent / "mkrich"), "pairs", "list"]
     done = subprocess.run(
         command,

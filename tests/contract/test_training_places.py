@@ -14,7 +14,7 @@ import pytest
 from make_us_rich.forecasting import networks
 from make_us_rich.forecasting.process_group import ProcessGroup
 from tests.support.ray_cluster import autoscaling_cluster, fixed_cluster, run_driver
-from tests.unit.forecasting.test_team import assert_alike, weights_of
+from tests.unit.forecasting.test_process_group import assert_alike, weights_of
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -92,7 +92,7 @@ _TOGETHER = """
 import argparse
 import numpy as np
 from ray_jobs.job import train_on_workers, whole_team
-from tests.unit.forecasting.test_team import weights_of
+from tests.unit.forecasting.test_process_group import weights_of
 
 def loop(job):
     np.savez(f"FOLDER/{whole_team().rank}.npz", **weights_of(whole_team()))

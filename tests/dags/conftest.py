@@ -11,21 +11,21 @@ import pytest
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
 from make_us_rich.market.object_store import Bucket
-from tests.support.airflow_runs import AirflowHome, World
-from tests.support.folders import open_folder
+from tests.support.airflow_runs import AirflowHome, DagEnvironment
+from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import S3_KEYS, discord_server, exchange_server, mlflow_server, postgres_server, s3_server
 
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[World]:
-    with ExitStack() as stack:
-        folder = stack.enter_context(open_folder())
-        database_url = stack.enter_context(postgres_server(folder))
-        exchange_url = stack.enter_context(exchange_server(folder))
-        discord_url = stack.enter_context(discord_server(folder))
-        mlflow_url = stack.enter_context(mlflow_server(folder))
-        s3_url = stack.enter_context(s3_server(folder))
+def world() -> Iterator[DagEnvironment]:
+    with ExitStack() as contexts:
+        folder = contexts.enter_context(traversable_folder())
+        database_url = contexts.enter_context(postgres_server(folder))
+        exchange_url = contexts.enter_context(exchange_server(folder))
+        discord_url = contexts.enter_context(discord_server(folder))
+        mlflow_url = contexts.enter_context(mlflow_server(folder))
+        s3_url = contexts.enter_context(s3_server(folder))
         migrate(database_url)
         Bucket(s3_url, *S3_KEYS, "candles").ensure_bucket()
         settings = {
@@ -40,11 +40,11 @@ def world() -> Iterator[World]:
             "MUR_HISTORY_CANDLES": "1500",
             "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
         }
-        yield World(AirflowHome(folder / "airflow", settings), settings)
+        yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)
 
 
 @pytest.fixture
-def three_active_pairs(world: World) -> Iterator[None]:
+def three_active_pairs(world: DagEnvironment) -> Iterator[None]:
     for pair in ("btc_usdt", "eth_usdt", "chz_usdt"):
         pairs_table.put(world.database_url, pair, plan="dedicated")
         pairs_table.unpark(world.database_url, pair)

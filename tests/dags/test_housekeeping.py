@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from make_us_rich.database.connection import transaction
-from tests.support.airflow_runs import World
+from tests.support.airflow_runs import DagEnvironment
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_old_rows_are_listed_by_a_dry_run_and_deleted_after_it(world: World) -> None:
+def test_old_rows_are_listed_by_a_dry_run_and_deleted_after_it(world: DagEnvironment) -> None:
     with transaction(world.database_url) as cursor:
         cursor.execute(
             "INSERT INTO audit_log (at, actor, action, subject) VALUES"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from make_us_rich.database import pairs as pairs_table
-from tests.support.airflow_runs import World
+from tests.support.airflow_runs import DagEnvironment
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("three_active_pairs")]
 
 
-def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: World) -> None:
+def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: DagEnvironment) -> None:
     pairs_table.put(world.database_url, "eth_usdt", plan="off")
     before = len(world.embeds())
     refused = {
@@ -32,7 +32,7 @@ def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: Wor
         assert reason in embed["description"]
 
 
-def test_a_delisted_pair_is_parked_and_told_once(world: World) -> None:
+def test_a_delisted_pair_is_parked_and_told_once(world: DagEnvironment) -> None:
     world.break_exchange(kind="unknown_symbol", symbol="CHZUSDT")
     before = len(world.embeds())
 
@@ -49,7 +49,7 @@ def test_a_delisted_pair_is_parked_and_told_once(world: World) -> None:
     assert "chz_usdt" not in {item.pair for item in pairs_table.active(world.database_url)}
 
 
-def test_the_candles_of_no_pair_is_one_message(world: World) -> None:
+def test_the_candles_of_no_pair_is_one_message(world: DagEnvironment) -> None:
     world.break_exchange(kind="418", retry_after_s=7200)
     before = len(world.embeds())
 

@@ -19,7 +19,7 @@ from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import Market
-from tests.support.airflow_runs import World
+from tests.support.airflow_runs import DagEnvironment
 from tests.support.servers import MLFLOW_LOGIN
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("three_active_pairs")]
@@ -28,7 +28,7 @@ HONEST = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645]) * 0.005
 FAR_OFF = HONEST * 0.1 + 0.05
 
 
-def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: World) -> None:
+def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: DagEnvironment) -> None:
     settings = Settings(**{name.removeprefix("MUR_").lower(): value for name, value in world.settings.items()})
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     for name, quantiles in (("btc_usdt", HONEST), ("eth_usdt", FAR_OFF)):

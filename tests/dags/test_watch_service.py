@@ -17,13 +17,13 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.registry.client import CHAMPION
 from serve_app.gateway.app import make_app
-from tests.support.airflow_runs import World
-from tests.support.local_directory import LocalDirectory
+from tests.support.airflow_runs import DagEnvironment
+from tests.support.local_replica_client import LocalReplicaClient
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.usefixtures("three_active_pairs")]
 
 
-def test_an_outage_is_told_once_and_so_is_its_end(world: World) -> None:
+def test_an_outage_is_told_once_and_so_is_its_end(world: DagEnvironment) -> None:
     settings = world.typed_settings()
     _champion_without_model(settings, "eth_usdt_1h")
     before = len(world.embeds())
@@ -48,7 +48,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(world: World) -> None:
 def _gateway(settings: Settings) -> Iterator[None]:
     """The real one, with no pair loaded."""
     url = settings.database_url.get_secret_value()
-    app = make_app(settings, LocalDirectory(settings, {}), Accounts(url))
+    app = make_app(settings, LocalReplicaClient(settings, {}), Accounts(url))
     port = int(settings.api_url.rpartition(":")[2])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from make_us_rich.embedded.environment import DEMO_USER
-from tests.support.listening import REPLICA
-from tests.support.recorded import DATA, needs_recorded_data
-from tests.support.whole_stack import WholeStack, whole_stack
+from tests.support.embedded_stack import EmbeddedStack, embedded_stack
+from tests.support.listening_sockets import REPLICA
+from tests.support.recorded_data import DATA, needs_recorded_data
 
 pytestmark = [needs_recorded_data, pytest.mark.timeout(900)]
 
@@ -30,19 +30,19 @@ DAG_ID = "train_pairs"
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[WholeStack]:
+def stack() -> Iterator[EmbeddedStack]:
     settings = {"MUR_PAIRS": ",".join([*SERVED, BROKEN])}
-    with whole_stack("recorded", PORT_BASE, settings, DATA / "klines-1h") as running:
+    with embedded_stack("recorded", PORT_BASE, settings, DATA / "klines-1h") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def finished_run(stack: WholeStack) -> str:
+def finished_run(stack: EmbeddedStack) -> str:
     """A whole run of the hourly DAG while the exchange fails for one pair; returns its id."""
-    exchange = stack.plan.url("exchange")
+    exchange = stack.config.url("exchange")
     fault = {"symbol": BROKEN.replace("_", "").upper(), "kind": "500"}
     httpx.post(f"{exchange}/_control/faults", json=fault).raise_for_status()
-    stack.take_over(DAG_ID)
+    stack.unpause_without_schedule(DAG_ID)
     trained = stack.mkrich("train", *SERVED, BROKEN, "--json")
     assert trained.returncode == 1, trained.stderr  # one pair is broken
     run: dict[str, str] = json.loads(trained.stdout)
@@ -50,7 +50,7 @@ def finished_run(stack: WholeStack) -> str:
     return run["run_id"]
 
 
-def test_every_component_runs(stack: WholeStack) -> None:
+def test_every_component_runs(stack: EmbeddedStack) -> None:
     status = stack.mkrich("status", "--json")
 
     assert status.returncode == 0, status.stderr
@@ -59,7 +59,7 @@ def test_every_component_runs(stack: WholeStack) -> None:
     assert {"postgres", "s3", "ray", "mlflow", "airflow-scheduler", "exchange", "discord", "dash"} <= set(states)
 
 
-def test_nothing_listens_beyond_loopback(stack: WholeStack, finished_run: str) -> None:
+def test_nothing_listens_beyond_loopback(stack: EmbeddedStack, finished_run: str) -> None:
     sockets = stack.listening()
 
     assert len({found.port for found in sockets}) >= 20
@@ -67,13 +67,13 @@ def test_nothing_listens_beyond_loopback(stack: WholeStack, finished_run: str) -
     assert {found for found in beyond if not found.process.startswith(REPLICA)} == set()
 
 
-def test_mlflow_runs_without_roots_rights(stack: WholeStack) -> None:
+def test_mlflow_runs_without_roots_rights(stack: EmbeddedStack) -> None:
     (server,) = stack.processes("infra.mlflow_server")
 
     assert server.uids().real != 0
 
 
-def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: WholeStack, finished_run: str) -> None:
+def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: EmbeddedStack, finished_run: str) -> None:
     states = stack.states(DAG_ID, finished_run)
 
     assert states["fetch", BROKEN] == "failed"
@@ -83,7 +83,7 @@ def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: WholeStack,
     assert stack.airflow.run_state(DAG_ID, finished_run) == "failed"
 
 
-def test_the_log_of_training_tells_each_step_once(stack: WholeStack, finished_run: str) -> None:
+def test_the_log_of_training_tells_each_step_once(stack: EmbeddedStack, finished_run: str) -> None:
     (job,) = [job for job in stack.jobs() if "ray_jobs.train_pairs" in job["entrypoint"]]
 
     lines = stack.job_log(job["submission_id"]).splitlines()
@@ -94,19 +94,21 @@ def test_the_log_of_training_tells_each_step_once(stack: WholeStack, finished_ru
     assert not [line for line in lines if "HTTP Request" in line]
 
 
-def test_the_failure_is_reported_to_discord_once(stack: WholeStack, finished_run: str) -> None:
-    (embed,) = stack.told_of(finished_run)
+def test_the_failure_is_reported_to_discord_once(stack: EmbeddedStack, finished_run: str) -> None:
+    (embed,) = stack.discord_embeds_of(finished_run)
 
     assert embed["title"] == f"{DAG_ID}: {BROKEN} failed"
     assert "fetch" in embed["description"]
     assert "the exchange failed with 500" in embed["description"]
-    assert stack.plan.url("airflow") in embed["description"], "no link to the task's log"
+    assert stack.config.url("airflow") in embed["description"], "no link to the task's log"
     assert not any(pair in embed["description"] for pair in SERVED)
     assert {field["name"]: field["value"] for field in embed["fields"]} == {"DAG": DAG_ID, "Run": finished_run}
 
 
 @pytest.mark.parametrize("pair", SERVED)
-def test_a_forecast_is_served_with_a_token_and_costs_one_call(stack: WholeStack, finished_run: str, pair: str) -> None:
+def test_a_forecast_is_served_with_a_token_and_costs_one_call(
+    stack: EmbeddedStack, finished_run: str, pair: str
+) -> None:
     with stack.accounts() as accounts:
         owner = accounts.authenticate(DEMO_USER, stack.secrets.demo_password)
         token = accounts.create_token(owner.user_id, f"e2e {pair}")
@@ -126,7 +128,7 @@ def test_a_forecast_is_served_with_a_token_and_costs_one_call(stack: WholeStack,
     assert after["used"] == before["used"] + 1
 
 
-def test_the_broken_pair_is_not_served(stack: WholeStack, finished_run: str) -> None:
+def test_the_broken_pair_is_not_served(stack: EmbeddedStack, finished_run: str) -> None:
     with stack.api(stack.secrets.service_token) as api:
         answer = api.get(f"/v1/forecasts/{BROKEN}")
 
@@ -135,7 +137,7 @@ def test_the_broken_pair_is_not_served(stack: WholeStack, finished_run: str) -> 
     assert BROKEN in answer.json()["detail"]
 
 
-def test_the_terminal_shows_what_is_served_and_what_is_not(stack: WholeStack, finished_run: str) -> None:
+def test_the_terminal_shows_what_is_served_and_what_is_not(stack: EmbeddedStack, finished_run: str) -> None:
     (shown,) = json.loads(stack.mkrich("forecast", SERVED[0], "--json").stdout)
     champions = {item["name"]: item for item in json.loads(stack.mkrich("models", "--json").stdout)}
     diagnosis = stack.mkrich("doctor", "--json")
@@ -147,16 +149,16 @@ def test_the_terminal_shows_what_is_served_and_what_is_not(stack: WholeStack, fi
     assert found["mlflow"]["way_out"] == f"run `mkrich train {BROKEN}`"
 
 
-def test_the_watchdog_finds_nothing_wrong(stack: WholeStack, finished_run: str) -> None:
-    stack.take_over("watch_service")
+def test_the_watchdog_finds_nothing_wrong(stack: EmbeddedStack, finished_run: str) -> None:
+    stack.unpause_without_schedule("watch_service")
 
     run_id = stack.airflow.trigger("watch_service")
 
     assert stack.ended("watch_service", run_id, 120) == "success", stack.states("watch_service", run_id)
 
 
-def test_two_workers_train_the_model_of_all_pairs_together(stack: WholeStack, finished_run: str) -> None:
-    stack.take_over("train_foundation")  # last week's run would wait for the broken pair's retries first
+def test_two_workers_train_the_model_of_all_pairs_together(stack: EmbeddedStack, finished_run: str) -> None:
+    stack.unpause_without_schedule("train_foundation")  # last week's run would wait for the broken pair's retries first
 
     trained = stack.mkrich("train", *SERVED, "--foundation", "--json")
 
@@ -167,7 +169,7 @@ def test_two_workers_train_the_model_of_all_pairs_together(stack: WholeStack, fi
 
 
 def test_a_backtest_runs_on_the_cluster_and_brings_its_files_back(
-    stack: WholeStack, finished_run: str, tmp_path: Path
+    stack: EmbeddedStack, finished_run: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "forecasts.parquet"
     asked = ["--pairs", SERVED[1], "--from", "2022-06-01", "--to", "2022-06-20", "--every", "1w"]
@@ -184,7 +186,7 @@ def test_a_backtest_runs_on_the_cluster_and_brings_its_files_back(
     assert "Reliability" in out.with_suffix(".html").read_text()
 
 
-def test_predict_without_a_token_is_refused(stack: WholeStack, finished_run: str) -> None:
+def test_predict_without_a_token_is_refused(stack: EmbeddedStack, finished_run: str) -> None:
     with stack.api() as api:
         answer = api.put("/predict", params={"pair": SERVED[0]})
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from make_us_rich.embedded.environment import ADMIN, load_or_create
-from make_us_rich.embedded.plan import AIRFLOW, StackPlan
+from make_us_rich.embedded.environment import ADMIN, load_or_create_secrets
+from make_us_rich.embedded.stack_config import AIRFLOW, StackConfig
 from make_us_rich.operations.airflow import Airflow
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -25,33 +25,33 @@ SERVERS = {"postgres", "s3", "mlflow", "ray", "exchange", "discord"}
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    with open_folder() as folder:
+    with traversable_folder() as folder:
         yield folder
         _mkrich(folder, "stop")
 
 
 @pytest.fixture(scope="module")
-def plan(home: Path) -> StackPlan:
-    return StackPlan("simulated", home / "simulated", PORT_BASE)
+def config(home: Path) -> StackConfig:
+    return StackConfig("simulated", home / "simulated", PORT_BASE)
 
 
-def test_each_component_is_prepared_run_and_stopped(home: Path, plan: StackPlan) -> None:
+def test_each_component_is_prepared_run_and_stopped(home: Path, config: StackConfig) -> None:
     for service in ("serving", "interface", "training"):
         assert f"mkrich run {service}" in _mkrich(home, "init", service)
-    secrets = load_or_create(plan.state / "secrets.json")
+    secrets = load_or_create_secrets(config.state / "secrets.json")
     assert _running(home) == set()
 
-    assert plan.url("dash") in _mkrich(home, "run", "interface")
+    assert config.url("dash") in _mkrich(home, "run", "interface")
     assert _running(home) == {"postgres", "dash"}
-    assert httpx.get(f"{plan.url('dash')}/login", timeout=30).status_code == 200
+    assert httpx.get(f"{config.url('dash')}/login", timeout=30).status_code == 200
 
-    assert plan.url("api") in _mkrich(home, "run", "SERVING")
+    assert config.url("api") in _mkrich(home, "run", "SERVING")
     assert _running(home) == {"dash", *SERVERS}
-    assert httpx.get(plan.url("api"), follow_redirects=True, timeout=30).url.path == "/docs"
+    assert httpx.get(config.url("api"), follow_redirects=True, timeout=30).url.path == "/docs"
 
     assert "mkrich start agent" in _mkrich(home, "run", "training")
     assert _running(home) == {"dash", *SERVERS, *AIRFLOW}
-    with Airflow(plan.url("airflow"), ADMIN, secrets.admin_password) as airflow:
+    with Airflow(config.url("airflow"), ADMIN, secrets.admin_password) as airflow:
         for word, paused in (("start", False), ("stop", True)):
             assert all(airflow.is_paused(dag) is not paused for dag in airflow.dag_ids())
             assert "train_pairs" in _mkrich(home, word, "agent")
@@ -59,12 +59,12 @@ def test_each_component_is_prepared_run_and_stopped(home: Path, plan: StackPlan)
 
     _mkrich(home, "stop", "serving")
     with pytest.raises(httpx.TransportError):
-        httpx.get(f"{plan.url('api')}/healthz", timeout=5)
+        httpx.get(f"{config.url('api')}/healthz", timeout=5)
     _mkrich(home, "stop", "training")
     _mkrich(home, "stop", "interface")
     assert _running(home) == SERVERS
     _mkrich(home, "start", "serving")
-    assert httpx.get(f"{plan.url('api')}/healthz", timeout=30).json() == {"status": "ok"}
+    assert httpx.get(f"{config.url('api')}/healthz", timeout=30).json() == {"status": "ok"}
 
     _mkrich(home, "stop")
     assert _running(home) == set()

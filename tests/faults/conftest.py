@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.whole_stack import WholeStack, whole_stack
+from tests.support.embedded_stack import EmbeddedStack, embedded_stack
 
 PORT_BASE = 13_300
 SETTINGS = {
@@ -18,7 +18,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[WholeStack]:
-    with whole_stack("simulated", PORT_BASE, SETTINGS) as running:
-        running.take_over("train_pairs")
+def stack() -> Iterator[EmbeddedStack]:
+    with embedded_stack("simulated", PORT_BASE, SETTINGS) as running:
+        running.unpause_without_schedule("train_pairs")
         yield running

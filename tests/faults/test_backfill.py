@@ -10,14 +10,14 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.database.connection import transaction
 from make_us_rich.registry.client import TAG_AS_OF_MS
-from tests.support.whole_stack import WholeStack
+from tests.support.embedded_stack import EmbeddedStack
 
 pytestmark = pytest.mark.timeout(900)
 
 PAIR, NAME = "chz_usdt", "chz_usdt_1h"
 
 
-def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: WholeStack) -> None:
+def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: EmbeddedStack) -> None:
     end_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 40 * HOUR_MS
     ends_ms = [end_ms - HOUR_MS, end_ms]
     with stack.registry() as registry:
@@ -35,13 +35,13 @@ def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: WholeStack
         assert registry.find(NAME, "champion") == champion
 
 
-def _backfill(stack: WholeStack, ends_ms: list[int]) -> None:
+def _backfill(stack: EmbeddedStack, ends_ms: list[int]) -> None:
     starts = [datetime.fromtimestamp((end_ms - HOUR_MS) / 1000, UTC) for end_ms in ends_ms]
     made = stack.airflow.backfill("train_pairs", starts[0], starts[-1], {"pairs": [PAIR]})
     stack.until(lambda: stack.airflow.backfill_is_done(made), 400, "the backfill does not end")
 
 
-def _versions(stack: WholeStack, ends_ms: list[int]) -> dict[int, list[int]]:
+def _versions(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, list[int]]:
     with stack.registry() as registry:
         return {
             end_ms: [found.version for found in registry.versions_tagged(NAME, TAG_AS_OF_MS, str(end_ms))]
@@ -49,7 +49,7 @@ def _versions(stack: WholeStack, ends_ms: list[int]) -> dict[int, list[int]]:
         }
 
 
-def _forecasts(stack: WholeStack, ends_ms: list[int]) -> dict[int, tuple[float, ...]]:
+def _forecasts(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, tuple[float, ...]]:
     """Last close and quantiles by the time that was forecast."""
     with transaction(stack.database_url) as cursor:
         cursor.execute(

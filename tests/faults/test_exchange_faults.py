@@ -12,7 +12,7 @@ import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.database import pairs as pairs_table
-from tests.support.whole_stack import WholeStack
+from tests.support.embedded_stack import EmbeddedStack
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -44,8 +44,8 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def outcome(stack: WholeStack) -> Iterator[Outcome]:
-    control = f"{stack.plan.url('exchange')}/_control"
+def outcome(stack: EmbeddedStack) -> Iterator[Outcome]:
+    control = f"{stack.config.url('exchange')}/_control"
     for pair in ADDED:
         pairs_table.put(stack.database_url, pair, plan="pooled")
     for pair, (fault, _) in FAULTS.items():
@@ -69,7 +69,7 @@ def outcome(stack: WholeStack) -> Iterator[Outcome]:
             state,
             {(task.task_id, task.label): task.state for task in tasks},
             {(task.task_id, task.label): task.try_number for task in tasks},
-            stack.told_of(run_id),
+            stack.discord_embeds_of(run_id),
         )
     finally:
         httpx.delete(f"{control}/faults").raise_for_status()
@@ -79,7 +79,7 @@ def outcome(stack: WholeStack) -> Iterator[Outcome]:
         pairs_table.unpark(stack.database_url, "ltc_usdt")
 
 
-def _fetched_again(stack: WholeStack, run_id: str) -> int:
+def _fetched_again(stack: EmbeddedStack, run_id: str) -> int:
     fetches = [task for task in stack.airflow.task_states(DAG, run_id) if task.task_id == "fetch"]
     return sum(task.state == "up_for_retry" or task.try_number > 1 for task in fetches)
 
@@ -100,7 +100,7 @@ def test_a_pair_fails_alone_and_discord_hears_why(outcome: Outcome, pair: str) -
     assert FAULTS[pair][1] in line
 
 
-def test_a_clock_that_is_behind_costs_a_try_and_no_candle(outcome: Outcome, stack: WholeStack) -> None:
+def test_a_clock_that_is_behind_costs_a_try_and_no_candle(outcome: Outcome, stack: EmbeddedStack) -> None:
     # one for the clock, and one more where a fault of the pair's own comes on top
     assert max(outcome.tries["fetch", pair] for pair in COPES) in (2, 3)
     with stack.registry() as registry:

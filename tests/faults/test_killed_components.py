@@ -16,8 +16,8 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.registry.client import TAG_AS_OF_MS, model_name
-from tests.support.asking import asking
-from tests.support.whole_stack import WholeStack
+from tests.support.embedded_stack import EmbeddedStack
+from tests.support.polling import polling
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -33,7 +33,7 @@ _hours = count(20, -1)  # each run is newer than the one before, so that each ma
 class TrainingRun:
     """One run of train_pairs as of an hour of its own."""
 
-    def __init__(self, stack: WholeStack) -> None:
+    def __init__(self, stack: EmbeddedStack) -> None:
         self.stack = stack
         self.as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - next(_hours) * HOUR_MS
         as_of = datetime.fromtimestamp(self.as_of_ms / 1000, UTC)
@@ -66,7 +66,7 @@ class TrainingRun:
         return state
 
     def told(self) -> list[str]:
-        return [embed["description"] for embed in self.stack.told_of(self.run_id)]
+        return [embed["description"] for embed in self.stack.discord_embeds_of(self.run_id)]
 
     def recovers_or_tells(self) -> None:
         """On a busy machine a component may stay away for longer than the retries: then Discord has the reason."""
@@ -86,7 +86,7 @@ class TrainingRun:
                 assert registry.download(registry.champion(name))
 
 
-def test_the_triggerer_and_the_scheduler(stack: WholeStack) -> None:
+def test_the_triggerer_and_the_scheduler(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
     run.until_task("train", "deferred")
     stack.kill("airflow-triggerer")
@@ -98,7 +98,7 @@ def test_the_triggerer_and_the_scheduler(stack: WholeStack) -> None:
     run.check_registry()
 
 
-def test_a_ray_worker(stack: WholeStack) -> None:
+def test_a_ray_worker(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
     run.until_begun("eth_usdt")
     assert stack.kill_processes("ray::RayTrainWorker") > 0
@@ -108,7 +108,7 @@ def test_a_ray_worker(stack: WholeStack) -> None:
     run.check_registry()
 
 
-def test_the_driver_of_the_ray_job(stack: WholeStack) -> None:
+def test_the_driver_of_the_ray_job(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
     run.until_task("train", "deferred")
     stack.until(lambda: stack.kill_processes("-m ray_jobs.train_pairs"), 120, "the driver does not run")
@@ -118,11 +118,11 @@ def test_the_driver_of_the_ray_job(stack: WholeStack) -> None:
     run.check_registry()
 
 
-def test_the_ray_head(stack: WholeStack) -> None:
+def test_the_ray_head(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
     run.until_begun("btc_usdt")
-    forecasts = f"{stack.plan.url('api')}/v1/forecasts/btc_usdt"
-    with asking(forecasts, stack.secrets.service_token) as answers:
+    forecasts = f"{stack.config.url('api')}/v1/forecasts/btc_usdt"
+    with polling(forecasts, stack.secrets.service_token) as answers:
         # its workers at the same moment: so nobody ends HAProxy, which holds the API's port
         workers = stack.processes("ray::")
         stack.kill("ray")
@@ -136,7 +136,7 @@ def test_the_ray_head(stack: WholeStack) -> None:
     assert 200 in answers.statuses
 
 
-def test_every_store_at_once(stack: WholeStack) -> None:
+def test_every_store_at_once(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
     run.until_begun("btc_usdt")
     for store in ("s3", "mlflow", "postgres"):

@@ -11,14 +11,14 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.database.connection import transaction
 from make_us_rich.embedded.environment import database_url
-from tests.support.whole_stack import WholeStack
+from tests.support.embedded_stack import EmbeddedStack
 
 pytestmark = pytest.mark.timeout(400)
 
 DAG = "train_pairs"
 
 
-def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: WholeStack) -> None:
+def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: EmbeddedStack) -> None:
     # an hour that no other test asks for: work that is done would not be done again
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 30 * HOUR_MS
     as_of = datetime.fromtimestamp(as_of_ms / 1000, UTC)
@@ -30,7 +30,7 @@ def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: WholeStack) -> No
     )
     try:
         _let_fifty_minutes_pass(stack)
-        (late,) = stack.until(lambda: stack.told_of(run_id), 90, "nobody is told that the run is late")
+        (late,) = stack.until(lambda: stack.discord_embeds_of(run_id), 90, "nobody is told that the run is late")
     finally:
         stack.airflow.end_run(DAG, run_id)
 
@@ -40,12 +40,12 @@ def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: WholeStack) -> No
     stack.until(lambda: _status(stack, job["submission_id"]) == "STOPPED", 90, "the Ray job of an ended run runs on")
 
 
-def _status(stack: WholeStack, submission_id: str) -> str:
+def _status(stack: EmbeddedStack, submission_id: str) -> str:
     return next(str(job["status"]) for job in stack.jobs() if job["submission_id"] == submission_id)
 
 
-def _let_fifty_minutes_pass(stack: WholeStack) -> None:
+def _let_fifty_minutes_pass(stack: EmbeddedStack) -> None:
     """By Airflow's own note of the deadline."""
-    with transaction(database_url(stack.plan, stack.secrets, "airflow")) as cursor:
+    with transaction(database_url(stack.config, stack.secrets, "airflow")) as cursor:
         cursor.execute("UPDATE deadline SET deadline_time = now() WHERE NOT missed")
         assert cursor.rowcount >= 1, "Airflow noted no deadline for the run"

@@ -25,7 +25,7 @@ from make_us_rich.market.object_store import Bucket
 from make_us_rich.operations.env_file import write_env
 from make_us_rich.operations.prepare import prepare_buckets
 from tests.support.compose import compose_services
-from tests.support.folders import open_folder
+from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.servers import BIN, postgres_server, s3_server
 
@@ -99,7 +99,7 @@ def test_services_are_watched_confined_and_published_on_loopback(services: dict[
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with open_folder() as made:
+    with traversable_folder() as made:
         yield made
 
 

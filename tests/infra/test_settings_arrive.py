@@ -10,7 +10,7 @@ import yaml
 from pydantic import SecretStr
 
 from make_us_rich.core.settings import Settings
-from tests.support.compose import compose_services, every_variable
+from tests.support.compose import all_compose_variables, compose_services
 from tests.support.processes import PROJECT_ROOT
 
 KUBERNETES = PROJECT_ROOT / "infra" / "kubernetes"
@@ -51,7 +51,7 @@ IS_SECRET = {name: field.annotation is SecretStr for name, field in Settings.mod
 
 @pytest.fixture(scope="module")
 def env() -> dict[str, str]:
-    return every_variable()
+    return all_compose_variables()
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def _run(result: dict[str, Any], log: str) -> Run:
 
 
 @dataclass(frozen=True)
-class World:
+class DagEnvironment:
     """What a run meets. `settings`: its MUR_ variables."""
 
     airflow: AirflowHome

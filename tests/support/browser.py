@@ -25,6 +25,6 @@ def log_in(page: Page, url: str, name: str, path: str = "/") -> None:
     page.click("button[type=submit]")
 
 
-def sideways_px(page: Page) -> int:
+def horizontal_overflow_px(page: Page) -> int:
     """How far the page reaches beyond the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))

@@ -15,7 +15,7 @@ COMPOSE = PROJECT_ROOT / "docker-compose.yml"
 _INNERMOST = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^${}]*)|:\?[^}]*)?\}")
 
 
-def every_variable() -> dict[str, str]:
+def all_compose_variables() -> dict[str, str]:
     """A value of its own for every variable that the file and the settings name."""
     names = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     names |= {f"MUR_{name.upper()}" for name in Settings.model_fields}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def open_folder() -> Iterator[Path]:
+def traversable_folder() -> Iterator[Path]:
     """Short, for sockets, and open to Postgres's unprivileged user, which pytest's own folders are not."""
     with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)

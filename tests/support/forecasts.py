@@ -16,7 +16,7 @@ from serve_app.replica.model_cache import ModelCache
 from tests.support.tiny_model import tiny_model
 
 
-def a_forecast(
+def make_forecast(
     pair: str, *, as_of_ms: int, version: int = 1, by: str | None = None, tags: Mapping[str, str] | None = None
 ) -> Current:
     """Hourly, as of the last close at or before `as_of_ms`, by version `version` of run `run-{version}`.

@@ -19,8 +19,8 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
 from serve_app.gateway.app import make_app
 from serve_app.replica.snapshot import ForecastSnapshot
-from tests.support.forecasts import a_forecast
-from tests.support.local_directory import LocalDirectory
+from tests.support.forecasts import make_forecast
+from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port
 from tests.support.servers import exchange_server, postgres_server
 
@@ -51,13 +51,13 @@ def local_api(folder: Path, pairs: Sequence[str], mlflow_url: str = "http://127.
             cache_folder=str(folder / "cache"),
         )
         for pair in pairs:
-            kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000)
+            kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000)
             ForecastSnapshot(folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
         accounts = Accounts(database_url)
         accounts.ensure_service_token(_ADMIN_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
         served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs}
-        app = make_app(settings, LocalDirectory(settings, served), accounts)
+        app = make_app(settings, LocalReplicaClient(settings, served), accounts)
         server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning"))
         thread = threading.Thread(target=server.run)
         thread.start()

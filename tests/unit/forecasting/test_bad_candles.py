@@ -14,7 +14,7 @@ from make_us_rich.forecasting.contract import input_array
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import fit
 from make_us_rich.market.candles import Candles, clean
-from tests.support.recorded import DATA, needs_recorded_data
+from tests.support.recorded_data import DATA, needs_recorded_data
 from tests.unit.forecasting.markets import AS_OF_MS, SMALL, random_market
 
 OWN, BITCOIN = random_market(6), random_market(7, price=30_000.0)

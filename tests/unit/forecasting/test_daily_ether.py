@@ -27,7 +27,7 @@ from make_us_rich.forecasting.daily_ether import (
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_klines
 from tests.support.processes import PROJECT_ROOT
-from tests.support.recorded import DATA, needs_recorded_data
+from tests.support.recorded_data import DATA, needs_recorded_data
 
 DAY_MS = 86_400_000
 FIRST_MS = 1_462_060_800_000  # 2016-05-01

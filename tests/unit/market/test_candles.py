@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles, clean, closed, concatenate, from_klines, regular
-from tests.support.recorded import DATA, needs_recorded_data
+from tests.support.recorded_data import DATA, needs_recorded_data
 
 START_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
 GOOD = ("10.0", "12.0", "9.0", "11.0", "5.0")

@@ -17,7 +17,7 @@ from infra.exchange.recorded import WEEK_MS, RecordingError, load
 from infra.exchange.simulated import FIRST_MS, PROFILES, simulate
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles, clean
-from tests.support.recorded import DATA, needs_recorded_data
+from tests.support.recorded_data import DATA, needs_recorded_data
 
 NOW_MS = 1_790_000_123_456  # a Monday in September 2026
 

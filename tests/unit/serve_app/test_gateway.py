@@ -10,7 +10,7 @@ import pytest
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from serve_app.gateway.app import make_app
-from tests.support.local_directory import LocalDirectory
+from tests.support.local_replica_client import LocalReplicaClient
 
 NO_POSTGRES = "postgresql://nobody:nothing@127.0.0.1:9/none"
 DASHBOARD = "https://dashboard.example"
@@ -18,7 +18,7 @@ DASHBOARD = "https://dashboard.example"
 
 def ask(method: str, path: str, **rest: object) -> httpx.Response:
     settings = Settings(pairs=("btc_usdt",), cors_origins=(DASHBOARD,))
-    app = make_app(settings, LocalDirectory(settings, {}), Accounts(NO_POSTGRES))
+    app = make_app(settings, LocalReplicaClient(settings, {}), Accounts(NO_POSTGRES))
 
     async def call() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:

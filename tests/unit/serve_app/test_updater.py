@@ -17,7 +17,7 @@ from serve_app.replica.forecast import Current
 from serve_app.replica.forecaster import Forecaster
 from serve_app.replica.model_cache import ModelCache
 from serve_app.replica.snapshot import ForecastSnapshot
-from tests.support.forecasts import a_forecast
+from tests.support.forecasts import make_forecast
 
 BTC = Pair.parse("btc_usdt")
 NOWHERE = "http://127.0.0.1:9"
@@ -35,7 +35,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def current(version: int, as_of_ms: int) -> Current:
-    return a_forecast("btc_usdt", as_of_ms=as_of_ms, version=version)
+    return make_forecast("btc_usdt", as_of_ms=as_of_ms, version=version)
 
 
 def keep(settings: Settings, kept: Current) -> None:
@@ -88,7 +88,7 @@ def test_a_model_of_twice_its_expiry_serves_no_more(alone: Settings) -> None:
 
 def test_a_forecast_by_the_model_of_all_pairs_says_so(alone: Settings) -> None:
     now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    keep(alone, a_forecast("btc_usdt", as_of_ms=now_ms, version=3, by="foundation"))
+    keep(alone, make_forecast("btc_usdt", as_of_ms=now_ms, version=3, by="foundation"))
     forecast, status = answers(alone, version=3, name="foundation_1h")
     assert forecast["pair"] == "btc_usdt"
     assert forecast["model"]["name"] == "foundation_1h"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 
 
-class Answers:
+class ReceivedAnswers:
     """Counted by status, media type and, of an error, the beginning of its body. 0: nobody listens there."""
 
     def __init__(self) -> None:
@@ -35,9 +35,9 @@ class Answers:
 
 
 @contextmanager
-def asking(url: str, token: str = "", every_s: float = 0.5) -> Iterator[Answers]:
+def polling(url: str, token: str = "", every_s: float = 0.5) -> Iterator[ReceivedAnswers]:
     """Ask `url` until the block ends."""
-    answers, over = Answers(), threading.Event()
+    answers, over = ReceivedAnswers(), threading.Event()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def ask() -> None:

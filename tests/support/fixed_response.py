@@ -14,7 +14,7 @@ NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not 
 
 
 @contextmanager
-def page_server(status: int, body: bytes, content_type: str = "text/html") -> Iterator[str]:
+def fixed_response_server(status: int, body: bytes, content_type: str = "text/html") -> Iterator[str]:
     """Gives its URL."""
 
     class Page(BaseHTTPRequestHandler):

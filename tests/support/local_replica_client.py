@@ -12,7 +12,7 @@ from serve_app.replica.forecaster import Forecaster
 from serve_app.replica.model_cache import ModelCache
 
 
-class LocalDirectory:
+class LocalReplicaClient:
     """`served`: the user_config of each pair's application."""
 
     def __init__(self, settings: Settings, served: Mapping[str, dict[str, Any]]) -> None:

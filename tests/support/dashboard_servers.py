@@ -36,8 +36,8 @@ from make_us_rich.registry.client import (
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.app import make_app
 from serve_app.replica.snapshot import ForecastSnapshot
-from tests.support.forecasts import a_forecast
-from tests.support.local_directory import LocalDirectory
+from tests.support.forecasts import make_forecast
+from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port, running
 from tests.support.servers import exchange_server, mlflow_server, postgres_server
 
@@ -45,7 +45,7 @@ _SERVICE_TOKEN, _DASHBOARD_TOKEN = "mur_the-service-token-of-tests", "mur_the-da
 
 
 @dataclass
-class DashboardStack:
+class DashboardServers:
     """`stop_service` and `start_service` work as often as a test likes."""
 
     url: str
@@ -58,7 +58,7 @@ class DashboardStack:
     def start_service(self) -> None:
         served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in self.pairs}
         database_url = self.settings.database_url.get_secret_value()
-        app = make_app(self.settings, LocalDirectory(self.settings, served), Accounts(database_url))
+        app = make_app(self.settings, LocalReplicaClient(self.settings, served), Accounts(database_url))
         port = int(self.settings.api_url.rpartition(":")[2])
         self._server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
         self._thread = threading.Thread(target=self._server.run)
@@ -75,15 +75,15 @@ class DashboardStack:
 
 
 @contextmanager
-def dashboard_stack(
+def dashboard_servers(
     folder: Path, pairs: Sequence[str] = (), environment: Mapping[str, str] | None = None, *, registry: bool = False
-) -> Iterator[DashboardStack]:
+) -> Iterator[DashboardServers]:
     """With `pairs` served from a tiny model; without any, the service is down. `registry`: MLflow is up too.
 
     `folder`: short, and open to other users (Postgres's is another one).
     """
-    with ExitStack() as stack:
-        database_url = stack.enter_context(postgres_server(folder))
+    with ExitStack() as contexts:
+        database_url = contexts.enter_context(postgres_server(folder))
         migrate(database_url)
         ours = {
             "MUR_DATABASE_URL": database_url,
@@ -96,21 +96,21 @@ def dashboard_stack(
             **(environment or {}),
         }
         if registry:
-            ours["MUR_MLFLOW_URL"] = stack.enter_context(mlflow_server(folder))
+            ours["MUR_MLFLOW_URL"] = contexts.enter_context(mlflow_server(folder))
         if pairs:
-            ours["MUR_EXCHANGE_URL"] = stack.enter_context(exchange_server(folder))
+            ours["MUR_EXCHANGE_URL"] = contexts.enter_context(exchange_server(folder))
         settings = Settings(**{key.removeprefix("MUR_").lower(): value for key, value in ours.items()})
-        accounts = stack.enter_context(Accounts(database_url))
+        accounts = contexts.enter_context(Accounts(database_url))
         accounts.ensure_service_token(_SERVICE_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
         prepare_pairs(database_url, settings.pairs, ())
         url = f"http://127.0.0.1:{(port := free_port())}"
-        made = DashboardStack(url, settings, accounts, pairs)
+        made = DashboardServers(url, settings, accounts, pairs)
         if pairs:
             for pair in pairs:
-                kept = a_forecast(pair, as_of_ms=time.time_ns() // 1_000_000, tags=_tags())
+                kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000, tags=_tags())
                 ForecastSnapshot(folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
-            stack.callback(made.stop_service)
+            contexts.callback(made.stop_service)
             made.start_service()
             _record_past_forecasts(made)
         command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={port}"]
@@ -118,7 +118,7 @@ def dashboard_stack(
             yield made
 
 
-def _record_past_forecasts(stack: DashboardStack, hours: int = 40) -> None:
+def _record_past_forecasts(stack: DashboardServers, hours: int = 40) -> None:
     """As if the model had served that long: bands around the close before, of which some missed."""
     headers = {"Authorization": f"Bearer {_SERVICE_TOKEN}"}
     for pair in stack.pairs[:3]:
@@ -139,7 +139,7 @@ def _record_past_forecasts(stack: DashboardStack, hours: int = 40) -> None:
             )
 
 
-def register_versions(mlflow_url: str, name: str, count: int = 3) -> None:
+def register_model_versions(mlflow_url: str, name: str, count: int = 3) -> None:
     """Versions as the pipeline leaves them: the last was refused, the one before is champion."""
     client = MlflowClient(mlflow_url)
     client.create_registered_model(name)

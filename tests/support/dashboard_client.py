@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 _ADDRESS = "192.0.2.1"
 
 
-class Visitor:
+class DashboardClient:
     """One browser: its cookies, its address."""
 
     def __init__(self, client: FlaskClient, address: str = _ADDRESS) -> None:

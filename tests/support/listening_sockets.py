@@ -13,7 +13,7 @@ import psutil
 REPLICA = "ray::ServeReplica"
 
 
-class Listening(NamedTuple):
+class ListeningSocket(NamedTuple):
     process: str
     ip: str
     port: int
@@ -25,12 +25,12 @@ class Listening(NamedTuple):
         return (mapped or address).is_loopback
 
 
-def listening(processes: Iterable[psutil.Process]) -> set[Listening]:
+def listening(processes: Iterable[psutil.Process]) -> set[ListeningSocket]:
     found = set()
     for process in processes:
         with suppress(psutil.Error, OSError):
             name = next(iter(process.cmdline()), process.name())
             for socket in process.net_connections("tcp"):
                 if socket.status == psutil.CONN_LISTEN:
-                    found.add(Listening(name, *socket.laddr))
+                    found.add(ListeningSocket(name, *socket.laddr))
     return found

@@ -19,24 +19,24 @@ import psutil
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
-from make_us_rich.embedded import run
-from make_us_rich.embedded.environment import ADMIN, database_url, load_or_create
-from make_us_rich.embedded.plan import Market, StackPlan
+from make_us_rich.embedded import lifecycle
+from make_us_rich.embedded.environment import ADMIN, database_url, load_or_create_secrets
+from make_us_rich.embedded.stack_config import Market, StackConfig
 from make_us_rich.embedded.supervisor import Supervisor
 from make_us_rich.market.object_store import Bucket
 from make_us_rich.operations.airflow import ENDED, Airflow, AirflowError
 from make_us_rich.registry.client import Registry
-from tests.support.folders import open_folder
-from tests.support.listening import Listening, listening
+from tests.support.folders import traversable_folder
+from tests.support.listening_sockets import ListeningSocket, listening
 from tests.support.processes import PROJECT_ROOT
 
 
-class WholeStack:
-    def __init__(self, plan: StackPlan, environment: Mapping[str, str]) -> None:
-        self.plan = plan
-        self.secrets = load_or_create(self.plan.state / "secrets.json")
+class EmbeddedStack:
+    def __init__(self, config: StackConfig, environment: Mapping[str, str]) -> None:
+        self.config = config
+        self.secrets = load_or_create_secrets(self.config.state / "secrets.json")
         self.environment = environment
-        self.database_url = database_url(self.plan, self.secrets, "make_us_rich")
+        self.database_url = database_url(self.config, self.secrets, "make_us_rich")
         self._airflow: Airflow | None = None
         self._closed = Event()
         self._keepers: list[Thread] = []
@@ -44,7 +44,7 @@ class WholeStack:
     @property
     def airflow(self) -> Airflow:
         if self._airflow is None:
-            self._airflow = Airflow(self.plan.url("airflow"), ADMIN, self.secrets.admin_password)
+            self._airflow = Airflow(self.config.url("airflow"), ADMIN, self.secrets.admin_password)
         return self._airflow
 
     def close(self) -> None:
@@ -56,17 +56,17 @@ class WholeStack:
 
     def api(self, token: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.plan.url("api"), headers=headers, timeout=30)
+        return httpx.Client(base_url=self.config.url("api"), headers=headers, timeout=30)
 
     def accounts(self) -> Accounts:
         return Accounts(self.database_url)
 
     def registry(self) -> Registry:
-        return Registry(Settings(mlflow_url=self.plan.url("mlflow"), mlflow_password=self.secrets.mlflow_password))
+        return Registry(Settings(mlflow_url=self.config.url("mlflow"), mlflow_password=self.secrets.mlflow_password))
 
     def bucket(self) -> Bucket:
         keys = self.secrets.s3_access_key, self.secrets.s3_secret_key
-        return Bucket(self.plan.url("s3"), *keys, Settings().candles_bucket)
+        return Bucket(self.config.url("s3"), *keys, Settings().candles_bucket)
 
     def mkrich(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "mkrich"), *arguments]
@@ -84,16 +84,16 @@ class WholeStack:
 
     def _ray_jobs(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self.secrets.ray_token}"}
-        url = f"{self.plan.url('ray_dashboard')}/api/jobs/{path}"
+        url = f"{self.config.url('ray_dashboard')}/api/jobs/{path}"
         return httpx.get(url, headers=headers, timeout=30).raise_for_status().json()
 
-    def told_of(self, run_id: str) -> list[dict[str, Any]]:
+    def discord_embeds_of(self, run_id: str) -> list[dict[str, Any]]:
         """What was posted to Discord of a run, oldest first."""
-        messages = httpx.get(f"{self.plan.url('discord')}/_control/messages", timeout=10).json()
+        messages = httpx.get(f"{self.config.url('discord')}/_control/messages", timeout=10).json()
         embeds = [embed for message in messages for embed in message["embeds"]]
         return [embed for embed in embeds if run_id in str(embed["fields"])]
 
-    def take_over(self, dag_id: str) -> None:
+    def unpause_without_schedule(self, dag_id: str) -> None:
         """Unpause a DAG and end each run that its schedule starts: tests want those that they ask for, at any hour."""
         self.until(lambda: self.airflow.has_dag(dag_id), 90, "the DAG is not known")
         self.airflow.unpause(dag_id)
@@ -114,7 +114,7 @@ class WholeStack:
 
     def kill(self, program: str) -> None:
         """SIGKILL to a program of the supervisor and its children; the supervisor starts it again."""
-        (state,) = [state for state in run.status(self.plan) if state.name == program]
+        (state,) = [state for state in lifecycle.status(self.config) if state.name == program]
         os.killpg(state.pid, signal.SIGKILL)
 
     def kill_processes(self, words: str) -> int:
@@ -128,15 +128,15 @@ class WholeStack:
     def processes(self, words: str) -> list[psutil.Process]:
         """This stack's, whose command line holds these words."""
         found = []
-        for process in Supervisor(self.plan).processes():
+        for process in Supervisor(self.config).processes():
             with suppress(psutil.Error, OSError):
                 if words in " ".join(process.cmdline()):
                     found.append(process)
         return found
 
-    def listening(self) -> set[Listening]:
+    def listening(self) -> set[ListeningSocket]:
         """What this stack's processes listen on."""
-        return listening(Supervisor(self.plan).processes())
+        return listening(Supervisor(self.config).processes())
 
     def until(self, done: Callable[[], Any], timeout_s: float, complaint: str) -> Any:
         """What `done` gives once it is true; a component that is away meanwhile counts as not yet."""
@@ -164,11 +164,11 @@ class WholeStack:
 
 
 @contextmanager
-def whole_stack(
+def embedded_stack(
     market: Market, port_base: int, settings: Mapping[str, str], data: Path | None = None
-) -> Iterator[WholeStack]:
+) -> Iterator[EmbeddedStack]:
     """Up for the length of the block; no file and no process of it is left then. `data`: a folder of recordings."""
-    with open_folder() as home:
+    with traversable_folder() as home:
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
             "MUR_STACK_HOME": str(home),
@@ -176,7 +176,7 @@ def whole_stack(
             "MUR_DAGS_PAUSED": "true",
             **settings,
         }
-        stack = WholeStack(StackPlan(market, home / market, port_base, data), environment)
+        stack = EmbeddedStack(StackConfig(market, home / market, port_base, data), environment)
         try:
             started = stack.mkrich("up", *(["--data", str(data)] if data else []))
             assert started.returncode == 0, started.stdout + started.stderr
@@ -185,8 +185,8 @@ def whole_stack(
             stack.close()
             ended = stack.mkrich("down")
             if os.environ.get("MUR_KEEP_LOGS"):
-                shutil.copytree(stack.plan.logs, Path(os.environ["MUR_KEEP_LOGS"]), dirs_exist_ok=True)
-            shutil.rmtree(stack.plan.runtime, ignore_errors=True)
+                shutil.copytree(stack.config.logs, Path(os.environ["MUR_KEEP_LOGS"]), dirs_exist_ok=True)
+            shutil.rmtree(stack.config.runtime, ignore_errors=True)
         assert ended.returncode == 0, ended.stderr
         left = [process.pid for process in psutil.process_iter() if _belongs_to(process, home)]
         assert left == [], "processes were left behind"

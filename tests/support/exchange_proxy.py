@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 
-class Relay:
+class ExchangeProxy:
     """`klines`: requests for candles, by symbol. `gate`: closed, nothing is answered."""
 
     def __init__(self, url: str) -> None:
@@ -23,15 +23,15 @@ class Relay:
 
 
 @contextmanager
-def relay_server(exchange_url: str) -> Iterator[Relay]:
+def counting_exchange_proxy(exchange_url: str) -> Iterator[ExchangeProxy]:
     """In front of `exchange_url`."""
 
     class Passing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             target = urlsplit(self.path)
             if target.path.endswith("/klines"):
-                relay.klines.update(parse_qs(target.query)["symbol"])
-            relay.gate.wait(60)
+                proxy.klines.update(parse_qs(target.query)["symbol"])
+            proxy.gate.wait(60)
             try:
                 answer = httpx.get(exchange_url + self.path)
                 self.send_response(answer.status_code)
@@ -46,13 +46,13 @@ def relay_server(exchange_url: str) -> Iterator[Relay]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Passing)
-    relay = Relay(f"http://127.0.0.1:{server.server_port}")
+    proxy = ExchangeProxy(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield relay
+        yield proxy
     finally:
-        relay.gate.set()
+        proxy.gate.set()
         server.shutdown()
         server.server_close()
         thread.join()

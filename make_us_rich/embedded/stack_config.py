@@ -54,7 +54,7 @@ PORT_OFFSETS = {
 
 
 @dataclass(frozen=True)
-class StackPlan:
+class StackConfig:
     """One stack's choices. `state` survives a restart; markets never share one, so that prices never mix."""
 
     market: Market
@@ -78,7 +78,7 @@ class StackPlan:
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir()) / f"mur-{os.getuid()}-{digest}"
 
-    def make_runtime(self) -> None:
+    def make_runtime_folder(self) -> None:
         """Make that folder. Raises StackError when it is there and not this user's alone: anybody may write to /tmp."""
         try:
             self.runtime.mkdir(mode=0o700)
@@ -96,7 +96,7 @@ class StackPlan:
         return self.runtime / "haproxy"
 
     def save(self) -> None:
-        """Remember this plan as the one that `down`, `status` and `logs` speak of."""
+        """Remember this config as the one that `down`, `status` and `logs` speak of."""
         fields = {key: str(value) for key, value in asdict(self).items() if value is not None}
         (self.state.parent / "current.json").write_text(json.dumps(fields, indent=1))
 
@@ -106,7 +106,7 @@ def stack_home() -> Path:
     return Path(os.environ.get("MUR_STACK_HOME", PROJECT_ROOT / ".stack")).resolve()
 
 
-def new_plan(market: Market, data: Path | None = None) -> StackPlan:
+def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
     """Raises StackError when this is no checkout, or the data folder holds no recorded klines."""
     if not (PROJECT_ROOT / "dags").is_dir():
         raise StackError(
@@ -118,25 +118,25 @@ def new_plan(market: Market, data: Path | None = None) -> StackPlan:
             "as `mkrich candles download` makes it"
         )
     base = int(os.environ.get("MUR_PORT_BASE", "20000"))
-    return StackPlan(market, stack_home() / market, base, data.resolve() if data else None)
+    return StackConfig(market, stack_home() / market, base, data.resolve() if data else None)
 
 
-def current_plan() -> StackPlan | None:
-    """The plan of the last `up`, if there was one."""
+def saved_stack_config() -> StackConfig | None:
+    """The config of the last `up`, if there was one."""
     path = stack_home() / "current.json"
     if not path.exists():
         return None
     saved = json.loads(path.read_text())
     data = Path(saved["data"]) if "data" in saved else None
-    return StackPlan(saved["market"], Path(saved["state"]), int(saved["port_base"]), data)
+    return StackConfig(saved["market"], Path(saved["state"]), int(saved["port_base"]), data)
 
 
-def check_ports(plan: StackPlan) -> None:
+def check_ports(config: StackConfig) -> None:
     """Raises PortTaken naming each port in use and who holds it."""
     taken = [
-        f"{plan.port(name)} ({name}) is held by {_holder(plan.port(name))}"
+        f"{config.port(name)} ({name}) is held by {_holder(config.port(name))}"
         for name in PORT_OFFSETS
-        if _is_taken(plan.port(name))
+        if _is_taken(config.port(name))
     ]
     if taken:
         raise PortTaken("ports in use: " + "; ".join(taken) + ". End them, or move the stack: MUR_PORT_BASE=30000")
@@ -163,21 +163,21 @@ def _holder(port: int) -> str:
     return "another user's process"
 
 
-Part = Literal["serving", "training", "interface"]
+Service = Literal["serving", "training", "interface"]
 
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
-PROGRAMS: Mapping[Part, Sequence[str]] = {"serving": (), "training": AIRFLOW, "interface": ("dash",)}
+PROGRAMS: Mapping[Service, Sequence[str]] = {"serving": (), "training": AIRFLOW, "interface": ("dash",)}
 """What only this part needs. Serving is an application on Ray, which training needs too."""
 
-_STARTS: Mapping[Part, Sequence[str]] = {
+_STARTS: Mapping[Service, Sequence[str]] = {
     "serving": ("serving", "discord"),
     "training": (*AIRFLOW, "ray", "mlflow", "buckets", "accounts", "exchange", "discord"),
     "interface": ("dash",),
 }
 
 
-def needed(part: Part, after: Mapping[str, Sequence[str]]) -> set[str]:
+def needed(part: Service, after: Mapping[str, Sequence[str]]) -> set[str]:
     """Return the components and steps of a part, and all that they wait for. `after`: what each one waits for."""
     found: set[str] = set()
     waiting = [name for name in _STARTS[part] if name in after]  # the live market has no exchange of its own

@@ -30,7 +30,7 @@ from make_us_rich.registry.client import (
     TAG_SKILL_VS_NAIVE,
 )
 from make_us_rich.registry.promotion import TAG_DECISION
-from tests.support.asking import Answers
+from tests.support.polling import ReceivedAnswers
 from tests.support.processes import free_port
 from tests.support.servers import RAY_TOKEN, discord_server, exchange_server, mlflow_server, postgres_server, ray_head
 
@@ -39,14 +39,14 @@ _ADMIN_TOKEN = "mur_an-admin-token-for-tests"
 
 
 @dataclass(frozen=True)
-class ServingStack:
+class ServingServers:
     settings: Settings
     accounts: Accounts
     admin_token: str
     member_token: str
     discord_url: str
     folder: Path
-    first_answers: Answers = field(default_factory=Answers)
+    first_answers: ReceivedAnswers = field(default_factory=ReceivedAnswers)
 
     @property
     def database_url(self) -> str:
@@ -91,16 +91,16 @@ def _tags() -> dict[str, str]:
 
 
 @contextmanager
-def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[ServingStack]:
+def serving_servers(folder: Path, environment: Mapping[str, str]) -> Iterator[ServingServers]:
     """Postgres, the replay exchange, Discord's stand-in, MLflow and a Ray head; nothing is deployed yet.
 
     `folder`: short (Ray's sockets lie below it) and open to other users (Postgres's is another one).
     """
-    with ExitStack() as stack:
-        database_url = stack.enter_context(postgres_server(folder))
-        discord_url = stack.enter_context(discord_server(folder))
-        exchange_url = stack.enter_context(exchange_server(folder))
-        mlflow_url = stack.enter_context(mlflow_server(folder))
+    with ExitStack() as contexts:
+        database_url = contexts.enter_context(postgres_server(folder))
+        discord_url = contexts.enter_context(discord_server(folder))
+        exchange_url = contexts.enter_context(exchange_server(folder))
+        mlflow_url = contexts.enter_context(mlflow_server(folder))
         migrate(database_url)
         ours = {
             "MUR_DATABASE_URL": database_url,
@@ -113,16 +113,16 @@ def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[Serv
             "MUR_CACHE_FOLDER": str(folder / "cache"),
             **environment,
         }
-        ray_url = stack.enter_context(ray_head(folder, ours))
+        ray_url = contexts.enter_context(ray_head(folder, ours))
         made = {key.removeprefix("MUR_").lower(): value for key, value in ours.items()}
         settings = Settings(**made, ray_url=ray_url)
         pairs_table.seed(database_url, settings.pairs, settings.pooled_pairs)
         mlflow.set_tracking_uri(mlflow_url)
         mlflow.set_experiment("serving")
-        accounts = stack.enter_context(Accounts(database_url))
+        accounts = contexts.enter_context(Accounts(database_url))
         accounts.ensure_service_token(_ADMIN_TOKEN)
         member = accounts.create_user("member", _PASSWORD)
-        yield ServingStack(
+        yield ServingServers(
             settings,
             accounts,
             admin_token=_ADMIN_TOKEN,
@@ -132,11 +132,11 @@ def serving_stack(folder: Path, environment: Mapping[str, str]) -> Iterator[Serv
         )
 
 
-def ray_headers(stack: ServingStack) -> dict[str, str]:
+def ray_headers(stack: ServingServers) -> dict[str, str]:
     return {"Authorization": f"Bearer {stack.settings.ray_token.get_secret_value()}"}
 
 
-def replica_pids(stack: ServingStack, application: str) -> list[int]:
+def replica_pids(stack: ServingServers, application: str) -> list[int]:
     url = f"{stack.settings.ray_url}/api/serve/applications/"
     answer = httpx.get(url, headers=ray_headers(stack)).raise_for_status().json()
     (deployment,) = answer["applications"][application]["deployments"].values()
