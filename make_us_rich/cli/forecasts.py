@@ -43,7 +43,7 @@ def train(
     settings = settings_here()
     chosen = {"pairs": parsed(pairs), "interval": interval and Interval.parse_trained(interval), "as_of": as_of}
     dag_id = "train_foundation" if foundation else "train_pairs"
-    with Airflow(settings.airflow_url, settings.airflow_user, settings.airflow_password.get_secret_value()) as airflow:
+    with Airflow.from_settings(settings) as airflow:
         airflow.unpause(dag_id)
         run_id = airflow.trigger(dag_id, {key: value for key, value in chosen.items() if value})
         state = _follow(airflow, dag_id, run_id, settings, quiet=as_json) if follow else "queued"

@@ -29,7 +29,7 @@ from make_us_rich.registry.promotion import TAG_DECISION
 if TYPE_CHECKING:
     from make_us_rich.core.settings import Settings
     from make_us_rich.registry.client import ModelVersion
-    from make_us_rich.registry.promotion import Decision
+    from make_us_rich.registry.promotion import PromotionDecision
 
 FOUNDATION = "foundation"
 
@@ -93,7 +93,7 @@ def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
     _tell(settings, pair, decision, serve)
 
 
-def _tell(settings: Settings, pair: str, decision: Decision, serve: bool) -> None:
+def _tell(settings: Settings, pair: str, decision: PromotionDecision, serve: bool) -> None:
     console.print(f"{pair}: {decision.reason}")
     if serve:
         from make_us_rich.operations.serve_deploy import apply

@@ -13,7 +13,6 @@ MakeUsRichError
 │   └── PairNotTraded        unknown to the exchange, halted or delisted; `idle_ms` says for how long
 ├── StoreError               S3 refused or cannot be reached
 ├── RegistryError            the model registry refused or failed
-│   ├── NoChampion           no model of this pair has been promoted yet
 │   └── BadModel             a model that fails its checks: never promoted, never served
 ├── NoPlacement                  the Ray cluster has no place for a training worker
 ├── ServingError             Ray Serve refused, is late, or a replica refuses its model
@@ -97,10 +96,6 @@ class StoreError(MakeUsRichError):
 
 
 class RegistryError(MakeUsRichError):
-    pass
-
-
-class NoChampion(RegistryError):
     pass
 
 

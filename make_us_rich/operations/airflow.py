@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as the demo, the dashboard's admins and the tests trigger and follow runs.
+"""Client of Airflow's REST API: the command line, the demo and the dashboard's admins start and follow runs with it.
 
 Source: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 """
@@ -9,16 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.responses import read_json
+from make_us_rich.core.settings import Settings
 
-_TIMEOUT_S = 30.0
-_PAGE = 100  # Airflow gives no more at once
+T = TypeVar("T")
+
 ENDED = frozenset({"success", "failed"})
+_API = "/api/v2"
+_TIMEOUT_S = 30.0
+_PAGE = 100  # Airflow's largest page
 
 
 class AirflowError(MakeUsRichError):
@@ -29,7 +33,7 @@ class AirflowError(MakeUsRichError):
 class TaskState:
     task_id: str
     map_index: int  # -1 when the task is not mapped
-    label: str  # the map index as the grid shows it, such as btc_usdt
+    label: str  # the name of the map index in the grid, such as btc_usdt
     state: str
     try_number: int
     started_at: datetime | None
@@ -37,16 +41,23 @@ class TaskState:
 
 
 class Airflow:
+    """A logged-in session. Every method raises AirflowError when Airflow refuses or cannot be reached."""
+
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
-        login = {"username": user, "password": password}
         try:
-            token = self._call("POST", "/auth/token", login, read=lambda body: body["access_token"])
+            answer = self.request("POST", "/auth/token", {"username": user, "password": password})
+            token = read_json(answer, lambda body: body["access_token"], AirflowError)
         except AirflowError:
             self._http.close()
             raise
         self._http.headers["Authorization"] = f"Bearer {token}"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Airflow:
+        """Log in with the user and password of the settings."""
+        return cls(settings.airflow_url, settings.airflow_user, settings.airflow_password.get_secret_value())
 
     def __enter__(self) -> Airflow:
         return self
@@ -57,92 +68,65 @@ class Airflow:
         self._http.close()
 
     def has_dag(self, dag_id: str) -> bool:
-        try:
-            return self._http.get(f"/api/v2/dags/{dag_id}").is_success
-        except httpx.HTTPError as error:
-            raise AirflowError(f"Airflow at {self._http.base_url} cannot be reached: {error!r}") from error
+        return dag_id in self.dag_ids()
 
     def dag_ids(self) -> list[str]:
-        """Ids of the DAGs that Airflow has parsed."""
-        path = f"/api/v2/dags?limit={_PAGE}"
-        return list(self._call("GET", path, read=lambda body: [dag["dag_id"] for dag in body["dags"]]))
+        """Return the ids of the DAGs that Airflow has parsed."""
+        return self._get(f"{_API}/dags?limit={_PAGE}", lambda body: [dag["dag_id"] for dag in body["dags"]])
 
     def unpause(self, dag_id: str) -> None:
-        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+        """Let the schedule start runs; Airflow starts one at once."""
+        self.request("PATCH", f"{_API}/dags/{dag_id}", {"is_paused": False})
 
     def pause(self, dag_id: str) -> None:
-        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+        self.request("PATCH", f"{_API}/dags/{dag_id}", {"is_paused": True})
 
     def is_paused(self, dag_id: str) -> bool:
-        paused: bool = self._call("GET", f"/api/v2/dags/{dag_id}")["is_paused"]
-        return paused
+        return self._get(f"{_API}/dags/{dag_id}", lambda body: bool(body["is_paused"]))
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run with these parameters; returns its id."""
+        """Start a run with these parameters and return its id."""
         body = {"logical_date": None, "conf": dict(conf or {})}
-        path = f"/api/v2/dags/{dag_id}/dagRuns"
-        return str(self._call("POST", path, body, read=lambda made: made["dag_run_id"]))
-
-    def backfill(self, dag_id: str, start: datetime, end: datetime, conf: Mapping[str, Any]) -> int:
-        """Run every interval that begins between these two, again where it ran before; returns the backfill's id."""
-        body = {
-            "dag_id": dag_id,
-            "from_date": start.isoformat(),
-            "to_date": end.isoformat(),
-            "dag_run_conf": dict(conf),
-            "reprocess_behavior": "completed",
-            "max_active_runs": 2,
-        }
-        return int(self._call("POST", "/api/v2/backfills", body, read=lambda made: made["id"]))
-
-    def backfill_is_done(self, backfill_id: int) -> bool:
-        path = f"/api/v2/backfills/{backfill_id}"
-        return bool(self._call("GET", path, read=lambda body: body["completed_at"] is not None))
+        answer = self.request("POST", f"{_API}/dags/{dag_id}/dagRuns", body)
+        return read_json(answer, lambda made: str(made["dag_run_id"]), AirflowError)
 
     def active_runs(self, dag_id: str) -> list[str]:
-        """Ids of the runs that are queued or running, oldest first."""
-        asked = f"state=queued&state=running&order_by=run_after&limit={_PAGE}"
-        path = f"/api/v2/dags/{dag_id}/dagRuns?{asked}"
-        return list(self._call("GET", path, read=lambda body: [run["dag_run_id"] for run in body["dag_runs"]]))
-
-    def end_run(self, dag_id: str, run_id: str) -> None:
-        """Mark a run as failed, which stops its tasks."""
-        self._call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})
+        """Return the ids of the queued and running runs, oldest first."""
+        query = f"state=queued&state=running&order_by=run_after&limit={_PAGE}"
+        path = f"{_API}/dags/{dag_id}/dagRuns?{query}"
+        return self._get(path, lambda body: [run["dag_run_id"] for run in body["dag_runs"]])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
-        return str(self._call("GET", path, read=lambda body: body["state"]))
+        return self._get(f"{_API}/dags/{dag_id}/dagRuns/{run_id}", lambda body: str(body["state"]))
 
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={_PAGE}"
+        """Return the state of each task instance of a run."""
+        path = f"{_API}/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={_PAGE}"
         states: list[TaskState] = []
         total = 1
         while len(states) < total:
-            page, total = self._call("GET", f"{path}&offset={len(states)}", read=_task_states)
-            if not page:  # some went away meanwhile
+            page, total = self._get(f"{path}&offset={len(states)}", _task_states)
+            if not page:  # task instances were removed while the pages were read
                 break
             states += page
         return states
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        read: Callable[[Any], Any] = lambda body: body,
-    ) -> Any:
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+        """Send a request; returns only a successful answer."""
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise AirflowError(f"Airflow at {self._http.base_url} cannot be reached: {error!r}") from error
+            raise AirflowError(f"Airflow at {self.url} cannot be reached: {error!r}") from error
         if answer.is_error:
             raise AirflowError(f"Airflow answered {answer.status_code} to {path}: {answer.text[:300]}")
-        return read_json(answer, read, AirflowError)
+        return answer
+
+    def _get(self, path: str, read: Callable[[Any], T]) -> T:
+        return read_json(self.request("GET", path), read, AirflowError)
 
 
 def _task_states(body: Any) -> tuple[list[TaskState], int]:
-    """Those of one page, and how many there are in all."""
+    """Read one page: the states on it, and the number of states on all pages."""
     states = [
         TaskState(
             item["task_id"],

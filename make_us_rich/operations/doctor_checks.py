@@ -94,8 +94,7 @@ def _airflow(settings: Settings) -> str:
     if ill:
         raise HealthProblem(f"not healthy: {', '.join(ill)}", "see the logs of these parts of Airflow")
     try:
-        password = settings.airflow_password.get_secret_value()
-        with Airflow(settings.airflow_url, settings.airflow_user, password) as airflow:
+        with Airflow.from_settings(settings) as airflow:
             if not airflow.has_dag("train_pairs"):
                 raise HealthProblem("the DAG train_pairs is not there", "look for import errors in Airflow")
     except AirflowError as error:

@@ -1,23 +1,26 @@
-"""The model registry over MLflow's REST API.
+"""Client of the model registry, over MLflow's REST API.
 
-Plain HTTP on purpose: `import mlflow` costs seconds and hundreds of megabytes in every serving replica and task.
-A registered model is a pair and interval, `btc_usdt_1h`. Its aliases: `champion` is served, `previous` was before it.
-A version's tags carry what readers of a forecast want to know of its model (see TAG_*).
+It is plain HTTP because `import mlflow` costs seconds and hundreds of megabytes in every serving replica and task.
+A registered model is named by pair and interval, `btc_usdt_1h`. The alias `champion` is the version that is served,
+`previous` the champion before it. The tags of a version (TAG_*) describe its model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
-from make_us_rich.core.errors import NoChampion, RegistryError
+from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import Settings
+
+T = TypeVar("T")
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -25,23 +28,25 @@ PREVIOUS = "previous"
 TAG_AS_OF_MS = "as_of_ms"  # the model has seen candles closed at or before this
 TAG_ARCHITECTURE = "architecture"
 TAG_MARKET = "market"  # binance, recorded or simulated
-TAG_PINBALL = "pinball"  # mean over the held-out weeks, log return
 TAG_SKILL_VS_NAIVE = "skill_vs_naive"  # fraction: 0.07 is 7 % less pinball loss than the random walk
-TAG_SKILL_MARGIN = "skill_margin"  # fraction: the skill's 95 % interval reaches so far to either side
-TAG_AIRFLOW_RUN = "airflow_run"  # dag id and run id, as their address in Airflow has them
+TAG_SKILL_MARGIN = "skill_margin"  # fraction: half the width of the skill's 95 % confidence interval
+TAG_AIRFLOW_RUN = "airflow_run"  # DAG id and run id, as in the URL of the run in Airflow
 TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
 
+_API = "/api/2.0/mlflow/"
+_ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _TIMEOUT_S = 30.0
 _NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"
 _BAD_PARAMETER = "INVALID_PARAMETER_VALUE"
 
 
 def model_name(pair: Pair, interval: Interval) -> str:
+    """Return the registered name of a pair's own model."""
     return f"{pair}_{interval}"
 
 
 def foundation_name(interval: Interval) -> str:
-    """The model of all pairs, which theirs are fine-tuned from."""
+    """Return the registered name of the foundation model, which each pair's model is fine-tuned from."""
     return f"foundation_{interval}"
 
 
@@ -56,7 +61,7 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """An MLflow run: what a version came from."""
+    """The MLflow run that a version was trained in."""
 
     experiment_id: str
     params: Mapping[str, str]
@@ -64,7 +69,7 @@ class TrainingRun:
 
 
 class Registry:
-    """Reads and alias changes. Every method raises RegistryError when MLflow refuses or cannot be reached."""
+    """Reads models and moves aliases. Every method raises RegistryError when MLflow refuses or is unreachable."""
 
     def __init__(self, settings: Settings) -> None:
         login = settings.mlflow_user, settings.mlflow_password.get_secret_value()
@@ -79,86 +84,79 @@ class Registry:
         self._http.close()
 
     def find(self, name: str, alias: str) -> ModelVersion | None:
-        """The version under an alias, or None: only MLflow itself can say that there is none, no page of a proxy."""
-        params = {"name": name, "alias": alias}
-        answer = self._request("GET", "/api/2.0/mlflow/registered-models/alias", params=params)
+        """Return the version under an alias, or None where MLflow says that there is none.
+
+        The 404 page of a proxy is an error, not an absent alias.
+        """
+        answer = self._request("GET", f"{_API}registered-models/alias", params={"name": name, "alias": alias})
         code = _error_code(answer)
         if code == _NO_SUCH_MODEL or (code == _BAD_PARAMETER and not self._has_alias(name, alias)):
             return None
-        return _version(_member(_json(_raise_for_status(answer)), "model_version"))
+        return _read(answer, lambda body: _version(body["model_version"]))
 
     def _has_alias(self, name: str, alias: str) -> bool:
-        """MLflow has no error code of its own for an alias that is missing; its list of them tells."""
-        model = self._get("registered-models/get", {"name": name}, "registered_model")
-        return any(item["alias"] == alias for item in model.get("aliases", []))
-
-    def champion(self, name: str) -> ModelVersion:
-        """Raises NoChampion when nothing was promoted yet."""
-        found = self.find(name, CHAMPION)
-        if found is None:
-            raise NoChampion(f"{name} has no champion yet: run the train_pairs DAG for it first")
-        return found
-
-    def get(self, name: str, version: int) -> ModelVersion:
-        params = {"name": name, "version": str(version)}
-        return _version(self._get("model-versions/get", params, "model_version"))
-
-    def versions(self, name: str, most: int = 100) -> list[ModelVersion]:
-        """Newest first; empty for an unknown name."""
-        params = {"filter": f"name='{name}'", "max_results": str(most), "order_by": "version_number DESC"}
-        answer = self._get("model-versions/search", params)
-        found = [_version(item) for item in answer.get("model_versions", [])]
-        return sorted(found, key=lambda version: -version.version)
-
-    def versions_tagged(self, name: str, key: str, value: str) -> list[ModelVersion]:
-        """Those with this tag, newest first; empty for an unknown name."""
-        query = f"name = '{name}' AND tags.`{key}` = '{value}'"
-        answer = self._get("model-versions/search", {"filter": query, "max_results": "100"})
-        found = [_version(item) for item in answer.get("model_versions", [])]
-        return sorted(found, key=lambda version: -version.version)
-
-    def run(self, run_id: str) -> TrainingRun:
-        run = self._get("runs/get", {"run_id": run_id}, "run")
-        data = run.get("data", {})
-        return TrainingRun(
-            experiment_id=run["info"]["experiment_id"],
-            params={item["key"]: item["value"] for item in data.get("params", [])},
-            metrics={item["key"]: float(item["value"]) for item in data.get("metrics", [])},
+        """Look into the model's list of aliases: MLflow has no error code of its own for a missing alias."""
+        return self._get(
+            "registered-models/get",
+            {"name": name},
+            lambda body: any(item["alias"] == alias for item in body["registered_model"].get("aliases", [])),
         )
 
+    def get(self, name: str, version: int) -> ModelVersion:
+        """Return one version by its number."""
+        params = {"name": name, "version": str(version)}
+        return self._get("model-versions/get", params, lambda body: _version(body["model_version"]))
+
+    def versions(self, name: str, most: int = 100) -> list[ModelVersion]:
+        """Return up to `most` versions, newest first; none for an unknown name."""
+        return self._search(f"name = '{name}'", most)
+
+    def versions_tagged(self, name: str, key: str, value: str) -> list[ModelVersion]:
+        """Return the versions with this tag, newest first; none for an unknown name."""
+        return self._search(f"name = '{name}' AND tags.`{key}` = '{value}'", 100)
+
+    def _search(self, query: str, most: int) -> list[ModelVersion]:
+        params = {"filter": query, "max_results": str(most), "order_by": "version_number DESC"}
+        return self._get(
+            "model-versions/search", params, lambda body: [_version(item) for item in body.get("model_versions", [])]
+        )
+
+    def run(self, run_id: str) -> TrainingRun:
+        """Return the parameters and final metrics of a training run."""
+        return self._get("runs/get", {"run_id": run_id}, lambda body: _training_run(body["run"]))
+
     def metric_history(self, run_id: str, metric: str) -> list[float]:
-        """A value a step, such as a loss an epoch; empty for an unknown metric."""
-        answer = self._get("metrics/get-history", {"run_id": run_id, "metric_key": metric})
-        rows = sorted(answer.get("metrics", []), key=lambda row: int(row.get("step", 0)))
-        return [float(row["value"]) for row in rows]
+        """Return a metric's values by step, such as the loss of each epoch; none for an unknown metric."""
+        params = {"run_id": run_id, "metric_key": metric}
+        points = self._get("metrics/get-history", params, lambda body: list(body.get("metrics", [])))
+        return [float(point["value"]) for point in sorted(points, key=lambda point: int(point.get("step", 0)))]
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        self._send("POST", "registered-models/alias", {"name": name, "alias": alias, "version": str(version)})
+        """Point an alias at a version; the last writer wins."""
+        self._post("registered-models/alias", {"name": name, "alias": alias, "version": str(version)})
 
     def set_tag(self, name: str, version: int, key: str, value: str) -> None:
-        body = {"name": name, "version": str(version), "key": key, "value": value}
-        self._send("POST", "model-versions/set-tag", body)
+        """Set or replace one tag of a version."""
+        self._post("model-versions/set-tag", {"name": name, "version": str(version), "key": key, "value": value})
 
     def download(self, model: ModelVersion, path: str = "model.onnx") -> bytes:
-        """One artifact file of a version, through MLflow's artifact proxy (no S3 keys needed)."""
+        """Return one artifact file of a version, through MLflow's artifact proxy: no S3 keys are needed."""
         params = {"name": model.name, "version": str(model.version)}
-        uri: str = self._get("model-versions/get-download-uri", params, "artifact_uri")
+        uri = self._get("model-versions/get-download-uri", params, lambda body: str(body["artifact_uri"]))
         folder = uri.removeprefix("mlflow-artifacts:").lstrip("/")
-        return self._checked("GET", f"/api/2.0/mlflow-artifacts/artifacts/{folder}/{path}").content
+        return _checked(self._request("GET", f"{_ARTIFACTS}{folder}/{path}")).content
 
-    def _get(self, path: str, params: dict[str, str], member: str = "") -> Any:
-        answer = _json(self._checked("GET", f"/api/2.0/mlflow/{path}", params=params))
-        return _member(answer, member) if member else answer
+    def _get(self, path: str, params: Mapping[str, str], read: Callable[[Any], T]) -> T:
+        return _read(self._request("GET", _API + path, params=params), read)
 
-    def _send(self, method: str, path: str, body: dict[str, str]) -> None:
-        self._checked(method, f"/api/2.0/mlflow/{path}", json=body)
+    def _post(self, path: str, body: Mapping[str, str]) -> None:
+        _checked(self._request("POST", _API + path, body=body))
 
-    def _checked(self, method: str, url: str, **rest: object) -> httpx.Response:
-        return _raise_for_status(self._request(method, url, **rest))
-
-    def _request(self, method: str, url: str, **rest: object) -> httpx.Response:
+    def _request(
+        self, method: str, url: str, params: Mapping[str, str] | None = None, body: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         try:
-            return self._http.request(method, url, **rest)  # type: ignore[arg-type]
+            return self._http.request(method, url, params=params, json=body)
         except httpx.HTTPError as error:
             raise RegistryError(
                 f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
@@ -166,17 +164,14 @@ class Registry:
 
 
 def _error_code(answer: httpx.Response) -> str:
-    """MLflow's own; empty for an answer that is none of its errors."""
-    if not answer.is_client_error:
-        return ""
+    """Return MLflow's error code; empty for anything that is not an error of MLflow."""
     try:
-        body = answer.json()
-    except ValueError:
+        return str(answer.json()["error_code"]) if answer.is_client_error else ""
+    except UNEXPECTED:
         return ""
-    return str(body.get("error_code", "")) if isinstance(body, dict) else ""
 
 
-def _raise_for_status(answer: httpx.Response) -> httpx.Response:
+def _checked(answer: httpx.Response) -> httpx.Response:
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         raise RegistryError(
             "MLflow refused the log-in: MUR_MLFLOW_USER and MUR_MLFLOW_PASSWORD must be those it was started with"
@@ -186,30 +181,24 @@ def _raise_for_status(answer: httpx.Response) -> httpx.Response:
     return answer
 
 
-def _json(answer: httpx.Response) -> Any:
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise RegistryError(f"the answer to {answer.url.path} is no JSON object: is it MLflow that answers there?")
-    return body
-
-
-def _member(answer: Any, name: str) -> Any:
-    if not isinstance(answer, dict) or name not in answer:
-        raise RegistryError(f"the answer has no {name}: is it MLflow that answers there?")
-    return answer[name]
+def _read(answer: httpx.Response, read: Callable[[Any], T]) -> T:
+    return read_json(_checked(answer), read, lambda reason: RegistryError(f"MLflow is expected, but {reason}"))
 
 
 def _version(item: Mapping[str, Any]) -> ModelVersion:
-    try:
-        return ModelVersion(
-            name=item["name"],
-            version=int(item["version"]),
-            run_id=item.get("run_id", ""),
-            created_ms=int(item["creation_timestamp"]),
-            tags={tag["key"]: tag["value"] for tag in item.get("tags", [])},
-        )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise RegistryError(f"what should be a model version is none ({error!r}): is it MLflow that answers?") from None
+    return ModelVersion(
+        name=item["name"],
+        version=int(item["version"]),
+        run_id=item.get("run_id", ""),
+        created_ms=int(item["creation_timestamp"]),
+        tags={tag["key"]: tag["value"] for tag in item.get("tags", [])},
+    )
+
+
+def _training_run(run: Mapping[str, Any]) -> TrainingRun:
+    data = run.get("data", {})
+    return TrainingRun(
+        experiment_id=run["info"]["experiment_id"],
+        params={item["key"]: item["value"] for item in data.get("params", [])},
+        metrics={item["key"]: float(item["value"]) for item in data.get("metrics", [])},
+    )

@@ -1,4 +1,4 @@
-"""MLflow's own client, for what needs more than the registry's REST calls. Importing mlflow takes seconds."""
+"""MLflow's own client, for calls that `registry.client` does not have. Importing mlflow takes seconds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def connect(settings: Settings) -> MlflowClient:
-    """Set the server and the log-in of this process's `mlflow`, and return a client."""
+    """Return a client; sets the server and the credentials of `mlflow` for the whole process."""
     import mlflow
 
-    # MLflow's artifact stores take server and log-in from the process, not from a client
+    # MLflow's artifact stores read the server and the credentials from the process, not from the client
     os.environ["MLFLOW_TRACKING_USERNAME"] = settings.mlflow_user
     os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.mlflow_password.get_secret_value()
     mlflow.set_tracking_uri(settings.mlflow_url)

@@ -1,4 +1,7 @@
-"""Which model of a pair is served. Decided here and nowhere else, one decision a pair at a time."""
+"""Decides which version of a model is champion: the only module that moves the aliases.
+
+A Postgres advisory lock for each model name makes decisions sequential over all hosts.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from make_us_rich.database.connection import transaction
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 
 TAG_DECISION = "promotion"
-"""A version's tag: what was decided about it, and why."""
+"""Tag of a version that holds the outcome of its promotion and the reason."""
 
-_LOCK_WITHIN_S = 120.0
-_BEYOND_NOISE = -2.0  # Diebold-Mariano t against naive below which a model is worse than it, not unlucky
+_LOCK_TIMEOUT_S = 120.0
+_WORSE_THAN_NAIVE_T = -2.0  # below this Diebold-Mariano t a model is worse than naive beyond noise
 
 
 class ChampionChanged(RegistryError):
-    """Another run promoted a model since the challenger was compared: compare again."""
+    """The champion is no longer the version that the challenger was compared with: compare again."""
 
 
 @dataclass(frozen=True)
@@ -43,70 +46,83 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Decision:
+class PromotionDecision:
     promoted: bool
     reason: str
 
 
-def decide(comparison: Comparison, *, champion_expired: bool = False) -> Decision:
-    ours, naive = comparison.challenger_pinball, comparison.naive_pinball
-    if comparison.t_vs_naive < _BEYOND_NOISE:
-        return Decision(
+def decide(comparison: Comparison, *, champion_expired: bool = False) -> PromotionDecision:
+    """Apply the promotion rules to a comparison on held-out candles.
+
+    Refuses a challenger that is worse than naive beyond noise; otherwise promotes it if there is no champion, if the
+    champion is expired or not compared by loss, or if its loss is no higher than the champion's.
+    """
+    challenger, naive = comparison.challenger_pinball, comparison.naive_pinball
+    if comparison.t_vs_naive < _WORSE_THAN_NAIVE_T:
+        return PromotionDecision(
             False,
-            f"worse than the naive forecast beyond noise: held-out pinball {ours:.3e} against {naive:.3e}, "
+            f"worse than the naive forecast beyond noise: held-out pinball {challenger:.3e} against {naive:.3e}, "
             f"Diebold-Mariano t {comparison.t_vs_naive:+.1f}",
         )
     if comparison.champion_version is None:
-        return Decision(True, "first model of this name")
+        return PromotionDecision(True, "first model of this name")
     if comparison.champion_pinball is None:
-        return Decision(True, "it knows more of the past")
-    theirs = comparison.champion_pinball
-    change = (theirs - ours) / theirs
-    versus = f"held-out pinball {ours:.3e} against {theirs:.3e} of version {comparison.champion_version}"
+        return PromotionDecision(True, "its as_of is newer")
+    champion = comparison.champion_pinball
+    change = (champion - challenger) / champion
+    losses = f"held-out pinball {challenger:.3e} against {champion:.3e} of version {comparison.champion_version}"
     t = "" if comparison.t is None else f", Diebold-Mariano t {comparison.t:+.1f}"
-    if ours <= theirs:
-        return Decision(True, f"{change:+.2%}: {versus}{t}")
+    if challenger <= champion:
+        return PromotionDecision(True, f"{change:+.2%}: {losses}{t}")
     if champion_expired:
-        return Decision(True, f"the champion is past its expiry ({change:+.2%}): {versus}{t}")
-    return Decision(False, f"not better ({change:+.2%}): {versus}{t}")
+        return PromotionDecision(True, f"the champion is past its expiry ({change:+.2%}): {losses}{t}")
+    return PromotionDecision(False, f"not better ({change:+.2%}): {losses}{t}")
 
 
 def promote(
     registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison, *, expiry_hours: int
-) -> Decision:
-    """Make the challenger the champion if it is better and no older; the old champion stays as `previous`.
+) -> PromotionDecision:
+    """Make the challenger the champion if `decide` accepts it and its as_of is no older than the champion's.
 
-    A champion that is older than `expiry_hours` gives way to a challenger that is not better, unless that one is worse
-    than naive. Raises ChampionChanged when the champion is not the one that it was compared with.
+    The old champion keeps the alias `previous`, and the reason becomes a tag of the challenger. A champion whose as_of
+    is more than `expiry_hours` older counts as expired. Raises ChampionChanged when the champion is no longer the
+    version that the challenger was compared with.
     """
     with _lock(database_url, challenger.name):
         champion = registry.find(challenger.name, CHAMPION)
         version = champion.version if champion else None
         if version == challenger.version:
-            return Decision(True, "it is the champion already")
+            return PromotionDecision(True, "it is the champion already")
         if version != comparison.champion_version:
             raise ChampionChanged(
                 f"{challenger.name}: version {challenger.version} was compared with champion "
                 f"{comparison.champion_version}, which is {version} now"
             )
-        age_ms = _as_of_ms(challenger) - _as_of_ms(champion) if champion else 0
-        decision = decide(comparison, champion_expired=age_ms > expiry_hours * HOUR_MS)
-        if age_ms < 0:
-            decision = Decision(False, "it knows less of the past than the champion: a backfill changes nothing")
+        newer_ms = _as_of_ms(challenger) - _as_of_ms(champion) if champion else 0
+        if newer_ms < 0:
+            decision = PromotionDecision(False, "its as_of is older than the champion's: a backfill promotes nothing")
+        else:
+            decision = decide(comparison, champion_expired=newer_ms > expiry_hours * HOUR_MS)
         if decision.promoted:
             _set_champion(registry, challenger, champion)
-        _record(registry, challenger, "promoted" if decision.promoted else "refused", decision.reason)
+        _tag_decision(registry, challenger, "promoted" if decision.promoted else "refused", decision.reason)
     return decision
 
 
-def promote_manually(registry: Registry, database_url: str, name: str, version: int, *, by: str) -> Decision:
-    """Make a version of the past the champion, on a person's word. Raises RegistryError for an unknown version."""
+def promote_manually(registry: Registry, database_url: str, name: str, version: int, *, by: str) -> PromotionDecision:
+    """Make a version the champion because the person `by` says so, without a comparison.
+
+    Raises RegistryError when the version does not exist.
+    """
     with _lock(database_url, name):
         return _promote_manually(registry, registry.get(name, version), by)
 
 
-def rollback(registry: Registry, database_url: str, name: str, *, by: str) -> Decision:
-    """Let the previous champion serve again; once more undoes it. Raises RegistryError when there is none."""
+def rollback(registry: Registry, database_url: str, name: str, *, by: str) -> PromotionDecision:
+    """Make the previous champion the champion again; a second rollback undoes the first.
+
+    Raises RegistryError when there is no previous champion.
+    """
     with _lock(database_url, name):
         previous = registry.find(name, PREVIOUS)
         if previous is None:
@@ -114,21 +130,21 @@ def rollback(registry: Registry, database_url: str, name: str, *, by: str) -> De
         return _promote_manually(registry, previous, by)
 
 
-def _promote_manually(registry: Registry, chosen: ModelVersion, by: str) -> Decision:
-    """The caller holds the lock."""
+def _promote_manually(registry: Registry, chosen: ModelVersion, by: str) -> PromotionDecision:
+    """Promote `chosen`. The caller holds the lock."""
     champion = registry.find(chosen.name, CHAMPION)
     if champion is not None and champion.version == chosen.version:
-        return Decision(True, "it is the champion already")
+        return PromotionDecision(True, "it is the champion already")
     _set_champion(registry, chosen, champion)
     reason = f"by {by} at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    _record(registry, chosen, "appointed", reason)
+    _tag_decision(registry, chosen, "promoted manually", reason)
     if champion is not None:
-        _record(registry, champion, "replaced", f"by version {chosen.version}, {reason}")
-    return Decision(True, f"version {chosen.version} serves, {reason}")
+        _tag_decision(registry, champion, "replaced", f"by version {chosen.version}, {reason}")
+    return PromotionDecision(True, f"version {chosen.version} is the champion, {reason}")
 
 
-def _record(registry: Registry, model: ModelVersion, verdict: str, reason: str) -> None:
-    registry.set_tag(model.name, model.version, TAG_DECISION, f"{verdict}: {reason}")
+def _tag_decision(registry: Registry, model: ModelVersion, outcome: str, reason: str) -> None:
+    registry.set_tag(model.name, model.version, TAG_DECISION, f"{outcome}: {reason}")
 
 
 def _as_of_ms(model: ModelVersion) -> int:
@@ -136,7 +152,7 @@ def _as_of_ms(model: ModelVersion) -> int:
 
 
 def _set_champion(registry: Registry, model: ModelVersion, champion: ModelVersion | None) -> None:
-    """`previous` first: a crash between the two leaves the champion in place."""
+    """Move the aliases. `previous` moves first, so that a crash in between leaves the old champion in place."""
     if champion is not None:
         registry.set_alias(model.name, PREVIOUS, champion.version)
     registry.set_alias(model.name, CHAMPION, model.version)
@@ -144,15 +160,15 @@ def _set_champion(registry: Registry, model: ModelVersion, champion: ModelVersio
 
 @contextmanager
 def _lock(database_url: str, name: str) -> Iterator[None]:
-    """One decision a model at a time, over all hosts; freed by Postgres even if this process dies.
+    """Hold the advisory lock of one model name. Postgres frees it even if this process dies.
 
-    Raises RegistryError when another decision holds it for too long.
+    Raises RegistryError when another process holds it for longer than _LOCK_TIMEOUT_S.
     """
-    with transaction(database_url, answer_within_s=_LOCK_WITHIN_S) as cursor:
+    with transaction(database_url, answer_within_s=_LOCK_TIMEOUT_S) as cursor:
         try:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"promote {name}",))
         except QueryCanceled:
             raise RegistryError(
-                f"another decision about {name} takes longer than {_LOCK_WITHIN_S:g} s: try again"
+                f"another promotion of {name} takes longer than {_LOCK_TIMEOUT_S:g} s: try again"
             ) from None
         yield

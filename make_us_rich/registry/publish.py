@@ -1,4 +1,4 @@
-"""Put a fitted model into MLflow: a run with parameters, curves and metrics, its ONNX model, a registered version."""
+"""Publish a fitted model to MLflow: a run with its parameters and metrics, the ONNX graph, a registered version."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from make_us_rich.registry.client import (
     TAG_AS_OF_MS,
     TAG_COVERAGE_80,
     TAG_MARKET,
-    TAG_PINBALL,
     TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
 )
 
 WEIGHTS_FILE = "weights.npz"
 _EXPERIMENT = "train_pairs"
-# Given, so that MLflow does not spend seconds on inferring them: the graph needs nothing else.
+# Given explicitly, because MLflow would spend seconds inferring them.
 _REQUIREMENTS = ["onnxruntime"]
 
 
 def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags: Mapping[str, str]) -> tuple[str, int]:
     """Log one model and register it under `name`, without an alias. Returns (run id, version).
 
-    The version is the last thing made, and complete when it appears: a crash before leaves a run, no half model.
+    The version is created last: a crash before that leaves a run without a version, never an incomplete version.
     """
     mlflow.set_experiment(_EXPERIMENT)
     with mlflow.start_run(run_name=f"{name} as of {as_of_ms}", tags=dict(tags)) as run:
@@ -52,7 +51,7 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
             save_as_external_data=False,  # the graph stays one file
             onnx_execution_providers=["CPUExecutionProvider"],
         )
-    with suppress(MlflowException):  # it exists from an earlier run
+    with suppress(MlflowException):  # the name is registered already
         client.create_registered_model(name)
     version = client.create_model_version(
         name,
@@ -65,7 +64,7 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
 
 
 def load_weights(run_id: str) -> bytes:
-    """The weights that `publish` logged with this run."""
+    """Return the weights that `publish` logged with this run, as an npz file."""
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=WEIGHTS_FILE, dst_path=folder)
         return Path(path).read_bytes()
@@ -97,7 +96,6 @@ def _version_tags(fitted: FittedModel, as_of_ms: int, market: str) -> dict[str, 
         TAG_AS_OF_MS: str(as_of_ms),
         TAG_MARKET: market,
         TAG_ARCHITECTURE: str(fitted.params["architecture"]),
-        TAG_PINBALL: repr(fitted.metrics["pinball"]),
         TAG_SKILL_VS_NAIVE: repr(fitted.metrics["skill_vs_naive"]),
         TAG_SKILL_MARGIN: repr(fitted.metrics["skill_margin"]),
         TAG_COVERAGE_80: repr(fitted.metrics["coverage_80"]),

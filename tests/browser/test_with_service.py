@@ -22,6 +22,7 @@ from make_us_rich.documents import Score
 from make_us_rich.registry.client import CHAMPION, Registry
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, log_in, register
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers, register_model_versions
+from tests.support.registry import champion_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -188,10 +189,10 @@ def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: Dash
     page.screenshot(path=ARTIFACTS / "models.png", full_page=True)
     page.on("dialog", lambda dialog: dialog.accept())
     page.click("#rollback")
-    expect(page.get_by_text("Version 1 serves, by root")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("Version 1 is the champion, by root")).to_be_visible(timeout=SLOW_MS)
 
     with Registry(dashboard.settings) as registry:
-        assert registry.champion("btc_usdt_1h").version == 1
+        assert champion_of(registry, "btc_usdt_1h").version == 1
         registry.set_alias("btc_usdt_1h", CHAMPION, 2)
     assert dashboard.accounts.audit_entries(1)[0].action == "roll back model"
 

@@ -16,6 +16,7 @@ import psycopg2
 import pytest
 
 from make_us_rich.operations.airflow import Airflow, AirflowError
+from tests.support.airflow_api import end_run
 from tests.support.compose import all_compose_variables, compose_services
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
@@ -119,7 +120,7 @@ def test_the_client_logs_in_and_starts_a_run(server: Server) -> None:
         airflow.unpause("housekeeping")
         run_id = airflow.trigger("housekeeping", {"dry_run": True})
         assert airflow.active_runs("housekeeping") == [run_id]
-        airflow.end_run("housekeeping", run_id)
+        end_run(airflow, "housekeeping", run_id)
         assert airflow.run_state("housekeeping", run_id) == "failed"
 
 
@@ -131,7 +132,7 @@ def test_strangers_are_refused(server: Server) -> None:
 
 def test_a_new_installations_dags_are_not_paused(server: Server) -> None:
     with Airflow(server.url, USER, PASSWORD) as airflow:
-        listed = airflow._call("GET", "/api/v2/dags")["dags"]
+        listed = airflow.request("GET", "/api/v2/dags").json()["dags"]
     assert listed
     assert [item["dag_id"] for item in listed if item["is_paused"]] == []
 

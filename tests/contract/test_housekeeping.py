@@ -28,6 +28,7 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
 from tests.support.folders import traversable_folder
+from tests.support.registry import champion_of
 from tests.support.servers import S3_KEYS, mlflow_server, postgres_server, s3_server
 from tests.support.tiny_model import tiny_model
 
@@ -85,7 +86,7 @@ def test_old_versions_go_with_their_files_and_those_in_use_stay(settings: Settin
 
         assert planned == deleted == [f"{NAME} version 4", f"{NAME} version 3"]
         assert [version.version for version in registry.versions(NAME)] == [6, 5, 2, 1]
-        assert registry.download(registry.champion(NAME))
+        assert registry.download(champion_of(registry, NAME))
     client = MlflowClient()
     assert client.get_run(runs[2]).info.lifecycle_stage == "deleted"
     assert client.list_artifacts(runs[2]) == []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from infra.exchange.simulated import simulate
-from make_us_rich.core.errors import NoChampion, RegistryError
+from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.connection import transaction
@@ -23,7 +23,7 @@ from make_us_rich.registry.promotion import (
     TAG_DECISION,
     ChampionChanged,
     Comparison,
-    Decision,
+    PromotionDecision,
     _lock,
     promote_manually,
     rollback,
@@ -33,6 +33,7 @@ from make_us_rich.registry.publish import publish
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
+from tests.support.registry import champion_of
 from tests.support.servers import mlflow_server, postgres_server
 
 pytestmark = [
@@ -82,7 +83,9 @@ def _against(champion: int | None, ours: float = 1.0e-3, theirs: float = 1.1e-3)
     return Comparison(champion, ours, None if champion is None else theirs, None, 1.2e-3, 3.0)
 
 
-def promote(registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison) -> Decision:
+def promote(
+    registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison
+) -> PromotionDecision:
     return promote_with_expiry(registry, database_url, challenger, comparison, expiry_hours=840)
 
 
@@ -101,25 +104,24 @@ def test_a_published_model_comes_back_as_it_was(registry: Registry, fitted: Fitt
     assert registry.find("btc_usdt_1h", CHAMPION) is None, "publishing promotes nothing"
 
 
-def test_the_first_is_promoted_and_a_better_one_replaces_it(
+def test_the_first_version_is_promoted_and_a_better_one_replaces_it(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "eth_usdt_1h"
     first, second = _published(registry, fitted, name), _published(registry, fitted, name)
-    with pytest.raises(NoChampion, match="train_pairs"):
-        registry.champion(name)
+    assert registry.find(name, CHAMPION) is None
 
     assert promote(registry, database_url, first, _against(None)).promoted
     assert promote(registry, database_url, second, _against(first.version)).promoted
 
-    assert registry.champion(name).version == second.version
+    assert champion_of(registry, name).version == second.version
     previous = registry.find(name, PREVIOUS)
     assert previous is not None
     assert previous.version == first.version
     assert registry.get(name, second.version).tags[TAG_DECISION].startswith("promoted: +9.09%")
 
 
-def test_a_worse_one_is_refused_and_the_reason_stays(
+def test_a_worse_version_is_refused_and_tagged_with_the_reason(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "chz_usdt_1h"
@@ -129,7 +131,7 @@ def test_a_worse_one_is_refused_and_the_reason_stays(
     decision = promote(registry, database_url, worse, _against(first.version, ours=1.2e-3))
 
     assert not decision.promoted
-    assert registry.champion(name).version == first.version
+    assert champion_of(registry, name).version == first.version
     assert registry.get(name, worse.version).tags[TAG_DECISION].startswith("refused: not better")
 
 
@@ -144,10 +146,10 @@ def test_a_comparison_with_yesterdays_champion_does_not_count(
     with pytest.raises(ChampionChanged, match="compared with champion 1, which is 2 now"):
         promote(registry, database_url, versions[2], _against(versions[0].version))
 
-    assert registry.champion(name).version == versions[1].version
+    assert champion_of(registry, name).version == versions[1].version
 
 
-def test_of_two_first_promotions_at_once_one_has_to_compare_again(
+def test_of_two_first_promotions_at_once_one_must_compare_again(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "ada_usdt_1h"
@@ -174,7 +176,7 @@ def test_a_backfill_never_touches_the_champion(registry: Registry, fitted: Fitte
 
     assert not decision.promoted
     assert "backfill" in decision.reason
-    assert registry.champion(name).version == champion.version
+    assert champion_of(registry, name).version == champion.version
 
 
 def test_a_promotion_that_is_repeated_changes_nothing(
@@ -188,7 +190,7 @@ def test_a_promotion_that_is_repeated_changes_nothing(
     assert registry.find(name, PREVIOUS) is None
 
 
-def test_a_rollback_lets_the_previous_serve_and_says_on_whose_word(
+def test_a_rollback_makes_the_previous_champion_again_and_records_who_asked(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "uni_usdt_1h"
@@ -200,14 +202,14 @@ def test_a_rollback_lets_the_previous_serve_and_says_on_whose_word(
 
     rollback(registry, database_url, name, by="ada")
 
-    assert registry.champion(name).version == first.version
-    assert registry.get(name, first.version).tags[TAG_DECISION].startswith("appointed: by ada at ")
+    assert champion_of(registry, name).version == first.version
+    assert registry.get(name, first.version).tags[TAG_DECISION].startswith("promoted manually: by ada at ")
     assert "replaced: by version" in registry.get(name, second.version).tags[TAG_DECISION]
     rollback(registry, database_url, name, by="ada")
-    assert registry.champion(name).version == second.version
+    assert champion_of(registry, name).version == second.version
 
 
-def test_a_rollback_goes_back_to_the_champion_before_the_one_that_serves_when_its_turn_comes(
+def test_a_rollback_reads_the_aliases_after_it_holds_the_lock(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "link_usdt_1h"
@@ -218,32 +220,32 @@ def test_a_rollback_goes_back_to_the_champion_before_the_one_that_serves_when_it
     with ThreadPoolExecutor(1) as pool:
         with _lock(database_url, name):  # as a promotion holds it
             rolled_back = pool.submit(rollback, registry, database_url, name, by="ada")
-            _until_somebody_waits_for_the_lock(database_url)
+            _wait_until_the_lock_is_contended(database_url)
             registry.set_alias(name, PREVIOUS, second.version)
             registry.set_alias(name, CHAMPION, third.version)
         rolled_back.result(30)
 
-    assert registry.champion(name).version == second.version
+    assert champion_of(registry, name).version == second.version
 
 
-def _until_somebody_waits_for_the_lock(database_url: str) -> None:
+def _wait_until_the_lock_is_contended(database_url: str) -> None:
     for _ in range(300):
         with transaction(database_url) as cursor:
             cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
             if cursor.fetchone()[0]:
                 return
         time.sleep(0.1)
-    raise AssertionError("nobody waits for the lock")
+    raise AssertionError("no process waits for the lock")
 
 
-def test_a_version_that_does_not_exist_is_not_appointed(
+def test_a_version_that_does_not_exist_is_not_promoted(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     champion = _published(registry, fitted, "dot_usdt_1h")
     promote(registry, database_url, champion, _against(None))
     with pytest.raises(RegistryError, match="404"):
         promote_manually(registry, database_url, "dot_usdt_1h", 99, by="ada")
-    assert registry.champion("dot_usdt_1h").version == champion.version
+    assert champion_of(registry, "dot_usdt_1h").version == champion.version
 
 
 def test_an_expired_champion_gives_way_to_a_worse_one(
@@ -257,10 +259,10 @@ def test_an_expired_champion_gives_way_to_a_worse_one(
     decision = promote(registry, database_url, new, _against(old, ours=1.15e-3))
 
     assert decision.promoted
-    assert registry.champion(name).version == new.version
+    assert champion_of(registry, name).version == new.version
 
 
-def test_only_mlflow_can_say_that_there_is_no_champion(registry: Registry, fitted: FittedModel) -> None:
+def test_no_champion_is_not_an_error(registry: Registry, fitted: FittedModel) -> None:
     assert registry.find("nobody_usdt_1h", CHAMPION) is None, "no such model"
     _published(registry, fitted, "trx_usdt_1h")
     assert registry.find("trx_usdt_1h", CHAMPION) is None, "a model without that alias"
@@ -301,5 +303,5 @@ def test_an_unreachable_registry_is_named() -> None:
         Registry(Settings(mlflow_url=f"http://127.0.0.1:{free_port()}")) as nobody,
         pytest.raises(RegistryError, match="is it running"),
     ):
-        nobody.champion("btc_usdt_1h")
+        nobody.find("btc_usdt_1h", CHAMPION)
     assert time.monotonic() - began < 10

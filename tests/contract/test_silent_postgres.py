@@ -137,7 +137,7 @@ def test_the_grace_begins_when_postgres_falls_silent(network: tuple[TcpProxy, st
 
 
 def test_nobody_waits_for_ever_for_the_lock_of_a_decision(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promotion, "_LOCK_WITHIN_S", 1.0)
+    monkeypatch.setattr(promotion, "_LOCK_TIMEOUT_S", 1.0)
     held, done = threading.Event(), threading.Event()
 
     def decide() -> None:
@@ -151,7 +151,7 @@ def test_nobody_waits_for_ever_for_the_lock_of_a_decision(postgres: str, monkeyp
         assert held.wait(10)
         with (
             Registry(Settings(mlflow_url="http://127.0.0.1:9")) as registry,
-            pytest.raises(RegistryError, match=r"another decision about btc_usdt_1h .* try again"),
+            pytest.raises(RegistryError, match=r"another promotion of btc_usdt_1h .* try again"),
         ):
             promotion.promote_manually(registry, postgres, "btc_usdt_1h", 1, by="a test")
     finally:

@@ -10,6 +10,7 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.database.connection import transaction
 from make_us_rich.registry.client import TAG_AS_OF_MS
+from tests.support.airflow_api import backfill_is_done, start_backfill
 from tests.support.embedded_stack import EmbeddedStack
 
 pytestmark = pytest.mark.timeout(900)
@@ -37,8 +38,8 @@ def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: EmbeddedSt
 
 def _backfill(stack: EmbeddedStack, ends_ms: list[int]) -> None:
     starts = [datetime.fromtimestamp((end_ms - HOUR_MS) / 1000, UTC) for end_ms in ends_ms]
-    made = stack.airflow.backfill("train_pairs", starts[0], starts[-1], {"pairs": [PAIR]})
-    stack.until(lambda: stack.airflow.backfill_is_done(made), 400, "the backfill does not end")
+    made = start_backfill(stack.airflow, "train_pairs", starts[0], starts[-1], {"pairs": [PAIR]})
+    stack.until(lambda: backfill_is_done(stack.airflow, made), 400, "the backfill does not end")
 
 
 def _versions(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, list[int]]:

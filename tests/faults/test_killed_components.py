@@ -18,6 +18,7 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.registry.client import TAG_AS_OF_MS, model_name
 from tests.support.embedded_stack import EmbeddedStack
 from tests.support.polling import polling
+from tests.support.registry import champion_of
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -83,7 +84,7 @@ class TrainingRun:
                 assert fewest <= len(made) <= 1, f"{pair}: {len(made)} versions as of one time"
                 for version in made:
                     assert registry.download(version)
-                assert registry.download(registry.champion(name))
+                assert registry.download(champion_of(registry, name))
 
 
 def test_the_triggerer_and_the_scheduler(stack: EmbeddedStack) -> None:

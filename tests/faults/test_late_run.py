@@ -11,6 +11,7 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.database.connection import transaction
 from make_us_rich.embedded.environment import database_url
+from tests.support.airflow_api import end_run
 from tests.support.embedded_stack import EmbeddedStack
 
 pytestmark = pytest.mark.timeout(400)
@@ -32,7 +33,7 @@ def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: EmbeddedStack) ->
         _let_fifty_minutes_pass(stack)
         (late,) = stack.until(lambda: stack.discord_embeds_of(run_id), 90, "nobody is told that the run is late")
     finally:
-        stack.airflow.end_run(DAG, run_id)
+        end_run(stack.airflow, DAG, run_id)
 
     assert late["title"] == f"{DAG} is late"
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)

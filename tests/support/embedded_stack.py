@@ -26,6 +26,7 @@ from make_us_rich.embedded.supervisor import Supervisor
 from make_us_rich.market.object_store import Bucket
 from make_us_rich.operations.airflow import ENDED, Airflow, AirflowError
 from make_us_rich.registry.client import Registry
+from tests.support.airflow_api import end_run
 from tests.support.folders import traversable_folder
 from tests.support.listening_sockets import ListeningSocket, listening
 from tests.support.processes import PROJECT_ROOT
@@ -109,7 +110,7 @@ class EmbeddedStack:
     def _end_scheduled(self, dag_id: str) -> list[str]:
         runs = [run_id for run_id in self.airflow.active_runs(dag_id) if run_id.startswith("scheduled")]
         for run_id in runs:
-            self.airflow.end_run(dag_id, run_id)
+            end_run(self.airflow, dag_id, run_id)
         return runs
 
     def kill(self, program: str) -> None:

@@ -158,8 +158,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
 
 
 def _train(settings: Settings, pair: str) -> Component:
-    password = settings.airflow_password.get_secret_value()
-    with Airflow(settings.airflow_url, settings.airflow_user, password) as airflow:
+    with Airflow.from_settings(settings) as airflow:
         airflow.unpause(_DAG)
         run_id = airflow.trigger(_DAG, {"pairs": [pair]})
     follow = dmc.Anchor(
