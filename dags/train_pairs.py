@@ -13,6 +13,7 @@ from dags.support.operator import RayJobOperator
 from dags.support.runs import is_backfill, job_command, trainable
 from dags.support.tasks import TRAINING_DAG, fetch, plan_run, report
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
 
 _SETTINGS = get_settings()
@@ -158,17 +159,20 @@ def promote(result: dict[str, Any], run_id: str | None = None) -> str:
 
 def _keep_forecast(result: dict[str, Any]) -> str:
     from make_us_rich.database import forecasts
+    from make_us_rich.documents import BackfilledForecast
 
     if result["forecast"] is None:
         return "candles are missing just before its time: there is no forecast to keep"
+    forecast = BackfilledForecast.model_validate(result["forecast"])
     forecasts.record(
         _SETTINGS.database_url.get_secret_value(),
-        result["forecast"],
+        forecast,
         market=_SETTINGS.market,
-        pair=result["pair"],
+        pair=Pair.parse(result["pair"]),
         interval=Interval(result["interval"]),
-        version=result["version"],
         as_of_ms=result["as_of_ms"],
+        version=result["version"],
+        last_close=forecast.last_close,
     )
     return "a backfill touches no champion; its forecast is kept"
 

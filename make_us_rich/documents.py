@@ -104,8 +104,8 @@ class PastForecast(Document):
     quantiles: Quantiles
     close: Annotated[
         float | None, Field(description="the price that came; None where its candle is unknown, as weeks later")
-    ] = None
-    inside_80: Annotated[bool | None, Field(description="it fell between q10 and q90")] = None
+    ]
+    inside_80: Annotated[bool | None, Field(description="it fell between q10 and q90")]
 
 
 class CandleColumns(Document):
@@ -134,15 +134,25 @@ class NamedVersion(Document):
 
 
 class PairState(Document):
-    """What the replica of a pair serves, and what is in the way."""
+    """What the replica of a pair serves, and what is in the way. No field has a default: a reader misses none."""
 
-    ready: bool = False
-    asleep: Annotated[bool, Field(description="nobody asked for a while: the next call starts its process")] = False
-    serves: Annotated[NamedVersion | None, Field(description="the model that answers")] = None
-    wanted: Annotated[NamedVersion | None, Field(description="the model that should")] = None
-    refused: Annotated[str | None, Field(description="why the wanted one does not")] = None
-    as_of_ms: int | None = None
-    reason: Annotated[str | None, Field(description="what holds the pair up")] = None
+    ready: bool
+    asleep: Annotated[bool, Field(description="nobody asked for a while: the next call starts its process")]
+    serves: Annotated[NamedVersion | None, Field(description="the model that answers")]
+    wanted: Annotated[NamedVersion | None, Field(description="the model that should")]
+    refused: Annotated[str | None, Field(description="why the wanted one does not")]
+    as_of_ms: int | None
+    reason: Annotated[str | None, Field(description="what holds the pair up")]
+
+    @classmethod
+    def scaled_to_zero(cls) -> PairState:
+        """Describe a pair whose replica stopped because nobody asked; it can be answered."""
+        return cls(ready=True, asleep=True, serves=None, wanted=None, refused=None, as_of_ms=None, reason=None)
+
+    @classmethod
+    def unreachable(cls, reason: str) -> PairState:
+        """Describe a pair whose replica does not answer."""
+        return cls(ready=False, asleep=False, serves=None, wanted=None, refused=None, as_of_ms=None, reason=reason)
 
 
 class Readiness(Document):

@@ -1,37 +1,100 @@
-"""Forecasts that a backfill makes of a past candle, kept beside the served ones, to be scored like them."""
+"""The table `forecasts`: what was forecast for each candle, by the model that served or that a backfill trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from make_us_rich.core.interval import Interval
-from make_us_rich.database.connection import transaction
-from make_us_rich.documents import QUANTILE_NAMES
+from make_us_rich.core.pair import Pair
+from make_us_rich.database.connection import ANSWER_WITHIN_S, transaction
+from make_us_rich.documents import QUANTILE_NAMES, PastForecast, Quantiles
+
+_COLUMNS = (
+    "market",
+    "pair",
+    "interval",
+    "target_open_ms",
+    "model_version",
+    "foundation",
+    "as_of_ms",
+    "last_close",
+    *QUANTILE_NAMES,
+)
+_INSERT = (
+    f"INSERT INTO forecasts ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
+)
+# When two models forecast the same candle, callers saw the later one's forecast last.
+_SELECT_PAST = f"""
+SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, last_close, {", ".join(QUANTILE_NAMES)}
+FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms <= %s
+ORDER BY target_open_ms DESC, forecast_id DESC LIMIT %s
+"""
+_SELECT_FIRST = f"""
+SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, {", ".join(QUANTILE_NAMES)}
+FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s
+ORDER BY target_open_ms, made_at, forecast_id
+"""
+_SERVING_ANSWER_WITHIN_S = 5.0
 
 
 def record(
     database_url: str,
-    forecast: Mapping[str, float],
+    quantiles: Quantiles,
     *,
     market: str,
-    pair: str,
+    pair: Pair,
     interval: Interval,
-    version: int,
     as_of_ms: int,
+    version: int,
+    last_close: float,
+    foundation: bool = False,
+    answer_within_s: float = ANSWER_WITHIN_S,
 ) -> None:
-    """`forecast`: last_close and the quantiles, quote currency. A repeated record changes nothing."""
-    row = {
-        "market": market,
-        "pair": pair,
-        "interval": interval,
-        "target_open_ms": as_of_ms,
-        "model_version": version,
-        "as_of_ms": as_of_ms,
-        **{name: forecast[name] for name in ("last_close", *QUANTILE_NAMES)},
-    }
-    insert = (
-        f"INSERT INTO forecasts ({', '.join(row)}) VALUES ({', '.join(f'%({name})s' for name in row)})"
-        " ON CONFLICT DO NOTHING"
-    )
+    """Record the forecast of the candle that opens at `as_of_ms`; a repeated record changes nothing.
+
+    `foundation`: `version` is one of the foundation model, not of the pair's own. Raises psycopg2.Error.
+    """
+    row = (market, str(pair), interval, as_of_ms, version, foundation, as_of_ms, last_close)
+    prices = [quantiles[name] for name in QUANTILE_NAMES]
+    with transaction(database_url, answer_within_s=answer_within_s) as cursor:
+        cursor.execute(_INSERT, (*row, *prices))
+
+
+def past(
+    database_url: str, *, market: str, pair: Pair, interval: Interval, closed_by_ms: int, limit: int
+) -> list[PastForecast]:
+    """Return the newest forecasts of candles that closed by `closed_by_ms`, newest first, without their outcomes.
+
+    Of several models that forecast one candle, the last one's is returned. Raises psycopg2.Error.
+    """
+    values = (market, str(pair), interval, closed_by_ms - interval.ms, limit)
+    with transaction(database_url, answer_within_s=_SERVING_ANSWER_WITHIN_S) as cursor:
+        cursor.execute(_SELECT_PAST, values)
+        rows = cursor.fetchall()
+    return [
+        PastForecast(
+            target_open_ms=open_ms,
+            target_close_ms=open_ms + interval.ms,
+            model_version=version,
+            foundation=foundation,
+            last_close=last_close,
+            quantiles=Quantiles(**dict(zip(QUANTILE_NAMES, prices, strict=True))),
+            close=None,
+            inside_80=None,
+        )
+        for open_ms, version, foundation, last_close, *prices in rows
+    ]
+
+
+def first_of_each_candle(
+    database_url: str, *, market: str, pair: Pair, interval: Interval, first_open_ms: int, last_open_ms: int
+) -> Sequence[tuple[float, ...]]:
+    """Return target_open_ms, last_close and the quantiles that were forecast first for each candle, oldest first.
+
+    Raises psycopg2.Error.
+    """
+    values = (market, str(pair), interval, first_open_ms, last_open_ms)
     with transaction(database_url) as cursor:
-        cursor.execute(insert, row)
+        cursor.execute(_SELECT_FIRST, values)
+        rows: list[tuple[float, ...]] = cursor.fetchall()
+    return rows

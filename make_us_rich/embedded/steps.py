@@ -78,7 +78,7 @@ def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> N
 
 
 def _deploy_serving(environment: Mapping[str, str]) -> None:
-    _run_module(["make_us_rich.operations.serve_deploy"], environment)
+    _run_module(["serve_app.deploy"], environment)
 
 
 def shut_down_serving(ray_url: str, token: str) -> None:

@@ -80,7 +80,7 @@ def _ray(settings: Settings) -> str:
     if ill or not states:
         raise HealthProblem(
             "; ".join(ill) or "no Serve application is deployed",
-            f"run `python -m make_us_rich.operations.serve_deploy`; logs: {settings.ray_url}",
+            f"run `python -m serve_app.deploy`; logs: {settings.ray_url}",
         )
     return f"{len(states)} Serve applications run"
 

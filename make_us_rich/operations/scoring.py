@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.database import scores
-from make_us_rich.database.connection import transaction
+from make_us_rich.database import forecasts, scores
 from make_us_rich.documents import QUANTILE_NAMES, Score
 from make_us_rich.forecasting.drift import judge, population_shift
 from make_us_rich.market.candle_store import CandleStore
@@ -52,14 +51,10 @@ def score(
 
 
 def _served(database_url: str, market: str, pair: Pair, interval: Interval, first_ms: int, last_ms: int) -> Served:
-    with transaction(database_url) as cursor:
-        cursor.execute(
-            f"SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, {', '.join(QUANTILE_NAMES)}"
-            " FROM forecasts WHERE market = %s AND pair = %s AND interval = %s"
-            " AND target_open_ms BETWEEN %s AND %s ORDER BY target_open_ms, made_at, forecast_id",
-            (market, str(pair), interval, first_ms, last_ms),
-        )
-        rows = np.array(cursor.fetchall(), dtype=np.float64).reshape(-1, 2 + len(QUANTILE_NAMES))
+    found = forecasts.first_of_each_candle(
+        database_url, market=market, pair=pair, interval=interval, first_open_ms=first_ms, last_open_ms=last_ms
+    )
+    rows = np.array(found, dtype=np.float64).reshape(-1, 2 + len(QUANTILE_NAMES))
     return Served(rows[:, 0].astype(np.int64), rows[:, 1], np.log(rows[:, 2:] / rows[:, 1:2]))
 
 

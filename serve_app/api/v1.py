@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from make_us_rich.core.pair import BITCOIN, SLUG, Pair
 from make_us_rich.market.window import KEPT
 from serve_app.api import fast_forecast, schemas
-from serve_app.api.history import past_forecasts, with_outcomes
+from serve_app.api.history import past_forecasts, with_outcome
 from serve_app.api.problems import Problem, check_query, errors
 from serve_app.gateway.auth import Caller
 from serve_app.gateway.forecast_service import ForecastService
@@ -123,10 +123,13 @@ async def history(
 ) -> JSONResponse:
     name = await service.find(pair)
     candles, past = await asyncio.gather(
-        service.ask(name, "candles", _MOST_CANDLES), asyncio.to_thread(past_forecasts, service.settings, pair, limit)
+        service.ask(name, "candles", _MOST_CANDLES),
+        asyncio.to_thread(past_forecasts, service.settings, Pair.parse(pair), limit),
     )
+    closes = dict(zip(candles["open_time_ms"], candles["close"], strict=True))
     about = {"pair": pair, "interval": service.settings.interval, "market": service.settings.market}
-    return JSONResponse(about | {"forecasts": with_outcomes(past, candles)})
+    outcomes = [with_outcome(forecast, closes.get(forecast.target_open_ms)).model_dump() for forecast in past]
+    return JSONResponse(about | {"forecasts": outcomes})
 
 
 @router.get(

@@ -1,31 +1,17 @@
-"""Each forecast that is served, once, in Postgres: what later days are scored from."""
+"""Records each forecast that is served, once, in Postgres: later days are scored from it."""
 
 from __future__ import annotations
 
 import logging
 
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.connection import AWAY, transaction
-from make_us_rich.documents import QUANTILE_NAMES
+from make_us_rich.database import forecasts
+from make_us_rich.database.connection import AWAY
+from make_us_rich.documents import QUANTILE_NAMES, Quantiles
 from serve_app.replica.forecast import Current
 
 _log = logging.getLogger("ray.serve")
 
-_COLUMNS = (
-    "market",
-    "pair",
-    "interval",
-    "target_open_ms",
-    "model_version",
-    "foundation",
-    "as_of_ms",
-    "last_close",
-    *QUANTILE_NAMES,
-)
-_INSERT = (
-    f"INSERT INTO forecasts ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))}) "
-    "ON CONFLICT (market, pair, interval, target_open_ms, model_version, foundation) DO NOTHING"
-)
 _ANSWER_WITHIN_S = 5
 
 
@@ -36,24 +22,23 @@ class ForecastLog:
         self._recorded: Current | None = None
 
     def record(self, current: Current) -> str:
-        """Blocks. Returns what kept it from being recorded, or nothing; another replica's record is as good."""
+        """Record a forecast, unless it is recorded already. Blocks. Returns why it could not be, or nothing."""
         if current is self._recorded:
             return ""
         window = current.window
-        row = (
-            self._market,
-            str(current.pair),
-            window.interval,
-            window.as_of_ms,
-            current.version.version,
-            current.foundation,
-            window.as_of_ms,
-            float(window.candles.close[-1]),
-            *current.quantiles.tolist(),
-        )
         try:
-            with transaction(self._database_url, answer_within_s=_ANSWER_WITHIN_S) as cursor:
-                cursor.execute(_INSERT, row)
+            forecasts.record(
+                self._database_url,
+                Quantiles(**dict(zip(QUANTILE_NAMES, current.quantiles.tolist(), strict=True))),
+                market=self._market,
+                pair=current.pair,
+                interval=window.interval,
+                as_of_ms=window.as_of_ms,
+                version=current.version.version,
+                last_close=float(window.candles.close[-1]),
+                foundation=current.foundation,
+                answer_within_s=_ANSWER_WITHIN_S,
+            )
         except AWAY as error:
             _log.warning("the forecast of %s is not recorded yet: %s", current.pair, error)
             return "the forecast is not recorded yet: Postgres does not answer"
