@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from make_us_rich.core.pair import Pair
+
 QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
 
@@ -81,7 +83,7 @@ class Flags(Document):
 class Forecast(Document):
     """The next close of a pair, as a distribution."""
 
-    pair: str
+    pair: Pair
     interval: str
     market: str
     as_of_ms: Annotated[int, Field(description="close of the newest candle used")]
@@ -111,7 +113,7 @@ class PastForecast(Document):
 class CandleColumns(Document):
     """Closed candles as columns of equal length, oldest first."""
 
-    pair: str
+    pair: Pair
     interval: str
     market: str
     simulated: bool
@@ -197,7 +199,7 @@ class JobResult(Document):
     nobody can judge. `begun` at the end of the job: its worker died. `trained`: everything down to `run_id` is given.
     """
 
-    pair: str
+    pair: Pair
     status: Literal["begun", "trained", "failed"]
     reason: str | None = None
     kind: str | None = None  # the class of the error
@@ -233,7 +235,7 @@ class PairScore(Score):
     """The score of one pair as of one time."""
 
     market: str
-    pair: str
+    pair: Pair
     interval: str
     as_of_ms: int
 
@@ -241,7 +243,7 @@ class PairScore(Score):
 class RunItem(Document):
     """One market of a DAG run: fetched, and trained unless it is only BTC, whose candles every model reads."""
 
-    pair: str
+    pair: Pair
     interval: str
     as_of_ms: int
     train: bool

@@ -34,16 +34,16 @@ def run_plan(context: Context, settings: Settings) -> list[dict[str, Any]]:
     except InputError as error:
         raise RunRefused(f"parameter {error.field}: {error}") from None
     return [
-        {"pair": pair, "interval": interval, "as_of_ms": as_of_ms, "train": pair in pairs}
-        for pair in sorted({*pairs, str(BITCOIN)})
+        {"pair": str(pair), "interval": interval, "as_of_ms": as_of_ms, "train": pair in pairs}
+        for pair in sorted({*pairs, BITCOIN})
     ]
 
 
-def _pairs(asked: Sequence[str], settings: Settings) -> set[str]:
+def _pairs(asked: Sequence[str], settings: Settings) -> set[Pair]:
     """Those that the form names, else every active one."""
-    listed = {item.pair: item for item in pairs_table.listed(settings.database_url.get_secret_value())}
+    listed = {item.pair: item for item in pairs_table.tracked(settings.database_url.get_secret_value())}
     active = {name for name, item in listed.items() if item.active}
-    wanted = {str(Pair.parse(text)) for text in asked} or active
+    wanted = {Pair.parse(text) for text in asked} or active
     if not wanted:
         raise UnknownPair("no pair is active: add one with `mkrich pairs add`", field="pairs")
     for pair in sorted(wanted - active):
@@ -102,7 +102,7 @@ def run_params(settings: Settings) -> dict[str, Param]:
             [],
             type="array",
             items={"type": "string"},
-            examples=list(settings.pairs),
+            examples=[str(pair) for pair in settings.pairs],
             description="pairs to train, one a line; empty: every active pair",
         ),
         "interval": Param(

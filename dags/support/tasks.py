@@ -69,7 +69,7 @@ def fetch(item: dict[str, Any]) -> str:
         )
     except PairNotTraded as error:
         if item["train"] and error.idle_ms >= _PARKED_AFTER_MS:
-            pairs_table.park(settings.database_url.get_secret_value(), str(pair), str(error))
+            pairs_table.park(settings.database_url.get_secret_value(), pair, str(error))
             raise PairNotTraded(f"{error} It is parked: later runs leave it out until it is made active.") from None
         raise
     print(fetched)

@@ -122,7 +122,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
     )
     @checked
     def offer_pairs(_: str, chosen: Text, search: Text) -> tuple[list[dict[str, str]], str | None]:
-        pairs = [item.pair for item in pairs_table.listed(database_url)]
+        pairs = [item.pair for item in pairs_table.tracked(database_url)]
         offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
         offered.append({"value": _FOUNDATION, "label": "Foundation, of all pairs"})
         known = [item["value"] for item in offered]

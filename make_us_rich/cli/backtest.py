@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from make_us_rich.cli.shared import fail, parsed, settings_here
+from make_us_rich.cli.shared import fail, settings_here, split_pairs
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.interval import duration_ms, windows_between
 from make_us_rich.core.terminal import console
@@ -46,7 +46,7 @@ def backtest(
 ) -> None:
     """Train on the year before each window, forecast all of it, and say how good that was beside the baselines."""
     settings = settings_here()
-    chosen = parsed(pairs.split(",") if pairs else [])
+    chosen = split_pairs(pairs)
     if not chosen and candles is None:
         raise InputError("--pairs: name some, such as btc_usdt,eth_usdt, or a folder by --candles", field="pairs")
     from_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from make_us_rich.cli.shared import parsed
+from make_us_rich.cli.shared import split_pairs
 from make_us_rich.core.errors import InputError, MarketError
-from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.core.terminal import console
 
@@ -44,7 +43,7 @@ def download(
     settings = get_settings()  # not those of a stack that was started here: it may simulate its prices
     console.print(f"candles from {settings.exchange_url}")
     market = Market(settings.exchange_url, longest_wait_s=_LONGEST_WAIT_S)
-    chosen = [Pair.parse(text) for text in dict.fromkeys(parsed(pairs.split(",")))]
+    chosen = split_pairs(pairs)
     start_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))
     end_ms = min(to_ms, market.server_time_ms())
     if start_ms >= end_ms:

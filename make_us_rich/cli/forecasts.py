@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, Pairs, moment, parsed, print_json, settings_here
+from make_us_rich.cli.shared import AsJson, Pairs, moment, print_json, settings_here
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.terminal import console
 
@@ -41,7 +41,7 @@ def train(
     from make_us_rich.operations.airflow import Airflow
 
     settings = settings_here()
-    chosen = {"pairs": parsed(pairs), "interval": interval and Interval.parse_trained(interval), "as_of": as_of}
+    chosen = {"pairs": pairs, "interval": interval and Interval.parse_trained(interval), "as_of": as_of}
     dag_id = "train_foundation" if foundation else "train_pairs"
     with Airflow.from_settings(settings) as airflow:
         airflow.unpause(dag_id)
@@ -74,7 +74,7 @@ def forecast(
 
     settings = settings_here()
     with Client(settings.api_url, token or settings.service_token.get_secret_value()) as api:
-        found = [api.forecast(pair) for pair in parsed(pairs) or api.pairs()]
+        found = [api.forecast(pair) for pair in pairs or api.pairs()]
     if as_json:
         print_json([asdict(item) for item in found])
         return

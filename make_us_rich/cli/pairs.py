@@ -11,11 +11,11 @@ from rich.table import Table
 from make_us_rich.cli.shared import AsJson, OnePair, audit, database_url, print_json
 from make_us_rich.core.terminal import console
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.pairs import PLANS, ListedPair
+from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
 
 pairs_app = typer.Typer(help="List, add, change, park and unpark pairs.", no_args_is_help=True)
 
-Plan = Annotated[str, typer.Option(help=", ".join(PLANS))]
+Plan = Annotated[str, typer.Option(help=", ".join(SERVING_PLANS))]
 Least = Annotated[int | None, typer.Option(help="replicas kept without a call; 0 starts one with the first")]
 Most = Annotated[int | None, typer.Option(help="replicas under load")]
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 @pairs_app.command("list")
 def list_pairs(as_json: AsJson = False) -> None:
     """Show every pair that is known, with its plan."""
-    listed = pairs_table.listed(database_url())
+    listed = pairs_table.tracked(database_url())
     if as_json:
         print_json([asdict(item) | {"active": item.active} for item in listed])
         return
@@ -47,7 +47,10 @@ def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most
 
 @pairs_app.command("plan")
 def change_plan(
-    pair: OnePair, plan: Annotated[str, typer.Argument(help=", ".join(PLANS))], least: Least = None, most: Most = None
+    pair: OnePair,
+    plan: Annotated[str, typer.Argument(help=", ".join(SERVING_PLANS))],
+    least: Least = None,
+    most: Most = None,
 ) -> None:
     """Give a pair a process of its own, a shared one, or none."""
     item = pairs_table.put(database_url(), pair, plan=plan, min_replicas=least, max_replicas=most)
@@ -71,7 +74,7 @@ def unpark(pair: OnePair) -> None:
     console.print(f"{pair}: {_state(item)}")
 
 
-def _state(item: ListedPair) -> str:
+def _state(item: TrackedPair) -> str:
     if item.parked_at is not None:
         return f"parked since {item.parked_at:%Y-%m-%d %H:%M}: {item.parked_reason}"
     return "active" if item.active else "off"

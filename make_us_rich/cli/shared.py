@@ -15,8 +15,8 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings, get_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-Pairs = Annotated[list[str] | None, typer.Argument(help="pairs such as btc_usdt; none: every pair")]
-OnePair = Annotated[str, typer.Argument(help="a pair such as btc_usdt")]
+Pairs = Annotated[list[Pair] | None, typer.Argument(parser=Pair.parse, help="pairs such as btc_usdt; none: every pair")]
+OnePair = Annotated[Pair, typer.Argument(parser=Pair.parse, help="a pair such as btc_usdt")]
 
 
 def settings_here() -> Settings:
@@ -46,9 +46,9 @@ def audit(action: str, subject: str, detail: str = "") -> None:
         accounts.audit(COMMAND_LINE, action, subject, detail)
 
 
-def parsed(pairs: list[str] | None) -> list[str]:
-    """Raises UnknownPair naming what is no pair."""
-    return [str(Pair.parse(text)) for text in pairs or []]
+def split_pairs(text: str) -> list[Pair]:
+    """Read pairs from a comma-separated option, each once. Raises UnknownPair."""
+    return [Pair.parse(part) for part in dict.fromkeys(text.split(","))] if text else []
 
 
 def print_json(value: Any) -> None:

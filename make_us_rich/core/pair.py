@@ -1,42 +1,70 @@
-"""A traded pair, and the one place that knows its two spellings.
-
-`btc_usdt` is ours (names, URLs, files); `BTCUSDT` exists only at the exchange's door.
-"""
+"""A traded pair and its two spellings: ours (`btc_usdt` in names, URLs and files) and the exchange's (`BTCUSDT`)."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import Self
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from make_us_rich.core.errors import UnknownPair
 
 SLUG = "[a-z0-9]{1,20}_[a-z0-9]{2,10}"
-"""What a pair looks like, as a regular expression."""
+"""Our spelling, as a regular expression."""
 
 
-@dataclass(frozen=True, order=True)
-class Pair:
-    """Base currency priced in the quote currency: one btc costs so many usdt."""
+class Pair(str):
+    """A base currency priced in a quote currency: one btc costs so many usdt.
 
-    base: str
-    quote: str
+    It is a string in our spelling, so it can be written, sorted and looked up like one. Text from outside becomes a
+    Pair by `parse`; in a pydantic model a field of this type does so by itself.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, base: str, quote: str) -> Self:
+        return super().__new__(cls, f"{base}_{quote}")
 
     @classmethod
-    def parse(cls, text: str) -> Pair:
+    def parse(cls, text: str) -> Self:
         """Read `btc_usdt`. Raises UnknownPair for anything else."""
         if re.fullmatch(SLUG, text) is None:
             raise UnknownPair(f"{text[:40]!r} is not a pair: write base_quote in lower case, such as btc_usdt")
-        base, quote = text.split("_")
-        return cls(base, quote)
+        return cls(*text.split("_"))
+
+    @property
+    def base(self) -> str:
+        """The currency that is priced, such as btc."""
+        return self.partition("_")[0]
+
+    @property
+    def quote(self) -> str:
+        """The currency of the price, such as usdt."""
+        return self.partition("_")[2]
 
     @property
     def symbol(self) -> str:
         """The exchange's spelling, such as BTCUSDT."""
-        return f"{self.base}{self.quote}".upper()
+        return self.replace("_", "").upper()
 
-    def __str__(self) -> str:
-        return f"{self.base}_{self.quote}"
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # str's own takes one argument
+        return self.base, self.quote
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.str_schema()
+        # a plain str, because not every encoder knows what to do with a subclass of it
+        plain = core_schema.plain_serializer_function_ser_schema(str, return_schema=text)
+        return core_schema.no_info_after_validator_function(cls._validated, text, serialization=plain)
+
+    @classmethod
+    def _validated(cls, text: str) -> Self:
+        try:
+            return cls.parse(text)
+        except UnknownPair as error:
+            raise ValueError(str(error)) from None
 
 
 BITCOIN = Pair("btc", "usdt")
-"""The reference market: a covariate of every other pair."""
+"""The reference market: every model also reads its candles."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -11,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from make_us_rich.core.errors import MakeUsRichError, SettingsError
+from make_us_rich.core.errors import InputError, SettingsError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 
@@ -57,10 +55,10 @@ class Settings(BaseSettings):
 
     # what to forecast
     pairs: Annotated[
-        tuple[str, ...], NoDecode, Field(description="pairs that a new installation starts with, comma separated")
-    ] = ("btc_usdt", "eth_usdt", "chz_usdt")
+        tuple[Pair, ...], NoDecode, Field(description="pairs that a new installation starts with, comma separated")
+    ] = (Pair("btc", "usdt"), Pair("eth", "usdt"), Pair("chz", "usdt"))
     pooled_pairs: Annotated[
-        tuple[str, ...], NoDecode, Field(description="those of them that share one serving process")
+        tuple[Pair, ...], NoDecode, Field(description="those of them that share one serving process")
     ] = ()
     interval: Annotated[Interval, Field(description="candle interval; only 1h is supported")] = Interval.H1
     history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = 8760 + 1440
@@ -206,20 +204,19 @@ class Settings(BaseSettings):
 
     @field_validator("pairs", "pooled_pairs", "cors_origins", mode="before")
     @classmethod
-    def _split_pairs(cls, value: object) -> object:
+    def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("pairs")
     @classmethod
-    def _pairs_are_pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _at_least_one_pair(cls, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
         if not value:
             raise ValueError("name at least one pair, such as btc_usdt")
-        with _as_value_error():
-            return tuple(str(Pair.parse(text)) for text in value)
+        return value
 
     @field_validator("pooled_pairs")
     @classmethod
-    def _pooled_pairs_are_pairs(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _pooled_pairs_are_pairs(cls, value: tuple[Pair, ...], info: ValidationInfo) -> tuple[Pair, ...]:
         unknown = sorted(set(value) - set(info.data.get("pairs", value)))
         if unknown:
             raise ValueError(f"{', '.join(unknown)} is not among MUR_PAIRS: add it there too")
@@ -228,8 +225,10 @@ class Settings(BaseSettings):
     @field_validator("interval", mode="before")
     @classmethod
     def _interval_is_trained(cls, value: str) -> Interval:
-        with _as_value_error():
+        try:
             return Interval.parse_trained(value)
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _no_weak_secret_in_production(self) -> Settings:
@@ -239,14 +238,6 @@ class Settings(BaseSettings):
                 if isinstance(value, SecretStr) and (fault := secret_fault(value.get_secret_value())):
                     raise ValueError(f"MUR_{name.upper()} {fault}: set a long random one")
         return self
-
-
-@contextmanager
-def _as_value_error() -> Iterator[None]:
-    try:
-        yield
-    except MakeUsRichError as error:
-        raise ValueError(str(error)) from None
 
 
 @lru_cache(maxsize=1)

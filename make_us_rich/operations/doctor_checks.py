@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 
 from make_us_rich.core.errors import MakeUsRichError
-from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import transaction
@@ -57,7 +56,7 @@ def _mlflow(settings: Settings) -> str:
         unserved = []
         pairs = pairs_table.active(settings.database_url.get_secret_value())
         for item in pairs:
-            if registry.find(model_name(Pair.parse(item.pair), settings.interval), CHAMPION) is None:
+            if registry.find(model_name(item.pair, settings.interval), CHAMPION) is None:
                 unserved.append(item.pair)
     if unserved:
         names = " ".join(unserved)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from make_us_rich.accounts import ADMIN, Accounts
+from make_us_rich.core.pair import Pair
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
 from make_us_rich.market.object_store import Bucket
@@ -32,6 +33,6 @@ def prepare_accounts(database_url: str, admin_password: str, service_token: str,
             accounts.ensure_dashboard_token(dashboard_token)
 
 
-def prepare_pairs(database_url: str, pairs: Collection[str], pooled: Collection[str]) -> None:
+def prepare_pairs(database_url: str, pairs: Collection[Pair], pooled: Collection[Pair]) -> None:
     """After prepare_accounts, which makes the tables."""
     pairs_table.seed(database_url, pairs, pooled)

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.pairs import ListedPair
+from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.registry.client import ModelVersion, model_name
 
 GATEWAY = "gateway"
@@ -20,7 +19,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def desired_config(
-    settings: Settings, pairs: Sequence[ListedPair], models: Mapping[str, ModelVersion]
+    settings: Settings, pairs: Sequence[TrackedPair], models: Mapping[str, ModelVersion]
 ) -> dict[str, Any]:
     """The gateway at /, an application a pair, and one for all pooled pairs.
 
@@ -39,7 +38,7 @@ def desired_config(
     applications = [_application(GATEWAY, GATEWAY, "/", cpus, num_replicas=settings.gateway_replicas)]
     for listed in served:
         if listed.plan == "dedicated":
-            name = model_name(Pair.parse(listed.pair), settings.interval)
+            name = model_name(listed.pair, settings.interval)
             replicas = _replicas(settings, listed)
             arguments, user_config = {"pair": listed.pair}, keys[listed.pair]
             applications.append(
@@ -61,7 +60,7 @@ def _key(model: ModelVersion) -> dict[str, Any]:
 _QUICK_TO_WAKE = {"metrics_interval_s": 0.5, "look_back_period_s": 1.0}
 
 
-def _replicas(settings: Settings, listed: ListedPair) -> dict[str, Any]:
+def _replicas(settings: Settings, listed: TrackedPair) -> dict[str, Any]:
     """More at once when calls wait, fewer after a while; a pair that may sleep starts awake to check its model."""
     if listed.min_replicas == listed.max_replicas:
         return {"num_replicas": listed.min_replicas}

@@ -14,7 +14,7 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.responses import read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.pairs import ListedPair
+from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.operations.serve_config import REQUEST_TIMEOUT_S, desired_config
 from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, foundation_name, model_name
 
@@ -72,12 +72,12 @@ def _submit(ray: httpx.Client, settings: Settings) -> tuple[AppliedServing, list
     return applied, [application["name"] for application in config["applications"]]
 
 
-def models_to_serve(settings: Settings, pairs: Sequence[ListedPair]) -> dict[str, ModelVersion]:
+def models_to_serve(settings: Settings, pairs: Sequence[TrackedPair]) -> dict[str, ModelVersion]:
     """Each pair's champion, or that of all pairs while it has none of its own. Raises RegistryError."""
     with Registry(settings) as registry:
         foundation = registry.find(foundation_name(settings.interval), CHAMPION)
         found = {
-            listed.pair: registry.find(model_name(Pair.parse(listed.pair), settings.interval), CHAMPION) or foundation
+            listed.pair: registry.find(model_name(listed.pair, settings.interval), CHAMPION) or foundation
             for listed in pairs
         }
     return {pair: model for pair, model in found.items() if model is not None}

@@ -10,7 +10,6 @@ import httpx
 
 from make_us_rich.core.errors import ServingError
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, model_name
@@ -35,10 +34,10 @@ def check_pairs(settings: Settings, *, now_ms: int | None = None) -> dict[str, s
         raise ServingError(f"{settings.api_url}/readyz names no pairs: {answer}"[:300])
     states = answer["pairs"]
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    found = {}
+    found: dict[str, str] = {}
     with Registry(settings) as registry:
         for item in pairs_table.active(settings.database_url.get_secret_value()):
-            name = model_name(Pair.parse(item.pair), settings.interval)
+            name = model_name(item.pair, settings.interval)
             champion = registry.find(name, CHAMPION)
             if champion or name in states:
                 found[item.pair] = _complaint(states.get(name), champion, settings.interval, now_ms)

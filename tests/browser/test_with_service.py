@@ -265,7 +265,7 @@ def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardSe
     expect(page.locator("#admin-pairs-told")).to_contain_text("Airflow", timeout=SLOW_MS)  # is not up here
     page.screenshot(path=ARTIFACTS / "admin-pairs.png", full_page=True)
 
-    (doge,) = [item for item in pairs_table.listed(database_url) if item.pair == "doge_usdt"]
+    (doge,) = [item for item in pairs_table.tracked(database_url) if item.pair == "doge_usdt"]
     assert doge.parked_reason == "too wild"
 
 

@@ -246,7 +246,7 @@ def test_it_rests_when_its_weight_is_nearly_used_up(
         for _ in range(271):
             others.get("/api/v3/exchangeInfo").raise_for_status()  # a weight of 20 each
     rests: list[float] = []
-    monkeypatch.setattr(exchange.time, "sleep", rests.append)
+    monkeypatch.setattr("make_us_rich.market.exchange.time.sleep", rests.append)
 
     download(*words(tmp_path, "btc_usdt"))
 

@@ -208,7 +208,7 @@ def test_a_listed_pair_keeps_what_people_made_of_it(url: str) -> None:
     pairs_table.put(url, "eth_usdt", plan="dedicated", min_replicas=0, max_replicas=3)
     pairs_table.put(url, "doge_usdt", plan="off")
     pairs_table.seed(url, ["btc_usdt", "eth_usdt", "doge_usdt"], ["eth_usdt"])
-    plans = {item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in pairs_table.listed(url)}
+    plans = {item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in pairs_table.tracked(url)}
     assert plans == {"btc_usdt": ("dedicated", 1, 4), "doge_usdt": ("off", 1, 4), "eth_usdt": ("dedicated", 0, 3)}
     assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt", "eth_usdt"]
 

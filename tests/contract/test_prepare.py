@@ -55,7 +55,10 @@ def test_a_new_installation_is_ready_and_stays_as_people_made_it(environment: di
     with Accounts(url) as accounts:
         assert accounts.authenticate("admin", FIRST_PASSWORD).is_admin
         assert ADMIN in accounts.find_token(TOKENS[0]).roles
-    assert {item.pair: item.plan for item in pairs_table.listed(url)} == {"btc_usdt": "dedicated", "eth_usdt": "pooled"}
+    assert {item.pair: item.plan for item in pairs_table.tracked(url)} == {
+        "btc_usdt": "dedicated",
+        "eth_usdt": "pooled",
+    }
 
     pairs_table.put(url, "eth_usdt", plan="off")
     again = _prepare(environment, TOKENS[1], MUR_ADMIN_PASSWORD="the password of another day")

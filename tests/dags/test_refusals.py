@@ -44,7 +44,7 @@ def test_a_delisted_pair_is_parked_and_told_once(world: DagEnvironment) -> None:
     assert run.tries["fetch", "chz_usdt"] == 1, "a delisted pair was asked for again"
     (embed,) = world.embeds()[before:]
     assert "It is parked" in embed["description"]
-    parked = {item.pair: item.parked_reason for item in pairs_table.listed(world.database_url) if item.parked_at}
+    parked = {item.pair: item.parked_reason for item in pairs_table.tracked(world.database_url) if item.parked_at}
     assert "the exchange does not know chz_usdt" in str(parked["chz_usdt"])
     assert "chz_usdt" not in {item.pair for item in pairs_table.active(world.database_url)}
 

@@ -17,6 +17,7 @@ from dash_app.security.callbacks import Clicks, PairName, Text, checked
 from dash_app.security.guard import admins_only
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.errors import InputError
+from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.operations.airflow import Airflow, AirflowError
@@ -73,7 +74,7 @@ def layout() -> Component:
                         dmc.Select(
                             id="admin-pair-plan",
                             label="Plan",
-                            data=list(pairs_table.PLANS),
+                            data=list(pairs_table.SERVING_PLANS),
                             value="dedicated",
                             allowDeselect=False,
                             size="sm",
@@ -129,10 +130,11 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
         trigger = ctx.triggered_id
         if not ctx.triggered[0]["value"]:  # the tab was opened, nobody clicked
             return no_update, no_update
-        pair = (new_pair or "") if trigger == "admin-put-pair" else selected[0]["pair"] if selected else ""
-        if not pair:
+        chosen = (new_pair or "") if trigger == "admin-put-pair" else selected[0]["pair"] if selected else ""
+        if not chosen:
             return dmc.Alert("Choose a pair first.", color="orange", variant="light"), no_update
         try:
+            pair = Pair.parse(chosen)
             match trigger:
                 case "admin-train":
                     told = _train(settings, pair)
@@ -157,7 +159,7 @@ def register(app: Dash, settings: Settings, accounts: Accounts) -> None:
         return told, _rows(database_url)
 
 
-def _train(settings: Settings, pair: str) -> Component:
+def _train(settings: Settings, pair: Pair) -> Component:
     with Airflow.from_settings(settings) as airflow:
         airflow.unpause(_DAG)
         run_id = airflow.trigger(_DAG, {"pairs": [pair]})
@@ -184,5 +186,5 @@ def _rows(database_url: str) -> list[dict[str, Any]]:
             if item.parked_at
             else ("active" if item.active else "off"),
         }
-        for item in pairs_table.listed(database_url)
+        for item in pairs_table.tracked(database_url)
     ]

@@ -3,22 +3,22 @@ from __future__ import annotations
 from typing import Any
 
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.pairs import ListedPair, Plan
+from make_us_rich.database.pairs import ServingPlan, TrackedPair
 from make_us_rich.operations.serve_config import GATEWAY, POOL, desired_config
 from make_us_rich.registry.client import ModelVersion
 
 SETTINGS = Settings(api_url="http://127.0.0.1:28123", ongoing_calls_a_replica=7, idle_replica_s=60)
 
 
-def _listed(pair: str, plan: Plan = "dedicated", least: int = 1, most: int = 1) -> ListedPair:
-    return ListedPair(pair, plan, least, most, parked_at=None, parked_reason=None)
+def _listed(pair: str, plan: ServingPlan = "dedicated", least: int = 1, most: int = 1) -> TrackedPair:
+    return TrackedPair(pair, plan, least, most, parked_at=None, parked_reason=None)
 
 
 def _version(name: str, version: int) -> ModelVersion:
     return ModelVersion(name, version, run_id=f"run-{version}", created_ms=0, tags={})
 
 
-def _applications(pairs: list[ListedPair], models: dict[str, ModelVersion]) -> dict[str, dict[str, Any]]:
+def _applications(pairs: list[TrackedPair], models: dict[str, ModelVersion]) -> dict[str, dict[str, Any]]:
     config = desired_config(SETTINGS, pairs, models)
     return {application["name"]: application for application in config["applications"]}
 
