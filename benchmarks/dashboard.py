@@ -21,11 +21,11 @@ from tests.support.folders import traversable_folder
 
 _PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 _TRIES = 1_000
-_PICTURE = "#fan .legendtext"
+_PICTURE = "#chart .legendtext"
 # Resolves with the time since navigation began, when the picture shows another close than the one before.
 _NEXT_PICTURE = """(before) => new Promise((resolve) => {
     const look = () => {
-        const labels = [...document.querySelectorAll("#fan .annotation-text")].map((text) => text.textContent);
+        const labels = [...document.querySelectorAll("#chart .annotation-text")].map((text) => text.textContent);
         const now = labels.join();
         if (labels.length && now !== before) resolve([performance.now(), now]);
         else requestAnimationFrame(look);

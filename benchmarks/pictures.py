@@ -21,9 +21,9 @@ _FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
 _WIDE, _PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 # name, path, what is there when the page has all it shows, colour scheme, window
 _PICTURES = (
-    ("forecasts", "/", "#fan .annotation-text", "light", _WIDE),
-    ("forecasts-dark", "/", "#fan .annotation-text", "dark", _WIDE),
-    ("forecasts-phone", "/", "#fan .annotation-text", "light", _PHONE),
+    ("forecasts", "/", "#chart .annotation-text", "light", _WIDE),
+    ("forecasts-dark", "/", "#chart .annotation-text", "dark", _WIDE),
+    ("forecasts-phone", "/", "#chart .annotation-text", "light", _PHONE),
     ("overview", "/overview", "#overview-grid [role=row] a", "light", _WIDE),
     ("models", "/models", "#model-detail .legendtext", "light", _WIDE),
     ("api", "/api-tokens", "#curl-snippet", "light", _WIDE),

@@ -1,6 +1,6 @@
 """Serve the dashboard: python -m dash_app --host 0.0.0.0 --port 8050
 
-waitress reads whole requests before a thread takes one, so clients that send half a request hold no thread.
+waitress hands a request to a thread only when it has arrived completely, so half-open requests occupy no thread.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ import sys
 
 import waitress
 
-from dash_app.app import LARGEST_BODY, create_app
+from dash_app.app import MAX_BODY, create_app
 from make_us_rich.core.settings import get_settings
 
 _THREADS = 16
-_MOST_CONNECTIONS = 500  # below the 1024 open files that a process has by default
-_IDLE_S = 20  # after which a connection that sends nothing is closed
-_LARGEST_HEADERS = 32 * 1024
+_MAX_CONNECTIONS = 500  # below the default limit of 1024 open files
+_IDLE_TIMEOUT_S = 20
+_MAX_HEADERS = 32 * 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dash_app")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8050)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     waitress.serve(
         create_app(get_settings()).server,
-        host=given.host,
-        port=given.port,
+        host=arguments.host,
+        port=arguments.port,
         threads=_THREADS,
-        connection_limit=_MOST_CONNECTIONS,
-        channel_timeout=_IDLE_S,
+        connection_limit=_MAX_CONNECTIONS,
+        channel_timeout=_IDLE_TIMEOUT_S,
         cleanup_interval=5,
         asyncore_use_poll=True,
-        max_request_body_size=LARGEST_BODY,
-        max_request_header_size=_LARGEST_HEADERS,
-        clear_untrusted_proxy_headers=False,  # dash_app.app reads them, if MUR_TRUSTED_PROXIES says so
+        max_request_body_size=MAX_BODY,
+        max_request_header_size=_MAX_HEADERS,
+        clear_untrusted_proxy_headers=False,  # dash_app.app reads them when MUR_TRUSTED_PROXIES is set
         ident=None,
     )
 

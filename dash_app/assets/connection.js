@@ -1,10 +1,11 @@
-// Dash has no hook for a callback that the server refuses: without this, an open tab of an ended session stays silent.
+// Report failed callback requests, for which Dash has no hook: go to the log-in when the session has ended, and show a
+// bar when the server fails or cannot be reached.
 (() => {
-  const ask = window.fetch;
+  const originalFetch = window.fetch;
   const bar = document.createElement("div");
   bar.id = "connection";
   bar.setAttribute("role", "status");
-  const tell = (text) => {
+  const show = (text) => {
     if (bar.textContent !== text) bar.textContent = text;
     if (text && !bar.isConnected) document.body.append(bar);
     if (!text) bar.remove();
@@ -12,17 +13,17 @@
   window.fetch = async (resource, options) => {
     const isCallback = String(resource.url || resource).includes("/_dash-update-component");
     try {
-      const answer = await ask(resource, options);
-      if (isCallback && answer.status === 401) {
+      const response = await originalFetch(resource, options);
+      if (isCallback && response.status === 401) {
         location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
-      } else if (isCallback && answer.status === 400) {
-        tell("This page is too old: load it again.");
+      } else if (isCallback && response.status === 400) {
+        show("This page has expired. Reload it.");
       } else if (isCallback) {
-        tell(answer.status >= 500 ? "Something broke on the server. The page tries again." : "");
+        show(response.status >= 500 ? "Server error. The page retries automatically." : "");
       }
-      return answer;
+      return response;
     } catch (error) {
-      if (isCallback) tell("The dashboard cannot be reached. The page tries again.");
+      if (isCallback) show("The dashboard cannot be reached. The page retries automatically.");
       throw error;
     }
   };

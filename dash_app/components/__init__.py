@@ -1,4 +1,4 @@
-"""Parts of pages: figures, tables, notices, and how values are formatted.
+"""Parts that several pages show: sections, tables, figures, notices, texts and number formats.
 
-Imports `make_us_rich`; knows no page.
+Imports `make_us_rich` for what is shown, and nothing of the pages or of `dash_app.security`.
 """

@@ -1,4 +1,4 @@
-"""The pictures: candles with what was forecast of them, the fan of the next close, losses, calls a day."""
+"""Plotly figures: candles with past and next forecasts, training losses, and API calls per day."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dash_app.components.formatting import clock, price
+from dash_app.components.formatting import price, utc_time
 from make_us_rich.client import Forecast, PastForecast
 from make_us_rich.market.candles import Candles
 
-# Blue and orange are told apart by every kind of colour vision; the shades of the band by their lightness alone.
-RISING, FALLING = "#3b82c4", "#d97706"
-BAND = "124, 92, 191"
-# dashboard.css finds the texts by this colour, and gives them the scheme's
-TEXT, GRID = "rgb(125, 133, 144)", "rgba(128, 138, 150, 0.22)"
-MISSED = "#c2255c"
-# upper and lower quantile of each half, share of closes inside the whole, opacity: drawn side by side and never
-# over each other, so that the legend shows the very colours
+# Blue and orange are distinct for every kind of colour vision; the shades of a band differ in lightness.
+_RISING, _FALLING, _OUTSIDE = "#3b82c4", "#d97706", "#c2255c"
+_BAND_RGB = "124, 92, 191"
+# dashboard.css selects texts by this colour and replaces it with the colour of the light or dark scheme.
+_TEXT, _GRID = "rgb(125, 133, 144)", "rgba(128, 138, 150, 0.22)"
+# Quantiles that limit the lower and the upper part, share of closes inside, opacity. The parts are drawn next to each
+# other and never overlap, so that the legend shows the exact colours.
 BANDS = (
     (("q25", "q75"), (), 50, 0.80),
     (("q10", "q25"), ("q75", "q90"), 80, 0.48),
     (("q05", "q10"), ("q90", "q95"), 90, 0.24),
 )
 _TICKS = 6
-_LAYOUT: dict[str, Any] = {
+_LAYOUT: Mapping[str, Any] = {
     "margin": {"l": 8, "r": 8, "t": 30, "b": 8},
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
-    "font": {"color": TEXT, "family": "system-ui, sans-serif", "size": 12},
+    "font": {"color": _TEXT, "family": "system-ui, sans-serif", "size": 12},
     "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
 }
 
@@ -40,9 +39,9 @@ _LAYOUT: dict[str, Any] = {
 def forecast_figure(
     candles: Candles, forecasts: Mapping[str, Forecast], past: Sequence[PastForecast] = (), *, narrow: bool = False
 ) -> go.Figure:
-    """Left: candles and volume, behind them the 80 % bands that were forecast. Right: the bands of the next close.
+    """Return candles, volume and past 80 % bands on the left, and the bands of the next close on the right.
 
-    `forecasts` by the name of their model, at least one; the first is what the page is about. `narrow` is a phone.
+    `forecasts`: by the name of their model, at least one; the first is the page's own. `narrow`: for a phone.
     """
     share = (0.36 if narrow else 0.2) + 0.07 * (len(forecasts) - 1)
     figure = make_subplots(
@@ -70,27 +69,27 @@ def _add_past(figure: go.Figure, past: Sequence[PastForecast], first_ms: int, *,
     high = [item.quantiles["q90"] for item in shown]
     figure.add_trace(
         go.Bar(
-            x=[_moment(item.target_open_ms) for item in shown],
+            x=[_to_datetime(item.target_open_ms) for item in shown],
             y=[top - bottom for top, bottom in zip(high, low, strict=True)],
             base=low,
             customdata=[f"{price(bottom)} to {price(top)}" for top, bottom in zip(high, low, strict=True)],
-            marker={"color": f"rgba({BAND}, 0.2)", "line": {"width": 0}},
-            name="before" if narrow else "80 % forecast before",
-            hovertemplate="%{x|%d %b %H:%M}: %{customdata}<extra>80 % forecast</extra>",
+            marker={"color": f"rgba({_BAND_RGB}, 0.2)", "line": {"width": 0}},
+            name="past band" if narrow else "past 80 % band",
+            hovertemplate="%{x|%d %b %H:%M}: %{customdata}<extra>80 % band</extra>",
         ),
         row=1,
         col=1,
     )
-    missed = [item for item in shown if item.inside_80 is False]
+    outside = [item for item in shown if item.inside_80 is False]
     figure.add_trace(
         go.Scatter(
-            x=[_moment(item.target_open_ms) for item in missed],
-            y=[item.close for item in missed],
+            x=[_to_datetime(item.target_open_ms) for item in outside],
+            y=[item.close for item in outside],
             mode="markers",
-            marker={"symbol": "x-thin", "size": 9, "line": {"width": 2.5, "color": MISSED}},
-            name="outside" if narrow else "close outside",
-            hovertemplate="%{x|%d %b %H:%M}: closed outside<extra></extra>",
-            visible=True if missed else "legendonly",
+            marker={"symbol": "x-thin", "size": 9, "line": {"width": 2.5, "color": _OUTSIDE}},
+            name="outside" if narrow else "close outside band",
+            hovertemplate="%{x|%d %b %H:%M}: close outside the band<extra></extra>",
+            visible=True if outside else "legendonly",
         ),
         row=1,
         col=1,
@@ -98,7 +97,7 @@ def _add_past(figure: go.Figure, past: Sequence[PastForecast], first_ms: int, *,
 
 
 def _add_candles(figure: go.Figure, candles: Candles) -> None:
-    times = [_moment(time) for time in candles.open_time_ms.tolist()]
+    times = [_to_datetime(time) for time in candles.open_time_ms.tolist()]
     figure.add_trace(
         go.Candlestick(
             x=times,
@@ -106,8 +105,8 @@ def _add_candles(figure: go.Figure, candles: Candles) -> None:
             high=candles.high,
             low=candles.low,
             close=candles.close,
-            increasing={"line": {"color": RISING, "width": 1}, "fillcolor": RISING},
-            decreasing={"line": {"color": FALLING, "width": 1}, "fillcolor": FALLING},
+            increasing={"line": {"color": _RISING, "width": 1}, "fillcolor": _RISING},
+            decreasing={"line": {"color": _FALLING, "width": 1}, "fillcolor": _FALLING},
             name="price",
             showlegend=False,
         ),
@@ -115,7 +114,7 @@ def _add_candles(figure: go.Figure, candles: Candles) -> None:
         col=1,
     )
     rose = (candles.close >= candles.open).tolist()
-    colours = [RISING if up else FALLING for up in rose]
+    colours = [_RISING if up else _FALLING for up in rose]
     volume = go.Bar(x=times, y=candles.volume, marker={"color": colours, "opacity": 0.5}, showlegend=False)
     figure.add_trace(volume.update(name="volume", hovertemplate="%{x|%d %b %H:%M}<br>%{y:,.0f}"), row=2, col=1)
 
@@ -133,20 +132,21 @@ def _add_bands(figure: go.Figure, forecasts: Mapping[str, Forecast], *, narrow: 
                 y=[high - low for _, low, high in parts],
                 base=[low for _, low, _ in parts],
                 width=0.78,
-                marker={"color": f"rgba({BAND}, {opacity})", "line": {"width": 0}},
-                name=f"{share} %" if narrow else f"{share} % of closes",
+                marker={"color": f"rgba({_BAND_RGB}, {opacity})", "line": {"width": 0}},
+                name=f"{share} %" if narrow else f"{share} % band",
                 customdata=[f"{price(low)} to {price(high)}" for _, low, high in parts],
-                hovertemplate=f"{share} %: %{{customdata}}<extra>%{{x}}</extra>",
+                hovertemplate=f"{share} % band: %{{customdata}}<extra>%{{x}}</extra>",
             ),
             row=1,
             col=2,
         )
     for name, forecast in forecasts.items():
-        _label(figure, name, forecast.quantiles, crowded=len(forecasts) > 1 or narrow)
+        _add_prices(figure, name, forecast, crowded=len(forecasts) > 1 or narrow)
 
 
-def _label(figure: go.Figure, name: str, quantiles: Mapping[str, float], *, crowded: bool) -> None:
-    size = 10 if crowded else 12
+def _add_prices(figure: go.Figure, name: str, forecast: Forecast, *, crowded: bool) -> None:
+    """Write the prices of the median and of the ends of the 90 % band."""
+    quantiles, size = forecast.quantiles, 10 if crowded else 12
     for quantile, shift in (("q05", -9), ("q95", 9)):
         figure.add_annotation(
             x=name,
@@ -173,12 +173,7 @@ def _label(figure: go.Figure, name: str, quantiles: Mapping[str, float], *, crow
 
 def _style(figure: go.Figure, candles: Candles, forecasts: Sequence[Forecast], *, narrow: bool) -> None:
     first = forecasts[0]
-    figure.add_hline(
-        y=first.last_close,
-        line={"color": TEXT, "width": 1, "dash": "dot"},
-        row=1,
-        col="all",  # type: ignore[arg-type]
-    )
+    figure.add_hline(y=first.last_close, line={"color": _TEXT, "width": 1, "dash": "dot"}, row=1, col="all")
     figure.update_layout(
         **_LAYOUT,
         barmode="overlay",
@@ -197,12 +192,12 @@ def _style(figure: go.Figure, candles: Candles, forecasts: Sequence[Forecast], *
     low = min(float(candles.low.min()), *(item.quantiles["q05"] for item in forecasts))
     high = max(float(candles.high.max()), *(item.quantiles["q95"] for item in forecasts))
     room = (high - low) * 0.07
-    figure.update_xaxes(gridcolor=GRID, zeroline=False)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False)
+    figure.update_xaxes(gridcolor=_GRID, zeroline=False)
+    figure.update_yaxes(gridcolor=_GRID, zeroline=False)
     figure.update_xaxes(showticklabels=False, row=1, col=1)
     figure.update_xaxes(
         showgrid=False,
-        title_text=f"close of {clock(first.target_close_ms)[7:]}",
+        title_text=f"close at {utc_time(first.target_close_ms)[7:]}",
         title={"standoff": 4, "font": {"size": 11 if narrow else 12}},
         showticklabels=len(forecasts) > 1,
         type="category",
@@ -215,15 +210,15 @@ def _style(figure: go.Figure, candles: Candles, forecasts: Sequence[Forecast], *
 
 
 def _tick_format(span: float) -> str:
-    """As many decimals as the steps between ticks need, and no exponent."""
+    """Return a format with enough decimals to tell neighbouring ticks apart, and no exponent."""
     step = span / _TICKS if span > 0 else 1.0
     return f",.{max(0, -math.floor(math.log10(step)))}f"
 
 
 def loss_figure(curves: Mapping[str, Sequence[float]]) -> go.Figure:
-    """Loss over the epochs, a line a curve: solid of what was trained on, dashed of what was not."""
+    """Plot the losses by epoch: the training loss as a solid line, the validation loss as a dashed one."""
     figure = go.Figure()
-    for (name, losses), colour, dash in zip(curves.items(), (RISING, FALLING), ("solid", "dash"), strict=True):
+    for (name, losses), colour, dash in zip(curves.items(), (_RISING, _FALLING), ("solid", "dash"), strict=True):
         figure.add_trace(
             go.Scatter(
                 x=list(range(1, len(losses) + 1)),
@@ -235,18 +230,18 @@ def loss_figure(curves: Mapping[str, Sequence[float]]) -> go.Figure:
         )
     longest = max(len(losses) for losses in curves.values())
     figure.update_layout(**_LAYOUT, height=300)
-    figure.update_xaxes(gridcolor=GRID, zeroline=False, title_text="epoch", dtick=max(1, longest // 10))
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, tickformat=".4f", title_text="pinball loss")
+    figure.update_xaxes(gridcolor=_GRID, zeroline=False, title_text="epoch", dtick=max(1, longest // 10))
+    figure.update_yaxes(gridcolor=_GRID, zeroline=False, tickformat=".4f", title_text="pinball loss")
     return figure
 
 
 def usage_figure(by_day: Mapping[date, int], days: Sequence[date]) -> go.Figure:
-    """Calls on each of the days, a bar a day."""
+    """Return a bar for each day's number of calls."""
     calls = [by_day.get(day, 0) for day in days]
     bars = go.Bar(
         x=[str(day.day) for day in days],
         y=calls,
-        marker={"color": RISING},
+        marker={"color": _RISING},
         hovertext=[f"{day:%d %B}: {count:,} calls" for day, count in zip(days, calls, strict=True)],
         hoverinfo="text",
     )
@@ -254,13 +249,13 @@ def usage_figure(by_day: Mapping[date, int], days: Sequence[date]) -> go.Figure:
     figure.update_layout(**_LAYOUT, height=200, bargap=0.25)
     figure.update_layout(margin={"t": 8})
     figure.update_xaxes(
-        type="category", tickangle=0, nticks=10, title_text=f"calls a day, {days[0]:%B}, UTC", title_font_size=12
+        type="category", tickangle=0, nticks=10, title_text=f"calls per day, {days[0]:%B}, UTC", title_font_size=12
     )
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, tickformat=",d", rangemode="tozero", nticks=5)
+    figure.update_yaxes(gridcolor=_GRID, zeroline=False, tickformat=",d", rangemode="tozero", nticks=5)
     if not any(calls):
         figure.update_yaxes(range=[0, 4])
     return figure
 
 
-def _moment(time_ms: int) -> datetime:
+def _to_datetime(time_ms: int) -> datetime:
     return datetime.fromtimestamp(time_ms / 1000, UTC)

@@ -1,1 +1,41 @@
-"""One page a file: a path, a layout, its callbacks."""
+"""The pages, one file each, with `layout()` for the components and `register(app, services)` for the callbacks.
+
+Imports `dash_app.components`, `dash_app.security` and `make_us_rich`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dash import Dash
+from dash.development.base_component import Component
+
+from make_us_rich.accounts import Accounts
+from make_us_rich.client import Client
+from make_us_rich.core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the callbacks of a page use."""
+
+    settings: Settings
+    accounts: Accounts
+    client: Client
+
+    @property
+    def database_url(self) -> str:
+        return self.settings.database_url.get_secret_value()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the menu: its address, its name there, and the two functions of its file."""
+
+    path: str
+    label: str
+    layout: Callable[[], Component]
+    register: Callable[[Dash, Services], None]
+    for_admins: bool = False
+    in_menu: bool = True

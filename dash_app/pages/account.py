@@ -1,4 +1,4 @@
-"""One's own account: the password, the sessions, and leaving."""
+"""Account: change the password, end all sessions, delete the account."""
 
 from __future__ import annotations
 
@@ -9,66 +9,55 @@ from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
+from dash_app.components import notices
+from dash_app.components.sections import page, panel
+from dash_app.pages import Services
 from dash_app.security import sessions
-from dash_app.security.auth import as_sentence
-from dash_app.security.callbacks import Clicks, Text, checked
-from dash_app.security.limits import limit_confirmations
-from make_us_rich.accounts import Accounts
+from dash_app.security.throttling import limit_confirmations
+from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.core.errors import InputError, TooManyAttempts, WrongCredentials
 
 
 def layout() -> Component:
-    return dmc.Stack(
-        [
-            dmc.Title("Account", order=1, size="h2"),
-            dmc.Text(["Logged in as ", dmc.Text(current_user.name, span=True, fw=700), "."]),
-            _section(
-                "Password",
-                [
-                    _password("current-password", "Current password", "current-password"),
-                    _password("new-password", "New password", "new-password"),
-                    dmc.Button("Change password", id="change-password"),
-                    html.Div(id="password-changed", role="status"),
-                ],
-            ),
-            _section(
-                "Sessions",
-                [
-                    dmc.Text("Ends every session of this account on every device, this one too."),
-                    dmc.Button("Log out everywhere", id="log-out-everywhere", variant="default"),
-                ],
-            ),
-            _section(
-                "Delete the account",
-                [
-                    dmc.Text("Your tokens stop working at once, and nothing can bring the account back."),
-                    _password("delete-password", "Current password", "current-password"),
-                    dmc.Button("Delete my account", id="delete-account", color="red"),
-                    html.Div(id="deleted", role="status"),
-                ],
-            ),
-        ],
-        gap="md",
-        maw=560,
+    content = page(
+        "Account",
+        dmc.Text(["Logged in as ", dmc.Text(current_user.name, span=True, fw=700), "."]),
+        _section(
+            "Password",
+            _password_input("current-password", "Current password", "current-password"),
+            _password_input("new-password", "New password", "new-password"),
+            dmc.Button("Change password", id="change-password"),
+            html.Div(id="password-notice", role="status"),
+        ),
+        _section(
+            "Sessions",
+            dmc.Text("End all sessions of this account, on every device including this one."),
+            dmc.Button("Log out everywhere", id="log-out-everywhere", variant="default"),
+        ),
+        _section(
+            "Delete account",
+            dmc.Text("Your tokens stop working at once. This cannot be undone."),
+            _password_input("delete-password", "Current password", "current-password"),
+            dmc.Button("Delete my account", id="delete-account", color="red"),
+            html.Div(id="delete-notice", role="status"),
+        ),
     )
+    return dmc.Box(content, maw=560)
 
 
-def _section(title: str, content: list[Component]) -> Component:
-    return dmc.Paper(
-        dmc.Stack([dmc.Title(title, order=2, size="h4"), *content], gap="sm", align="start"),
-        withBorder=True,
-        p="md",
-        radius="md",
-    )
+def _section(title: str, *content: Component) -> Component:
+    return panel(dmc.Stack([dmc.Title(title, order=2, size="h4"), *content], gap="sm", align="start"))
 
 
-def _password(name: str, label: str, completion: str) -> Component:
-    return dmc.PasswordInput(id=name, label=label, autoComplete=completion, w="100%", maw=320, value="")
+def _password_input(name: str, label: str, autocomplete: str) -> Component:
+    return dmc.PasswordInput(id=name, label=label, autoComplete=autocomplete, w="100%", maw=320, value="")
 
 
-def register(app: Dash, accounts: Accounts) -> None:
+def register(app: Dash, services: Services) -> None:
+    accounts = services.accounts
+
     @app.callback(
-        Output("password-changed", "children"),
+        Output("password-notice", "children"),
         Output("current-password", "value"),
         Output("new-password", "value"),
         Input("change-password", "n_clicks"),
@@ -76,7 +65,7 @@ def register(app: Dash, accounts: Accounts) -> None:
         State("new-password", "value"),
         prevent_initial_call=True,
     )
-    @checked
+    @validated
     def change_password(clicks: Clicks, current: Text, new: Text) -> tuple[Any, ...]:
         if not clicks:
             return no_update, no_update, no_update
@@ -84,17 +73,16 @@ def register(app: Dash, accounts: Accounts) -> None:
             with limit_confirmations(accounts):
                 user = accounts.change_password(current_user.user_id, current or "", new or "")
         except (InputError, WrongCredentials, TooManyAttempts) as error:
-            return _refusal(error), no_update, no_update
-        sessions.begin(user, remember=False)
-        told = "The password is changed. Every other session has ended."
-        return dmc.Alert(told, color="teal", variant="light"), "", ""
+            return notices.refusal(error), no_update, no_update
+        sessions.start(user, remember=False)
+        return notices.success("Password changed. All other sessions have ended."), "", ""
 
     @app.callback(
         Output("location", "href", allow_duplicate=True),
         Input("log-out-everywhere", "n_clicks"),
         prevent_initial_call=True,
     )
-    @checked
+    @validated
     def log_out_everywhere(clicks: Clicks) -> Any:
         if not clicks:
             return no_update
@@ -103,13 +91,13 @@ def register(app: Dash, accounts: Accounts) -> None:
         return "/login"
 
     @app.callback(
-        Output("deleted", "children"),
+        Output("delete-notice", "children"),
         Output("location", "href", allow_duplicate=True),
         Input("delete-account", "n_clicks"),
         State("delete-password", "value"),
         prevent_initial_call=True,
     )
-    @checked
+    @validated
     def delete_account(clicks: Clicks, password: Text) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
@@ -117,10 +105,6 @@ def register(app: Dash, accounts: Accounts) -> None:
             with limit_confirmations(accounts):
                 accounts.delete_user(current_user.user_id, password or "")
         except (InputError, WrongCredentials, TooManyAttempts) as error:
-            return _refusal(error), no_update
+            return notices.refusal(error), no_update
         sessions.end(accounts)
         return no_update, "/register"
-
-
-def _refusal(error: InputError | WrongCredentials | TooManyAttempts) -> Component:
-    return dmc.Alert(as_sentence(error), color="red", variant="light")

@@ -1,10 +1,10 @@
-"""The registry, pair by pair: versions, what was decided about each and why, how it was trained."""
+"""Models: the registered versions of a pair, why each was promoted or refused, and its training run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import dash_ag_grid as dag
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
@@ -14,13 +14,15 @@ from typing_extensions import TypedDict
 
 from dash_app.components import notices
 from dash_app.components.figures import loss_figure
-from dash_app.components.formatting import asked_pair, clock, pair_label
-from dash_app.components.grids import ONE_ROW_CHOSEN, fitting, percent, text
-from dash_app.security.callbacks import Clicks, PairName, Text, checked
-from dash_app.security.guard import admins_only
-from make_us_rich.accounts import Accounts
-from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
+from dash_app.components.formatting import as_sentence, pair_in_query, pair_label, utc_time
+from dash_app.components.sections import graph, page, panel
+from dash_app.components.tables import height_of, percent_column, table, text_column
+from dash_app.pages import Services
+from dash_app.security.access import admins_only
+from dash_app.security.validation import Clicks, Text, validated
+from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
@@ -41,21 +43,27 @@ from make_us_rich.registry.client import (
 )
 
 _FOUNDATION = "foundation"
-ModelChoice = Literal["foundation"] | PairName
+ModelChoice = Literal["foundation"] | Pair
 _LOSSES = ("train_loss", "validation_loss")
-_COLUMNS = [
-    text("Version", "version", width=96, flex=0),
-    text("Alias", "alias", minWidth=104),
-    text("Architecture", "architecture", minWidth=112),
-    text("Knows until", "as_of", comparator_field="as_of_ms", minWidth=170),
-    percent("Skill", "skill", 1, headerTooltip="Pinball loss saved against the naive forecast, on unseen weeks"),
-    percent("Held", "coverage", 1, signed=False, headerTooltip="Share of unseen closes inside the 80 % band"),
-    text("Decision", "decision", flex=4, minWidth=280),
-]
+_COLUMNS = (
+    text_column("Version", "version", width=96, flex=0),
+    text_column("Alias", "alias", minWidth=104),
+    text_column("Architecture", "architecture", minWidth=112),
+    text_column(
+        "Data until", "as_of", sort_field="as_of_ms", minWidth=170, headerTooltip="Close of the newest training candle"
+    ),
+    percent_column(
+        "Skill", "skill", 1, headerTooltip="Reduction of pinball loss compared with the naive forecast, held-out weeks"
+    ),
+    percent_column(
+        "Coverage", "coverage", 1, signed=False, headerTooltip="Share of closes inside the 80 % band, held-out weeks"
+    ),
+    text_column("Decision", "decision", flex=4, minWidth=280),
+)
 
 
-class VersionChoice(TypedDict):
-    """Of a chosen row, what its details read."""
+class SelectedVersion(TypedDict):
+    """The fields of a selected row that the details read."""
 
     version: Annotated[str, Field(pattern="^[0-9]{1,9}$")]
     run_id: Annotated[str, Field(pattern="^[0-9a-f]{0,32}$")]
@@ -63,54 +71,52 @@ class VersionChoice(TypedDict):
     airflow_run: str
 
 
+class VersionRow(SelectedVersion):
+    """A row of the table. Figures that were never measured are None."""
+
+    alias: str
+    architecture: str
+    as_of_ms: int
+    as_of: str
+    skill: float | None
+    coverage: float | None
+
+
 def layout() -> Component:
-    return dmc.Stack(
-        [
-            dmc.Group(
-                [
-                    dmc.Title("Models", order=1, size="h2"),
-                    dmc.Select(
-                        id="models-pair",
-                        data=[],
-                        searchable=True,
-                        allowDeselect=False,
-                        persistence=True,
-                        w=200,
-                        attributes={"input": {"aria-label": "pair whose models are listed"}},
-                    ),
-                ],
-                justify="space-between",
-            ),
-            html.Div(id="models-notice", role="status"),
-            dag.AgGrid(
-                id="models-grid",
-                columnDefs=_COLUMNS,
-                getRowId="params.data.version",
-                dashGridOptions=ONE_ROW_CHOSEN,
-                style=fitting(0),
-            ),
-            *(_rollback() if current_user.is_admin else []),
-            dmc.Box(id="model-detail"),
-        ],
-        gap="md",
+    return page(
+        "Models",
+        html.Div(id="models-notice", role="status"),
+        table("models-grid", _COLUMNS, key="version", selectable=True),
+        *(_rollback_controls() if current_user.is_admin else []),
+        dmc.Box(id="model-detail"),
+        controls=dmc.Select(
+            id="models-pair",
+            data=[],
+            searchable=True,
+            allowDeselect=False,
+            persistence=True,
+            w=200,
+            attributes={"input": {"aria-label": "pair whose models are listed"}},
+        ),
     )
 
 
-def _rollback() -> list[Component]:
+def _rollback_controls() -> list[Component]:
+    note = "The next training run may promote another version. A second rollback undoes the first."
     return [
         dmc.Group(
             [
-                dmc.Button("Go back to the previous champion", id="rollback", variant="default"),
-                dmc.Text("The next run decides anew. Going back again undoes it.", size="sm", c="dimmed"),
+                dmc.Button("Roll back to the previous champion", id="rollback", variant="default"),
+                dmc.Text(note, size="sm", c="dimmed"),
             ]
         ),
-        dcc.ConfirmDialog(id="confirm-rollback", message="Let the previous champion serve this pair, starting now?"),
+        dcc.ConfirmDialog(id="confirm-rollback", message="Serve this pair with the previous champion from now on?"),
     ]
 
 
-def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) -> None:
-    database_url = settings.database_url.get_secret_value()
-    mlflow_url, airflow_url = settings.mlflow_link_url, settings.airflow_link_url
+def register(app: Dash, services: Services) -> None:
+    settings, database_url = services.settings, services.database_url
+    interval = Interval(settings.interval)
     registry = Registry(settings)
 
     @app.callback(
@@ -120,14 +126,13 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         State("models-pair", "value"),
         State("location", "search"),
     )
-    @checked
-    def offer_pairs(_: str, chosen: Text, search: Text) -> tuple[list[dict[str, str]], str | None]:
-        pairs = [item.pair for item in pairs_table.tracked(database_url)]
-        offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
-        offered.append({"value": _FOUNDATION, "label": "Foundation, of all pairs"})
-        known = [item["value"] for item in offered]
-        wanted = (asked_pair(search), chosen, known[0])
-        return offered, next(pair for pair in wanted if pair in known)
+    @validated
+    def offer_pairs(_: str, selected: Text, search: Text) -> tuple[list[dict[str, str]], str | None]:
+        names: list[str] = [item.pair for item in pairs_table.tracked(database_url)]
+        options = [{"value": name, "label": pair_label(name)} for name in names]
+        options.append({"value": _FOUNDATION, "label": "Foundation model"})
+        names.append(_FOUNDATION)
+        return options, next(name for name in (pair_in_query(search), selected, names[0]) if name in names)
 
     app.clientside_callback(
         """(pair) => {
@@ -143,34 +148,33 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         Output("models-notice", "children"),
         Input("models-pair", "value"),
     )
-    @checked
+    @validated
     def show_versions(pair: ModelChoice | None) -> tuple[Any, ...]:
         if pair is None:
             return no_update, no_update, no_update, no_update
         try:
-            rows = _rows(registry, _name(pair, settings.interval))
+            rows = _rows(registry, _registered_name(pair, interval))
         except RegistryError as error:
-            return [], fitting(0), [], notices.registry_down(str(error))
-        notice = None if rows else notices.no_model_yet()
-        return rows, fitting(len(rows)), rows[:1], notice
+            return [], height_of(0), [], notices.registry_down(str(error))
+        return rows, height_of(len(rows)), rows[:1], None if rows else notices.no_model_yet()
 
     @app.callback(Output("model-detail", "children"), Input("models-grid", "selectedRows"))
-    @checked
-    def show_version(selected: list[VersionChoice] | None) -> Any:
+    @validated
+    def show_version(selected: list[SelectedVersion] | None) -> Component | None:
         if not selected:
             return None
         row = selected[0]
         try:
             run = registry.run(row["run_id"])
-            curves = {metric: registry.metric_history(row["run_id"], metric) for metric in _LOSSES}
+            losses = {metric: registry.metric_history(row["run_id"], metric) for metric in _LOSSES}
         except RegistryError as error:
             return notices.registry_down(str(error))
-        return _detail(row, run, curves, mlflow_url, airflow_url)
+        return _detail(row, run, losses, settings)
 
     @app.callback(Output("confirm-rollback", "displayed"), Input("rollback", "n_clicks"), prevent_initial_call=True)
     @admins_only
-    @checked
-    def ask_before_rollback(clicks: Clicks) -> bool:
+    @validated
+    def confirm_rollback(clicks: Clicks) -> bool:
         return bool(clicks)
 
     @app.callback(
@@ -181,98 +185,85 @@ def register(app: Dash, settings: Settings, accounts: Accounts, client: Client) 
         prevent_initial_call=True,
     )
     @admins_only
-    @checked
+    @validated
     def roll_back(clicks: Clicks, pair: ModelChoice | None) -> tuple[Any, Any]:
         if not clicks or pair is None:
             return no_update, no_update
-        name = _name(pair, settings.interval)
+        name = _registered_name(pair, interval)
         try:
             decision = promotion.rollback(registry, database_url, name, by=current_user.name)
-            accounts.audit(current_user.name, "roll back model", name, decision.reason)
+            services.accounts.audit(current_user.name, "roll back model", name, decision.reason)
             rows = _rows(registry, name)
         except RegistryError as error:
-            return dmc.Alert(str(error), color="red", variant="light", title="Nothing was changed"), no_update
+            return notices.refusal(error), no_update
         try:
-            client.update_models()
-            told = "The service runs it."
+            services.client.update_models()
+            state = "The service has loaded it."
         except (ServiceUnavailable, ServiceRefused) as error:
-            told = f"The service does not run it yet: {error}"
-        said = f"{decision.reason[0].upper()}{decision.reason[1:]}. {told}"
-        return dmc.Alert(said, color="teal", variant="light"), rows
+            state = f"The service has not loaded it yet: {error}"
+        return notices.success(f"{as_sentence(decision.reason)} {state}"), rows
 
 
-def _name(pair: str, interval: str) -> str:
-    return foundation_name(interval) if pair == _FOUNDATION else model_name(Pair.parse(pair), interval)
+def _registered_name(pair: ModelChoice, interval: Interval) -> str:
+    return model_name(pair, interval) if isinstance(pair, Pair) else foundation_name(interval)
 
 
-def _rows(registry: Registry, name: str) -> list[dict[str, Any]]:
-    """Newest first."""
-    held = {alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.find(name, alias))}
-    return [_row(version, held) for version in registry.versions(name)]
+def _rows(registry: Registry, name: str) -> list[VersionRow]:
+    """Return all versions, newest first."""
+    aliases: dict[int, str] = {}
+    for alias in (CHAMPION, PREVIOUS):
+        if found := registry.find(name, alias):
+            aliases[found.version] = ", ".join(filter(None, (aliases.get(found.version), alias)))
+    return [_row(version, aliases.get(version.version, "")) for version in registry.versions(name)]
 
 
-def _row(version: ModelVersion, held: dict[str, int]) -> dict[str, Any]:
+def _row(version: ModelVersion, alias: str) -> VersionRow:
     tags = version.tags
     as_of_ms = int(tags.get(TAG_AS_OF_MS, 0))
     return {
         "version": str(version.version),
-        "alias": ", ".join(alias for alias, number in held.items() if number == version.version),
+        "alias": alias,
         "architecture": tags.get(TAG_ARCHITECTURE, ""),
         "as_of_ms": as_of_ms,
-        "as_of": clock(as_of_ms) if as_of_ms else "",
-        "skill": float(tags[TAG_SKILL_VS_NAIVE]) if TAG_SKILL_VS_NAIVE in tags else None,
-        "coverage": float(tags[TAG_COVERAGE_80]) if TAG_COVERAGE_80 in tags else None,
-        "decision": tags.get(promotion.TAG_DECISION, "not decided yet"),
+        "as_of": utc_time(as_of_ms) if as_of_ms else "",
+        "skill": _number(tags, TAG_SKILL_VS_NAIVE),
+        "coverage": _number(tags, TAG_COVERAGE_80),
+        "decision": tags.get(promotion.TAG_DECISION, "pending"),
         "run_id": version.run_id,
         "airflow_run": tags.get(TAG_AIRFLOW_RUN, ""),
     }
 
 
+def _number(tags: Mapping[str, str], name: str) -> float | None:
+    return float(tags[name]) if name in tags else None
+
+
 def _detail(
-    row: VersionChoice, run: TrainingRun, curves: dict[str, list[float]], mlflow_url: str, airflow_url: str
+    row: SelectedVersion, run: TrainingRun, losses: Mapping[str, Sequence[float]], settings: Settings
 ) -> Component:
-    links = [("MLflow run", f"{mlflow_url}/#/experiments/{run.experiment_id}/runs/{row['run_id']}")]
+    links = [("MLflow run", f"{settings.mlflow_link_url}/#/experiments/{run.experiment_id}/runs/{row['run_id']}")]
     if row["airflow_run"]:
-        links.append(("Airflow run", f"{airflow_url}/dags/{row['airflow_run']}"))
-    return dmc.Paper(
+        links.append(("Airflow run", f"{settings.airflow_link_url}/dags/{row['airflow_run']}"))
+    anchors = [dmc.Anchor(label, href=href, target="_blank", size="sm") for label, href in links]
+    curves = graph(loss_figure(losses)) if any(losses.values()) else dmc.Text("No loss curve was logged.", c="dimmed")
+    return panel(
         dmc.Stack(
             [
-                dmc.Group(
-                    [
-                        dmc.Title(f"Version {row['version']}", order=2, size="h4"),
-                        *(dmc.Anchor(label, href=href, target="_blank", size="sm") for label, href in links),
-                    ]
-                ),
+                dmc.Group([dmc.Title(f"Version {row['version']}", order=2, size="h4"), *anchors]),
                 dmc.Text(row["decision"]),
-                dmc.SimpleGrid(
-                    [
-                        dmc.Box(
-                            dcc.Graph(figure=loss_figure(curves), config={"displayModeBar": False}, className="plot")
-                            if any(curves.values())
-                            else dmc.Text("No loss curve was logged.", c="dimmed")
-                        ),
-                        dmc.Box(_numbers(run)),
-                    ],
-                    cols={"base": 1, "md": 2},
-                ),
+                dmc.SimpleGrid([dmc.Box(curves), dmc.Box(_run_table(run))], cols={"base": 1, "md": 2}),
             ],
             gap="sm",
-        ),
-        withBorder=True,
-        p="md",
-        radius="md",
+        )
     )
 
 
-def _numbers(run: TrainingRun) -> Component:
-    shown = {key: f"{value:.5g}" for key, value in sorted(run.metrics.items()) if key not in _LOSSES}
+def _run_table(run: TrainingRun) -> Component:
+    """List the metrics of the run, then its parameters."""
+    metrics = {key: f"{value:.5g}" for key, value in sorted(run.metrics.items()) if key not in _LOSSES}
     rows = [
         dmc.TableTr([dmc.TableTd(key.replace("_", " ")), dmc.TableTd(value, ta="right")])
-        for key, value in (shown | dict(sorted(run.params.items()))).items()
+        for key, value in (metrics | dict(sorted(run.params.items()))).items()
     ]
-    return dmc.ScrollArea(
-        dmc.Table(dmc.TableTbody(rows), verticalSpacing=4, fz="sm", striped=True),
-        h=300,
-        type="auto",
-        offsetScrollbars=True,
-    )
+    content = dmc.Table(dmc.TableTbody(rows), verticalSpacing=4, fz="sm", striped=True)
+    return dmc.ScrollArea(content, h=300, type="auto", offsetScrollbars=True)

@@ -1,8 +1,9 @@
-"""API tokens, what they used of the month, and how to use them."""
+"""API: the user's tokens, the calls of the month, and examples of a request."""
 
 from __future__ import annotations
 
 from calendar import monthrange
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -11,52 +12,55 @@ from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
+from dash_app.components import notices
 from dash_app.components.figures import usage_figure
-from dash_app.security.auth import as_sentence
-from dash_app.security.callbacks import Clicks, Text, checked
-from make_us_rich.accounts import Accounts, Token, Usage
+from dash_app.components.formatting import as_sentence
+from dash_app.components.sections import aria_label, graph, page, panel, plain_table
+from dash_app.pages import Services
+from dash_app.security.validation import Clicks, Text, validated
+from make_us_rich.accounts import Token, Usage
 from make_us_rich.core.errors import InputError, NameTaken, UnknownToken
 from make_us_rich.database import pairs as pairs_table
 
-_USED_MUCH = 0.8
+_HIGH_USAGE = 0.8
 _REFRESH_MS = 15_000
 _PLACEHOLDER = "paste-your-token"
 
 
 def layout() -> Component:
-    return dmc.Stack(
-        [
-            dmc.Title("API", order=1, size="h2"),
-            dmc.Box(id="usage", children=dmc.Skeleton(h=300)),
-            dmc.Title("Tokens", order=2, size="h4"),
-            dmc.Group(
-                [
-                    dmc.TextInput(
-                        id="token-name",
-                        placeholder="what it is for",
-                        w=240,
-                        attributes={"input": {"aria-label": "name of the new token", "maxLength": 64}},
-                    ),
-                    dmc.Button("Create token", id="create-token"),
-                ],
-                align="start",
-            ),
-            html.Div(id="new-token", role="status"),
-            dmc.Box(id="tokens"),
-            dmc.Title("Use it", order=2, size="h4"),
-            dmc.Box(id="snippet"),
-            dcc.Interval(id="usage-tick", interval=_REFRESH_MS),
-        ],
-        gap="md",
+    return page(
+        "API",
+        dmc.Box(id="usage", children=dmc.Skeleton(h=300)),
+        dmc.Title("Tokens", order=2, size="h4"),
+        dmc.Group(
+            [
+                dmc.TextInput(
+                    id="token-name",
+                    placeholder="Token name",
+                    w=240,
+                    attributes={"input": {"aria-label": "name of the new token", "maxLength": 64}},
+                ),
+                dmc.Button("Create token", id="create-token"),
+            ],
+            align="start",
+        ),
+        html.Div(id="new-token", role="status"),
+        dmc.Box(id="tokens"),
+        dmc.Title("Examples", order=2, size="h4"),
+        dmc.Box(id="examples"),
+        dcc.Interval(id="usage-refresh", interval=_REFRESH_MS),
     )
 
 
-def register(app: Dash, accounts: Accounts, api_url: str, database_url: str) -> None:
+def register(app: Dash, services: Services) -> None:
+    accounts = services.accounts
+    api_url = services.settings.public_api_url or services.settings.api_url
+
     @app.callback(
         Output("usage", "children"),
         Output("tokens", "children"),
         Output("new-token", "children"),
-        Output("snippet", "children"),
+        Output("examples", "children"),
         Output("token-name", "error"),
         Output("token-name", "value"),
         Input("create-token", "n_clicks"),
@@ -64,31 +68,41 @@ def register(app: Dash, accounts: Accounts, api_url: str, database_url: str) -> 
         Input({"rotate": ALL}, "n_clicks"),
         State("token-name", "value"),
     )
-    @checked
+    @validated
     def manage(_: Clicks, __: list[Clicks], ___: list[Clicks], name: Text) -> tuple[Any, ...]:
-        trigger, clicked = ctx.triggered_id, bool(ctx.triggered and ctx.triggered[0]["value"])
-        plaintext, shown, error, clear = None, no_update, None, no_update
+        trigger, is_click = ctx.triggered_id, bool(ctx.triggered and ctx.triggered[0]["value"])
+        user_id = current_user.user_id
+        new_token: str | None = None
+        notice: Any = no_update
+        new_name: Any = no_update
+        error = None
         try:
-            if clicked and trigger == "create-token":
-                plaintext, clear = accounts.create_token(current_user.user_id, name or ""), ""
-            elif clicked and "rotate" in trigger:
-                plaintext = accounts.rotate_token(current_user.user_id, int(trigger["rotate"]))
-            elif clicked and "revoke" in trigger:
-                accounts.revoke_token(current_user.user_id, int(trigger["revoke"]))
-                shown = None
-        except (InputError, NameTaken, UnknownToken) as refused:
-            error = as_sentence(refused)
-        snippet: Any = no_update if trigger else _snippets(api_url, _a_pair(database_url), _PLACEHOLDER)
-        if plaintext is not None:
-            shown, snippet = _shown_once(plaintext), _snippets(api_url, _a_pair(database_url), plaintext)
-        usage = _usage(accounts.usage_of(current_user.user_id))
-        return usage, _table(accounts.tokens(current_user.user_id)), shown, snippet, error, clear
+            if is_click and trigger == "create-token":
+                new_token, new_name = accounts.create_token(user_id, name or ""), ""
+            elif is_click and "rotate" in trigger:
+                new_token = accounts.rotate_token(user_id, int(trigger["rotate"]))
+            elif is_click and "revoke" in trigger:
+                accounts.revoke_token(user_id, int(trigger["revoke"]))
+                notice = None
+        except (InputError, NameTaken, UnknownToken) as refusal:
+            error = as_sentence(refusal)
+        examples: Any = no_update
+        if new_token is not None:
+            notice = notices.shown_once(
+                "Copy the token now: it is not shown again", new_token, text_id="new-token-text"
+            )
+        if new_token is not None or not trigger:
+            examples = _examples(api_url, _example_pair(services.database_url), new_token or _PLACEHOLDER)
+        usage = _usage(accounts.usage_of(user_id))
+        return usage, _token_table(accounts.tokens(user_id)), notice, examples, error, new_name
 
     @app.callback(
-        Output("usage", "children", allow_duplicate=True), Input("usage-tick", "n_intervals"), prevent_initial_call=True
+        Output("usage", "children", allow_duplicate=True),
+        Input("usage-refresh", "n_intervals"),
+        prevent_initial_call=True,
     )
-    @checked
-    def count_again(_: Clicks) -> Component:
+    @validated
+    def refresh_usage(_: Clicks) -> Component:
         return _usage(accounts.usage_of(current_user.user_id))
 
 
@@ -96,44 +110,30 @@ def _usage(usage: Usage) -> Component:
     share = usage.used / usage.limit
     today = datetime.now(UTC).date()
     days = [date(today.year, today.month, day + 1) for day in range(monthrange(today.year, today.month)[1])]
-    return dmc.Paper(
-        [
-            dmc.Group(
-                [
-                    dmc.Text(f"{usage.used:,} of {usage.limit:,} calls used this month", fw=600),
-                    dmc.Text(
-                        f"starts again at 0 on {_day(usage.resets_at)}, {usage.resets_at:%H:%M} UTC",
-                        c="dimmed",
-                        size="sm",
-                    ),
-                ],
-                justify="space-between",
-            ),
-            dmc.Progress(
-                value=min(100.0, share * 100),
-                color="orange" if share >= _USED_MUCH else "blue",
-                size="lg",
-                mt="xs",
-                **{"aria-label": "share of the month's calls that is used"},
-            ),
-            *([_nothing_left(usage)] if not usage.remaining else []),
-            dcc.Graph(
-                figure=usage_figure(usage.by_day, days),
-                config={"displayModeBar": False},
-                className="plot",
-                style={"height": 200},
-            ),
-        ],
-        withBorder=True,
-        p="md",
-        radius="md",
+    return panel(
+        dmc.Group(
+            [
+                dmc.Text(f"{usage.used:,} of {usage.limit:,} calls used this month", fw=600),
+                dmc.Text(f"resets on {_day(usage.resets_at)}, {usage.resets_at:%H:%M} UTC", c="dimmed", size="sm"),
+            ],
+            justify="space-between",
+        ),
+        dmc.Progress(
+            value=min(100.0, share * 100),
+            color="orange" if share >= _HIGH_USAGE else "blue",
+            size="lg",
+            mt="xs",
+            **aria_label("share of the monthly quota used"),
+        ),
+        *([] if usage.remaining else [_quota_used_up(usage)]),
+        graph(usage_figure(usage.by_day, days), style={"height": 200}),
     )
 
 
-def _nothing_left(usage: Usage) -> Component:
+def _quota_used_up(usage: Usage) -> Component:
     return dmc.Alert(
-        f"Every call is answered with 429 until {_day(usage.resets_at)}. An admin can give you another plan.",
-        title="The month's calls are used up",
+        f"Calls are refused with status 429 until {_day(usage.resets_at)}. An admin can assign a larger plan.",
+        title="Monthly quota used up",
         color="orange",
         variant="light",
         mt="sm",
@@ -144,79 +144,61 @@ def _day(moment: datetime) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
-def _shown_once(plaintext: str) -> Component:
-    return dmc.Alert(
-        dmc.Group(
-            [
-                dmc.Code(plaintext, id="plaintext-token", style={"wordBreak": "break-all"}),
-                dmc.CopyButton(value=plaintext, children="Copy", copiedChildren="Copied"),
-            ]
-        ),
-        title="Copy the token now: it is not shown again",
-        color="teal",
-        variant="light",
-    )
-
-
-def _table(tokens: list[Token]) -> Component:
+def _token_table(tokens: Sequence[Token]) -> Component:
     if not tokens:
-        return dmc.Text("You have no token yet. Give one a name and create it.", c="dimmed")
-    head = dmc.TableThead(
-        dmc.TableTr([dmc.TableTh(name) for name in ("Name", "Begins with", "Created", "Last used", "Actions")])
-    )
+        return dmc.Text("No tokens yet. Enter a name and create one.", c="dimmed")
     rows = [
-        dmc.TableTr(
-            [
-                dmc.TableTd(token.name, style={"overflowWrap": "anywhere"}),
-                dmc.TableTd(dmc.Code(f"{token.prefix}…")),
-                dmc.TableTd(f"{token.created_at:%d %b %Y}"),
-                dmc.TableTd(f"{token.last_used_at:%d %b %Y %H:%M}" if token.last_used_at else "never"),
-                dmc.TableTd(
-                    dmc.Group(
-                        [_action("Rotate", "rotate", token), _action("Revoke", "revoke", token)], gap=4, wrap="nowrap"
-                    )
-                ),
-            ]
+        (
+            token.name,
+            dmc.Code(f"{token.prefix}…"),
+            f"{token.created_at:%d %b %Y}",
+            f"{token.last_used_at:%d %b %Y %H:%M}" if token.last_used_at else "never",
+            dmc.Group(
+                [_action_button("Rotate", "rotate", token), _action_button("Revoke", "revoke", token)],
+                gap=4,
+                wrap="nowrap",
+            ),
         )
         for token in tokens
     ]
-    return dmc.TableScrollContainer(dmc.Table([head, dmc.TableTbody(rows)]), minWidth=620)
+    return plain_table(("Name", "Prefix", "Created", "Last used", "Actions"), rows, min_width=620)
 
 
-def _action(label: str, deed: str, token: Token) -> Component:
+def _action_button(label: str, action: str, token: Token) -> Component:
     return dmc.Button(
         label,
-        id={deed: token.token_id},
+        id={action: token.token_id},
         variant="default",
         size="compact-sm",
-        **{"aria-label": f"{deed} the token {token.name}"},
+        **aria_label(f"{action} the token {token.name}"),
     )
 
 
-def _a_pair(database_url: str) -> str:
+def _example_pair(database_url: str) -> str:
     pairs = pairs_table.active(database_url)
     return pairs[0].pair if pairs else "btc_usdt"
 
 
-def _snippets(api_url: str, pair: str, token: str) -> Component:
-    curl = f'TOKEN={token}\ncurl -H "Authorization: Bearer $TOKEN" {api_url}/v1/forecasts/{pair}'
+def _examples(api_url: str, pair: str, token: str) -> Component:
+    url = f"{api_url}/v1/forecasts/{pair}"
+    curl = f'TOKEN={token}\ncurl -H "Authorization: Bearer $TOKEN" {url}'
     python = "\n".join(
         (
             "import json",
             "from urllib.request import Request, urlopen",
             "",
             f'headers = {{"Authorization": "Bearer {token}"}}',
-            f'forecast = json.load(urlopen(Request("{api_url}/v1/forecasts/{pair}", headers=headers)))',
+            f'forecast = json.load(urlopen(Request("{url}", headers=headers)))',
             'print(forecast["quantiles"])',
         )
     )
     return dmc.Stack(
         [
-            dmc.Text("In a shell", size="sm", fw=600),
-            dmc.CodeHighlight(code=curl, language="bash", id="curl-snippet"),
-            dmc.Text("In Python, with nothing installed", size="sm", fw=600),
-            dmc.CodeHighlight(code=python, language="python", id="python-snippet"),
-            dmc.Anchor("All endpoints", href=f"{api_url}/docs", target="_blank", size="sm"),
+            dmc.Text("Shell, with curl", size="sm", fw=600),
+            dmc.CodeHighlight(code=curl, language="bash", id="curl-example"),
+            dmc.Text("Python, standard library only", size="sm", fw=600),
+            dmc.CodeHighlight(code=python, language="python", id="python-example"),
+            dmc.Anchor("API reference", href=f"{api_url}/docs", target="_blank", size="sm"),
         ],
         gap="xs",
     )

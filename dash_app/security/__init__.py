@@ -1,4 +1,4 @@
-"""Who may see what: log-in, sessions, throttling, and checks of each callback.
+"""Log-in, sessions, access rules, throttling, and validation of every callback request.
 
-Imports `make_us_rich` and `dash_app.components`.
+Imports `make_us_rich` and nothing of the other applications.
 """

@@ -1,4 +1,4 @@
-"""Who is logged in, for Flask-Login: a cookie that ends after ten days, and earlier when the account says so."""
+"""Sessions for Flask-Login: a cookie that ends after ten days, or earlier when the account's sessions are ended."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from make_us_rich.core.errors import WrongCredentials
 LIFETIME = timedelta(days=10)
 
 
-class Member(UserMixin):
-    """An account in one session. Both cookies carry `id`: user, session version, beginning, and the session's key."""
+class SessionUser(UserMixin):  # type: ignore[misc]  # flask-login has no types
+    """A user in one session. `id`, kept in both cookies, is user id, session version, start and session key."""
 
-    def __init__(self, user: User, began_s: int | None = None, key: str | None = None) -> None:
+    def __init__(self, user: User, started_s: int | None = None, key: str | None = None) -> None:
         self.user_id = user.user_id
         self.name = user.name
         self.is_admin = user.is_admin
-        began_s = int(time.time()) if began_s is None else began_s
+        started_s = int(time.time()) if started_s is None else started_s
         self.session_key = key or secrets.token_hex(8)
-        self.id = f"{user.user_id}.{user.session_version}.{began_s}.{self.session_key}"
+        self.id = f"{user.user_id}.{user.session_version}.{started_s}.{self.session_key}"
 
 
 def install(server: Flask, accounts: Accounts, *, secure: bool) -> None:
+    """Load the user of each request from its cookie. `secure`: send cookies over HTTPS only."""
     server.config.update(
         PERMANENT_SESSION_LIFETIME=LIFETIME,
         REMEMBER_COOKIE_DURATION=LIFETIME,
@@ -38,29 +39,31 @@ def install(server: Flask, accounts: Accounts, *, secure: bool) -> None:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=secure,
     )
-    # without its context processor, which asks the database again while a page says that the database is down
+    # The context processor would query the database again while the error page reports that the database is down.
     manager = LoginManager(server, add_context_processor=False)
     manager.session_protection = "basic"
 
-    @manager.user_loader
-    def load(cookie_id: str) -> Member | None:
+    def load(cookie_id: str) -> SessionUser | None:
         try:
             *numbers, key = cookie_id.split(".")
-            user_id, version, began_s = (int(part) for part in numbers)
+            user_id, version, started_s = (int(part) for part in numbers)
             user = accounts.session_user(user_id, key)
         except (ValueError, WrongCredentials):
             return None
-        is_over = version != user.session_version or time.time() - began_s > LIFETIME.total_seconds()
-        return None if is_over else Member(user, began_s, key)
+        is_over = version != user.session_version or time.time() - started_s > LIFETIME.total_seconds()
+        return None if is_over else SessionUser(user, started_s, key)
+
+    manager.user_loader(load)
 
 
-def begin(user: User, *, remember: bool) -> None:
-    login_user(Member(user), remember=remember)
+def start(user: User, *, remember: bool) -> None:
+    """Start a session. `remember`: it survives a restart of the browser."""
+    login_user(SessionUser(user), remember=remember)
 
 
 def end(accounts: Accounts) -> None:
-    """Log out of this session. Copies of its cookies do not work any more; other sessions go on."""
+    """End this session on the server, so that copies of its cookies stop working. Other sessions continue."""
     if current_user.is_authenticated:
         accounts.end_session(current_user.user_id, current_user.session_key, LIFETIME)
     session.clear()
-    logout_user()  # after clear(), which would forget that the remember cookie is to be deleted
+    logout_user()  # must follow clear(), which would drop the order to delete the remember cookie

@@ -36,7 +36,7 @@ def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, da
 def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "newcomer")
 
-    expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=30_000)
     page.screenshot(path=ARTIFACTS / "service-down.png")
 
 
@@ -65,7 +65,7 @@ def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: Dashb
     page.click("text=API")
     page.fill("#token-name", "laptop")
     page.click("#create-token")
-    plaintext = page.locator("#plaintext-token").inner_text()
+    plaintext = page.locator("#new-token-text").inner_text()
     page.screenshot(path=ARTIFACTS / "api.png")
 
     owner = dashboard.accounts.find_token(plaintext)
@@ -75,7 +75,7 @@ def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: Dashb
     assert plaintext not in page.content()
 
     page.click("text=Revoke")
-    expect(page.get_by_text("You have no token yet")).to_be_visible()
+    expect(page.get_by_text("No tokens yet")).to_be_visible()
     assert dashboard.accounts.tokens(owner.user_id) == []
 
 
@@ -116,7 +116,7 @@ def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Da
     expect(page.get_by_text("The current password is wrong.")).to_be_visible()
     page.fill("#current-password", PASSWORD)
     page.click("#change-password")
-    expect(page.get_by_text("The password is changed.")).to_be_visible()
+    expect(page.get_by_text("Password changed.")).to_be_visible()
 
     page.reload()  # this session goes on
     page.fill("#delete-password", "staples in a paper boat")
@@ -131,7 +131,7 @@ def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: Dashboard
     context = browser.new_context(viewport=PHONE)
     page = context.new_page()
     register(page, dashboard.url, "phone-user")
-    expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=30_000)
 
     assert horizontal_overflow_px(page) <= 0
     context.close()

@@ -43,21 +43,21 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
 
 def _wait_for_picture(page: Page) -> None:
     expect(page.get_by_text("with 80 % probability")).to_be_visible(timeout=SLOW_MS)
-    expect(page.locator("#fan .legendtext").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#chart .legendtext").first).to_be_visible(timeout=SLOW_MS)
 
 
 def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "trader")
     _wait_for_picture(page)
-    expect(page.get_by_text("80 % forecast before")).to_be_visible()
+    expect(page.get_by_text("past 80 % band")).to_be_visible()
     page.screenshot(path=ARTIFACTS / "forecasts.png", full_page=True)
 
     page.click("nav >> text=API")
     page.fill("#token-name", "laptop")
     page.click("#create-token")
-    token = page.locator("#plaintext-token").inner_text()
-    curl = page.locator("#curl-snippet code").inner_text()
-    python = page.locator("#python-snippet code").inner_text()
+    token = page.locator("#new-token-text").inner_text()
+    curl = page.locator("#curl-example code").inner_text()
+    python = page.locator("#python-example code").inner_text()
     page.screenshot(path=ARTIFACTS / "api.png", full_page=True)
     assert token in curl
     assert token in python
@@ -72,11 +72,11 @@ def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: Da
     api = f"{dashboard.settings.api_url}/v1/forecasts/btc_usdt"
     answer = httpx.get(api, headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 429
-    expect(page.get_by_text("The month's calls are used up")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("Monthly quota used up")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "quota.png", full_page=True)
 
     page.get_by_role("button", name="rotate the token laptop").click()
-    expect(page.locator("#plaintext-token")).not_to_have_text(token)
+    expect(page.locator("#new-token-text")).not_to_have_text(token)
     page.click("text=Log out")
     expect(page).to_have_url(f"{dashboard.url}/login")
 
@@ -107,9 +107,9 @@ def test_another_pair_and_another_model_are_chosen(page: Page, dashboard: Dashbo
     page.click("#pair")
     page.get_by_role("option", name="ETH / USDT").click()
     expect(page).to_have_url(f"{dashboard.url}/?pair=eth_usdt")
-    page.locator("#beside").click()
+    page.locator("#compare").click()
     page.get_by_role("option", name="naive").click()
-    expect(page.locator("#fan").get_by_text("naive")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#chart").get_by_text("naive")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "compared.png", full_page=True)
 
 
@@ -136,7 +136,7 @@ def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardServe
     dashboard.stop_service()
     try:
         page.reload()
-        expect(page.get_by_text("The forecast service does not answer")).to_be_visible(timeout=SLOW_MS)
+        expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=SLOW_MS)
     finally:
         dashboard.start_service()
     _wait_for_picture(page)  # by itself
@@ -161,11 +161,11 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
     _wait_for_picture(page)
 
-    expect(page.get_by_text("this week: +5.0% vs naive")).to_be_visible(timeout=SLOW_MS)
-    expect(page.get_by_text("This week's forecasts did not keep")).to_have_count(0)
+    expect(page.get_by_text("Last 7 days: +5.0% vs naive")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("The last 7 days were worse")).to_have_count(0)
     page.goto(f"{dashboard.url}/overview")
     expect(page.locator("#overview-grid").get_by_text("no", exact=True)).to_be_visible(timeout=SLOW_MS)
-    expect(page.get_by_text("drifted: of binance")).to_have_count(0)
+    expect(page.get_by_text("yes: of binance")).to_have_count(0)
 
 
 def test_the_overview_leads_to_a_pair(page: Page, dashboard: DashboardServers) -> None:
@@ -221,10 +221,10 @@ def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: Dashb
     log_in(page, dashboard.url, "root", "/admin")
     expect(page.get_by_role("gridcell", name="never").first).to_be_visible(timeout=SLOW_MS)
     page.click("#admin-lock")
-    expect(page.get_by_text("Choose an account first.")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("Select an account first.")).to_be_visible(timeout=SLOW_MS)
 
     page.get_by_role("gridcell", name="suspect").click()
-    expect(page.locator("#admin-chosen")).to_have_text("suspect", timeout=SLOW_MS)
+    expect(page.locator("#admin-selected")).to_have_text("suspect", timeout=SLOW_MS)
     page.locator("#admin-plan").click()
     page.get_by_role("option", name="trader").click()
     page.click("#admin-set-plan")
@@ -232,8 +232,8 @@ def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: Dashb
     page.click("#admin-link")
     expect(page.locator("#admin-password-link")).to_contain_text("/set-password/", timeout=SLOW_MS)
     page.click("#admin-lock")
-    expect(page.get_by_text("suspect is changed.")).to_be_visible(timeout=SLOW_MS)
-    page.screenshot(path=ARTIFACTS / "admin-people.png", full_page=True)
+    expect(page.get_by_text("suspect was updated.")).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / "admin-users.png", full_page=True)
 
     (suspect,) = [row for row in dashboard.accounts.accounts() if row.name == "suspect"]
     assert (suspect.locked, suspect.plan) == (True, "trader")
@@ -247,7 +247,7 @@ def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardSe
     page.fill("#admin-quota", "30000")
     page.click("#admin-set-quota")
 
-    expect(page.get_by_text("trader allows 30,000 calls a month now.")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("Plan trader now allows 30,000 calls per month.")).to_be_visible(timeout=SLOW_MS)
     assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.plans()}["trader"] == 30_000
 
 
@@ -262,7 +262,7 @@ def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardSe
     page.click("#admin-park")
     expect(page.get_by_text("doge_usdt is parked")).to_be_visible(timeout=SLOW_MS)
     page.click("#admin-train")
-    expect(page.locator("#admin-pairs-told")).to_contain_text("Airflow", timeout=SLOW_MS)  # is not up here
+    expect(page.locator("#admin-pairs-notice")).to_contain_text("Airflow", timeout=SLOW_MS)  # is not up here
     page.screenshot(path=ARTIFACTS / "admin-pairs.png", full_page=True)
 
     (doge,) = [item for item in pairs_table.tracked(database_url) if item.pair == "doge_usdt"]

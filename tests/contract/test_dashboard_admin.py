@@ -24,10 +24,10 @@ PASSWORD = "correct horse battery"
 ADMINS_IDS = ("admin-", "rollback", "confirm-rollback")
 ADMINS_CALLBACKS = {
     "admin-users.rowData",
-    "admin-chosen.children",
-    "admin-told.children",
+    "admin-selected.children",
+    "admin-users-notice.children",
     "admin-pairs.rowData",
-    "admin-pairs-told.children",
+    "admin-pairs-notice.children",
     "admin-health.children",
     "admin-audit.rowData",
     "confirm-rollback.displayed",
@@ -183,7 +183,7 @@ def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts,
     assert not _row(accounts, "changed").locked
 
     assert "there is no plan" in _click(app, root, "admin-set-plan", **chosen).lower()
-    assert "Choose an account first" in _click(app, root, "admin-lock")
+    assert "Select an account first" in _click(app, root, "admin-lock")
     told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit_entries(4)]
     assert told == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
 
@@ -211,7 +211,7 @@ def test_an_admin_parks_a_pair_with_a_reason_and_lists_a_new_one(
     url = settings.database_url.get_secret_value()
     chosen = {"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]}
 
-    assert "Say why" in _click(app, root, "admin-park", **chosen)
+    assert "Enter a reason" in _click(app, root, "admin-park", **chosen)
     _click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
     assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt"]
     _click(app, root, "admin-unpark", **chosen)
@@ -231,7 +231,7 @@ def test_a_training_run_that_cannot_start_says_so(app: Dash, root: DashboardClie
 
 
 def test_health_names_what_is_down(app: Dash, root: DashboardClient) -> None:
-    text = _click(app, root, "admin-ask-health")
+    text = _click(app, root, "admin-check-health")
 
     assert "failed" in text
     assert "postgres" in text

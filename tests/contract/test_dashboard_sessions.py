@@ -163,7 +163,7 @@ def test_guessing_at_one_account_is_slowed_and_its_owner_gets_in_from_elsewhere(
     refused = visitor.log_in(member, PASSWORD)
     assert refused.status_code == 429
     assert 0 < int(refused.headers["Retry-After"]) <= 15 * 60
-    assert "Too many tries" in refused.text
+    assert "Too many attempts" in refused.text
 
     owner = DashboardClient(server.test_client(), "198.51.100.7")
     assert owner.log_in(member, PASSWORD).status_code == 302
@@ -293,7 +293,7 @@ def test_a_link_sets_the_password_and_logs_in_once(
     assert visitor.is_in()
     again = DashboardClient(server.test_client(), "192.0.2.77").get(f"/set-password/{secret}")
     assert again.status_code == 410
-    assert "This link does not work any more" in again.text
+    assert "This link is no longer valid" in again.text
 
 
 def test_links_cannot_be_guessed_at(visitor: DashboardClient) -> None:
@@ -307,7 +307,7 @@ def test_an_address_that_leads_nowhere_is_not_found(visitor: DashboardClient, me
     answer = visitor.get("/no-such-page")
 
     assert answer.status_code == 404
-    assert "There is no such page" in answer.text
+    assert "Page not found" in answer.text
 
 
 def test_a_callback_without_its_csrf_token_is_refused(visitor: DashboardClient, member: str) -> None:

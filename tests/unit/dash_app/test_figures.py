@@ -54,7 +54,7 @@ def test_the_bands_lie_side_by_side_so_that_the_legend_shows_their_colours() -> 
         (base, base + height)
         for _, _, share, _ in BANDS
         for base, height in zip(
-            _traces(figure, f"{share} % of closes").base, _traces(figure, f"{share} % of closes").y, strict=True
+            _traces(figure, f"{share} % band").base, _traces(figure, f"{share} % band").y, strict=True
         )
     )
 
@@ -85,17 +85,17 @@ def test_what_was_forecast_before_stands_behind_what_came() -> None:
     ]
     figure = forecast_figure(_candles(100.0), {"champion": _forecast(100.0)}, past)
 
-    assert len(_traces(figure, "80 % forecast before").x) == 3
-    assert len(_traces(figure, "close outside").x) == 1
+    assert len(_traces(figure, "past 80 % band").x) == 3
+    assert len(_traces(figure, "close outside band").x) == 1
     names = [trace.name for trace in figure.data]
-    assert names.index("80 % forecast before") < names.index("price")
+    assert names.index("past 80 % band") < names.index("price")
 
 
 def test_models_stand_side_by_side() -> None:
     models = {"champion": _forecast(100.0), "naive": _forecast(101.0)}
     figure = forecast_figure(_candles(100.0), models)
 
-    assert set(_traces(figure, "50 % of closes").x) == {"champion", "naive"}
+    assert set(_traces(figure, "50 % band").x) == {"champion", "naive"}
 
 
 def test_the_bands_shades_differ_in_lightness_alone() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dash_app.components.formatting import age, change, clock, price
+from dash_app.components.formatting import age, change, price, utc_time
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,10 @@ def test_a_price_has_six_digits_and_never_an_exponent(value: float, written: str
 @pytest.mark.parametrize(
     ("fraction", "written"),
     [
-        (0.0031, "+0.31% from now"),
-        (-0.02, "-2.00% from now"),
-        (-0.00001, "no change from now"),
-        (0, "no change from now"),
+        (0.0031, "+0.31% vs last close"),
+        (-0.02, "-2.00% vs last close"),
+        (-0.00001, "no change vs last close"),
+        (0, "no change vs last close"),
     ],
 )
 def test_a_change_that_rounds_to_nothing_is_none(fraction: float, written: str) -> None:
@@ -42,4 +42,4 @@ def test_an_age_is_in_the_unit_that_fits(hours: float, written: str) -> None:
 
 
 def test_a_time_says_its_zone() -> None:
-    assert clock(1_700_000_000_000) == "14 Nov 22:13 UTC"
+    assert utc_time(1_700_000_000_000) == "14 Nov 22:13 UTC"

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from dash_app.app import create_app
-from dash_app.security.auth import safe_next
+from dash_app.security.login import safe_next
 from make_us_rich.core.settings import Settings
 from tests.support.processes import free_port
 
@@ -52,7 +52,7 @@ def test_a_form_without_its_token_is_refused_with_a_way_on(visitor: FlaskClient)
     answer = visitor.post("/login", data={"name": "ada", "password": "correct horse battery"})
 
     assert answer.status_code == 400
-    assert "This page is too old" in answer.text
+    assert "This page has expired" in answer.text
 
 
 def test_a_method_that_a_page_does_not_have_is_refused(visitor: FlaskClient) -> None:

@@ -1,0 +1,104 @@
+"""Admin: tabs for users, pairs, the health of every component, and the audit log. Every callback is for admins only."""
+
+from __future__ import annotations
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output
+from dash.development.base_component import Component
+from typing_extensions import TypedDict
+
+from dash_app.components.sections import page, plain_table
+from dash_app.components.tables import table, text_column
+from dash_app.pages import Services, admin_pairs, admin_users
+from dash_app.security.access import admins_only
+from dash_app.security.validation import Clicks, validated
+from make_us_rich.operations.doctor import Finding, examine
+
+_STATE_COLOURS = {"ok": "teal", "warning": "orange", "failed": "red"}
+_MAX_AUDIT_ENTRIES = 500
+_AUDIT_COLUMNS = (
+    text_column("Time, UTC", "at", minWidth=160),
+    text_column("Actor", "actor", minWidth=120),
+    text_column("Action", "action", minWidth=150),
+    text_column("Subject", "subject", minWidth=120),
+    text_column("Details", "detail", flex=3, minWidth=200),
+)
+
+
+class AuditRow(TypedDict):
+    at: str
+    actor: str
+    action: str
+    subject: str
+    detail: str
+
+
+def layout() -> Component:
+    tabs = {
+        "Users": admin_users.layout(),
+        "Pairs": admin_pairs.layout(),
+        "Health": _health_layout(),
+        "Audit log": table("admin-audit", _AUDIT_COLUMNS, rows=12),
+    }
+    return page(
+        "Admin",
+        dmc.Tabs(
+            [
+                dmc.TabsList([dmc.TabsTab(label, value=label) for label in tabs]),
+                *(dmc.TabsPanel(content, value=label, pt="md") for label, content in tabs.items()),
+            ],
+            id="admin-tabs",
+            value="Users",
+            keepMounted=False,
+        ),
+    )
+
+
+def register(app: Dash, services: Services) -> None:
+    admin_users.register(app, services)
+    admin_pairs.register(app, services)
+
+    @app.callback(
+        Output("admin-health", "children"),
+        Input("admin-check-health", "n_clicks"),
+        running=[(Output("admin-check-health", "loading"), True, False)],
+    )
+    @admins_only
+    @validated
+    def check_health(_: Clicks) -> Component:
+        rows = [_health_row(finding) for finding in examine(services.settings)]
+        return plain_table(("Component", "State", "Finding", "What to do"), rows, min_width=640)
+
+    @app.callback(Output("admin-audit", "rowData"), Input("admin-audit", "id"))
+    @admins_only
+    @validated
+    def show_audit_log(_: str) -> list[AuditRow]:
+        return [
+            {
+                "at": f"{entry.at:%Y-%m-%d %H:%M:%S}",
+                "actor": entry.actor,
+                "action": entry.action,
+                "subject": entry.subject,
+                "detail": entry.detail,
+            }
+            for entry in services.accounts.audit_entries(_MAX_AUDIT_ENTRIES)
+        ]
+
+
+def _health_layout() -> Component:
+    return dmc.Stack(
+        [
+            dmc.Group(
+                [
+                    dmc.Button("Check again", id="admin-check-health", variant="default"),
+                    dmc.Text("A component that does not answer takes up to 30 seconds to check.", c="dimmed"),
+                ]
+            ),
+            dmc.Box(id="admin-health", children=dmc.Skeleton(h=320)),
+        ]
+    )
+
+
+def _health_row(finding: Finding) -> tuple[Component | str, ...]:
+    badge = dmc.Badge(finding.state, color=_STATE_COLOURS[finding.state], variant="light", tt="none")
+    return dmc.Text(finding.name, fw=600, size="sm"), badge, finding.detail, finding.way_out

@@ -1,0 +1,171 @@
+"""The Pairs tab of the Admin page: which pairs are trained and served, and how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, ctx, html, no_update
+from dash.development.base_component import Component
+from flask_login import current_user
+from typing_extensions import TypedDict
+
+from dash_app.components import notices
+from dash_app.components.sections import panel, small_button
+from dash_app.components.tables import height_of, table, text_column
+from dash_app.pages import Services
+from dash_app.security.access import admins_only
+from dash_app.security.validation import Clicks, Text, validated
+from make_us_rich.core.errors import InputError
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.operations.airflow import Airflow, AirflowError
+
+_DAG = "train_pairs"
+_MAX_VISIBLE_ROWS = 10
+_COLUMNS = (
+    text_column("Pair", "pair", minWidth=120),
+    text_column("Plan", "plan", minWidth=110),
+    text_column("Replicas", "replicas", minWidth=100),
+    text_column("State", "state", flex=3, minWidth=240),
+)
+
+
+class PairRow(TypedDict):
+    pair: str
+    plan: str
+    replicas: str
+    state: str
+
+
+class SelectedPair(TypedDict):
+    """The field of a selected row that the buttons read."""
+
+    pair: Pair
+
+
+def layout() -> Component:
+    pair_controls = [
+        small_button("Train now", "admin-train"),
+        dmc.TextInput(id="admin-park-reason", label="Reason, shown to users", size="sm", w=240),
+        small_button("Park", "admin-park"),
+        small_button("Unpark", "admin-unpark"),
+    ]
+    new_pair_controls = [
+        dmc.TextInput(id="admin-new-pair", label="Pair", placeholder="btc_usdt", size="sm", w=180),
+        dmc.Select(
+            id="admin-pair-plan",
+            label="Plan",
+            data=list(pairs_table.SERVING_PLANS),
+            value="dedicated",
+            allowDeselect=False,
+            size="sm",
+            w=140,
+        ),
+        small_button("Add pair or change its plan", "admin-put-pair"),
+    ]
+    return dmc.Stack(
+        [
+            table("admin-pairs", _COLUMNS, key="pair", rows=4, selectable=True),
+            html.Div(id="admin-pairs-notice", role="status"),
+            panel(dmc.Group(pair_controls, align="end")),
+            panel(dmc.Group(new_pair_controls, align="end")),
+        ]
+    )
+
+
+def register(app: Dash, services: Services) -> None:
+    database_url, audit = services.database_url, services.accounts.audit
+
+    @app.callback(Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id"))
+    @admins_only
+    @validated
+    def show(_: str) -> tuple[list[PairRow], dict[str, str]]:
+        rows = _rows(database_url)
+        return rows, height_of(min(len(rows), _MAX_VISIBLE_ROWS))
+
+    @app.callback(
+        Output("admin-pairs-notice", "children"),
+        Output("admin-pairs", "rowData", allow_duplicate=True),
+        Input("admin-train", "n_clicks"),
+        Input("admin-park", "n_clicks"),
+        Input("admin-unpark", "n_clicks"),
+        Input("admin-put-pair", "n_clicks"),
+        State("admin-pairs", "selectedRows"),
+        State("admin-park-reason", "value"),
+        State("admin-new-pair", "value"),
+        State("admin-pair-plan", "value"),
+        prevent_initial_call=True,
+    )
+    @admins_only
+    @validated
+    def change_pair(
+        _train_clicks: Clicks,
+        _park_clicks: Clicks,
+        _unpark_clicks: Clicks,
+        _put_clicks: Clicks,
+        selected: list[SelectedPair] | None,
+        reason: Text,
+        new_pair: Text,
+        plan: Text,
+    ) -> tuple[Any, Any]:
+        button, by = ctx.triggered_id, current_user.name
+        if not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked
+            return no_update, no_update
+        name = new_pair if button == "admin-put-pair" else selected[0]["pair"] if selected else None
+        if not name:
+            return notices.selection_missing("a pair"), no_update
+        try:
+            pair = Pair.parse(name)
+            match button:
+                case "admin-train":
+                    notice = _start_training(services.settings, pair)
+                    audit(by, "start training", pair)
+                case "admin-park":
+                    checked_reason = _checked_reason(reason)
+                    pairs_table.park(database_url, pair, checked_reason)
+                    audit(by, "park pair", pair, checked_reason)
+                    notice = notices.success(f"{pair} is parked: it is not trained or served from the next run on.")
+                case "admin-unpark":
+                    pairs_table.unpark(database_url, pair)
+                    audit(by, "unpark pair", pair)
+                    notice = notices.success(f"{pair} is trained and served again from the next run on.")
+                case _:
+                    listed = pairs_table.put(database_url, pair, plan=plan)
+                    audit(by, "put pair", listed.pair, listed.plan)
+                    notice = notices.success(f"{listed.pair} has the plan {listed.plan} from the next run on.")
+        except (InputError, AirflowError) as error:
+            notice = notices.refusal(error)
+        return notice, _rows(database_url)
+
+
+def _checked_reason(reason: Text) -> str:
+    """Return the reason without surrounding spaces. Raises InputError when there is none."""
+    stripped = (reason or "").strip()
+    if not stripped:
+        raise InputError("enter a reason: users read it in place of the forecast", field="reason")
+    return stripped
+
+
+def _start_training(settings: Settings, pair: Pair) -> Component:
+    with Airflow.from_settings(settings) as airflow:
+        airflow.unpause(_DAG)
+        run_id = airflow.trigger(_DAG, {"pairs": [pair]})
+    url = f"{settings.airflow_link_url}/dags/{_DAG}/runs/{run_id}"
+    link = dmc.Anchor("Open it in Airflow", href=url, target="_blank", inherit=True)
+    return notices.success(f"A training run of {pair} was started. ", link, ".")
+
+
+def _rows(database_url: str) -> list[PairRow]:
+    return [
+        {
+            "pair": item.pair,
+            "plan": item.plan,
+            "replicas": f"{item.min_replicas} to {item.max_replicas}",
+            "state": f"parked since {item.parked_at:%Y-%m-%d %H:%M}: {item.parked_reason}"
+            if item.parked_at
+            else ("active" if item.active else "off"),
+        }
+        for item in pairs_table.tracked(database_url)
+    ]

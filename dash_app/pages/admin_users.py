@@ -1,0 +1,211 @@
+"""The Users tab of the Admin page: roles, plans, quotas, locks and password links."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, ctx, html, no_update
+from dash.development.base_component import Component
+from flask_login import current_user
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from dash_app.components import notices
+from dash_app.components.sections import panel, small_button
+from dash_app.components.tables import height_of, table, text_column
+from dash_app.pages import Services
+from dash_app.security.access import admins_only
+from dash_app.security.validation import Clicks, Text, validated
+from make_us_rich.accounts import ADMIN, MEMBER, AccountRow, Accounts, link_url
+from make_us_rich.core.errors import InputError
+
+_MAX_VISIBLE_ROWS = 10
+_COLUMNS = (
+    text_column("Name", "name", minWidth=150, flex=2),
+    text_column("Role", "role"),
+    text_column("Plan", "plan"),
+    text_column("Calls this month", "calls", sort_field="used", minWidth=150),
+    text_column("Created", "created", minWidth=110),
+    text_column("Last log-in", "last_login", minWidth=170),
+    text_column("State", "state"),
+)
+
+
+class UserRow(TypedDict):
+    user_id: str
+    name: str
+    role: str
+    plan: str
+    used: int
+    calls: str
+    created: str
+    last_login: str
+    state: str
+
+
+class SelectedUser(TypedDict):
+    """The fields of a selected row that the buttons read."""
+
+    user_id: Annotated[str, Field(pattern="^[1-9][0-9]{0,17}$")]
+    name: str
+    role: NotRequired[str]
+    plan: NotRequired[str]
+
+
+def layout() -> Component:
+    user_controls = [
+        _select("admin-role", "Role", [ADMIN, MEMBER]),
+        small_button("Set role", "admin-set-role"),
+        _select("admin-plan", "Plan", []),
+        small_button("Set plan", "admin-set-plan"),
+        small_button("Lock", "admin-lock"),
+        small_button("Unlock", "admin-unlock"),
+        small_button("Create password link", "admin-link"),
+    ]
+    quota_controls = [
+        _select("admin-quota-plan", "Plan", []),
+        dmc.NumberInput(id="admin-quota", label="Calls per month", min=1, thousandSeparator=",", size="sm", w=160),
+        small_button("Set quota", "admin-set-quota"),
+    ]
+    return dmc.Stack(
+        [
+            table("admin-users", _COLUMNS, key="user_id", rows=4, selectable=True),
+            html.Div(id="admin-users-notice", role="status"),
+            panel(
+                dmc.Stack(
+                    [
+                        dmc.Text("Select an account in the table.", id="admin-selected", fw=600),
+                        dmc.Group(user_controls, align="end"),
+                    ]
+                )
+            ),
+            panel(dmc.Stack([dmc.Text("Quota of a plan", fw=600), dmc.Group(quota_controls, align="end")])),
+        ]
+    )
+
+
+def _select(name: str, label: str, data: list[str]) -> Component:
+    return dmc.Select(id=name, label=label, data=data, allowDeselect=False, size="sm", w=170)
+
+
+def register(app: Dash, services: Services) -> None:
+    accounts = services.accounts
+
+    @app.callback(
+        Output("admin-users", "rowData"),
+        Output("admin-users", "style"),
+        Output("admin-plan", "data"),
+        Output("admin-quota-plan", "data"),
+        Input("admin-users", "id"),
+    )
+    @admins_only
+    @validated
+    def show(_: str) -> tuple[Any, ...]:
+        rows = _rows(accounts)
+        plans = [{"value": plan.name, "label": f"{plan.name} ({plan.monthly_calls:,})"} for plan in accounts.plans()]
+        return rows, height_of(min(len(rows), _MAX_VISIBLE_ROWS)), plans, plans
+
+    @app.callback(
+        Output("admin-selected", "children"),
+        Output("admin-role", "value"),
+        Output("admin-plan", "value"),
+        Input("admin-users", "selectedRows"),
+        prevent_initial_call=True,
+    )
+    @admins_only
+    @validated
+    def select(selected: list[SelectedUser] | None) -> tuple[str, str | None, str | None]:
+        if not selected:
+            return "Select an account in the table.", None, None
+        return selected[0]["name"], selected[0].get("role"), selected[0].get("plan")
+
+    @app.callback(
+        Output("admin-users-notice", "children"),
+        Output("admin-users", "rowData", allow_duplicate=True),
+        Input("admin-set-role", "n_clicks"),
+        Input("admin-set-plan", "n_clicks"),
+        Input("admin-lock", "n_clicks"),
+        Input("admin-unlock", "n_clicks"),
+        Input("admin-link", "n_clicks"),
+        State("admin-users", "selectedRows"),
+        State("admin-role", "value"),
+        State("admin-plan", "value"),
+        prevent_initial_call=True,
+    )
+    @admins_only
+    @validated
+    def change_user(
+        _role_clicks: Clicks,
+        _plan_clicks: Clicks,
+        _lock_clicks: Clicks,
+        _unlock_clicks: Clicks,
+        _link_clicks: Clicks,
+        selected: list[SelectedUser] | None,
+        role: Text,
+        plan: Text,
+    ) -> tuple[Any, Any]:
+        if not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked
+            return no_update, no_update
+        if not selected:
+            return notices.selection_missing("an account"), no_update
+        user_id, name, by = int(selected[0]["user_id"]), selected[0]["name"], current_user.name
+        notice: Component = notices.success(f"{name} was updated.")
+        try:
+            match ctx.triggered_id:
+                case "admin-set-role":
+                    accounts.set_role(user_id, role or "", by=by)
+                case "admin-set-plan":
+                    accounts.set_plan(user_id, plan or "", by=by)
+                case "admin-lock":
+                    accounts.lock(user_id, by=by)
+                case "admin-unlock":
+                    accounts.unlock(user_id, by=by)
+                case "admin-link":
+                    url = link_url(services.settings.dashboard_url, accounts.create_password_link(user_id, by=by))
+                    title = f"Password link for {name}: works once, within 24 hours"
+                    notice = notices.shown_once(title, url, text_id="admin-password-link")
+        except InputError as error:
+            notice = notices.refusal(error)
+        return notice, _rows(accounts)
+
+    @app.callback(
+        Output("admin-users-notice", "children", allow_duplicate=True),
+        Output("admin-users", "rowData", allow_duplicate=True),
+        Input("admin-set-quota", "n_clicks"),
+        State("admin-quota-plan", "value"),
+        State("admin-quota", "value"),
+        prevent_initial_call=True,
+    )
+    @admins_only
+    @validated
+    def set_quota(
+        clicks: Clicks, plan: Text, calls: Annotated[float, Field(allow_inf_nan=False)] | Literal[""] | None
+    ) -> tuple[Any, Any]:
+        if not clicks:
+            return no_update, no_update
+        monthly_calls = int(calls or 0)
+        try:
+            accounts.set_monthly_calls(plan or "", monthly_calls, by=current_user.name)
+        except InputError as error:
+            return notices.refusal(error), no_update
+        return notices.success(f"Plan {plan} now allows {monthly_calls:,} calls per month."), _rows(accounts)
+
+
+def _rows(accounts: Accounts) -> list[UserRow]:
+    return [_row(account) for account in accounts.accounts()]
+
+
+def _row(account: AccountRow) -> UserRow:
+    login = account.last_login_at
+    return {
+        "user_id": str(account.user_id),
+        "name": account.name,
+        "role": account.role,
+        "plan": account.plan,
+        "used": account.used,
+        "calls": f"{account.used:,} of {account.monthly_calls:,}",
+        "created": f"{account.created_at:%Y-%m-%d}",
+        "last_login": f"{login:%Y-%m-%d %H:%M}" if login else "never",
+        "state": "locked" if account.locked else "active",
+    }

@@ -1,0 +1,133 @@
+"""The frame around every page: header, menu, and the choice of the page by its address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, ctx, dcc, html
+from dash.development.base_component import Component
+from flask_login import current_user
+from flask_wtf.csrf import generate_csrf
+
+from dash_app.components import notices
+from dash_app.components.sections import aria_label
+from dash_app.pages import Page
+from dash_app.security.validation import Text, validated
+
+# White text on shade 8 has a contrast of at least 4.5 : 1 (WCAG AA).
+_THEME: dmc.MantineProvider.Theme = {
+    "primaryColor": "blue",
+    "primaryShade": {"light": 8, "dark": 8},
+    "fontFamily": "system-ui, sans-serif",
+}
+
+
+def layout(pages: Sequence[Page]) -> Component:
+    # Dash also calls this at start-up, when nobody is logged in.
+    is_admin = current_user.is_authenticated and current_user.is_admin
+    shown = [page for page in pages if page.in_menu and (is_admin or not page.for_admins)]
+    return dmc.MantineProvider(
+        dmc.AppShell(
+            [
+                dcc.Location(id="location"),
+                html.A("Skip to content", href="#page", className="skip"),
+                dmc.AppShellHeader(_header(shown), px="md"),
+                dmc.AppShellNavbar(
+                    html.Nav(
+                        [
+                            *(dmc.NavLink(label=page.label, href=page.path, active="exact") for page in shown),
+                            dmc.NavLink(label="Account", href="/account", active="exact"),
+                            _log_out_button(),
+                        ],
+                        **aria_label("pages, small screen"),
+                    ),
+                    p="xs",
+                    hiddenFrom="md",
+                    id="phone-menu",
+                ),
+                dmc.AppShellMain(dmc.Container(id="page", size="lg", py="md", px=0)),
+            ],
+            id="shell",
+            header={"height": 56},
+            navbar=_phone_menu(opened=False),
+            padding="md",
+        ),
+        theme=_THEME,
+        defaultColorScheme="auto",
+    )
+
+
+def register(app: Dash, pages: Sequence[Page]) -> None:
+    by_path = {page.path: page for page in pages}
+
+    @app.callback(Output("page", "children"), Input("location", "pathname"))
+    @validated
+    def show_page(path: Text) -> Component:
+        page = by_path.get(path or "/")
+        if page is None:
+            return notices.page_not_found()
+        if page.for_admins and not current_user.is_admin:
+            return notices.for_admins()
+        return page.layout()
+
+    @app.callback(
+        Output("shell", "navbar"),
+        Output("burger", "opened"),
+        Input("burger", "opened"),
+        Input("location", "pathname"),
+        prevent_initial_call=True,
+    )
+    @validated
+    def toggle_menu(opened: bool | None, _: Text) -> tuple[dmc.AppShell.Navbar, bool]:
+        is_open = bool(opened) and ctx.triggered_id == "burger"
+        return _phone_menu(opened=is_open), is_open
+
+
+def _phone_menu(*, opened: bool) -> dmc.AppShell.Navbar:
+    return {"width": 240, "breakpoint": "md", "collapsed": {"mobile": not opened, "desktop": True}}
+
+
+def _header(pages: Sequence[Page]) -> Component:
+    links = [dmc.NavLink(label=page.label, href=page.path, active="exact", className="nav") for page in pages]
+    left = [
+        dmc.Burger(id="burger", opened=False, hiddenFrom="md", size="sm", **aria_label("menu of pages")),
+        dcc.Link(
+            [html.Img(src="/assets/favicon.svg", alt="", height=26), html.Span("Make Us Rich")],
+            href="/",
+            className="brand",
+        ),
+        html.Nav(dmc.Group(links, gap=4, wrap="nowrap", visibleFrom="md"), **aria_label("pages")),
+    ]
+    name = current_user.name if current_user.is_authenticated else ""
+    right = [
+        dmc.NavLink(
+            label=dmc.Text(name, size="sm", truncate=True, maw=160),
+            href="/account",
+            active="exact",
+            className="nav",
+            visibleFrom="md",
+            **aria_label(f"account {name}"),
+        ),
+        dmc.ColorSchemeToggle(
+            lightIcon="☀", darkIcon="☾", variant="subtle", color="gray", **aria_label("switch between light and dark")
+        ),
+        dmc.Box(_log_out_button(), visibleFrom="md"),
+    ]
+    return dmc.Group(
+        [dmc.Group(left, gap="md", wrap="nowrap"), dmc.Group(right, gap="xs", wrap="nowrap")],
+        h="100%",
+        justify="space-between",
+        wrap="nowrap",
+    )
+
+
+def _log_out_button() -> Component:
+    return html.Form(
+        [
+            dcc.Input(type="hidden", name="csrf_token", value=generate_csrf()),
+            html.Button("Log out", type="submit", className="log-out"),
+        ],
+        action="/logout",
+        method="POST",
+    )
