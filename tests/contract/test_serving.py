@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import transaction
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.operations.serve_deploy import apply
+from tests.support.documentation import code_blocks
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.folders import traversable_folder
 from tests.support.polling import polling
@@ -411,3 +413,14 @@ def _replicas(serving: ServingServers, application: str) -> list[tuple[str, int]
     return sorted(
         (each["replica_id"], each.get("pid", 0)) for deployment in deployments for each in deployment["replicas"]
     )
+
+
+def test_the_readmes_example_runs(serving: ServingServers, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = code_blocks("README.md", "python")
+    for placeholder, value in (("http://127.0.0.1:28000", serving.settings.api_url), ("mur_...", serving.admin_token)):
+        assert example.count(placeholder) == 1
+        example = example.replace(placeholder, value)
+    exec(compile(example, "README.md", "exec"), {})
+    forecast, model, *_ = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"btc_usdt closes between [\d,.]+ and [\d,.]+ with a probability of 80 %", forecast)
+    assert re.fullmatch(r"median [\d,.]+, model btc_usdt_1h version \d+", model)

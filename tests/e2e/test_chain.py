@@ -6,6 +6,7 @@ One pair's market is broken on purpose. It is reported to Discord; the two other
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from make_us_rich.embedded.environment import DEMO_USER
+from tests.support.documentation import code_blocks
 from tests.support.embedded_stack import EmbeddedStack, embedded_stack
 from tests.support.listening_sockets import REPLICA
 from tests.support.recorded_data import DATA, needs_recorded_data
@@ -184,6 +186,29 @@ def test_a_backtest_runs_on_the_cluster_and_brings_its_files_back(
     assert len(ours) == 2 * 7 * 24
     assert set(ours["pair"].to_pylist()) == {SERVED[1]}
     assert "Reliability" in out.with_suffix(".html").read_text()
+
+
+def test_the_tutorial_leads_to_an_alert_and_back(stack: EmbeddedStack, finished_run: str) -> None:
+    commands = {title: _tutorial(stack, title) for title in ("Break something", "Read the alert", "Repair it")}
+    try:
+        broken = stack.shell(commands["Break something"])
+        assert broken.returncode != 0
+        assert "failed" in broken.stdout
+        alerts = stack.shell(commands["Read the alert"])
+        assert "would post to Discord: train_pairs: sol_usdt failed" in alerts.stdout
+        assert "4 tries" in alerts.stdout
+    finally:
+        repaired = stack.shell(commands["Repair it"])
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    assert "sol_usdt" in repaired.stdout
+    assert "train_pairs works again" in stack.shell(commands["Read the alert"]).stdout
+
+
+def _tutorial(stack: EmbeddedStack, heading: str) -> str:
+    """Return the commands below a heading of the tutorial, for this stack instead of the demo's."""
+    (commands,) = code_blocks("docs/tutorial.md", "sh", heading)
+    here = commands.replace(".venv/bin/mkrich", f"{sys.executable.rpartition('/')[0]}/mkrich")
+    return here.replace("127.0.0.1:28900", stack.config.url("exchange").removeprefix("http://"))
 
 
 def test_predict_without_a_token_is_refused(stack: EmbeddedStack, finished_run: str) -> None:

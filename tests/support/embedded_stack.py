@@ -75,6 +75,13 @@ class EmbeddedStack:
             command, env=dict(self.environment), cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
         )
 
+    def shell(self, commands: str) -> subprocess.CompletedProcess[str]:
+        """Run commands as a reader of the documentation would, one after the other."""
+        environment = dict(self.environment)
+        return subprocess.run(
+            ["bash", "-c", commands], env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+        )
+
     def jobs(self) -> list[dict[str, Any]]:
         """Every Ray job that the cluster remembers."""
         return [job for job in self._ray_jobs("") if job.get("submission_id")]
