@@ -38,3 +38,13 @@ def test_every_alarm_says_what_to_do() -> None:
     alarms = re.findall(r"alert: (\w+)", rules.read_text()) if rules.exists() else []
     missing = [name for name in alarms if f"`{name}`" not in (DOCS / "how-to" / "alarms.md").read_text()]
     assert missing == []
+
+
+def test_pages_need_no_other_host_to_render() -> None:
+    for page in [PROJECT_ROOT / "README.md", *DOCS.rglob("*.md")]:
+        text = page.read_text()
+        assert "```mermaid" not in text, f"{page}: the site would load mermaid from another host; draw an SVG"
+        images = re.findall(
+            r"!\[[^\]]*\]\(([^)]+)\)", text.partition("\n    make demo")[2] if "README" in page.name else text
+        )
+        assert not [image for image in images if "://" in image], page
