@@ -135,16 +135,16 @@ def _seconds_of(airflow: Any, run_id: str) -> float:
 def _training_seconds(stack: Any, run_id: str) -> float:
     """Of the run's jobs: the seconds of all pairs, shared by the workers."""
     from make_us_rich.core.settings import Settings
-    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.market.object_store import ObjectStore
     from make_us_rich.operations import job_results
 
     keys = stack.secrets.s3_access_key, stack.secrets.s3_secret_key
-    bucket = Bucket(stack.config.url("s3"), *keys, Settings().candles_bucket)
+    bucket = ObjectStore(stack.config.url("s3"), *keys, Settings().candles_bucket)
     # the submission id holds the run id, with what Ray refuses replaced
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     jobs = {key.split("/")[1] for key in bucket.list_keys("jobs/") if readable in key}
-    rows = [row for job in jobs for row in job_results.of_job(bucket, job)]
-    return sum(row["seconds"] for row in rows) / Settings().train_workers
+    results = [result for job in jobs for result in job_results.of_job(bucket, job)]
+    return sum(result.seconds for result in results) / Settings().train_workers
 
 
 def _torch_is_loaded(config: Any) -> bool:

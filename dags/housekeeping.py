@@ -58,21 +58,21 @@ def housekeeping() -> None:
 @task
 def candles() -> int:
     """Old months of candles in S3."""
-    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.market.object_store import ObjectStore
     from make_us_rich.operations import housekeeping as keeper
 
     return _told(
-        keeper.old_candles(Bucket.from_settings(get_settings()), _before("keep_candle_days"), dry_run=_dry_run())
+        keeper.old_candles(ObjectStore.from_settings(get_settings()), _before("keep_candle_days"), dry_run=_dry_run())
     )
 
 
 @task
 def job_rows() -> int:
     """Old results of training jobs in S3."""
-    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.market.object_store import ObjectStore
     from make_us_rich.operations import housekeeping as keeper
 
-    bucket = Bucket.from_settings(get_settings())
+    bucket = ObjectStore.from_settings(get_settings())
     return _told(keeper.old_job_rows(bucket, _before("keep_run_days"), dry_run=_dry_run()))
 
 

@@ -15,6 +15,7 @@ from dags.support.tasks import TRAINING_DAG, fetch, plan_run, report
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
+from make_us_rich.documents import JobResult, TrainedResult
 
 _SETTINGS = get_settings()
 _JOBS_AT_ONCE = 2  # of all runs together, so that a backfill leaves the hourly run its place
@@ -72,7 +73,7 @@ def batch(plan: list[dict[str, Any]], fetched: list[str]) -> list[dict[str, Any]
     Pairs that an earlier run trained as of the same time are not trained again.
     """
     pairs = trainable(plan, fetched)
-    done = _done(pairs, plan[0])
+    done = _trained_before(pairs, plan[0])
     print(f"trained before: {', '.join(done) or 'none'}")
     left = [pair for pair in pairs if pair not in done]
     size = get_current_context()["params"]["pairs_per_job"]
@@ -92,33 +93,36 @@ def collect(
     batches: list[dict[str, Any]] | None,
     submission_ids: list[str],
 ) -> list[dict[str, Any]]:
-    """The row that each pair ended with; a pair without one was in a job that broke."""
-    from make_us_rich.market.object_store import Bucket
+    """Collect the result of each pair; a pair without one was in a job that broke."""
+    from make_us_rich.market.object_store import ObjectStore
     from make_us_rich.operations import job_results
 
     if plan is None or batches is None:
         raise AirflowSkipException("nothing was trained")
-    bucket = Bucket.from_settings(_SETTINGS)
+    bucket = ObjectStore.from_settings(_SETTINGS)
     pairs = trainable(plan, fetched)
-    rows = {row["pair"]: row for job in submission_ids for row in job_results.of_job(bucket, job)}
-    rows |= _done([pair for pair in pairs if pair not in rows], plan[0])
-    lost = {"status": "failed", "reason": "its Ray job ended without a result for it: see the train task's log"}
-    return [rows.get(pair, lost | {"pair": pair}) for pair in pairs]
+    results = {result.pair: result for job in submission_ids for result in job_results.of_job(bucket, job)}
+    results |= _trained_before([pair for pair in pairs if pair not in results], plan[0])
+    lost = "its Ray job ended without a result for it: see the train task's log"
+    found = [results.get(pair, JobResult(pair=Pair.parse(pair), status="failed", reason=lost)) for pair in pairs]
+    return [result.model_dump(mode="json") for result in found]
 
 
-def _done(pairs: list[str], plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Rows of the pairs that were trained as of this time before."""
-    from make_us_rich.market.object_store import Bucket
+def _trained_before(pairs: list[str], plan: dict[str, Any]) -> dict[str, JobResult]:
+    """Map the pairs that an earlier run trained as of this time to their results."""
+    from make_us_rich.market.object_store import ObjectStore
     from make_us_rich.operations import job_results
     from make_us_rich.registry.client import Registry
 
-    bucket = Bucket.from_settings(_SETTINGS)
+    bucket = ObjectStore.from_settings(_SETTINGS)
     with Registry(_SETTINGS) as registry:
         found = {
-            pair: job_results.finished(registry, bucket, _SETTINGS, pair, Interval(plan["interval"]), plan["as_of_ms"])
+            pair: job_results.trained_before(
+                registry, bucket, _SETTINGS, Pair.parse(pair), Interval(plan["interval"]), plan["as_of_ms"]
+            )
             for pair in pairs
         }
-    return {pair: row for pair, row in found.items() if row is not None}
+    return {pair: result for pair, result in found.items() if result is not None}
 
 
 @task(map_index_template=_RESULT_PAIR, inlets=[CANDLES, FOUNDATION], outlets=[MODELS])
@@ -133,46 +137,45 @@ def promote(result: dict[str, Any], run_id: str | None = None) -> str:
 
     if result["status"] != "trained":
         raise AirflowFailException(result["reason"])
-    metrics = result["metrics"]
+    trained = TrainedResult.model_validate(result)
+    metrics = trained.metrics
     print(
         f"held-out skill against naive {metrics['skill_vs_naive']:+.2%}, 80 % band covers {metrics['coverage_80']:.1%}"
     )
     if is_backfill(get_current_context()):
-        return _keep_forecast(result)
+        return _keep_forecast(trained)
     with Registry(_SETTINGS) as registry:
-        challenger = registry.get(result["name"], result["version"])
+        challenger = registry.get(trained.name, trained.version)
         decided = challenger.tags.get(promotion.TAG_DECISION)
         if decided:
             return f"decided before: {decided}"
         where = f"train_pairs/runs/{run_id}"
-        registry.set_tag(result["name"], result["version"], TAG_AIRFLOW_RUN, where)
+        registry.set_tag(trained.name, trained.version, TAG_AIRFLOW_RUN, where)
         decision = promotion.promote(
             registry,
             _SETTINGS.database_url.get_secret_value(),
             challenger,
-            promotion.Comparison(**result["comparison"]),
+            trained.comparison,
             expiry_hours=_SETTINGS.model_expiry_hours,
         )
     print(decision)
     return decision.reason
 
 
-def _keep_forecast(result: dict[str, Any]) -> str:
+def _keep_forecast(result: TrainedResult) -> str:
     from make_us_rich.database import forecasts
-    from make_us_rich.documents import BackfilledForecast
 
-    if result["forecast"] is None:
+    if result.forecast is None:
         return "candles are missing just before its time: there is no forecast to keep"
-    forecast = BackfilledForecast.model_validate(result["forecast"])
     forecasts.record(
         _SETTINGS.database_url.get_secret_value(),
-        forecast,
+        result.forecast,
         market=_SETTINGS.market,
-        pair=Pair.parse(result["pair"]),
-        interval=Interval(result["interval"]),
-        as_of_ms=result["as_of_ms"],
-        version=result["version"],
-        last_close=forecast.last_close,
+        pair=result.pair,
+        interval=Interval(result.interval),
+        as_of_ms=result.as_of_ms,
+        version=result.version,
+        last_close=result.forecast.last_close,
     )
     return "a backfill touches no champion; its forecast is kept"
 

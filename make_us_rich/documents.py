@@ -187,23 +187,26 @@ class Comparison(Document):
 
 
 class BackfilledForecast(Quantiles):
-    """What a model that a backfill trained would have served at its own time."""
+    """The forecast that a model would have served at its as_of; a backfill stores it."""
 
     last_close: float
 
 
 class JobResult(Document):
-    """What a training job leaves for Airflow about one pair: a JSON object in S3.
+    """The result of a training job for one pair, stored as a JSON object in S3 and read by Airflow.
 
-    `begun` with `metrics`: the model is trained and being registered, so a worker that dies now leaves no version that
-    nobody can judge. `begun` at the end of the job: its worker died. `trained`: everything down to `run_id` is given.
+    `begun`: in training; if the job has ended, the worker died. `begun` with `metrics`: trained and being registered,
+    so that a version whose worker died before it could write `trained` can still be compared. `trained`: see
+    TrainedResult; `forecast` is None if candles just before `as_of_ms` are missing. `failed`: `reason` and `kind`.
     """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")  # a metric may be NaN
 
     pair: Pair
     status: Literal["begun", "trained", "failed"]
     reason: str | None = None
-    kind: str | None = None  # the class of the error
-    lost: int = 0  # workers that died over this pair
+    kind: str | None = None  # name of the error's class
+    lost: int = 0  # how often its worker died
     seconds: float = 0.0
     name: str | None = None
     interval: str | None = None
@@ -213,6 +216,19 @@ class JobResult(Document):
     forecast: BackfilledForecast | None = None
     version: int | None = None
     run_id: str | None = None
+
+
+class TrainedResult(JobResult):
+    """A `JobResult` with status `trained`: a version of a model is registered."""
+
+    status: Literal["trained"]
+    name: str
+    interval: str
+    as_of_ms: int
+    metrics: dict[str, float]
+    comparison: Comparison
+    version: int
+    run_id: str
 
 
 class Score(Document):

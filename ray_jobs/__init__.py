@@ -1,1 +1,4 @@
-"""Entry points that run on the Ray cluster: thin shells over `make_us_rich`."""
+"""Entry points that run on the Ray cluster: training of pairs, of the foundation model, and backtests.
+
+Imports `make_us_rich`, and no other application.
+"""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,7 +30,9 @@ from make_us_rich.forecasting.report import html_report, line, table
 from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
+from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.recordings import read_recorded, recorded_pairs
+from ray_jobs.placement import find_placement
 
 FORECASTS, REPORT = "forecasts.parquet", "report.html"
 _WARM_UP_CANDLES = 2000  # before the first training row: thirty days of features, and validation
@@ -49,14 +52,15 @@ def main() -> None:
     args = _arguments()
     request = _request(args)
     markets = _markets(args, request)
-    ray.init(log_to_driver=True, logging_level="warning")
+    ray.init(log_to_driver=True, logging_level=logging.WARNING)
+    find_placement(1, gpu_share=0)  # raises NoPlacement on a cluster without CPUs, where tasks would wait for ever
     results = _run(request, markets)
     print(f"\n{table(summarise(results))}", flush=True)
     files = _files(results, markets, request)
     if args.upload:
-        store = CandleStore.from_settings(get_settings())
+        objects = ObjectStore.from_settings(get_settings())
         for name, content in files.items():
-            store.put(f"{args.upload}/{name}", content)
+            objects.put(f"{args.upload}/{name}", content)
     if args.out:
         args.out.write_bytes(files[FORECASTS])
         args.out.with_suffix(".html").write_bytes(files[REPORT])

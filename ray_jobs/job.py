@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import ray
 import ray.train
@@ -18,75 +18,82 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from torch import distributed, nn
 
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.forecasting.process_group import ProcessGroup
 from ray_jobs.placement import find_placement
 
-_RESTARTS = 4  # of all workers, when one was killed
-_STARTS = 10  # tries of a minute each to start them, when another job took the places that were found
+_MAX_RESTARTS = 4  # of all workers, after one was killed
+_MAX_START_ATTEMPTS = 10  # of a minute each, when another job took the CPUs or GPUs that were found
 
 
-def arguments(description: str) -> argparse.Namespace:
+@dataclass(frozen=True)
+class TrainingJob:
+    """What the driver sends to every worker. Training sees no candle that closed after `as_of_ms`."""
+
+    pairs: tuple[Pair, ...]
+    interval: Interval
+    as_of_ms: int
+    submission_id: str
+
+
+def parse_arguments(description: str) -> TrainingJob:
+    """Read the job from the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pairs", required=True, help="comma separated, such as btc_usdt,eth_usdt")
     parser.add_argument("--interval", default="1h", type=Interval.parse_trained, help="only 1h is supported")
     parser.add_argument("--as-of-ms", type=int, required=True, help="the last close that training may see")
     parser.add_argument("--submission-id", default=os.environ.get("RAY_JOB_SUBMISSION_ID", "by-hand"))
-    return parser.parse_args()
+    args = parser.parse_args()
+    pairs = tuple(Pair.parse(text) for text in args.pairs.split(","))
+    return TrainingJob(pairs, args.interval, args.as_of_ms, args.submission_id)
 
 
-def train_on_workers(loop: Callable[[dict[str, Any]], None], args: argparse.Namespace, most: int) -> None:
-    """Run `loop` on up to so many Ray Train workers: on GPUs if the cluster has any or can start one, else on CPUs.
+def run_on_workers(train: Callable[[TrainingJob], None], job: TrainingJob, max_workers: int) -> None:
+    """Run `train` on up to `max_workers` Ray Train workers: on GPUs if the cluster has or can start any, else on CPUs.
 
-    When a worker is killed, all of them start again: `loop` has to leave out what is done. Raises NoPlacement.
+    When a worker is killed, all of them are restarted: `train` must skip what is done. Raises NoPlacement.
     """
-    job = {
-        "pairs": args.pairs.split(","),
-        "interval": args.interval,
-        "as_of_ms": args.as_of_ms,
-        "submission_id": args.submission_id,
-    }
-    # else Ray Train logs what a worker prints, beside the line that was printed
+    # otherwise Ray Train logs each line that a worker prints a second time
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
-    # the autoscaler's refusals of a GPU would read like errors
+    # the autoscaler reports an infeasible GPU request as if it were an error
     os.environ["RAY_SCHEDULER_EVENTS"] = "0"
 
-    def work(job: dict[str, Any]) -> None:
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells each request
-        loop(job)
+    def train_loop() -> None:
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
+        train(job)
 
     ray.init()
-    places = find_placement(most, get_settings().gpus_per_worker)
-    print(f"{places.workers} of at most {most} workers, each with {places.each}", flush=True)
-    # NCCL wants a whole GPU for each worker
-    nccl = places.gpu >= 1 and distributed.is_nccl_available()
-    # Ray Train insists on a folder; our results go to MLflow and S3
+    placement = find_placement(max_workers, get_settings().gpus_per_worker)
+    print(f"{placement.workers} of at most {max_workers} workers, each with {placement.resources}", flush=True)
+    # NCCL needs a whole GPU for each rank
+    nccl = placement.gpu >= 1 and distributed.is_nccl_available()
+    # Ray Train requires a storage folder; results go to MLflow and S3 instead
     with tempfile.TemporaryDirectory(prefix="mur-train-") as storage:
         trainer = TorchTrainer(
-            work,
-            train_loop_config=job,
+            train_loop,
             torch_config=TorchConfig(backend="nccl" if nccl else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=places.workers, use_gpu=places.gpu > 0, resources_per_worker=places.each
+                num_workers=placement.workers, use_gpu=placement.gpu > 0, resources_per_worker=placement.resources
             ),
             run_config=RunConfig(
-                name=args.submission_id,
+                name=job.submission_id,
                 storage_path=storage,
-                failure_config=FailureConfig(max_failures=_RESTARTS, controller_failure_limit=_STARTS),
+                failure_config=FailureConfig(max_failures=_MAX_RESTARTS, controller_failure_limit=_MAX_START_ATTEMPTS),  # type: ignore[call-arg]
             ),
         )
         trainer.fit()
         print("clean", flush=True)
 
 
-def whole_team() -> ProcessGroup:
-    """All workers of this job, as one group."""
+def process_group() -> ProcessGroup:
+    """Return the process group of all workers of this job."""
     context = ray.train.get_context()
-    return ProcessGroup(context.get_world_rank(), context.get_world_size(), _shared)
+    return ProcessGroup(context.get_world_rank(), context.get_world_size(), _data_parallel)
 
 
-def worker_device() -> str:
-    """The device that Ray reserved for this worker, made torch's current one."""
+def training_device() -> str:
+    """Return the device that Ray reserved for this worker and make it torch's current device."""
     device = ray.train.torch.get_device()
     if device.type != "cuda":
         return str(device)
@@ -97,8 +104,8 @@ def worker_device() -> str:
     return str(device)
 
 
-def _shared(module: nn.Module) -> nn.Module:
-    # buffers never change while a network trains; there is no need to send them before each step
+def _data_parallel(module: nn.Module) -> nn.Module:
+    # buffers do not change during training, so there is no need to broadcast them before each step
     kwargs = {"forward_sync_buffers": False}
     prepared: nn.Module = ray.train.torch.prepare_model(module, move_to_device=False, parallel_strategy_kwargs=kwargs)
     return prepared

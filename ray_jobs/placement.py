@@ -1,7 +1,7 @@
-"""Where a training job runs: decided from what the Ray cluster has or can start, never from the driver's machine.
+"""Decides where a training job runs, from what the Ray cluster has or can start, never from the driver's machine.
 
-Ray's open-source autoscaler tells nobody which nodes it could start. So the job asks: it requests a place for each
-worker, as a placement group of its own, and the autoscaler starts nodes for the requests or reports them infeasible.
+Ray's open-source autoscaler does not report which nodes it could start. So the job requests a placement group for each
+worker, and the autoscaler starts nodes for the requests or reports them as infeasible.
 """
 
 from __future__ import annotations
@@ -10,144 +10,152 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Ray's compiled modules have no type stubs
 from ray.autoscaler.v2.utils import is_autoscaler_v2
-from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 
 from make_us_rich.core.errors import NoPlacement
 
 _POLL_S = 1
-_TELL_S = 30
-_SETTLE_S = 10  # for places that a job before this one is just giving back
-_ANSWER_S = 20  # for the autoscaler to look at a request
-_JOIN_S = 60  # for nodes of a cluster that is itself just starting
-_LATE_NODES_S = 120  # for more places once there is one
-_PATIENCE_S = 15 * 60  # for busy places, and for nodes that the autoscaler starts
+_LOG_S = 30
+_RELEASE_S = 10  # time that an earlier job may take to release its resources
+_AUTOSCALER_S = 20  # time that the autoscaler may take to notice a request
+_JOIN_S = 60  # time that the nodes of a starting cluster may take to join
+_MORE_WORKERS_S = 120  # time to wait for more workers once there is a place for one
+_TIMEOUT_S = 15 * 60  # for CPUs in use, and for nodes that the autoscaler starts
 
-Shape = Mapping[str, float]
+Resources = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Placement:
-    """As many workers, each with a CPU and this share of a GPU."""
+    """How many workers a job gets; each has one CPU and the share `gpu` of a GPU."""
 
     workers: int
     gpu: float
 
     @property
-    def each(self) -> dict[str, float]:
+    def resources(self) -> dict[str, float]:
         return {"CPU": 1, "GPU": self.gpu} if self.gpu else {"CPU": 1}
 
 
-def find_placement(most: int, gpu_share: float) -> Placement:
-    """Placement for up to `most` workers: on GPUs that are free or can be started, one worker each, otherwise on CPUs.
+def find_placement(max_workers: int, gpu_share: float) -> Placement:
+    """Find a placement for up to `max_workers` workers: one a GPU that is free or can be started, otherwise on CPUs.
 
-    Waits up to 15 minutes for CPUs in use and for nodes that the autoscaler starts. Raises NoPlacement after one
-    minute when no node that the cluster has or can start would hold a worker. `gpu_share` 0 asks for no GPU.
+    Waits up to 15 minutes for CPUs in use and for nodes that the autoscaler starts. Raises NoPlacement, after one
+    minute if no node that the cluster has or can start is large enough. `gpu_share` 0 requests no GPU.
     """
     if gpu_share:
-        found = _ask(most, {"CPU": 1, "GPU": gpu_share}, busy_s=_SETTLE_S, join_s=0)
+        found = _count_places(max_workers, {"CPU": 1, "GPU": gpu_share}, busy_s=_RELEASE_S, join_s=0)
         if found:
-            return Placement(min(found, max(1, int(ray.cluster_resources().get("GPU", 0)))), gpu_share)
-    found = _ask(most, {"CPU": 1}, busy_s=_PATIENCE_S, join_s=_JOIN_S)
-    if not found and _room_of_present_nodes({"CPU": 1}):
-        raise NoPlacement(_why_none({"CPU": 1}, coming=False))
+            return Placement(min(found, max(1, int(_cluster_resources().get("GPU", 0)))), gpu_share)
+    found = _count_places(max_workers, {"CPU": 1}, busy_s=_TIMEOUT_S, join_s=_JOIN_S)
+    if not found and _capacity({"CPU": 1}):
+        raise NoPlacement(_explain({"CPU": 1}, starting=False))
     if not found:
         raise NoPlacement(
             "no node that the Ray cluster has or can start holds a training worker, which needs one CPU: start a Ray "
-            f"worker, or let a worker group grow above zero. The cluster has {_cpus_and_gpus(ray.cluster_resources())}"
+            f"worker, or let a worker group grow above zero. The cluster has {_describe(_cluster_resources())}"
         )
     return Placement(found, 0)
 
 
-def _ask(most: int, shape: Shape, busy_s: float, join_s: float) -> int:
-    """How many workers of this shape, up to `most`, have a place by now.
+def _count_places(max_workers: int, resources: Resources, busy_s: float, join_s: float) -> int:
+    """Count the workers with these resources, up to `max_workers`, that can be placed.
 
-    0 after `busy_s` when others use all places, and after `join_s` when there are none and no node is coming.
+    Returns 0 after `busy_s` when other jobs use all resources, and after `join_s` when no node is large enough and
+    none is being started.
     """
-    requests = [placement_group([dict(shape)]) for _ in range(most)]
+    requests = [placement_group([dict(resources)]) for _ in range(max_workers)]
     try:
-        return _wait(requests, shape, busy_s, join_s)
+        return _wait(requests, resources, busy_s, join_s)
     finally:
         for request in requests:
             remove_placement_group(request)
 
 
-def _wait(requests: Sequence[PlacementGroup], shape: Shape, busy_s: float, join_s: float) -> int:
+def _wait(requests: Sequence[PlacementGroup], resources: Resources, busy_s: float, join_s: float) -> int:
     autoscaler = _Autoscaler(requests)
-    began = told = time.monotonic()
+    began_s = logged_s = time.monotonic()
     while True:
-        waited_s = time.monotonic() - began
-        open_requests = [request for request in requests if not _is_ready(request)]
-        ready = len(requests) - len(open_requests)
-        coming = autoscaler.accepts(open_requests, waited_s)
-        could = min(_room_of_present_nodes(shape), len(requests))
-        if not open_requests or (
-            ready and (waited_s > _LATE_NODES_S or (not coming and (ready >= could or waited_s > _SETTLE_S)))
+        waited_s = time.monotonic() - began_s
+        pending = [request for request in requests if not _is_ready(request)]
+        ready = len(requests) - len(pending)
+        starting = autoscaler.accepts(pending, waited_s)
+        capacity = min(_capacity(resources), len(requests))
+        if not pending or (
+            ready and (waited_s > _MORE_WORKERS_S or (not starting and (ready >= capacity or waited_s > _RELEASE_S)))
         ):
             return ready
-        if not (ready or coming) and waited_s >= (busy_s if could else join_s):
+        if not (ready or starting) and waited_s >= (busy_s if capacity else join_s):
             return 0
-        if waited_s > _PATIENCE_S:
-            raise NoPlacement(_why_none(shape, coming))
-        if time.monotonic() - told > _TELL_S:
-            told = time.monotonic()
-            print(f"waiting for {waited_s:.0f} s: {_why_none(shape, coming)}", flush=True)
+        if waited_s > _TIMEOUT_S:
+            raise NoPlacement(_explain(resources, starting))
+        if time.monotonic() - logged_s > _LOG_S:
+            logged_s = time.monotonic()
+            print(f"waiting for {waited_s:.0f} s: {_explain(resources, starting)}", flush=True)
         time.sleep(_POLL_S)
 
 
 class _Autoscaler:
-    """What Ray's autoscaler (version 2, as KubeRay runs it) makes of requests; another one starts no nodes for us."""
+    """Reads what Ray's autoscaler does about requests. Only version 2, which KubeRay runs, starts nodes for them."""
 
     def __init__(self, requests: Sequence[PlacementGroup]) -> None:
         self._gcs = GcsClient(ray.get_runtime_context().gcs_address)
         self._exists = is_autoscaler_v2(gcs_client=self._gcs)
-        self._asked_at = math.inf  # version of the cluster's state that has the requests
+        self._requested_at = math.inf  # version of the cluster state that first has the requests
         self._requests = {request.id.hex() for request in requests}
 
     def accepts(self, requests: Sequence[PlacementGroup], waited_s: float) -> bool:
-        """Whether it is starting a node for one of them, or has not looked at them yet."""
+        """Return whether it is starting a node for one of the requests, or has not noticed them yet."""
         if not self._exists or not requests:
             return False
         reply = GetClusterStatusReply.FromString(self._gcs.get_cluster_status(timeout_s=10))
         state = reply.cluster_resource_state
         if any(_id(item.details) in self._requests for item in state.pending_gang_resource_requests):
-            self._asked_at = min(self._asked_at, state.cluster_resource_state_version)
-        if reply.autoscaling_state.last_seen_cluster_resource_state_version < self._asked_at:
-            return waited_s < _ANSWER_S
+            self._requested_at = min(self._requested_at, state.cluster_resource_state_version)
+        if reply.autoscaling_state.last_seen_cluster_resource_state_version < self._requested_at:
+            return waited_s < _AUTOSCALER_S
         refused = {_id(item.details) for item in reply.autoscaling_state.infeasible_gang_resource_requests}
         return any(request.id.hex() not in refused for request in requests)
 
 
 def _id(details: str) -> str:
-    """Of "{placement group}:{strategy}|{state}", as Ray describes a request, the placement group."""
+    """Extract the placement group's id from Ray's description of a request, "{id}:{strategy}|{state}"."""
     return details.partition(":")[0]
 
 
 def _is_ready(request: PlacementGroup) -> bool:
-    return placement_group_table(request)["state"] == "CREATED"
+    return bool(placement_group_table(request)["state"] == "CREATED")
 
 
-def _room_of_present_nodes(shape: Shape) -> int:
-    """Workers that the nodes would hold if nothing else ran on them."""
+def _capacity(resources: Resources) -> int:
+    """Count the workers that the present nodes would hold if nothing else ran on them."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return sum(
-        min(int(node["Resources"].get(name, 0) / amount) for name, amount in shape.items())
-        for node in ray.nodes()
+        min(int(node["Resources"].get(name, 0) / amount) for name, amount in resources.items())
+        for node in nodes
         if node["Alive"]
     )
 
 
-def _why_none(shape: Shape, coming: bool) -> str:
-    wanted = _cpus_and_gpus(shape)
-    if coming:
-        way_out = "; MUR_GPUS_PER_WORKER=0 trains on CPUs" if "GPU" in shape else ""
+def _cluster_resources() -> Resources:
+    resources: Resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
+
+
+def _explain(resources: Resources, starting: bool) -> str:
+    wanted = _describe(resources)
+    if starting:
+        way_out = "; MUR_GPUS_PER_WORKER=0 trains on CPUs" if "GPU" in resources else ""
         return f"the node for a training worker with {wanted} has not joined the cluster: see `ray status`{way_out}"
-    free = _cpus_and_gpus(ray.available_resources())
+    free = _describe(ray.available_resources())  # type: ignore[no-untyped-call]
     return f"no free place for a training worker with {wanted}: other jobs leave {free} over all nodes"
 
 
-def _cpus_and_gpus(resources: Shape) -> str:
+def _describe(resources: Resources) -> str:
     return f"{resources.get('CPU', 0):g} CPU and {resources.get('GPU', 0):g} GPU"

@@ -1,65 +1,65 @@
-"""Train one model on the candles of all pairs, for `train_pairs` to fine-tune from.
+"""Train the foundation model: one model on the candles of all pairs, which `train_pairs` fine-tunes for each pair.
 
     python -m ray_jobs.train_foundation --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
 
-It is registered as `foundation_1h`; the newest is its champion, unless it is worse than naive. Of more pairs than
-MUR_FOUNDATION_PAIRS it learns from a draw, another each week.
+It is registered as `foundation_1h`. The newest version becomes champion unless it is worse than naive. Of more pairs
+than MUR_FOUNDATION_PAIRS it learns from a random subset, another one each week.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from make_us_rich.core.pair import BITCOIN, Pair
-from make_us_rich.core.settings import get_settings
-from make_us_rich.forecasting.pipeline import fit_foundation
+from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.documents import Comparison
+from make_us_rich.forecasting.pipeline import FittedModel, fit_foundation
 from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.registry.client import CHAMPION, Registry, foundation_name
 from make_us_rich.registry.mlflow import connect
-from make_us_rich.registry.promotion import Comparison, promote
+from make_us_rich.registry.promotion import PromotionDecision, promote
 from make_us_rich.registry.publish import publish
-from ray_jobs.job import arguments, train_on_workers, whole_team, worker_device
+from ray_jobs.job import TrainingJob, parse_arguments, process_group, run_on_workers, training_device
 
 
 def main() -> None:
-    args = arguments("train the model that all pairs are fine-tuned from")
-    train_on_workers(train, args, get_settings().train_workers)
+    run_on_workers(train, parse_arguments("train the foundation model"), get_settings().train_workers)
 
 
-def train(job: dict[str, Any]) -> None:
-    """What each worker does; the first one publishes what they trained together."""
-    settings, group = get_settings(), whole_team()
+def train(job: TrainingJob) -> None:
+    """Train the foundation model as one rank of all workers; rank 0 publishes it."""
+    settings, group = get_settings(), process_group()
     torch.set_num_threads(1)
     connect(settings)
     store = CandleStore.from_settings(settings)
-    interval, as_of_ms = job["interval"], job["as_of_ms"]
-    start_ms = as_of_ms - settings.history_candles * interval.ms
-    pairs = drawn(job["pairs"], settings.foundation_pairs, as_of_ms)
+    start_ms = job.as_of_ms - settings.history_candles * job.interval.ms
+    pairs = choose_pairs(job.pairs, settings.foundation_pairs, job.as_of_ms)
     if group.rank == 0:
-        print(f"{len(pairs)} of {len(job['pairs'])} pairs to learn from", flush=True)
+        print(f"{len(pairs)} of {len(job.pairs)} pairs to learn from", flush=True)
     candles = {
-        pair: store.read(settings.market, Pair.parse(pair), interval, start_ms, as_of_ms)
-        for pair in sorted({*pairs, str(BITCOIN)})
+        pair: store.read(settings.market, pair, job.interval, start_ms, job.as_of_ms) for pair in {*pairs, BITCOIN}
     }
     fitted = fit_foundation(
         {pair: candles[pair] for pair in pairs},
-        candles[str(BITCOIN)],
-        interval=interval,
-        as_of_ms=as_of_ms,
+        candles[BITCOIN],
+        interval=job.interval,
+        as_of_ms=job.as_of_ms,
         config=TrainingConfig(architecture=settings.architecture),
-        device=worker_device(),
+        device=training_device(),
         group=group,
     )
-    if group.rank > 0:
-        return
-    name = foundation_name(interval)
-    tags = {"ray_job": job["submission_id"]}
-    _, version = publish(fitted, name=name, as_of_ms=as_of_ms, market=settings.market, tags=tags)
+    if group.rank == 0:
+        print(_publish(fitted, job, settings), flush=True)
+
+
+def _publish(fitted: FittedModel, job: TrainingJob, settings: Settings) -> PromotionDecision:
+    name = foundation_name(job.interval)
+    tags = {"ray_job": job.submission_id}
+    _, version = publish(fitted, name=name, as_of_ms=job.as_of_ms, market=settings.market, tags=tags)
     print(f"{name} version {version}: {fitted.metrics['skill_vs_naive']:+.2%} against naive", flush=True)
     with Registry(settings) as registry:
         champion = registry.find(name, CHAMPION)
@@ -71,21 +71,20 @@ def train(job: dict[str, Any]) -> None:
             naive_pinball=fitted.metrics["pinball_naive"],
             t_vs_naive=fitted.metrics["diebold_mariano_t_vs_naive"],
         )
-        decision = promote(
+        return promote(
             registry,
             settings.database_url.get_secret_value(),
             registry.get(name, version),
             comparison,
             expiry_hours=settings.model_expiry_hours,
         )
-    print(decision, flush=True)
 
 
-def drawn(pairs: Sequence[str], most: int, as_of_ms: int) -> list[str]:
-    """So many of the pairs, the same for every worker and try as of this time."""
-    if len(pairs) <= most:
+def choose_pairs(pairs: Sequence[Pair], count: int, as_of_ms: int) -> list[Pair]:
+    """Choose up to `count` of the pairs at random; every worker and retry as of this time chooses the same."""
+    if len(pairs) <= count:
         return list(pairs)
-    return random.Random(as_of_ms).sample(sorted(pairs), most)
+    return random.Random(as_of_ms).sample(sorted(pairs), count)
 
 
 if __name__ == "__main__":

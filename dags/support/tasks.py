@@ -54,13 +54,13 @@ def fetch(item: dict[str, Any]) -> str:
     """Bring the closed candles of one pair that S3 does not hold yet; park a pair that the exchange gave up."""
     from make_us_rich.core.pair import Pair
     from make_us_rich.market.candle_store import CandleStore
-    from make_us_rich.market.exchange import Market
+    from make_us_rich.market.exchange import ExchangeClient
 
     settings = get_settings()
     pair = Pair.parse(item["pair"])
     try:
         fetched = CandleStore.from_settings(settings).update(
-            Market(settings.exchange_url),
+            ExchangeClient(settings.exchange_url),
             market=settings.market,
             pair=pair,
             interval=Interval(item["interval"]),

@@ -15,7 +15,7 @@ from infra.backup import buckets, databases
 from infra.backup.databases import BackupError, TableSum
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.settings import Settings, get_settings
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 
 DATABASES = {
     "make_us_rich": "MUR_DATABASE_URL",
@@ -70,9 +70,9 @@ def _buckets(settings: Settings) -> tuple[str, ...]:
     return (settings.candles_bucket, settings.mlflow_bucket)
 
 
-def _bucket(settings: Settings, name: str) -> Bucket:
+def _bucket(settings: Settings, name: str) -> ObjectStore:
     keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
-    return Bucket(settings.s3_endpoint_url, *keys, name, settings.s3_region)
+    return ObjectStore(settings.s3_endpoint_url, *keys, name, settings.s3_region)
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.backup.databases import BackupError
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 
 
-def dump(bucket: Bucket, folder: Path) -> dict[str, str]:
+def dump(bucket: ObjectStore, folder: Path) -> dict[str, str]:
     """Returns the SHA-256 of every object by its key. An object that vanished meanwhile is left out."""
     folder.mkdir(exist_ok=True)
     found = {}
@@ -25,7 +25,7 @@ def dump(bucket: Bucket, folder: Path) -> dict[str, str]:
     return found
 
 
-def restore(bucket: Bucket, folder: Path, expected: Mapping[str, str]) -> None:
+def restore(bucket: ObjectStore, folder: Path, expected: Mapping[str, str]) -> None:
     """Fill an empty bucket. Raises BackupError when it is not empty, or a file is not what its name says."""
     bucket.ensure_bucket()
     present = bucket.list_keys("")
@@ -40,6 +40,6 @@ def restore(bucket: Bucket, folder: Path, expected: Mapping[str, str]) -> None:
         raise BackupError("the bucket's objects differ from the backup")
 
 
-def sums(bucket: Bucket) -> dict[str, str]:
+def sums(bucket: ObjectStore) -> dict[str, str]:
     stored = {key: bucket.get(key) for key in bucket.list_keys("")}
     return {key: hashlib.sha256(found.content).hexdigest() for key, found in stored.items() if found}

@@ -108,9 +108,9 @@ async def _follow(ray: RayJobsClient, submission_id: str) -> RayJob:
 
 
 def _download(settings: Settings, folder: str, out: Path) -> None:
-    from make_us_rich.market.candle_store import CandleStore
+    from make_us_rich.market.object_store import ObjectStore
 
-    store = CandleStore.from_settings(settings)
+    store = ObjectStore.from_settings(settings)
     for name, path in ((_FORECASTS, out), (_REPORT, out.with_suffix(".html"))):
         found = store.get(f"{folder}/{name}")
         if found is None:

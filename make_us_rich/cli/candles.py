@@ -37,15 +37,15 @@ def download(
     out: Annotated[Path, typer.Option(help="folder for BTCUSDT.parquet and the like")],
 ) -> None:
     """Download hourly candles from the exchange; the same command continues a download that was interrupted."""
-    from make_us_rich.market.exchange import Market
+    from make_us_rich.market.exchange import ExchangeClient
     from make_us_rich.market.recordings import Download
 
     settings = get_settings()  # not those of a stack that was started here: it may simulate its prices
     console.print(f"candles from {settings.exchange_url}")
-    market = Market(settings.exchange_url, longest_wait_s=_LONGEST_WAIT_S)
+    exchange = ExchangeClient(settings.exchange_url, max_wait_s=_LONGEST_WAIT_S)
     chosen = split_pairs(pairs)
     start_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))
-    end_ms = min(to_ms, market.server_time_ms())
+    end_ms = min(to_ms, exchange.server_time_ms())
     if start_ms >= end_ms:
         raise InputError("--from is not before --to, or is in the future: move them apart", field="from")
     out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def download(
             task = bar.add_task("candles", total=sum(len(item.missing) for item in downloads.values()))
             for pair, item in downloads.items():
                 bar.update(task, description=str(pair))
-                console.print(str(item.run(market, lambda candles: bar.advance(task, candles))))
+                console.print(str(item.run(exchange, lambda candles: bar.advance(task, candles))))
     except (MarketError, KeyboardInterrupt) as error:
         console.print(f"what arrived is kept in {out}: the same command goes on from there")
         if isinstance(error, KeyboardInterrupt):

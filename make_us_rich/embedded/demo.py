@@ -18,7 +18,7 @@ from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN, DEMO_USER
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import Service, StackConfig, new_stack_config
-from make_us_rich.market.exchange import Market
+from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.operations.airflow import Airflow
 from make_us_rich.operations.run_progress import RunProgress
 
@@ -44,7 +44,7 @@ def start_stack(*, live: bool, data: Path | None, part: Service | None = None) -
     """
     config, what = chosen_stack_config(live=live, data=data), part or "the stack"
     if live:
-        Market(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
+        ExchangeClient(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
     console.print(f"starting {what} with the [bold]{config.market}[/bold] market; the first start takes longest")
     began = time.monotonic()
     stack = lifecycle.up(config, lambda name, seconds: _say(seconds, f"{name} is ready"), part)

@@ -14,7 +14,7 @@ from make_us_rich.forecasting.architectures import Architecture, architecture
 from make_us_rich.forecasting.contract import COLUMNS, hour_of_week
 from make_us_rich.forecasting.samples import Samples, Split, joined
 from make_us_rich.forecasting.training_config import TrainingConfig
-from make_us_rich.market.candles import Candles, closed, regular
+from make_us_rich.market.candles import Candles, closed, regular_segments
 
 _LEAST_TRAINING_ROWS = 500
 _MOST_IDLE = 0.5  # share of candles without volume
@@ -38,8 +38,8 @@ def panel(candles: Candles, reference: Candles, *, interval: Interval, as_of_ms:
     _check(mine, "the pair", interval.ms)
     _check(btc, "the reference, btc_usdt", interval.ms)
     times, own, other = [], [], []
-    for segment in regular(mine, interval, max_bridged):
-        for partner in regular(btc, interval, max_bridged):
+    for segment in regular_segments(mine, interval, max_bridged):
+        for partner in regular_segments(btc, interval, max_bridged):
             both, left, right = np.intersect1d(
                 segment.candles.open_time_ms, partner.candles.open_time_ms, return_indices=True
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ __all__ = [
     "train_prepared",
     "train_together",
 ]
+
+K = TypeVar("K")
 
 FOUNDATION = "foundation"
 """What stands for the pair in the metadata of a model of many pairs."""
@@ -136,17 +139,17 @@ def train_prepared(
 
 
 def train_together(
-    ready: Mapping[str, Prepared], *, as_of_ms: int, config: TrainingConfig, foundation: bytes, device: str = "cpu"
-) -> dict[str, Trained]:
+    ready: Mapping[K, Prepared], *, as_of_ms: int, config: TrainingConfig, foundation: bytes, device: str = "cpu"
+) -> dict[K, Trained]:
     """The second step of `fit` for many pairs at once, which keeps a GPU busy and is slow without one.
 
     Pairs with as many rows as each other make a stack; those with no other of their size are left out.
     """
     start = from_npz(foundation, config, as_of_ms)
-    by_size = defaultdict(list)
+    by_size: dict[tuple[int, int], list[K]] = defaultdict(list)
     for pair, item in ready.items():
         by_size[len(item.split.train), len(item.split.validation)].append(pair)
-    trained: dict[str, Trained] = {}
+    trained: dict[K, Trained] = {}
     for pairs in by_size.values():
         if len(pairs) > 1:
             rows = [ready[pair].split.train.to(device) for pair in pairs]

@@ -1,4 +1,4 @@
-"""Workers that train one network together: each takes its part of every batch, and gradients are averaged."""
+"""Data-parallel training: several ranks train one network, each on its shard of every batch."""
 
 from __future__ import annotations
 
@@ -9,40 +9,43 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-def _distributed(module: nn.Module) -> nn.Module:
+def _data_parallel(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, forward_sync_buffers=False)
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """One worker alone by default. More of them are members of torch's process group, which somebody else set up.
+    """One rank of a process group; by default a single process.
 
-    All see the same rows in the same order and start from the same weights, so the averaged gradients keep their
-    networks equal without ever comparing them. `wrap` makes a module average its gradients over all members.
+    With a world size above 1 torch's process group must be initialised. All ranks hold the same samples in the same
+    order and start from the same weights, so averaged gradients keep their networks equal. `wrap` makes a module
+    average its gradients over all ranks.
     """
 
     rank: int = 0
-    size: int = 1
-    wrap: Callable[[nn.Module], nn.Module] = _distributed
+    world_size: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = _data_parallel
 
-    def shared(self, module: nn.Module) -> nn.Module:
-        """The module, with gradients averaged over the group; every member has to call it."""
-        return module if self.size == 1 else self.wrap(module)
+    def data_parallel(self, module: nn.Module) -> nn.Module:
+        """Return the module with gradients averaged over the group. Collective: every rank must call it."""
+        return module if self.world_size == 1 else self.wrap(module)
 
-    def part(self, batch: Tensor) -> Tensor:
-        """This worker's rows of a batch; never none, so that there is a gradient to give."""
-        own = batch[self.rank :: self.size]
+    def shard(self, batch: Tensor) -> Tensor:
+        """Return this rank's samples of a batch; at least one, because every rank must compute a gradient."""
+        own = batch[self.rank :: self.world_size]
         return own if len(own) else batch[:1]
 
-    def weight(self, batch: Tensor) -> float:
-        """What to multiply the mean loss of this worker's part with, such that the average over all workers is the mean
-        loss of the batch, whose parts may differ by a row or be empty."""
-        return len(batch[self.rank :: self.size]) * self.size / len(batch)
+    def loss_weight(self, batch: Tensor) -> float:
+        """Return the factor of this rank's mean loss that makes the average over ranks the mean loss of the batch.
+
+        Shards differ in length by up to one sample and may be empty.
+        """
+        return len(batch[self.rank :: self.world_size]) * self.world_size / len(batch)
 
     def first_error(self, error: str) -> str:
-        """What went wrong for the first worker that something went wrong for; every worker has to ask."""
-        if self.size == 1:
+        """Return the first error of any rank; empty if no rank has one. Collective: every rank must call it."""
+        if self.world_size == 1:
             return error
-        errors: list[str] = [""] * self.size
+        errors: list[str] = [""] * self.world_size
         distributed.all_gather_object(errors, error)
         return next(filter(None, errors), "")

@@ -149,7 +149,7 @@ def _epochs(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rise_and_fall(len(rows), config))
     shuffle = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed + group.rank)  # of dropout
-    loss_of = network.loss if isinstance(network, BatchedNetworks) else group.shared(Loss(network))
+    loss_of = network.loss if isinstance(network, BatchedNetworks) else group.data_parallel(Loss(network))
     for _ in range(config.epochs):
         network.train()
         loss = _epoch(network, loss_of, optimiser, schedule, rows, config.batch, shuffle, group)
@@ -184,10 +184,10 @@ def _epoch(
     """The mean loss; of a stack, each network's."""
     total = torch.zeros((), dtype=torch.float64, device=rows.target.device)
     for together in torch.split(torch.randperm(len(rows), generator=shuffle), batch):
-        chosen = group.part(together)
+        chosen = group.shard(together)
         loss = loss_of(rows.sequence[chosen], rows.static[chosen], rows.target[chosen])
         optimiser.zero_grad()
-        (group.weight(together) * loss.sum()).backward()  # type: ignore[no-untyped-call]
+        (group.loss_weight(together) * loss.sum()).backward()  # type: ignore[no-untyped-call]
         network.cut_gradients(_MOST_GRADIENT)
         optimiser.step()
         schedule.step()

@@ -1,8 +1,8 @@
-"""Candles in memory, and the rules that they keep.
+"""Candles in memory and their rules.
 
-- An open candle is never used: `closed` drops what has not closed at a moment.
-- Dirt is rejected row by row, with a report: `clean`.
-- A gap stays a gap in storage. `regular` bridges short ones flat and marks them, and splits at longer ones.
+- An open candle is never used: `closed` keeps those that closed at or before a time.
+- `clean` rejects impossible rows and reports them.
+- Storage keeps gaps. `regular_segments` fills short ones with flat candles, marks these, and splits at longer gaps.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from make_us_rich.core.interval import Interval
 
 _EXAMPLES = 3
 _EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
-_LATEST_MS = 4_102_444_800_000  # 2100-01-01: a later time is in another unit than milliseconds
-
+_LATEST_MS = 4_102_444_800_000  # 2100-01-01: a later time is not in milliseconds
 
 MAX_BRIDGED = 3
-"""Most missing candles in a row that are bridged flat. Training and serving must agree on it."""
+"""The longest gap, in candles, that is filled with flat candles. Training and serving must agree on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,54 +50,54 @@ class Candles:
 
 
 def from_klines(rows: Sequence[Sequence[Any]]) -> Candles:
-    """Binance's rows: open time, open, high, low, close, volume, and columns that are not read.
+    """Read Binance's kline rows: open time, open, high, low, close, volume; further columns are ignored.
 
-    Numbers may be text, as Binance sends them. Raises BadCandles when one is neither.
+    Numbers may be text, as Binance sends them. Raises BadCandles for a row of any other form.
     """
     try:
         times = np.array([int(row[0]) for row in rows], dtype=np.int64)
         values = np.array([[float(cell) for cell in row[1:6]] for row in rows], dtype=np.float64)
         return Candles(times, *values.reshape(-1, 5).T)
     except (IndexError, OverflowError, TypeError, ValueError) as error:
-        raise BadCandles(f"a candle is not made of an open time and five numbers: {error}") from None
+        raise BadCandles(f"a kline row is not an open time and five numbers: {error}") from None
 
 
-def stack(parts: Sequence[Candles]) -> Candles:
-    """The parts' rows one after another, as they are."""
+def concatenate(parts: Sequence[Candles]) -> Candles:
+    """Concatenate the parts' rows without sorting them."""
     if not parts:
         return from_klines([])
     return Candles(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Candles)))
 
 
-def concatenate(parts: Sequence[Candles]) -> Candles:
-    """The parts' rows in order of time; of rows with the same open time the last part's stays."""
-    joined = stack(parts)
-    newest_first = joined[np.arange(len(joined))[::-1]]
-    _, first = np.unique(newest_first.open_time_ms, return_index=True)
-    return newest_first[first]
+def merge(parts: Sequence[Candles]) -> Candles:
+    """Merge the parts' rows in order of time; of rows with the same open time the last part's stays."""
+    rows = concatenate(parts)
+    last_part_first = rows[np.arange(len(rows))[::-1]]
+    _, first = np.unique(last_part_first.open_time_ms, return_index=True)
+    return last_part_first[first]
 
 
-def spans(open_times_ms: NDArray[np.int64], step: int) -> Iterator[tuple[int, int]]:
-    """Gap-free runs of sorted open times, each as (first open time, last close time) in milliseconds."""
+def contiguous_ranges(open_times_ms: NDArray[np.int64], step: int) -> Iterator[tuple[int, int]]:
+    """Yield the gap-free ranges of sorted open times as (first open time, last close time), milliseconds."""
     for run in np.split(open_times_ms, np.flatnonzero(np.diff(open_times_ms) != step) + 1):
         if len(run):
             yield int(run[0]), int(run[-1]) + step
 
 
 def closed(candles: Candles, interval: Interval, as_of_ms: int) -> Candles:
-    """Those that closed at or before `as_of_ms`."""
+    """Keep the candles that closed at or before `as_of_ms`."""
     return candles[candles.open_time_ms + interval.ms <= as_of_ms]
 
 
 @dataclass(frozen=True)
 class CandleReport:
-    """What `clean` rejected: counts by reason, the first examples, and the gaps of what was kept."""
+    """What `clean` kept and rejected: counts by reason, the first examples, and the gaps between kept candles."""
 
     kept: int
     rejected: dict[str, int] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
-    missing: int = 0  # candles, in all gaps together
-    gaps: tuple[str, ...] = ()  # the longest, longest first
+    missing: int = 0  # candles, over all gaps
+    gaps: tuple[str, ...] = ()  # the longest ones, longest first
 
     def __str__(self) -> str:
         text = f"{self.kept} candles"
@@ -111,27 +110,26 @@ class CandleReport:
 
 
 def clean(candles: Candles, interval: Interval) -> tuple[Candles, CandleReport]:
-    """Keep the rows that can be true, in order of time; report the others.
+    """Keep the valid rows, in order of time, and report the rejected ones.
 
-    Of two rows that can both be true and open at the same time the first stays. Rows may come in any order: the open
-    time says where each belongs.
+    Of valid rows with the same open time the first stays. Rows may come in any order.
     """
     rows = candles[np.argsort(candles.open_time_ms, kind="stable")]
-    bad = np.zeros(len(rows), dtype=bool)
+    invalid = np.zeros(len(rows), dtype=bool)
     rejected: dict[str, int] = {}
     examples: list[str] = []
     for reason, fault in _faults(rows, interval.ms).items():
-        new = fault & ~bad
+        new = fault & ~invalid
         if new.any():
             rejected[reason] = int(new.sum())
             examples.append(f"{_utc(int(rows.open_time_ms[new][0]))} {reason}")
-        bad |= fault
-    possible = rows[~bad]
-    repeated = np.diff(possible.open_time_ms, prepend=-1) == 0
+        invalid |= fault
+    valid = rows[~invalid]
+    repeated = np.diff(valid.open_time_ms, prepend=-1) == 0
     if repeated.any():
         rejected["duplicate"] = int(repeated.sum())
-        examples.append(f"{_utc(int(possible.open_time_ms[repeated][0]))} duplicate")
-    kept = possible[~repeated]
+        examples.append(f"{_utc(int(valid.open_time_ms[repeated][0]))} duplicate")
+    kept = valid[~repeated]
     missing, gaps = _gaps(kept, interval.ms)
     return kept, CandleReport(len(kept), rejected, tuple(examples[:_EXAMPLES]), missing, gaps)
 
@@ -158,29 +156,29 @@ def _gaps(kept: Candles, step: int) -> tuple[int, tuple[str, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Candles without a gap; `bridged`, bool [n], marks those that stand in for missing ones."""
+    """Candles without a gap; `bridged`, bool [n], marks the flat ones that replace missing candles."""
 
     candles: Candles
     bridged: NDArray[np.bool_]
 
 
-def regular(candles: Candles, interval: Interval, max_bridged: int) -> list[Segment]:
-    """Gap-free segments of clean candles, oldest first.
+def regular_segments(candles: Candles, interval: Interval, max_bridged: int) -> list[Segment]:
+    """Split clean candles into gap-free segments, oldest first.
 
-    Up to `max_bridged` missing candles in a row are bridged: all prices the previous close, volume 0. A longer gap
-    ends the segment.
+    A gap of up to `max_bridged` candles is filled with flat candles: all prices the previous close, volume 0. A longer
+    gap starts a new segment.
     """
     if len(candles) == 0:
         return []
     step = interval.ms
     missing = np.diff(candles.open_time_ms) // step - 1
     starts = np.concatenate([[0], np.flatnonzero(missing > max_bridged) + 1, [len(candles)]])
-    return [_bridged(candles[int(start) : int(end)], step) for start, end in pairwise(starts)]
+    return [_bridge_gaps(candles[int(start) : int(end)], step) for start, end in pairwise(starts)]
 
 
-def _bridged(part: Candles, step: int) -> Segment:
+def _bridge_gaps(part: Candles, step: int) -> Segment:
     times = np.arange(part.open_time_ms[0], part.open_time_ms[-1] + step, step, dtype=np.int64)
-    # the last real candle at or before each time of the grid
+    # the last existing candle at or before each time of the grid
     source = np.searchsorted(part.open_time_ms, times, side="right") - 1
     bridged = part.open_time_ms[source] != times
     columns = {

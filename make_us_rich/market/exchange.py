@@ -1,4 +1,4 @@
-"""The one market client: Binance's public REST API through python-binance, or whatever answers like it.
+"""The client of the exchange: Binance's public REST API, or any server that speaks it, through python-binance.
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/rest-api
 """
@@ -26,51 +26,52 @@ from make_us_rich.core.errors import (
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import BINANCE_DATA_URL
-from make_us_rich.market.candles import Candles, closed, from_klines, stack
+from make_us_rich.market.candles import Candles, closed, concatenate, from_klines
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _PAGE = 1000
-_TRIES = 4
-_LONGEST_WAIT_S = 30.0
+_MAX_ATTEMPTS = 4
+_MAX_WAIT_S = 30.0
 _INVALID_SYMBOL = -1121
 _DEFAULT_RETRY_AFTER_S = 60.0
-_WEIGHT_A_MINUTE = 6000
-_WEIGHT_LEFT_TO_OTHERS = 600
+_WEIGHT_PER_MINUTE = 6000
+_WEIGHT_RESERVE = 600  # left to other clients behind the same address
 
 
-class Market:
-    """An exchange's candles. No key is needed. Every method raises MarketError.
+class ExchangeClient:
+    """Reads candles from the exchange; needs no API key. Every method raises MarketError.
 
-    A rate limit that ends within `longest_wait_s` is waited for, a longer one is raised as RateLimited.
+    Sleeps through a rate limit that ends within `max_wait_s`, and raises RateLimited for a longer one.
     """
 
-    def __init__(self, exchange_url: str, *, timeout_s: float = 10.0, longest_wait_s: float = _LONGEST_WAIT_S) -> None:
-        self._longest_wait_s = longest_wait_s
+    def __init__(self, exchange_url: str, *, timeout_s: float = 10.0, max_wait_s: float = _MAX_WAIT_S) -> None:
+        self._max_wait_s = max_wait_s
         self._client = Client(ping=False, requests_params={"timeout": timeout_s})
         self._client.API_URL = f"{exchange_url.rstrip('/')}/api"
 
     def server_time_ms(self) -> int:
+        """Return the exchange's clock."""
         return self._call(self._client.get_server_time, lambda body: int(body["serverTime"]))
 
     def traded_pairs(self) -> set[str]:
-        """Symbols in the exchange's spelling whose status is TRADING. On Binance itself an answer of megabytes."""
+        """Return the symbols with status TRADING, in the exchange's spelling. Binance's response has megabytes."""
         return self._call(
             self._client.get_exchange_info,
             lambda body: {item["symbol"] for item in body["symbols"] if item["status"] == "TRADING"},
         )
 
     def klines(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int) -> Candles:
-        """Candles opened at or after `start_ms` and closed at or before `end_ms`, oldest first, as they came.
+        """Fetch the candles opened at or after `start_ms` and closed at or before `end_ms`, oldest first, uncleaned.
 
-        Closed means closed by the exchange's own clock too: ours may be ahead of it.
+        Closed means closed by the exchange's clock too: ours may be ahead of it.
         """
-        return stack(list(self.pages(pair, interval, start_ms, end_ms)))
+        return concatenate(list(self.pages(pair, interval, start_ms, end_ms)))
 
     def pages(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int) -> Iterator[Candles]:
-        """The same candles as `klines`, as they arrive: one request and up to 1,000 candles at a time."""
+        """Yield the candles of `klines` page by page: one request, up to 1,000 candles."""
         step = interval.ms
         closed_ms = min(end_ms, self.server_time_ms())
         cursor = start_ms
@@ -86,52 +87,52 @@ class Market:
             cursor = max(cursor, *(row[0] for row in rows)) + step
 
     def _page(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int) -> list[list[Any]]:
-        def ask() -> Any:
+        def request() -> Any:
             return self._client.get_klines(
                 symbol=pair.symbol, interval=interval, startTime=start_ms, endTime=end_ms, limit=_PAGE
             )
 
-        return self._call(ask, _kline_rows, about=str(pair))
+        return self._call(request, _kline_rows, about=str(pair))
 
-    def _call(self, ask: Callable[[], Any], read: Callable[[Any], T], about: str = "this pair") -> T:
-        """Ask again, with growing pauses, what a moment may heal."""
-        for attempt in range(1, _TRIES + 1):
+    def _call(self, request: Callable[[], Any], read: Callable[[Any], T], about: str = "this pair") -> T:
+        """Retry transient errors with exponential backoff."""
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                answer = _checked(ask(), read)
-                self._spare_the_limit()
-                return answer
-            # python-binance trips over an error body that is JSON but no object: AttributeError
+                result = _parse(request(), read)
+                self._throttle()
+                return result
+            # python-binance raises AttributeError for an error body that is JSON but not an object
             except (BinanceAPIException, BinanceRequestException, requests.RequestException) as error:
                 failure = _translate(error, about)
             except AttributeError:
-                failure = MarketUnavailable("the exchange failed with a body that is not its own")
+                failure = MarketUnavailable("the exchange's error response has an unknown form")
             except MarketUnavailable as error:
                 failure = error
-            wait_s = _pause_s(failure, attempt, self._longest_wait_s)
-            if attempt == _TRIES or wait_s is None:
+            wait_s = _retry_wait_s(failure, attempt, self._max_wait_s)
+            if attempt == _MAX_ATTEMPTS or wait_s is None:
                 raise failure
-            log.warning("%s: asking again in %.1f s", failure, wait_s)
+            _log.warning("%s: retrying in %.1f s", failure, wait_s)
             time.sleep(wait_s)
         raise AssertionError("unreachable")
 
-    def _spare_the_limit(self) -> None:
+    def _throttle(self) -> None:
+        """Sleep to the next minute when the request weight of this one is nearly used up: exceeding it means a ban."""
         used = int(self._client.response.headers.get("X-MBX-USED-WEIGHT-1M", 0))
-        wait_s = _rest_s(used, time.time())
+        wait_s = _throttle_wait_s(used, time.time())
         if wait_s:
-            log.warning("%d of %d request weight used: waiting %.0f s", used, _WEIGHT_A_MINUTE, wait_s)
+            _log.warning("%d of %d request weight used: waiting %.0f s", used, _WEIGHT_PER_MINUTE, wait_s)
             time.sleep(wait_s)
 
 
-def _rest_s(weight_used: int, now_s: float) -> float:
-    """Seconds to the next minute once this address has nearly used up its weight: past it lies a ban."""
-    return 60 - now_s % 60 if weight_used > _WEIGHT_A_MINUTE - _WEIGHT_LEFT_TO_OTHERS else 0.0
+def _throttle_wait_s(weight_used: int, now_s: float) -> float:
+    return 60 - now_s % 60 if weight_used > _WEIGHT_PER_MINUTE - _WEIGHT_RESERVE else 0.0
 
 
-def _pause_s(failure: MarketError, attempt: int, longest_wait_s: float) -> float | None:
-    """Seconds until the next try; None when waiting does not help, or takes too long to sit it out."""
+def _retry_wait_s(failure: MarketError, attempt: int, max_wait_s: float) -> float | None:
+    """Return the seconds until the next attempt; None when a retry cannot help or the wait is too long."""
     backoff_s = 0.5 * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2)
     if isinstance(failure, RateLimited):
-        return max(failure.retry_after_s, backoff_s) if failure.retry_after_s <= longest_wait_s else None
+        return max(failure.retry_after_s, backoff_s) if failure.retry_after_s <= max_wait_s else None
     return backoff_s if isinstance(failure, MarketUnavailable) else None
 
 
@@ -154,7 +155,7 @@ def _translate(error: Exception, about: str) -> MarketError:
             return MarketError(f"the exchange refused ({error.status_code}): {str(error.message)[:200]}")
         return MarketUnavailable(f"the exchange failed with {error.status_code}")
     if isinstance(error, BinanceRequestException):
-        return MarketUnavailable("the exchange's answer is not JSON: cut off, or not from the exchange")
+        return MarketUnavailable("the exchange's response is not JSON: truncated, or from another server")
     return MarketUnavailable(f"the exchange cannot be reached: {type(error).__name__}")
 
 
@@ -171,8 +172,8 @@ def _kline_rows(body: Any) -> list[list[Any]]:
     return body
 
 
-def _checked(body: Any, read: Callable[[Any], T]) -> T:
+def _parse(body: Any, read: Callable[[Any], T]) -> T:
     try:
         return read(body)
     except (KeyError, TypeError, ValueError):
-        raise MarketUnavailable(f"the exchange's answer has an unknown form: {str(body)[:100]}") from None
+        raise MarketUnavailable(f"the exchange's response has an unknown form: {str(body)[:100]}") from None

@@ -1,4 +1,4 @@
-"""Recorded klines: a folder of parquet files, one a pair, such as BTCUSDT.parquet."""
+"""Recorded klines: a folder with one parquet file for each pair, such as BTCUSDT.parquet."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from make_us_rich.core.errors import BadCandles, InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.market.candles import CandleReport, Candles, clean, from_klines, spans, stack
-from make_us_rich.market.exchange import Market
+from make_us_rich.market.candles import CandleReport, Candles, clean, concatenate, contiguous_ranges, from_klines
+from make_us_rich.market.exchange import ExchangeClient
 
 _COLUMNS = ("open", "high", "low", "close", "volume")
-_QUOTES = ("usdt", "usdc", "busd", "btc", "eth", "eur", "usd")  # longer names first where one ends another
+_QUOTES = ("usdt", "usdc", "busd", "btc", "eth", "eur", "usd")  # a name that another one ends with comes after it
+_SAVE_EVERY_S = 5.0
 
 
 def read_klines(path: Path, interval: Interval) -> Candles:
-    """Clean candles of one file with the columns open_time (ms), open, high, low, close, volume."""
+    """Read and clean one file with the columns open_time (ms), open, high, low, close, volume. Raises BadCandles."""
     try:
         rows = pq.read_table(path)
         columns = [rows[name].to_numpy().astype(float) for name in _COLUMNS]
@@ -34,21 +35,21 @@ def read_klines(path: Path, interval: Interval) -> Candles:
 
 
 def write_klines(path: Path, candles: Candles) -> None:
-    """Write what `read_klines` and the replay exchange read. Replaces the file as a whole."""
+    """Write a file for `read_klines` and the replay exchange. Replaces it atomically."""
     columns = {name: getattr(candles, name) for name in _COLUMNS}
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    pq.write_table(pa.table({"open_time": candles.open_time_ms, **columns}), unfinished, compression="zstd")
-    unfinished.replace(path)
+    temporary = path.with_name(f".{path.name}.unfinished")
+    pq.write_table(pa.table({"open_time": candles.open_time_ms, **columns}), temporary, compression="zstd")
+    temporary.replace(path)
 
 
 def recorded_pairs(folder: Path) -> list[Pair]:
-    """The pairs whose klines lie in a folder, by name."""
-    found = (_pair(path.stem.lower()) for path in folder.glob("*.parquet"))
+    """List the pairs that a folder has klines of, sorted."""
+    found = (_parse_symbol(path.stem.lower()) for path in folder.glob("*.parquet"))
     return sorted(pair for pair in found if pair is not None)
 
 
 def read_recorded(folder: Path, pairs: Collection[Pair], interval: Interval) -> dict[str, Candles]:
-    """Candles by pair. Raises InputError naming what the folder lacks."""
+    """Read the candles of each pair. Raises InputError that names the pairs that the folder lacks."""
     missing = [str(pair) for pair in pairs if not klines_path(folder, pair).is_file()]
     if missing:
         have = ", ".join(map(str, recorded_pairs(folder))) or "no klines"
@@ -61,36 +62,34 @@ def read_recorded(folder: Path, pairs: Collection[Pair], interval: Interval) -> 
 
 
 def klines_path(folder: Path, pair: Pair) -> Path:
+    """Return the path of a pair's file."""
     return folder / f"{pair.symbol}.parquet"
 
 
-def _pair(symbol: str) -> Pair | None:
+def _parse_symbol(symbol: str) -> Pair | None:
     for quote in _QUOTES:
         if symbol.endswith(quote) and symbol != quote:
             return Pair(symbol.removesuffix(quote), quote)
     return None
 
 
-_SAVE_EVERY_S = 5.0
-
-
 @dataclass(frozen=True)
-class Downloaded:
-    """What one call of `Download.run` did."""
+class DownloadReport:
+    """What `Download.run` did."""
 
     pair: str
-    new: int  # candles that the file did not hold before
-    report: CandleReport  # of the file, with what was rejected of the new candles
+    new: int  # candles added to the file
+    report: CandleReport  # of the whole file; also counts the rejected new candles
 
     def __str__(self) -> str:
         return f"{self.pair}: {self.new} new, the file holds {self.report}"
 
 
 class Download:
-    """One pair's candles from `start_ms` to `end_ms`, which are not later than the exchange's clock.
+    """Downloads one pair's candles from `start_ms` to `end_ms`, which must not be later than the exchange's clock.
 
-    Only candles that the file in `folder` lacks are asked for, so a download that was interrupted goes on where it
-    stopped. Holes are asked for again: the exchange may have repaired them, and one request finds out.
+    Requests only candles that the file in `folder` lacks, so an interrupted download continues where it stopped. Gaps
+    are requested again, because the exchange may have repaired them.
     """
 
     def __init__(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int, folder: Path) -> None:
@@ -100,34 +99,36 @@ class Download:
         wanted = np.arange(-(-start_ms // self._step) * self._step, end_ms - self._step + 1, self._step)
         self.missing: NDArray[np.int64] = np.setdiff1d(wanted, self._known.open_time_ms)
 
-    def run(self, market: Market, on_progress: Callable[[int], None] = lambda candles: None) -> Downloaded:
-        """Download what is missing; `on_progress` is called with the number of candles that were passed.
+    def run(
+        self, exchange: ExchangeClient, on_progress: Callable[[int], None] = lambda candles: None
+    ) -> DownloadReport:
+        """Download the missing candles; `on_progress` receives the number of candles processed since its last call.
 
-        Whatever ends the download, all candles that arrived are in the file. Raises MarketError, and InputError when
-        neither the exchange nor the file has any candle.
+        However the download ends, all received candles are in the file. Raises MarketError, and InputError when neither
+        the exchange nor the file has any candle.
         """
-        came: list[Candles] = []
+        received: list[Candles] = []
         saved_s = time.monotonic()
         try:
-            for start_ms, end_ms in spans(self.missing, self._step):
+            for start_ms, end_ms in contiguous_ranges(self.missing, self._step):
                 at_ms = start_ms
-                for page in market.pages(self._pair, self._interval, start_ms, end_ms):
-                    came.append(page)
+                for page in exchange.pages(self._pair, self._interval, start_ms, end_ms):
+                    received.append(page)
                     newest_ms = max(at_ms, *page.open_time_ms.tolist()) + self._step
                     on_progress((newest_ms - at_ms) // self._step)
                     at_ms = newest_ms
                     if time.monotonic() - saved_s > _SAVE_EVERY_S:
-                        self._save(came)
+                        self._save(received)
                         saved_s = time.monotonic()
                 on_progress((end_ms - at_ms) // self._step)
         finally:
-            report = self._save(came)
+            report = self._save(received)
         if not report.kept:
             raise InputError(f"the exchange has no candle of {self._pair} in this time", field="from")
-        return Downloaded(str(self._pair), report.kept - len(self._known), report)
+        return DownloadReport(str(self._pair), report.kept - len(self._known), report)
 
-    def _save(self, came: list[Candles]) -> CandleReport:
-        candles, report = clean(stack([self._known, *came]), self._interval)
-        if came and len(candles):
+    def _save(self, received: list[Candles]) -> CandleReport:
+        candles, report = clean(concatenate([self._known, *received]), self._interval)
+        if received and len(candles):
             write_klines(self._path, candles)
         return report

@@ -45,9 +45,9 @@ def _postgres(settings: Settings) -> str:
 
 
 def _s3(settings: Settings) -> str:
-    from make_us_rich.market.object_store import Bucket
+    from make_us_rich.market.object_store import ObjectStore
 
-    Bucket.from_settings(settings).get("asked-by-the-doctor")
+    ObjectStore.from_settings(settings).get("asked-by-the-doctor")
     return f"bucket {settings.candles_bucket} answers"
 
 

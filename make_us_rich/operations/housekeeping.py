@@ -11,7 +11,7 @@ from typing import Any
 
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.connection import transaction
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.registry.mlflow import connect
 
 _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
@@ -22,13 +22,13 @@ _WRITTEN = {"forecasts": "made_at", "scores": "day", "audit_log": "at"}
 _BATCH = 10_000
 
 
-def old_candles(bucket: Bucket, before: datetime, *, dry_run: bool) -> list[str]:
+def old_candles(bucket: ObjectStore, before: datetime, *, dry_run: bool) -> list[str]:
     """Months that ended before `before`."""
     keys = [key for key in bucket.list_keys("candles/") if _month_ended(key) <= before]
     return _delete(keys, bucket.remove, dry_run)
 
 
-def old_job_rows(bucket: Bucket, before: datetime, *, dry_run: bool) -> list[str]:
+def old_job_rows(bucket: ObjectStore, before: datetime, *, dry_run: bool) -> list[str]:
     """Results of training jobs that Airflow has long read."""
     written = bucket.list_modified("jobs/")
     return _delete([key for key, when in written.items() if when < before], bucket.remove, dry_run)

@@ -11,7 +11,7 @@ from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 
 ADMIN_NAME = "admin"
 
@@ -20,7 +20,7 @@ def prepare_buckets(
     endpoint_url: str, access_key: str, secret_key: str, names: Iterable[str], region: str = "us-east-1"
 ) -> None:
     for name in names:
-        Bucket(endpoint_url, access_key, secret_key, name, region).ensure_bucket()
+        ObjectStore(endpoint_url, access_key, secret_key, name, region).ensure_bucket()
 
 
 def prepare_accounts(database_url: str, admin_password: str, service_token: str, dashboard_token: str) -> None:

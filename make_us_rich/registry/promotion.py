@@ -15,6 +15,7 @@ from psycopg2.errors import QueryCanceled
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database.connection import transaction
+from make_us_rich.documents import Comparison
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 
 TAG_DECISION = "promotion"
@@ -26,23 +27,6 @@ _WORSE_THAN_NAIVE_T = -2.0  # below this Diebold-Mariano t a model is worse than
 
 class ChampionChanged(RegistryError):
     """The champion is no longer the version that the challenger was compared with: compare again."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Challenger against the champion of that moment and the naive forecast, on the same held-out candles.
-
-    Pinball losses are means, in log return. `t` is the Diebold-Mariano statistic of the difference to the champion,
-    `t_vs_naive` that to naive: above zero when the challenger is better. champion_version None: there is none;
-    champion_pinball None: it is not compared by loss, as foundation models are not.
-    """
-
-    champion_version: int | None
-    challenger_pinball: float
-    champion_pinball: float | None
-    t: float | None
-    naive_pinball: float
-    t_vs_naive: float
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from make_us_rich.core.pair import BITCOIN, SLUG, Pair
-from make_us_rich.market.window import KEPT
+from make_us_rich.market.window import WINDOW_CANDLES
 from serve_app.api import fast_forecast, schemas
 from serve_app.api.history import past_forecasts, with_outcome
 from serve_app.api.problems import Problem, check_query, errors
@@ -18,7 +18,7 @@ from serve_app.gateway.forecast_service import ForecastService
 from serve_app.gateway.model_card import model_card
 
 _MOST_PAIRS = 100
-_MOST_CANDLES = KEPT
+_MOST_CANDLES = WINDOW_CANDLES
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 

@@ -14,7 +14,7 @@ from make_us_rich.core.errors import BadModel, MakeUsRichError
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.window import MarketWindow, Window, shared_bitcoin
+from make_us_rich.market.window import LiveWindow, Window, shared_bitcoin
 from make_us_rich.registry.client import Registry, foundation_name, model_name
 from serve_app.metrics import forecaster_metrics
 from serve_app.replica.forecast import Current, Loaded
@@ -46,7 +46,7 @@ class ForecastUpdater:
         self._last_good = ForecastSnapshot(folder, pair, settings.interval, settings.market)
         self._model_cache = model_cache
         self.current: Current | None = None
-        self._market = MarketWindow(pair, settings, shared_bitcoin(settings))
+        self._market = LiveWindow(pair, settings, shared_bitcoin(settings))
         self._forecast_log = ForecastLog(settings)
         self._metrics = forecaster_metrics()
         self.wanted: ModelKey | None = None

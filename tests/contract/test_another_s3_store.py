@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from make_us_rich.core.errors import StoreError
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.prepare import prepare_buckets
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port, running
@@ -37,21 +37,21 @@ def url() -> Iterator[str]:
 
 
 def test_objects_are_kept_found_replaced_and_removed(url: str) -> None:
-    bucket = Bucket(url, *S3_KEYS, "our-candles")
+    bucket = ObjectStore(url, *S3_KEYS, "our-candles")
     assert bucket.get("btc_usdt/2026-11.parquet") is None
     bucket.put("btc_usdt/2026-11.parquet", b"candles")
     found = bucket.get("btc_usdt/2026-11.parquet")
     assert found is not None
     assert found.content == b"candles"
     assert bucket.replace("btc_usdt/2026-11.parquet", b"more candles", found)
-    bucket.put_json("jobs/one.json", {"pair": "btc_usdt"})
-    assert bucket.get_json("jobs/one.json") == {"pair": "btc_usdt"}
+    bucket.put("jobs/one.json", b"{}")
+    assert bucket.get("jobs/one.json").content == b"{}"
     assert bucket.list_keys("") == ["btc_usdt/2026-11.parquet", "jobs/one.json"]
     bucket.remove("jobs/one.json")
     assert set(bucket.list_modified("")) == {"btc_usdt/2026-11.parquet"}
-    assert Bucket(url, *S3_KEYS, "our-models").list_keys("") == []
+    assert ObjectStore(url, *S3_KEYS, "our-models").list_keys("") == []
 
 
 def test_a_wrong_key_is_refused_by_its_name(url: str) -> None:
     with pytest.raises(StoreError, match="refused: InvalidAccessKeyId"):
-        Bucket(url, "another-key", "of-nobody", "our-candles").get("btc_usdt/2026-11.parquet")
+        ObjectStore(url, "another-key", "of-nobody", "our-candles").get("btc_usdt/2026-11.parquet")

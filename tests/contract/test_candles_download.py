@@ -26,7 +26,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.embedded.stack_config import StackConfig
-from make_us_rich.market.exchange import Market
+from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.recordings import read_recorded
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import exchange_server
@@ -78,7 +78,7 @@ def test_it_writes_what_benchmarks_and_the_replay_exchange_read(exchange: str, t
     assert pq.read_schema(tmp_path / "BTCUSDT.parquet").names == [
         "open_time", "open", "high", "low", "close", "volume",
     ]  # fmt: skip
-    theirs = Market(exchange).klines(ETHER, Interval.H1, FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
+    theirs = ExchangeClient(exchange).klines(ETHER, Interval.H1, FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
     read = read_recorded(tmp_path, [BITCOIN, ETHER], Interval.H1)["eth_usdt"]
     np.testing.assert_array_equal(read.open_time_ms, theirs.open_time_ms)
     np.testing.assert_array_equal(read.close, theirs.close)
@@ -120,7 +120,7 @@ def test_a_failure_keeps_what_arrived_and_the_same_command_goes_on(exchange: str
 
     assert new_candles(download(*words(tmp_path)).output) == {"btc_usdt": 0, "eth_usdt": HOURS - 2000}
     candles = read_recorded(tmp_path, [ETHER], Interval.H1)["eth_usdt"]
-    theirs = Market(exchange).klines(ETHER, Interval.H1, FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
+    theirs = ExchangeClient(exchange).klines(ETHER, Interval.H1, FIRST_MS, FIRST_MS + HOURS * HOUR_MS)
     np.testing.assert_array_equal(candles.close, theirs.close)
 
 

@@ -17,7 +17,7 @@ from make_us_rich.core.errors import LocationRefused, MarketError, MarketUnavail
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.market.candles import Candles, clean
-from make_us_rich.market.exchange import Market
+from make_us_rich.market.exchange import ExchangeClient
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.recorded_data import DATA, needs_recorded_data
 from tests.support.servers import exchange_server
@@ -29,7 +29,7 @@ BTC_KLINES = {"symbol": "BTCUSDT", "interval": "1h"}
 class Exchange:
     def __init__(self, url: str) -> None:
         self.url = url
-        self.market = Market(url)
+        self.market = ExchangeClient(url)
 
     def now_ms(self) -> int:
         return int(self.get("/api/v3/time").json()["serverTime"])
@@ -177,7 +177,7 @@ def test_what_stays_broken_is_named(exchange: Exchange, kind: str, reason: str) 
 
 def test_an_exchange_that_never_answers_is_given_up(exchange: Exchange) -> None:
     exchange.break_by(kind="timeout", symbol="BTCUSDT")
-    impatient = Market(exchange.url, timeout_s=0.3)
+    impatient = ExchangeClient(exchange.url, timeout_s=0.3)
     now_ms = exchange.now_ms()
 
     with pytest.raises(MarketUnavailable, match="cannot be reached: ReadTimeout"):
@@ -186,7 +186,7 @@ def test_an_exchange_that_never_answers_is_given_up(exchange: Exchange) -> None:
 
 def test_an_exchange_that_is_away_is_named() -> None:
     with pytest.raises(MarketUnavailable, match="cannot be reached: ConnectionError"):
-        Market(f"http://127.0.0.1:{free_port()}").server_time_ms()
+        ExchangeClient(f"http://127.0.0.1:{free_port()}").server_time_ms()
 
 
 @pytest.mark.parametrize("kind", ["429", "418"])
@@ -233,7 +233,7 @@ def test_another_refusal_keeps_the_words_of_the_exchange(exchange: Exchange) -> 
     now_ms = exchange.now_ms()
 
     with pytest.raises(MarketError, match=r"refused \(400\): Invalid interval"):
-        exchange.market.klines(BITCOIN, "5m", now_ms - HOUR_MS, now_ms)
+        exchange.market.klines(BITCOIN, Interval.M5, now_ms - HOUR_MS, now_ms)
 
 
 def test_an_empty_answer_is_no_candles(exchange: Exchange) -> None:

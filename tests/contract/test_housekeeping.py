@@ -25,6 +25,7 @@ from make_us_rich.database.migrations import migrate
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
+from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
 from tests.support.folders import traversable_folder
@@ -46,16 +47,16 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CandleStore]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     with s3_server(tmp_path_factory.mktemp("s3")) as url:
-        made = CandleStore(url, *S3_KEYS, "candles")
+        made = ObjectStore(url, *S3_KEYS, "candles")
         made.ensure_bucket()
         yield made
 
 
-def test_months_that_no_training_reads_go(store: CandleStore) -> None:
+def test_months_that_no_training_reads_go(store: ObjectStore) -> None:
     for month in (datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC), YEAR_2026):
-        store.write("simulated", BITCOIN, Interval.H1, _one_candle(month))
+        CandleStore(store).write("simulated", BITCOIN, Interval.H1, _one_candle(month))
 
     planned = housekeeping.old_candles(store, YEAR_2026, dry_run=True)
     before = store.list_keys("candles/")
@@ -67,8 +68,8 @@ def test_months_that_no_training_reads_go(store: CandleStore) -> None:
     assert store.list_keys("candles/") == [f"{folder}/2026-01.parquet"]
 
 
-def test_rows_of_old_jobs_go(store: CandleStore) -> None:
-    store.put_json("jobs/some-job/btc_usdt.json", {})
+def test_rows_of_old_jobs_go(store: ObjectStore) -> None:
+    store.put("jobs/some-job/btc_usdt.json", b"{}")
 
     assert housekeeping.old_job_rows(store, FAR_AHEAD - timedelta(days=30), dry_run=False) == []
     assert housekeeping.old_job_rows(store, FAR_AHEAD, dry_run=False) == ["jobs/some-job/btc_usdt.json"]

@@ -1,4 +1,4 @@
-"""What a training job leaves of a pair, and what it does on meeting it again: on a real S3, MLflow and exchange."""
+"""The result of training a pair, and what a second run does with it: on a real S3, MLflow and exchange."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from pydantic import SecretStr
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.documents import QUANTILE_NAMES, JobResult
 from make_us_rich.forecasting import pipeline
 from make_us_rich.forecasting.pipeline import fit_foundation
 from make_us_rich.forecasting.process_group import ProcessGroup
 from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candle_store import CandleStore
-from make_us_rich.market.exchange import Market
+from make_us_rich.market.exchange import ExchangeClient
+from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import job_results
 from make_us_rich.registry.client import CHAMPION, Registry, foundation_name
 from make_us_rich.registry.publish import publish
+from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
 
@@ -34,8 +37,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
-CHILIZ = Pair("chz", "usdt")
-PAIR, NAME = str(BITCOIN), f"{BITCOIN}_1h"
+CHILIZ, ETHER = Pair("chz", "usdt"), Pair("eth", "usdt")
+NAME = f"{BITCOIN}_1h"
 HISTORY = 3000
 
 
@@ -60,10 +63,10 @@ def as_of_ms(settings: Settings) -> int:
     """The newest close; the candles up to it lie in S3."""
     newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     store = CandleStore.from_settings(settings)
-    store.ensure_bucket()
+    ObjectStore.from_settings(settings).ensure_bucket()
     for pair in (BITCOIN, CHILIZ):
         store.update(
-            Market(settings.exchange_url),
+            ExchangeClient(settings.exchange_url),
             market=settings.market,
             pair=pair,
             interval=Interval.H1,
@@ -73,24 +76,26 @@ def as_of_ms(settings: Settings) -> int:
     return newest_ms
 
 
-def _train(settings: Settings, as_of_ms: int, job: str, pair: str = PAIR) -> job_results.Row:
-    (row,) = _train_all(settings, as_of_ms, job, [pair], at_once=1).values()
-    return row
+def _train(settings: Settings, as_of_ms: int, job: str, pair: Pair = BITCOIN) -> JobResult:
+    (result,) = _train_all(settings, as_of_ms, job, [pair], batch_size=1).values()
+    return result
 
 
 def _train_all(
-    settings: Settings, as_of_ms: int, job: str, pairs: list[str], at_once: int
-) -> dict[str, job_results.Row]:
+    settings: Settings, as_of_ms: int, job: str, pairs: list[Pair], batch_size: int
+) -> dict[Pair, JobResult]:
     with Registry(settings) as registry:
-        PairTrainer(settings, registry, Interval.H1, as_of_ms, job, ProcessGroup()).run(pairs, at_once)
-    return {row["pair"]: row for row in job_results.of_job(CandleStore.from_settings(settings), job)}
+        training_job = TrainingJob(tuple(pairs), Interval.H1, as_of_ms, job)
+        PairTrainer(settings, registry, training_job, ProcessGroup()).run(pairs, batch_size)
+    results = job_results.of_job(ObjectStore.from_settings(settings), job)
+    return {result.pair: result for result in results}
 
 
 def _serve_foundation(settings: Settings, as_of_ms: int, config: TrainingConfig) -> None:
     candles = CandleStore.from_settings(settings).read(
         settings.market, BITCOIN, Interval.H1, as_of_ms - HISTORY * HOUR_MS, as_of_ms
     )
-    shared = fit_foundation({PAIR: candles}, candles, interval=Interval.H1, as_of_ms=as_of_ms, config=config)
+    shared = fit_foundation({BITCOIN: candles}, candles, interval=Interval.H1, as_of_ms=as_of_ms, config=config)
     name = foundation_name(Interval.H1)
     mlflow.set_tracking_uri(settings.mlflow_url)
     _, version = publish(shared, name=name, as_of_ms=as_of_ms, market=settings.market, tags={})
@@ -102,39 +107,39 @@ def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) 
     first = _train(settings, as_of_ms, "first")
     again = _train(settings, as_of_ms, "again")
 
-    assert (first["status"], first["name"], first["version"]) == ("trained", NAME, 1), first.get("reason")
-    assert first["metrics"]["holdout_candles"] > 100
-    forecast = list(first["forecast"].values())
-    assert forecast[1:] == sorted(forecast[1:])
-    assert again == first | {"seconds": again["seconds"]}
+    assert (first.status, first.name, first.version) == ("trained", NAME, 1), first.reason
+    assert first.metrics["holdout_candles"] > 100
+    quantiles = [first.forecast[name] for name in QUANTILE_NAMES]
+    assert quantiles == sorted(quantiles)
+    assert again == first.model_copy(update={"seconds": again.seconds})
     with Registry(settings) as registry:
         assert [version.version for version in registry.versions(NAME)] == [1]
 
 
 def test_a_worker_that_died_after_registering_costs_no_second_version(settings: Settings, as_of_ms: int) -> None:
-    store = CandleStore.from_settings(settings)
-    row = _train(settings, as_of_ms, "first")
-    as_it_was = {key: value for key, value in row.items() if key not in ("version", "run_id")}
-    job_results.put(store, "first", as_it_was | {"status": "begun", "lost": 0})
+    store = ObjectStore.from_settings(settings)
+    trained = _train(settings, as_of_ms, "first")
+    begun = trained.model_copy(update={"status": "begun", "version": None, "run_id": None})
+    job_results.write(store, "first", begun)
 
-    healed = _train(settings, as_of_ms, "first")
+    again = _train(settings, as_of_ms, "first")
 
-    assert (healed["status"], healed["version"], healed["run_id"]) == ("trained", 1, row["run_id"])
+    assert (again.status, again.version, again.run_id) == ("trained", 1, trained.run_id)
 
 
 def test_a_pair_that_takes_its_worker_with_it_is_given_up(settings: Settings, as_of_ms: int) -> None:
-    store = CandleStore.from_settings(settings)
+    store = ObjectStore.from_settings(settings)
     earlier_ms = as_of_ms - 3_600_000
-    deadly = {"pair": PAIR, "status": "begun", "lost": 1, "reason": "its worker died while it was trained"}
-    job_results.put(store, "deadly", deadly)
+    deadly = JobResult(pair=BITCOIN, status="begun", lost=1, reason="its worker died while it was trained")
+    job_results.write(store, "deadly", deadly)
 
     assert _train(settings, earlier_ms, "deadly") == deadly
 
 
 def test_a_pair_that_fails_says_why(settings: Settings, as_of_ms: int) -> None:
-    row = _train(settings, as_of_ms, "failing", "eth_usdt")
+    result = _train(settings, as_of_ms, "failing", ETHER)
 
-    assert (row["pair"], row["status"], row["kind"]) == ("eth_usdt", "failed", "NotEnoughHistory")
+    assert (result.pair, result.status, result.kind) == ("eth_usdt", "failed", "NotEnoughHistory")
 
 
 def test_a_foundation_of_another_network_is_not_started_from(settings: Settings, as_of_ms: int) -> None:
@@ -143,56 +148,56 @@ def test_a_foundation_of_another_network_is_not_started_from(settings: Settings,
 
     for architecture, start in (("lstm", "nothing"), ("gru", "weights")):
         chosen = settings.model_copy(update={"architecture": architecture})
-        row = _train(chosen, before_ms + HOUR_MS * (start == "weights"), architecture)
-        assert row["status"] == "trained", row["reason"]
-        assert mlflow.get_run(row["run_id"]).data.params["start"] == start
+        result = _train(chosen, before_ms + HOUR_MS * (start == "weights"), architecture)
+        assert result.status == "trained", result.reason
+        assert mlflow.get_run(result.run_id).data.params["start"] == start
 
 
-def test_pairs_trained_together_end_as_they_would_alone(
+def test_pairs_trained_as_one_batch_end_as_they_would_alone(
     settings: Settings, as_of_ms: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before_ms = as_of_ms - 4 * HOUR_MS
     _serve_foundation(settings, before_ms, TrainingConfig())
-    pairs = [PAIR, str(CHILIZ), "eth_usdt"]
+    pairs = [BITCOIN, CHILIZ, ETHER]
 
-    rows = _train_all(settings, before_ms, "together", pairs, at_once=8)
+    results = _train_all(settings, before_ms, "batched", pairs, batch_size=8)
 
-    assert f"{PAIR}, {CHILIZ}: train together" in capsys.readouterr().out
-    assert rows["eth_usdt"]["kind"] == "NotEnoughHistory"
+    assert f"{BITCOIN}, {CHILIZ}: trained as one batch" in capsys.readouterr().out
+    assert results[ETHER].kind == "NotEnoughHistory"
     for pair in pairs[:2]:
-        assert rows[pair]["status"] == "trained", rows[pair]["reason"]
-        assert rows[pair]["seconds"] > 0
-        assert mlflow.get_run(rows[pair]["run_id"]).data.params["start"] == "weights"
+        assert results[pair].status == "trained", results[pair].reason
+        assert results[pair].seconds > 0
+        assert mlflow.get_run(results[pair].run_id).data.params["start"] == "weights"
 
 
 def test_after_a_lost_worker_pairs_are_trained_one_by_one(
     settings: Settings, as_of_ms: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before_ms = as_of_ms - 3 * HOUR_MS
-    lost = {"pair": PAIR, "status": "begun", "lost": 0, "reason": "its worker died while it was trained"}
-    job_results.put(CandleStore.from_settings(settings), "lost", lost)
+    lost = JobResult(pair=BITCOIN, status="begun", lost=0, reason="its worker died while it was trained")
+    job_results.write(ObjectStore.from_settings(settings), "lost", lost)
 
-    rows = _train_all(settings, before_ms, "lost", [PAIR, str(CHILIZ)], at_once=8)
+    results = _train_all(settings, before_ms, "lost", [BITCOIN, CHILIZ], batch_size=8)
 
-    assert "train together" not in capsys.readouterr().out
-    assert [row["status"] for row in rows.values()] == ["trained", "trained"]
+    assert "trained as one batch" not in capsys.readouterr().out
+    assert [result.status for result in results.values()] == ["trained", "trained"]
 
 
 def test_a_job_prepares_each_pair_once_and_reads_bitcoin_once(
     settings: Settings, as_of_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_ms, pairs = as_of_ms - 5 * HOUR_MS, [PAIR, str(CHILIZ)]
-    champions = _train_all(settings, before_ms - HOUR_MS, "champions", pairs, at_once=1)
+    before_ms, pairs = as_of_ms - 5 * HOUR_MS, [BITCOIN, CHILIZ]
+    champions = _train_all(settings, before_ms - HOUR_MS, "champions", pairs, batch_size=1)
     with Registry(settings) as registry:
-        for row in champions.values():
-            registry.set_alias(row["name"], CHAMPION, row["version"])
+        for result in champions.values():
+            registry.set_alias(result.name, CHAMPION, result.version)
     read, prepared = Mock(wraps=CandleStore.read), Mock(wraps=pipeline.panel)
     monkeypatch.setattr(CandleStore, "read", lambda *args: read(*args))
     monkeypatch.setattr(pipeline, "panel", prepared)
 
-    rows = _train_all(settings, before_ms, "once", pairs, at_once=1)
+    results = _train_all(settings, before_ms, "once", pairs, batch_size=1)
 
     for pair in pairs:
-        assert rows[pair]["comparison"]["champion_version"] == champions[pair]["version"]
-    assert [str(call.args[2]) for call in read.call_args_list] == pairs
+        assert results[pair].comparison.champion_version == champions[pair].version
+    assert [call.args[2] for call in read.call_args_list] == pairs
     assert prepared.call_count == len(pairs)

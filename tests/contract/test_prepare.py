@@ -13,7 +13,7 @@ from make_us_rich.cli import app
 from make_us_rich.core.errors import StoreError, UnknownToken
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 from tests.support.folders import traversable_folder
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
 
@@ -51,7 +51,7 @@ def test_a_new_installation_is_ready_and_stays_as_people_made_it(environment: di
     url = environment["MUR_DATABASE_URL"]
     assert _prepare(environment, TOKENS[0]).exit_code == 0
     for name in ("candles", "mlflow"):
-        assert Bucket(environment["MUR_S3_ENDPOINT_URL"], *S3_KEYS, name).list_keys("") == []
+        assert ObjectStore(environment["MUR_S3_ENDPOINT_URL"], *S3_KEYS, name).list_keys("") == []
     with Accounts(url) as accounts:
         assert accounts.authenticate("admin", FIRST_PASSWORD).is_admin
         assert ADMIN in accounts.find_token(TOKENS[0]).roles
@@ -76,7 +76,7 @@ def test_buckets_have_the_names_of_the_settings(environment: dict[str, str]) -> 
     names = {"MUR_CANDLES_BUCKET": "our-candles", "MUR_MLFLOW_BUCKET": "our-models"}
     assert _prepare(environment, TOKENS[1], **names, MUR_S3_REGION="eu-central-1").exit_code == 0
     for name in names.values():
-        assert Bucket(environment["MUR_S3_ENDPOINT_URL"], *S3_KEYS, name, "eu-central-1").list_keys("") == []
+        assert ObjectStore(environment["MUR_S3_ENDPOINT_URL"], *S3_KEYS, name, "eu-central-1").list_keys("") == []
 
 
 def test_a_store_that_refuses_is_named(environment: dict[str, str]) -> None:

@@ -16,13 +16,13 @@ from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.connection import transaction
+from make_us_rich.documents import Comparison
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import FittedModel, TrainingConfig, fit
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 from make_us_rich.registry.promotion import (
     TAG_DECISION,
     ChampionChanged,
-    Comparison,
     PromotionDecision,
     _lock,
     promote_manually,
@@ -80,7 +80,14 @@ def _published(registry: Registry, fitted: FittedModel, name: str) -> ModelVersi
 
 
 def _against(champion: int | None, ours: float = 1.0e-3, theirs: float = 1.1e-3) -> Comparison:
-    return Comparison(champion, ours, None if champion is None else theirs, None, 1.2e-3, 3.0)
+    return Comparison(
+        champion_version=champion,
+        challenger_pinball=ours,
+        champion_pinball=None if champion is None else theirs,
+        t=None,
+        naive_pinball=1.2e-3,
+        t_vs_naive=3.0,
+    )
 
 
 def promote(

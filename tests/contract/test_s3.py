@@ -15,7 +15,8 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.exchange import Market
+from make_us_rich.market.exchange import ExchangeClient
+from make_us_rich.market.object_store import ObjectStore
 from tests.support.processes import free_port
 from tests.support.servers import S3_KEYS, exchange_server, s3_server
 
@@ -37,12 +38,17 @@ def exchange_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def store(s3_url: str, request: pytest.FixtureRequest) -> CandleStore:
-    """A store with a bucket of its own."""
+def objects(s3_url: str, request: pytest.FixtureRequest) -> ObjectStore:
+    """A bucket for one test."""
     name = request.node.name.replace("_", "-").replace("[", "-").replace("]", "")[-60:].strip("-")
-    store = CandleStore(s3_url, *S3_KEYS, name)
-    store.ensure_bucket()
-    return store
+    objects = ObjectStore(s3_url, *S3_KEYS, name)
+    objects.ensure_bucket()
+    return objects
+
+
+@pytest.fixture
+def store(objects: ObjectStore) -> CandleStore:
+    return CandleStore(objects)
 
 
 @pytest.fixture
@@ -72,17 +78,17 @@ def stored(store: CandleStore, as_of_ms: int) -> Candles:
 def update(store: CandleStore, exchange_url: str, as_of_ms: int, history: int = HISTORY) -> tuple[int, int]:
     """Candles asked for, and candles that came."""
     fetched = store.update(
-        Market(exchange_url),
+        ExchangeClient(exchange_url),
         market="simulated",
         pair=CHZ,
         interval=Interval.H1,
         as_of_ms=as_of_ms,
         history_candles=history,
     )
-    return fetched.asked, fetched.report.kept
+    return fetched.requested, fetched.report.kept
 
 
-def test_candles_come_back_as_written_across_months(store: CandleStore) -> None:
+def test_candles_come_back_as_written_across_months(store: CandleStore, objects: ObjectStore) -> None:
     written = candles(MARCH_MS - 48 * HOUR_MS, 100)
     store.write("binance", CHZ, Interval.H1, written)
 
@@ -90,7 +96,7 @@ def test_candles_come_back_as_written_across_months(store: CandleStore) -> None:
 
     assert np.array_equal(read.open_time_ms, written.open_time_ms)
     assert np.array_equal(read.volume, written.volume)
-    assert store.list_keys("candles/") == [
+    assert objects.list_keys("candles/") == [
         "candles/binance/1h/chz_usdt/2026-02.parquet",
         "candles/binance/1h/chz_usdt/2026-03.parquet",
     ]
@@ -163,7 +169,7 @@ def test_a_fresh_hole_is_asked_for_again_and_filled(store: CandleStore, exchange
 def test_dirty_rows_are_not_stored_and_reported(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="nan", times=1)
     fetched = store.update(
-        Market(exchange_url),
+        ExchangeClient(exchange_url),
         market="simulated",
         pair=CHZ,
         interval=Interval.H1,
@@ -189,7 +195,7 @@ def test_a_candle_that_is_not_there_yet_is_an_error_that_heals(
 
 def test_an_empty_answer_is_an_error_and_not_remembered(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="empty")
-    with pytest.raises(MarketUnavailable, match="it gave none at all"):
+    with pytest.raises(MarketUnavailable, match="it returned none at all"):
         update(store, exchange_url, as_of_ms)
 
     httpx.delete(f"{exchange_url}/_control/faults")
@@ -203,18 +209,19 @@ def test_a_halted_pair_is_not_traded_any_more(store: CandleStore, exchange_url: 
         update(store, exchange_url, as_of_ms + 2 * HOUR_MS)
 
 
-def test_json_rows_come_back_by_prefix(store: CandleStore) -> None:
-    store.put_json("jobs/a/chz_usdt.json", {"pair": "chz_usdt"})
-    store.put_json("jobs/b/eth_usdt.json", {"pair": "eth_usdt"})
+def test_objects_are_listed_by_prefix(objects: ObjectStore) -> None:
+    objects.put("jobs/a/chz_usdt.json", b"chz")
+    objects.put("jobs/b/eth_usdt.json", b"eth")
 
-    assert store.list_keys("jobs/a/") == ["jobs/a/chz_usdt.json"]
-    assert store.get_json("jobs/a/chz_usdt.json") == {"pair": "chz_usdt"}
-    with pytest.raises(StoreError, match=r"jobs/a/btc_usdt\.json is not there"):
-        store.get_json("jobs/a/btc_usdt.json")
+    assert objects.list_keys("jobs/a/") == ["jobs/a/chz_usdt.json"]
+    found = objects.get("jobs/a/chz_usdt.json")
+    assert found is not None
+    assert found.content == b"chz"
+    assert objects.get("jobs/a/btc_usdt.json") is None
 
 
-def test_a_damaged_month_is_named(store: CandleStore) -> None:
-    store.put("candles/binance/1h/chz_usdt/2026-03.parquet", b"not parquet")
+def test_a_damaged_month_is_named(store: CandleStore, objects: ObjectStore) -> None:
+    objects.put("candles/binance/1h/chz_usdt/2026-03.parquet", b"not parquet")
 
     with pytest.raises(StoreError, match=r"2026-03\.parquet.* is damaged"):
         store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + HOUR_MS)
@@ -222,7 +229,7 @@ def test_a_damaged_month_is_named(store: CandleStore) -> None:
 
 def test_wrong_keys_are_refused_with_the_reason(s3_url: str) -> None:
     with pytest.raises(StoreError, match=r"refused: (SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied)"):
-        CandleStore(s3_url, S3_KEYS[0], "wrong", "candles").ensure_bucket()
+        ObjectStore(s3_url, S3_KEYS[0], "wrong", "candles").ensure_bucket()
 
 
 def test_a_server_that_is_away_is_named_within_seconds() -> None:
@@ -230,5 +237,5 @@ def test_a_server_that_is_away_is_named_within_seconds() -> None:
     began = time.monotonic()
 
     with pytest.raises(StoreError, match=f"{url} cannot be reached"):
-        CandleStore(url, *S3_KEYS, "candles").list_keys("jobs/")
+        ObjectStore(url, *S3_KEYS, "candles").list_keys("jobs/")
     assert time.monotonic() - began < 10

@@ -9,7 +9,7 @@ import pytest
 
 from make_us_rich.core.errors import StoreError
 from make_us_rich.embedded import s3
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 from tests.support.processes import free_port
 from tests.support.servers import S3_KEYS, s3_server
 
@@ -25,16 +25,16 @@ def ports() -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iterator[Bucket]:
+def bucket(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iterator[ObjectStore]:
     with s3_server(tmp_path_factory.mktemp("s3"), ports=ports) as url:
-        made = Bucket(url, *S3_KEYS, "candles")
+        made = ObjectStore(url, *S3_KEYS, "candles")
         made.ensure_bucket()
         made.put(KEY, CONTENT)
         yield made
 
 
 @pytest.fixture
-def page(bucket: Bucket, ports: dict[str, int]) -> Ask:
+def page(bucket: ObjectStore, ports: dict[str, int]) -> Ask:
     """Ask a part of the server as a page of another web site would; it must still hold what was stored afterwards."""
 
     def ask(part: str, method: str, path: str, **more: object) -> httpx.Response:
@@ -55,7 +55,7 @@ def page(bucket: Bucket, ports: dict[str, int]) -> Ask:
         ("POST", "/.tus/buckets/candles/p/y"),
     ],
 )
-def test_the_filer_refuses_who_has_no_key(bucket: Bucket, page: Ask, method: str, path: str) -> None:
+def test_the_filer_refuses_who_has_no_key(bucket: ObjectStore, page: Ask, method: str, path: str) -> None:
     answer = page("s3_filer", method, path, **({"files": EVIL} if method in ("POST", "PUT") else {}))
 
     assert answer.status_code in (401, 403, 404), answer.text
@@ -70,7 +70,7 @@ def test_the_master_refuses_who_has_no_key(page: Ask, path: str) -> None:
     assert page("s3_master", "GET", path).status_code in (401, 403, 404)
 
 
-def test_the_master_deletes_no_bucket_for_who_has_no_key(bucket: Bucket, page: Ask) -> None:
+def test_the_master_deletes_no_bucket_for_who_has_no_key(bucket: ObjectStore, page: Ask) -> None:
     refused = page("s3_master", "GET", "/col/delete?collection=candles")
 
     assert refused.status_code in (401, 403, 404), refused.text
@@ -92,12 +92,12 @@ def test_a_volume_refuses_who_has_no_key(page: Ask, method: str, path: str) -> N
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_s3_refuses_who_has_no_key(bucket: Bucket, page: Ask, method: str) -> None:
+def test_s3_refuses_who_has_no_key(bucket: ObjectStore, page: Ask, method: str) -> None:
     assert page("s3", method, f"/candles/{KEY}").status_code == 403
     assert _stored(bucket) == CONTENT
 
 
-def test_s3_with_keys_reads_writes_and_removes(bucket: Bucket, ports: dict[str, int]) -> None:
+def test_s3_with_keys_reads_writes_and_removes(bucket: ObjectStore, ports: dict[str, int]) -> None:
     big = bytes(range(256)) * 80_000  # more than a chunk of the filer
     bucket.put("p/big", big)
     found = bucket.get("p/big")
@@ -106,10 +106,10 @@ def test_s3_with_keys_reads_writes_and_removes(bucket: Bucket, ports: dict[str, 
     bucket.remove("p/big")
     assert bucket.list_keys("") == [KEY]
     with pytest.raises(StoreError):
-        Bucket(f"http://127.0.0.1:{ports['s3']}", S3_KEYS[0], "a wrong key", "candles").list_keys("")
+        ObjectStore(f"http://127.0.0.1:{ports['s3']}", S3_KEYS[0], "a wrong key", "candles").list_keys("")
 
 
-def test_everything_listens_on_loopback_only(bucket: Bucket, ports: dict[str, int]) -> None:
+def test_everything_listens_on_loopback_only(bucket: ObjectStore, ports: dict[str, int]) -> None:
     import psutil
 
     sockets = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
@@ -118,6 +118,6 @@ def test_everything_listens_on_loopback_only(bucket: Bucket, ports: dict[str, in
     assert set(ours.values()) == {"127.0.0.1"}
 
 
-def _stored(bucket: Bucket) -> bytes | None:
+def _stored(bucket: ObjectStore) -> bytes | None:
     found = bucket.get(KEY)
     return found.content if found else None

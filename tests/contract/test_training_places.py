@@ -18,18 +18,20 @@ from tests.unit.forecasting.test_process_group import assert_alike, weights_of
 
 pytestmark = pytest.mark.timeout(400)
 
-# what the training jobs do, with a loop that tells what its worker got
+# a training job whose loop prints what its worker was given
 _JOB = """
-import argparse, json, ray
-from ray_jobs.job import train_on_workers, whole_team, worker_device
+import json, ray
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import BITCOIN
+from ray_jobs.job import TrainingJob, process_group, run_on_workers, training_device
 
 def loop(job):
-    told = {"rank": whole_team().rank, "size": whole_team().size, "gpus": len(ray.get_gpu_ids())}
-    print("WORKER", json.dumps(told | {"device": worker_device()}), flush=True)
+    group = process_group()
+    found = {"rank": group.rank, "size": group.world_size, "gpus": len(ray.get_gpu_ids())}
+    print("WORKER", json.dumps(found | {"device": training_device()}), flush=True)
 
 def main():
-    args = argparse.Namespace(pairs="btc_usdt", interval=Interval.H1, as_of_ms=0, submission_id="by-hand")
-    train_on_workers(loop, args, MOST)
+    run_on_workers(loop, TrainingJob((BITCOIN,), Interval.H1, 0, "by-hand"), MOST)
 
 main()
 """
@@ -89,16 +91,16 @@ def test_a_job_that_no_node_can_hold_fails_within_two_minutes() -> None:
 
 # one network, trained by all workers through Ray Train's prepare_model, in batches that do not share out evenly
 _TOGETHER = """
-import argparse
 import numpy as np
-from ray_jobs.job import train_on_workers, whole_team
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import BITCOIN
+from ray_jobs.job import TrainingJob, process_group, run_on_workers
 from tests.unit.forecasting.test_process_group import weights_of
 
 def loop(job):
-    np.savez(f"FOLDER/{whole_team().rank}.npz", **weights_of(whole_team()))
+    np.savez(f"FOLDER/{process_group().rank}.npz", **weights_of(process_group()))
 
-args = argparse.Namespace(pairs="btc_usdt", interval=Interval.H1, as_of_ms=0, submission_id="by-hand")
-train_on_workers(loop, args, 3)
+run_on_workers(loop, TrainingJob((BITCOIN,), Interval.H1, 0, "by-hand"), 3)
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 from tests.support.airflow_runs import AirflowHome, DagEnvironment
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
@@ -27,7 +27,7 @@ def world() -> Iterator[DagEnvironment]:
         mlflow_url = contexts.enter_context(mlflow_server(folder))
         s3_url = contexts.enter_context(s3_server(folder))
         migrate(database_url)
-        Bucket(s3_url, *S3_KEYS, "candles").ensure_bucket()
+        ObjectStore(s3_url, *S3_KEYS, "candles").ensure_bucket()
         settings = {
             "MUR_DATABASE_URL": database_url,
             "MUR_EXCHANGE_URL": exchange_url,

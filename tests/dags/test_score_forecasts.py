@@ -18,7 +18,7 @@ from make_us_rich.database.connection import transaction
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.exchange import Market
+from make_us_rich.market.exchange import ExchangeClient
 from tests.support.airflow_runs import DagEnvironment
 from tests.support.servers import MLFLOW_LOGIN
 
@@ -67,7 +67,7 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
     """168 forecasts as serving records them, of candles that lie in S3 already."""
     store = CandleStore.from_settings(settings)
     store.update(
-        Market(settings.exchange_url),
+        ExchangeClient(settings.exchange_url),
         market=settings.market,
         pair=pair,
         interval=Interval.H1,

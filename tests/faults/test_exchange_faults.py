@@ -27,7 +27,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "chz_usdt": ({"kind": "gap"}, ""),
     "link_usdt": ({"kind": "open_last_candle"}, ""),
     "xrp_usdt": ({"kind": "418", "retry_after_s": 7200}, "the exchange limits our requests (418) for 7200 s"),
-    "doge_usdt": ({"kind": "empty"}, "it gave none at all"),
+    "doge_usdt": ({"kind": "empty"}, "it returned none at all"),
     "ltc_usdt": ({"kind": "unknown_symbol"}, "It is parked"),
 }
 ADDED = set(FAULTS) - {"btc_usdt", "eth_usdt", "chz_usdt"}

@@ -21,7 +21,7 @@ import pytest
 from make_us_rich.core.errors import StoreError
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.migrations import migrate
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.env_file import write_env
 from make_us_rich.operations.prepare import prepare_buckets
 from tests.support.compose import compose_services
@@ -146,7 +146,7 @@ def test_only_s3_itself_leaves_the_containers_loopback(
     words = [str(word) for word in command]
     with running(words, f"{url}/healthz", folder / "weed.log", environment) as process:
         prepare_buckets(url, env["S3_ADMIN_ACCESS_KEY"], env["S3_ADMIN_SECRET_KEY"], ("candles",))
-        keyed = Bucket(url, env["S3_ACCESS_KEY"], env["S3_SECRET_KEY"], "candles")
+        keyed = ObjectStore(url, env["S3_ACCESS_KEY"], env["S3_SECRET_KEY"], "candles")
         keyed.put("a", b"1")  # through master, filer and volume server
         open_to_all = {
             (connection.laddr.ip, connection.laddr.port)
@@ -180,10 +180,10 @@ def test_a_key_opens_its_bucket_and_no_other(env: dict[str, str], folder: Path) 
         mlflow_keys = env["S3_MLFLOW_ACCESS_KEY"], env["S3_MLFLOW_SECRET_KEY"]
 
         for keys, own, other in ((candles_keys, "candles", "mlflow"), (mlflow_keys, "mlflow", "candles")):
-            Bucket(url, *keys, own).put("a", b"1")
-            assert Bucket(url, *keys, own).list_keys("") == ["a"]
+            ObjectStore(url, *keys, own).put("a", b"1")
+            assert ObjectStore(url, *keys, own).list_keys("") == ["a"]
             for refused in (lambda b: b.put("b", b"2"), lambda b: b.get("a"), lambda b: b.list_keys("")):
                 with pytest.raises(StoreError, match="AccessDenied"):
-                    refused(Bucket(url, *keys, other))
+                    refused(ObjectStore(url, *keys, other))
         with pytest.raises(StoreError, match="AccessDenied"):
-            Bucket(url, *candles_keys, "another").ensure_bucket()
+            ObjectStore(url, *candles_keys, "another").ensure_bucket()

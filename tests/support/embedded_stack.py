@@ -23,7 +23,7 @@ from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN, database_url, load_or_create_secrets
 from make_us_rich.embedded.stack_config import Market, StackConfig
 from make_us_rich.embedded.supervisor import Supervisor
-from make_us_rich.market.object_store import Bucket
+from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.airflow import ENDED, Airflow, AirflowError
 from make_us_rich.registry.client import Registry
 from tests.support.airflow_api import end_run
@@ -65,9 +65,9 @@ class EmbeddedStack:
     def registry(self) -> Registry:
         return Registry(Settings(mlflow_url=self.config.url("mlflow"), mlflow_password=self.secrets.mlflow_password))
 
-    def bucket(self) -> Bucket:
+    def bucket(self) -> ObjectStore:
         keys = self.secrets.s3_access_key, self.secrets.s3_secret_key
-        return Bucket(self.config.url("s3"), *keys, Settings().candles_bucket)
+        return ObjectStore(self.config.url("s3"), *keys, Settings().candles_bucket)
 
     def mkrich(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "mkrich"), *arguments]

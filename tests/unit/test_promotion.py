@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from make_us_rich.registry.promotion import Comparison, decide
+from make_us_rich.documents import Comparison
+from make_us_rich.registry.promotion import decide
 
 
 def _comparison(
@@ -10,7 +11,14 @@ def _comparison(
     t: float | None = None,
     t_vs_naive: float = 5.0,
 ) -> Comparison:
-    return Comparison(champion, ours, theirs, t, naive_pinball=1.1e-3, t_vs_naive=t_vs_naive)
+    return Comparison(
+        champion_version=champion,
+        challenger_pinball=ours,
+        champion_pinball=theirs,
+        t=t,
+        naive_pinball=1.1e-3,
+        t_vs_naive=t_vs_naive,
+    )
 
 
 def test_the_first_model_of_a_pair_is_promoted() -> None:

@@ -80,8 +80,8 @@ def assert_alike(together: dict[str, np.ndarray], alone: dict[str, np.ndarray]) 
 @pytest.mark.parametrize("rows", [1, 2, 7, 8])
 def test_every_row_of_a_batch_has_one_member(rows: int) -> None:
     batch = torch.arange(rows)
-    parts = [ProcessGroup(rank, 3).part(batch) for rank in range(3)]
-    weights = [ProcessGroup(rank, 3).weight(batch) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).shard(batch) for rank in range(3)]
+    weights = [ProcessGroup(rank, 3).loss_weight(batch) for rank in range(3)]
     counted = [part for part, weight in zip(parts, weights, strict=True) if weight]
     assert sorted(torch.cat(counted).tolist()) == list(range(rows))
     assert all(len(part) for part in parts)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from make_us_rich.market.exchange import _rest_s
+from make_us_rich.market.exchange import _throttle_wait_s
 
 
 def test_serving_can_import_the_client_without_pandas_or_pyarrow() -> None:
@@ -19,4 +19,4 @@ def test_serving_can_import_the_client_without_pandas_or_pyarrow() -> None:
 
 @pytest.mark.parametrize(("used", "rest_s"), [(2, 0), (5400, 0), (5401, 40), (6000, 40)])
 def test_the_client_rests_until_the_next_minute_before_its_weight_is_used_up(used: int, rest_s: int) -> None:
-    assert _rest_s(used, now_s=1_000_000_000 + 20 - 1_000_000_000 % 60) == rest_s
+    assert _throttle_wait_s(used, now_s=1_000_000_000 + 20 - 1_000_000_000 % 60) == rest_s

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.market.candles import Candles, clean, closed, concatenate, from_klines, regular
+from make_us_rich.market.candles import Candles, clean, closed, from_klines, merge, regular_segments
 from tests.support.recorded_data import DATA, needs_recorded_data
 
 START_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
@@ -50,7 +50,7 @@ def test_klines_are_read_with_their_numbers_as_text() -> None:
     "row", [[START_MS, "ten", *GOOD[1:]], [None, *GOOD], [START_MS, *GOOD[:3]], [], [2**70, *GOOD]]
 )
 def test_what_is_no_candle_is_refused(row: list[object]) -> None:
-    with pytest.raises(BadCandles, match="not made of an open time and five numbers"):
+    with pytest.raises(BadCandles, match="not an open time and five numbers"):
         from_klines([[START_MS, *GOOD], row])
 
 
@@ -118,7 +118,7 @@ def test_a_gap_is_told_and_kept() -> None:
 
 
 def test_a_short_gap_is_bridged_flat_and_marked() -> None:
-    (segment,) = regular(hourly(0, 1, 4), Interval.H1, max_bridged=2)
+    (segment,) = regular_segments(hourly(0, 1, 4), Interval.H1, max_bridged=2)
 
     assert hours_of(segment.candles) == [0, 1, 2, 3, 4]
     assert segment.bridged.tolist() == [False, False, True, True, False]
@@ -128,20 +128,20 @@ def test_a_short_gap_is_bridged_flat_and_marked() -> None:
 
 
 def test_a_longer_gap_splits() -> None:
-    segments = regular(hourly(0, 1, 4, 5), Interval.H1, max_bridged=1)
+    segments = regular_segments(hourly(0, 1, 4, 5), Interval.H1, max_bridged=1)
 
     assert [hours_of(segment.candles) for segment in segments] == [[0, 1], [4, 5]]
-    assert regular(hourly(), Interval.H1, max_bridged=1) == []
+    assert regular_segments(hourly(), Interval.H1, max_bridged=1) == []
 
 
 @given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 5))
 def test_segments_hold_every_candle_on_a_full_grid(hours: set[int], max_bridged: int) -> None:
     candles = hourly(*sorted(hours))
 
-    segments = regular(candles, Interval.H1, max_bridged)
+    segments = regular_segments(candles, Interval.H1, max_bridged)
 
     real = [segment.candles[~segment.bridged] for segment in segments]
-    assert hours_of(concatenate(real)) == sorted(hours)
+    assert hours_of(merge(real)) == sorted(hours)
     for segment in segments:
         assert set(np.diff(segment.candles.open_time_ms)) <= {HOUR_MS}
         runs = "".join("x" if bridged else " " for bridged in segment.bridged).split()
@@ -167,8 +167,8 @@ def test_what_comes_later_changes_no_candle_before_it(hours: set[int], cut: int,
     as_of_ms = START_MS + cut * HOUR_MS
     candles = hourly(*sorted(hours))
 
-    early = regular(closed(candles, Interval.H1, as_of_ms), Interval.H1, max_bridged)
-    late = regular(candles, Interval.H1, max_bridged)
+    early = regular_segments(closed(candles, Interval.H1, as_of_ms), Interval.H1, max_bridged)
+    late = regular_segments(candles, Interval.H1, max_bridged)
 
     for segment in early:
         match = next(s for s in late if s.candles.open_time_ms[0] == segment.candles.open_time_ms[0])
@@ -182,7 +182,7 @@ def test_of_candles_with_one_open_time_the_last_part_stays(last: int) -> None:
     parts = [hourly(0, 1, 2), hourly(2, 3)]
     parts[1].close[0] = 77.0
 
-    joined = concatenate(parts if last else parts[::-1])
+    joined = merge(parts if last else parts[::-1])
 
     assert hours_of(joined) == [0, 1, 2, 3]
     assert joined.close[2] == (77.0 if last else 102.0)
@@ -204,7 +204,7 @@ def test_a_real_halt_splits_the_market_in_two() -> None:
     kept, report = clean(recorded("FTTUSDT-halted-1h"), Interval.H1)
 
     assert report.gaps == ("7467 from 2022-11-15 05:00 UTC",)
-    assert [len(segment.candles) for segment in regular(kept, Interval.H1, max_bridged=3)] == [1085, 544]
+    assert [len(segment.candles) for segment in regular_segments(kept, Interval.H1, max_bridged=3)] == [1085, 544]
 
 
 @needs_recorded_data

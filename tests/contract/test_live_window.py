@@ -13,7 +13,7 @@ from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.market.window import KEPT, MarketWindow, NewestCandles
+from make_us_rich.market.window import WINDOW_CANDLES, LiveWindow, NewestCandles
 from tests.support.forecasts import make_forecast
 from tests.support.servers import exchange_server
 
@@ -31,18 +31,18 @@ def now_ms() -> int:
 
 
 def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
-    market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     now = now_ms()
     market.refresh(now)
     assert market.window is not None
     assert market.window.as_of_ms == Interval.H1.last_close_ms(now)
-    assert len(market.window.candles) == KEPT
+    assert len(market.window.candles) == WINDOW_CANDLES
     np.testing.assert_array_equal(market.window.candles.open_time_ms, market.window.reference.open_time_ms)
     assert market.window.candles.close[-1] != market.window.reference.close[-1]
 
 
 def test_the_next_close_adds_one_candle(settings: Settings) -> None:
-    market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     market.refresh(now_ms() - HOUR_MS)
     before = market.window
     market.refresh(now_ms())
@@ -53,7 +53,7 @@ def test_the_next_close_adds_one_candle(settings: Settings) -> None:
 
 
 def test_a_candle_that_is_not_there_yet_leaves_the_window_as_it_was(settings: Settings) -> None:
-    market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     market.refresh(now_ms())
     before = market.window
     with pytest.raises(MarketUnavailable, match="no candle of eth_usdt closed at"):
@@ -63,7 +63,7 @@ def test_a_candle_that_is_not_there_yet_leaves_the_window_as_it_was(settings: Se
 
 def test_candles_from_disk_are_never_joined_to_the_exchanges(settings: Settings) -> None:
     kept = make_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
-    market = MarketWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     market.restore(replace(kept))
     market.refresh(now_ms())
     assert market.window is not None
