@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from dags.support import operator
-from dags.support.operator import RayJobOperator, RayJobTrigger
+from dags.support.operator import RayJobFailed, RayJobOperator, RayJobTrigger
 from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.processes import free_port
@@ -78,7 +78,7 @@ def test_a_job_that_fails_ends_with_its_last_lines(ray_url: str) -> None:
     event = _run(ray_url, "fails", "echo the disk is full; exit 3")
     operator = RayJobOperator(task_id="train", entrypoint="")
 
-    with pytest.raises(operator.RayJobFailed, match="the disk is full"):
+    with pytest.raises(RayJobFailed, match="the disk is full"):
         operator.resume({}, event)  # type: ignore[arg-type]
 
 
@@ -107,7 +107,7 @@ def test_a_job_that_runs_too_long_is_told_so(ray_url: str) -> None:
     event = _watch("slow", run_deadline=time.time() - 1)
     operator = RayJobOperator(task_id="train", entrypoint="")
 
-    with pytest.raises(operator.RayJobFailed, match="TOO SLOW"):
+    with pytest.raises(RayJobFailed, match="TOO SLOW"):
         operator.resume({}, event)  # type: ignore[arg-type]
     assert _watch("slow")["status"] == "STOPPED", "it was left running"
 
