@@ -64,7 +64,7 @@ def run(service: Annotated[Service, _Named], live: Live = False, data: Data = No
     from make_us_rich.embedded.environment import ADMIN
 
     os.environ.setdefault("MUR_DAGS_PAUSED", "true")  # until `start agent`
-    stack = start_stack(live=live, data=data, part=service.value)
+    stack = start_stack(live=live, data=data, service=service.value)
     name = {Service.SERVING: "api", Service.INTERFACE: "dash", Service.TRAINING: "airflow"}[service]
     address = stack.config.url(name)
     login = "" if service is Service.SERVING else f", log-in {ADMIN} / {stack.secrets.admin_password}"
@@ -92,7 +92,7 @@ def stop(service: Annotated[Startable | None, _Chosen] = None) -> None:
     elif service is Startable.AGENT:
         console.print(f"paused: {_for_each_dag(lambda airflow, dag_id: airflow.pause(dag_id))}")
     else:
-        lifecycle.stop(_running_stack_config(), Service(service.value).value)
+        lifecycle.stop_service(_running_stack_config(), Service(service.value).value)
         console.print(f"{service} is stopped; `mkrich stop` stops the servers that it shares with others")
 
 

@@ -1,32 +1,50 @@
-"""The programs of the stack: how each is started and how it tells that it is ready."""
+"""The components of the stack: the program of each, what it depends on, and how to tell that it is ready."""
 
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import httpx
+import psutil
 
+from make_us_rich.core.errors import StackError
 from make_us_rich.core.settings import get_settings
-from make_us_rich.embedded import postgres, s3
+from make_us_rich.embedded import stores
 from make_us_rich.embedded.environment import StackSecrets
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program
-from make_us_rich.embedded.unprivileged import unprivileged
 
+Service = Literal["serving", "training", "interface"]
+"""What `mkrich run` starts by itself: the HTTP API, Airflow with its jobs, or the dashboard."""
+
+AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+
+PROGRAMS_OF_SERVICE: Mapping[Service, Sequence[str]] = {"serving": (), "training": AIRFLOW, "interface": ("dash",)}
+"""The programs that no other service uses. Serving is an application on Ray, which training uses too."""
+
+_REQUIRED_BY_SERVICE: Mapping[Service, Sequence[str]] = {
+    "serving": ("serving", "discord"),
+    "training": (*AIRFLOW, "ray", "mlflow", "buckets", "accounts", "exchange", "discord"),
+    "interface": ("dash",),
+}
 _BIN = Path(sys.executable).parent
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Component:
-    """A program, the components and steps it waits for, and its readiness: a URL or a check of its own."""
+    """A program, the components and setup tasks that it depends on, and its readiness check."""
 
     program: Program
-    after: Sequence[str]
+    depends_on: Sequence[str]
     is_ready: Callable[[], bool]
 
     @property
@@ -35,6 +53,7 @@ class Component:
 
 
 def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
+    """Return every component of the stack, with its folders and configuration files made."""
     made = [
         _postgres(config, secrets),
         _s3(config, secrets),
@@ -47,8 +66,24 @@ def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
     return made if config.market == "binance" else [*made, _exchange(config)]
 
 
+def required_by(service: Service, depends_on: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the components and setup tasks of a service, dependencies of dependencies included.
+
+    `depends_on` has the direct dependencies of each component and setup task of the stack.
+    """
+    required: set[str] = set()
+    # the live market has no exchange component
+    remaining = [name for name in _REQUIRED_BY_SERVICE[service] if name in depends_on]
+    while remaining:
+        name = remaining.pop()
+        if name not in required:
+            required.add(name)
+            remaining += depends_on[name]
+    return required
+
+
 def _postgres(config: StackConfig, secrets: StackSecrets) -> Component:
-    server = postgres.prepare(
+    server = stores.prepare_postgres(
         config.state / "postgres", port=config.port("postgres"), password=secrets.postgres_password
     )
     program = Program("postgres", server.command, user=server.user, stop_signal="INT", stops_last=True)
@@ -56,14 +91,14 @@ def _postgres(config: StackConfig, secrets: StackSecrets) -> Component:
 
 
 def _s3(config: StackConfig, secrets: StackSecrets) -> Component:
-    folder, sockets = config.state / "s3", config.runtime / "s3"
-    folder.mkdir(parents=True, exist_ok=True)
+    data, sockets = config.state / "s3", config.runtime / "s3"
+    data.mkdir(parents=True, exist_ok=True)
     sockets.mkdir(exist_ok=True)
     identities = config.state / "s3-identities.json"
-    s3.write_identity(identities, secrets.s3_access_key, secrets.s3_secret_key)
-    ports = {name: config.port(name) for name in s3.PORTS}
-    command = s3.command(folder, sockets, identities, ports)
-    return Component(Program("s3", command, stops_last=True), (), _answers(f"{config.url('s3')}/healthz"))
+    stores.write_s3_identity(identities, secrets.s3_access_key, secrets.s3_secret_key)
+    ports = {name: config.port(name) for name in stores.S3_PORTS}
+    command = stores.s3_command(data, sockets, identities, ports)
+    return Component(Program("s3", command, stops_last=True), (), _responds(f"{config.url('s3')}/healthz"))
 
 
 def _ray(config: StackConfig) -> Component:
@@ -90,18 +125,17 @@ def _ray(config: StackConfig) -> Component:
         f"--object-store-memory={_OBJECT_STORE_BYTES}",
         f"--temp-dir={config.runtime / 'ray'}",
     ]
-    return Component(Program("ray", command), (), _answers(f"{config.url('ray_dashboard')}/api/gcs_healthz"))
+    return Component(Program("ray", command), (), _responds(f"{config.url('ray_dashboard')}/api/gcs_healthz"))
 
 
 def _exchange(config: StackConfig) -> Component:
-    source = ["--data", str(config.data)] if config.data else []
-    state = ["--state", str(config.state / "exchange.json")]
-    return _python_server(config, "exchange", "/api/v3/ping", *source, *state)
+    data = ["--data", str(config.data)] if config.data else []
+    return _python_server(config, "exchange", "/api/v3/ping", *data, "--state", str(config.state / "exchange.json"))
 
 
-def _python_server(config: StackConfig, name: str, ready_path: str, *more: str) -> Component:
-    command = [sys.executable, "-m", f"infra.{name}", "--port", str(config.port(name)), *more]
-    return Component(Program(name, command), (), _answers(config.url(name) + ready_path))
+def _python_server(config: StackConfig, name: str, health_path: str, *options: str) -> Component:
+    command = [sys.executable, "-m", f"infra.{name}", "--port", str(config.port(name)), *options]
+    return Component(Program(name, command), (), _responds(config.url(name) + health_path))
 
 
 def _mlflow(config: StackConfig) -> Component:
@@ -112,54 +146,80 @@ def _mlflow(config: StackConfig) -> Component:
         f"--port={config.port('mlflow')}",
         f"--artifacts-destination=s3://{get_settings().mlflow_bucket}",
     ]
-    return Component(
-        Program("mlflow", unprivileged(command)), ("databases", "buckets"), _answers(f"{config.url('mlflow')}/health")
-    )
+    ready = _responds(f"{config.url('mlflow')}/health")
+    return Component(Program("mlflow", without_root(command)), ("databases", "buckets"), ready)
 
 
 def _airflow(config: StackConfig) -> list[Component]:
-    url = f"{config.url('airflow')}/api/v2/monitor/health"
-    server = Component(
-        Program("airflow-api-server", [str(_BIN / "airflow"), "api-server"]), ("airflow database",), _answers(url)
-    )
-    # Their log servers would listen on all interfaces; the API server reads the same folder.
-    services = {"scheduler": ["--skip-serve-logs"], "dag-processor": [], "triggerer": ["--skip-serve-logs"]}
+    health_url = f"{config.url('airflow')}/api/v2/monitor/health"
+    # Log servers of their own would listen on all interfaces; the API server reads the same folder.
+    options = {"airflow-scheduler": ["--skip-serve-logs"], "airflow-triggerer": ["--skip-serve-logs"]}
     return [
-        server,
-        *(
-            Component(
-                Program(f"airflow-{service}", [str(_BIN / "airflow"), service, *options]),
-                ("airflow database",),
-                _is_healthy(url, service.replace("-", "_")),
-            )
-            for service, options in services.items()
-        ),
+        Component(
+            Program(name, [str(_BIN / "airflow"), name.removeprefix("airflow-"), *options.get(name, [])]),
+            ("airflow database",),
+            _responds(health_url) if name == "airflow-api-server" else _airflow_reports(health_url, name),
+        )
+        for name in AIRFLOW
     ]
 
 
 def _dash(config: StackConfig) -> Component:
     command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={config.port('dash')}"]
     program = Program("dash", command, withheld=("MUR_SERVICE_TOKEN",))
-    return Component(program, ("accounts",), _answers(f"{config.url('dash')}/login"))
+    return Component(program, ("accounts",), _responds(f"{config.url('dash')}/login"))
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
+    """True when a GET of the URL is answered with success within two seconds."""
     try:
         return httpx.get(url, timeout=2).is_success
     except httpx.HTTPError:
         return False
 
 
-def _answers(url: str) -> Callable[[], bool]:
-    return lambda: answers(url)
+def _responds(url: str) -> Callable[[], bool]:
+    return lambda: responds(url)
 
 
-def _is_healthy(url: str, service: str) -> Callable[[], bool]:
-    def check() -> bool:
+def _airflow_reports(health_url: str, program: str) -> Callable[[], bool]:
+    """Check a service of Airflow by the health page of its API server."""
+    service = program.removeprefix("airflow-").replace("-", "_")
+
+    def is_healthy() -> bool:
         try:
-            health: Mapping[str, Mapping[str, str]] = httpx.get(url, timeout=2).json()
+            health: Mapping[str, Mapping[str, str]] = httpx.get(health_url, timeout=2).json()
         except (httpx.HTTPError, ValueError):
             return False
         return health.get(service, {}).get("status") == "healthy"
 
-    return check
+    return is_healthy
+
+
+def without_root(command: Sequence[str]) -> list[str]:
+    """Return the command that runs `command` as `nobody` if this process runs as root, else `command` itself.
+
+    The Python of pyenv or uv may lie in root's private folder. Then the program keeps the capability to read every
+    file, and still cannot write them. Raises StackError when neither way works.
+    """
+    if os.getuid() != 0:
+        return list(command)
+    user = pwd.getpwnam("nobody")
+    setpriv = [shutil.which("setpriv") or "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
+    setpriv += ["--clear-groups", "--no-new-privs"]
+    no_capability = [*setpriv, "--inh-caps=-all", "--bounding-set=-all"]
+    read_all = "-all,+dac_read_search"
+    may_read_all = [*setpriv, f"--inh-caps={read_all}", f"--ambient-caps={read_all}", f"--bounding-set={read_all}"]
+    needs = [str(path) for path in (Path(sys.executable).resolve(), os.__file__, psutil.__file__, __file__)]
+    for prefix in (no_capability, may_read_all):
+        # `head` rather than `test -r`, which asks for the user's rights without the capabilities
+        if shutil.which(prefix[0]) and _succeeds([*prefix, "head", "-c1", *needs]):
+            return [*prefix, *command]
+    raise StackError(
+        f"MLflow runs as 'nobody' because you are root, and 'nobody' may not read {', '.join(needs)}: "
+        "`chmod o+x` their folders, or run as a normal user"
+    )
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

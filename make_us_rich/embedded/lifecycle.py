@@ -1,4 +1,4 @@
-"""Bring the stack up in the order of its needs, take it down, say how it is."""
+"""Start and stop the stack or one of its services, and report its state."""
 
 from __future__ import annotations
 
@@ -11,40 +11,44 @@ from pathlib import Path
 import psutil
 
 from make_us_rich.core.errors import ComponentDied, StackError
-from make_us_rich.embedded.components import Component, answers, components
+from make_us_rich.embedded.components import PROGRAMS_OF_SERVICE, Component, Service, components, required_by, responds
 from make_us_rich.embedded.environment import StackSecrets, load_or_create_secrets, stack_environment
-from make_us_rich.embedded.stack_config import PROGRAMS, Service, StackConfig, check_ports, needed, saved_stack_config
-from make_us_rich.embedded.steps import shut_down_serving, steps
+from make_us_rich.embedded.setup_tasks import SetupTask, setup_tasks, shut_down_serving
+from make_us_rich.embedded.stack_config import StackConfig, check_ports, saved_stack_config
 from make_us_rich.embedded.supervisor import ProgramState, Supervisor
 
 READY_TIMEOUT_S = 300.0
 _POLL_S = 0.25
-STORES = ("postgres", "s3")
+_STOP_LAST = ("postgres", "s3")
+
+OnReady = Callable[[str, float], None]
+"""Receives the name of a component or setup task, and the seconds since the start."""
 
 
 @dataclass(frozen=True)
 class Stack:
+    """A stack's configuration, secrets, and the environment that all its programs get."""
+
     config: StackConfig
     secrets: StackSecrets
     environment: Mapping[str, str]
 
 
 def open_stack(config: StackConfig) -> Stack:
-    """The stack's secrets and environment, made when they are not there yet."""
+    """Return the stack of this configuration; its secrets are created at the first call."""
     secrets = load_or_create_secrets(config.state / "secrets.json")
     return Stack(config, secrets, stack_environment(config, secrets))
 
 
-def up(
-    config: StackConfig,
-    on_ready: Callable[[str, float], None] = lambda name, seconds: None,
-    part: Service | None = None,
-) -> Stack:
-    """Start everything, or one part with what it needs; returns when every component of it answers.
+def up(config: StackConfig, on_ready: OnReady = lambda name, seconds: None, service: Service | None = None) -> Stack:
+    """Start the whole stack, or one service with its dependencies, and return when every component is ready.
 
-    What runs already stays as it is. `on_ready` gets each component's name and the seconds since the start. Raises
-    PortTaken, ComponentDied (with the tail of the component's log) or StackError; what this call launched is
-    stopped again then.
+    Programs that run already are left alone.
+
+    Raises:
+        PortTaken: another process listens on one of the ports.
+        ComponentDied: a component exited; the message has the end of its log.
+        StackError: a component is not ready in time, a setup task failed, or a stack of another market is up.
     """
     running = saved_stack_config()
     supervisor = Supervisor(config)
@@ -54,15 +58,15 @@ def up(
     if is_new:
         check_ports(config)
         config.make_runtime_folder()
-    elif part is None and _is_whole(supervisor, config):
+    elif service is None and _is_complete(supervisor, config):
         return open_stack(config)
     stack = open_stack(config)
     config.save()
-    parts = components(config, stack.secrets)
+    programs = components(config, stack.secrets)
     if is_new:
-        supervisor.launch([component.program for component in parts], stack.environment)
+        supervisor.launch([component.program for component in programs], stack.environment)
     try:
-        _start_in_order(stack, parts, supervisor, on_ready, part)
+        _start_in_order(stack, programs, supervisor, on_ready, service)
     except BaseException:
         if is_new:
             down(config)
@@ -70,103 +74,97 @@ def up(
     return stack
 
 
-def _is_whole(supervisor: Supervisor, config: StackConfig) -> bool:
-    return all(state.state == "RUNNING" for state in supervisor.states()) and answers(f"{config.url('api')}/healthz")
+def _is_complete(supervisor: Supervisor, config: StackConfig) -> bool:
+    return all(state.state == "RUNNING" for state in supervisor.states()) and responds(f"{config.url('api')}/healthz")
 
 
 def _start_in_order(
-    stack: Stack,
-    parts: list[Component],
-    supervisor: Supervisor,
-    on_ready: Callable[[str, float], None],
-    part: Service | None,
+    stack: Stack, programs: list[Component], supervisor: Supervisor, on_ready: OnReady, service: Service | None
 ) -> None:
+    """Run each component and setup task in a thread as soon as everything it depends on is ready."""
     began = time.monotonic()
-    work: dict[str, tuple[list[str], Callable[[], None]]] = {
-        part.name: (list(part.after), lambda part=part: _start(part, supervisor, stack.config))  # type: ignore[misc]
-        for part in parts
-    }
-    for step in steps(stack.config, stack.secrets, stack.environment):
-        work[step.name] = (list(step.after), step.run)
-    if part is not None:
-        chosen = needed(part, {name: after for name, (after, _) in work.items()})
-        work = {name: work[name] for name in chosen}
+    items: list[Component | SetupTask] = [*programs, *setup_tasks(stack.config, stack.secrets, stack.environment)]
+    pending = {item.name: item for item in items}
+    if service is not None:
+        required = required_by(service, {name: item.depends_on for name, item in pending.items()})
+        pending = {name: pending[name] for name in required}
 
-    pending = dict(work)
+    def start(item: Component | SetupTask) -> None:
+        if isinstance(item, SetupTask):
+            item.run()
+        else:
+            _start_component(item, supervisor, stack.config)
+
     running: dict[Future[None], str] = {}
-    done: set[str] = set()
-    pool = ThreadPoolExecutor(max_workers=len(work))
+    ready: set[str] = set()
+    pool = ThreadPoolExecutor(max_workers=len(pending))
     try:
         while pending or running:
-            for name in [name for name, (after, _) in pending.items() if done.issuperset(after)]:
-                running[pool.submit(pending.pop(name)[1])] = name
+            for name in [name for name, item in pending.items() if ready.issuperset(item.depends_on)]:
+                running[pool.submit(start, pending.pop(name))] = name
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()
                 name = running.pop(future)
-                done.add(name)
+                ready.add(name)
                 on_ready(name, time.monotonic() - began)
     finally:
-        # after a failure the others end by themselves, when `down` takes the supervisor from them
+        # After a failure the other threads end by themselves, when `down` stops supervisord.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start(part: Component, supervisor: Supervisor, config: StackConfig) -> None:
-    supervisor.start(part.name)
+def _start_component(component: Component, supervisor: Supervisor, config: StackConfig) -> None:
+    name = component.name
+    supervisor.start(name)
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not part.is_ready():
-        state = next(state for state in supervisor.states() if state.name == part.name)
+    while not component.is_ready():
+        state = next(state for state in supervisor.states() if state.name == name)
         if state.is_down:
-            raise ComponentDied(f"{part.name} ended while starting. Its log:\n{log_tail(config, part.name)}")
+            raise ComponentDied(f"{name} ended while starting. Its log:\n{log_tail(config, name)}")
         if time.monotonic() > deadline:
-            raise StackError(
-                f"{part.name} is not ready after {READY_TIMEOUT_S:.0f} s. Its log:\n" + log_tail(config, part.name)
-            )
+            raise StackError(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s. Its log:\n{log_tail(config, name)}")
         time.sleep(_POLL_S)
 
 
-def stop(config: StackConfig, part: Service) -> None:
-    """Stop what only this part needs; stores, registry and Ray stay up for the others. Raises ServingError."""
-    if part == "serving":
+def stop_service(config: StackConfig, service: Service) -> None:
+    """Stop the programs that only this service uses. Raises ServingError when Ray does not stop serving."""
+    if service == "serving":
         shut_down_serving(config.url("ray_dashboard"), open_stack(config).secrets.ray_token)
     supervisor = Supervisor(config)
-    for name in PROGRAMS[part]:
+    for name in PROGRAMS_OF_SERVICE[service]:
         supervisor.stop(name)
 
 
 def down(config: StackConfig) -> None:
     """Stop every process of the stack; its data stays."""
-    Supervisor(config).shut_down(STORES)
-
-
-def log_tail(config: StackConfig, name: str, lines: int = 20) -> str:
-    path = log_path(config, name)
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "(empty)"
+    Supervisor(config).shut_down(_STOP_LAST)
 
 
 def log_path(config: StackConfig, name: str) -> Path:
     return config.logs / f"{name}.log"
 
 
+def log_tail(config: StackConfig, name: str, lines: int = 20) -> str:
+    """Return the last lines of a component's log."""
+    path = log_path(config, name)
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "(empty)"
+
+
 def status(config: StackConfig) -> list[ProgramState]:
-    """Each program's state; empty when the stack is down."""
+    """Return each program's state; empty when the stack is down."""
     supervisor = Supervisor(config)
     return supervisor.states() if supervisor.is_running() else []
 
 
 def memory_bytes(config: StackConfig) -> dict[str, int]:
-    """Proportional memory (PSS) by program, each with its descendants; what no program claims is `other`."""
-    roots = {state.pid: state.name for state in status(config) if state.pid}
+    """Return the proportional memory (PSS) of each program with its descendants; the rest is under `other`."""
+    names = {state.pid: state.name for state in status(config) if state.pid}
     totals: dict[str, int] = {}
     for process in Supervisor(config).processes():
         try:
-            owner = _owner(process, roots)
+            ancestry = [process, *process.parents()]
+            owner = next((names[member.pid] for member in ancestry if member.pid in names), "other")
             totals[owner] = totals.get(owner, 0) + process.memory_full_info().pss
         except psutil.Error:
             continue
     return totals
-
-
-def _owner(process: psutil.Process, roots: Mapping[int, str]) -> str:
-    lineage = [process, *process.parents()]
-    return next((roots[member.pid] for member in lineage if member.pid in roots), "other")

@@ -1,4 +1,4 @@
-"""What a stack is: where its prices come from, its folders and its ports."""
+"""The configuration of a stack: its market, its folders and its ports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ Market = Literal["simulated", "recorded", "binance"]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
-# A component listens on its usual port plus the port base: 28050 is Dash's 8050.
+# A component listens on its usual port plus the port base: by default Dash, usually at 8050, listens on 28050.
 PORT_OFFSETS = {
     "postgres": 5432,
     "s3": 8333,
@@ -33,7 +32,7 @@ PORT_OFFSETS = {
     "dash": 8050,
     "exchange": 8900,
     "discord": 8901,
-    # the inner ports of the programs above
+    # internal ports of the programs above
     "s3_grpc": 8334,
     "s3_master": 9333,
     "s3_master_grpc": 9334,
@@ -55,7 +54,7 @@ PORT_OFFSETS = {
 
 @dataclass(frozen=True)
 class StackConfig:
-    """One stack's choices. `state` survives a restart; markets never share one, so that prices never mix."""
+    """Where a stack keeps its state and listens. Each market has its own state folder, so that prices never mix."""
 
     market: Market
     state: Path
@@ -74,40 +73,43 @@ class StackConfig:
 
     @property
     def runtime(self) -> Path:
-        """A folder with a short path, because the paths of unix sockets may not exceed about 100 bytes."""
+        """The folder of sockets. Its path is short, because unix sockets allow about 100 bytes."""
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir()) / f"mur-{os.getuid()}-{digest}"
 
     def make_runtime_folder(self) -> None:
-        """Make that folder. Raises StackError when it is there and not this user's alone: anybody may write to /tmp."""
+        """Make `runtime`. Raises StackError when it exists and others may use it, because anybody may write to /tmp."""
         try:
             self.runtime.mkdir(mode=0o700)
         except FileExistsError:
             found = self.runtime.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
                 raise StackError(
-                    f"{self.runtime} was made by somebody else or is open to others: remove it, or set TMPDIR to a "
-                    "folder of your own"
+                    f"{self.runtime} belongs to another user or is open to others: "
+                    "remove it, or set TMPDIR to a folder of your own"
                 ) from None
 
     @property
     def haproxy(self) -> Path:
-        """Where Ray Serve keeps the files of its HAProxy."""
+        """The folder of Ray Serve's HAProxy files."""
         return self.runtime / "haproxy"
 
     def save(self) -> None:
-        """Remember this config as the one that `down`, `status` and `logs` speak of."""
+        """Save this configuration as the one that `down`, `status` and `logs` use."""
         fields = {key: str(value) for key, value in asdict(self).items() if value is not None}
         (self.state.parent / "current.json").write_text(json.dumps(fields, indent=1))
 
 
 def stack_home() -> Path:
-    """The folder of every stack's state: MUR_STACK_HOME, or .stack in the checkout."""
+    """Return the folder of every stack's state: MUR_STACK_HOME, or .stack in the checkout."""
     return Path(os.environ.get("MUR_STACK_HOME", PROJECT_ROOT / ".stack")).resolve()
 
 
 def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
-    """Raises StackError when this is no checkout, or the data folder holds no recorded klines."""
+    """Return the configuration of a stack by MUR_STACK_HOME and MUR_PORT_BASE.
+
+    `data` is the folder of recorded klines. Raises StackError when it holds none, or when this is no checkout.
+    """
     if not (PROJECT_ROOT / "dags").is_dir():
         raise StackError(
             "the embedded stack runs from a checkout of the repository: clone it and use `make demo` there"
@@ -122,7 +124,7 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
 
 
 def saved_stack_config() -> StackConfig | None:
-    """The config of the last `up`, if there was one."""
+    """Return the configuration of the last `up`, or None before the first."""
     path = stack_home() / "current.json"
     if not path.exists():
         return None
@@ -132,9 +134,9 @@ def saved_stack_config() -> StackConfig | None:
 
 
 def check_ports(config: StackConfig) -> None:
-    """Raises PortTaken naming each port in use and who holds it."""
+    """Raise PortTaken if ports are in use, with the process that holds each."""
     taken = [
-        f"{config.port(name)} ({name}) is held by {_holder(config.port(name))}"
+        f"{config.port(name)} ({name}) is held by {_process_listening_on(config.port(name))}"
         for name in PORT_OFFSETS
         if _is_taken(config.port(name))
     ]
@@ -152,7 +154,7 @@ def _is_taken(port: int) -> bool:
     return False
 
 
-def _holder(port: int) -> str:
+def _process_listening_on(port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
@@ -161,29 +163,3 @@ def _holder(port: int) -> str:
     except psutil.Error:
         pass
     return "another user's process"
-
-
-Service = Literal["serving", "training", "interface"]
-
-AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
-
-PROGRAMS: Mapping[Service, Sequence[str]] = {"serving": (), "training": AIRFLOW, "interface": ("dash",)}
-"""What only this part needs. Serving is an application on Ray, which training needs too."""
-
-_STARTS: Mapping[Service, Sequence[str]] = {
-    "serving": ("serving", "discord"),
-    "training": (*AIRFLOW, "ray", "mlflow", "buckets", "accounts", "exchange", "discord"),
-    "interface": ("dash",),
-}
-
-
-def needed(part: Service, after: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return the components and steps of a part, and all that they wait for. `after`: what each one waits for."""
-    found: set[str] = set()
-    waiting = [name for name in _STARTS[part] if name in after]  # the live market has no exchange of its own
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += after[name]
-    return found

@@ -1,7 +1,7 @@
-"""Our end of supervisord, which starts, restarts, logs and stops the programs.
+"""Client of supervisord, which starts, restarts, logs and stops the programs of the stack.
 
-Chosen over honcho (no restart, one terminal) and circus (no release since early 2025): supervisor is kept,
-restarts what dies, rotates logs and signals whole process groups. It knows no readiness: `lifecycle.up` adds that.
+supervisord knows no readiness and no dependencies: `lifecycle.up` adds both. docs/dependencies.md compares it with
+honcho and circus.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,16 +23,17 @@ from supervisor.xmlrpc import SupervisorTransport
 from make_us_rich.core.errors import StackError
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 
-STACK_ID = "MUR_STACK_ID"  # marks every process of a stack, also those that leave its process groups
-_START_S = 15.0
-_STOP_S = 40.0
+_STACK_ID = "MUR_STACK_ID"  # set in every process of a stack, also those that leave supervisord's process groups
+_START_TIMEOUT_S = 15.0
+_STOP_TIMEOUT_S = 40.0
 
 
 @dataclass(frozen=True)
 class Program:
-    """One long-running program. `stops_last` for the stores that the others write to while they end.
+    """One long-running program.
 
-    `withheld`: variables of the stack's environment that this program has no need to know.
+    `stops_last` is for stores, which the others write to while they end. `withheld` names variables of the stack's
+    environment that this program must not see.
     """
 
     name: str
@@ -45,8 +46,10 @@ class Program:
 
 @dataclass(frozen=True)
 class ProgramState:
+    """A program as supervisord sees it: `state` is STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL."""
+
     name: str
-    state: str  # supervisord's words: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL
+    state: str
     pid: int
     since_s: float
 
@@ -55,7 +58,18 @@ class ProgramState:
         return self.state in ("BACKOFF", "EXITED", "FATAL")
 
 
+def wait_until(condition: Callable[[], object], timeout_s: float, message: str, poll_s: float = 0.1) -> None:
+    """Poll until the condition is true. Raises StackError with the message after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StackError(f"{message} after {timeout_s:.0f} s")
+        time.sleep(poll_s)
+
+
 class Supervisor:
+    """The supervisord of one stack."""
+
     def __init__(self, config: StackConfig) -> None:
         self._config = config
         self._socket = config.runtime / "supervisor.sock"
@@ -67,28 +81,27 @@ class Supervisor:
             return False
 
     def launch(self, programs: Sequence[Program], environment: Mapping[str, str]) -> None:
-        """Start supervisord itself, with no program running yet."""
+        """Start supervisord itself; no program runs yet. Raises StackError when it does not start."""
         self._config.logs.mkdir(parents=True, exist_ok=True)
         path = self._config.state / "supervisord.conf"
         path.write_text(self._configuration(programs))
-        marked = dict(environment) | {STACK_ID: str(self._config.state)}
         started = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
-            env=marked,
+            env={**environment, _STACK_ID: str(self._config.state)},
             capture_output=True,
             text=True,
             check=False,
         )
         if started.returncode != 0:
             raise StackError(f"supervisord did not start: {started.stderr or started.stdout}")
-        self._wait(self.is_running, _START_S, "supervisord does not answer")
+        wait_until(self.is_running, _START_TIMEOUT_S, "supervisord does not answer")
 
     def start(self, name: str) -> None:
         with suppress(xmlrpc.client.Fault):  # already started
             self._rpc().startProcess(name, False)
 
     def stop(self, name: str) -> None:
-        with suppress(xmlrpc.client.Fault):  # it is not running
+        with suppress(xmlrpc.client.Fault):  # not running
             self._rpc().stopProcess(name, True)
 
     def states(self) -> list[ProgramState]:
@@ -103,50 +116,43 @@ class Supervisor:
         ]
 
     def shut_down(self, programs_that_stop_last: Sequence[str]) -> None:
-        """Stop everything, the stores last, and whatever escaped its process group."""
-        everything = self.processes()
+        """Stop every program, those given last, then supervisord; kill what is left of the stack's processes."""
+        before = self.processes()
         if self.is_running():
             rpc = self._rpc()
-            early = [state.name for state in self.states() if state.name not in programs_that_stop_last]
-            for name in early:
-                with suppress(xmlrpc.client.Fault):  # it is not running
+            first = [state.name for state in self.states() if state.name not in programs_that_stop_last]
+            for name in first:
+                with suppress(xmlrpc.client.Fault):  # not running
                     rpc.stopProcess(name, False)
-            self._wait(lambda: self._stopped(early), _STOP_S, "programs do not stop")
+            wait_until(
+                lambda: not any(state.pid for state in self.states() if state.name in first),
+                _STOP_TIMEOUT_S,
+                "programs do not stop",
+            )
             rpc.shutdown()
-            self._wait(lambda: not self.is_running(), _STOP_S, "supervisord does not stop")
-        left = [process for process in everything | self.processes() if process.is_running()]
+            wait_until(lambda: not self.is_running(), _STOP_TIMEOUT_S, "supervisord does not stop")
+        left = [process for process in before | self.processes() if process.is_running()]
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=10)
 
     def processes(self) -> set[psutil.Process]:
-        """Every process of this stack: supervisord's descendants, and what only carries the stack's mark.
+        """Return every process of this stack: those with its id in their environment, and their descendants.
 
-        Neither is enough alone: daemons leave the family, and a program that sets its title loses its environment.
+        Neither is enough alone: daemons leave their parents, and a program that sets its title loses its environment.
         """
         found = set()
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.environ().get(STACK_ID) == str(self._config.state):
+                if process.environ().get(_STACK_ID) == str(self._config.state):
                     found |= {process, *process.children(recursive=True)}
         return found
 
-    def _stopped(self, names: Sequence[str]) -> bool:
-        return not any(state.pid for state in self.states() if state.name in names)
-
     def _rpc(self) -> Any:
-        """A new connection each time: one may not be shared between threads."""
+        """Open a new connection; threads must not share one."""
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self._socket}")
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
-
-    @staticmethod
-    def _wait(done: Any, timeout_s: float, complaint: str) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not done():
-            if time.monotonic() > deadline:
-                raise StackError(f"{complaint} after {timeout_s:.0f} s")
-            time.sleep(0.1)
 
     def _configuration(self, programs: Sequence[Program]) -> str:
         head = [
@@ -161,9 +167,9 @@ class Supervisor:
             "[rpcinterface:supervisor]",
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
         ]
-        return "\n".join([*head, *(self._section(program) for program in programs)]) + "\n"
+        return "\n".join([*head, *(self._program_section(program) for program in programs)]) + "\n"
 
-    def _section(self, program: Program) -> str:
+    def _program_section(self, program: Program) -> str:
         withheld = ",".join(f'{name}=""' for name in program.withheld)
         lines = [
             f"[program:{program.name}]",
@@ -172,7 +178,7 @@ class Supervisor:
             "autorestart=true",
             "startsecs=2",
             f"stopsignal={program.stop_signal}",
-            # a store is told once; its children follow it
+            # A store gets the signal alone, because it stops its children itself.
             f"stopasgroup={'false' if program.stops_last else 'true'}",
             "killasgroup=true",
             "stopwaitsecs=15",

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from make_us_rich.core.errors import StoreError
-from make_us_rich.embedded import s3
+from make_us_rich.embedded import stores
 from make_us_rich.market.object_store import ObjectStore
 from tests.support.processes import free_port
 from tests.support.servers import S3_KEYS, s3_server
@@ -21,7 +21,7 @@ Ask = Callable[..., httpx.Response]
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    return {name: free_port() for name in s3.PORTS}
+    return {name: free_port() for name in stores.S3_PORTS}
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from make_us_rich.embedded.components import AIRFLOW
 from make_us_rich.embedded.environment import ADMIN, load_or_create_secrets
-from make_us_rich.embedded.stack_config import AIRFLOW, StackConfig
+from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.operations.airflow import Airflow
 from tests.support.folders import traversable_folder
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from make_us_rich.embedded import postgres, s3
+from make_us_rich.embedded import stores
 from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
 from tests.support.processes import free_port, running
 
@@ -27,7 +27,7 @@ MLFLOW_LOGIN = ("make_us_rich", "development-only")
 @contextmanager
 def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
     """A database, empty at first; gives its URL."""
-    server = postgres.prepare(folder / "postgres", port=port or free_port(), password="for-tests-only")
+    server = stores.prepare_postgres(folder / "postgres", port=port or free_port(), password="for-tests-only")
     log = folder / "postgres.log"
     with running(server.command, server.is_ready, log, user=server.user) as process:
         yield server.url
@@ -39,13 +39,13 @@ def s3_server(folder: Path, config: Path | None = None, ports: Mapping[str, int]
     """SeaweedFS as the embedded stack runs it, with S3_KEYS or the keys of `config`; gives its URL."""
     if config is None:
         config = folder / "s3.json"
-        s3.write_identity(config, *S3_KEYS)
-    ports = ports or {name: free_port() for name in s3.PORTS}
+        stores.write_s3_identity(config, *S3_KEYS)
+    ports = ports or {name: free_port() for name in stores.S3_PORTS}
     sockets = Path(tempfile.mkdtemp(prefix="mur-"))  # pytest's folders have names too long for a socket
     url = f"http://127.0.0.1:{ports['s3']}"
-    keys = s3.signing_keys("for tests only")
+    keys = stores.s3_signing_keys("for tests only")
     try:
-        command = s3.command(folder, sockets, config, ports)
+        command = stores.s3_command(folder, sockets, config, ports)
         with running(command, f"{url}/healthz", folder / "weed.log", keys):
             yield url
     finally:

@@ -14,9 +14,9 @@ import pytest
 from make_us_rich.cli.shared import settings_here
 from make_us_rich.core.errors import PortTaken, StackError
 from make_us_rich.core.settings import get_settings
+from make_us_rich.embedded.components import without_root
 from make_us_rich.embedded.environment import load_or_create_secrets, stack_environment
 from make_us_rich.embedded.stack_config import PORT_OFFSETS, StackConfig, check_ports, new_stack_config
-from make_us_rich.embedded.unprivileged import unprivileged
 
 
 def test_no_two_components_share_a_port() -> None:
@@ -100,7 +100,7 @@ def test_what_root_starts_without_its_rights_writes_nothing(tmp_path: Path) -> N
     script = f"import os, httpx; print(os.getuid()); open({str(target)!r}, 'w')"
 
     done = subprocess.run(
-        unprivileged([sys.executable, "-c", script]), cwd="/", capture_output=True, text=True, check=False
+        without_root([sys.executable, "-c", script]), cwd="/", capture_output=True, text=True, check=False
     )
 
     assert int(done.stdout) != 0, done.stderr

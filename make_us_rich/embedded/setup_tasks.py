@@ -1,4 +1,4 @@
-"""What has to happen once between two starts: databases, buckets, tables, accounts, the gateway."""
+"""The work that a start of the stack does between its components: databases, buckets, accounts, deployment."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ from make_us_rich.embedded.environment import ADMIN, DATABASES, DEMO_USER, Stack
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
 
-_SHUT_DOWN_S = 60.0
+_SHUT_DOWN_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Step:
+class SetupTask:
+    """Work to be done once its dependencies are ready. It is harmless to repeat at the next start."""
+
     name: str
-    after: Sequence[str]
+    depends_on: Sequence[str]
     run: Callable[[], None]
 
 
-def steps(config: StackConfig, secrets: StackSecrets, environment: Mapping[str, str]) -> list[Step]:
+def setup_tasks(config: StackConfig, secrets: StackSecrets, environment: Mapping[str, str]) -> list[SetupTask]:
+    """Return the tasks of one start; components depend on them by name."""
     serving_needs = ["ray", "accounts", "mlflow"] + ([] if config.market == "binance" else ["exchange"])
     return [
-        Step("databases", ["postgres"], lambda: _create_databases(config, secrets)),
-        Step("buckets", ["s3"], lambda: _create_buckets(config, secrets)),
-        Step("accounts", ["databases"], lambda: _create_accounts(config, secrets)),
-        Step("airflow database", ["databases"], lambda: _migrate_airflow(secrets, environment)),
-        Step("serving", serving_needs, lambda: _deploy_serving(environment)),
+        SetupTask("databases", ["postgres"], lambda: _create_databases(config, secrets)),
+        SetupTask("buckets", ["s3"], lambda: _create_buckets(config, secrets)),
+        SetupTask("accounts", ["databases"], lambda: _create_accounts(config, secrets)),
+        SetupTask("airflow database", ["databases"], lambda: _migrate_airflow(secrets, environment)),
+        SetupTask("serving", serving_needs, lambda: _run_module("serve_app.deploy", environment)),
     ]
 
 
 def _create_databases(config: StackConfig, secrets: StackSecrets) -> None:
-    # outside of a transaction, as CREATE DATABASE wants it
+    # without a transaction, which CREATE DATABASE refuses
     with closing(connect(database_url(config, secrets, "postgres"))) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database")
         present = {row[0] for row in cursor.fetchall()}
@@ -69,16 +72,20 @@ def _create_accounts(config: StackConfig, secrets: StackSecrets) -> None:
 
 
 def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> None:
-    home = Path(environment["AIRFLOW_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
+    Path(environment["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True)
     passwords = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     passwords.touch(mode=0o600)
     passwords.write_text(json.dumps({ADMIN: secrets.admin_password}))
-    _run_module(["airflow", "db", "migrate"], environment)
+    _run_module("airflow", environment, "db", "migrate")
 
 
-def _deploy_serving(environment: Mapping[str, str]) -> None:
-    _run_module(["serve_app.deploy"], environment)
+def _run_module(module: str, environment: Mapping[str, str], *arguments: str) -> None:
+    """Run `python -m module` in a process of its own, because it reads its settings from the environment."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise StackError(f"{' '.join([module, *arguments])} failed:{os.linesep}{tail}")
 
 
 def shut_down_serving(ray_url: str, token: str) -> None:
@@ -86,15 +93,6 @@ def shut_down_serving(ray_url: str, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     try:
         url = f"{ray_url}/api/serve/applications/"
-        httpx.delete(url, headers=headers, timeout=_SHUT_DOWN_S).raise_for_status()
+        httpx.delete(url, headers=headers, timeout=_SHUT_DOWN_TIMEOUT_S).raise_for_status()
     except httpx.HTTPError as error:
         raise ServingError(f"Ray at {ray_url} did not stop serving: {error}") from None
-
-
-def _run_module(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Run in a process of its own, because it reads its settings from the environment."""
-    command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise StackError(f"{' '.join(arguments)} failed:{os.linesep}{tail}")
