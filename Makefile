@@ -75,7 +75,6 @@ types: $(INSTALLED) ## check types
 
 bench-serving: $(INSTALLED) ## load, swap and kill the HTTP API; needs wrk
 	$(BIN)/python -m benchmarks.serving
-	$(BIN)/python -m benchmarks.serving_pool
 
 bench-dashboard: $(INSTALLED) browser ## first paint, pair switch, guessing of the dashboard
 	$(BIN)/python -m benchmarks.dashboard

@@ -1,6 +1,6 @@
-"""The README's pictures, of the stack that runs here: make demo, then make pictures
+"""Take the README's pictures of the stack that runs here: `make demo`, then `make pictures`.
 
-Every page in the light scheme, the forecasts in the dark one and on a phone too. Of another installation:
+Every page in the light colour scheme; the forecasts in the dark one and on a phone too. For another installation:
 
     .venv/bin/python -m benchmarks.pictures forecasts overview --url URL --name NAME --password PASSWORD
 """
@@ -10,17 +10,20 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.stack_config import saved_stack_config
 
 _FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
-_WIDE, _PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-# name, path, what is there when the page has all it shows, colour scheme, window
-_PICTURES = (
+ColorScheme = Literal["light", "dark"]
+_WIDE: ViewportSize = {"width": 1280, "height": 900}
+_PHONE: ViewportSize = {"width": 390, "height": 844}
+# name, path, selector that is visible once the page is complete, colour scheme, window
+_PICTURES: tuple[tuple[str, str, str, ColorScheme, ViewportSize], ...] = (
     ("forecasts", "/", "#chart .annotation-text", "light", _WIDE),
     ("forecasts-dark", "/", "#chart .annotation-text", "dark", _WIDE),
     ("forecasts-phone", "/", "#chart .annotation-text", "light", _PHONE),
@@ -65,7 +68,7 @@ def _stack_here() -> tuple[str, str]:
     return config.url("dash"), lifecycle.open_stack(config).secrets.admin_password
 
 
-def _page(browser: Browser, scheme: str, window: dict[str, int]) -> Page:
+def _page(browser: Browser, scheme: ColorScheme, window: ViewportSize) -> Page:
     return browser.new_context(color_scheme=scheme, viewport=window, device_scale_factor=1.5).new_page()
 
 

@@ -1,7 +1,9 @@
-"""Serving under load, under fire and from sleep: `python -m benchmarks.serving [load] [fire] [sleep]`, all by default.
+"""The HTTP API under load, during swaps and kills, waking from zero, and with 300 pooled pairs.
 
-Needs `wrk` (apt-get install wrk). Everything is measured in one run on one machine, load generator included, so compare
-the ratios.
+    .venv/bin/python -m benchmarks.serving [load] [faults] [wake] [pool]
+
+All parts by default. Needs `wrk` (apt-get install wrk). Load generator and servers share this machine, so compare the
+ratios, which are taken within one run.
 """
 
 from __future__ import annotations
@@ -17,117 +19,144 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
+import psutil
 
+from benchmarks.stack import (
+    fit_bitcoin,
+    graph_for_pair,
+    promote,
+    ray_headers,
+    replica_pids,
+    settings_of,
+    temporary_stack,
+)
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.embedded.components import responds
+from make_us_rich.embedded.lifecycle import Stack
+from make_us_rich.market.window import Window
 from make_us_rich.operations.serve_config import desired_config
 from make_us_rich.operations.serve_deploy import apply, models_to_serve
-from tests.support.folders import traversable_folder
-from tests.support.processes import PROJECT_ROOT, free_port, running
-from tests.support.serving_servers import ServingServers, ray_headers, replica_pids, serving_servers
-from tests.support.tiny_model import LOG_RETURNS, tiny_model
+from make_us_rich.registry.client import ModelVersion
+from serve_app.replica.forecast import Current, Loaded
+from serve_app.replica.model_cache import ModelCache
+from serve_app.replica.snapshot import ForecastSnapshot
 
 PAIRS = ("btc_usdt", "eth_usdt")
+POOLED_PAIRS = tuple(Pair.parse(f"p{number:03d}_usdt") for number in range(300))
+POOLED_CANDLES = 1000
 CLIENTS = 64
 ROUNDS, SECONDS = 5, 6
 SWAPS, REQUESTS, WAKINGS = 20, 10_000, 5
-# What is killed after which swap.
-KILLS = {4: "btc_usdt_1h", 8: "gateway", 12: "btc_usdt_1h", 16: "gateway"}
-
-
-_TELL_FAILURES = "response = function(status, _, body) if status >= 400 then print(status, body) end end\n"
+KILLED_AFTER_SWAP = {4: "btc_usdt_1h", 8: "gateway", 12: "btc_usdt_1h", 16: "gateway"}
+BASELINE_PORT = 14_999
+_PRINT_FAILURES = "response = function(status, _, body) if status >= 400 then print(status, body) end end\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = {"load": _under_load, "fire": _under_fire, "sleep": _from_zero}
+    parts = {"load": _under_load, "faults": _during_faults, "wake": _from_zero, "pool": _pool}
     parser.add_argument("parts", nargs="*", metavar="|".join(parts), help="what to measure; all by default")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(parts):
+    chosen = parser.parse_args().parts or list(parts)
+    if unknown := set(chosen) - set(parts):
         parser.error(f"unknown part {', '.join(sorted(unknown))}: choose from {', '.join(parts)}")
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
-    with traversable_folder() as folder:
-        environment = {"MUR_PAIRS": ",".join(PAIRS), "PYTHONPATH": str(PROJECT_ROOT)}
-        with serving_servers(folder, environment) as stack:
+    if dedicated := [part for part in chosen if part != "pool"]:
+        with temporary_stack({"MUR_PAIRS": ",".join(PAIRS)}, ["serving"]) as stack:
+            fitted, _, as_of_ms = fit_bitcoin()
             for pair in PAIRS:
-                stack.promote(pair, tiny_model(pair))
-            apply(stack.settings)
-            for part in arguments.parts or parts:
+                promote(stack, fitted, pair, as_of_ms)
+            apply(settings_of(stack))
+            for part in dedicated:
                 parts[part](stack)
+    if "pool" in chosen:
+        with temporary_stack({"MUR_PAIRS": ",".join(map(str, POOLED_PAIRS))}, ["serving"]) as stack:
+            _pool(stack)
 
 
-def _under_load(stack: ServingServers) -> None:
-    """Each in turn, again and again: what else the machine does then falls upon all of them."""
+def _client(stack: Stack) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {stack.secrets.service_token}"}
+    return httpx.Client(base_url=stack.config.url("api"), headers=headers, timeout=60)
+
+
+def _under_load(stack: Stack) -> None:
+    """Measure each target in turn, in several rounds, so that other work on the machine affects all of them."""
     _deploy_noop(stack)
-    api = stack.settings.api_url
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.serving_apps:row_loop_app"]
-    command += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
-    with (
-        tempfile.NamedTemporaryFile(suffix=".log") as log,
-        running(command, f"http://127.0.0.1:{port}/openapi.json", Path(log.name)),
-    ):
+    api, token = stack.config.url("api"), stack.secrets.service_token
+    baseline = f"http://127.0.0.1:{BASELINE_PORT}"
+    command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.serving_baselines:row_loop_app"]
+    command += ["--port", str(BASELINE_PORT), "--log-level", "warning", "--no-access-log"]
+    with subprocess.Popen(command) as process:
+        _wait_for(f"{baseline}/openapi.json")
         targets = {
             "no-op FastAPI on Ray Serve": ("GET", f"{api}/noop/", ""),
-            "GET /v1/forecasts/btc_usdt, admin": ("GET", f"{api}/v1/forecasts/btc_usdt", stack.admin_token),
-            "the same, every call a 304": ("GET", f"{api}/v1/forecasts/btc_usdt", stack.admin_token),
-            "first version's way": ("PUT", f"http://127.0.0.1:{port}/predict", ""),
+            "GET /v1/forecasts/btc_usdt, admin": ("GET", f"{api}/v1/forecasts/btc_usdt", token),
+            "the same, every call a 304": ("GET", f"{api}/v1/forecasts/btc_usdt", token),
+            "first version": ("PUT", f"{baseline}/predict", ""),
         }
         loads: dict[str, list[Load]] = {name: [] for name in targets}
         for _ in range(ROUNDS):
-            for name, (method, url, token) in targets.items():
-                headers = {"Authorization": f"Bearer {token}"} if token else {}
+            for name, (method, url, bearer) in targets.items():
+                headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
                 if "304" in name:
                     headers["If-None-Match"] = httpx.get(url, headers=headers).headers["ETag"]
                 loads[name].append(_wrk(method, url, headers))
                 print(f"{name:40} {loads[name][-1]}", flush=True)
+        process.terminate()
     noop, ours, _, first = loads.values()
     for what, others in (("the empty app's rate", noop), ("the first version's rate", first)):
         times = sorted(mine.rate / other.rate for mine, other in zip(ours, others, strict=True))
         print(f"counted forecasts, times {what}: median {median(times):.2f}, {times[0]:.2f} to {times[-1]:.2f}")
 
 
-def _deploy_noop(stack: ServingServers) -> None:
-    settings = stack.settings
-    pairs = pairs_table.active(stack.database_url)
+def _deploy_noop(stack: Stack) -> None:
+    settings = settings_of(stack)
+    pairs = pairs_table.active(settings.database_url.get_secret_value())
     config = desired_config(settings, pairs, models_to_serve(settings, pairs))
-    # With Serve's line a request in its log, because ours has one too.
-    log = {"encoding": "JSON", "enable_access_log": True}
-    deployment = {"name": "noop", "ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": 1000}
-    deployment["logging_config"] = log
+    deployment = {
+        "name": "noop",
+        "ray_actor_options": {"num_cpus": 0},
+        "max_ongoing_requests": 1000,
+        # Serve writes a log line for each request, as the API's gateway does.
+        "logging_config": {"encoding": "JSON", "enable_access_log": True},
+    }
     noop = {
         "name": "noop",
         "route_prefix": "/noop",
-        "import_path": "benchmarks.serving_apps:noop",
+        "import_path": "benchmarks.serving_baselines:noop",
         "deployments": [deployment],
     }
-    config["applications"].append(noop)
-    put_config(stack, config)
-    while not _answers(f"{settings.api_url}/noop/"):
-        time.sleep(0.2)
+    _put_config(stack, {**config, "applications": [*config["applications"], noop]})
+    _wait_for(f"{stack.config.url('api')}/noop/")
 
 
-def put_config(stack: ServingServers, config: dict[str, Any]) -> None:
-    url = f"{stack.settings.ray_url}/api/serve/applications/"
+def _put_config(stack: Stack, config: dict[str, Any]) -> None:
+    url = f"{stack.config.url('ray_dashboard')}/api/serve/applications/"
     httpx.put(url, json=config, headers=ray_headers(stack), timeout=60).raise_for_status()
 
 
-def _answers(url: str) -> bool:
-    return httpx.get(url, timeout=30).is_success
+def _wait_for(url: str) -> None:
+    while not responds(url):
+        time.sleep(0.2)
 
 
 @dataclass(frozen=True)
 class Load:
-    rate: float  # requests a second
+    """What wrk reports: requests per second, latency percentiles, and failures by status."""
+
+    rate: float
     p50: str
     p99: str
-    failed: dict[str, int]  # by status
+    failed: dict[str, int]
 
     def __str__(self) -> str:
         tail = f"   {self.failed}" if self.failed else ""
@@ -136,24 +165,24 @@ class Load:
 
 def _wrk(method: str, url: str, headers: dict[str, str]) -> Load:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(f"wrk.method = '{method}'\n{_TELL_FAILURES}")
+        script.write(f"wrk.method = '{method}'\n{_PRINT_FAILURES}")
         script.flush()
         command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{SECONDS}s", "--latency", "-s", script.name]
         command += [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
         report = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
     p50, p99 = (re.search(rf"^\s+{share}%\s+(\S+)\s*$", report, re.MULTILINE) for share in (50, 99))
-    assert rate, report
-    assert p50, report
-    assert p99, report
+    if rate is None or p50 is None or p99 is None:
+        raise SystemExit(f"wrk printed no rate and percentiles:\n{report}")
     failed = Counter(re.findall(r"^([45]\d\d)\t.*$", report, re.MULTILINE))
     return Load(float(rate[1]), p50[1], p99[1], dict(failed))
 
 
-def _under_fire(stack: ServingServers) -> None:
-    """Requests without pause from 8 clients, while models are swapped and replicas are killed; two gateways."""
-    settings = stack.settings.model_copy(update={"gateway_replicas": 2})
+def _during_faults(stack: Stack) -> None:
+    """Call from 8 clients without pause while models are swapped and replicas are killed; two gateways."""
+    settings = settings_of(stack).model_copy(update={"gateway_replicas": 2})
     apply(settings)
+    fitted, _, as_of_ms = fit_bitcoin()
     stop = threading.Event()
     counts: Counter[str] = Counter()
     callers = [threading.Thread(target=_call_until, args=(stack, stop, counts)) for _ in range(8)]
@@ -161,51 +190,99 @@ def _under_fire(stack: ServingServers) -> None:
         caller.start()
     swap_s = []
     for number in range(SWAPS):
-        wider = tuple((1 + number % 5) * value for value in LOG_RETURNS)
-        stack.promote("btc_usdt", tiny_model("btc_usdt", log_returns=wider))
+        promote(stack, fitted, "btc_usdt", as_of_ms)
         started = time.monotonic()
         apply(settings)
         swap_s.append(time.monotonic() - started)
-        if number in KILLS:
-            os.kill(replica_pids(stack, KILLS[number])[0], signal.SIGKILL)
+        if number in KILLED_AFTER_SWAP:
+            os.kill(replica_pids(stack, KILLED_AFTER_SWAP[number])[0], signal.SIGKILL)
     while counts.total() < REQUESTS:
         time.sleep(0.5)
     stop.set()
     for caller in callers:
         caller.join()
-    swap_s.sort()
-    print(f"{SWAPS} swaps, {len(KILLS)} replicas killed, {counts.total()} requests: {dict(counts)}")
-    print(f"a swap, from apply() to serving: median {swap_s[len(swap_s) // 2]:.2f} s, longest {swap_s[-1]:.2f} s")
+    print(f"{SWAPS} swaps, {len(KILLED_AFTER_SWAP)} replicas killed, {counts.total()} requests: {dict(counts)}")
+    print(f"a swap, from apply() to serving: median {median(swap_s):.2f} s, longest {max(swap_s):.2f} s")
 
 
-def _call_until(stack: ServingServers, stop: threading.Event, counts: Counter[str]) -> None:
-    headers = {"Authorization": f"Bearer {stack.admin_token}"}
-    with httpx.Client(base_url=stack.settings.api_url, headers=headers, timeout=60) as api:
+def _call_until(stack: Stack, stop: threading.Event, counts: Counter[str]) -> None:
+    with _client(stack) as api:
         while not stop.is_set():
             try:
                 answer = api.get("/v1/forecasts/btc_usdt")
-                declared = " with Retry-After" if "Retry-After" in answer.headers else ""
-                counts[f"{answer.status_code}{declared}"] += 1
+                retry = " with Retry-After" if "Retry-After" in answer.headers else ""
+                counts[f"{answer.status_code}{retry}"] += 1
             except httpx.HTTPError as error:
                 counts[type(error).__name__] += 1
 
 
-def _from_zero(stack: ServingServers) -> None:
-    """The first call of a pair that sleeps; the gateway has no answer of it in memory."""
-    settings = stack.settings.model_copy(update={"idle_replica_s": 1})
-    pairs_table.put(stack.database_url, "eth_usdt", min_replicas=0)
+def _from_zero(stack: Stack) -> None:
+    """Measure the first call of a pair whose replica was scaled to zero, past the gateway's cache."""
+    settings = settings_of(stack).model_copy(update={"idle_replica_s": 1})
+    pairs_table.put(settings.database_url.get_secret_value(), Pair.parse("eth_usdt"), min_replicas=0)
     apply(settings)
-    headers = {"Authorization": f"Bearer {stack.admin_token}"}
     woken_s = []
-    with httpx.Client(base_url=settings.api_url, headers=headers, timeout=60) as api:
+    with _client(stack) as api:
         for _ in range(WAKINGS):
             while replica_pids(stack, "eth_usdt_1h"):
                 time.sleep(0.5)
-            started = time.monotonic()
-            api.get("/v1/candles/eth_usdt").raise_for_status()
-            woken_s.append(time.monotonic() - started)
-    woken_s.sort()
-    print(f"woken from zero: median {woken_s[WAKINGS // 2]:.2f} s, longest {woken_s[-1]:.2f} s")
+            woken_s.append(_seconds(api, "/v1/candles/eth_usdt"))
+    print(f"woken from zero: median {median(woken_s):.2f} s, longest {max(woken_s):.2f} s")
+
+
+def _pool(stack: Stack) -> None:
+    """Serve hundreds of pairs from one process, each with a model of its own that it finds on disk."""
+    settings = settings_of(stack)
+    database_url = settings.database_url.get_secret_value()
+    for pair in POOLED_PAIRS:
+        pairs_table.put(database_url, pair, plan="pooled")
+    models = _save_snapshots(Path(settings.cache_folder))
+    started = time.monotonic()
+    _put_config(stack, desired_config(settings, pairs_table.active(database_url), models))
+    with _client(stack) as api:
+        while not _all_ready(api):
+            time.sleep(0.5)
+        print(f"{len(POOLED_PAIRS)} pooled pairs forecast {time.monotonic() - started:.0f} s after the deployment")
+        for what in ("first call of each", "second call of each"):
+            print(f"{what}: {_milliseconds([_seconds(api, f'/v1/forecasts/{pair}') for pair in POOLED_PAIRS])}")
+        print(f"/readyz of all: {_milliseconds([_seconds(api, '/readyz') for _ in range(20)])}")
+    for application in ("gateway", "pool"):
+        (pid,) = replica_pids(stack, application)
+        print(f"{application}: {psutil.Process(pid).memory_full_info().pss / 2**20:.0f} MiB PSS")
+
+
+def _save_snapshots(folder: Path) -> dict[str, ModelVersion]:
+    """Write what a replica finds on disk after a restart, so that 300 models need not be registered first."""
+    fitted, bitcoin, as_of_ms = fit_bitcoin()
+    recent = bitcoin[-POOLED_CANDLES:]
+    versions = {}
+    for pair in POOLED_PAIRS:
+        name = str(pair)
+        version = ModelVersion(f"{name}_1h", 1, run_id=name, created_ms=as_of_ms, tags={})
+        loaded = Loaded(version, graph_for_pair(fitted.onnx, name), ModelCache(1))
+        current = Current.compute(pair, loaded, Window(recent, recent, Interval.H1))
+        ForecastSnapshot(folder, pair, Interval.H1, "simulated").save(current)
+        versions[name] = version
+    return versions
+
+
+def _all_ready(api: httpx.Client) -> bool:
+    try:
+        states = api.get("/readyz").json()["pairs"].values()
+    except (httpx.HTTPError, ValueError, KeyError):
+        return False
+    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    return len(states) == len(POOLED_PAIRS) and all(state["as_of_ms"] == newest_ms for state in states)
+
+
+def _seconds(api: httpx.Client, path: str) -> float:
+    started = time.perf_counter()
+    api.get(path).raise_for_status()
+    return time.perf_counter() - started
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    return f"median {median(seconds) * 1000:.1f} ms, longest {max(seconds) * 1000:.0f} ms"
 
 
 if __name__ == "__main__":

@@ -1,78 +1,127 @@
-"""How long the chain takes and what it weighs, on this machine.
-
-    .venv/bin/python -m benchmarks.stack
-
-Starts the embedded stack in a folder of its own (first start, then a warm one), runs the hourly DAG for three pairs on
-the simulated market, and prints a table for docs/reference/performance.md.
-"""
+"""The embedded stack in a temporary folder, with models to serve, for the benchmarks that need running servers."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
-from tests.support.folders import traversable_folder
+import httpx
+import mlflow
+import onnx
 
-PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
-DAG_ID = "train_pairs"
+from infra.exchange.simulated import simulate
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.embedded import lifecycle
+from make_us_rich.embedded.components import Service
+from make_us_rich.embedded.lifecycle import Stack
+from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig, new_stack_config
+from make_us_rich.forecasting.contract import META_PAIR
+from make_us_rich.forecasting.pipeline import FittedModel, fit
+from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.market.candles import Candles
+from make_us_rich.registry.client import Registry, model_name
+from make_us_rich.registry.promotion import promote_manually
+from make_us_rich.registry.publish import publish
+
+PORT_BASE = 14_000
 
 
-def main() -> None:
-    with traversable_folder() as home:
+@contextmanager
+def temporary_stack_config(settings: Mapping[str, str]) -> Iterator[StackConfig]:
+    """Configure a stack on the simulated market with these MUR_ settings; stop it and delete its data at the end."""
+    # The path is short, because sockets lie below it.
+    with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as home:
+        Path(home).chmod(0o755)  # root's Postgres runs as another user, who must enter it
         os.environ |= {
-            "MUR_STACK_HOME": str(home),
-            "MUR_PORT_BASE": "14000",
-            "MUR_PAIRS": ",".join(PAIRS),
+            "MUR_STACK_HOME": home,
+            "MUR_PORT_BASE": str(PORT_BASE),
             "MUR_DAGS_PAUSED": "true",
+            "PYTHONPATH": str(PROJECT_ROOT),  # Ray's workers import the benchmarks
+            **settings,
         }
-        _measure()
+        get_settings.cache_clear()
+        config = new_stack_config("simulated")
+        try:
+            yield config
+        finally:
+            lifecycle.down(config)
+            shutil.rmtree(config.runtime, ignore_errors=True)
 
 
-def _measure() -> None:
-    from make_us_rich.embedded import lifecycle
-    from make_us_rich.embedded.environment import ADMIN
-    from make_us_rich.embedded.stack_config import new_stack_config
-    from make_us_rich.operations.airflow import ENDED, Airflow
+@contextmanager
+def temporary_stack(settings: Mapping[str, str], services: Sequence[Service]) -> Iterator[Stack]:
+    """Run these services of a stack, as `mkrich run` does, until the block ends."""
+    with temporary_stack_config(settings) as config:
+        for service in services:
+            lifecycle.up(config, service=service)
+        stack = lifecycle.open_stack(config)
+        os.environ |= {
+            "MLFLOW_TRACKING_URI": config.url("mlflow"),
+            "MLFLOW_TRACKING_USERNAME": stack.environment["MUR_MLFLOW_USER"],
+            "MLFLOW_TRACKING_PASSWORD": stack.environment["MUR_MLFLOW_PASSWORD"],
+        }
+        mlflow.set_tracking_uri(config.url("mlflow"))
+        yield stack
 
-    config = new_stack_config("simulated")
-    first_start_s = _seconds(lambda: lifecycle.up(config))
-    down_s = _seconds(lambda: lifecycle.down(config))
-    warm_start_s = _seconds(lambda: lifecycle.up(config))
-    stack = lifecycle.open_stack(config)
-    try:
-        with Airflow(config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
-            airflow.unpause(DAG_ID)
-            while not (active := airflow.active_runs(DAG_ID)):
-                time.sleep(0.2)
-            began = time.monotonic()
-            while (state := airflow.run_state(DAG_ID, active[0])) not in ENDED:
-                time.sleep(0.2)
-            run_s = time.monotonic() - began
-        memory = lifecycle.memory_bytes(config)
-    finally:
-        lifecycle.down(config)
-    total = sum(memory.values()) / 2**30
-    rows = [
-        ("stack ready, first start", f"{first_start_s:.0f} s", ""),
-        ("stack ready, warm", f"{warm_start_s:.0f} s", "90 s"),
-        ("stack down", f"{down_s:.0f} s", ""),
-        (f"DAG run of three pairs ({state})", f"{run_s:.0f} s", "120 s"),
-        ("memory of the stack, PSS", f"{total:.1f} GiB", "6 GiB"),
-    ]
+
+def settings_of(stack: Stack) -> Settings:
+    """Return the settings that the stack's programs read from their environment."""
+    names = {f"MUR_{name.upper()}": name for name in Settings.model_fields}
+    given = {names[key]: value for key, value in stack.environment.items() if key in names}
+    return Settings.model_validate(given)
+
+
+def fit_bitcoin() -> tuple[FittedModel, Candles, int]:
+    """Fit a small model of simulated bitcoin; returns it, the candles and their as_of in milliseconds."""
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    bitcoin = simulate(as_of_ms)["BTCUSDT"]
+    bitcoin = bitcoin[bitcoin.open_time_ms < as_of_ms]
+    config = TrainingConfig(epochs=1, training=2500)
+    fitted = fit(bitcoin, bitcoin, pair="btc_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=config)
+    return fitted, bitcoin, as_of_ms
+
+
+def graph_for_pair(graph: bytes, pair: str) -> bytes:
+    """Return the same model with another pair in its metadata, which a replica checks."""
+    model = onnx.load_from_string(graph)
+    for item in model.metadata_props:
+        if item.key == META_PAIR:
+            item.value = pair
+    return bytes(model.SerializeToString())
+
+
+def promote(stack: Stack, fitted: FittedModel, pair: str, as_of_ms: int) -> None:
+    """Register the model as a new version of the pair and make it the champion."""
+    settings = settings_of(stack)
+    name = model_name(Pair.parse(pair), Interval.H1)
+    model = replace(fitted, onnx=graph_for_pair(fitted.onnx, pair))
+    _, version = publish(model, name=name, as_of_ms=as_of_ms, market="simulated", tags={})
+    with Registry(settings) as registry:
+        promote_manually(registry, settings.database_url.get_secret_value(), name, version, by="a benchmark")
+
+
+def ray_headers(stack: Stack) -> dict[str, str]:
+    return {"Authorization": f"Bearer {stack.secrets.ray_token}"}
+
+
+def replica_pids(stack: Stack, application: str) -> list[int]:
+    """Return the process ids of a Serve application's replicas."""
+    url = f"{stack.config.url('ray_dashboard')}/api/serve/applications/"
+    answer = httpx.get(url, headers=ray_headers(stack)).raise_for_status().json()
+    (deployment,) = answer["applications"][application]["deployments"].values()
+    return [replica["pid"] for replica in deployment["replicas"] if replica.get("pid")]
+
+
+def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Print a Markdown table of what was measured, for docs/performance.md."""
     print("\n| what | measured | goal |\n|---|---|---|")
     for row in rows:
         print(f"| {' | '.join(row)} |")
-    print("\n| component | PSS |\n|---|---|")
-    for name, size in sorted(memory.items(), key=lambda item: -item[1]):
-        print(f"| {name} | {size / 2**20:,.0f} MiB |")
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.monotonic()
-    work()
-    return time.monotonic() - began
-
-
-if __name__ == "__main__":
-    main()

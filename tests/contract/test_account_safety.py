@@ -12,9 +12,8 @@ from make_us_rich.accounts import ADMIN, MEMBER, Accounts, Limit
 from make_us_rich.accounts.passwords import hash_password
 from make_us_rich.core.errors import BadLink, InputError, NameTaken, TooManyAttempts, UnknownToken, WrongCredentials
 from make_us_rich.database.connection import transaction
-from make_us_rich.database.migrations import SQL_FOLDER, migrate
-from tests.support.folders import traversable_folder
-from tests.support.servers import postgres_server
+from make_us_rich.database.migrations import SQL_FOLDER
+from tests.support.servers import migrated_database
 
 PASSWORD = "correct horse battery"
 ANOTHER = "staples in a paper boat"
@@ -22,8 +21,7 @@ ANOTHER = "staples in a paper boat"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with traversable_folder() as folder, postgres_server(folder) as server:
-        migrate(server)
+    with migrated_database() as server:
         yield server
 
 

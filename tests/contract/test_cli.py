@@ -25,12 +25,11 @@ from make_us_rich.core.errors import (
 )
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.connection import transaction
-from make_us_rich.database.migrations import migrate
 from make_us_rich.operations.env_file import write_env
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port
-from tests.support.servers import MLFLOW_LOGIN, exchange_server, mlflow_server, postgres_server
+from tests.support.servers import MLFLOW_LOGIN, exchange_server, migrated_database, mlflow_server
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -42,17 +41,15 @@ def servers() -> Iterator[dict[str, str]]:
     """The settings of Postgres, MLflow and an exchange; everything else is down."""
     with traversable_folder() as folder:
         nobody = f"http://127.0.0.1:{free_port()}"
-        with postgres_server(folder) as database, mlflow_server(folder) as mlflow:
-            migrate(database)
-            with exchange_server(folder) as exchange:
-                yield {
-                    "MUR_DATABASE_URL": database,
-                    "MUR_MLFLOW_URL": mlflow,
-                    "MUR_EXCHANGE_URL": exchange,
-                    "MUR_MARKET": "simulated",
-                    **dict.fromkeys(("MUR_RAY_URL", "MUR_AIRFLOW_URL", "MUR_API_URL"), nobody),
-                    "MUR_S3_ENDPOINT_URL": nobody,
-                }
+        with migrated_database() as database, mlflow_server(folder) as mlflow, exchange_server(folder) as exchange:
+            yield {
+                "MUR_DATABASE_URL": database,
+                "MUR_MLFLOW_URL": mlflow,
+                "MUR_EXCHANGE_URL": exchange,
+                "MUR_MARKET": "simulated",
+                **dict.fromkeys(("MUR_RAY_URL", "MUR_AIRFLOW_URL", "MUR_API_URL"), nobody),
+                "MUR_S3_ENDPOINT_URL": nobody,
+            }
 
 
 @pytest.fixture(autouse=True)

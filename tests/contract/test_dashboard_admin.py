@@ -12,12 +12,10 @@ from dash_app.app import create_app
 from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.migrations import migrate
 from make_us_rich.operations.prepare import prepare_pairs
 from tests.support.dashboard_client import DashboardClient
-from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
-from tests.support.servers import postgres_server
+from tests.support.servers import migrated_database
 
 PASSWORD = "correct horse battery"
 # An admin's callback is known by what it reads or writes.
@@ -38,8 +36,7 @@ ADMINS_CALLBACKS = {
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
     nobody = f"http://127.0.0.1:{free_port()}"
-    with traversable_folder() as folder, postgres_server(folder) as url:
-        migrate(url)
+    with migrated_database() as url:
         prepare_pairs(url, ("btc_usdt", "eth_usdt"), ())
         yield Settings(
             database_url=url,

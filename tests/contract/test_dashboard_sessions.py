@@ -13,10 +13,8 @@ from dash_app.app import create_app
 from dash_app.security.sessions import LIFETIME
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.migrations import migrate
 from tests.support.dashboard_client import DashboardClient
-from tests.support.folders import traversable_folder
-from tests.support.servers import postgres_server
+from tests.support.servers import migrated_database
 
 PASSWORD = "correct horse battery"
 ANOTHER = "staples in a paper boat"
@@ -25,8 +23,7 @@ _HOSTS = count(1)  # an address a test, so that none is slowed by the tries of a
 
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
-    with traversable_folder() as folder, postgres_server(folder) as url:
-        migrate(url)
+    with migrated_database() as url:
         yield Settings(database_url=url, secret_key="contract-test")
 
 

@@ -12,12 +12,10 @@ from dash import Dash
 from dash_app.app import create_app
 from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.migrations import migrate
 from make_us_rich.operations.prepare import prepare_pairs
 from tests.support.dashboard_client import DashboardClient
-from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
-from tests.support.servers import postgres_server
+from tests.support.servers import migrated_database
 
 PASSWORD = "correct horse battery"
 WRONG: list[Any] = [
@@ -53,8 +51,7 @@ WRONG: list[Any] = [
 @pytest.fixture(scope="module")
 def app() -> Iterator[Dash]:
     nobody = f"http://127.0.0.1:{free_port()}"
-    with traversable_folder() as folder, postgres_server(folder) as url:
-        migrate(url)
+    with migrated_database() as url:
         prepare_pairs(url, ("btc_usdt",), ())
         with Accounts(url) as accounts:
             accounts.create_user("root", PASSWORD, role=ADMIN)

@@ -21,16 +21,14 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.connection import transaction
-from make_us_rich.database.migrations import migrate
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
-from tests.support.folders import traversable_folder
 from tests.support.registry import champion_of
-from tests.support.servers import S3_KEYS, mlflow_server, postgres_server, s3_server
+from tests.support.servers import S3_KEYS, migrated_database, mlflow_server, s3_server
 from tests.support.tiny_model import tiny_model
 
 NAME = "btc_usdt_1h"
@@ -131,8 +129,7 @@ def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def database_url() -> Iterator[str]:
-    with traversable_folder() as folder, postgres_server(folder) as url:
-        migrate(url)
+    with migrated_database() as url:
         yield url
 
 

@@ -21,7 +21,7 @@ from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
-from tests.support.servers import postgres_server
+from tests.support.servers import migrated_database, postgres_server
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +46,19 @@ async def outcomes(meter: QuotaCounter, owner: TokenOwner, calls: int) -> list[o
     return await asyncio.gather(*(meter.count(owner) for _ in range(calls)), return_exceptions=True)
 
 
-def test_calls_at_once_stop_exactly_at_the_limit(folder: Path, port: int) -> None:
-    with postgres_server(folder, port) as url:
-        migrate(url)
-        with Accounts(url) as accounts:
-            _, owner = member(accounts, "at once", limit=137)
-            two_gateways = QuotaCounter(accounts), QuotaCounter(accounts)
+def test_calls_at_once_stop_exactly_at_the_limit() -> None:
+    with migrated_database() as url, Accounts(url) as accounts:
+        _, owner = member(accounts, "at once", limit=137)
+        two_gateways = QuotaCounter(accounts), QuotaCounter(accounts)
 
-            async def call() -> list[object]:
-                both = await asyncio.gather(*(outcomes(meter, owner, 100) for meter in two_gateways))
-                return [outcome for each in both for outcome in each]
+        async def call() -> list[object]:
+            both = await asyncio.gather(*(outcomes(meter, owner, 100) for meter in two_gateways))
+            return [outcome for each in both for outcome in each]
 
-            made = asyncio.run(call())
-            assert sum(isinstance(outcome, int) for outcome in made) == 137
-            assert sum(isinstance(outcome, QuotaExceeded) for outcome in made) == 63
-            assert accounts.usage(owner).used == 137
+        made = asyncio.run(call())
+        assert sum(isinstance(outcome, int) for outcome in made) == 137
+        assert sum(isinstance(outcome, QuotaExceeded) for outcome in made) == 63
+        assert accounts.usage(owner).used == 137
 
 
 def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, port: int) -> None:
@@ -90,7 +88,7 @@ def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, p
     asyncio.run(scenario())
 
 
-def test_calls_of_a_deleted_account_are_refused_and_not_tried_again(folder: Path, port: int) -> None:
+def test_calls_of_a_deleted_account_are_refused_and_not_tried_again() -> None:
     async def scenario(url: str) -> None:
         with Accounts(url) as accounts:
             token, owner = member(accounts, "leaving", limit=50)
@@ -106,12 +104,11 @@ def test_calls_of_a_deleted_account_are_refused_and_not_tried_again(folder: Path
             await asyncio.sleep(0.1)
             assert _tasks_of(meter) == [], "nothing goes on trying"
 
-    with postgres_server(folder, port) as url:
-        migrate(url)
+    with migrated_database() as url:
         asyncio.run(scenario(url))
 
 
-def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted(folder: Path, port: int) -> None:
+def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted() -> None:
     async def scenario(url: str) -> None:
         with Accounts(url) as accounts:
             _, owner = member(accounts, "unlucky", limit=500)
@@ -125,12 +122,11 @@ def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted(fo
                 cursor.execute("ALTER TABLE away RENAME TO monthly_consumptions")
             assert await meter.count(owner) == 499
 
-    with postgres_server(folder, port) as url:
-        migrate(url)
+    with migrated_database() as url:
         asyncio.run(scenario(url))
 
 
-def test_invented_tokens_cost_few_reads_and_no_write(folder: Path, port: int) -> None:
+def test_invented_tokens_cost_few_reads_and_no_write() -> None:
     def cost(cursor: Any) -> tuple[int, int]:
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute(
@@ -157,8 +153,7 @@ def test_invented_tokens_cost_few_reads_and_no_write(folder: Path, port: int) ->
         assert transactions < 30
         assert updates < 5
 
-    with postgres_server(folder, port) as url:
-        migrate(url)
+    with migrated_database() as url:
         asyncio.run(scenario(url))
 
 

@@ -34,7 +34,7 @@ from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.registry import champion_of
-from tests.support.servers import mlflow_server, postgres_server
+from tests.support.servers import migrated_database, mlflow_server
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -61,8 +61,8 @@ def registry(folder: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="module")
-def database_url(folder: Path) -> Iterator[str]:
-    with postgres_server(folder) as url:
+def database_url() -> Iterator[str]:
+    with migrated_database() as url:
         yield url
 
 

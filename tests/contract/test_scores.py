@@ -9,10 +9,8 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.database import scores
-from make_us_rich.database.migrations import migrate
 from make_us_rich.documents import Score
-from tests.support.folders import traversable_folder
-from tests.support.servers import postgres_server
+from tests.support.servers import migrated_database
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -21,8 +19,7 @@ NOON_MS = 1_700_049_600_000  # 2023-11-15 12:00 UTC
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with traversable_folder() as folder, postgres_server(folder) as server:
-        migrate(server)
+    with migrated_database() as server:
         yield server
 
 

@@ -24,15 +24,13 @@ from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import NoAnswer, connect, transaction
-from make_us_rich.database.migrations import migrate
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import Registry
 from serve_app.gateway.auth import RateLimit, TokenCache
 from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
-from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT
-from tests.support.servers import postgres_server
+from tests.support.servers import migrated_database
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 # Without a limit anywhere, a test ends here.
@@ -43,8 +41,7 @@ PATIENCE_S = 8.0
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    with traversable_folder() as folder, postgres_server(folder) as url:
-        migrate(url)
+    with migrated_database() as url:
         yield url
 
 

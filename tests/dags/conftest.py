@@ -9,24 +9,22 @@ import httpx
 import pytest
 
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.migrations import migrate
 from make_us_rich.market.object_store import ObjectStore
 from tests.support.airflow_runs import AirflowHome, DagEnvironment
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
-from tests.support.servers import S3_KEYS, discord_server, exchange_server, mlflow_server, postgres_server, s3_server
+from tests.support.servers import S3_KEYS, discord_server, exchange_server, migrated_database, mlflow_server, s3_server
 
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[DagEnvironment]:
     with ExitStack() as contexts:
         folder = contexts.enter_context(traversable_folder())
-        database_url = contexts.enter_context(postgres_server(folder))
+        database_url = contexts.enter_context(migrated_database())
         exchange_url = contexts.enter_context(exchange_server(folder))
         discord_url = contexts.enter_context(discord_server(folder))
         mlflow_url = contexts.enter_context(mlflow_server(folder))
         s3_url = contexts.enter_context(s3_server(folder))
-        migrate(database_url)
         ObjectStore(s3_url, *S3_KEYS, "candles").ensure_bucket()
         settings = {
             "MUR_DATABASE_URL": database_url,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ import httpx
 
 from make_us_rich.core.settings import Settings
 from tests.support.processes import PROJECT_ROOT
+from tests.support.servers import prepared_copy
 
 _RUN = """
 import json, sys
@@ -52,7 +54,8 @@ class AirflowHome:
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
             **settings,
         }
-        self._call("-m", "airflow", "db", "migrate")
+        folder.mkdir(exist_ok=True)
+        prepared_copy(folder / "airflow.db", f"airflow-{version('apache-airflow')}.db", self._make_database)
 
     def run(self, dag_id: str, conf: Mapping[str, Any]) -> Run:
         (run,) = self.runs(dag_id, [conf])
@@ -65,10 +68,13 @@ class AirflowHome:
         assert len(lines) == len(confs), log[-5000:]
         return [_run(json.loads(line.removeprefix("RESULT")), log) for line in lines]
 
-    def _call(self, *arguments: str) -> str:
+    def _make_database(self, file: Path) -> None:
+        self._call("-m", "airflow", "db", "migrate", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{file}")
+
+    def _call(self, *arguments: str, **variables: str) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
-            env=self._environment,
+            env=self._environment | variables,
             capture_output=True,
             text=True,
             check=False,

@@ -20,7 +20,6 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.connection import transaction
-from make_us_rich.database.migrations import migrate
 from make_us_rich.operations.prepare import prepare_pairs
 from make_us_rich.registry.client import (
     CHAMPION,
@@ -39,7 +38,7 @@ from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port, running
-from tests.support.servers import exchange_server, mlflow_server, postgres_server
+from tests.support.servers import exchange_server, migrated_database, mlflow_server
 
 _SERVICE_TOKEN, _DASHBOARD_TOKEN = "mur_the-service-token-of-tests", "mur_the-dashboard-token-of-tests"
 
@@ -83,8 +82,7 @@ def dashboard_servers(
     `folder`: short, and open to other users (Postgres's is another one).
     """
     with ExitStack() as contexts:
-        database_url = contexts.enter_context(postgres_server(folder))
-        migrate(database_url)
+        database_url = contexts.enter_context(migrated_database())
         ours = {
             "MUR_DATABASE_URL": database_url,
             "MUR_MARKET": "simulated",

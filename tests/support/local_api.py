@@ -16,13 +16,12 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.migrations import migrate
 from serve_app.gateway.app import make_app
 from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port
-from tests.support.servers import exchange_server, postgres_server
+from tests.support.servers import exchange_server, migrated_database
 
 _ADMIN_TOKEN = "mur_an-admin-token-for-tests"
 _DASHBOARD_TOKEN = "mur_the-dashboard-token-of-tests"
@@ -38,9 +37,8 @@ class LocalApi:
 
 @contextmanager
 def local_api(folder: Path, pairs: Sequence[str], mlflow_url: str = "http://127.0.0.1:9") -> Iterator[LocalApi]:
-    """`folder`: open to other users, because Postgres's is another one. There is no registry unless one is given."""
-    with postgres_server(folder) as database_url, exchange_server(folder) as exchange_url:
-        migrate(database_url)
+    """There is no registry unless one is given."""
+    with migrated_database() as database_url, exchange_server(folder) as exchange_url:
         pairs_table.seed(database_url, pairs, pooled=())
         settings = Settings(
             pairs=tuple(pairs),

@@ -1,22 +1,34 @@
-"""The real servers that serving stands on, one context manager each."""
+"""The real servers that tests use, one context manager each.
+
+`migrated_database` is the fast way to Postgres: all tests of a process share one server, and each gets a database that
+is copied from a template. `prepared_copy` does the same for files that are slow to make, such as MLflow's database.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache
+from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import httpx
 
+from make_us_rich.database.connection import connect
+from make_us_rich.database.migrations import migrate
 from make_us_rich.embedded import stores
 from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
-from tests.support.processes import free_port, running
+from tests.support.folders import traversable_folder
+from tests.support.processes import PROJECT_ROOT, free_port, running
 
 BIN = Path(sys.executable).parent
 S3_KEYS = ("an-access-key", "a-secret-key")
@@ -24,14 +36,77 @@ RAY_TOKEN = "a-token-for-tests-of-the-serving-contract"
 MLFLOW_LOGIN = ("make_us_rich", "development-only")
 
 
+_shared = ExitStack()  # what all tests of this process use; `stop_shared_servers` ends it
+_database_numbers = count(1)
+
+
 @contextmanager
 def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
-    """A database, empty at first; gives its URL."""
-    server = stores.prepare_postgres(folder / "postgres", port=port or free_port(), password="for-tests-only")
+    """Run a Postgres of its own; gives the URL of its empty database."""
+    # Nothing is kept after the test, so nothing has to reach the disk.
+    options = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    port = port or free_port()
+    server = stores.prepare_postgres(folder / "postgres", port=port, password="for-tests-only", options=options)
     log = folder / "postgres.log"
     with running(server.command, server.is_ready, log, user=server.user) as process:
         yield server.url
-        process.send_signal(signal.SIGINT)  # without waiting for clients to leave
+        process.send_signal(signal.SIGINT)  # stop without waiting for clients
+
+
+@contextmanager
+def migrated_database() -> Iterator[str]:
+    """Create a database with this version's tables on the shared Postgres; gives its URL."""
+    server_url = _shared_postgres()
+    name = f"test_{next(_database_numbers)}"
+    _execute(server_url, f"CREATE DATABASE {name} TEMPLATE migrated")
+    try:
+        yield _database_url(server_url, name)
+    finally:
+        _execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@cache
+def _shared_postgres() -> str:
+    """Start the Postgres of this process, with the template that `migrated_database` copies; returns its URL."""
+    folder = _shared.enter_context(traversable_folder())
+    url = _shared.enter_context(postgres_server(folder))
+    _execute(url, "CREATE DATABASE migrated")
+    migrate(_database_url(url, "migrated"))
+    return url
+
+
+def _database_url(server_url: str, name: str) -> str:
+    return f"{server_url.rpartition('/')[0]}/{name}"
+
+
+def _execute(url: str, statement: str) -> None:
+    # without a transaction, which CREATE DATABASE refuses
+    with closing(connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def stop_shared_servers() -> None:
+    """Stop the servers that all tests of this process used."""
+    _shared.close()
+
+
+def prepared_copy(target: Path, name: str, make: Callable[[Path], None]) -> None:
+    """Copy a prepared file or folder to `target`. The first caller makes it, with `make`, for all test processes."""
+    folder = PROJECT_ROOT / ".pytest_cache" / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared = folder / name
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not prepared.exists():
+            unfinished = folder / f"{name}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.unlink(missing_ok=True)
+            make(unfinished)
+            unfinished.rename(prepared)
+    if prepared.is_dir():
+        shutil.copytree(prepared, target, dirs_exist_ok=True)
+    else:
+        shutil.copy(prepared, target)
 
 
 @contextmanager
@@ -86,8 +161,14 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "MUR_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
     }
     os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = MLFLOW_LOGIN
+    prepared_copy(folder / "mlflow.db", f"mlflow-{version('mlflow')}.db", _make_mlflow_database)
     with running(command, f"{url}/health", folder / "mlflow.log", environment, timeout_s=120):
         yield url
+
+
+def _make_mlflow_database(file: Path) -> None:
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file}"]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 @contextmanager

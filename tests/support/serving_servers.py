@@ -18,7 +18,6 @@ from mlflow.exceptions import MlflowException
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.migrations import migrate
 from make_us_rich.registry.client import (
     CHAMPION,
     PREVIOUS,
@@ -32,7 +31,7 @@ from make_us_rich.registry.client import (
 from make_us_rich.registry.promotion import TAG_DECISION
 from tests.support.polling import ReceivedAnswers
 from tests.support.processes import free_port
-from tests.support.servers import RAY_TOKEN, discord_server, exchange_server, mlflow_server, postgres_server, ray_head
+from tests.support.servers import RAY_TOKEN, discord_server, exchange_server, migrated_database, mlflow_server, ray_head
 
 _PASSWORD = "a password for tests"
 _ADMIN_TOKEN = "mur_an-admin-token-for-tests"
@@ -97,11 +96,10 @@ def serving_servers(folder: Path, environment: Mapping[str, str]) -> Iterator[Se
     `folder`: short (Ray's sockets lie below it) and open to other users (Postgres's is another one).
     """
     with ExitStack() as contexts:
-        database_url = contexts.enter_context(postgres_server(folder))
+        database_url = contexts.enter_context(migrated_database())
         discord_url = contexts.enter_context(discord_server(folder))
         exchange_url = contexts.enter_context(exchange_server(folder))
         mlflow_url = contexts.enter_context(mlflow_server(folder))
-        migrate(database_url)
         ours = {
             "MUR_DATABASE_URL": database_url,
             "MUR_EXCHANGE_URL": exchange_url,
