@@ -1,4 +1,4 @@
-"""Is the service alive, and is every forecast fresh?"""
+"""Check every five minutes that the service answers and that every forecast is fresh."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 from dags.support.alerts import PairsFailed
-from dags.support.tasks import DAG_DEFAULTS, report
+from dags.support.tasks import DAG_DEFAULTS, report, typed
 from make_us_rich.core.settings import get_settings
+from make_us_rich.documents import PairHealth
 
 DOC = """
-### Asked every five minutes
+### Is the service up, and is every forecast fresh?
 
-**alive**: does the HTTP API answer at `/healthz`? **forecasts**: by `/readyz`, is every active pair with a champion
-loaded, with that champion, and is its newest forecast of the newest closed candle? What is wrong is told to Discord
-once, and once more when it works again.
+Every five minutes: **alive** asks the HTTP API for `/healthz`. **look** asks it for `/readyz`, and **forecasts** fails
+for each active pair that is not loaded, does not serve its champion, or has no forecast of the newest closed candle.
+A problem is posted to Discord once, and once more when it is over.
 """
 
 
@@ -27,33 +28,35 @@ once, and once more when it works again.
     tags=["service", "every 5 minutes"],
 )
 def watch_service() -> None:
-    looked = look()
-    alive() >> looked
-    forecasts(looked) >> report(looked)
+    pairs = look()
+    alive() >> pairs
+    forecasts(pairs) >> report(pairs)
 
 
 @task(execution_timeout=timedelta(minutes=1))
 def alive() -> None:
-    """The gateway answers."""
-    from make_us_rich.operations.watch import check_alive
+    """Check that the gateway answers."""
+    from make_us_rich.operations.health import check_api
 
-    check_alive(get_settings())
+    check_api(get_settings())
 
 
 @task(execution_timeout=timedelta(minutes=2))
-def look() -> list[dict[str, str]]:
-    """What is wrong with each active pair, if anything."""
-    from make_us_rich.operations.watch import check_pairs
+@typed
+def look() -> list[PairHealth]:
+    """Check each active pair."""
+    from make_us_rich.operations.health import check_pairs
 
-    return [{"pair": pair, "complaint": text} for pair, text in check_pairs(get_settings()).items()]
+    return check_pairs(get_settings())
 
 
 @task(retries=0)
-def forecasts(looked: list[dict[str, str]]) -> None:
-    """Every pair answers, with its champion and a fresh forecast."""
-    ailing = {item["pair"]: item["complaint"] for item in looked if item["complaint"]}
-    if ailing:
-        raise PairsFailed(ailing)
+@typed
+def forecasts(pairs: list[PairHealth]) -> None:
+    """Fail for the pairs with a problem."""
+    problems = {str(item.pair): item.problem for item in pairs if item.problem}
+    if problems:
+        raise PairsFailed(problems)
 
 
 watch_service()

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 
 QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
@@ -247,26 +248,37 @@ class Score(Document):
     reason: str
 
 
-class PairScore(Score):
-    """The score of one pair as of one time."""
+class OfPair(Document):
+    """Any document about one pair."""
+
+    pair: Pair
+
+
+class PairScore(OfPair):
+    """The score of one pair as of one time; without a score if there was no forecast to score."""
 
     market: str
-    pair: Pair
-    interval: str
+    interval: Interval
     as_of_ms: int
+    score: Score | None
 
 
-class RunItem(Document):
-    """One market of a DAG run: fetched, and trained unless it is only BTC, whose candles every model reads."""
+class PairHealth(OfPair):
+    """What the health check found about one served pair."""
 
-    pair: Pair
-    interval: str
+    problem: str | None
+
+
+class RunItem(OfPair):
+    """One market of a DAG run. Only its candles are fetched if `train` is false: every model reads those of BTC."""
+
+    interval: Interval
     as_of_ms: int
     train: bool
 
 
 class TrainBatch(Document):
-    """One Ray job of a DAG run: arguments of the operator."""
+    """One Ray job of a DAG run: arguments of RayJobOperator."""
 
     entrypoint: str
     metadata: dict[str, str]

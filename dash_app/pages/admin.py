@@ -12,7 +12,7 @@ from dash_app.components.tables import table, text_column
 from dash_app.pages import Services, admin_pairs, admin_users
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, validated
-from make_us_rich.operations.doctor import Finding, examine
+from make_us_rich.operations.health import HealthResult, check_components
 
 _STATE_COLOURS = {"ok": "teal", "warning": "orange", "failed": "red"}
 _MAX_AUDIT_ENTRIES = 500
@@ -66,7 +66,7 @@ def register(app: Dash, services: Services) -> None:
     @admins_only
     @validated
     def check_health(_: Clicks) -> Component:
-        rows = [_health_row(finding) for finding in examine(services.settings)]
+        rows = [_health_row(result) for result in check_components(services.settings)]
         return plain_table(("Component", "State", "Finding", "What to do"), rows, min_width=640)
 
     @app.callback(Output("admin-audit", "rowData"), Input("admin-audit", "id"))
@@ -99,6 +99,6 @@ def _health_layout() -> Component:
     )
 
 
-def _health_row(finding: Finding) -> tuple[Component | str, ...]:
-    badge = dmc.Badge(finding.state, color=_STATE_COLOURS[finding.state], variant="light", tt="none")
-    return dmc.Text(finding.name, fw=600, size="sm"), badge, finding.detail, finding.way_out
+def _health_row(result: HealthResult) -> tuple[Component | str, ...]:
+    badge = dmc.Badge(result.state, color=_STATE_COLOURS[result.state], variant="light", tt="none")
+    return dmc.Text(result.name, fw=600, size="sm"), badge, result.detail, result.way_out

@@ -24,19 +24,19 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Ask every dependency whether it works; say the way out where it does not."""
-    from make_us_rich.operations.doctor import FAILED, examine
+    """Check every component; say how to fix what does not work."""
+    from make_us_rich.operations.health import check_components
 
-    findings = examine(settings_here())
+    results = check_components(settings_here())
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([asdict(result) for result in results])
     else:
-        table = Table("what", "state", "found", "way out")
-        for item in findings:
+        table = Table("component", "state", "finding", "what to do")
+        for item in results:
             colour = _COLOURS[item.state]
             table.add_row(item.name, f"[{colour}]{item.state}[/{colour}]", item.detail, item.way_out)
         console.print(table)
-    if any(finding.state == FAILED for finding in findings):
+    if any(result.state == "failed" for result in results):
         raise typer.Exit(1)
 
 

@@ -11,7 +11,7 @@ from make_us_rich.client import Client, ServiceUnavailable
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.settings import Settings
 from make_us_rich.operations.airflow import Airflow, AirflowError
-from make_us_rich.operations.doctor import examine
+from make_us_rich.operations.health import check_components
 from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
 from make_us_rich.registry.client import Registry
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
@@ -37,10 +37,12 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_the_doctor_names_every_component_that_answers_something_odd(url: str) -> None:
     names = ("mlflow_url", "ray_url", "airflow_url", "api_url", "exchange_url", "s3_endpoint_url")
     nobody = f"postgresql://nobody@127.0.0.1:{free_port()}/x"
-    findings = {item.name: item for item in examine(Settings(**dict.fromkeys(names, url), database_url=nobody))}
+    findings = {
+        item.name: item for item in check_components(Settings(**dict.fromkeys(names, url), database_url=nobody))
+    }
 
     assert len(findings) >= 9
-    for name in ("ray", "api", "exchange"):
+    for name in ("ray", "api", "exchange", "s3"):
         assert findings[name].state == "failed", findings[name]
         assert findings[name].way_out
     for name in ("airflow", "mlflow"):

@@ -15,10 +15,11 @@ import httpx
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import transaction
+from make_us_rich.operations.health import check_pairs
 from make_us_rich.operations.serve_deploy import apply
-from make_us_rich.operations.watch import check_pairs
 from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.folders import traversable_folder
 from tests.support.forecasts import make_forecast
@@ -50,7 +51,7 @@ def api(serving: ServingServers) -> Iterator[httpx.Client]:
 def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
     serving: ServingServers, api: httpx.Client
 ) -> None:
-    assert check_pairs(serving.settings) == {"btc_usdt": "", "eth_usdt": ""}
+    assert _problems(serving.settings) == {"btc_usdt": None, "eth_usdt": None}
 
     _start_from_an_old_candle(serving, STALE)
     serving.promote("foundation", tiny_model("foundation"))
@@ -61,18 +62,22 @@ def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
     states = _eventually(lambda: (pairs := api.get("/readyz").json()["pairs"])["eth_usdt_1h"]["asleep"] and pairs)
     assert states[f"{STALE}_1h"]["ready"]
 
-    found = check_pairs(serving.settings)
+    found = _problems(serving.settings)
     assert "hours old" in found.pop(STALE)
-    assert found == {"btc_usdt": "", "eth_usdt": "", NEW: ""}
+    assert found == {"btc_usdt": None, "eth_usdt": None, NEW: None}
 
     promoted = serving.promote("btc_usdt", tiny_model("btc_usdt"))
-    assert check_pairs(serving.settings)["btc_usdt"] == "", "a swap may take a quarter of an hour"
-    late = check_pairs(serving.settings, now_ms=time.time_ns() // 1_000_000 + 3 * HOUR_MS)
+    assert _problems(serving.settings)["btc_usdt"] is None, "a swap may take a quarter of an hour"
+    late = _problems(serving.settings, now_ms=time.time_ns() // 1_000_000 + 3 * HOUR_MS)
     assert late["btc_usdt"] == f"it serves version 1 of btc_usdt_1h instead of its champion, version {promoted}"
     assert "hours old" in late[NEW]
-    assert late["eth_usdt"] == "", "it sleeps, and looks for candles when it is asked"
+    assert late["eth_usdt"] is None, "it sleeps, and looks for candles when it is asked"
     apply(sleepy)
-    assert check_pairs(serving.settings)["btc_usdt"] == ""
+    assert _problems(serving.settings)["btc_usdt"] is None
+
+
+def _problems(settings: Settings, *, now_ms: int | None = None) -> dict[str, str | None]:
+    return {str(item.pair): item.problem for item in check_pairs(settings, now_ms=now_ms)}
 
 
 def _start_from_an_old_candle(serving: ServingServers, pair: str) -> None:

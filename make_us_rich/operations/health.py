@@ -1,0 +1,269 @@
+"""Health checks of an installation: `mkrich doctor`, the admin page and the DAG watch_service run them.
+
+`check_components` asks each dependency whether it works and says how to repair what does not. `check_api` and
+`check_pairs` look at the running service as its callers see it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+import psycopg2
+
+from make_us_rich.core.errors import MakeUsRichError, ServingError
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.responses import UNEXPECTED, read_json
+from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.connection import transaction
+from make_us_rich.database.migrations import SQL_FOLDER
+from make_us_rich.documents import PairHealth, PairState, Readiness
+from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, model_name
+
+_TIMEOUT_S = 10.0
+_API_TIMEOUT_S = 30.0
+_MAX_CLOCK_SKEW_S = 5.0
+_MIN_FREE_BYTES = 2 * 2**30
+_GRACE_MS = 15 * 60_000  # for the exchange, the pipeline and the swap of a model
+_IS_IT_UP = "is it up? `mkrich status`, `mkrich logs {name}`, or `docker compose ps`; {setting} has its address"
+_WRONG_SERVER = "is the address in {setting} right, or does a proxy answer in its place?"
+
+
+class HealthProblem(MakeUsRichError):
+    """A check found something wrong; `way_out` says how to repair it. A warning does not stop the other components."""
+
+    def __init__(self, detail: str, way_out: str, *, warning: bool = False) -> None:
+        super().__init__(detail)
+        self.way_out = way_out
+        self.warning = warning
+
+
+@dataclass(frozen=True)
+class HealthResult:
+    """The result of the check of one component."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    detail: str
+    way_out: str = ""
+
+
+def check_components(settings: Settings) -> list[HealthResult]:
+    """Run every check at the same time. Each waits for its dependency's own timeout at most, 10 to 30 s."""
+    with ThreadPoolExecutor(len(_CHECKS)) as pool:
+        return list(pool.map(lambda name: _run_check(settings, name), _CHECKS))
+
+
+def _run_check(settings: Settings, name: str) -> HealthResult:
+    check, setting = _CHECKS[name]
+    try:
+        return HealthResult(name, "ok", check(settings))
+    except HealthProblem as problem:
+        return HealthResult(name, "warning" if problem.warning else "failed", str(problem), problem.way_out)
+    except ModuleNotFoundError as error:
+        return HealthResult(name, "warning", f"not checked: {error.name} is not installed in this role")
+    except (MakeUsRichError, psycopg2.Error, httpx.HTTPError) as error:
+        return HealthResult(
+            name, "failed", str(error).strip() or repr(error), _IS_IT_UP.format(name=name, setting=setting)
+        )
+    except UNEXPECTED as error:
+        return HealthResult(name, "failed", f"unexpected answer: {error!r}", _WRONG_SERVER.format(setting=setting))
+
+
+def check_api(settings: Settings) -> None:
+    """Raise ServingError unless the gateway answers /healthz with 200."""
+    _ask_api(settings, "/healthz", (200,))
+
+
+def check_pairs(settings: Settings, *, now_ms: int | None = None) -> list[PairHealth]:
+    """Check that each active pair is loaded, serves its champion, and has a fresh forecast.
+
+    Leaves out a pair that no model serves yet. Raises ServingError or RegistryError when the gateway or MLflow does
+    not answer.
+    """
+    readiness = read_readiness(settings)
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    found = []
+    with Registry(settings) as registry:
+        for tracked in pairs_table.active(settings.database_url.get_secret_value()):
+            name = model_name(tracked.pair, settings.interval)
+            champion, state = registry.find(name, CHAMPION), readiness.pairs.get(name)
+            if champion or state:
+                found.append(
+                    PairHealth(pair=tracked.pair, problem=_pair_problem(state, champion, settings.interval, now_ms))
+                )
+    return found
+
+
+def _pair_problem(
+    state: PairState | None, champion: ModelVersion | None, interval: Interval, now_ms: int
+) -> str | None:
+    """Return what is wrong with a pair, if anything. Without a champion of its own the foundation model serves it."""
+    if state is None:
+        return "it has a champion and is not loaded"
+    if state.asleep:
+        return None
+    if not state.ready or state.serves is None or state.as_of_ms is None:
+        return f"it cannot be answered: {state.reason}"
+    if state.refused:
+        return f"it refuses {state.wanted}: {state.refused}"
+    serves_champion = champion is None or (state.serves.name, state.serves.version) == (champion.name, champion.version)
+    if champion and not serves_champion and now_ms - champion.created_ms > _GRACE_MS:
+        return f"it serves {state.serves} instead of its champion, version {champion.version}"
+    age_ms = now_ms - state.as_of_ms
+    if age_ms > interval.ms + _GRACE_MS:
+        return f"its newest forecast is {age_ms / HOUR_MS:.1f} hours old"
+    return None
+
+
+def read_readiness(settings: Settings) -> Readiness:
+    """Return the gateway's /readyz. Raises ServingError when it does not answer, or something else does."""
+    return read_json(_ask_api(settings, "/readyz", (200, 503)), Readiness.model_validate, ServingError)
+
+
+def _ask_api(settings: Settings, path: str, expected: tuple[int, ...]) -> httpx.Response:
+    url = f"{settings.api_url}{path}"
+    try:
+        answer = httpx.get(url, timeout=_API_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise ServingError(f"{url} does not answer: {error!r}") from error
+    if answer.status_code not in expected:
+        raise ServingError(f"{url} answered {answer.status_code}: {answer.text[:200]}")
+    return answer
+
+
+def _postgres(settings: Settings) -> str:
+    with transaction(settings.database_url.get_secret_value(), answer_within_s=_TIMEOUT_S) as cursor:
+        cursor.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
+        applied = set()
+        if cursor.fetchone()[0]:
+            cursor.execute("SELECT version FROM schema_migrations")
+            applied = {row[0] for row in cursor.fetchall()}
+    missing = sorted({file.name.partition("_")[0] for file in SQL_FOLDER.glob("*.sql")} - applied)
+    if missing:
+        raise HealthProblem(f"migrations {', '.join(missing)} are not applied", "run `mkrich migrate`")
+    return f"{len(applied)} migrations applied, none missing"
+
+
+def _s3(settings: Settings) -> str:
+    from make_us_rich.market.object_store import ObjectStore
+
+    # A listing, because any web server can answer a GET of one object with a page; only S3 answers with S3's XML.
+    ObjectStore.from_settings(settings).list_keys("health-check/")
+    return f"bucket {settings.candles_bucket} answers"
+
+
+def _mlflow(settings: Settings) -> str:
+    pairs = [tracked.pair for tracked in pairs_table.active(settings.database_url.get_secret_value())]
+    with Registry(settings) as registry:
+        missing = [pair for pair in pairs if not registry.find(model_name(pair, settings.interval), CHAMPION)]
+    if missing:
+        names = " ".join(missing)
+        raise HealthProblem(f"no champion yet: {names}", f"run `mkrich train {names}`", warning=True)
+    return f"a champion for each of {len(pairs)} pairs"
+
+
+def _ray(settings: Settings) -> str:
+    token = settings.ray_token.get_secret_value()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    answer = httpx.get(f"{settings.ray_url}/api/serve/applications/", headers=headers, timeout=_TIMEOUT_S)
+    if answer.status_code in (401, 403) and not token:
+        raise HealthProblem(
+            "Ray requires a token, and this component has none", "check where MUR_RAY_TOKEN is set", warning=True
+        )
+    if answer.status_code in (401, 403):
+        raise HealthProblem("Ray refuses the token", "give MUR_RAY_TOKEN the value that Ray was started with")
+    states = {name: app["status"] for name, app in answer.raise_for_status().json()["applications"].items()}
+    problems = [f"{name} is {state}" for name, state in states.items() if state != "RUNNING"]
+    if problems or not states:
+        raise HealthProblem(
+            "; ".join(problems) or "no Serve application is deployed",
+            f"run `python -m serve_app.deploy`; logs: {settings.ray_url}",
+        )
+    return f"{len(states)} Serve applications are running"
+
+
+def _airflow(settings: Settings) -> str:
+    from make_us_rich.operations.airflow import Airflow, AirflowError
+
+    answer = httpx.get(f"{settings.airflow_url}/api/v2/monitor/health", timeout=_TIMEOUT_S)
+    parts = answer.raise_for_status().json().items()
+    unhealthy = [name for name, part in parts if part and part["status"] not in ("healthy", None)]
+    if unhealthy:
+        raise HealthProblem(f"not healthy: {', '.join(unhealthy)}", "see the logs of these parts of Airflow")
+    try:
+        with Airflow.from_settings(settings) as airflow:
+            if not airflow.has_dag("train_pairs"):
+                raise HealthProblem("the DAG train_pairs is missing", "look for import errors in Airflow")
+    except AirflowError as error:
+        raise HealthProblem(
+            str(error), "set MUR_AIRFLOW_USER and MUR_AIRFLOW_PASSWORD to start runs from here", warning=True
+        ) from None
+    return "healthy, and the DAG train_pairs is loaded"
+
+
+def _api(settings: Settings) -> str:
+    from make_us_rich.client import Client, ServiceRefused
+
+    states = read_readiness(settings).pairs
+    problems = [f"{name}: {state.reason}" for name, state in states.items() if not state.ready]
+    if problems:
+        raise HealthProblem("; ".join(problems), "`mkrich models` lists the champions; `mkrich logs ray` says more")
+    tokens = {"MUR_SERVICE_TOKEN": settings.service_token, "MUR_DASHBOARD_TOKEN": settings.dashboard_token}
+    given = {name: token for name, secret in tokens.items() if (token := secret.get_secret_value())}
+    variable, token = next(iter(given.items()), ("MUR_SERVICE_TOKEN", ""))
+    try:
+        with Client(settings.api_url, token) as client:
+            client.usage()
+    except ServiceRefused as error:
+        raise HealthProblem(str(error), f"run `mkrich prepare` with the {variable} of the settings") from None
+    return f"{len(states)} pairs are ready, {variable} is valid"
+
+
+def _exchange(settings: Settings) -> str:
+    answer = httpx.get(f"{settings.exchange_url}/api/v3/time", timeout=_TIMEOUT_S)
+    if answer.status_code == httpx.codes.UNAVAILABLE_FOR_LEGAL_REASONS:
+        refusal = "Binance refuses requests from this country or cloud (HTTP 451)"
+        raise HealthProblem(refusal, f"set MUR_EXCHANGE_URL={BINANCE_DATA_URL}")
+    skew_s = answer.raise_for_status().json()["serverTime"] / 1000 - time.time()
+    if abs(skew_s) > _MAX_CLOCK_SKEW_S and settings.market == "binance":
+        raise HealthProblem(f"this clock is {skew_s:+.0f} s off the exchange's", "let NTP set this machine's clock")
+    return f"the {settings.market} market answers"
+
+
+def _discord(settings: Settings) -> str:
+    url = settings.discord_webhook_url.get_secret_value()
+    if not url:
+        raise HealthProblem("failures are not posted anywhere", "set MUR_DISCORD_WEBHOOK_URL", warning=True)
+    if httpx.get(url, timeout=_TIMEOUT_S).status_code in (401, 404):
+        raise HealthProblem(
+            "Discord does not know the webhook", "make a new one in Discord and set MUR_DISCORD_WEBHOOK_URL"
+        )
+    return "the webhook exists"
+
+
+def _disk(settings: Settings) -> str:
+    free = shutil.disk_usage(".").free
+    if free < _MIN_FREE_BYTES:
+        raise HealthProblem(f"{free / 2**30:.1f} GiB are free here", "free at least 2 GiB", warning=True)
+    return f"{free / 2**30:.0f} GiB are free here"
+
+
+# The check of each component, and the setting that holds its address.
+_CHECKS: dict[str, tuple[Callable[[Settings], str], str]] = {
+    "postgres": (_postgres, "MUR_DATABASE_URL"),
+    "s3": (_s3, "MUR_S3_ENDPOINT_URL"),
+    "mlflow": (_mlflow, "MUR_MLFLOW_URL"),
+    "ray": (_ray, "MUR_RAY_URL"),
+    "airflow": (_airflow, "MUR_AIRFLOW_URL"),
+    "api": (_api, "MUR_API_URL"),
+    "exchange": (_exchange, "MUR_EXCHANGE_URL"),
+    "discord": (_discord, "MUR_DISCORD_WEBHOOK_URL"),
+    "disk": (_disk, ""),
+}
