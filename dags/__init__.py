@@ -1,4 +1,4 @@
-"""Airflow's side: thin DAGs over `make_us_rich`, and the operator that runs jobs on Ray.
+"""Airflow's DAGs, thin layers over `make_us_rich`; `support` holds what they share.
 
-Nothing here imports torch, onnxruntime or mlflow: an import at module level is paid at every parse.
+Imports `make_us_rich`, and neither torch, onnxruntime nor mlflow at module level: every parse would pay for it.
 """

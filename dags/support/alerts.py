@@ -1,170 +1,215 @@
-"""One message a run to Discord: which pairs failed, where, why; and one when they work again.
+"""Alerts about DAG runs: one Discord message for the failures of a run, and one for a run that is late.
 
-A failing task leaves a note; the run's last task reads the notes and posts. What keeps failing is not posted again
-before REMIND_AFTER_S. The memory of what was posted is an Airflow variable.
+A failing task records its failure as an XCom; the last task of the run posts them together. A failure that lasts is
+posted again only after REMIND_AFTER_S: an Airflow variable of each DAG holds when each was last posted.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 from airflow.sdk import Context, Variable
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowException
 
 from dags.support.runs import RunRefused
-from make_us_rich.core.settings import Settings
+from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.documents import Document
 from make_us_rich.operations.alerts import GREEN, RED, Alert, post
 
 log = logging.getLogger(__name__)
 
-NOTE = "failure"
 REMIND_AFTER_S = 6 * 3600
-_MOST_LISTED = 10
-_REASON_CHARS = 300
-
-Note = dict[str, Any]
+_XCOM_KEY = "failure"
+_MAX_LISTED = 10
+_MAX_REASON_CHARS = 300
+_LATE_AFTER = timedelta(minutes=50)
+_UNFINISHED = ("queued", "running")
 
 
 class PairsFailed(AirflowException):
-    """One task's work failed for some of its pairs. `reasons` by pair; each is told and remembered by itself."""
+    """A task's work failed for some pairs. `reasons` by pair name: each pair is reported as a failure of its own."""
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{pair}: {reason}" for pair, reason in reasons.items()))
         self.reasons = dict(reasons)
 
 
-def remember_failure(context: Context) -> None:
-    """A failure callback: runs once a failed task or mapped index, after its last try. Never raises."""
+class Failure(Document):
+    """A failed task instance, or one pair of it. `pair` is None for a task that works on no single pair."""
+
+    task: str
+    pair: str | None
+    reason: str
+    refused: bool = False  # the parameters of the run were wrong
+    tries: int = 1
+    link: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.pair or self.task
+
+
+def record_failure(context: Context) -> None:
+    """Failure callback: record why a task instance failed. Runs once, after its last try, and never raises."""
     try:
         instance = context["ti"]
         error = context.get("exception")
-        note = {
-            "task": instance.task_id,
-            "refused": isinstance(error, RunRefused),
-            "tries": instance.try_number,
-            "link": instance.log_url,
-        }
-        instance.xcom_push(key=NOTE, value=[note | who for who in _who_and_why(context, error)])
-    except Exception:  # the failure itself matters more than the note about it
-        log.exception("the failure could not be noted for the report")
-
-
-def _who_and_why(context: Context, error: BaseException | str | None) -> list[dict[str, str | None]]:
-    if isinstance(error, PairsFailed):
-        return [{"pair": pair, "reason": reason[:_REASON_CHARS]} for pair, reason in error.reasons.items()]
-    reason = f"{type(error).__name__}: {error}"[:_REASON_CHARS] if error else "no exception"
-    return [{"pair": _pair_of(context), "reason": reason}]
-
-
-def report(context: Context, covered: Iterable[str], settings: Settings) -> list[Note]:
-    """Post what is new about the run's failures; returns them. `covered` are the pairs that the run worked on."""
-    failures = _failures(context)
-    memory = _read_memory(context)
-    news = what_is_new(failures, set(covered), {*context["dag"].task_ids, "run"}, memory, time.time())
-    if news.to_tell:
-        alert = failures_alert(context["ti"].dag_id, context["run_id"], news, failures, settings)
-        if post(alert, settings):
-            _write_memory(context, news.memory)
-    else:
-        _write_memory(context, news.memory)
-    return failures
-
-
-@dataclass(frozen=True)
-class News:
-    failed: list[str]
-    recovered: list[str]
-    memory: dict[str, float]  # who fails, and when that was last posted
-    to_tell: bool
-
-
-def what_is_new(
-    failures: Iterable[Note], covered: set[str], tasks: set[str], memory: Mapping[str, float], now: float
-) -> News:
-    """A name is a pair, or a task that works for no single pair. `covered` pairs and `tasks` were tried by this run.
-
-    A refused run is a person's slip: told each time, and nothing that could work again.
-    """
-    failed = sorted({note["pair"] or note["task"] for note in failures if not note["refused"]})
-    refused = any(note["refused"] for note in failures)
-    # a run for some pairs says nothing about the others
-    gone = {name for name in memory if name not in failed and (name in covered or name in tasks)}
-    due = [name for name in failed if now - memory.get(name, 0) >= REMIND_AFTER_S]
-    kept = {name: when for name, when in memory.items() if name not in gone and name not in due}
-    return News(failed, sorted(gone), kept | dict.fromkeys(due, now), bool(due or gone or refused))
-
-
-def _failures(context: Context) -> list[Note]:
-    """The notes of the failed tasks; a task that was killed left none, and is named all the same."""
-    instance, run_id = context["ti"], context["run_id"]
-    states = instance.get_task_states(instance.dag_id, run_ids=[run_id]).get(run_id, {})
-    failed = sorted(name for name, state in states.items() if state == "failed")
-    task_ids = sorted({task_id for task_id in context["dag"].task_ids if _any_of(task_id, failed)})
-    left = [note for note in instance.xcom_pull(task_ids=task_ids, key=NOTE) or [] if note] if task_ids else []
-    notes = [note for of_one_task in left for note in of_one_task]
-    silent = len(failed) - len(left)
-    if silent > 0:
-        reason = f"{silent} failed without a word (killed?): {', '.join(failed)}"
-        notes.append({"task": "run", "pair": None, "reason": reason, "refused": False, "tries": 1, "link": ""})
-    return notes
-
-
-def _any_of(task_id: str, failed: Iterable[str]) -> bool:
-    return any(name == task_id or name.startswith(f"{task_id}_") for name in failed)
-
-
-def failures_alert(dag_id: str, run_id: str, news: News, failures: list[Note], settings: Settings) -> Alert:
-    """Build the message about a run. Every link in it opens in a browser outside the inner network."""
-    lines = [_line(note, settings) for note in failures[:_MOST_LISTED]]
-    if len(failures) > _MOST_LISTED:
-        lines.append(f"… and {len(failures) - _MOST_LISTED} more")
-    if news.recovered:
-        lines.append(f"works again: {', '.join(news.recovered)}")
-    return Alert(
-        title=f"{dag_id}{_headline(news, failures)}",
-        text="\n".join(lines),
-        fields={"DAG": dag_id, "Run": run_id},
-        link=f"{settings.airflow_link_url}/dags/{dag_id}/runs/{quote(run_id)}",
-        color=RED if failures else GREEN,
-    )
-
-
-def _headline(news: News, failures: list[Note]) -> str:
-    if news.failed:
-        return f": {', '.join(news.failed)} failed"
-    return ": run refused" if failures else " works again"
-
-
-def _line(note: Note, settings: Settings) -> str:
-    who = f"**{note['pair']}** " if note["pair"] else ""
-    # Airflow writes its own base_url before /dags/, which names the host that it listens on.
-    page = note["link"].partition("/dags/")[2]
-    where = f"[{note['task']}]({settings.airflow_link_url}/dags/{page})" if page else note["task"]
-    tries = "1 try" if note["tries"] == 1 else f"{note['tries']} tries"
-    return f"{who}{where}, {tries}: {note['reason']}"
-
-
-def _read_memory(context: Context) -> dict[str, float]:
-    memory: dict[str, float] = Variable.get(_variable(context), default={}, deserialize_json=True)
-    return memory
-
-
-def _write_memory(context: Context, memory: Mapping[str, float]) -> None:
-    Variable.set(_variable(context), dict(memory), serialize_json=True)
-
-
-def _variable(context: Context) -> str:
-    return f"failing:{context['ti'].dag_id}"
+        if isinstance(error, PairsFailed):
+            reasons: dict[str | None, str] = dict(error.reasons.items())
+        else:
+            reasons = {_pair_of(context): f"{type(error).__name__}: {error}" if error else "no exception"}
+        failures = [
+            Failure(
+                task=instance.task_id,
+                pair=pair,
+                reason=reason[:_MAX_REASON_CHARS],
+                refused=isinstance(error, RunRefused),
+                tries=instance.try_number,
+                link=instance.log_url,
+            )
+            for pair, reason in reasons.items()
+        ]
+        instance.xcom_push(key=_XCOM_KEY, value=[failure.model_dump(mode="json") for failure in failures])
+    except Exception:  # an error here must not hide the failure itself
+        log.exception("the failure could not be recorded for the report")
 
 
 def _pair_of(context: Context) -> str | None:
-    """The pair that a mapped task works on."""
+    """Return the pair that a mapped task instance works on."""
     arguments = getattr(context["task"], "op_kwargs", None) or {}
     item = next((value for value in arguments.values() if isinstance(value, dict) and "pair" in value), {})
     pair: str | None = item.get("pair")
     return pair
+
+
+def post_failures(context: Context, pairs: Iterable[str], settings: Settings) -> list[Failure]:
+    """Post the run's failures and recoveries to Discord, if any is new; return all failures of the run.
+
+    `pairs` are the pairs that the run worked on.
+    """
+    failures = _failures(context)
+    variable = f"failing:{context['ti'].dag_id}"
+    last_posted: dict[str, float] = Variable.get(variable, default={}, deserialize_json=True)
+    update = failure_update(failures, set(pairs), {*context["dag"].task_ids, "run"}, last_posted, time.time())
+    posted = update.worth_posting and post(
+        failures_alert(context["ti"].dag_id, context["run_id"], update, failures, settings), settings
+    )
+    if posted or not update.worth_posting:
+        Variable.set(variable, update.last_posted, serialize_json=True)
+    return failures
+
+
+@dataclass(frozen=True)
+class FailureUpdate:
+    """What changed since the last message about a DAG. Names are those of pairs and tasks."""
+
+    failed: list[str]
+    recovered: list[str]
+    last_posted: dict[str, float]  # of each failing name, seconds since 1970
+    worth_posting: bool
+
+
+def failure_update(
+    failures: Iterable[Failure], pairs: set[str], tasks: set[str], last_posted: Mapping[str, float], now: float
+) -> FailureUpdate:
+    """Compare a run's failures with what was posted before. `pairs` and `tasks` are those that this run tried.
+
+    A refused run is a person's mistake: it is posted each time, and never counts as failing or recovered.
+    """
+    failed = sorted({failure.name for failure in failures if not failure.refused})
+    refused = any(failure.refused for failure in failures)
+    # A run for some pairs says nothing about the others.
+    recovered = {name for name in last_posted if name not in failed and (name in pairs or name in tasks)}
+    due = [name for name in failed if now - last_posted.get(name, 0) >= REMIND_AFTER_S]
+    kept = {name: when for name, when in last_posted.items() if name not in recovered}
+    return FailureUpdate(
+        failed, sorted(recovered), kept | dict.fromkeys(due, now), worth_posting=bool(due or recovered or refused)
+    )
+
+
+def _failures(context: Context) -> list[Failure]:
+    """Read the recorded failures, and add one for the tasks that failed without recording any, such as killed ones."""
+    instance, run_id = context["ti"], context["run_id"]
+    states = instance.get_task_states(instance.dag_id, run_ids=[run_id]).get(run_id, {})
+    failed = sorted(name for name, state in states.items() if state == "failed")
+    task_ids = sorted({task_id for task_id in context["dag"].task_ids if _is_or_has_instance_in(task_id, failed)})
+    pulled = instance.xcom_pull(task_ids=task_ids, key=_XCOM_KEY) if task_ids else None
+    recorded = [notes for notes in pulled or [] if notes]
+    failures = [Failure.model_validate(note) for notes in recorded for note in notes]
+    missing = len(failed) - len(recorded)
+    if missing > 0:
+        reason = f"{missing} failed without an error message (killed?): {', '.join(failed)}"
+        failures.append(Failure(task="run", pair=None, reason=reason))
+    return failures
+
+
+def _is_or_has_instance_in(task_id: str, failed: Iterable[str]) -> bool:
+    """Tell whether a task failed, or one of its mapped instances, whose names end in an underscore and a number."""
+    return any(name == task_id or name.startswith(f"{task_id}_") for name in failed)
+
+
+def failures_alert(
+    dag_id: str, run_id: str, update: FailureUpdate, failures: list[Failure], settings: Settings
+) -> Alert:
+    """Build the message about a run. Its links open in a browser outside of the inner network."""
+    lines = [_line(failure, settings) for failure in failures[:_MAX_LISTED]]
+    if len(failures) > _MAX_LISTED:
+        lines.append(f"… and {len(failures) - _MAX_LISTED} more")
+    if update.recovered:
+        lines.append(f"works again: {', '.join(update.recovered)}")
+    return _run_alert(
+        dag_id, run_id, settings, f"{dag_id}{_headline(update, failures)}", "\n".join(lines), RED if failures else GREEN
+    )
+
+
+def _headline(update: FailureUpdate, failures: list[Failure]) -> str:
+    if update.failed:
+        return f": {', '.join(update.failed)} failed"
+    return ": run refused" if failures else " works again"
+
+
+def _line(failure: Failure, settings: Settings) -> str:
+    pair = f"**{failure.pair}** " if failure.pair else ""
+    # Airflow's link begins with the address that it listens on, which a browser may not reach.
+    page = failure.link.partition("/dags/")[2]
+    task = f"[{failure.task}]({settings.airflow_link_url}/dags/{page})" if page else failure.task
+    tries = "1 try" if failure.tries == 1 else f"{failure.tries} tries"
+    return f"{pair}{task}, {tries}: {failure.reason}"
+
+
+def _run_alert(dag_id: str, run_id: str, settings: Settings, title: str, text: str, color: str = RED) -> Alert:
+    link = f"{settings.airflow_link_url}/dags/{dag_id}/runs/{quote(run_id)}"
+    return Alert(title=title, text=text, fields={"DAG": dag_id, "Run": run_id}, link=link, color=color)
+
+
+async def post_late_run(context: dict[str, Any], **_: Any) -> None:
+    """Deadline callback: post that a run is late. Runs in the triggerer, once for a run.
+
+    Leaves out backfills, whose runs wait for each other, and a run that failed in time: Airflow drops the deadline of
+    a run only when it succeeds.
+    """
+    run = context["dag_run"]
+    if run["run_type"] == "backfill" or run["state"] not in _UNFINISHED:
+        return
+    text = (
+        f"The run is still {run['state']} {_LATE_AFTER.seconds // 60} minutes after it was due. "
+        "It may hang: see which task is running."
+    )
+    settings = get_settings()
+    alert = _run_alert(run["dag_id"], run["dag_run_id"], settings, f"{run['dag_id']} is late", text)
+    await asyncio.to_thread(post, alert, settings)
+
+
+DEADLINE = DeadlineAlert(
+    reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=_LATE_AFTER, callback=AsyncCallback(post_late_run)
+)
+"""Reports a run that is not done in time, because a run that hangs never reaches its own report."""

@@ -1,10 +1,9 @@
-"""Run a job on a Ray cluster from Airflow, without holding a worker slot while it runs.
+"""An operator that runs a job on a Ray cluster, without holding a worker slot while the job runs.
 
-The submission id follows from the task instance and its try, and a submission looks for a job that already runs
-under any of the instance's ids first: a restarted worker, scheduler or triggerer finds its job again and never
-starts a second one.
+The submission id follows from the task instance and its try. Before it submits a job, the operator looks for a running
+one under any id of the task instance, so a restarted worker, scheduler or triggerer never starts a second job.
 
-The cluster is an Airflow connection: `host` is the dashboard's URL, `password` Ray's authentication token.
+The cluster is an Airflow connection: `host` is the URL of Ray's dashboard, `password` Ray's authentication token.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import BaseHook, BaseOperator, Context
+from airflow.sdk import BaseHook, BaseOperator, Context, XComArg
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -31,7 +30,7 @@ class RayJobFailed(AirflowException):
 
 
 class RayJobTrigger(BaseTrigger):
-    """Watches one job until it ends; its driver's log lines appear in the task's log meanwhile."""
+    """Watches one job until it ends, and copies its log lines into the task's log."""
 
     def __init__(
         self,
@@ -42,7 +41,7 @@ class RayJobTrigger(BaseTrigger):
         run_deadline: float,
         unreachable_s: float,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.submission_id = submission_id
         self.conn_id = conn_id
         self.poll_s = poll_s
@@ -57,45 +56,49 @@ class RayJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         async with await _aclient(self.conn_id) as ray:
             status, reason = await self._watch(ray)
-        yield TriggerEvent({"submission_id": self.submission_id, "status": status, "reason": reason})
+        event = {"submission_id": self.submission_id, "status": status, "reason": reason}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """The task was cleared or marked by a person: its job is not wanted any more."""
+        """Stop the job, because a person cleared the task or set its state."""
         async with await _aclient(self.conn_id) as ray:
             await ray.stop(self.submission_id)
 
     async def _watch(self, ray: RayJobsClient) -> tuple[str, str]:
+        """Poll until the job is over; return its outcome and the reason."""
         shown = 0
         last_answer = time.time()
         while True:
             try:
                 job = await ray.find(self.submission_id)
-                shown = self._show(await ray.logs(self.submission_id), shown)
+                shown = self._log_new_lines(await ray.logs(self.submission_id), shown)
                 last_answer = time.time()
             except RayUnreachable as error:
                 silent_s = time.time() - last_answer
                 if silent_s > self.unreachable_s:
                     return "LOST", f"{error} (for {silent_s:.0f} s)"
-                self.log.warning("%s: asking again", error)
+                self.log.warning("%s: retrying", error)
             else:
-                verdict = self._verdict(job)
-                if verdict is not None:
-                    return verdict
+                outcome = self._outcome(job)
+                if outcome is not None:
+                    return outcome
             await asyncio.sleep(self.poll_s)
 
-    def _verdict(self, job: RayJob | None) -> tuple[str, str] | None:
+    def _outcome(self, job: RayJob | None) -> tuple[str, str] | None:
+        """Return outcome and reason of a job that is over or out of time; None while it may go on."""
         now = time.time()
         if job is None:
-            return "LOST", "Ray does not know the job any more: its head was restarted"
+            return "LOST", "Ray does not know the job any more: the Ray head was restarted"
         if not job.is_active:
             return job.status, job.message
         if job.status == "PENDING" and now > self.start_deadline:
-            return "NOT STARTED", "the cluster had no place for it in time: see its free CPUs and GPUs"
+            return "NOT STARTED", "the cluster had no free resources in time: see its CPUs and GPUs"
         if now > self.run_deadline:
             return "TOO SLOW", "it ran longer than its run timeout"
         return None
 
-    def _show(self, logs: str, shown: int) -> int:
+    def _log_new_lines(self, logs: str, shown: int) -> int:
+        """Log the lines after the first `shown`; return the number of lines."""
         lines = logs.splitlines()
         for line in lines[shown:]:
             self.log.info("%s", line)
@@ -103,10 +106,10 @@ class RayJobTrigger(BaseTrigger):
 
 
 class RayJobOperator(BaseOperator):
-    """Submits `entrypoint` (a shell command line run on the Ray head) and defers until it ends.
+    """Submits `entrypoint`, a shell command line that runs on the Ray head, and defers until it ends.
 
     Returns the submission id, which the job can read as RAY_JOB_SUBMISSION_ID. Raises RayJobFailed with the job's
-    last log lines when it does not succeed, and RayUnreachable (worth a retry) when it cannot be submitted.
+    last log lines when it does not succeed, and RayUnreachable, which a retry may heal, when it cannot be submitted.
     """
 
     template_fields: Sequence[str] = ("entrypoint",)
@@ -115,7 +118,7 @@ class RayJobOperator(BaseOperator):
     def __init__(
         self,
         *,
-        entrypoint: str,
+        entrypoint: str | XComArg,
         conn_id: str = "ray_default",
         poll_s: float = 2.0,
         start_timeout: timedelta = timedelta(minutes=15),
@@ -155,7 +158,7 @@ class RayJobOperator(BaseOperator):
         submission_id, status = event["submission_id"], event["status"]
         if status == "SUCCEEDED":
             return submission_id
-        tail = asyncio.run(self._end(submission_id))
+        tail = asyncio.run(self._stop_and_read_log(submission_id))
         raise RayJobFailed(f"Ray job {submission_id} {status}: {event['reason']}\n{tail}")
 
     def on_kill(self) -> None:
@@ -174,8 +177,8 @@ class RayJobOperator(BaseOperator):
             self.log.info("submitted Ray job %s: %s", ids[0], self.entrypoint)
             return ids[0], None
 
-    async def _end(self, submission_id: str) -> str:
-        """Make sure that a failed job is over; returns its last lines. An unreachable cluster hides neither."""
+    async def _stop_and_read_log(self, submission_id: str) -> str:
+        """Stop a job that may still run, and return its last log lines, or why they cannot be read."""
         async with _client(self.conn_id) as ray:
             try:
                 await ray.stop(submission_id)
@@ -194,11 +197,11 @@ class RayJobOperator(BaseOperator):
 
 
 def _possible_ids(context: Context) -> list[str]:
-    """This try's submission id, then those of the earlier tries."""
+    """Return the submission id of this try, then those of the earlier tries."""
     instance = context["ti"]
     mapped = f"-{instance.map_index}" if (instance.map_index or 0) >= 0 else ""
     stem = f"{instance.dag_id}-{instance.task_id}-{instance.run_id}{mapped}"
-    # run ids hold characters that Ray refuses in an id; the digest keeps two runs apart that differ in them only
+    # Run ids contain characters that Ray refuses; the digest keeps runs apart that differ only in those.
     digest = hashlib.sha256(stem.encode()).hexdigest()[:8]
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", stem)
     return [f"{readable}-{digest}-try{number}" for number in range(instance.try_number, 0, -1)]
@@ -206,9 +209,9 @@ def _possible_ids(context: Context) -> list[str]:
 
 def _client(conn_id: str) -> RayJobsClient:
     connection = BaseHook.get_connection(conn_id)
-    return RayJobsClient(connection.host, connection.password or "")
+    return RayJobsClient(connection.host or "", connection.password or "")
 
 
 async def _aclient(conn_id: str) -> RayJobsClient:
     connection = await BaseHook.aget_connection(conn_id)
-    return RayJobsClient(connection.host, connection.password or "")
+    return RayJobsClient(connection.host or "", connection.password or "")

@@ -1,11 +1,10 @@
-"""What one DAG run is about: which pairs, which interval, as of when."""
+"""The scope of a DAG run: its pairs, interval and as_of, read from the trigger form and the schedule."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from airflow.sdk import Context, Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -15,16 +14,17 @@ from make_us_rich.core.interval import TRAINED_INTERVALS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.documents import RunItem
 
 
 class RunRefused(AirflowFailException):
-    """The run's parameters name something that cannot be trained."""
+    """The parameters of the run name something that cannot be trained. Fails the run without a retry."""
 
 
-def run_plan(context: Context, settings: Settings) -> list[dict[str, Any]]:
-    """The markets whose candles the run needs: its pairs, to be trained, and BTC, whose candles every model reads.
+def run_items(context: Context, settings: Settings) -> list[RunItem]:
+    """Return the markets whose candles the run needs: its pairs, and BTC, whose candles every model reads.
 
-    Raises RunRefused, which fails the run without a retry.
+    Raises RunRefused.
     """
     params = context["params"]
     try:
@@ -34,30 +34,30 @@ def run_plan(context: Context, settings: Settings) -> list[dict[str, Any]]:
     except InputError as error:
         raise RunRefused(f"parameter {error.field}: {error}") from None
     return [
-        {"pair": str(pair), "interval": interval, "as_of_ms": as_of_ms, "train": pair in pairs}
+        RunItem(pair=pair, interval=interval, as_of_ms=as_of_ms, train=pair in pairs)
         for pair in sorted({*pairs, BITCOIN})
     ]
 
 
-def _pairs(asked: Sequence[str], settings: Settings) -> set[Pair]:
-    """Those that the form names, else every active one."""
-    listed = {item.pair: item for item in pairs_table.tracked(settings.database_url.get_secret_value())}
-    active = {name for name, item in listed.items() if item.active}
-    wanted = {Pair.parse(text) for text in asked} or active
+def _pairs(names: Sequence[str], settings: Settings) -> set[Pair]:
+    """Return the pairs that the form names, or else every active pair."""
+    tracked = {item.pair: item for item in pairs_table.tracked(settings.database_url.get_secret_value())}
+    active = {pair for pair, item in tracked.items() if item.active}
+    wanted = {Pair.parse(name) for name in names} or active
     if not wanted:
         raise UnknownPair("no pair is active: add one with `mkrich pairs add`", field="pairs")
     for pair in sorted(wanted - active):
-        item = listed.get(pair)
+        item = tracked.get(pair)
         if item is None:
             known = ", ".join(sorted(active))
             raise UnknownPair(f"{pair} is not listed: choose from {known}, or add it", field="pairs")
-        rests = f"parked ({item.parked_reason})" if item.parked_at else "off"
-        raise UnknownPair(f"{pair} is {rests}: make it active first", field="pairs")
+        state = f"parked ({item.parked_reason})" if item.parked_at else "off"
+        raise UnknownPair(f"{pair} is {state}: make it active first", field="pairs")
     return wanted
 
 
 def _as_of_ms(context: Context) -> int:
-    """The form's as_of, else the end of the data interval, else the moment of the trigger."""
+    """Return the as_of of the form, or else the end of the data interval, or else the time of the trigger."""
     given = context["params"].get("as_of")
     if given:
         as_of = _parsed(given)
@@ -72,7 +72,7 @@ def _parsed(text: str) -> datetime:
     try:
         as_of = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"{text!r} is no time: write 2026-01-31T12:00:00Z", field="as_of") from None
+        raise InputError(f"{text!r} is not a time: write 2026-01-31T12:00:00Z", field="as_of") from None
     return as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
 
 
@@ -80,30 +80,29 @@ def is_backfill(context: Context) -> bool:
     return bool(context["dag_run"].run_type == "backfill")
 
 
-def trainable(plan: Sequence[dict[str, Any]], fetched: Sequence[str]) -> list[str]:
-    """The run's pairs whose candles arrived. Skips the task when there are none: the fetch tasks say why."""
-    arrived = set(fetched)
-    pairs = [item["pair"] for item in plan if item["train"] and item["pair"] in arrived]
-    if not pairs:
-        raise AirflowSkipException("the candles of no pair arrived: see the fetch tasks")
-    return pairs
+def trainable(items: Sequence[RunItem], fetched: Sequence[Pair]) -> list[RunItem]:
+    """Return the items to train whose candles were fetched. Skips the task if there are none."""
+    found = [item for item in items if item.train and item.pair in fetched]
+    if not found:
+        raise AirflowSkipException("no pair's candles could be fetched: see the fetch tasks")
+    return found
 
 
-def job_command(module: str, pairs: Sequence[str], interval: Interval, as_of_ms: int) -> str:
-    """The command line of a training job."""
-    words = ["python", "-m", module, "--pairs", ",".join(pairs)]
-    return shlex.join([*words, "--interval", interval, "--as-of-ms", str(as_of_ms)])
+def job_command(module: str, items: Sequence[RunItem]) -> str:
+    """Return the command line of a job that trains these items, which share interval and as_of."""
+    command = ["python", "-m", module, "--pairs", ",".join(str(item.pair) for item in items)]
+    return shlex.join([*command, "--interval", items[0].interval, "--as-of-ms", str(items[0].as_of_ms)])
 
 
 def run_params(settings: Settings) -> dict[str, Param]:
-    """The trigger form of a training DAG."""
+    """Return the trigger form of a training DAG."""
     return {
         "pairs": Param(
             [],
             type="array",
             items={"type": "string"},
             examples=[str(pair) for pair in settings.pairs],
-            description="pairs to train, one a line; empty: every active pair",
+            description="pairs to train, one on each line; empty: every active pair",
         ),
         "interval": Param(
             settings.interval,

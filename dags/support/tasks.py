@@ -1,26 +1,36 @@
-"""The tasks and settings that more than one DAG has."""
+"""Tasks, assets and default arguments that several DAGs share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import wraps
 from typing import Any
 
 import pendulum
-from airflow.sdk import TriggerRule, get_current_context, task
+from airflow.sdk import Asset, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
+from pydantic import validate_call
+from pydantic_core import to_jsonable_python
 
-from dags.support import alerts
-from dags.support.assets import CANDLES
+from dags.support.alerts import post_failures, record_failure
 from dags.support.retries import RETRIES, RetryByFault
-from dags.support.runs import run_params, run_plan
+from dags.support.runs import run_items, run_params
 from make_us_rich.core.errors import PairNotTraded
-from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.documents import OfPair, RunItem
 
-_FETCHES_AT_ONCE = 4  # of all runs together: the exchange counts what one address asks
-# A shorter halt may be the exchange's maintenance.
-_PARKED_AFTER_MS = 24 * HOUR_MS
+# Airflow's asset graph shows how a forecast derives from candles and models.
+CANDLES = Asset("candles", group="make_us_rich")
+FOUNDATION = Asset("foundation_model", group="make_us_rich")
+MODELS = Asset("models", group="make_us_rich")
+FORECASTS = Asset("forecasts", group="make_us_rich")
+SCORES = Asset("scores", group="make_us_rich")
+
+_MAX_FETCHES = 4  # at a time over all runs, because the exchange limits the requests of one address
+_PARK_AFTER_MS = 24 * HOUR_MS  # a shorter halt may be maintenance of the exchange
 
 DAG_DEFAULTS: dict[str, Any] = {
     "start_date": datetime(2024, 1, 1, tzinfo=pendulum.UTC),
@@ -30,59 +40,69 @@ DAG_DEFAULTS: dict[str, Any] = {
         "owner": "forecasting",
         "retries": RETRIES,
         "retry_policy": RetryByFault(),
-        "on_failure_callback": alerts.remember_failure,
+        "on_failure_callback": record_failure,
     },
 }
-"""What every DAG has in common. Without catch-up, an outage is followed by a run for the newest interval only."""
+"""Arguments of every DAG. Without catch-up, an outage is followed by one run for the newest interval."""
 
 TRAINING_DAG = DAG_DEFAULTS | {"params": run_params(get_settings())}
-"""What the DAGs that work on pairs as of a time have in common."""
+"""Arguments of the DAGs that work on pairs as of a time."""
+
+
+def typed(function: Callable[..., object]) -> Callable[..., Any]:
+    """Parse a task's arguments by their annotations, and return its result as JSON, because XCom holds only JSON.
+
+    Put it below `@task`. In the DAG file a task is called with XComArgs, so the wrapper accepts anything.
+    """
+    parsed = validate_call(function)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return to_jsonable_python(parsed(*args, **kwargs))
+
+    return call
 
 
 @task
-def plan_run() -> list[dict[str, Any]]:
+@typed
+def plan_run() -> list[RunItem]:
     """Read the run's pairs, interval and as_of; refuse what cannot be trained."""
-    return run_plan(get_current_context(), get_settings())
+    return run_items(get_current_context(), get_settings())
 
 
-@task(
-    map_index_template="{{ task.op_kwargs['item']['pair'] }}",
-    max_active_tis_per_dag=_FETCHES_AT_ONCE,
-    outlets=[CANDLES],
-)
-def fetch(item: dict[str, Any]) -> str:
-    """Bring the closed candles of one pair that S3 does not hold yet; park a pair that the exchange gave up."""
-    from make_us_rich.core.pair import Pair
+@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}", max_active_tis_per_dag=_MAX_FETCHES, outlets=[CANDLES])
+@typed
+def fetch(item: RunItem) -> str:
+    """Store the closed candles of one pair that S3 lacks. Parks a pair that the exchange has not traded for a day."""
     from make_us_rich.market.candle_store import CandleStore
     from make_us_rich.market.exchange import ExchangeClient
 
     settings = get_settings()
-    pair = Pair.parse(item["pair"])
     try:
         fetched = CandleStore.from_settings(settings).update(
             ExchangeClient(settings.exchange_url),
             market=settings.market,
-            pair=pair,
-            interval=Interval(item["interval"]),
-            as_of_ms=item["as_of_ms"],
+            pair=item.pair,
+            interval=item.interval,
+            as_of_ms=item.as_of_ms,
             history_candles=settings.history_candles,
         )
     except PairNotTraded as error:
-        if item["train"] and error.idle_ms >= _PARKED_AFTER_MS:
-            pairs_table.park(settings.database_url.get_secret_value(), pair, str(error))
+        if item.train and error.idle_ms >= _PARK_AFTER_MS:
+            pairs_table.park(settings.database_url.get_secret_value(), item.pair, str(error))
             raise PairNotTraded(f"{error} It is parked: later runs leave it out until it is made active.") from None
         raise
     print(fetched)
-    return str(pair)
+    return str(item.pair)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
-def report(plan: list[dict[str, Any]] | None) -> None:
-    """Tell Discord once what failed; end the run as failed then, so that the grid shows it.
+@typed
+def report(items: list[OfPair] | None) -> None:
+    """Post the failures of the run to Discord in one message, and fail the run if there are any.
 
-    `plan`: items that name the pairs that the run worked on, if any.
+    `items` name the pairs that the run worked on.
     """
-    failures = alerts.report(get_current_context(), [item["pair"] for item in plan or []], get_settings())
+    failures = post_failures(get_current_context(), [str(item.pair) for item in items or []], get_settings())
     if failures:
-        names = sorted({note["pair"] or note["task"] for note in failures})
-        raise AirflowFailException(f"failed: {', '.join(names)}")
+        raise AirflowFailException(f"failed: {', '.join(sorted({failure.name for failure in failures}))}")

@@ -13,13 +13,13 @@ from starlette.routing import Route
 
 def create_app() -> Starlette:
     messages: list[dict[str, Any]] = []
-    failures: list[dict[str, Any]] = []
+    planned_failures: list[dict[str, Any]] = []
 
     async def webhook(request: Request) -> Response:
-        if failures:
-            failure = failures.pop(0)
+        if planned_failures:
+            failure = planned_failures.pop(0)
             headers = {"Retry-After": str(failure["retry_after_s"])} if "retry_after_s" in failure else {}
-            body = {"message": "asked for by the test", "retry_after": failure.get("retry_after_s", 0)}
+            body = {"message": "a planned failure", "retry_after": failure.get("retry_after_s", 0)}
             return JSONResponse(body, failure["status"], headers)
         message = await _message(request)
         messages.append(message)
@@ -29,7 +29,7 @@ def create_app() -> Starlette:
         return Response(status_code=204)
 
     async def fail_next(request: Request) -> Response:
-        failures.extend(await request.json())
+        planned_failures.extend(await request.json())
         return Response(status_code=204)
 
     async def read_messages(request: Request) -> Response:

@@ -1,7 +1,7 @@
-"""python -m infra.docker.airflow_admin: make Airflow's first admin in the FAB auth manager's database.
+"""python -m infra.docker.airflow_admin: create Airflow's first admin in the FAB auth manager's database.
 
-It is MUR_AIRFLOW_USER with MUR_AIRFLOW_PASSWORD. Safe to repeat: an account that exists keeps its roles, and gets the
-password of the settings again if it has another one, because the dashboard and the command line log in with it.
+Its name is MUR_AIRFLOW_USER, its password MUR_AIRFLOW_PASSWORD. Safe to repeat: an account that exists keeps its roles,
+and its password is reset to the setting, because the dashboard and the command line log in with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from make_us_rich.core.settings import get_settings
 
 
 def ensure_admin(name: str, password: str) -> str:
-    """Returns what was done. Raises SettingsError without a password."""
+    """Create the account, or reset its password; return what was done. Raises SettingsError without a password."""
     if not password:
         raise SettingsError("MUR_AIRFLOW_PASSWORD is empty: set the password of Airflow's first admin")
     with get_application_builder() as builder:
@@ -23,7 +23,7 @@ def ensure_admin(name: str, password: str) -> str:
         if user is None:
             role = accounts.find_role("Admin")
             if not accounts.add_user(name, name, "", f"{name}@localhost", role, password):
-                raise SettingsError(f"Airflow refused to make the account {name}: its log says why")
+                raise SettingsError(f"Airflow refused to create the account {name}: its log says why")
             return "made"
         if check_password_hash(user.password, password):
             return "there"

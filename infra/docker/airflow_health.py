@@ -1,4 +1,4 @@
-"""python -m infra.docker.airflow_health SERVICE: ends with 0 if Airflow's API server says that the service lives."""
+"""python -m infra.docker.airflow_health SERVICE: exit with 0 if Airflow's API server reports the service as healthy."""
 
 from __future__ import annotations
 

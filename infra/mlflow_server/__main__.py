@@ -1,4 +1,4 @@
-"""See the package. The password is MUR_MLFLOW_PASSWORD, as those who call it know it."""
+"""Start the server. Its password is MUR_MLFLOW_PASSWORD, the same setting that its clients read."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _PROXIED = "mlflow-artifacts:/"  # clients read and write artifacts through this
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="MLflow's tracking server behind a password")
+    parser = argparse.ArgumentParser(description="MLflow's tracking server with a password")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--artifacts-destination", required=True, help="such as s3://mlflow")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        database = _checked()
+        database = _database_url()
     except MakeUsRichError as error:
         sys.exit(f"error: {error}")
 
-    # What `mlflow server` hands to its workers. Names and values are MLflow's.
+    # The environment that `mlflow server` gives its workers.
     from mlflow.environment_variables import _MLFLOW_SGI_NAME, MLFLOW_SERVER_ENABLE_JOB_EXECUTION
     from mlflow.server import constants, handlers
 
@@ -33,29 +33,32 @@ def main() -> None:
         constants.BACKEND_STORE_URI_ENV_VAR: database,
         constants.REGISTRY_STORE_URI_ENV_VAR: database,
         constants.ARTIFACT_ROOT_ENV_VAR: _PROXIED,
-        constants.ARTIFACTS_DESTINATION_ENV_VAR: asked.artifacts_destination,
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: arguments.artifacts_destination,
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION.name: "false",
         _MLFLOW_SGI_NAME.name: "uvicorn",
     }
-    handlers.initialize_backend_stores(database, database, _PROXIED)  # migrates, before there are workers
+    handlers.initialize_backend_stores(
+        database, database, _PROXIED
+    )  # migrates the database, once, before the workers start
     import uvicorn
 
     uvicorn.run(
         "infra.mlflow_server.app:create",
         factory=True,
-        host=asked.host,
-        port=asked.port,
-        workers=asked.workers,
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
         log_level="info",
     )
 
 
-def _checked() -> str:
+def _database_url() -> str:
+    """Return the address of MLflow's database. Raises SettingsError for a missing setting."""
     if not get_settings().mlflow_password.get_secret_value():
-        raise SettingsError("MUR_MLFLOW_PASSWORD: set it: without it anyone could replace a model")
+        raise SettingsError("MUR_MLFLOW_PASSWORD is empty: set it, because without it anyone could replace a model")
     if _DATABASE not in os.environ:
-        raise SettingsError(f"{_DATABASE}: set it to the database of MLflow")
+        raise SettingsError(f"{_DATABASE} is not set: give it the URL of MLflow's database")
     return os.environ[_DATABASE]
 
 

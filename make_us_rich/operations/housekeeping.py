@@ -1,4 +1,4 @@
-"""Delete what is older than its retention. Each function returns what it deleted, or would have in a dry run."""
+"""Delete data older than its retention. Each function returns what it deleted, or in a dry run would delete."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from make_us_rich.registry.mlflow import connect
 
 _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
 _TRAINING_EXPERIMENTS = ("train_pairs",)
-_PAGE = 1000  # the most that MLflow gives at once
-# When a row was written, by the table that grows for ever.
-_WRITTEN = {"forecasts": "made_at", "scores": "day", "audit_log": "at"}
+_PAGE = 1000  # MLflow's largest page
+# The tables that grow without limit, and the column that holds when a row was written.
+_WRITTEN_AT = {"forecasts": "made_at", "scores": "day", "audit_log": "at"}
 _BATCH = 10_000
 
 
-def old_candles(bucket: ObjectStore, before: datetime, *, dry_run: bool) -> list[str]:
-    """Months that ended before `before`."""
-    keys = [key for key in bucket.list_keys("candles/") if _month_ended(key) <= before]
-    return _delete(keys, bucket.remove, dry_run)
+def delete_candles(store: ObjectStore, before: datetime, *, dry_run: bool) -> list[str]:
+    """Delete the monthly candle objects whose month ended before `before`."""
+    keys = [key for key in store.list_keys("candles/") if _month_ended(key) <= before]
+    return _delete(keys, store.remove, dry_run)
 
 
-def old_job_rows(bucket: ObjectStore, before: datetime, *, dry_run: bool) -> list[str]:
-    """Results of training jobs that Airflow has long read."""
-    written = bucket.list_modified("jobs/")
-    return _delete([key for key, when in written.items() if when < before], bucket.remove, dry_run)
+def delete_job_results(store: ObjectStore, before: datetime, *, dry_run: bool) -> list[str]:
+    """Delete the results of training jobs that were written before `before`."""
+    written = store.list_modified("jobs/")
+    return _delete([key for key, when in written.items() if when < before], store.remove, dry_run)
 
 
-def old_versions(settings: Settings, keep: int, *, dry_run: bool) -> list[str]:
-    """Of each registered model all but the newest `keep` versions; never one that has an alias.
+def delete_model_versions(settings: Settings, keep: int, *, dry_run: bool) -> list[str]:
+    """Delete all but the newest `keep` versions of each registered model, and never one that has an alias.
 
-    The version goes first and its artifacts after it, so that nothing registered ever points at a missing file.
+    Deletes the version before its artifacts, so that no registered version ever points at a missing file.
     """
     client: Any = connect(settings)
     deleted = []
@@ -53,8 +53,11 @@ def old_versions(settings: Settings, keep: int, *, dry_run: bool) -> list[str]:
     return deleted
 
 
-def orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool) -> list[str]:
-    """Training runs that began before `before` and have no version: what was cut off, or lost its version above."""
+def delete_orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool) -> list[str]:
+    """Delete training runs that began before `before` and have no version, with their artifacts.
+
+    Such a run was interrupted, or its version was deleted.
+    """
     client: Any = connect(settings)
     experiments = [client.get_experiment_by_name(name) for name in _TRAINING_EXPERIMENTS]
     known = [item.experiment_id for item in experiments if item]
@@ -62,7 +65,7 @@ def orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool) -> lis
         return []
     query = f"attributes.start_time < {int(before.timestamp() * 1000)}"
     orphans = []
-    for run in _paged(lambda token: client.search_runs(known, query, max_results=_PAGE, page_token=token)):
+    for run in _all_pages(lambda token: client.search_runs(known, query, max_results=_PAGE, page_token=token)):
         run_id = run.info.run_id
         if client.search_model_versions(f"run_id = '{run_id}'", max_results=1):
             continue
@@ -72,12 +75,12 @@ def orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool) -> lis
     return orphans
 
 
-def old_rows(database_url: str, table: str, before: datetime, *, dry_run: bool, batch: int = _BATCH) -> int:
-    """Rows of `forecasts`, `scores` or `audit_log` written before `before`; returns how many.
+def delete_rows(database_url: str, table: str, before: datetime, *, dry_run: bool, batch: int = _BATCH) -> int:
+    """Delete the rows of `forecasts`, `scores` or `audit_log` written before `before`; return how many they are.
 
-    Each batch is a transaction of its own, so that no long lock or statement stands in the way of serving.
+    Each batch is a transaction of its own, so that no long lock or statement delays serving.
     """
-    is_old = f"{_WRITTEN[table]} < %s"
+    is_old = f"{_WRITTEN_AT[table]} < %s"
     if dry_run:
         with transaction(database_url) as cursor:
             cursor.execute(f"SELECT count(*) FROM {table} WHERE {is_old}", (before,))
@@ -92,9 +95,9 @@ def old_rows(database_url: str, table: str, before: datetime, *, dry_run: bool, 
     return deleted
 
 
-def old_logs(folder: Path, before: datetime, *, dry_run: bool) -> list[str]:
-    """Task logs of the DAG runs that nothing was written to since `before`."""
-    runs = [run for run in folder.glob("dag_id=*/run_id=*") if _newest(run) < before]
+def delete_task_logs(folder: Path, before: datetime, *, dry_run: bool) -> list[str]:
+    """Delete the task logs of DAG runs whose newest log file is older than `before`."""
+    runs = [run for run in folder.glob("dag_id=*/run_id=*") if _last_written(run) < before]
     return _delete([str(run) for run in runs], shutil.rmtree, dry_run)
 
 
@@ -109,29 +112,29 @@ def _delete(names: Iterable[str], remove: Callable[[str], object], dry_run: bool
 def _month_ended(key: str) -> datetime:
     found = _MONTH.search(key)
     if found is None:
-        return datetime.max.replace(tzinfo=UTC)  # nothing of ours: it stays
+        return datetime.max.replace(tzinfo=UTC)  # not a candle object: it is kept
     year, month = int(found[1]), int(found[2])
     return (datetime(year, month, 1, tzinfo=UTC) + timedelta(days=32)).replace(day=1)
 
 
-def _newest(run: Path) -> datetime:
+def _last_written(run: Path) -> datetime:
     files = [run, *run.rglob("*")]
     return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
 
 
 def _all_names(client: Any) -> list[str]:
-    models = _paged(lambda token: client.search_registered_models(max_results=_PAGE, page_token=token))
+    models = _all_pages(lambda token: client.search_registered_models(max_results=_PAGE, page_token=token))
     return [model.name for model in models]
 
 
 def _all_versions(client: Any, name: str) -> list[Any]:
-    return list(_paged(lambda token: client.search_model_versions(f"name = '{name}'", _PAGE, page_token=token)))
+    return list(_all_pages(lambda token: client.search_model_versions(f"name = '{name}'", _PAGE, page_token=token)))
 
 
-def _paged(ask: Callable[[str | None], Any]) -> Iterable[Any]:
+def _all_pages(get_page: Callable[[str | None], Any]) -> Iterable[Any]:
     token = None
     while True:
-        page = ask(token)
+        page = get_page(token)
         yield from page
         token = page.token
         if not token:
@@ -139,13 +142,13 @@ def _paged(ask: Callable[[str | None], Any]) -> Iterable[Any]:
 
 
 def _has_alias(client: Any, name: str, version: str) -> bool:
-    """Asked at the last moment: a person may have gone back to it just now."""
+    """Tell whether an alias points at a version. Not cached: a rollback may have just moved one."""
     aliases = client.get_registered_model(name).aliases
     return str(version) in {str(held) for held in aliases.values()}
 
 
 def _delete_artifacts(client: Any, run_id: str, model_id: str | None) -> None:
-    """The files go; the run and its metrics stay as deleted ones, until an `mlflow gc` beside the database."""
+    """Delete the files of a run. Its record is only marked as deleted, until `mlflow gc` removes it."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     uris = [client.get_run(run_id).info.artifact_uri]

@@ -1,4 +1,4 @@
-"""Ray's job submission REST API, as far as an orchestrator needs it.
+"""Client of Ray's job submission REST API: the Airflow operator and `mkrich backtest` submit and watch jobs with it.
 
 Source: https://docs.ray.io/en/latest/cluster/running-applications/job-submission/rest.html
 """
@@ -17,7 +17,7 @@ _TIMEOUT_S = 30.0
 
 
 class RayUnreachable(Exception):
-    """The cluster did not answer, or answered that it cannot at the moment."""
+    """The Ray cluster cannot be reached, or answered with an error."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RayJob:
 
 
 class RayJobsClient:
-    """One cluster's jobs, asynchronously. Every method raises RayUnreachable when the cluster does not answer."""
+    """Asynchronous client of one cluster. Every method raises RayUnreachable when the cluster does not answer."""
 
     def __init__(self, address: str, token: str = "") -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -45,8 +45,8 @@ class RayJobsClient:
         await self._http.aclose()
 
     async def find(self, submission_id: str) -> RayJob | None:
-        """The job, or None when the cluster does not know it."""
-        answer = await self._of_job("GET", submission_id)
+        """Return the job, or None if the cluster does not know it."""
+        answer = await self._call("GET", submission_id)
         if answer is None:
             return None
         return read_json(
@@ -54,19 +54,21 @@ class RayJobsClient:
         )
 
     async def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:
+        """Run `entrypoint`, a shell command line, on the head of the cluster."""
         body = {"submission_id": submission_id, "entrypoint": entrypoint, "metadata": dict(metadata)}
         _checked(await self._request("POST", "/api/jobs/", json=body))
 
     async def stop(self, submission_id: str) -> None:
-        await self._of_job("POST", submission_id, "/stop")
+        """Stop a job; does nothing if it has ended or is unknown."""
+        await self._call("POST", submission_id, "/stop")
 
     async def logs(self, submission_id: str) -> str:
-        """Everything that the job's driver printed so far; empty for an unknown job."""
-        answer = await self._of_job("GET", submission_id, "/logs")
+        """Return everything that the job's driver has printed; empty for an unknown job."""
+        answer = await self._call("GET", submission_id, "/logs")
         return "" if answer is None else read_json(answer, lambda body: body.get("logs") or "", RayUnreachable)
 
-    async def _of_job(self, method: str, submission_id: str, path: str = "") -> httpx.Response | None:
-        """None for a job that Ray does not know; its list says so, because any server has a 404 page."""
+    async def _call(self, method: str, submission_id: str, path: str = "") -> httpx.Response | None:
+        """Return the answer, or None for an unknown job: a 404 counts only if Ray's list of jobs confirms it."""
         answer = await self._request(method, f"/api/jobs/{submission_id}{path}")
         if answer.status_code == httpx.codes.NOT_FOUND and not await self._is_listed(submission_id):
             return None

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from dags.support import deadline
-from dags.support.alerts import failures_alert, what_is_new
+from dags.support import alerts
+from dags.support.alerts import Failure, failure_update, failures_alert
 from make_us_rich.core.settings import Settings
 from make_us_rich.operations.alerts import Alert, post
 from tests.support.processes import free_port, running
@@ -105,10 +105,10 @@ def test_a_long_text_is_cut_to_what_discord_takes(sink: Sink) -> None:
 def test_a_late_run_is_told_and_a_late_backfill_is_not(
     sink: Sink, monkeypatch: pytest.MonkeyPatch, run_type: str, state: str, told: int
 ) -> None:
-    monkeypatch.setattr(deadline, "get_settings", lambda: sink.settings)
+    monkeypatch.setattr(alerts, "get_settings", lambda: sink.settings)
     run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": run_type, "state": state}
 
-    asyncio.run(deadline.tell_late({"dag_run": run}))
+    asyncio.run(alerts.post_late_run({"dag_run": run}))
 
     titles = [embed["title"] for message in sink.messages() for embed in message["embeds"]]
     assert titles == ["train_pairs is late"] * told
@@ -118,14 +118,14 @@ def test_every_link_of_a_run_is_one_that_a_browser_can_open(sink: Sink, monkeypa
     inner = sink.settings.model_copy(
         update={"airflow_url": "http://airflow-api-server:8080", "public_airflow_url": "https://airflow.example.com"}
     )
-    monkeypatch.setattr(deadline, "get_settings", lambda: inner)
+    monkeypatch.setattr(alerts, "get_settings", lambda: inner)
     run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": "scheduled", "state": "running"}
-    asyncio.run(deadline.tell_late({"dag_run": run}))
+    asyncio.run(alerts.post_late_run({"dag_run": run}))
 
-    note = {"task": "fetch", "pair": "chz_usdt", "reason": "halted", "refused": False, "tries": 3}
-    note["link"] = "http://localhost:8080/dags/train_pairs/runs/r%201/tasks/fetch?map_index=2&try_number=3"
-    news = what_is_new([note], {"chz_usdt"}, set(), {}, now=1e9)
-    assert post(failures_alert("train_pairs", "r 1", news, [note], inner), inner)
+    link = "http://localhost:8080/dags/train_pairs/runs/r%201/tasks/fetch?map_index=2&try_number=3"
+    failure = Failure(task="fetch", pair="chz_usdt", reason="halted", tries=3, link=link)
+    update = failure_update([failure], {"chz_usdt"}, set(), {}, now=1e9)
+    assert post(failures_alert("train_pairs", "r 1", update, [failure], inner), inner)
 
     late, failed = (embed for message in sink.messages() for embed in message["embeds"])
     page = "https://airflow.example.com/dags/train_pairs/runs/r%201"

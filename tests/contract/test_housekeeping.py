@@ -56,9 +56,9 @@ def test_months_that_no_training_reads_go(store: ObjectStore) -> None:
     for month in (datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC), YEAR_2026):
         CandleStore(store).write("simulated", BITCOIN, Interval.H1, _one_candle(month))
 
-    planned = housekeeping.old_candles(store, YEAR_2026, dry_run=True)
+    planned = housekeeping.delete_candles(store, YEAR_2026, dry_run=True)
     before = store.list_keys("candles/")
-    deleted = housekeeping.old_candles(store, YEAR_2026, dry_run=False)
+    deleted = housekeeping.delete_candles(store, YEAR_2026, dry_run=False)
 
     folder = "candles/simulated/1h/btc_usdt"
     assert planned == deleted == [f"{folder}/2025-11.parquet", f"{folder}/2025-12.parquet"]
@@ -69,8 +69,8 @@ def test_months_that_no_training_reads_go(store: ObjectStore) -> None:
 def test_rows_of_old_jobs_go(store: ObjectStore) -> None:
     store.put("jobs/some-job/btc_usdt.json", b"{}")
 
-    assert housekeeping.old_job_rows(store, FAR_AHEAD - timedelta(days=30), dry_run=False) == []
-    assert housekeeping.old_job_rows(store, FAR_AHEAD, dry_run=False) == ["jobs/some-job/btc_usdt.json"]
+    assert housekeeping.delete_job_results(store, FAR_AHEAD - timedelta(days=30), dry_run=False) == []
+    assert housekeeping.delete_job_results(store, FAR_AHEAD, dry_run=False) == ["jobs/some-job/btc_usdt.json"]
     assert store.list_keys("jobs/") == []
 
 
@@ -79,9 +79,9 @@ def test_old_versions_go_with_their_files_and_those_in_use_stay(settings: Settin
     with Registry(settings) as registry:
         registry.set_alias(NAME, PREVIOUS, 1)
         registry.set_alias(NAME, CHAMPION, 2)
-        planned = housekeeping.old_versions(settings, 2, dry_run=True)
+        planned = housekeeping.delete_model_versions(settings, 2, dry_run=True)
         assert len(registry.versions(NAME)) == 6, "the rehearsal deleted something"
-        deleted = housekeeping.old_versions(settings, 2, dry_run=False)
+        deleted = housekeeping.delete_model_versions(settings, 2, dry_run=False)
 
         assert planned == deleted == [f"{NAME} version 4", f"{NAME} version 3"]
         assert [version.version for version in registry.versions(NAME)] == [6, 5, 2, 1]
@@ -91,16 +91,16 @@ def test_old_versions_go_with_their_files_and_those_in_use_stay(settings: Settin
     assert client.list_artifacts(runs[2]) == []
     assert client.get_run(runs[1]).info.lifecycle_stage == "active"
     assert [item.path for item in client.list_artifacts(runs[1])] == ["weights.npz"]
-    assert housekeeping.old_versions(settings, 2, dry_run=False) == []
+    assert housekeeping.delete_model_versions(settings, 2, dry_run=False) == []
 
 
 def test_a_run_that_was_cut_off_goes(settings: Settings) -> None:
     run = MlflowClient().create_run(mlflow.get_experiment_by_name("train_pairs").experiment_id)
 
-    assert housekeeping.orphaned_runs(settings, FAR_AHEAD - timedelta(days=2), dry_run=False) == []
-    (orphan,) = housekeeping.orphaned_runs(settings, FAR_AHEAD, dry_run=False)
+    assert housekeeping.delete_orphaned_runs(settings, FAR_AHEAD - timedelta(days=2), dry_run=False) == []
+    (orphan,) = housekeeping.delete_orphaned_runs(settings, FAR_AHEAD, dry_run=False)
     assert run.info.run_id in orphan
-    assert housekeeping.orphaned_runs(settings, FAR_AHEAD, dry_run=False) == []
+    assert housekeeping.delete_orphaned_runs(settings, FAR_AHEAD, dry_run=False) == []
 
 
 def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None:
@@ -124,7 +124,9 @@ def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None
             run = client.create_run("0")
             client.create_model_version("zzz_usdt_1h", run.info.artifact_uri, run.info.run_id)
 
-        assert housekeeping.old_versions(Settings(mlflow_url=url), 2, dry_run=True) == ["zzz_usdt_1h version 1"]
+        assert housekeeping.delete_model_versions(Settings(mlflow_url=url), 2, dry_run=True) == [
+            "zzz_usdt_1h version 1"
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +143,10 @@ def test_old_rows_of_the_database_go(database_url: str) -> None:
     before = datetime.now(UTC) - timedelta(days=400)
 
     for table in ("forecasts", "scores", "audit_log"):
-        assert housekeeping.old_rows(database_url, table, before, dry_run=True) == 1
+        assert housekeeping.delete_rows(database_url, table, before, dry_run=True) == 1
         assert _count(database_url, table) == 2, "the rehearsal deleted something"
-        assert housekeeping.old_rows(database_url, table, before, dry_run=False) == 1
-        assert housekeeping.old_rows(database_url, table, before, dry_run=False) == 0
+        assert housekeeping.delete_rows(database_url, table, before, dry_run=False) == 1
+        assert housekeeping.delete_rows(database_url, table, before, dry_run=False) == 0
         assert _count(database_url, table) == 1
 
 
@@ -156,7 +158,7 @@ def test_many_old_rows_go_in_batches(database_url: str) -> None:
         )
     before = datetime(2021, 1, 1, tzinfo=UTC)
 
-    assert housekeeping.old_rows(database_url, "audit_log", before, dry_run=False, batch=10) == 25
+    assert housekeeping.delete_rows(database_url, "audit_log", before, dry_run=False, batch=10) == 25
 
 
 def test_logs_of_old_runs_go(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_logs_of_old_runs_go(tmp_path: Path) -> None:
         for path in (file, *list(file.parents)[:2]):
             os.utime(path, (when, when))
 
-    deleted = housekeeping.old_logs(tmp_path, datetime.now(UTC) - timedelta(days=30), dry_run=False)
+    deleted = housekeeping.delete_task_logs(tmp_path, datetime.now(UTC) - timedelta(days=30), dry_run=False)
 
     assert [Path(name).name for name in deleted] == ["run_id=old"]
     assert [path.name for path in (tmp_path / "dag_id=train_pairs").iterdir()] == ["run_id=new"]

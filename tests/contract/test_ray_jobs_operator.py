@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dags.support import operator
+from dags.support import operator as operator_module
 from dags.support.operator import RayJobFailed, RayJobOperator, RayJobTrigger
 from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
@@ -57,8 +57,8 @@ def _connection(ray_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def connected(conn_id: str) -> RayJobsClient:
         return RayJobsClient(ray_url)
 
-    monkeypatch.setattr(operator, "_client", lambda conn_id: RayJobsClient(ray_url))
-    monkeypatch.setattr(operator, "_aclient", connected)
+    monkeypatch.setattr(operator_module, "_client", lambda conn_id: RayJobsClient(ray_url))
+    monkeypatch.setattr(operator_module, "_aclient", connected)
 
 
 def test_a_job_that_succeeds(ray_url: str) -> None:
@@ -101,7 +101,7 @@ def test_a_job_that_ray_forgot_is_lost(ray_url: str) -> None:
     assert _watch("never-submitted")["status"] == "LOST"
 
 
-def test_a_job_that_runs_too_long_is_told_so(ray_url: str) -> None:
+def test_a_job_that_runs_too_long_fails_and_is_stopped(ray_url: str) -> None:
     asyncio.run(_submit(ray_url, "slow", "sleep 60"))
     asyncio.run(_until_running(ray_url, "slow"))
     event = _watch("slow", run_deadline=time.time() - 1)
@@ -135,7 +135,7 @@ def test_a_try_after_a_failed_one_starts_anew(ray_url: str) -> None:
     assert _watch("retried-try2")["status"] == "SUCCEEDED"
 
 
-def test_an_unreachable_cluster_is_told_clearly() -> None:
+def test_an_unreachable_cluster_is_named_in_the_error() -> None:
     async def ask() -> None:
         async with RayJobsClient(f"http://127.0.0.1:{free_port()}") as nobody:
             await nobody.find("any")

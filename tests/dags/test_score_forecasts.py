@@ -9,16 +9,16 @@ import httpx
 import numpy as np
 import pytest
 
-from dags.support import score_log
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import scores
 from make_us_rich.database.connection import transaction
-from make_us_rich.documents import QUANTILE_NAMES
+from make_us_rich.documents import QUANTILE_NAMES, PairScore, Score
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import ExchangeClient
+from make_us_rich.operations import scoring
 from tests.support.airflow_runs import DagEnvironment
 from tests.support.servers import MLFLOW_LOGIN
 
@@ -56,10 +56,11 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: DagEnvironmen
     scored = {("simulated", "btc_usdt_1h"): 168.0, ("simulated", "eth_usdt_1h"): 168.0}
     assert _logged(settings.mlflow_url) == scored
     kept = asdict(found["eth_usdt"])
-    verdict = {name: kept.get(name, 0.0) for name in ("n", "skill_vs_naive", "coverage_80", "drifted")}
-    verdict |= {"t_vs_naive": 0.0, "shift": {}}
-    item = {"pair": "eth_usdt", "interval": "1h", "as_of_ms": as_of_ms, "verdict": verdict}
-    score_log.log(settings, [item], "binance")
+    score = Score.model_validate(kept | {"t_vs_naive": 0.0, "shift": {}})
+    of_binance = PairScore(
+        market="binance", pair=Pair("eth", "usdt"), interval=Interval.H1, as_of_ms=as_of_ms, score=score
+    )
+    scoring.log_to_mlflow(settings, [of_binance])
     assert _logged(settings.mlflow_url) == scored | {("binance", "eth_usdt_1h"): 168.0}
 
 

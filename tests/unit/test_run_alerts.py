@@ -1,69 +1,65 @@
-"""What is told about a run's failures, and what was told before."""
+"""Which failures and recoveries of a run are posted, given what was posted before."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from dags.support.alerts import REMIND_AFTER_S, what_is_new
+from dags.support.alerts import REMIND_AFTER_S, Failure, failure_update
 
 TASKS = {"fetch", "train", "refresh_serving"}
 PAIRS = {"btc_usdt", "chz_usdt"}
 
 
-def _failed(pair: str | None, task: str = "fetch", refused: bool = False) -> dict[str, Any]:
-    return {
-        "pair": pair, "task": task, "reason": "Broken: it is", "refused": refused, "tries": 3, "link": ""
-    }  # fmt: skip
+def _failure(pair: str | None, task: str = "fetch", refused: bool = False) -> Failure:
+    return Failure(pair=pair, task=task, reason="Broken: it is", refused=refused, tries=3)
 
 
-def test_a_new_failure_is_told() -> None:
-    news = what_is_new([_failed("chz_usdt")], PAIRS, TASKS, {}, now=10_000_000.0)
+def test_a_new_failure_is_posted() -> None:
+    update = failure_update([_failure("chz_usdt")], PAIRS, TASKS, {}, now=10_000_000.0)
 
-    assert news.to_tell
-    assert news.failed == ["chz_usdt"]
-    assert news.memory == {"chz_usdt": 10_000_000.0}
-
-
-def test_the_same_failure_an_hour_later_is_not_told_again() -> None:
-    first = what_is_new([_failed("chz_usdt")], PAIRS, TASKS, {}, now=10_000_000.0)
-    second = what_is_new([_failed("chz_usdt")], PAIRS, TASKS, first.memory, now=10_003_600.0)
-
-    assert not second.to_tell
-    assert second.memory == first.memory
+    assert update.worth_posting
+    assert update.failed == ["chz_usdt"]
+    assert update.last_posted == {"chz_usdt": 10_000_000.0}
 
 
-def test_a_lasting_failure_is_told_again_after_some_hours() -> None:
+def test_the_same_failure_an_hour_later_is_not_posted_again() -> None:
+    first = failure_update([_failure("chz_usdt")], PAIRS, TASKS, {}, now=10_000_000.0)
+    second = failure_update([_failure("chz_usdt")], PAIRS, TASKS, first.last_posted, now=10_003_600.0)
+
+    assert not second.worth_posting
+    assert second.last_posted == first.last_posted
+
+
+def test_a_lasting_failure_is_posted_again_after_some_hours() -> None:
     later = 10_000_000.0 + REMIND_AFTER_S
-    news = what_is_new([_failed("chz_usdt")], PAIRS, TASKS, {"chz_usdt": 10_000_000.0}, now=later)
+    update = failure_update([_failure("chz_usdt")], PAIRS, TASKS, {"chz_usdt": 10_000_000.0}, now=later)
 
-    assert news.to_tell
-    assert news.memory == {"chz_usdt": later}
+    assert update.worth_posting
+    assert update.last_posted == {"chz_usdt": later}
 
 
-def test_a_recovery_is_told_once() -> None:
-    news = what_is_new([], PAIRS, TASKS, {"chz_usdt": 1.0, "train": 1.0}, now=2.0)
+def test_a_recovery_is_posted_once() -> None:
+    update = failure_update([], PAIRS, TASKS, {"chz_usdt": 1.0, "train": 1.0}, now=2.0)
 
-    assert news.to_tell
-    assert news.recovered == ["chz_usdt", "train"]
-    assert not what_is_new([], PAIRS, TASKS, news.memory, now=3.0).to_tell
+    assert update.worth_posting
+    assert update.recovered == ["chz_usdt", "train"]
+    assert not failure_update([], PAIRS, TASKS, update.last_posted, now=3.0).worth_posting
 
 
 def test_a_run_for_other_pairs_says_nothing_of_this_one() -> None:
-    news = what_is_new([], {"btc_usdt"}, TASKS, {"chz_usdt": 1.0}, now=2.0)
+    update = failure_update([], {"btc_usdt"}, TASKS, {"chz_usdt": 1.0}, now=2.0)
 
-    assert not news.to_tell
-    assert news.memory == {"chz_usdt": 1.0}
-
-
-def test_a_task_without_a_pair_is_told_by_its_name() -> None:
-    assert what_is_new([_failed(None, "train")], PAIRS, TASKS, {}, now=10_000_000.0).failed == ["train"]
+    assert not update.worth_posting
+    assert update.last_posted == {"chz_usdt": 1.0}
 
 
-def test_a_refused_run_is_told_each_time_and_never_works_again() -> None:
-    refusal = [_failed(None, "plan_run", refused=True)]
-    first = what_is_new(refusal, PAIRS, {"plan_run"}, {}, now=10_000_000.0)
-    second = what_is_new(refusal, PAIRS, {"plan_run"}, first.memory, now=10_000_001.0)
+def test_a_task_without_a_pair_is_posted_by_its_name() -> None:
+    assert failure_update([_failure(None, "train")], PAIRS, TASKS, {}, now=10_000_000.0).failed == ["train"]
 
-    assert first.to_tell
-    assert second.to_tell
-    assert not what_is_new([], PAIRS, {"plan_run"}, second.memory, now=10_000_002.0).to_tell
+
+def test_a_refused_run_is_posted_each_time_and_never_recovers() -> None:
+    refusal = [_failure(None, "plan_run", refused=True)]
+    first = failure_update(refusal, PAIRS, {"plan_run"}, {}, now=10_000_000.0)
+    second = failure_update(refusal, PAIRS, {"plan_run"}, first.last_posted, now=10_000_001.0)
+
+    assert first.worth_posting
+    assert second.worth_posting
+    assert not failure_update([], PAIRS, {"plan_run"}, second.last_posted, now=10_000_002.0).worth_posting
