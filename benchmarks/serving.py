@@ -46,8 +46,8 @@ from make_us_rich.market.window import Window
 from make_us_rich.operations.serve_config import desired_config
 from make_us_rich.operations.serve_deploy import apply, models_to_serve
 from make_us_rich.registry.client import ModelVersion
-from serve_app.replica.forecast import Current, Loaded
-from serve_app.replica.model_cache import ModelCache
+from serve_app.replica.forecast import ComputedForecast
+from serve_app.replica.models import LoadedModel, ModelCache
 from serve_app.replica.snapshot import ForecastSnapshot
 
 PAIRS = ("btc_usdt", "eth_usdt")
@@ -259,8 +259,8 @@ def _save_snapshots(folder: Path) -> dict[str, ModelVersion]:
     for pair in POOLED_PAIRS:
         name = str(pair)
         version = ModelVersion(f"{name}_1h", 1, run_id=name, created_ms=as_of_ms, tags={})
-        loaded = Loaded(version, graph_for_pair(fitted.onnx, name), ModelCache(1))
-        current = Current.compute(pair, loaded, Window(recent, recent, Interval.H1))
+        loaded = LoadedModel(version, graph_for_pair(fitted.onnx, name), ModelCache(1))
+        current = ComputedForecast.compute(pair, loaded, Window(recent, recent, Interval.H1))
         ForecastSnapshot(folder, pair, Interval.H1, "simulated").save(current)
         versions[name] = version
     return versions

@@ -9,31 +9,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import TypeAdapter
 
 from make_us_rich.core.errors import MakeUsRichError
-from make_us_rich.core.responses import read_json
-from make_us_rich.market.candles import Candles, from_klines
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.responses import UNEXPECTED, read_json
+from make_us_rich.documents import (
+    CandleColumns,
+    Forecast,
+    NamedVersion,
+    PairState,
+    PastForecast,
+    Readiness,
+    UpdatedModels,
+    Usage,
+)
+from make_us_rich.market.candles import Candles, from_columns
 
 _TIMEOUT_S = 5.0
 _UPDATE_TIMEOUT_S = 35.0  # the service answers, or refuses, within 30
 _TRIES = 3
 _PAUSE_S = 0.3
 
+_FORECASTS = TypeAdapter(list[Forecast])
+_PAST_FORECASTS = TypeAdapter(list[PastForecast])
+
 T = TypeVar("T")
 
 
 class ServiceUnavailable(MakeUsRichError):
-    """The API cannot be reached, or cannot answer now (503): worth another try later."""
+    """The API cannot be reached, or cannot answer now (503): try again later."""
 
 
 class ServiceRefused(MakeUsRichError):
-    """The API refused: `status` and `field` say what to change."""
+    """The API refused the request: `status` and `field` say what to change."""
 
     def __init__(self, message: str, *, status: int, field: str | None) -> None:
         super().__init__(message)
@@ -41,60 +55,11 @@ class ServiceRefused(MakeUsRichError):
         self.field = field
 
 
-@dataclass(frozen=True)
-class Model:
-    name: str
-    version: int
-    as_of_ms: int
-    architecture: str
-    skill_vs_naive: float | None  # fraction of pinball loss saved against the random walk
-    skill_margin: float | None  # the skill's 95 % interval reaches so far to either side
-    coverage_80: float | None  # share of held-out closes inside q10..q90
-    age_hours: float
-
-
-@dataclass(frozen=True)
-class Flags:
-    stale: bool
-    simulated: bool
-    expired: bool
-    foundation: bool  # by the model of all pairs: this one has none of its own yet
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """Quantiles of the close at `target_close_ms`, in the quote currency, by name: q05 to q95."""
-
-    pair: str
-    interval: str
-    market: str
-    as_of_ms: int
-    last_close: float
-    target_open_ms: int
-    target_close_ms: int
-    quantiles: Mapping[str, float]
-    model: Model
-    flags: Flags
-
-
-@dataclass(frozen=True)
-class PastForecast:
-    """`close` is the price that came; None before it came, or when it is forgotten."""
-
-    target_open_ms: int
-    target_close_ms: int
-    model_version: int
-    last_close: float
-    quantiles: Mapping[str, float]
-    close: float | None
-    inside_80: bool | None
-
-
 class Client:
     """Every method raises ServiceUnavailable or ServiceRefused."""
 
     def __init__(self, api_url: str, token: str) -> None:
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=api_url, headers=headers, timeout=_TIMEOUT_S)
 
     def __enter__(self) -> Client:
@@ -105,47 +70,56 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def pairs(self) -> list[str]:
-        """Those that are served now."""
-        return self._get("/v1/pairs", lambda body: [item["pair"] for item in body["pairs"]])
+    def pairs(self) -> list[Pair]:
+        """Return the pairs that are served now."""
+        return self._get("/v1/pairs", lambda body: [Pair.parse(item["pair"]) for item in body["pairs"]])
 
     def forecast(self, pair: str, model: str = "champion") -> Forecast:
-        """By the champion, or beside it by `previous`, `foundation` or `naive`."""
-        return self._get(f"/v1/forecasts/{_segment(pair)}?model={quote(model, safe='')}", _forecast)
+        """Return the champion's forecast, or that of `previous`, `foundation` or `naive` to compare with."""
+        return self._get(
+            f"/v1/forecasts/{_segment(pair)}?model={quote(model, safe='')}", lambda body: Forecast.model_validate(body)
+        )
 
     def forecasts(self) -> tuple[list[Forecast], dict[str, str]]:
-        """Of all pairs that are served, in one call; and why the others cannot be answered now."""
+        """Return the forecasts of all served pairs, for one call; and by pair, why another has none now."""
         return self._get(
             "/v1/forecasts",
             lambda body: (
-                [_forecast(item) for item in body["forecasts"]],
+                _FORECASTS.validate_python(body["forecasts"]),
                 {item["pair"]: item["detail"] for item in body["missing"]},
             ),
         )
 
     def history(self, pair: str, limit: int) -> list[PastForecast]:
-        """Newest first."""
-        names = PastForecast.__dataclass_fields__
+        """Return the forecasts of closed candles, newest first."""
         return self._get(
             f"/v1/forecasts/{_segment(pair)}/history?limit={limit}",
-            lambda body: [PastForecast(**{name: item[name] for name in names}) for item in body["forecasts"]],
+            lambda body: _PAST_FORECASTS.validate_python(body["forecasts"]),
         )
 
     def candles(self, pair: str, limit: int) -> Candles:
-        """The newest closed candles, oldest first."""
-        names = ("open_time_ms", "open", "high", "low", "close", "volume")
+        """Return the newest closed candles, oldest first."""
         return self._get(
-            f"/v1/candles/{_segment(pair)}?limit={limit}",
-            lambda body: from_klines(list(zip(*(body[name] for name in names), strict=True))),
+            f"/v1/candles/{_segment(pair)}?limit={limit}", lambda body: from_columns(CandleColumns.model_validate(body))
         )
 
-    def usage(self) -> dict[str, int]:
-        """limit, used, remaining, resets_at_ms of this month."""
-        names = ("limit", "used", "remaining", "resets_at_ms")
-        return self._get("/v1/usage", lambda body: {name: int(body[name]) for name in names})
+    def usage(self) -> Usage:
+        """Return the token owner's calls of this month."""
+        return self._get("/v1/usage", lambda body: Usage.model_validate(body))
+
+    def readiness(self) -> Readiness:
+        """Return what each pair's replica serves; `ready` is false when one cannot answer. Needs no token.
+
+        It does not retry.
+        """
+        try:
+            answer = self._http.get("/readyz", timeout=_UPDATE_TIMEOUT_S)
+        except httpx.HTTPError as error:
+            raise ServiceUnavailable(f"{self._http.base_url}/readyz cannot be reached ({error!r})") from None
+        return read_json(answer, lambda body: Readiness.model_validate(body), ServiceUnavailable)
 
     def update_models(self, wait_s: float = 20.0) -> None:
-        """Let the service swap to the champions of this moment, and wait until it did; needs an admin's token.
+        """Make the service swap to the present champions, and wait until it did; needs an admin's token.
 
         Raises ServiceRefused when a replica refuses its new model, ServiceUnavailable when it takes longer.
         """
@@ -156,33 +130,22 @@ class Client:
         if answer.is_error:
             detail, field = _problem(answer)
             raise ServiceRefused(detail, status=answer.status_code, field=field)
-        wanted = read_json(answer, lambda body: dict(body["applications"]), ServiceUnavailable)
+        updated = read_json(answer, lambda body: UpdatedModels.model_validate(body), ServiceUnavailable)
+        wanted = _wanted_models(updated)
         deadline = time.monotonic() + wait_s
-        while waiting := self._not_serving(wanted):
+        while problem := self._not_serving(wanted):
             if time.monotonic() > deadline:
-                raise ServiceUnavailable(f"it is told, and takes longer than {wait_s:.0f} s: {waiting}")
+                raise ServiceUnavailable(f"the update takes longer than {wait_s:.0f} s: {problem}")
             time.sleep(_PAUSE_S)
 
-    def _not_serving(self, wanted: Mapping[str, int]) -> str:
-        """What /readyz says of the first application that does not serve this version yet."""
+    def _not_serving(self, wanted: Mapping[str, NamedVersion]) -> str:
         try:
-            answer = self._http.get("/readyz", timeout=_UPDATE_TIMEOUT_S)
-            states = read_json(answer, lambda body: dict(body["pairs"]), ServiceUnavailable)
-        except (httpx.HTTPError, ServiceUnavailable):
+            return not_serving(self.readiness().pairs, wanted)
+        except ServiceUnavailable:
             return "/readyz does not answer"
-        for name, version in wanted.items():
-            state = states.get(name)
-            if state is None:
-                return f"{name} is not known yet"
-            due = (state["wanted"] or {}).get("version") == version
-            if due and state["refused"]:
-                raise ServiceRefused(f"{name} refuses version {version}: {state['refused']}", status=200, field=None)
-            if not state["asleep"] and not (due and state["serves"] == state["wanted"]):
-                return f"{name} does not serve version {version} yet: {state['reason']}"
-        return ""
 
     def _get(self, path: str, read: Callable[[Any], T]) -> T:
-        """Reading is safe to repeat: a moment's failure is tried again."""
+        """Retry transient errors: a GET is safe to repeat."""
         for attempt in range(1, _TRIES + 1):
             try:
                 answer = self._http.get(path)
@@ -202,24 +165,46 @@ class Client:
         raise failure
 
 
+def not_serving(states: Mapping[str, PairState], wanted: Mapping[str, NamedVersion]) -> str:
+    """Return which application does not serve its wanted model yet, and why; empty when all do.
+
+    A stopped replica counts as serving: it fetches its model when it starts. Raises ServiceRefused when a replica
+    refuses the wanted model.
+    """
+    for name, model in wanted.items():
+        state = states.get(name)
+        if state is None:
+            return f"{name} is unknown to the gateway"
+        if state.asleep:
+            continue
+        serves = state.serves or "nothing"
+        if state.wanted == model and state.refused:
+            message = f"{name} refuses {model} and serves {serves}: {state.refused}"
+            raise ServiceRefused(message, status=200, field=None)
+        if state.serves != model:
+            return f"{name} serves {serves} instead of {model}: {state.reason}"
+    return ""
+
+
+def _wanted_models(updated: UpdatedModels) -> dict[str, NamedVersion]:
+    """Return the model of each application: the foundation model, or else one with the application's name."""
+    wanted = {}
+    for application, version in updated.applications.items():
+        pair, _, interval = application.rpartition("_")
+        name = f"foundation_{interval}" if pair in updated.by_foundation else application
+        wanted[application] = NamedVersion(name=name, version=version)
+    return wanted
+
+
 def _segment(text: str) -> str:
-    """As one segment of a path, whatever it holds; `..` would be one level up."""
+    """Quote a text as one segment of a path; an unquoted `..` would be one level up."""
     return quote(text, safe="").replace(".", "%2E")
 
 
-def _forecast(body: Mapping[str, Any]) -> Forecast:
-    """What a newer service tells beyond this is passed over."""
-    named = {
-        **body,
-        "model": Model(**{name: body["model"][name] for name in Model.__dataclass_fields__}),
-        "flags": Flags(**{name: body["flags"][name] for name in Flags.__dataclass_fields__}),
-    }
-    return Forecast(**{name: named[name] for name in Forecast.__dataclass_fields__})
-
-
 def _problem(answer: httpx.Response) -> tuple[str, str | None]:
+    """Return the detail and the field of a problem document."""
     try:
         body = answer.json()
         return str(body["detail"]), body.get("field")
-    except (ValueError, KeyError, TypeError):
+    except UNEXPECTED:
         return f"the forecast service answered {answer.status_code}", None

@@ -84,6 +84,42 @@ class Flags(Document):
 class Forecast(Document):
     """The next close of a pair, as a distribution."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "pair": "btc_usdt",
+                    "interval": "1h",
+                    "market": "binance",
+                    "as_of_ms": 1_699_999_200_000,
+                    "last_close": 36_500.0,
+                    "target_open_ms": 1_699_999_200_000,
+                    "target_close_ms": 1_700_002_800_000,
+                    "quantiles": {
+                        "q05": 36_210.4,
+                        "q10": 36_301.9,
+                        "q25": 36_409.2,
+                        "q50": 36_502.8,
+                        "q75": 36_597.1,
+                        "q90": 36_705.5,
+                        "q95": 36_790.3,
+                    },
+                    "model": {
+                        "name": "btc_usdt_1h",
+                        "version": 12,
+                        "as_of_ms": 1_699_995_600_000,
+                        "architecture": "lstm",
+                        "skill_vs_naive": 0.074,
+                        "skill_margin": 0.021,
+                        "coverage_80": 0.804,
+                        "age_hours": 1.05,
+                    },
+                    "flags": {"stale": False, "simulated": False, "expired": False, "foundation": False},
+                }
+            ]
+        }
+    )
+
     pair: Pair
     interval: str
     market: str
@@ -137,8 +173,9 @@ class NamedVersion(Document):
 
 
 class PairState(Document):
-    """What the replica of a pair serves, and what is in the way. No field has a default: a reader misses none."""
+    """What the replica of a pair serves, and what is in the way."""
 
+    # No field has a default, so a reader fails on a field that was renamed.
     ready: bool
     asleep: Annotated[bool, Field(description="nobody asked for a while: the next call starts its process")]
     serves: Annotated[NamedVersion | None, Field(description="the model that answers")]
@@ -163,12 +200,32 @@ class Readiness(Document):
     pairs: dict[str, PairState]
 
 
-class Refusal(Document):
-    """Why a replica has no answer: it cannot yet (`not-ready`), there is no such model, or the call is at fault."""
+class ReplicaError(Document):
+    """Why a replica has no answer: it cannot yet (`not-ready`), there is no such model, or the input is wrong.
+
+    Replicas return it instead of raising, because Ray loses an exception's type between processes.
+    """
 
     kind: Literal["not-ready", "no-model", "bad-input"]
     detail: str
     field: str | None = None
+
+
+class UpdatedModels(Document):
+    """What Ray Serve was told to serve."""
+
+    applications: Annotated[dict[str, int], Field(description="version that each application takes over")]
+    by_foundation: Annotated[tuple[Pair, ...], Field(description="pairs served by the model of all pairs")]
+    without_champion: Annotated[tuple[Pair, ...], Field(description="pairs that no model serves yet")]
+
+
+class Usage(Document):
+    """Calls of one user in this month."""
+
+    limit: int
+    used: int
+    remaining: int
+    resets_at_ms: Milliseconds
 
 
 class Comparison(Document):

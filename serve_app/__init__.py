@@ -1,1 +1,4 @@
-"""The HTTP API: a gateway and one forecaster a pair, each a Ray Serve application. No torch, pandas or mlflow here."""
+"""The HTTP API on Ray Serve: `api` in front, `gateway` behind it, and one replica for each pair or pool of pairs.
+
+Imports `make_us_rich`, and neither torch nor pandas nor mlflow.
+"""

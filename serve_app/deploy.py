@@ -1,4 +1,4 @@
-"""python -m serve_app.deploy: let Ray Serve run the champions of this moment, and wait until they answer."""
+"""`python -m serve_app.deploy`: tell Ray Serve to run the present champions, and wait until they answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What Prometheus can ask of serving, beside what Ray Serve counts itself.
+"""The Prometheus metrics of serving, on top of those of Ray Serve itself.
 
-Ray's agents collect them from every process, so that several gateways add up; its metrics port has them with the
-prefix `ray_`, and `_total` after a counter. Each carries Serve's tags application, deployment and replica.
+Ray's agents collect them from every process and add up several gateways. Its metrics port shows them with the prefix
+`ray_`, counters with the suffix `_total`, and with Serve's tags application, deployment and replica.
 """
 
 from __future__ import annotations
@@ -13,62 +13,59 @@ from typing import Literal
 
 from ray.serve import metrics
 
-from serve_app.replica.forecast import Current, model_as_of_ms
-
 _SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]
 _PAIR = ("pair",)
-_TOLD_EVERY_S = 1.0
+_FLUSH_AFTER_S = 1.0
 
 
 @cache
-def forecaster_metrics() -> ForecasterMetrics:
-    """One for all pairs of a process, because a metric is registered once."""
-    return ForecasterMetrics()
+def replica_metrics() -> ReplicaMetrics:
+    """Return the one instance of this process: its pairs share it, because a metric is registered once."""
+    return ReplicaMetrics()
 
 
-class ForecasterMetrics:
-    """By pair."""
+class ReplicaMetrics:
+    """Metrics of the forecasts, tagged by pair."""
 
     def __init__(self) -> None:
         self._onnx_seconds = metrics.Histogram(
-            "mur_onnx_seconds",
-            description="time of one forecast in ONNX Runtime",
-            boundaries=_SECONDS,
-            tag_keys=_PAIR,  # type: ignore[arg-type]  # Ray means any number of them
+            "mur_onnx_seconds", description="time of one forecast in ONNX Runtime", boundaries=_SECONDS, tag_keys=_PAIR
         )
-        self._swaps = metrics.Counter("mur_model_swaps", description="models taken over", tag_keys=_PAIR)  # type: ignore[arg-type]
+        self._swaps = metrics.Counter("mur_model_swaps", description="models that started serving", tag_keys=_PAIR)
         self._refusals = metrics.Counter(
-            "mur_model_refusals",
-            description="models that failed their checks",
-            tag_keys=_PAIR,  # type: ignore[arg-type]
+            "mur_model_refusals", description="models that failed their checks", tag_keys=_PAIR
         )
         self._as_of_seconds = metrics.Gauge(
             "mur_forecast_as_of_seconds",
             description="close of the newest candle forecast from, seconds since 1970",
-            tag_keys=_PAIR,  # type: ignore[arg-type]
+            tag_keys=_PAIR,
         )
         self._model_as_of_seconds = metrics.Gauge(
             "mur_model_as_of_seconds",
-            description="what the serving model has seen, seconds since 1970",
-            tag_keys=_PAIR,  # type: ignore[arg-type]
+            description="close of the newest candle that the serving model has seen, seconds since 1970",
+            tag_keys=_PAIR,
         )
         self._models_loaded = metrics.Gauge("mur_models_loaded", description="models that the process keeps loaded")
 
-    def forecast_made(self, current: Current, seconds: float, *, swapped: bool) -> None:
-        pair = {"pair": str(current.pair)}
-        self._onnx_seconds.observe(seconds, tags=pair)
-        self._as_of_seconds.set(current.window.as_of_ms / 1000, tags=pair)
-        self._model_as_of_seconds.set(model_as_of_ms(current.version) / 1000, tags=pair)
-        self._models_loaded.set(len(current.loaded.model_cache))
+    def forecast_computed(
+        self, pair: str, seconds: float, *, as_of_ms: int, model_as_of_ms: int, models_loaded: int, swapped: bool
+    ) -> None:
+        """`seconds`: time in ONNX Runtime. `swapped`: it is the first forecast by this model."""
+        tags = {"pair": pair}
+        self._onnx_seconds.observe(seconds, tags=tags)
+        self._as_of_seconds.set(as_of_ms / 1000, tags=tags)
+        self._model_as_of_seconds.set(model_as_of_ms / 1000, tags=tags)
+        self._models_loaded.set(models_loaded)
         if swapped:
-            self._swaps.inc(tags=pair)
+            self._swaps.inc(tags=tags)
 
     def model_refused(self, pair: str) -> None:
+        """Count a model that failed its checks."""
         self._refusals.inc(tags={"pair": pair})
 
 
 class GatewayMetrics:
-    """Counters are added up here and told to Ray once a second: telling it costs as much as finding an answer."""
+    """Metrics of the requests, tagged by route, application or pair."""
 
     def __init__(self) -> None:
         self._requests = BufferedCounter("mur_requests", "requests, by route and status", tags=("route", "status"))
@@ -84,37 +81,41 @@ class GatewayMetrics:
             "mur_pair_request_seconds",
             description="time in the gateway of a request that was answered for one pair",
             boundaries=_SECONDS,
-            tag_keys=_PAIR,  # type: ignore[arg-type]
+            tag_keys=_PAIR,
         )
 
-    def answered(self, route: str, status: int) -> None:
+    def request_answered(self, route: str, status: int) -> None:
+        """Count a request."""
         self._requests.add(route, str(status))
 
-    def answered_for_pair(self, pair: str, seconds: float) -> None:
+    def pair_answered(self, pair: str, seconds: float) -> None:
+        """Observe the time of a request that was answered for one pair."""
         self._pair_request_seconds.observe(seconds, tags={"pair": pair})
 
-    def forecast_given(self, name: str, source: Literal["memory", "replica"]) -> None:
-        self._answers.add(name, source)
+    def forecast_given(self, application: str, source: Literal["memory", "replica"]) -> None:
+        """Count a forecast, by whether the gateway's cache or a replica had it."""
+        self._answers.add(application, source)
 
-    def refused(self, used_up: Literal["month", "minute"]) -> None:
+    def quota_refused(self, used_up: Literal["month", "minute"]) -> None:
+        """Count a call that was refused."""
         self._quota_refusals.add(used_up)
 
 
 class BufferedCounter:
-    """A counter that is told to Ray a second after its first change."""
+    """A counter that reports to Ray a second after its first change: reporting costs as much as a cached answer."""
 
     def __init__(self, name: str, description: str, tags: tuple[str, ...]) -> None:
         self._tags = tags
-        self._counter = metrics.Counter(name, description=description, tag_keys=tags)  # type: ignore[arg-type]
+        self._counter = metrics.Counter(name, description=description, tag_keys=tags)  # type: ignore[arg-type]  # Ray means any number of them
         self._counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
 
     def add(self, *values: str) -> None:
-        """One more, with a value for each tag. Called from the event loop."""
+        """Add one, with a value for each tag. Call it from the event loop."""
         if not self._counts:
-            asyncio.get_running_loop().call_later(_TOLD_EVERY_S, self._tell)
+            asyncio.get_running_loop().call_later(_FLUSH_AFTER_S, self._flush)
         self._counts[values] += 1
 
-    def _tell(self) -> None:
+    def _flush(self) -> None:
         counts, self._counts = self._counts, defaultdict(int)
         for values, count in counts.items():
             self._counter.inc(count, tags=dict(zip(self._tags, values, strict=True)))

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dash_app.components.formatting import price, utc_time
-from make_us_rich.client import Forecast, PastForecast
+from make_us_rich.documents import Forecast, PastForecast
 from make_us_rich.market.candles import Candles
 
 # Blue and orange are distinct for every kind of colour vision; the shades of a band differ in lightness.

@@ -8,8 +8,8 @@ import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
 from dash_app.components.formatting import age, change, price, utc_time
-from make_us_rich.client import Forecast, PastForecast
 from make_us_rich.database.scores import LatestScore
+from make_us_rich.documents import Forecast, PastForecast
 
 
 def headline(forecast: Forecast) -> Component:

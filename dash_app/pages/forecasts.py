@@ -22,11 +22,11 @@ from dash_app.components.formatting import pair_in_query, pair_label
 from dash_app.components.sections import graph, page
 from dash_app.pages import Services
 from dash_app.security.validation import Clicks, Text, validated
-from make_us_rich.client import Client, Forecast, PastForecast, ServiceRefused, ServiceUnavailable
+from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import scores
-from make_us_rich.documents import QUANTILE_NAMES
+from make_us_rich.documents import QUANTILE_NAMES, Forecast, PastForecast
 
 _CANDLES, _CANDLES_ON_PHONE = 48, 20
 _HISTORY = 168  # past forecasts that the badge of served forecasts counts: a week of hours

@@ -16,10 +16,11 @@ from dash_app.components.sections import page
 from dash_app.components.tables import height_of, link_column, number_column, percent_column, table, text_column
 from dash_app.pages import Services
 from dash_app.security.validation import Clicks, validated
-from make_us_rich.client import Forecast, ServiceRefused, ServiceUnavailable
+from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.database import scores
 from make_us_rich.database.scores import LatestScore
+from make_us_rich.documents import Forecast
 
 _REFRESH_MS = 30_000
 _COLUMNS = (

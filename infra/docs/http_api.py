@@ -12,7 +12,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
-from serve_app.gateway.app import make_app
+from serve_app.api.app import make_app
 from serve_app.gateway.replica_client import ServeReplicaClient
 
 _ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")

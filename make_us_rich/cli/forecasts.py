@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +12,8 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.terminal import console
 
 if TYPE_CHECKING:
-    from make_us_rich.client import Forecast
     from make_us_rich.core.settings import Settings
+    from make_us_rich.documents import Forecast
     from make_us_rich.operations.airflow import Airflow
 
 _NO_USUAL_RUN_S = 3600.0
@@ -76,7 +75,7 @@ def forecast(
     with Client(settings.api_url, token or settings.service_token.get_secret_value()) as api:
         found = [api.forecast(pair) for pair in pairs or api.pairs()]
     if as_json:
-        print_json([asdict(item) for item in found])
+        print_json([item.model_dump() for item in found])
         return
     table = Table("pair", "last close", "for", "median", "80 % band", "model", "skill vs naive", "notes")
     for item in found:
@@ -94,7 +93,7 @@ def _row(item: Forecast) -> list[str]:
         f"{item.quantiles['q10']:.6g} to {item.quantiles['q90']:.6g}",
         f"v{item.model.version} {item.model.architecture}, {item.model.age_hours:.1f} h",
         "unknown" if skill is None else f"{skill:+.1%}",
-        ", ".join(name for name, is_so in asdict(item.flags).items() if is_so),
+        ", ".join(name for name, is_so in item.flags if is_so),
     ]
 
 

@@ -54,7 +54,7 @@ def record(
 
     `foundation`: `version` is one of the foundation model, not of the pair's own. Raises psycopg2.Error.
     """
-    row = (market, str(pair), interval, as_of_ms, version, foundation, as_of_ms, last_close)
+    row = (market, pair, interval, as_of_ms, version, foundation, as_of_ms, last_close)
     prices = [quantiles[name] for name in QUANTILE_NAMES]
     with transaction(database_url, answer_within_s=answer_within_s) as cursor:
         cursor.execute(_INSERT, (*row, *prices))
@@ -67,7 +67,7 @@ def past(
 
     Of several models that forecast one candle, the last one's is returned. Raises psycopg2.Error.
     """
-    values = (market, str(pair), interval, closed_by_ms - interval.ms, limit)
+    values = (market, pair, interval, closed_by_ms - interval.ms, limit)
     with transaction(database_url, answer_within_s=_SERVING_ANSWER_WITHIN_S) as cursor:
         cursor.execute(_SELECT_PAST, values)
         rows = cursor.fetchall()
@@ -93,7 +93,7 @@ def first_of_each_candle(
 
     Raises psycopg2.Error.
     """
-    values = (market, str(pair), interval, first_open_ms, last_open_ms)
+    values = (market, pair, interval, first_open_ms, last_open_ms)
     with transaction(database_url) as cursor:
         cursor.execute(_SELECT_FIRST, values)
         rows: list[tuple[float, ...]] = cursor.fetchall()

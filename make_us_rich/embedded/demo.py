@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from make_us_rich.client import Client, Forecast, ServiceRefused, ServiceUnavailable
+from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import ComponentDied, StackError
 from make_us_rich.core.settings import BINANCE_URL
 from make_us_rich.core.terminal import console
+from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import Service
 from make_us_rich.embedded.environment import ADMIN, DEMO_USER

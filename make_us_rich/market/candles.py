@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
+from make_us_rich.documents import CandleColumns
 
 _EXAMPLES = 3
 _EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
@@ -60,6 +61,13 @@ def from_klines(rows: Sequence[Sequence[Any]]) -> Candles:
         return Candles(times, *values.reshape(-1, 5).T)
     except (IndexError, OverflowError, TypeError, ValueError) as error:
         raise BadCandles(f"a kline row is not an open time and five numbers: {error}") from None
+
+
+def from_columns(columns: CandleColumns) -> Candles:
+    """Return the candles of an API document."""
+    times = np.array(columns.open_time_ms, dtype=np.int64)
+    prices = (columns.open, columns.high, columns.low, columns.close, columns.volume)
+    return Candles(times, *(np.array(column, dtype=np.float64) for column in prices))
 
 
 def concatenate(parts: Sequence[Candles]) -> Candles:

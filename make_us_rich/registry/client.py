@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import httpx
 
 from make_us_rich.core.errors import RegistryError
-from make_us_rich.core.interval import Interval
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import Settings
+from make_us_rich.documents import Model
 
 T = TypeVar("T")
 
@@ -57,6 +58,27 @@ class ModelVersion:
     run_id: str
     created_ms: int
     tags: Mapping[str, str]
+
+    @property
+    def as_of_ms(self) -> int:
+        """The close of the newest candle that the model has seen."""
+        return int(self.tags.get(TAG_AS_OF_MS, self.created_ms))
+
+    def describe(self, now_ms: int) -> Model:
+        """Return what readers of a forecast need to know of its model; figures that were never measured are None."""
+        return Model(
+            name=self.name,
+            version=self.version,
+            as_of_ms=self.as_of_ms,
+            architecture=self.tags.get(TAG_ARCHITECTURE, "unknown"),
+            skill_vs_naive=self._number(TAG_SKILL_VS_NAIVE),
+            skill_margin=self._number(TAG_SKILL_MARGIN),
+            coverage_80=self._number(TAG_COVERAGE_80),
+            age_hours=round((now_ms - self.as_of_ms) / HOUR_MS, 2),
+        )
+
+    def _number(self, tag: str) -> float | None:
+        return float(self.tags[tag]) if tag in self.tags else None
 
 
 @dataclass(frozen=True)

@@ -3,57 +3,88 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
 
 from make_us_rich.core.pair import BITCOIN, SLUG, Pair
+from make_us_rich.documents import Forecast, ModelCard, PastForecast, Usage
 from make_us_rich.market.window import WINDOW_CANDLES
-from serve_app.api import fast_forecast, schemas
-from serve_app.api.history import past_forecasts, with_outcome
-from serve_app.api.problems import Problem, check_query, errors
-from serve_app.gateway.auth import Caller
+from serve_app.api import schemas
+from serve_app.api.dependencies import Caller, PairInPath, Service, bearer_token, forecast_service
+from serve_app.api.own_candles import OwnCandles
+from serve_app.api.schemas import ModelChoice, respond
 from serve_app.gateway.forecast_service import ForecastService
-from serve_app.gateway.model_card import model_card
+from serve_app.problems import Problem, errors
 
 _MOST_PAIRS = 100
 _MOST_CANDLES = WINDOW_CANDLES
+_MODELS: tuple[ModelChoice, ...] = get_args(ModelChoice)
+_CHAMPION: ModelChoice = "champion"
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 
 
-async def service(request: Request) -> ForecastService:  # async, or FastAPI runs it in a thread at every call
-    if request.scope["query_string"]:
-        check_query(request, {field.alias for field in request.scope["route"].dependant.query_params})
-    made: ForecastService = request.app.state.service
-    return made
-
-
-ServiceOf = Annotated[ForecastService, Depends(service)]
-PairName = Annotated[
-    str,
-    Path(
-        description="base_quote in lower case",
-        examples=["btc_usdt"],
-        json_schema_extra={"pattern": f"^{SLUG}$"},  # shown, not enforced: our own error says more
-    ),
-]
-
-
 @router.get("/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors(422))
-async def pairs(service: ServiceOf) -> dict[str, Any]:
+async def pairs(service: Service) -> Response:
     interval = service.settings.interval
-    return {"pairs": [{"pair": str(pair), "interval": interval} for pair in await service.served_pairs()]}
+    served = await service.served_pairs()
+    return respond(schemas.Pairs(pairs=[schemas.ServedPair(pair=pair, interval=interval) for pair in served]))
 
 
-router.get(
+class FastForecastRoute(APIRoute):
+    """Calls `forecast` with the arguments that its signature declares, without FastAPI's dependency resolution.
+
+    Most requests are GET /v1/forecasts/{pair}, and resolving takes as long again as an answer from the cache. OpenAPI
+    still comes from the signature. tests/unit/serve_app/test_gateway.py compares this route with a usual one.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def handle(request: Request) -> Response:
+            owner = await bearer_token(request)
+            service = await forecast_service(request)
+            model = _model_choice(request) if request.scope["query_string"] else _CHAMPION
+            pair = Pair.parse(request.path_params["pair"])
+            if_none_match = request.headers.get("If-None-Match", "")
+            return await forecast(owner, service, pair, model, if_none_match)
+
+        return handle
+
+
+def _model_choice(request: Request) -> ModelChoice:
+    given = request.query_params.get("model", _CHAMPION)
+    for choice in _MODELS:
+        if choice == given:
+            return choice
+    detail = f"{given[:40]!r} is no model: choose from {', '.join(_MODELS)}"
+    raise Problem(422, "bad-input", detail, field="model")
+
+
+async def forecast(
+    owner: Caller,
+    service: Service,
+    pair: PairInPath,
+    model: Annotated[ModelChoice, Query(description=schemas.MODEL_CHOICES)] = _CHAMPION,
+    if_none_match: Annotated[str, Header(alias="If-None-Match", description="the ETag of the forecast you have")] = "",
+) -> Response:
+    cached = await service.forecast(pair, model)
+    if if_none_match == cached.etag:
+        return Response(status_code=304, headers=cached.headers)
+    quota = await service.count_call(owner)
+    return Response(cached.body, headers=cached.headers | quota, media_type="application/json")
+
+
+router.add_api_route(
     "/forecasts/{pair}",
-    response_model=schemas.Forecast,
+    forecast,
+    route_class_override=FastForecastRoute,
+    response_model=Forecast,
     summary="The next close of a pair",
-    openapi_extra=fast_forecast.OPENAPI,
     responses=errors(401, 404, 422, 429, 503) | {304: {"description": "the forecast you have still holds; free"}},
-)(fast_forecast.forecast)
+)
 
 
 @router.get(
@@ -63,7 +94,7 @@ router.get(
     responses=errors(401, 404, 422, 429, 503),
 )
 async def forecasts(
-    service: ServiceOf,
+    service: Service,
     owner: Caller,
     pairs: Annotated[
         str,
@@ -74,42 +105,38 @@ async def forecasts(
             json_schema_extra={"pattern": f"^({SLUG}(,{SLUG})*)?$"},
         ),
     ] = "",
-) -> JSONResponse:
-    wanted = [text.strip() for text in pairs.split(",") if text.strip()]
-    asked = [Pair.parse(text) for text in dict.fromkeys(wanted)] or await service.served_pairs()
-    if len(asked) > _MOST_PAIRS and wanted:
-        raise Problem(422, "bad-input", f"{len(asked)} pairs asked for, at most {_MOST_PAIRS} go", field="pairs")
-    answers = await asyncio.gather(*(_or_problem(service, pair, wake=bool(wanted)) for pair in asked))
-    missing = [
-        {"pair": str(pair), "detail": answer.detail}
-        for pair, answer in zip(asked, answers, strict=True)
-        if isinstance(answer, Problem)
-    ]
-    found = [answer for answer in answers if not isinstance(answer, Problem)]
-    quota = await service.charge(owner) if found else {}
-    return JSONResponse({"forecasts": found, "missing": missing}, headers=quota)
+) -> Response:
+    named = [text.strip() for text in pairs.split(",") if text.strip()]
+    asked = [Pair.parse(text) for text in dict.fromkeys(named)] or await service.served_pairs()
+    if len(asked) > _MOST_PAIRS and named:
+        raise Problem(422, "bad-input", f"{len(asked)} pairs asked for: ask for at most {_MOST_PAIRS}", field="pairs")
+    answers = await asyncio.gather(*(_forecast_or_missing(service, pair, wake=bool(named)) for pair in asked))
+    found = [answer for answer in answers if not isinstance(answer, schemas.Missing)]
+    missing = [answer for answer in answers if isinstance(answer, schemas.Missing)]
+    quota = await service.count_call(owner) if found else {}
+    return respond(schemas.Forecasts(forecasts=found, missing=missing), headers=quota)
 
 
-async def _or_problem(service: ForecastService, pair: Pair, *, wake: bool) -> dict[str, Any] | Problem:
+async def _forecast_or_missing(service: ForecastService, pair: Pair, *, wake: bool) -> Forecast | schemas.Missing:
     try:
-        return (await service.forecast(await service.find(str(pair)), wake=wake)).document
+        return (await service.forecast(pair, wake=wake)).document
     except Problem as problem:
-        return problem
+        return schemas.Missing(pair=pair, detail=problem.detail)
 
 
 @router.post(
     "/forecasts/{pair}",
-    response_model=schemas.Forecast,
+    response_model=Forecast,
     summary="The next close after your own candles",
     responses=errors(401, 404, 413, 422, 429, 503),
 )
-async def forecast_own(pair: PairName, service: ServiceOf, owner: Caller, own: schemas.OwnCandles) -> JSONResponse:
-    name = await service.find(pair)
-    candles = own.candles.columns(pair, service.settings.interval, "candles")
-    reference = own.reference and own.reference.columns(str(BITCOIN), service.settings.interval, "reference")
-    document = await service.ask(name, "forecast_from", candles, reference)
-    quota = await service.charge(owner)
-    return JSONResponse(document, headers=quota)
+async def forecast_own(service: Service, owner: Caller, pair: PairInPath, own: OwnCandles) -> Response:
+    await service.application_of(pair)  # an unknown pair is reported before a wrong candle
+    interval = service.settings.interval
+    candles = own.candles.candles(pair, interval, "candles")
+    reference = own.reference.candles(BITCOIN, interval, "reference") if own.reference else None
+    forecast = await service.forecast_from(pair, candles, reference)
+    return respond(forecast, headers=await service.count_call(owner))
 
 
 @router.get(
@@ -119,17 +146,19 @@ async def forecast_own(pair: PairName, service: ServiceOf, owner: Caller, own: s
     responses=errors(401, 404, 422, 429, 503),
 )
 async def history(
-    pair: PairName, service: ServiceOf, _: Caller, limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168
-) -> JSONResponse:
-    name = await service.find(pair)
-    candles, past = await asyncio.gather(
-        service.ask(name, "candles", _MOST_CANDLES),
-        asyncio.to_thread(past_forecasts, service.settings, Pair.parse(pair), limit),
-    )
-    closes = dict(zip(candles["open_time_ms"], candles["close"], strict=True))
-    about = {"pair": pair, "interval": service.settings.interval, "market": service.settings.market}
-    outcomes = [with_outcome(forecast, closes.get(forecast.target_open_ms)).model_dump() for forecast in past]
-    return JSONResponse(about | {"forecasts": outcomes})
+    service: Service, _: Caller, pair: PairInPath, limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168
+) -> Response:
+    candles, past = await asyncio.gather(service.candles(pair, _MOST_CANDLES), service.past_forecasts(pair, limit))
+    closes = dict(zip(candles.open_time_ms, candles.close, strict=True))
+    outcomes = [_with_outcome(forecast, closes.get(forecast.target_open_ms)) for forecast in past]
+    settings = service.settings
+    return respond(schemas.History(pair=pair, interval=settings.interval, market=settings.market, forecasts=outcomes))
+
+
+def _with_outcome(forecast: PastForecast, close: float | None) -> PastForecast:
+    """Add the actual close, and whether it fell into the 80 % band; both are None where the candle is unknown."""
+    inside = None if close is None else forecast.quantiles.q10 <= close <= forecast.quantiles.q90
+    return forecast.model_copy(update={"close": close, "inside_80": inside})
 
 
 @router.get(
@@ -139,23 +168,21 @@ async def history(
     responses=errors(401, 404, 422, 429, 503),
 )
 async def candles(
-    pair: PairName, service: ServiceOf, _: Caller, limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168
-) -> JSONResponse:
-    return JSONResponse(await service.ask(await service.find(pair), "candles", limit))
+    service: Service, _: Caller, pair: PairInPath, limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168
+) -> Response:
+    return respond(await service.candles(pair, limit))
 
 
 @router.get(
     "/models/{pair}",
-    response_model=schemas.ModelCard,
+    response_model=ModelCard,
     summary="The model that serves a pair, the one before it, and why newer ones do not",
     responses=errors(401, 404, 422, 429, 503),
 )
-async def model(pair: PairName, service: ServiceOf, _: Caller) -> JSONResponse:
-    name = await service.find(pair)
-    serving = await service.ask(name, "model")
-    return JSONResponse(await asyncio.to_thread(model_card, service.settings, name, serving))
+async def model(service: Service, _: Caller, pair: PairInPath) -> Response:
+    return respond(await service.model_card(pair))
 
 
-@router.get("/usage", response_model=schemas.Usage, summary="Calls of this month", responses=errors(401, 422, 429, 503))
-async def usage(service: ServiceOf, owner: Caller) -> Any:
-    return await service.usage(owner)
+@router.get("/usage", response_model=Usage, summary="Calls of this month", responses=errors(401, 422, 429, 503))
+async def usage(service: Service, owner: Caller) -> Response:
+    return respond(await service.usage(owner))

@@ -1,4 +1,4 @@
-"""What the gateway does for each call: authentication, quota, cached forecasts, and calls to the replicas.
+"""The parts behind the HTTP API: tokens, rate limit and quota, cached forecasts, and calls to the replicas.
 
-Imports `make_us_rich`; the application itself (`app.py`) also imports `serve_app.api`.
+Imports `make_us_rich`, `serve_app.problems` and `serve_app.metrics`.
 """

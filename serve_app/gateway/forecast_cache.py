@@ -1,107 +1,104 @@
-"""The gateway's memory of forecasts: one question to a replica a moment, however many ask."""
+"""The gateway's cache of forecasts: single-flight, so concurrent requests share one call to the replica."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-from serve_app.api.problems import Problem, known_answer, unavailable
+from make_us_rich.documents import Forecast, ReplicaError
 from serve_app.gateway.replica_client import ReplicaClient
 from serve_app.metrics import GatewayMetrics
+from serve_app.problems import Problem, replica_problem, unavailable
 
-# Also the longest that a swapped model or a new candle stays unseen.
-_LIVE_S = 0.5
-# How long a caller waits for a replica when the gateway knows a forecast that still holds.
-_PATIENCE_S = 0.25
+# Also the longest time for which a swapped model or a new candle stays unseen.
+_TTL_S = 0.5
+# How long a caller waits for a replica when the cached forecast is still valid.
+_WAIT_FOR_FRESH_S = 0.25
 
 
 @dataclass(frozen=True)
-class ForecastAnswer:
-    """A forecast, and the bytes and headers that it is sent with."""
+class CachedForecast:
+    """A forecast with the body and the headers of its answer, which are built once."""
 
-    document: dict[str, Any]
+    document: Forecast
     body: bytes
+    etag: str
 
     @classmethod
-    def of(cls, document: dict[str, Any]) -> ForecastAnswer:
-        return cls(document, json.dumps(document, separators=(",", ":")).encode())
-
-    @cached_property
-    def etag(self) -> str:
-        """Weak: the model's age moves on while forecast and model stay."""
-        model, flags = self.document["model"], self.document["flags"]
-        raised = "".join(str(int(flag)) for flag in flags.values())
-        parts = (self.document["as_of_ms"], model["version"], model["as_of_ms"], raised)
-        return 'W/"' + "-".join(str(part) for part in parts) + '"'
+    def of(cls, document: Forecast) -> CachedForecast:
+        model, flags = document.model, document.flags
+        raised = "".join(str(int(flag)) for _, flag in flags)
+        # Weak, because the body changes with the model's age while forecast and model stay the same.
+        etag = f'W/"{document.as_of_ms}-{model.version}-{model.as_of_ms}-{raised}"'
+        return cls(document, document.model_dump_json().encode(), etag)
 
     @property
-    def holds(self) -> bool:
-        """The candle it forecasts has not closed yet."""
-        return time.time() * 1000 < float(self.document["target_close_ms"])
+    def is_valid(self) -> bool:
+        """True until the candle that it forecasts has closed."""
+        return time.time() * 1000 < self.document.target_close_ms
 
     @property
     def headers(self) -> dict[str, str]:
-        """May be kept until the next candle closes; a stale one not at all."""
-        seconds = max(0, int(self.document["target_close_ms"] / 1000 - time.time()))
-        fresh = seconds if not self.document["flags"]["stale"] else 0
-        model = self.document["model"]
+        """The answer's headers: a client may keep it until the next close, and not at all when it is stale."""
+        seconds = max(0, int(self.document.target_close_ms / 1000 - time.time()))
         return {
             "ETag": self.etag,
-            "Cache-Control": f"private, max-age={fresh}",
-            "X-Model-Version": f"{model['name']}/{model['version']}",
+            "Cache-Control": f"private, max-age={0 if self.document.flags.stale else seconds}",
+            "X-Model-Version": f"{self.document.model.name}/{self.document.model.version}",
         }
 
 
 class ForecastCache:
-    """A forecast holds until its candle closes: a known one is given while its replica sleeps or does not answer."""
+    """A forecast is valid until its candle closes: it stands in for a replica that is stopped or does not answer."""
 
-    def __init__(self, directory: ReplicaClient, metrics: GatewayMetrics) -> None:
-        self._directory = directory
+    def __init__(self, replicas: ReplicaClient, metrics: GatewayMetrics) -> None:
+        self._replicas = replicas
         self._metrics = metrics
-        self._known: dict[tuple[str, str], tuple[float, ForecastAnswer]] = {}
-        self._asking: dict[tuple[str, str], asyncio.Task[ForecastAnswer]] = {}
+        self._cached: dict[tuple[str, str], tuple[float, CachedForecast]] = {}
+        self._calls: dict[tuple[str, str], asyncio.Task[CachedForecast]] = {}
 
-    async def get(self, name: str, model: str, *, wake: bool = True) -> ForecastAnswer:
-        """The forecast of an application. Raises Problem 503 when there is none, 404 when there is no such model.
+    async def get(self, name: str, model: str, *, wake: bool = True) -> CachedForecast:
+        """Return an application's forecast. Raises Problem 503 when there is none, 404 when there is no such model.
 
-        `wake`: start a replica that was scaled to zero when the gateway has no forecast that still holds.
+        `wake`: start a replica that is scaled to zero when no valid forecast is cached.
         """
         key = name, model
-        until, known = self._known.get(key, (0.0, None))
-        fresh = time.monotonic() < until
-        asleep = self._directory.asleep(name)
-        if known is not None and (fresh or (known.holds and asleep)):
+        expires_at, cached = self._cached.get(key, (0.0, None))
+        is_fresh = time.monotonic() < expires_at
+        is_stopped = self._replicas.is_scaled_to_zero(name)
+        if cached is not None and (is_fresh or (cached.is_valid and is_stopped)):
             self._metrics.forecast_given(name, "memory")
-            return known
-        if asleep and not wake:
+            return cached
+        if is_stopped and not wake:
             raise unavailable("asleep", "asleep because nobody asked for it: a call that names the pair wakes it")
         self._metrics.forecast_given(name, "replica")
-        if key not in self._asking:
-            self._asking[key] = asyncio.create_task(self._ask(key))
-            self._asking[key].add_done_callback(_look_at)
-        asking = asyncio.shield(self._asking[key])
-        if known is None or not known.holds:
-            return await asking
+        if key not in self._calls:
+            self._calls[key] = asyncio.create_task(self._call(key))
+            self._calls[key].add_done_callback(_retrieve_exception)
+        call = asyncio.shield(self._calls[key])
+        if cached is None or not cached.is_valid:
+            return await call
         try:
-            return await asyncio.wait_for(asking, _PATIENCE_S)
+            return await asyncio.wait_for(call, _WAIT_FOR_FRESH_S)
         except (Problem, TimeoutError):
-            return known
+            return cached
 
-    async def _ask(self, key: tuple[str, str]) -> ForecastAnswer:
+    async def _call(self, key: tuple[str, str]) -> CachedForecast:
         name, model = key
         try:
-            answer = ForecastAnswer.of(known_answer(name, await self._directory.ask(name, "forecast", model)))
-            self._known[key] = (time.monotonic() + _LIVE_S, answer)
-            return answer
+            answer = await self._replicas.call(name, "forecast", model)
+            if isinstance(answer, ReplicaError):
+                raise replica_problem(name, answer)
+            assert isinstance(answer, Forecast)
+            cached = CachedForecast.of(answer)
+            self._cached[key] = (time.monotonic() + _TTL_S, cached)
+            return cached
         finally:
-            del self._asking[key]
+            del self._calls[key]
 
 
-def _look_at(asking: asyncio.Task[ForecastAnswer]) -> None:
-    """Nobody may be waiting any more; asyncio would complain of an error that nobody saw."""
-    if not asking.cancelled():
-        asking.exception()
+def _retrieve_exception(call: asyncio.Task[CachedForecast]) -> None:
+    """Retrieve the exception of a call that nobody waits for any more, or asyncio logs that it never was."""
+    if not call.cancelled():
+        call.exception()

@@ -1,4 +1,4 @@
-"""Which pairs are served, and the way to their replicas."""
+"""Calls to the replicas over Ray Serve, and the list of pairs that have one."""
 
 from __future__ import annotations
 
@@ -6,157 +6,153 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ReplicaState
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
+from ray.serve.schema import ReplicaState as ReplicaState  # type: ignore[attr-defined]  # schema.py only imports it
 
+from make_us_rich.documents import Document, PairState
 from make_us_rich.operations.serve_config import GATEWAY, POOL, REQUEST_TIMEOUT_S
-from serve_app.api.problems import Problem, unavailable
+from serve_app.problems import Problem, unavailable
 
 _log = logging.getLogger("ray.serve")
 
-_LEAVING = ApplicationStatus.DELETING  # half a minute, for the calls on their way
-_NAMES_LIVE_S = 1.0
-_ANSWER_WITHIN_S = 10.0
+_APPLICATIONS_TTL_S = 1.0
+_CALL_TIMEOUT_S = 10.0
 _ATTEMPTS = 3
 _GIVE_UP_AFTER_S = 0.8 * REQUEST_TIMEOUT_S  # so that our answer comes before Serve ends the request
-# A replica that is asked too often for its health never gets to sleep.
-_SETTLED_LIVES_S = 10.0
-_NO_STATE: dict[str, Any] = {
-    "ready": False,
-    "asleep": False,
-    "serves": None,
-    "wanted": None,
-    "refused": None,
-    "as_of_ms": None,
-    "reason": None,
-}
+# Long enough that health checks let a replica become idle and scale to zero.
+_STATE_TTL_S = 10.0
 
-
-@dataclass(frozen=True)
-class _Settled:
-    """What a replica said of itself, which holds for a while unless a new deployment told it otherwise."""
-
-    state: dict[str, Any]
-    deployed_s: float
-    until: float
-
-    def holds(self, deployed_s: float) -> bool:
-        return deployed_s == self.deployed_s and time.monotonic() < self.until
+StateMethod = Literal["state", "refresh"]
 
 
 class ReplicaClient(Protocol):
-    """Forecasters by application name, such as btc_usdt_1h."""
+    """Calls forecasters by their application's name, such as btc_usdt_1h."""
 
-    async def names(self) -> frozenset[str]: ...
-
-    async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
-        """Call one method of a served forecaster. Raises Problem 503 when no replica answers."""
+    async def applications(self) -> frozenset[str]:
+        """Return the names of the served pairs' applications."""
         ...
 
-    def asleep(self, name: str) -> bool:
-        """Its replica stopped because nobody asked, and starts with the next question."""
+    async def call(self, name: str, method: str, *arguments: object) -> Document:
+        """Call one method of a forecaster. Raises Problem 503 when no replica answers."""
         ...
 
-    async def states(self, method: str) -> dict[str, dict[str, Any]]:
-        """What each forecaster says to `status` or `refresh`, by name; those that sleep are not woken."""
+    def is_scaled_to_zero(self, name: str) -> bool:
+        """True for a replica that stopped because nobody asked; the next call starts it."""
         ...
+
+    async def states(self, method: StateMethod) -> dict[str, PairState]:
+        """Return the state of each application; `refresh` fetches newer candles first. Starts no stopped replica."""
+        ...
+
+
+@dataclass(frozen=True)
+class _CachedState:
+    """The state of a replica that serves what it should, until it expires or a new deployment changes it."""
+
+    state: PairState
+    deployed_s: float
+    expires_at: float
+
+    def is_valid(self, deployed_s: float) -> bool:
+        return deployed_s == self.deployed_s and time.monotonic() < self.expires_at
 
 
 class ServeReplicaClient:
-    """Asks Ray Serve's controller, so that a pair comes and goes without a word to the gateway."""
+    """Asks Ray Serve's controller which applications run, so that pairs come and go without a gateway restart."""
 
     def __init__(self) -> None:
         self._names: frozenset[str] | None = None
         self._pooled: frozenset[str] = frozenset()
         self._applications: dict[str, ApplicationStatusOverview] = {}
-        self._settled: dict[str, _Settled] = {}
-        self._names_until = 0.0
+        self._states: dict[str, _CachedState] = {}
+        self._applications_expire_at = 0.0
         self._handles: dict[str, DeploymentHandle[Any]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
-    async def names(self) -> frozenset[str]:
-        """As of the last second; only the first call waits for an answer."""
-        if time.monotonic() >= self._names_until and self._looking is None:
-            self._looking = asyncio.create_task(self._look())
-        if self._names is None and self._looking is not None:
-            await asyncio.shield(self._looking)
+    async def applications(self) -> frozenset[str]:
+        """Return the names known so far and refresh them in the background (TTL 1 s); only the first call waits."""
+        if time.monotonic() >= self._applications_expire_at and self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh_applications())
+        if self._names is None and self._refreshing is not None:
+            await asyncio.shield(self._refreshing)
         return self._names or frozenset()
 
-    async def _look(self) -> None:
+    async def _refresh_applications(self) -> None:
         try:
             status = await asyncio.to_thread(serve.status)
-            staying = {name for name, app in status.applications.items() if app.status != _LEAVING}
+            # A deleted application takes half a minute more for its running calls.
+            staying = {name for name, app in status.applications.items() if app.status != ApplicationStatus.DELETING}
             self._handles = {name: self._handles[name] for name in self._handles if name in staying}
-            self._settled = {name: self._settled[name] for name in self._settled if name in staying}
+            self._states = {name: self._states[name] for name in self._states if name in staying}
             if POOL not in staying:
                 self._pooled = frozenset()
             elif self._pooled or status.applications[POOL].status == ApplicationStatus.RUNNING:
-                self._pooled = await self._pooled_names()
+                self._pooled = frozenset(await self._call(POOL, "names"))
             self._applications = status.applications
             self._names = frozenset(staying - {GATEWAY, POOL}) | self._pooled
         except (RayError, RayServeException, Problem) as error:
-            _log.warning("Serve does not answer, the pairs known so far stay: %s", error)
+            _log.warning("Ray Serve does not answer, the pairs known so far stay: %s", error)
         finally:
-            self._names_until = time.monotonic() + _NAMES_LIVE_S
-            self._looking = None
+            self._applications_expire_at = time.monotonic() + _APPLICATIONS_TTL_S
+            self._refreshing = None
 
-    async def _pooled_names(self) -> frozenset[str]:
-        return frozenset((await self._ask(POOL, "names"))["names"])
-
-    async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
+    async def call(self, name: str, method: str, *arguments: object) -> Document:
         if name in self._pooled:
-            return await self._ask(POOL, "ask", name, method, *arguments)
-        return await self._ask(name, method, *arguments)
+            answer: Document = await self._call(POOL, "call", name, method, *arguments)
+        else:
+            answer = await self._call(name, method, *arguments)
+        return answer
 
-    def asleep(self, name: str) -> bool:
-        return name in self._applications and _sleeps(self._applications[name])
+    def is_scaled_to_zero(self, name: str) -> bool:
+        return name in self._applications and _is_scaled_to_zero(self._applications[name])
 
-    async def states(self, method: str) -> dict[str, dict[str, Any]]:
-        # As Serve has them now: by an older view a sleeping pair may seem to start, and the question would wake it.
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
-        await asyncio.shield(self._looking)
-        names = sorted(await self.names() - self._pooled)
-        alone = await asyncio.gather(*(self._state(name, method) for name in names))
-        return dict(zip(names, alone, strict=True)) | await self._pooled_states(method)
+    async def states(self, method: StateMethod) -> dict[str, PairState]:
+        # From Serve's present status: by an older one a stopped replica may seem to start, and the call would start it.
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh_applications())
+        await asyncio.shield(self._refreshing)
+        names = sorted(await self.applications() - self._pooled)
+        dedicated = await asyncio.gather(*(self._state(name, method) for name in names))
+        return dict(zip(names, dedicated, strict=True)) | await self._pooled_states(method)
 
-    async def _state(self, name: str, method: str) -> dict[str, Any]:
+    async def _state(self, name: str, method: StateMethod) -> PairState:
         application = self._applications[name]
-        if _sleeps(application):
-            return _NO_STATE | {"ready": True, "asleep": True}
-        deployed_s, settled = application.last_deployed_time_s, self._settled.get(name)
-        if method == "status" and settled is not None and settled.holds(deployed_s):
-            return settled.state
+        if _is_scaled_to_zero(application):
+            return PairState.scaled_to_zero()
+        deployed_s, cached = application.last_deployed_time_s, self._states.get(name)
+        if method == "state" and cached is not None and cached.is_valid(deployed_s):
+            return cached.state
         try:
-            state = await self._ask(name, method)
+            state: PairState = await self._call(name, method)
         except Problem as problem:
-            return _NO_STATE | {"reason": problem.detail}
-        if state["ready"] and state["serves"] == state["wanted"]:
-            self._settled[name] = _Settled(state, deployed_s, time.monotonic() + _SETTLED_LIVES_S)
+            return PairState.unreachable(problem.detail)
+        if state.ready and state.serves == state.wanted:
+            self._states[name] = _CachedState(state, deployed_s, time.monotonic() + _STATE_TTL_S)
         return state
 
-    async def _pooled_states(self, method: str) -> dict[str, dict[str, Any]]:
+    async def _pooled_states(self, method: StateMethod) -> dict[str, PairState]:
         if not self._pooled:
             return {}
         try:
-            return await self._ask(POOL, "states", method)
+            states: dict[str, PairState] = await self._call(POOL, "states", method)
         except Problem as problem:
-            return {name: _NO_STATE | {"reason": problem.detail} for name in self._pooled}
+            return dict.fromkeys(self._pooled, PairState.unreachable(problem.detail))
+        return states
 
-    async def _ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
-        # Every method may be asked twice, and a killed replica has a successor within seconds.
+    async def _call(self, name: str, method: str, *arguments: object) -> Any:
+        """Retry a few times: every method is safe to repeat, and a killed replica has a successor within seconds."""
         give_up_at = time.monotonic() + _GIVE_UP_AFTER_S
         for attempt in range(_ATTEMPTS):
             try:
                 handle = await self._handle(name)
                 answer = handle.options(method_name=method).remote(*arguments)
-                patience_s = min(_ANSWER_WITHIN_S, give_up_at - time.monotonic())
-                return dict(await asyncio.wait_for(answer, patience_s))
+                return await asyncio.wait_for(answer, min(_CALL_TIMEOUT_S, give_up_at - time.monotonic()))
             except (RayError, RayServeException, TimeoutError) as error:
                 _log.warning("%s did not answer %s (attempt %d): %s", name, method, attempt + 1, error)
                 self._handles.pop(name, None)
@@ -168,9 +164,9 @@ class ServeReplicaClient:
         return self._handles[name]
 
 
-def _sleeps(application: ApplicationStatusOverview) -> bool:
-    """Scaled to zero, and not on its way up."""
-    states = [deployment.replica_states for deployment in application.deployments.values()]
+def _is_scaled_to_zero(application: ApplicationStatusOverview) -> bool:
+    """True for a running application that has no replica and starts none."""
+    counts = [deployment.replica_states for deployment in application.deployments.values()]
     return application.status == ApplicationStatus.RUNNING and not any(
-        each.get(state, 0) for each in states for state in (ReplicaState.RUNNING, ReplicaState.STARTING)
+        each.get(state, 0) for each in counts for state in (ReplicaState.RUNNING, ReplicaState.STARTING)
     )

@@ -1,10 +1,9 @@
-"""Forecasts to hold beside the champion's: by the model before it, by that of all pairs, and by none at all."""
+"""Forecasts to compare with the champion's: by the previous champion, the foundation model and the random walk."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from make_us_rich.core.errors import BadModel, NotEnoughHistory, RegistryError
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import QUANTILE_LEVELS
+from make_us_rich.documents import QUANTILE_LEVELS, Forecast, ReplicaError
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import (
     CHAMPION,
@@ -24,20 +23,20 @@ from make_us_rich.registry.client import (
     foundation_name,
     model_name,
 )
-from serve_app.replica.forecast import Current, Forecast, Loaded, forecast_document
-from serve_app.replica.model_cache import ModelCache, ModelKey
+from serve_app.replica.forecast import ComputedForecast, forecast_document
+from serve_app.replica.models import LoadedModel, ModelCache, ModelKey
 
 FOUNDATION = "foundation"
 NAIVE = "naive"
 
 _log = logging.getLogger("ray.serve")
 
-_LOOK_AGAIN_S = 60.0
-_FEWEST_CLOSES = 48
+_TTL_S = 60.0
+_FEWEST_CANDLES = 48
 
 
-class OtherModels:
-    """Of one pair. Each is looked up when it is asked for, at most once a minute."""
+class ComparedModels:
+    """The other models of one pair. Each is looked up in the registry when it is asked for, at most once a minute."""
 
     def __init__(self, pair: Pair, settings: Settings, model_cache: ModelCache) -> None:
         self._pair = pair
@@ -47,57 +46,67 @@ class OtherModels:
             PREVIOUS: (model_name(pair, settings.interval), PREVIOUS),
             FOUNDATION: (foundation_name(settings.interval), CHAMPION),
         }
-        self._found: dict[str, tuple[float, Loaded | None]] = {}
-        self._made: dict[str, Current] = {}
+        self._models: dict[str, tuple[float, LoadedModel | None]] = {}
+        self._forecasts: dict[str, ComputedForecast] = {}
 
-    def forecast(self, choice: str, window: Window, now_ms: int) -> dict[str, Any]:
-        """Blocks. What cannot be answered is {"reason": why}, and {"missing": what} when there is no such model."""
+    def forecast(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
+        """Return the forecast of this window by `previous`, `foundation` or `naive`. Blocks."""
         try:
-            forecast = naive(self._pair, window) if choice == NAIVE else self._by(choice, window)
+            if choice == NAIVE:
+                prices = naive_prices(window)
+                return forecast_document(
+                    self._pair, _naive_version(window), window, prices, self._settings, now_ms=now_ms
+                )
+            forecast = self._compute(choice, window)
         except (BadModel, NotEnoughHistory) as error:
-            return {"reason": str(error)}
+            return ReplicaError(kind="not-ready", detail=str(error))
         except RegistryError as error:
-            _log.warning("%s: its %s model cannot be looked up: %s", self._pair, choice, error)
-            return {"reason": "the model registry does not answer"}
+            _log.warning("%s: the model %r cannot be looked up: %s", self._pair, choice, error)
+            return ReplicaError(kind="not-ready", detail="the model registry does not answer")
         if forecast is None:
             name, alias = self._aliases[choice]
-            return {"missing": f"{name} has no {alias} yet"}
-        return forecast_document(forecast, self._settings, now_ms=now_ms)
+            return ReplicaError(kind="no-model", detail=f"{name} has no {alias} yet", field="model")
+        return forecast.document(self._settings, now_ms=now_ms)
 
-    def _by(self, choice: str, window: Window) -> Forecast | None:
-        loaded = self._look(choice)
-        made = self._made.get(choice)
-        if loaded is None or (made is not None and made.loaded is loaded and made.window is window):
-            return made if loaded else None
-        self._made[choice] = Current.compute(self._pair, loaded, window)
-        return self._made[choice]
+    def _compute(self, choice: str, window: Window) -> ComputedForecast | None:
+        """Raises RegistryError, NotEnoughHistory."""
+        model = self._find(choice)
+        if model is None:
+            return None
+        known = self._forecasts.get(choice)
+        if known is None or known.model is not model or known.window is not window:
+            known = self._forecasts[choice] = ComputedForecast.compute(self._pair, model, window)
+        return known
 
-    def _look(self, choice: str) -> Loaded | None:
+    def _find(self, choice: str) -> LoadedModel | None:
         """Raises RegistryError."""
-        until, known = self._found.get(choice, (0.0, None))
-        if time.monotonic() < until:
+        expires_at, known = self._models.get(choice, (0.0, None))
+        if time.monotonic() < expires_at:
             return known
         with Registry(self._settings) as registry:
             version = registry.find(*self._aliases[choice])
             if version is None:
-                loaded = None
-            elif known is not None and known.key == ModelKey(version.name, version.version, version.run_id):
-                loaded = known
+                model = None
+            elif known is not None and known.key == ModelKey.of(version):
+                model = known
             else:
-                loaded = Loaded(version, registry.download(version), self._model_cache)
-        self._found[choice] = (time.monotonic() + _LOOK_AGAIN_S, loaded)
-        return loaded
+                model = LoadedModel(version, registry.download(version), self._model_cache)
+        self._models[choice] = (time.monotonic() + _TTL_S, model)
+        return model
 
 
-def naive(pair: Pair, window: Window) -> Forecast:
-    """Random walk: the last close, with the quantiles of the window's own returns around it.
+def naive_prices(window: Window) -> NDArray[np.float64]:
+    """Return the random walk's quantiles [7] of the next close: the last close times the window's own returns.
 
     Raises NotEnoughHistory.
     """
     close = window.candles.close
-    if len(close) < _FEWEST_CLOSES:
-        raise NotEnoughHistory(f"{len(close)} candles without a gap, {_FEWEST_CLOSES} are needed")
+    if len(close) < _FEWEST_CANDLES:
+        raise NotEnoughHistory(f"{len(close)} candles without a gap, {_FEWEST_CANDLES} are needed")
     levels: NDArray[np.float64] = np.quantile(np.diff(np.log(close)), QUANTILE_LEVELS)
+    return float(close[-1]) * np.exp(levels)
+
+
+def _naive_version(window: Window) -> ModelVersion:
     tags = {TAG_ARCHITECTURE: NAIVE, TAG_SKILL_VS_NAIVE: "0"}
-    version = ModelVersion(NAIVE, 0, run_id="", created_ms=window.as_of_ms, tags=tags)
-    return Forecast(pair, version, window, float(close[-1]) * np.exp(levels))
+    return ModelVersion(NAIVE, 0, run_id="", created_ms=window.as_of_ms, tags=tags)

@@ -1,10 +1,10 @@
-"""One pair's replica: answers from what its keeper has in memory."""
+"""The replica of one pair: answers the gateway from what its updater has in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,133 +12,130 @@ from make_us_rich.core.errors import BadCandles, BadModel, InputError
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.documents import CandleColumns, Forecast, Model, PairState, ReplicaError
+from make_us_rich.market.candles import Candles
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import CHAMPION
-from serve_app.api.own_candles import read_columns
-from serve_app.replica.compared_models import OtherModels
-from serve_app.replica.forecast import Current, forecast_document, model_as_of_ms, model_facts
-from serve_app.replica.model_cache import ModelCache, ModelKey
+from serve_app.replica.compared_models import ComparedModels
+from serve_app.replica.forecast import ComputedForecast
+from serve_app.replica.models import ModelCache, ModelKey
 from serve_app.replica.updater import ForecastUpdater
 
 
-class Forecaster:
-    """Ray Serve calls `reconfigure`, then the gateway the rest.
+class WantedModel(TypedDict):
+    """The user_config of a pair, as `make_us_rich/operations/serve_config.py` writes it: a ModelKey as JSON."""
 
-    Answers are JSON documents, never exceptions: those lose their type on the way between processes. What cannot be
-    answered yet is {"reason": why}, what there is not {"missing": what}, and a mistake in the call {"error": what,
-    "field": where}.
+    name: str
+    version: int
+    run_id: str
+
+
+class Forecaster:
+    """Ray Serve calls `reconfigure`, the gateway everything else.
+
+    The gateway's calls return documents; a ReplicaError stands for whatever cannot be answered.
     """
 
     def __init__(self, pair: Pair, settings: Settings, model_cache: ModelCache) -> None:
         self._pair = pair
         self._settings = settings
         self._updater = ForecastUpdater(pair, settings, model_cache)
-        self._others = OtherModels(pair, settings, model_cache)
+        self._compared = ComparedModels(pair, settings, model_cache)
 
-    async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        await self._updater.want(ModelKey(**user_config))
+    async def reconfigure(self, user_config: WantedModel) -> None:
+        """Swap to the model of the user_config."""
+        await self._updater.serve_model(ModelKey(**user_config))
 
     def close(self) -> None:
+        """Stop updating the forecast."""
         self._updater.close()
 
-    async def refresh(self) -> dict[str, Any]:
-        await self._updater.look_now()
-        return await self.status()
+    async def refresh(self) -> PairState:
+        """Fetch the newest candles now."""
+        await self._updater.refresh()
+        return await self.state()
 
-    async def status(self) -> dict[str, Any]:
-        """`serves` is the model that answers, `refused` why the wanted one does not, `reason` what is in the way."""
-        current, wanted = self._updater.current, self._updater.wanted
-        return {
-            "ready": current is not None,
-            "asleep": False,
-            "serves": _named(current.key) if current else None,
-            "wanted": _named(wanted) if wanted else None,
-            "refused": self._updater.refusal,
-            "as_of_ms": current.window.as_of_ms if current else None,
-            "reason": self._updater.trouble or None,
-        }
+    async def state(self) -> PairState:
+        """Return what the pair serves, and what is in the way."""
+        current, wanted = self._updater.current, self._updater.models.wanted
+        return PairState(
+            ready=current is not None,
+            asleep=False,
+            serves=current.model.key.named if current else None,
+            wanted=wanted.named if wanted else None,
+            refused=self._updater.models.refusal,
+            as_of_ms=current.window.as_of_ms if current else None,
+            reason=self._updater.problem or None,
+        )
 
-    async def forecast(self, model: str = CHAMPION) -> dict[str, Any]:
-        """By the model that serves, or by one to hold beside it: see other_models.py."""
+    async def forecast(self, model: str = CHAMPION) -> Forecast | ReplicaError:
+        """Return the serving model's forecast, or that of a model to compare with: see compared_models.py."""
         current = self._updater.current
         if current is None:
-            return self._nothing_yet()
+            return self._not_ready()
         if model != CHAMPION:
-            return await asyncio.to_thread(self._others.forecast, model, current.window, _now_ms())
-        too_old = self._too_old(current)
-        if too_old:
-            return {"reason": too_old}
-        waiting = self._updater.waits_for_model
-        return forecast_document(current, self._settings, now_ms=_now_ms(), waiting=waiting)
+            return await asyncio.to_thread(self._compared.forecast, model, current.window, _now_ms())
+        age_hours = (_now_ms() - current.model.version.as_of_ms) / HOUR_MS
+        if age_hours > 2 * self._settings.model_expiry_hours:  # up to twice its expiry it serves with a warning
+            detail = f"its model has seen nothing for {age_hours:.0f} hours: it waits for a new one"
+            return ReplicaError(kind="not-ready", detail=detail)
+        return current.document(self._settings, now_ms=_now_ms(), model_is_late=self._updater.waits_for_model)
 
-    async def forecast_from(
-        self, candles: dict[str, list[Any]], reference: dict[str, list[Any]] | None
-    ) -> dict[str, Any]:
-        """From the caller's own candles; `reference` is BTC's of the same times, the market's when None."""
+    async def forecast_from(self, candles: Candles, reference: Candles | None) -> Forecast | ReplicaError:
+        """Forecast from the caller's own candles; `reference` is BTC of the same times, the market's when None."""
         current = self._updater.current
         if current is None:
-            return self._nothing_yet()
+            return self._not_ready()
         try:
             window = self._own_window(candles, reference, current.window)
-            own = await asyncio.to_thread(Current.compute, self._pair, current.loaded, window)
+            own = await asyncio.to_thread(ComputedForecast.compute, self._pair, current.model, window)
         except InputError as error:
-            return {"error": str(error), "field": error.field}
+            return ReplicaError(kind="bad-input", detail=str(error), field=error.field)
         except BadModel as error:
-            return {"error": f"the model can make no forecast of these candles: {error}", "field": "candles"}
-        document = forecast_document(own, self._settings, now_ms=_now_ms())
-        return document | {"market": "own", "flags": document["flags"] | {"stale": False}}
+            detail = f"the model can make no forecast of these candles: {error}"
+            return ReplicaError(kind="bad-input", detail=detail, field="candles")
+        document = own.document(self._settings, now_ms=_now_ms())
+        flags = document.flags.model_copy(update={"stale": False})
+        return document.model_copy(update={"market": "own", "flags": flags})
 
-    def _own_window(
-        self, columns: dict[str, list[Any]], reference: dict[str, list[Any]] | None, market: Window
-    ) -> Window:
-        interval = self._settings.interval
-        candles = read_columns(columns, interval, "candles")
+    def _own_window(self, candles: Candles, reference: Candles | None, market: Window) -> Window:
         if self._pair == BITCOIN:
-            return Window(candles, candles, interval)
-        bitcoin = read_columns(reference, interval, "reference") if reference else market.reference
+            return Window(candles, candles, market.interval)
+        bitcoin = market.reference if reference is None else reference
         bitcoin = bitcoin[np.isin(bitcoin.open_time_ms, candles.open_time_ms)]
         if len(bitcoin) != len(candles):
             raise BadCandles(
                 f"{BITCOIN}'s candles of the same open times are needed: send them as `reference`", field="reference"
             )
-        return Window(candles, bitcoin, interval)
+        return Window(candles, bitcoin, market.interval)
 
-    async def candles(self, limit: int) -> dict[str, Any]:
-        """The newest closed candles as columns, oldest first."""
-        candles = self._updater.candles
+    async def candles(self, limit: int) -> CandleColumns | ReplicaError:
+        """Return the newest closed candles."""
+        candles = self._updater.market.candles
         if candles is None:
-            return self._nothing_yet()
-        tail = candles[-limit:]
-        return {
-            "pair": str(self._pair),
-            "interval": self._settings.interval,
-            "market": self._settings.market,
-            "simulated": self._settings.market == "simulated",
-            "open_time_ms": tail.open_time_ms.tolist(),
-            "open": tail.open.tolist(),
-            "high": tail.high.tolist(),
-            "low": tail.low.tolist(),
-            "close": tail.close.tolist(),
-            "volume": tail.volume.tolist(),
-        }
+            return self._not_ready()
+        newest = candles[-limit:]
+        return CandleColumns(
+            pair=self._pair,
+            interval=self._settings.interval,
+            market=self._settings.market,
+            simulated=self._settings.market == "simulated",
+            open_time_ms=newest.open_time_ms.tolist(),
+            open=newest.open.tolist(),
+            high=newest.high.tolist(),
+            low=newest.low.tolist(),
+            close=newest.close.tolist(),
+            volume=newest.volume.tolist(),
+        )
 
-    async def model(self) -> dict[str, Any]:
+    async def model(self) -> Model | ReplicaError:
+        """Return the model that serves."""
         current = self._updater.current
-        return model_facts(current.version, _now_ms()) if current else self._nothing_yet()
+        return current.model.version.describe(_now_ms()) if current else self._not_ready()
 
-    def _too_old(self, current: Current) -> str:
-        """Past its expiry a model serves with a warning, past twice that not at all."""
-        age_hours = (_now_ms() - model_as_of_ms(current.version)) / HOUR_MS
-        if age_hours <= 2 * self._settings.model_expiry_hours:
-            return ""
-        return f"its model has seen nothing for {age_hours:.0f} hours: it waits for a new one"
-
-    def _nothing_yet(self) -> dict[str, Any]:
-        return {"reason": self._updater.trouble or self._updater.refusal or "starting"}
-
-
-def _named(key: ModelKey) -> dict[str, Any]:
-    return {"name": key.name, "version": key.version}
+    def _not_ready(self) -> ReplicaError:
+        detail = self._updater.problem or self._updater.models.refusal or "starting"
+        return ReplicaError(kind="not-ready", detail=detail)
 
 
 def _now_ms() -> int:

@@ -1,27 +1,29 @@
-"""Many rarely asked pairs in one replica: a process costs 150 MiB, a pair in it about one, with its model three."""
+"""Many rarely requested pairs in one replica: a process costs 150 MiB, a pair in it one, with its model three."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping
+from typing import Literal
 
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.documents import Document, PairState, ReplicaError
 from make_us_rich.registry.client import model_name
-from serve_app.replica.forecaster import Forecaster
-from serve_app.replica.model_cache import ModelCache
+from serve_app.replica.forecaster import Forecaster, WantedModel
+from serve_app.replica.models import ModelCache
 
 
 class Pool:
-    """A forecaster a pair, asked by its application's name as if it were one."""
+    """A forecaster for each pair, called by the name that its own application would have, such as btc_usdt_1h."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._model_cache = ModelCache(settings.loaded_models)
         self._forecasters: dict[str, Forecaster] = {}
 
-    async def reconfigure(self, user_config: dict[str, dict[str, Any]]) -> None:
-        """`user_config`: each pair's own, by pair."""
+    async def reconfigure(self, user_config: Mapping[str, WantedModel]) -> None:
+        """Add and remove pairs, and swap to their models; `user_config` is by pair."""
         wanted = {model_name(Pair.parse(pair), self._settings.interval): pair for pair in user_config}
         for name in self._forecasters.keys() - wanted.keys():
             self._forecasters.pop(name).close()
@@ -29,16 +31,19 @@ class Pool:
             self._forecasters[name] = Forecaster(Pair.parse(wanted[name]), self._settings, self._model_cache)
         await asyncio.gather(*(self._forecasters[name].reconfigure(user_config[pair]) for name, pair in wanted.items()))
 
-    async def names(self) -> dict[str, list[str]]:
-        return {"names": sorted(self._forecasters)}
+    async def names(self) -> list[str]:
+        """Return the names of the pooled pairs."""
+        return sorted(self._forecasters)
 
-    async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
+    async def call(self, name: str, method: str, *arguments: object) -> Document:
+        """Call one method of a pair's forecaster."""
         if name not in self._forecasters:
-            return {"reason": "it has just left the pool"}
-        return dict(await getattr(self._forecasters[name], method)(*arguments))
+            return ReplicaError(kind="not-ready", detail="it has just left the pool")
+        document: Document = await getattr(self._forecasters[name], method)(*arguments)
+        return document
 
-    async def states(self, method: str) -> dict[str, dict[str, Any]]:
-        """Of all pairs in one answer, by name: `status` or `refresh`."""
+    async def states(self, method: Literal["state", "refresh"]) -> dict[str, PairState]:
+        """Return the state of every pair, by name; `refresh` fetches the newest candles first."""
         forecasters = dict(self._forecasters)
         states = await asyncio.gather(*(getattr(each, method)() for each in forecasters.values()))
         return dict(zip(forecasters, states, strict=True))

@@ -30,7 +30,7 @@ def test_it_reads_what_the_dashboard_shows(dashboard: Client) -> None:
     assert dashboard.forecasts()[0]
     assert dashboard.history("btc_usdt", 3) is not None
     assert len(dashboard.candles("btc_usdt", 3)) == 3
-    assert dashboard.usage()["limit"] > 1_000_000
+    assert dashboard.usage().limit > 1_000_000
 
 
 def test_it_may_let_the_service_swap_models(service: LocalApi) -> None:

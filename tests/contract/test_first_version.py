@@ -12,7 +12,7 @@ import pytest
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
-from serve_app.gateway.app import make_app
+from serve_app.api.app import make_app
 from tests.support.folders import traversable_folder
 from tests.support.local_api import LocalApi, local_api
 from tests.support.local_replica_client import LocalReplicaClient

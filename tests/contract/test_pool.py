@@ -13,6 +13,7 @@ import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
+from make_us_rich.documents import ReplicaError
 from make_us_rich.forecasting.onnx_model import OnnxModel
 from serve_app.replica.pool import Pool
 from serve_app.replica.snapshot import ForecastSnapshot
@@ -72,7 +73,7 @@ def keep(settings: Settings, pairs: tuple[str, ...]) -> None:
 async def _until_fetched(pool: Pool) -> None:
     async with asyncio.timeout(60):
         for pair in PAIRS:
-            while "reason" in await pool.ask(f"{pair}_1h", "candles", 1):
+            while isinstance(await pool.call(f"{pair}_1h", "candles", 1), ReplicaError):
                 await asyncio.sleep(0.1)
 
 
@@ -96,9 +97,9 @@ def test_models_are_loaded_and_run_off_the_event_loop(settings: Settings, monkey
     monkeypatch.setattr(OnnxModel, "load", noting(OnnxModel.load))
     monkeypatch.setattr(OnnxModel, "quantiles", noting(OnnxModel.quantiles))
 
-    states = in_a_pool(settings, PAIRS, lambda pool: pool.states("status"))
+    states = in_a_pool(settings, PAIRS, lambda pool: pool.states("state"))
 
-    assert all(state["ready"] for state in states.values())
+    assert all(state.ready for state in states.values())
     assert threads
     assert threading.current_thread().name not in threads
 
@@ -110,8 +111,8 @@ def test_models_answer_while_the_exchange_is_slow_for_every_pair(settings: Setti
 
     async def naive(pool: Pool) -> Any:
         try:
-            return await asyncio.wait_for(pool.ask("coin7_usdt_1h", "forecast", "naive"), 4)
+            return await asyncio.wait_for(pool.call("coin7_usdt_1h", "forecast", "naive"), 4)
         finally:
             proxy.gate.set()
 
-    assert "30 candles" in in_a_pool(settings, pairs, naive)["reason"], "too few to make one, and found in time"
+    assert "30 candles" in in_a_pool(settings, pairs, naive).detail, "too few to make one, and found in time"

@@ -16,7 +16,7 @@ from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.errors import QuotaExceeded, UnknownToken
 from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import migrate
-from serve_app.gateway.auth import RateLimit, TokenCache
+from serve_app.gateway.auth import RateLimiter, TokenCache
 from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
 from tests.support.folders import traversable_folder
@@ -42,8 +42,8 @@ def member(accounts: Accounts, name: str, limit: int) -> tuple[str, TokenOwner]:
     return token, TokenOwner(found.user_id, found.token_id, found.roles, limit)
 
 
-async def outcomes(meter: QuotaCounter, owner: TokenOwner, calls: int) -> list[object]:
-    return await asyncio.gather(*(meter.count(owner) for _ in range(calls)), return_exceptions=True)
+async def outcomes(counter: QuotaCounter, owner: TokenOwner, calls: int) -> list[object]:
+    return await asyncio.gather(*(counter.count(owner) for _ in range(calls)), return_exceptions=True)
 
 
 def test_calls_at_once_stop_exactly_at_the_limit() -> None:
@@ -52,7 +52,7 @@ def test_calls_at_once_stop_exactly_at_the_limit() -> None:
         two_gateways = QuotaCounter(accounts), QuotaCounter(accounts)
 
         async def call() -> list[object]:
-            both = await asyncio.gather(*(outcomes(meter, owner, 100) for meter in two_gateways))
+            both = await asyncio.gather(*(outcomes(counter, owner, 100) for counter in two_gateways))
             return [outcome for each in both for outcome in each]
 
         made = asyncio.run(call())
@@ -67,22 +67,22 @@ def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, p
             migrate(url)
             accounts = Accounts(url)
             token, owner = member(accounts, "in the storm", limit=50)
-            book, meter = TokenCache(accounts, RateLimit(600), GatewayMetrics()), QuotaCounter(accounts)
-            await book.admit(token)
-            await outcomes(meter, owner, 3)
+            tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
+            await tokens.authenticate(token)
+            await outcomes(counter, owner, 3)
             assert accounts.usage(owner).used == 3
 
-        assert await outcomes(meter, owner, 5) == [None] * 5
-        assert (await book.admit(token)).user_id == owner.user_id
+        assert await outcomes(counter, owner, 5) == [None] * 5
+        assert (await tokens.authenticate(token)).user_id == owner.user_id
         with pytest.raises(psycopg2.Error):
-            await book.admit("mur_never_seen")
+            await tokens.authenticate("mur_never_seen")
 
         with postgres_server(folder, port):
             async with asyncio.timeout(20):
                 while _used(accounts, owner) != 8:
                     await asyncio.sleep(0.1)
             with pytest.raises(UnknownToken):
-                await book.admit("mur_never_seen")
+                await tokens.authenticate("mur_never_seen")
             accounts.close()
 
     asyncio.run(scenario())
@@ -92,17 +92,17 @@ def test_calls_of_a_deleted_account_are_refused_and_not_tried_again() -> None:
     async def scenario(url: str) -> None:
         with Accounts(url) as accounts:
             token, owner = member(accounts, "leaving", limit=50)
-            book, meter = TokenCache(accounts, RateLimit(600), GatewayMetrics()), QuotaCounter(accounts)
-            await book.admit(token)
+            tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
+            await tokens.authenticate(token)
             accounts.delete_user(owner.user_id, "a password for tests")
 
-            assert (await book.admit(token)).user_id == owner.user_id, "for half a minute it is remembered"
-            refused = await outcomes(meter, owner, 5)
+            assert (await tokens.authenticate(token)).user_id == owner.user_id, "for half a minute it is remembered"
+            refused = await outcomes(counter, owner, 5)
             assert [type(each) for each in refused] == [UnknownToken] * 5
             with pytest.raises(UnknownToken, match="the account of this token was deleted"):
                 accounts.usage(owner)
             await asyncio.sleep(0.1)
-            assert _tasks_of(meter) == [], "nothing goes on trying"
+            assert _tasks_of(counter) == [], "nothing goes on trying"
 
     with migrated_database() as url:
         asyncio.run(scenario(url))
@@ -112,15 +112,15 @@ def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted() 
     async def scenario(url: str) -> None:
         with Accounts(url) as accounts:
             _, owner = member(accounts, "unlucky", limit=500)
-            meter = QuotaCounter(accounts)
+            counter = QuotaCounter(accounts)
             with transaction(url) as cursor:
                 cursor.execute("ALTER TABLE monthly_consumptions RENAME TO away")
             async with asyncio.timeout(10):
-                failed = await outcomes(meter, owner, 100)
+                failed = await outcomes(counter, owner, 100)
             assert {type(each) for each in failed} == {pg_errors.UndefinedTable}
             with transaction(url) as cursor:
                 cursor.execute("ALTER TABLE away RENAME TO monthly_consumptions")
-            assert await meter.count(owner) == 499
+            assert await counter.count(owner) == 499
 
     with migrated_database() as url:
         asyncio.run(scenario(url))
@@ -139,12 +139,12 @@ def test_invented_tokens_cost_few_reads_and_no_write() -> None:
     async def scenario(url: str) -> None:
         with Accounts(url) as accounts:
             token, owner = member(accounts, "honest", limit=50)
-            book = TokenCache(accounts, RateLimit(600), GatewayMetrics())
+            tokens = TokenCache(accounts, RateLimiter(600), GatewayMetrics())
             await asyncio.sleep(1.5)  # Postgres's sessions tell their statistics once a second
             with transaction(url) as cursor:
                 before = cost(cursor)
-            invented = [book.admit(f"mur_invented-{number}") for number in range(300)]
-            answers = await asyncio.gather(book.admit(token), *invented, return_exceptions=True)
+            invented = [tokens.authenticate(f"mur_invented-{number}") for number in range(300)]
+            answers = await asyncio.gather(tokens.authenticate(token), *invented, return_exceptions=True)
             await asyncio.sleep(1.5)
             with transaction(url) as cursor:
                 transactions, updates = (now - then for now, then in zip(cost(cursor), before, strict=True))
@@ -157,8 +157,8 @@ def test_invented_tokens_cost_few_reads_and_no_write() -> None:
         asyncio.run(scenario(url))
 
 
-def _tasks_of(meter: QuotaCounter) -> list[object]:
-    return list(meter._counting.values())
+def _tasks_of(counter: QuotaCounter) -> list[object]:
+    return list(counter._counting.values())
 
 
 def _used(accounts: Accounts, owner: TokenOwner) -> int:

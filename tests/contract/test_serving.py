@@ -265,7 +265,7 @@ def test_a_champion_that_forecasts_nonsense_is_refused_and_people_are_told(
     (message,) = _told(serving)
     assert message["title"] == f"eth_usdt_1h: version {refused} is refused"
     assert "do not increase" in message["description"]
-    assert f"Version {before} of eth_usdt_1h serves on." in message["description"]
+    assert f"Version {before} of eth_usdt_1h keeps serving." in message["description"]
     serving.promote("eth_usdt", tiny_model("eth_usdt"))
     apply(serving.settings)
     assert api.get("/readyz").raise_for_status().json()["pairs"]["eth_usdt_1h"]["refused"] is None

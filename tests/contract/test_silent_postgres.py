@@ -26,7 +26,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.connection import NoAnswer, connect, transaction
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import Registry
-from serve_app.gateway.auth import RateLimit, TokenCache
+from serve_app.gateway.auth import RateLimiter, TokenCache
 from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
 from tests.support.processes import PROJECT_ROOT
@@ -112,10 +112,10 @@ def test_the_grace_begins_when_postgres_falls_silent(network: tuple[TcpProxy, st
     with Accounts(url) as accounts:
         user = accounts.create_user("graced", "a password for tests").user_id
         token = accounts.create_token(user, "tests")
-        book, meter = TokenCache(accounts, RateLimit(600), GatewayMetrics()), QuotaCounter(accounts)
+        tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
 
         async def call() -> int | None:
-            return await meter.count(await book.admit(token))
+            return await counter.count(await tokens.authenticate(token))
 
         async def scenario() -> None:
             assert await call() == 999

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.registry.client import CHAMPION
-from serve_app.gateway.app import make_app
+from serve_app.api.app import make_app
 from tests.support.airflow_runs import DagEnvironment
 from tests.support.local_replica_client import LocalReplicaClient
 

@@ -33,7 +33,7 @@ from make_us_rich.registry.client import (
     TAG_SKILL_VS_NAIVE,
 )
 from make_us_rich.registry.promotion import TAG_DECISION
-from serve_app.gateway.app import make_app
+from serve_app.api.app import make_app
 from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient

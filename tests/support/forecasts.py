@@ -11,22 +11,22 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import ModelVersion
-from serve_app.replica.forecast import Current, Loaded
-from serve_app.replica.model_cache import ModelCache
+from serve_app.replica.forecast import ComputedForecast
+from serve_app.replica.models import LoadedModel, ModelCache
 from tests.support.tiny_model import tiny_model
 
 
 def make_forecast(
     pair: str, *, as_of_ms: int, version: int = 1, by: str | None = None, tags: Mapping[str, str] | None = None
-) -> Current:
-    """Hourly, as of the last close at or before `as_of_ms`, by version `version` of run `run-{version}`.
+) -> ComputedForecast:
+    """Return an hourly forecast as of the last close by `as_of_ms`, by version `version` of run `run-{version}`.
 
-    By the pair's own model, or by that of `by`, such as "foundation".
+    `by`: whose model makes it, such as "foundation"; the pair's own by default.
     """
     times = Interval.H1.last_close_ms(as_of_ms) - HOUR_MS * np.arange(30, 0, -1)
     column = np.full(30, 100.0)
     candles = Candles(times, column, column, column, column, column)
     graph, parsed = tiny_model(by or pair), Pair.parse(pair)
     model = ModelVersion(f"{by or pair}_1h", version, f"run-{version}", created_ms=as_of_ms, tags=tags or {})
-    loaded = Loaded(model, graph, ModelCache(1))
-    return Current.compute(parsed, loaded, Window(candles, candles, Interval.H1))
+    loaded = LoadedModel(model, graph, ModelCache(1))
+    return ComputedForecast.compute(parsed, loaded, Window(candles, candles, Interval.H1))

@@ -16,7 +16,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from serve_app.gateway.app import make_app
+from serve_app.api.app import make_app
 from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import pytest
 
 from dash_app.components.figures import BANDS, forecast_figure, loss_figure, usage_figure
-from make_us_rich.client import Flags, Forecast, Model, PastForecast
 from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.documents import Flags, Forecast, Model, PastForecast, Quantiles
 from make_us_rich.market.candles import Candles
 
 NAMES = ("q05", "q10", "q25", "q50", "q75", "q90", "q95")
@@ -25,22 +25,50 @@ def _candles(close: float, count: int = 24) -> Candles:
     return Candles(times, closes, closes * 1.001, closes * 0.999, closes, np.ones(count))
 
 
-def _quantiles(close: float) -> dict[str, float]:
-    return dict(zip(NAMES, close * np.exp(np.array([-3, -2, -1, 0, 1, 2, 3]) / 200), strict=True))
+def _quantiles(close: float) -> Quantiles:
+    prices = close * np.exp(np.array([-3, -2, -1, 0, 1, 2, 3]) / 200)
+    return Quantiles(**dict(zip(NAMES, prices, strict=True)))
 
 
 def _forecast(close: float) -> Forecast:
     end_ms = START_MS + 24 * HOUR_MS
-    model = Model("btc_usdt_1h", 3, end_ms, "lstm", 0.07, 0.02, 0.8, 1.0)
+    model = Model(
+        name="btc_usdt_1h",
+        version=3,
+        as_of_ms=end_ms,
+        architecture="lstm",
+        skill_vs_naive=0.07,
+        skill_margin=0.02,
+        coverage_80=0.8,
+        age_hours=1.0,
+    )
     flags = Flags(stale=False, simulated=False, expired=False, foundation=False)
     return Forecast(
-        "btc_usdt", "1h", "binance", end_ms, close, end_ms, end_ms + HOUR_MS, _quantiles(close), model, flags
+        pair="btc_usdt",
+        interval="1h",
+        market="binance",
+        as_of_ms=end_ms,
+        last_close=close,
+        target_open_ms=end_ms,
+        target_close_ms=end_ms + HOUR_MS,
+        quantiles=_quantiles(close),
+        model=model,
+        flags=flags,
     )
 
 
 def _past(close: float, hour: int, inside: bool | None) -> PastForecast:
     open_ms = START_MS + hour * HOUR_MS
-    return PastForecast(open_ms, open_ms + HOUR_MS, 3, close, _quantiles(close), close, inside)
+    return PastForecast(
+        target_open_ms=open_ms,
+        target_close_ms=open_ms + HOUR_MS,
+        model_version=3,
+        foundation=False,
+        last_close=close,
+        quantiles=_quantiles(close),
+        close=close,
+        inside_80=inside,
+    )
 
 
 def _traces(figure: go.Figure, name: str) -> Any:

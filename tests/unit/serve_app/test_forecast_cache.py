@@ -4,47 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS
-from serve_app.api.problems import Problem, unavailable
+from make_us_rich.core.pair import BITCOIN
+from make_us_rich.documents import QUANTILE_NAMES, Document, Flags, Forecast, PairState, Quantiles
+from make_us_rich.registry.client import ModelVersion
 from serve_app.gateway import forecast_cache
-from serve_app.gateway.forecast_cache import ForecastAnswer, ForecastCache
+from serve_app.gateway.forecast_cache import CachedForecast, ForecastCache
 from serve_app.metrics import GatewayMetrics
+from serve_app.problems import Problem, unavailable
 
 
 class OneReplica:
-    """Of btc_usdt_1h; tells how often it was asked."""
+    """The replica of btc_usdt_1h; it counts its calls."""
 
-    def __init__(self, target_close_ms: float) -> None:
-        self.sleeps = self.dead = False
-        self.asked = 0
-        self._document = {
-            "as_of_ms": 0,
-            "target_close_ms": target_close_ms,
-            "model": {"name": "btc_usdt_1h", "version": 1, "as_of_ms": 0},
-            "flags": {"stale": False},
-        }
+    def __init__(self, target_close_ms: int) -> None:
+        self.is_stopped = self.is_dead = False
+        self.calls = 0
+        self._document = Forecast(
+            pair=BITCOIN,
+            interval="1h",
+            market="simulated",
+            as_of_ms=0,
+            last_close=100.0,
+            target_open_ms=0,
+            target_close_ms=target_close_ms,
+            quantiles=Quantiles(**dict.fromkeys(QUANTILE_NAMES, 100.0)),
+            model=ModelVersion("btc_usdt_1h", 1, "run-1", created_ms=0, tags={}).describe(now_ms=0),
+            flags=Flags(stale=False, simulated=True, expired=False, foundation=False),
+        )
 
-    async def names(self) -> frozenset[str]:
+    async def applications(self) -> frozenset[str]:
         return frozenset({"btc_usdt_1h"})
 
-    async def ask(self, name: str, method: str, *arguments: object) -> dict[str, Any]:
-        self.asked += 1
-        if self.dead:
+    async def call(self, name: str, method: str, *arguments: object) -> Document:
+        self.calls += 1
+        if self.is_dead:
             raise unavailable("no-answer", "killed")
         return self._document
 
-    def asleep(self, name: str) -> bool:
-        return self.sleeps
+    def is_scaled_to_zero(self, name: str) -> bool:
+        return self.is_stopped
 
-    async def states(self, method: str) -> dict[str, dict[str, Any]]:
+    async def states(self, method: str) -> dict[str, PairState]:
         return {}
 
 
-def asked_again(replica: OneReplica, **later: bool) -> int:
+def calls_of_a_later_request(replica: OneReplica, **later: bool) -> int:
     """How often the replica is asked by a call that comes when the gateway's answer is no longer fresh."""
 
     async def calls() -> int:
@@ -52,51 +60,51 @@ def asked_again(replica: OneReplica, **later: bool) -> int:
         await cache.get("btc_usdt_1h", "champion")
         for name, value in later.items():
             setattr(replica, name, value)
-        before = replica.asked
+        before = replica.calls
         await cache.get("btc_usdt_1h", "champion")
-        return replica.asked - before
+        return replica.calls - before
 
     return asyncio.run(calls())
 
 
 @pytest.fixture
-def holding() -> OneReplica:
-    return OneReplica(target_close_ms=time.time() * 1000 + HOUR_MS)
+def valid() -> OneReplica:
+    return OneReplica(target_close_ms=int(time.time() * 1000) + HOUR_MS)
 
 
 @pytest.fixture
-def closed() -> OneReplica:
-    return OneReplica(target_close_ms=time.time() * 1000 - 1)
+def expired() -> OneReplica:
+    return OneReplica(target_close_ms=int(time.time() * 1000) - 1)
 
 
-def test_a_call_for_all_pairs_wakes_none(holding: OneReplica) -> None:
-    async def all_pairs() -> ForecastAnswer:
-        return await ForecastCache(holding, GatewayMetrics()).get("btc_usdt_1h", "champion", wake=False)
+def test_a_call_for_all_pairs_wakes_none(valid: OneReplica) -> None:
+    async def all_pairs() -> CachedForecast:
+        return await ForecastCache(valid, GatewayMetrics()).get("btc_usdt_1h", "champion", wake=False)
 
-    assert asyncio.run(all_pairs()).document["as_of_ms"] == 0
-    holding.sleeps = True
+    assert asyncio.run(all_pairs()).document.as_of_ms == 0
+    valid.is_stopped = True
     with pytest.raises(Problem, match="asleep"):
         asyncio.run(all_pairs())
-    assert holding.asked == 1
+    assert valid.calls == 1
 
 
-def test_a_fresh_answer_is_given_from_memory(holding: OneReplica) -> None:
-    assert asked_again(holding) == 0
+def test_a_fresh_answer_is_given_from_memory(valid: OneReplica) -> None:
+    assert calls_of_a_later_request(valid) == 0
 
 
 class TestWhenTheAnswerIsNoLongerFresh:
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(forecast_cache, "_LIVE_S", 0.0)
+        monkeypatch.setattr(forecast_cache, "_TTL_S", 0.0)
 
-    def test_the_replica_is_asked(self, holding: OneReplica) -> None:
-        assert asked_again(holding) == 1
+    def test_the_replica_is_asked(self, valid: OneReplica) -> None:
+        assert calls_of_a_later_request(valid) == 1
 
-    def test_a_replica_that_sleeps_is_let_sleep_while_the_forecast_holds(self, holding: OneReplica) -> None:
-        assert asked_again(holding, sleeps=True) == 0
+    def test_a_replica_that_sleeps_is_let_sleep_while_the_forecast_holds(self, valid: OneReplica) -> None:
+        assert calls_of_a_later_request(valid, is_stopped=True) == 0
 
-    def test_a_replica_that_sleeps_is_woken_when_the_candle_has_closed(self, closed: OneReplica) -> None:
-        assert asked_again(closed, sleeps=True) == 1
+    def test_a_replica_that_sleeps_is_woken_when_the_candle_has_closed(self, expired: OneReplica) -> None:
+        assert calls_of_a_later_request(expired, is_stopped=True) == 1
 
-    def test_the_known_forecast_stands_in_for_a_dead_replica(self, holding: OneReplica) -> None:
-        assert asked_again(holding, dead=True) == 1
+    def test_the_known_forecast_stands_in_for_a_dead_replica(self, valid: OneReplica) -> None:
+        assert calls_of_a_later_request(valid, is_dead=True) == 1

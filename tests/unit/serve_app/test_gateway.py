@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from make_us_rich.accounts import Accounts
+from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.settings import Settings
-from serve_app.gateway.app import make_app
+from make_us_rich.documents import Document, PairState
+from serve_app.api import v1
+from serve_app.api.app import make_app
+from serve_app.gateway.forecast_cache import CachedForecast
+from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient
 
 NO_POSTGRES = "postgresql://nobody:nothing@127.0.0.1:9/none"
@@ -60,3 +66,65 @@ def test_a_body_of_more_than_a_million_bytes_is_refused() -> None:
 def test_a_wrong_method_is_told_all_the_right_ones() -> None:
     answer = ask("DELETE", "/v1/forecasts/btc_usdt")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
+
+
+def test_the_fast_route_answers_as_a_usual_route_does() -> None:
+    """The arguments that `FastForecastRoute` reads are those that FastAPI resolves from the endpoint's signature."""
+    settings = Settings(pairs=("btc_usdt",))
+    now_ms = time.time_ns() // 1_000_000
+    document = make_forecast("btc_usdt", as_of_ms=now_ms).document(settings, now_ms=now_ms)
+    app = make_app(settings, OneAnswer(document), Accounts(NO_POSTGRES))
+    app.add_api_route("/usual/{pair}", v1.forecast)
+    app.state.tokens = AnyToken()
+    app.state.service.count_call = _free_call
+    requests: list[tuple[str, dict[str, str], int]] = [
+        ("btc_usdt", {}, 200),
+        ("btc_usdt?model=naive", {}, 200),
+        ("btc_usdt", {"If-None-Match": CachedForecast.of(document).etag}, 304),
+        ("btc_usdt", {"Authorization": ""}, 401),
+        ("btc_usdt?interval=4h", {}, 422),
+        ("BTCUSDT", {}, 422),
+    ]
+    for path, headers, status in requests:
+        fast, usual = (_get(app, f"{prefix}/{path}", headers) for prefix in ("/v1/forecasts", "/usual"))
+        assert (fast.status_code, usual.status_code) == (status, status), path
+        assert fast.content == usual.content
+        assert fast.headers == usual.headers
+
+
+class OneAnswer:
+    """A replica of btc_usdt_1h that answers every call with one document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    async def applications(self) -> frozenset[str]:
+        return frozenset({"btc_usdt_1h"})
+
+    async def call(self, name: str, method: str, *arguments: object) -> Document:
+        return self._document
+
+    def is_scaled_to_zero(self, name: str) -> bool:
+        return False
+
+    async def states(self, method: str) -> dict[str, PairState]:
+        return {}
+
+
+class AnyToken:
+    """Knows an owner for every token."""
+
+    async def authenticate(self, _: str) -> TokenOwner:
+        return TokenOwner(user_id=1, token_id=1, roles=frozenset(), monthly_calls=10)
+
+
+async def _free_call(_: TokenOwner) -> dict[str, str]:
+    return {"RateLimit-Remaining": "9"}
+
+
+def _get(app: FastAPI, path: str, headers: dict[str, str]) -> httpx.Response:
+    async def call() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+            return await client.get(path, headers={"Authorization": "Bearer mur_any"} | headers)
+
+    return asyncio.run(call())

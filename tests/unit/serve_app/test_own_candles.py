@@ -6,7 +6,8 @@ import pytest
 
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import HOUR_MS, Interval
-from serve_app.api.own_candles import read_columns
+from make_us_rich.core.pair import BITCOIN
+from serve_app.api.own_candles import OwnColumns
 
 
 def columns(n: int = 4) -> dict[str, list[Any]]:
@@ -21,7 +22,7 @@ def columns(n: int = 4) -> dict[str, list[Any]]:
 
 
 def test_good_columns_become_candles() -> None:
-    candles = read_columns(columns(), Interval.H1, "candles")
+    candles = OwnColumns(**columns()).candles(BITCOIN, Interval.H1, "candles")
     assert len(candles) == 4
     assert candles.close.tolist() == [10.5] * 4
 
@@ -42,7 +43,7 @@ def test_the_first_wrong_row_is_named(name: str, row: int, value: float, message
     wrong = columns()
     wrong[name][row] = value
     with pytest.raises(BadCandles, match=message) as caught:
-        read_columns(wrong, Interval.H1, "candles")
+        OwnColumns.model_construct(**wrong).candles(BITCOIN, Interval.H1, "candles")
     assert caught.value.field == f"candles.{name}"
 
 
@@ -50,5 +51,5 @@ def test_columns_of_unequal_length_are_named() -> None:
     wrong = columns()
     wrong["close"].pop()
     with pytest.raises(BadCandles, match="close has 3 rows") as caught:
-        read_columns(wrong, Interval.H1, "reference")
+        OwnColumns(**wrong).candles(BITCOIN, Interval.H1, "reference")
     assert caught.value.field == "reference.close"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.documents import Forecast, NamedVersion, PairState, ReplicaError
 from make_us_rich.market import exchange
-from serve_app.replica.forecast import Current
+from serve_app.replica.forecast import ComputedForecast
 from serve_app.replica.forecaster import Forecaster
-from serve_app.replica.model_cache import ModelCache
+from serve_app.replica.models import ModelCache
 from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import make_forecast
 
@@ -25,7 +25,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(exchange, "_TRIES", 1)  # or the exchange's client tries for seconds
+    monkeypatch.setattr(exchange, "_MAX_ATTEMPTS", 1)  # or the exchange's client tries for seconds
     return Settings(
         cache_folder=str(tmp_path),
         exchange_url=NOWHERE,
@@ -34,19 +34,21 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
 
 
-def current(version: int, as_of_ms: int) -> Current:
+def current(version: int, as_of_ms: int) -> ComputedForecast:
     return make_forecast("btc_usdt", as_of_ms=as_of_ms, version=version)
 
 
-def keep(settings: Settings, kept: Current) -> None:
+def keep(settings: Settings, kept: ComputedForecast) -> None:
     ForecastSnapshot(Path(settings.cache_folder), BTC, settings.interval, settings.market).save(kept)
 
 
-def answers(settings: Settings, *, version: int, name: str = "btc_usdt_1h") -> tuple[dict[str, Any], dict[str, Any]]:
-    async def ask() -> tuple[dict[str, Any], dict[str, Any]]:
+def answers(
+    settings: Settings, *, version: int, name: str = "btc_usdt_1h"
+) -> tuple[Forecast | ReplicaError, PairState]:
+    async def ask() -> tuple[Forecast | ReplicaError, PairState]:
         forecaster = Forecaster(BTC, settings, ModelCache(2))
         await forecaster.reconfigure({"name": name, "version": version, "run_id": f"run-{version}"})
-        return await forecaster.forecast(), await forecaster.status()
+        return await forecaster.forecast(), await forecaster.state()
 
     return asyncio.run(ask())
 
@@ -54,68 +56,68 @@ def answers(settings: Settings, *, version: int, name: str = "btc_usdt_1h") -> t
 def test_a_replica_alone_serves_the_last_good_forecast_as_stale(alone: Settings) -> None:
     yesterday_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 24 * HOUR_MS
     keep(alone, current(3, yesterday_ms))
-    forecast, status = answers(alone, version=3)
-    assert forecast["flags"]["stale"] is True
-    assert forecast["as_of_ms"] == yesterday_ms
-    assert forecast["quantiles"]["q50"] == pytest.approx(100.0)
-    assert status["ready"] is True
-    assert status["serves"] == {"name": "btc_usdt_1h", "version": 3}
+    forecast, state = answers(alone, version=3)
+    assert forecast.flags.stale is True
+    assert forecast.as_of_ms == yesterday_ms
+    assert forecast.quantiles.q50 == pytest.approx(100.0)
+    assert state.ready is True
+    assert state.serves == NamedVersion(name="btc_usdt_1h", version=3)
 
 
 def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(alone: Settings) -> None:
     now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     keep(alone, current(3, now_ms))
-    assert answers(alone, version=3)[0]["flags"]["stale"] is False
-    forecast, status = answers(alone, version=4)
-    assert forecast["model"]["version"] == 3
-    assert forecast["flags"]["stale"] is True
-    assert status["wanted"] == {"name": "btc_usdt_1h", "version": 4}
-    assert "MLflow" in status["reason"]
+    assert answers(alone, version=3)[0].flags.stale is False
+    forecast, state = answers(alone, version=4)
+    assert forecast.model.version == 3
+    assert forecast.flags.stale is True
+    assert state.wanted == NamedVersion(name="btc_usdt_1h", version=4)
+    assert "MLflow" in str(state.reason)
 
 
 @pytest.mark.parametrize(("expiry_hours", "expired"), [(48, False), (20, True)])
 def test_an_expired_model_serves_with_a_warning(alone: Settings, expiry_hours: int, expired: bool) -> None:
     settings = alone.model_copy(update={"model_expiry_hours": expiry_hours})
     keep(settings, current(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
-    assert answers(settings, version=3)[0]["flags"]["expired"] is expired
+    assert answers(settings, version=3)[0].flags.expired is expired
 
 
 def test_a_model_of_twice_its_expiry_serves_no_more(alone: Settings) -> None:
     settings = alone.model_copy(update={"model_expiry_hours": 10})
     keep(settings, current(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
-    assert "has seen nothing for 24 hours" in answers(settings, version=3)[0]["reason"]
+    assert "has seen nothing for 24 hours" in answers(settings, version=3)[0].detail
 
 
 def test_a_forecast_by_the_model_of_all_pairs_says_so(alone: Settings) -> None:
     now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     keep(alone, make_forecast("btc_usdt", as_of_ms=now_ms, version=3, by="foundation"))
-    forecast, status = answers(alone, version=3, name="foundation_1h")
-    assert forecast["pair"] == "btc_usdt"
-    assert forecast["model"]["name"] == "foundation_1h"
-    assert forecast["flags"] | {"stale": False} == {
+    forecast, state = answers(alone, version=3, name="foundation_1h")
+    assert forecast.pair == "btc_usdt"
+    assert forecast.model.name == "foundation_1h"
+    assert forecast.flags.model_dump() | {"stale": False} == {
         "stale": False,
         "simulated": False,
         "expired": False,
         "foundation": True,
     }
-    assert status["ready"] is True
+    assert state.ready is True
 
 
 def test_another_pairs_model_is_refused(alone: Settings) -> None:
-    _, status = answers(alone, version=3, name="eth_usdt_1h")
-    assert status["refused"] == "eth_usdt_1h is another pair's model"
+    _, state = answers(alone, version=3, name="eth_usdt_1h")
+    assert state.refused == "eth_usdt_1h is another pair's model"
 
 
 def test_a_replica_with_nothing_says_what_is_in_the_way(alone: Settings) -> None:
-    forecast, status = answers(alone, version=1)
-    assert set(forecast) == {"reason"}
-    assert status["ready"] is False
+    forecast, state = answers(alone, version=1)
+    assert isinstance(forecast, ReplicaError)
+    assert state.ready is False
 
 
 def test_what_another_market_left_behind_is_not_used(alone: Settings) -> None:
     now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     keep(alone.model_copy(update={"market": "simulated"}), current(3, now_ms))
-    assert set(answers(alone, version=3)[0]) == {"reason"}
+    assert isinstance(answers(alone, version=3)[0], ReplicaError)
 
 
 def test_a_damaged_file_is_done_without(alone: Settings) -> None:
@@ -123,4 +125,4 @@ def test_a_damaged_file_is_done_without(alone: Settings) -> None:
     keep(alone, current(3, now_ms))
     (kept,) = Path(alone.cache_folder).iterdir()
     kept.write_bytes(kept.read_bytes()[:500])
-    assert set(answers(alone, version=3)[0]) == {"reason"}
+    assert isinstance(answers(alone, version=3)[0], ReplicaError)

@@ -1,4 +1,4 @@
-"""Every error as application/problem+json (RFC 9457): what happened, which field, and the way out."""
+"""Errors of the HTTP API as application/problem+json (RFC 9457): what happened, which field, and the way out."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import logging
 import math
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from make_us_rich.core.errors import InputError, QuotaExceeded, UnknownToken
 from make_us_rich.database.connection import AWAY
-from serve_app.api.schemas import ProblemDocument
+from make_us_rich.documents import ReplicaError
 
 _log = logging.getLogger("ray.serve")
 
@@ -26,8 +27,16 @@ MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:make-us-rich:problem:"
 
 
+class ProblemDocument(BaseModel):
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+
+
 class Problem(HTTPException):
-    """An answer that is not the one asked for. `kind` names it for programs, `detail` for people."""
+    """An error answer. `kind` names it for programs, `detail` for people."""
 
     def __init__(
         self, status: int, kind: str, detail: str, *, field: str | None = None, headers: Mapping[str, str] | None = None
@@ -37,30 +46,29 @@ class Problem(HTTPException):
         self.field = field
 
     def response(self) -> JSONResponse:
-        body: dict[str, Any] = {
-            "type": f"{_TYPE_PREFIX}{self.kind}",
-            "title": HTTPStatus(self.status_code).phrase,
-            "status": self.status_code,
-            "detail": self.detail,
-        }
-        if self.field is not None:
-            body["field"] = self.field
-        return JSONResponse(body, self.status_code, self.headers, MEDIA_TYPE)
+        """Return the answer that a client gets."""
+        body = ProblemDocument(
+            type=f"{_TYPE_PREFIX}{self.kind}",
+            title=HTTPStatus(self.status_code).phrase,
+            status=self.status_code,
+            detail=self.detail,
+            field=self.field,
+        )
+        return JSONResponse(body.model_dump(exclude_none=True), self.status_code, self.headers, MEDIA_TYPE)
 
 
 def unavailable(kind: str, detail: str, retry_after_s: int = 5) -> Problem:
+    """Return a Problem 503 that says when to try again."""
     return Problem(503, kind, detail, headers={"Retry-After": str(retry_after_s)})
 
 
-def known_answer(name: str, answer: dict[str, Any]) -> dict[str, Any]:
-    """A forecaster's answer. Raises Problem: nothing yet (503), no such model (404), or the call is wrong (422)."""
-    if "reason" in answer:
-        raise unavailable("warming", f"{name} has no forecast yet: {answer['reason']}", WARMING_S)
-    if "missing" in answer:
-        raise Problem(404, "no-such-model", answer["missing"], field="model")
-    if "error" in answer:
-        raise Problem(422, "bad-input", answer["error"], field=answer["field"])
-    return answer
+def replica_problem(name: str, error: ReplicaError) -> Problem:
+    """Return what a client is told when the replica of application `name` has no answer."""
+    if error.kind == "not-ready":
+        return unavailable("warming", f"{name} has no forecast yet: {error.detail}", WARMING_S)
+    if error.kind == "no-model":
+        return Problem(404, "no-such-model", error.detail, field=error.field)
+    return Problem(422, "bad-input", error.detail, field=error.field)
 
 
 def quota_headers(limit: int, remaining: int, reset_s: int) -> dict[str, str]:
@@ -68,6 +76,7 @@ def quota_headers(limit: int, remaining: int, reset_s: int) -> dict[str, str]:
 
 
 def quota_problem(error: QuotaExceeded) -> Problem:
+    """Return a Problem 429: the month's calls are used."""
     seconds = max(1, math.ceil(error.resets_at.timestamp() - time.time()))
     headers = {"Retry-After": str(seconds)} | quota_headers(error.limit, 0, seconds)
     detail = f"all {error.limit} calls of the month are used; calls are allowed again at {error.resets_at.isoformat()}"
@@ -75,11 +84,13 @@ def quota_problem(error: QuotaExceeded) -> Problem:
 
 
 def rate_problem(wait_s: int) -> Problem:
+    """Return a Problem 429: the minute's calls are used."""
     headers = {"Retry-After": str(wait_s)}
     return Problem(429, "too-fast", f"too many calls within a minute: wait {wait_s} s", headers=headers)
 
 
 def install(app: FastAPI) -> None:
+    """Let the application answer every exception with a problem document."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(InputError, _on_input_error)
     app.add_exception_handler(UnknownToken, _on_unknown_token)
@@ -87,7 +98,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(away, _on_database_away)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(StarletteHTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_anything)
+    app.add_exception_handler(Exception, _on_unexpected_error)
 
 
 async def _on_problem(_: Request, error: Exception) -> JSONResponse:
@@ -110,18 +121,14 @@ async def _on_database_away(_: Request, error: Exception) -> JSONResponse:
     return unavailable("accounts-away", "tokens and quotas cannot be checked at the moment").response()
 
 
-def _is_json(request: Request) -> bool:
-    return "json" in request.headers.get("Content-Type", "").lower()
-
-
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         at = first["loc"][1]
         return Problem(422, "bad-input", f"the body is not JSON, at character {at}", field="body").response()
-    if first["loc"] == ("body",) and not _is_json(request):
-        detail = "the body is to be JSON: send the header 'Content-Type: application/json'"
+    if first["loc"] == ("body",) and "json" not in request.headers.get("Content-Type", "").lower():
+        detail = "the body must be JSON: send the header 'Content-Type: application/json'"
         return Problem(422, "bad-input", detail, field="body").response()
     field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     return Problem(422, "bad-input", f"{field}: {first['msg']}", field=field).response()
@@ -140,7 +147,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 
 def _allowed_methods(request: Request) -> set[str]:
-    """Of every route of the path; Starlette names those of the first."""
+    """Return the methods of every route of the path; Starlette names only those of the first."""
     path = request.url.path
     for template, operations in request.app.openapi()["paths"].items():
         pattern = re.sub(r"\{[^}]+\}", "[^/]+", template)
@@ -149,7 +156,7 @@ def _allowed_methods(request: Request) -> set[str]:
     return set()
 
 
-async def _on_anything(request: Request, error: Exception) -> JSONResponse:
+async def _on_unexpected_error(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return Problem(500, "internal", "the service failed; the call was not counted").response()
 
@@ -166,19 +173,8 @@ _MEANING = {
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's `responses` of an endpoint for these statuses."""
     schema = ProblemDocument.model_json_schema()
     return {
         status: {"description": _MEANING[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses
     }
-
-
-def check_query(request: Request, taken: Collection[str]) -> None:
-    """Raises Problem 422 for a parameter that is not among `taken`."""
-    for name in request.query_params:
-        if name == "token" and name not in taken:
-            detail = "the token goes into the header 'Authorization: Bearer TOKEN'"
-            raise Problem(422, "bad-input", detail, field=name)
-        if name not in taken:
-            takes = f"it takes {', '.join(sorted(taken))}" if taken else "it takes none"
-            detail = f"{name[:40]!r} is no parameter of this endpoint: {takes}"
-            raise Problem(422, "bad-input", detail, field="query")

@@ -11,9 +11,10 @@ from fastapi_offline import FastAPIOffline
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings, get_settings
-from serve_app.api import first_version, problems, v1
+from serve_app import problems
+from serve_app.api import first_version, v1
 from serve_app.api.middleware import RequestMiddleware
-from serve_app.gateway.auth import RateLimit, TokenCache
+from serve_app.gateway.auth import RateLimiter, TokenCache
 from serve_app.gateway.forecast_service import ForecastService
 from serve_app.gateway.replica_client import ReplicaClient, ServeReplicaClient
 from serve_app.metrics import GatewayMetrics
@@ -27,24 +28,25 @@ month; an answer that is an error costs nothing. Errors are `application/problem
 
 
 def create_app() -> FastAPI:
-    """What Ray Serve builds in each gateway replica."""
+    """Return the application that Ray Serve runs in each replica of the gateway."""
     settings = get_settings()
     return make_app(settings, ServeReplicaClient(), Accounts(settings.database_url.get_secret_value()))
 
 
-def make_app(settings: Settings, directory: ReplicaClient, accounts: Accounts) -> FastAPI:
-    app = FastAPIOffline(  # its /docs needs nothing from elsewhere
+def make_app(settings: Settings, replicas: ReplicaClient, accounts: Accounts) -> FastAPI:
+    """Return the application; it closes `accounts` when it ends."""
+    app = FastAPIOffline(  # its /docs loads nothing from another host
         title="Make Us Rich",
         version="1",
         description=_DESCRIPTION,
         lifespan=_closing(accounts),
         redoc_url=None,
-        redirect_slashes=False,  # the redirect would name the host that the caller claimed to ask
+        redirect_slashes=False,  # the redirect would name the Host header that the caller sent
     )
     app.state.settings = settings
     metrics = GatewayMetrics()
-    app.state.tokens = TokenCache(accounts, RateLimit(settings.calls_per_minute), metrics)
-    app.state.service = ForecastService(settings, directory, accounts, metrics)
+    app.state.tokens = TokenCache(accounts, RateLimiter(settings.calls_per_minute), metrics)
+    app.state.service = ForecastService(settings, replicas, accounts, metrics)
     problems.install(app)
     app.add_middleware(RequestMiddleware, metrics=metrics)
     if settings.cors_origins:
