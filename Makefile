@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx test test-parts test-stacks bench-forecast bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx test test-fast test-parts test-stacks bench-forecast bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -18,11 +18,15 @@ install: $(INSTALLED) ## install everything into .venv
 
 # The torch line lets a machine without a GPU take a CPU build that pip is configured to find; see the README.
 $(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' torch==2.13.0
-	@echo "compiling, so that services start faster"
-	-env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "1/2 installing $$(grep -c == constraints.txt) packages into $(VENV): about three minutes"
+	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pip install --progress-bar off --constraint constraints.txt \
+	  --editable '.[dev]' torch==2.13.0 | awk -f infra/install_progress.awk
+	@echo "2/2 compiling them, so that services start faster: about one minute"
+	@# A few packages contain files for other versions of Python, which do not compile.
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
+	@touch $@
+	@echo "installed"
 
 demo: $(INSTALLED) ## train and serve three pairs; ONCE=1, LIVE=1, DATA=DIR
 	$(BIN)/mkrich demo $(DEMO_OPTIONS)
@@ -30,23 +34,28 @@ demo: $(INSTALLED) ## train and serve three pairs; ONCE=1, LIVE=1, DATA=DIR
 down: ## stop the stack; its data stays
 	$(BIN)/mkrich down
 
-clean-stack: ## stop the stack and forget its data
-	-test ! -x $(BIN)/mkrich || $(BIN)/mkrich down
+clean-stack: ## stop the stack and delete its data
+	@if test -x $(BIN)/mkrich; then $(BIN)/mkrich down; fi
 	rm -rf .stack
 
 browser:
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq --no-install-recommends chromium; } >/dev/null || $(BIN)/playwright install chromium
 
-# RUNLEVEL=1: Debian starts no server of its own
+# RUNLEVEL=1: Debian does not start the server
 nginx:
 	@command -v nginx >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends nginx; } >/dev/null || { echo "install nginx: the tests of the reverse proxy run it" >&2; exit 1; }
 
-test: test-parts test-stacks ## run every test
+# One process has the tests of the whole stack, which mostly wait; two have the others. tests/conftest.py sets the order.
+test: $(INSTALLED) browser nginx ## run every test
+	$(BIN)/pytest -n 3 --no-loadscope-reorder tests
 
-test-parts: $(INSTALLED) browser nginx ## the tests of one part, two files at a time
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
+test-fast: $(INSTALLED) ## run the unit tests but for the slow ones: under 90 seconds
+	$(BIN)/pytest -n 2 --no-loadscope-reorder -m "not slow" tests/unit
 
-test-stacks: $(INSTALLED) ## the tests of whole stacks, which need the machine to themselves
+test-parts: $(INSTALLED) browser nginx ## run the tests of one part, without the whole stack
+	$(BIN)/pytest -n 2 --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
+
+test-stacks: $(INSTALLED) ## run the tests of the whole stack
 	$(BIN)/pytest $(addprefix tests/,e2e faults)
 
 docs: $(INSTALLED) ## build the documentation into site/

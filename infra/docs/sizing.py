@@ -51,7 +51,7 @@ def estimate(pairs: int, trainings: int) -> Need:
     versions = pairs * trainings * 365
     database_gb = (pairs * HOURS_PER_YEAR * FORECAST_BYTES + versions * VERSION_BYTES) / 1e9
     objects_gb = (versions * MODEL_BYTES + pairs * HOURS_PER_YEAR * CANDLE_BYTES) / 1e9
-    core_hours = (serving_nodes * NODE_CORES + airflow_cores + mlflow_workers + 4) * 730
+    core_hours = 730.0 * (serving_nodes * NODE_CORES + airflow_cores + mlflow_workers + 4)
     core_hours += training_nodes * NODE_CORES * trainings * 30 * TRAIN_WITHIN_S / 3600
     storage_dollars = database_gb / 2 * DATABASE_GB_MONTH + objects_gb / 2 * OBJECT_GB_MONTH
     shares = {

@@ -13,6 +13,8 @@ from make_us_rich.forecasting.evaluation import held_out
 from make_us_rich.forecasting.report import html_report, table
 from tests.unit.forecasting.markets import SMALL, START_MS, random_market
 
+pytestmark = pytest.mark.slow
+
 WINDOW = 168
 MARKETS = {
     "btc_usdt": random_market(10, price=30_000.0),

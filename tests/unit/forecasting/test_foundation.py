@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from make_us_rich.core.interval import HOUR_MS, Interval
@@ -13,6 +14,8 @@ from make_us_rich.forecasting.samples import Samples, drawn
 from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.markets import AS_OF_MS, random_market
+
+pytestmark = pytest.mark.slow
 
 RECIPE = replace(TrainingConfig(), hidden=32, length=12, validation=168, holdout=500)
 FEW, MANY = 4, 48

@@ -18,6 +18,8 @@ from make_us_rich.forecasting.samples import joined
 from make_us_rich.forecasting.training import train_shared
 from tests.unit.forecasting.markets import SMALL, START_MS, random_market
 
+pytestmark = pytest.mark.slow
+
 SIZE = 3
 
 
