@@ -251,7 +251,7 @@ def _pool(stack: Stack) -> None:
         print(f"{application}: {psutil.Process(pid).memory_full_info().pss / 2**20:.0f} MiB PSS")
 
 
-def _save_snapshots(folder: Path) -> dict[str, ModelVersion]:
+def _save_snapshots(folder: Path) -> dict[Pair, ModelVersion]:
     """Write what a replica finds on disk after a restart, so that 300 models need not be registered first."""
     fitted, bitcoin, as_of_ms = fit_bitcoin()
     recent = bitcoin[-POOLED_CANDLES:]
@@ -262,7 +262,7 @@ def _save_snapshots(folder: Path) -> dict[str, ModelVersion]:
         loaded = LoadedModel(version, graph_for_pair(fitted.onnx, name), ModelCache(1))
         current = ComputedForecast.compute(pair, loaded, Window(recent, recent, Interval.H1))
         ForecastSnapshot(folder, pair, Interval.H1, "simulated").save(current)
-        versions[name] = version
+        versions[pair] = version
     return versions
 
 
