@@ -24,6 +24,7 @@ import psutil
 from benchmarks.stack import print_table, settings_of, temporary_stack_config
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.lifecycle import Stack
@@ -101,18 +102,18 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _runs(stack: Stack, pairs: Sequence[Pair]) -> tuple[Run, Run]:
     """Run the DAG for a few pairs, as its schedule does, then for all of them."""
-    database_url = settings_of(stack).database_url.get_secret_value()
+    database = Database.from_settings(settings_of(stack))
     with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
         while not airflow.has_dag(DAG_ID):
             time.sleep(0.2)
         for pair in pairs[len(FEW) :]:
-            pairs_table.put(database_url, pair, plan="off")
+            pairs_table.put(database, pair, plan="off")
         airflow.unpause(DAG_ID)
         while not (scheduled := airflow.active_runs(DAG_ID)):  # unpausing starts the run of the last hour
             time.sleep(0.2)
         small = _finish(stack, airflow, scheduled[0], len(FEW))
         for pair in pairs[len(FEW) :]:
-            pairs_table.put(database_url, pair, plan="pooled")
+            pairs_table.put(database, pair, plan="pooled")
         # Another hour than that of the first run, whose models would be used again.
         as_of = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
         large = airflow.trigger(DAG_ID, {"pairs": [str(pair) for pair in pairs], "as_of": as_of})

@@ -40,6 +40,7 @@ from benchmarks.stack import (
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.embedded.components import responds
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.market.window import Window
@@ -120,7 +121,7 @@ def _under_load(stack: Stack) -> None:
 
 def _deploy_noop(stack: Stack) -> None:
     settings = settings_of(stack)
-    pairs = pairs_table.active(settings.database_url.get_secret_value())
+    pairs = pairs_table.active(Database.from_settings(settings))
     config = desired_config(settings, pairs, models_to_serve(settings, pairs))
     deployment = {
         "name": "noop",
@@ -219,7 +220,7 @@ def _call_until(stack: Stack, stop: threading.Event, counts: Counter[str]) -> No
 def _from_zero(stack: Stack) -> None:
     """Measure the first call of a pair whose replica was scaled to zero, past the gateway's cache."""
     settings = settings_of(stack).model_copy(update={"idle_replica_s": 1})
-    pairs_table.put(settings.database_url.get_secret_value(), Pair.parse("eth_usdt"), min_replicas=0)
+    pairs_table.put(Database.from_settings(settings), Pair.parse("eth_usdt"), min_replicas=0)
     apply(settings)
     woken_s = []
     with _client(stack) as api:
@@ -233,12 +234,12 @@ def _from_zero(stack: Stack) -> None:
 def _pool(stack: Stack) -> None:
     """Serve hundreds of pairs from one process, each with a model of its own that it finds on disk."""
     settings = settings_of(stack)
-    database_url = settings.database_url.get_secret_value()
+    database = Database.from_settings(settings)
     for pair in POOLED_PAIRS:
-        pairs_table.put(database_url, pair, plan="pooled")
+        pairs_table.put(database, pair, plan="pooled")
     models = _save_snapshots(Path(settings.cache_folder))
     started = time.monotonic()
-    _put_config(stack, desired_config(settings, pairs_table.active(database_url), models))
+    _put_config(stack, desired_config(settings, pairs_table.active(database), models))
     with _client(stack) as api:
         while not _all_ready(api):
             time.sleep(0.5)

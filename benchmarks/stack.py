@@ -19,6 +19,7 @@ from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.database.pool import Database
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import Service
 from make_us_rich.embedded.lifecycle import Stack
@@ -104,8 +105,8 @@ def promote(stack: Stack, fitted: FittedModel, pair: str, as_of_ms: int) -> None
     name = model_name(Pair.parse(pair), Interval.H1)
     model = replace(fitted, onnx=graph_for_pair(fitted.onnx, pair))
     _, version = publish(model, name=name, as_of_ms=as_of_ms, market="simulated", tags={})
-    with Registry(settings) as registry:
-        promote_manually(registry, settings.database_url.get_secret_value(), name, version, by="a benchmark")
+    with Registry(settings) as registry, Database.from_settings(settings) as database:
+        promote_manually(registry, database, name, version, by="a benchmark")
 
 
 def ray_headers(stack: Stack) -> dict[str, str]:

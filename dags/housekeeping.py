@@ -9,6 +9,7 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, t
 
 from dags.support.tasks import DAG_DEFAULTS, report
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document
 
 DOC = """
@@ -126,9 +127,11 @@ def rows() -> dict[str, int]:
     from make_us_rich.operations.housekeeping import delete_rows
 
     keep = _retention()
-    url = get_settings().database_url.get_secret_value()
     days = {"forecasts": keep.keep_forecast_days, "scores": keep.keep_score_days, "audit_log": keep.keep_audit_days}
-    counts = {table: delete_rows(url, table, _days_ago(age), dry_run=keep.dry_run) for table, age in days.items()}
+    with Database.from_settings(get_settings()) as database:
+        counts = {
+            table: delete_rows(database, table, _days_ago(age), dry_run=keep.dry_run) for table, age in days.items()
+        }
     for table, count in counts.items():
         print(f"{table}: {count} rows {'to delete' if keep.dry_run else 'deleted'}")
     return counts

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.support.tasks import CANDLES, FORECASTS, SCORES, TRAINING_DAG, plan_run, report, typed
 from make_us_rich.core.settings import get_settings
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairScore, RunItem
 
 DOC = """
@@ -62,14 +63,15 @@ def score(item: RunItem) -> PairScore:
     from make_us_rich.operations import scoring
 
     settings = get_settings()
-    found = scoring.score(
-        settings.database_url.get_secret_value(),
-        CandleStore.from_settings(settings),
-        market=settings.market,
-        pair=item.pair,
-        interval=item.interval,
-        as_of_ms=item.as_of_ms,
-    )
+    with Database.from_settings(settings) as database:
+        found = scoring.score(
+            database,
+            CandleStore.from_settings(settings),
+            market=settings.market,
+            pair=item.pair,
+            interval=item.interval,
+            as_of_ms=item.as_of_ms,
+        )
     print(found or "there is no forecast to score yet")
     return PairScore(
         market=settings.market, pair=item.pair, interval=item.interval, as_of_ms=item.as_of_ms, score=found

@@ -12,6 +12,7 @@ from dags.support.tasks import CANDLES, FORECASTS, FOUNDATION, MODELS, TRAINING_
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, RunItem, TrainBatch, TrainedResult
 
 _SETTINGS = get_settings()
@@ -135,18 +136,14 @@ def promote(result: JobResult, run_id: str | None = None) -> str:
     print(f"held-out skill against naive {skill:+.2%}, 80 % band covers {coverage:.1%}")
     if is_backfill(get_current_context()):
         return _store_forecast(trained)
-    with Registry(_SETTINGS) as registry:
+    with Registry(_SETTINGS) as registry, Database.from_settings(_SETTINGS) as database:
         challenger = registry.get(trained.name, trained.version)
         decided = challenger.tags.get(promotion.TAG_DECISION)
         if decided:
             return f"decided before: {decided}"
         registry.set_tag(trained.name, trained.version, TAG_AIRFLOW_RUN, f"train_pairs/runs/{run_id}")
         decision = promotion.promote(
-            registry,
-            _SETTINGS.database_url.get_secret_value(),
-            challenger,
-            trained.comparison,
-            expiry_hours=_SETTINGS.model_expiry_hours,
+            registry, database, challenger, trained.comparison, expiry_hours=_SETTINGS.model_expiry_hours
         )
     print(decision)
     return decision.reason
@@ -157,16 +154,17 @@ def _store_forecast(result: TrainedResult) -> str:
 
     if result.forecast is None:
         return "candles are missing just before its as_of: there is no forecast to store"
-    forecasts.record(
-        _SETTINGS.database_url.get_secret_value(),
-        result.forecast,
-        market=_SETTINGS.market,
-        pair=result.pair,
-        interval=Interval(result.interval),
-        as_of_ms=result.as_of_ms,
-        version=result.version,
-        last_close=result.forecast.last_close,
-    )
+    with Database.from_settings(_SETTINGS) as database:
+        forecasts.record(
+            database,
+            result.forecast,
+            market=_SETTINGS.market,
+            pair=result.pair,
+            interval=Interval(result.interval),
+            as_of_ms=result.as_of_ms,
+            version=result.version,
+            last_close=result.forecast.last_close,
+        )
     return "a backfill promotes nothing; its forecast is stored"
 
 

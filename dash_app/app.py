@@ -12,6 +12,7 @@ from dash_app.security import access, error_pages, login, sessions, validation
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body. Callbacks and forms need far less."""
@@ -42,7 +43,7 @@ _INDEX = """<!DOCTYPE html>
 
 def create_app(settings: Settings) -> Dash:
     """Return the dashboard. Connects to nothing before the first request."""
-    accounts = Accounts(settings.database_url.get_secret_value())
+    accounts = Accounts(Database.from_settings(settings))
     server = _create_server(settings, accounts)
     app = Dash(
         __name__,

@@ -15,6 +15,7 @@ import torch
 
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
 from make_us_rich.forecasting.pipeline import FittedModel, fit_foundation
 from make_us_rich.forecasting.training_config import TrainingConfig
@@ -61,7 +62,7 @@ def _publish(fitted: FittedModel, job: TrainingJob, settings: Settings) -> Promo
     tags = {"ray_job": job.submission_id}
     _, version = publish(fitted, name=name, as_of_ms=job.as_of_ms, market=settings.market, tags=tags)
     print(f"{name} version {version}: {fitted.metrics['skill_vs_naive']:+.2%} against naive", flush=True)
-    with Registry(settings) as registry:
+    with Registry(settings) as registry, Database.from_settings(settings) as database:
         champion = registry.find(name, CHAMPION)
         comparison = Comparison(
             champion_version=champion.version if champion else None,
@@ -72,11 +73,7 @@ def _publish(fitted: FittedModel, job: TrainingJob, settings: Settings) -> Promo
             t_vs_naive=fitted.metrics["diebold_mariano_t_vs_naive"],
         )
         return promote(
-            registry,
-            settings.database_url.get_secret_value(),
-            registry.get(name, version),
-            comparison,
-            expiry_hours=settings.model_expiry_hours,
+            registry, database, registry.get(name, version), comparison, expiry_hours=settings.model_expiry_hours
         )
 
 

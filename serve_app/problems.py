@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from make_us_rich.core.errors import InputError, QuotaExceeded, UnknownToken
-from make_us_rich.database.connection import AWAY
+from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 from make_us_rich.documents import ReplicaError
 
 _log = logging.getLogger("ray.serve")
@@ -94,7 +94,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(InputError, _on_input_error)
     app.add_exception_handler(UnknownToken, _on_unknown_token)
-    for away in AWAY:
+    for away in POSTGRES_UNAVAILABLE:
         app.add_exception_handler(away, _on_database_away)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(StarletteHTTPException, _on_http_exception)

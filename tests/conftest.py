@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _make_password_hashes_cheap() -> None:
     """Hash with the smallest parameters of argon2: 0.2 s of CPU less for each account and each guess of a test."""
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    passwords._HASHER, passwords._NOBODYS = hasher, hasher.hash("nobody's password")
+    passwords._HASHER, passwords._DUMMY_HASH = hasher, hasher.hash("nobody's password")
 
 
 @pytest.hookimpl(trylast=True)

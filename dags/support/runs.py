@@ -14,6 +14,7 @@ from make_us_rich.core.interval import TRAINED_INTERVALS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import RunItem
 
 
@@ -41,7 +42,8 @@ def run_items(context: Context, settings: Settings) -> list[RunItem]:
 
 def _pairs(names: Sequence[str], settings: Settings) -> set[Pair]:
     """Return the pairs that the form names, or else every active pair."""
-    tracked = {item.pair: item for item in pairs_table.tracked(settings.database_url.get_secret_value())}
+    with Database.from_settings(settings) as database:
+        tracked = {item.pair: item for item in pairs_table.tracked(database)}
     active = {pair for pair, item in tracked.items() if item.active}
     wanted = {Pair.parse(name) for name in names} or active
     if not wanted:

@@ -20,6 +20,7 @@ from make_us_rich.core.errors import PairNotTraded
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import OfPair, RunItem
 
 # Airflow's asset graph shows how a forecast derives from candles and models.
@@ -89,7 +90,8 @@ def fetch(item: RunItem) -> str:
         )
     except PairNotTraded as error:
         if item.train and error.idle_ms >= _PARK_AFTER_MS:
-            pairs_table.park(settings.database_url.get_secret_value(), item.pair, str(error))
+            with Database.from_settings(settings) as database:
+                pairs_table.park(database, item.pair, str(error))
             raise PairNotTraded(f"{error} It is parked: later runs leave it out until it is made active.") from None
         raise
     print(fetched)

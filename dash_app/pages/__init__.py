@@ -14,6 +14,7 @@ from dash.development.base_component import Component
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Services:
     client: Client
 
     @property
-    def database_url(self) -> str:
-        return self.settings.database_url.get_secret_value()
+    def database(self) -> Database:
+        return self.accounts.database
 
 
 @dataclass(frozen=True)

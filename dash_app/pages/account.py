@@ -71,7 +71,7 @@ def register(app: Dash, services: Services) -> None:
             return no_update, no_update, no_update
         try:
             with limit_confirmations(accounts):
-                user = accounts.change_password(current_user.user_id, current or "", new or "")
+                user = accounts.users.change_password(current_user.user_id, current or "", new or "")
         except (InputError, WrongCredentials, TooManyAttempts) as error:
             return notices.refusal(error), no_update, no_update
         sessions.start(user, remember=False)
@@ -86,7 +86,7 @@ def register(app: Dash, services: Services) -> None:
     def log_out_everywhere(clicks: Clicks) -> Any:
         if not clicks:
             return no_update
-        accounts.log_out_everywhere(current_user.user_id)
+        accounts.users.log_out_everywhere(current_user.user_id)
         sessions.end(accounts)
         return "/login"
 
@@ -103,7 +103,7 @@ def register(app: Dash, services: Services) -> None:
             return no_update, no_update
         try:
             with limit_confirmations(accounts):
-                accounts.delete_user(current_user.user_id, password or "")
+                accounts.users.delete(current_user.user_id, password or "")
         except (InputError, WrongCredentials, TooManyAttempts) as error:
             return notices.refusal(error), no_update
         sessions.end(accounts)

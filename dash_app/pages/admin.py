@@ -81,7 +81,7 @@ def register(app: Dash, services: Services) -> None:
                 "subject": entry.subject,
                 "detail": entry.detail,
             }
-            for entry in services.accounts.audit_entries(_MAX_AUDIT_ENTRIES)
+            for entry in services.accounts.audit.entries(_MAX_AUDIT_ENTRIES)
         ]
 
 

@@ -20,6 +20,7 @@ from make_us_rich.core.errors import InputError
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.operations.airflow import Airflow, AirflowError
 
 _DAG = "train_pairs"
@@ -76,13 +77,13 @@ def layout() -> Component:
 
 
 def register(app: Dash, services: Services) -> None:
-    database_url, audit = services.database_url, services.accounts.audit
+    database, audit = services.database, services.accounts.audit.write
 
     @app.callback(Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id"))
     @admins_only
     @validated
     def show(_: str) -> tuple[list[PairRow], dict[str, str]]:
-        rows = _rows(database_url)
+        rows = _rows(database)
         return rows, height_of(min(len(rows), _MAX_VISIBLE_ROWS))
 
     @app.callback(
@@ -124,20 +125,20 @@ def register(app: Dash, services: Services) -> None:
                     audit(by, "start training", pair)
                 case "admin-park":
                     checked_reason = _checked_reason(reason)
-                    pairs_table.park(database_url, pair, checked_reason)
+                    pairs_table.park(database, pair, checked_reason)
                     audit(by, "park pair", pair, checked_reason)
                     notice = notices.success(f"{pair} is parked: it is not trained or served from the next run on.")
                 case "admin-unpark":
-                    pairs_table.unpark(database_url, pair)
+                    pairs_table.unpark(database, pair)
                     audit(by, "unpark pair", pair)
                     notice = notices.success(f"{pair} is trained and served again from the next run on.")
                 case _:
-                    listed = pairs_table.put(database_url, pair, plan=plan)
+                    listed = pairs_table.put(database, pair, plan=plan)
                     audit(by, "put pair", listed.pair, listed.plan)
                     notice = notices.success(f"{listed.pair} has the plan {listed.plan} from the next run on.")
         except (InputError, AirflowError) as error:
             notice = notices.refusal(error)
-        return notice, _rows(database_url)
+        return notice, _rows(database)
 
 
 def _checked_reason(reason: Text) -> str:
@@ -157,7 +158,7 @@ def _start_training(settings: Settings, pair: Pair) -> Component:
     return notices.success(f"A training run of {pair} was started. ", link, ".")
 
 
-def _rows(database_url: str) -> list[PairRow]:
+def _rows(database: Database) -> list[PairRow]:
     return [
         {
             "pair": item.pair,
@@ -167,5 +168,5 @@ def _rows(database_url: str) -> list[PairRow]:
             if item.parked_at
             else ("active" if item.active else "off"),
         }
-        for item in pairs_table.tracked(database_url)
+        for item in pairs_table.tracked(database)
     ]

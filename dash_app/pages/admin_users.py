@@ -103,7 +103,9 @@ def register(app: Dash, services: Services) -> None:
     @validated
     def show(_: str) -> tuple[Any, ...]:
         rows = _rows(accounts)
-        plans = [{"value": plan.name, "label": f"{plan.name} ({plan.monthly_calls:,})"} for plan in accounts.plans()]
+        plans = [
+            {"value": plan.name, "label": f"{plan.name} ({plan.monthly_calls:,})"} for plan in accounts.admin.plans()
+        ]
         return rows, height_of(min(len(rows), _MAX_VISIBLE_ROWS)), plans, plans
 
     @app.callback(
@@ -154,15 +156,15 @@ def register(app: Dash, services: Services) -> None:
         try:
             match ctx.triggered_id:
                 case "admin-set-role":
-                    accounts.set_role(user_id, role or "", by=by)
+                    accounts.admin.set_role(user_id, role or "", by=by)
                 case "admin-set-plan":
-                    accounts.set_plan(user_id, plan or "", by=by)
+                    accounts.admin.set_plan(user_id, plan or "", by=by)
                 case "admin-lock":
-                    accounts.lock(user_id, by=by)
+                    accounts.admin.lock(user_id, by=by)
                 case "admin-unlock":
-                    accounts.unlock(user_id, by=by)
+                    accounts.admin.unlock(user_id, by=by)
                 case "admin-link":
-                    url = link_url(services.settings.dashboard_url, accounts.create_password_link(user_id, by=by))
+                    url = link_url(services.settings.dashboard_url, accounts.links.create(user_id, by=by))
                     title = f"Password link for {name}: works once, within 24 hours"
                     notice = notices.shown_once(title, url, text_id="admin-password-link")
         except InputError as error:
@@ -186,14 +188,14 @@ def register(app: Dash, services: Services) -> None:
             return no_update, no_update
         monthly_calls = int(calls or 0)
         try:
-            accounts.set_monthly_calls(plan or "", monthly_calls, by=current_user.name)
+            accounts.admin.set_monthly_calls(plan or "", monthly_calls, by=current_user.name)
         except InputError as error:
             return notices.refusal(error), no_update
         return notices.success(f"Plan {plan} now allows {monthly_calls:,} calls per month."), _rows(accounts)
 
 
 def _rows(accounts: Accounts) -> list[UserRow]:
-    return [_row(account) for account in accounts.accounts()]
+    return [_row(account) for account in accounts.admin.accounts()]
 
 
 def _row(account: AccountRow) -> UserRow:

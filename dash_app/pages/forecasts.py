@@ -111,7 +111,7 @@ def _pair_select() -> Component:
 
 
 def register(app: Dash, services: Services) -> None:
-    client, database_url = services.client, services.database_url
+    client, database = services.client, services.database
     pool = ThreadPoolExecutor(8)
 
     @app.callback(
@@ -186,7 +186,7 @@ def register(app: Dash, services: Services) -> None:
         except ServiceRefused as error:
             return notices.service_refused(str(error)), no_update, "none", None, _MIN_REFRESH_MS
         interval = Interval(forecast.interval)
-        score = scores.latest(database_url, market=forecast.market, interval=interval).get(pair)
+        score = scores.latest(database, market=forecast.market, interval=interval).get(pair)
         summary = [*warnings(forecast, score, missing), headline(forecast), badges(forecast, past, score)]
         figure = forecast_figure(candles, forecasts, past, narrow=is_phone)
         return dmc.Stack(summary, gap="sm"), figure, "flex", now_shown, _refresh_ms(forecast)

@@ -115,7 +115,7 @@ def _rollback_controls() -> list[Component]:
 
 
 def register(app: Dash, services: Services) -> None:
-    settings, database_url = services.settings, services.database_url
+    settings, database = services.settings, services.database
     interval = Interval(settings.interval)
     registry = Registry(settings)
 
@@ -128,7 +128,7 @@ def register(app: Dash, services: Services) -> None:
     )
     @validated
     def offer_pairs(_: str, selected: Text, search: Text) -> tuple[list[dict[str, str]], str | None]:
-        names: list[str] = [item.pair for item in pairs_table.tracked(database_url)]
+        names: list[str] = [item.pair for item in pairs_table.tracked(database)]
         options = [{"value": name, "label": pair_label(name)} for name in names]
         options.append({"value": _FOUNDATION, "label": "Foundation model"})
         names.append(_FOUNDATION)
@@ -191,8 +191,8 @@ def register(app: Dash, services: Services) -> None:
             return no_update, no_update
         name = _registered_name(pair, interval)
         try:
-            decision = promotion.rollback(registry, database_url, name, by=current_user.name)
-            services.accounts.audit(current_user.name, "roll back model", name, decision.reason)
+            decision = promotion.rollback(registry, database, name, by=current_user.name)
+            services.accounts.audit.write(current_user.name, "roll back model", name, decision.reason)
             rows = _rows(registry, name)
         except RegistryError as error:
             return notices.refusal(error), no_update

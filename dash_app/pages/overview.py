@@ -19,6 +19,7 @@ from dash_app.security.validation import Clicks, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.database import scores
+from make_us_rich.database.pool import Database
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import Forecast
 
@@ -79,7 +80,7 @@ def layout() -> Component:
 
 
 def register(app: Dash, services: Services) -> None:
-    client, database_url = services.client, services.database_url
+    client, database = services.client, services.database
 
     @app.callback(
         Output("overview-grid", "rowData"),
@@ -95,7 +96,7 @@ def register(app: Dash, services: Services) -> None:
             return no_update, no_update, notices.service_down(str(error))
         except ServiceRefused as error:
             return no_update, no_update, notices.service_refused(str(error))
-        latest = _latest_scores(database_url, forecasts)
+        latest = _latest_scores(database, forecasts)
         rows = [_row(forecast, latest.get(forecast.pair)) for forecast in forecasts]
         rows += [_status_row(pair, reason) for pair, reason in missing.items()]
         return rows, height_of(len(rows)), _summary(forecasts, missing)
@@ -109,11 +110,11 @@ def register(app: Dash, services: Services) -> None:
     )
 
 
-def _latest_scores(database_url: str, forecasts: Sequence[Forecast]) -> Mapping[str, LatestScore]:
+def _latest_scores(database: Database, forecasts: Sequence[Forecast]) -> Mapping[str, LatestScore]:
     """Return the latest score of each pair, in the market and interval of the forecasts."""
     if not forecasts:
         return {}
-    return scores.latest(database_url, market=forecasts[0].market, interval=Interval(forecasts[0].interval))
+    return scores.latest(database, market=forecasts[0].market, interval=Interval(forecasts[0].interval))
 
 
 def _status_row(pair: str, status: str) -> OverviewRow:

@@ -21,6 +21,7 @@ from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.accounts import Token, Usage
 from make_us_rich.core.errors import InputError, NameTaken, UnknownToken
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 
 _HIGH_USAGE = 0.8
 _REFRESH_MS = 15_000
@@ -78,11 +79,11 @@ def register(app: Dash, services: Services) -> None:
         error = None
         try:
             if is_click and trigger == "create-token":
-                new_token, new_name = accounts.create_token(user_id, name or ""), ""
+                new_token, new_name = accounts.tokens.create(user_id, name or ""), ""
             elif is_click and "rotate" in trigger:
-                new_token = accounts.rotate_token(user_id, int(trigger["rotate"]))
+                new_token = accounts.tokens.rotate(user_id, int(trigger["rotate"]))
             elif is_click and "revoke" in trigger:
-                accounts.revoke_token(user_id, int(trigger["revoke"]))
+                accounts.tokens.revoke(user_id, int(trigger["revoke"]))
                 notice = None
         except (InputError, NameTaken, UnknownToken) as refusal:
             error = as_sentence(refusal)
@@ -92,9 +93,9 @@ def register(app: Dash, services: Services) -> None:
                 "Copy the token now: it is not shown again", new_token, text_id="new-token-text"
             )
         if new_token is not None or not trigger:
-            examples = _examples(api_url, _example_pair(services.database_url), new_token or _PLACEHOLDER)
-        usage = _usage(accounts.usage_of(user_id))
-        return usage, _token_table(accounts.tokens(user_id)), notice, examples, error, new_name
+            examples = _examples(api_url, _example_pair(services.database), new_token or _PLACEHOLDER)
+        usage = _usage(accounts.quota.usage(user_id))
+        return usage, _token_table(accounts.tokens.of_user(user_id)), notice, examples, error, new_name
 
     @app.callback(
         Output("usage", "children", allow_duplicate=True),
@@ -103,7 +104,7 @@ def register(app: Dash, services: Services) -> None:
     )
     @validated
     def refresh_usage(_: Clicks) -> Component:
-        return _usage(accounts.usage_of(current_user.user_id))
+        return _usage(accounts.quota.usage(current_user.user_id))
 
 
 def _usage(usage: Usage) -> Component:
@@ -174,8 +175,8 @@ def _action_button(label: str, action: str, token: Token) -> Component:
     )
 
 
-def _example_pair(database_url: str) -> str:
-    pairs = pairs_table.active(database_url)
+def _example_pair(database: Database) -> str:
+    pairs = pairs_table.active(database)
     return pairs[0].pair if pairs else "btc_usdt"
 
 

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response
 
 from make_us_rich.core.errors import BadLink, TooManyAttempts
-from make_us_rich.database.connection import AWAY
+from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 
 _DATABASE_RETRY_S = 10
 
@@ -41,7 +41,7 @@ def install(server: Flask) -> None:
         text = "No data is lost. Try again in a minute."
         return _respond(503, "The database does not answer", text, retry_after_s=_DATABASE_RETRY_S)
 
-    for kind in AWAY:
+    for kind in POSTGRES_UNAVAILABLE:
         server.register_error_handler(kind, database_down)
 
     @server.errorhandler(DependencyException)

@@ -46,13 +46,13 @@ def _routes(accounts: Accounts) -> Blueprint:
         if form.validate_on_submit():
             name = form.name.data or ""
             limits = throttling.login_limits(name)
-            accounts.consume_attempt(*limits)
+            accounts.throttle.consume_attempt(*limits)
             try:
-                user = accounts.authenticate(name, form.password.data or "", origin=throttling.client_address())
+                user = accounts.users.authenticate(name, form.password.data or "", origin=throttling.client_address())
             except WrongCredentials as error:
                 flash(as_sentence(error))
             else:
-                accounts.refund(*limits)
+                accounts.throttle.refund(*limits)
                 return _start_session(accounts, user, remember=bool(form.remember.data))
         return _render("login", form)
 
@@ -61,14 +61,14 @@ def _routes(accounts: Accounts) -> Blueprint:
         form = RegisterForm()
         if form.validate_on_submit():
             limit = throttling.registration_limit()
-            accounts.consume_attempt(limit)
+            accounts.throttle.consume_attempt(limit)
             try:
-                user = accounts.create_user(
+                user = accounts.users.create(
                     form.name.data or "", form.password.data or "", origin=throttling.client_address()
                 )
             except (InputError, NameTaken) as error:
                 if isinstance(error, InputError):  # reveals nothing about other accounts, so it does not count
-                    accounts.refund(limit)
+                    accounts.throttle.refund(limit)
                 flash(as_sentence(error))
             else:
                 return _start_session(accounts, user, remember=False)
@@ -77,13 +77,13 @@ def _routes(accounts: Accounts) -> Blueprint:
     @routes.route("/set-password/<secret>", methods=["GET", "POST"])
     def set_password(secret: str) -> str | Response:
         limit = throttling.link_limit()
-        accounts.consume_attempt(limit)
-        owner = accounts.link_owner(secret)
-        accounts.refund(limit)
+        accounts.throttle.consume_attempt(limit)
+        owner = accounts.links.owner(secret)
+        accounts.throttle.refund(limit)
         form = PasswordForm()
         if form.validate_on_submit():
             try:
-                user = accounts.use_link(secret, form.password.data or "")
+                user = accounts.links.use(secret, form.password.data or "")
             except InputError as error:
                 flash(as_sentence(error))
             else:

@@ -47,7 +47,7 @@ def install(server: Flask, accounts: Accounts, *, secure: bool) -> None:
         try:
             *numbers, key = cookie_id.split(".")
             user_id, version, started_s = (int(part) for part in numbers)
-            user = accounts.session_user(user_id, key)
+            user = accounts.sessions.user(user_id, key)
         except (ValueError, WrongCredentials):
             return None
         is_over = version != user.session_version or time.time() - started_s > LIFETIME.total_seconds()
@@ -64,6 +64,6 @@ def start(user: User, *, remember: bool) -> None:
 def end(accounts: Accounts) -> None:
     """End this session on the server, so that copies of its cookies stop working. Other sessions continue."""
     if current_user.is_authenticated:
-        accounts.end_session(current_user.user_id, current_user.session_key, LIFETIME)
+        accounts.sessions.end(current_user.user_id, current_user.session_key, LIFETIME)
     session.clear()
     logout_user()  # must follow clear(), which would drop the order to delete the remember cookie

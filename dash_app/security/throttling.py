@@ -19,7 +19,7 @@ from flask_login import current_user
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from werkzeug.wrappers import Response
 
-from make_us_rich.accounts import Accounts, Limit, fold
+from make_us_rich.accounts import Accounts, Limit, name_key
 
 _KNOWN_BROWSER_COOKIE = "known_browser"
 _KNOWN_BROWSER_LIFETIME = timedelta(days=180)
@@ -34,7 +34,7 @@ def login_limits(name: str) -> tuple[Limit, ...]:
 
     The limit of the account comes last: an attempt that its address's limit refuses does not count for the account.
     """
-    account = fold(name)[:_MAX_KEY_LENGTH]
+    account = name_key(name)[:_MAX_KEY_LENGTH]
     if browser := _known_browser_key(name):
         return (Limit(f"log-in {account!r} by the browser {browser}", 10, _QUARTER),)
     account_limit = Limit(f"log-in {account!r}", 50, _HOUR)
@@ -65,9 +65,9 @@ def limit_confirmations(accounts: Accounts) -> Iterator[None]:
     Without it, whoever finds an open session could try every password.
     """
     limit = Limit(f"confirmation by user {current_user.user_id}", 10, _QUARTER)
-    accounts.consume_attempt(limit)
+    accounts.throttle.consume_attempt(limit)
     yield
-    accounts.refund(limit)
+    accounts.throttle.refund(limit)
 
 
 def client_address() -> str:
@@ -79,7 +79,7 @@ def remember_browser(response: Response, name: str) -> None:
     """Set the cookie that marks this browser as one that has logged in as `name`."""
     response.set_cookie(
         _KNOWN_BROWSER_COOKIE,
-        _signer().dumps([fold(name), _known_browser_key(name) or secrets.token_hex(8)]),
+        _signer().dumps([name_key(name), _known_browser_key(name) or secrets.token_hex(8)]),
         max_age=_KNOWN_BROWSER_LIFETIME,
         path="/login",
         secure=current_app.config["SESSION_COOKIE_SECURE"],
@@ -95,7 +95,7 @@ def _known_browser_key(name: str) -> str:
         account, key = _signer().loads(cookie, max_age=int(_KNOWN_BROWSER_LIFETIME.total_seconds()))
     except (BadSignature, ValueError, TypeError):
         return ""
-    return str(key) if account == fold(name) else ""
+    return str(key) if account == name_key(name) else ""
 
 
 def _signer() -> URLSafeTimedSerializer:

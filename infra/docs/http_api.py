@@ -12,6 +12,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 from serve_app.api.app import make_app
 from serve_app.gateway.replica_client import ServeReplicaClient
 
@@ -21,7 +22,7 @@ _ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
 def openapi() -> dict[str, Any]:
     """Return the API's OpenAPI document. Opens no connection: the application connects with its first request."""
     settings = Settings()
-    accounts = Accounts(settings.database_url.get_secret_value())
+    accounts = Accounts(Database.from_settings(settings))
     document: dict[str, Any] = make_app(settings, ServeReplicaClient(), accounts).openapi()
     return document
 

@@ -1,27 +1,24 @@
-"""Users, their API tokens and what they consumed, in Postgres. Parameterised SQL only.
+"""Users, their API tokens and quotas, and what protects their accounts: passwords, throttling, links, the audit log.
 
-database.py     the connections          users.py    log in, passwords, sessions
-passwords.py    rules and hashes         links.py    one-time links that set a password
-tokens.py       API tokens               admin.py    what an admin does to other accounts
-consumption.py  calls of the month       audit.py    who did what to whom
-throttle.py     how often one may guess  sessions.py  sessions that were logged out
-names.py        when names are one, look alike, or are reserved
+Imports `core` and `database` alone. `Accounts` composes the parts over one `Database`, one module for each part.
 """
 
 from __future__ import annotations
 
 import secrets
+from typing import Self
 
-from make_us_rich.accounts.admin import AccountRow, Administration, Plan, give_plan
+from make_us_rich.accounts.admin import AccountRow, Administration, QuotaPlan
 from make_us_rich.accounts.audit import AuditEntry, AuditLog
 from make_us_rich.accounts.links import PasswordLinks, link_url
-from make_us_rich.accounts.names import COMMAND_LINE, fold
+from make_us_rich.accounts.names import COMMAND_LINE, name_key
 from make_us_rich.accounts.passwords import check_password
-from make_us_rich.accounts.quota import Consumption, Usage, next_month
+from make_us_rich.accounts.quota import Quota, Usage, next_month
 from make_us_rich.accounts.sessions import Sessions
 from make_us_rich.accounts.throttle import Limit, Throttle
 from make_us_rich.accounts.tokens import DASHBOARD, OWNER, TOKEN_PREFIX, Token, TokenOwner, Tokens
-from make_us_rich.accounts.users import ADMIN, MEMBER, SERVICE_USER, User
+from make_us_rich.accounts.users import ADMIN, MEMBER, SERVICE_USER, User, Users, assign_plan
+from make_us_rich.database.pool import Database
 
 __all__ = [
     "ADMIN",
@@ -32,31 +29,48 @@ __all__ = [
     "Accounts",
     "AuditEntry",
     "Limit",
-    "Plan",
+    "QuotaPlan",
     "Token",
     "TokenOwner",
     "Usage",
     "User",
     "check_password",
-    "fold",
     "link_url",
+    "name_key",
     "next_month",
 ]
 
 
-class Accounts(Sessions, PasswordLinks, Tokens, Consumption, Administration, AuditLog, Throttle):
-    """All of the accounts, one file a part. Safe to share between threads; connects on first use."""
+class Accounts:
+    """All parts of the accounts over one database. Threads may share it; as a context manager it closes the pool."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.users = Users(database)
+        self.sessions = Sessions(database)
+        self.tokens = Tokens(database)
+        self.quota = Quota(database)
+        self.links = PasswordLinks(database)
+        self.throttle = Throttle(database)
+        self.admin = Administration(database)
+        self.audit = AuditLog(database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.database.close()
 
     def ensure_service_token(self, plaintext: str) -> None:
-        """Make this the pipeline's own admin token, of a user that cannot log in; the one before ends."""
-        self._keep_only_token(self._service_user(), SERVICE_USER, plaintext, OWNER)
+        """Make this the pipeline's admin token and revoke the one before. Its user cannot log in."""
+        self.tokens.replace(self._service_user(), SERVICE_USER, plaintext, OWNER)
 
     def ensure_dashboard_token(self, plaintext: str) -> None:
-        """Make this the dashboard's token, which may only do what the dashboard needs; the one before ends."""
-        self._keep_only_token(self._service_user(), DASHBOARD, plaintext, DASHBOARD)
+        """Make this the dashboard's token, with the dashboard's scope, and revoke the one before."""
+        self.tokens.replace(self._service_user(), DASHBOARD, plaintext, DASHBOARD)
 
     def _service_user(self) -> int:
-        service = self.ensure_user(SERVICE_USER, secrets.token_urlsafe(32), role=ADMIN)
-        with self._cursor() as cursor:
-            give_plan(cursor, service.user_id, SERVICE_USER)
+        service = self.users.ensure(SERVICE_USER, secrets.token_urlsafe(32), role=ADMIN)
+        with self.database.transaction() as cursor:
+            assign_plan(cursor, service.user_id, SERVICE_USER)
         return service.user_id

@@ -1,4 +1,4 @@
-"""What an admin does to other accounts. Each deed is in the audit log, in the same transaction."""
+"""What an admin does to other accounts. Each action is written to the audit log in the same transaction."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from typing import Any
 
 from make_us_rich.accounts.audit import write_audit
 from make_us_rich.accounts.quota import month_of
-from make_us_rich.accounts.users import ADMIN, MEMBER, SERVICE_USER, end_sessions, give_role, keep_an_admin
+from make_us_rich.accounts.users import (
+    ADMIN,
+    MEMBER,
+    SERVICE_USER,
+    assign_plan,
+    end_sessions,
+    grant_role,
+    refuse_last_admin,
+)
 from make_us_rich.core.errors import InputError
 from make_us_rich.database.pool import Database
 
 
 @dataclass(frozen=True)
 class AccountRow:
-    """An account as the admin's table shows it. The service's own is never in it."""
+    """A row of the admin page's table."""
 
     user_id: int
     name: str
@@ -31,15 +39,20 @@ class AccountRow:
 
 
 @dataclass(frozen=True)
-class Plan:
+class QuotaPlan:
+    """How many calls its accounts may make in a month."""
+
     name: str
     monthly_calls: int
 
 
-class Administration(Database):
+class Administration:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
     def accounts(self) -> list[AccountRow]:
-        """By name."""
-        with self._cursor() as cursor:
+        """Return every account but the service's, sorted by name."""
+        with self._database.transaction() as cursor:
             cursor.execute(
                 "SELECT users.user_id, users.name, "
                 "CASE WHEN bool_or(roles.name = %(admin)s) THEN %(admin)s ELSE %(member)s END, "
@@ -56,36 +69,36 @@ class Administration(Database):
             )
             return [AccountRow(*row) for row in cursor.fetchall()]
 
-    def plans(self) -> list[Plan]:
-        """Those that an account can be on, smallest first."""
-        with self._cursor() as cursor:
+    def plans(self) -> list[QuotaPlan]:
+        """Return the plans that an account can be on, smallest first."""
+        with self._database.transaction() as cursor:
             cursor.execute(
                 "SELECT name, monthly_calls FROM plans WHERE name <> %s ORDER BY monthly_calls", (SERVICE_USER,)
             )
-            return [Plan(*row) for row in cursor.fetchall()]
+            return [QuotaPlan(*row) for row in cursor.fetchall()]
 
     def set_role(self, user_id: int, role: str, *, by: str) -> None:
-        """Give one of the roles and take the other. Raises InputError, also when it is the last admin's."""
+        """Replace the account's role. Raises InputError, also when it would leave no admin."""
         if role not in (ADMIN, MEMBER):
             raise InputError(f"there is no role {role!r}: choose {ADMIN} or {MEMBER}", field="role")
         with self._action(user_id, by, f"make {role}") as cursor:
             if role != ADMIN:
-                keep_an_admin(cursor, user_id)
+                refuse_last_admin(cursor, user_id)
             cursor.execute("DELETE FROM user_roles WHERE user_id = %s", (user_id,))
-            give_role(cursor, user_id, role)
+            grant_role(cursor, user_id, role)
 
     def set_plan(self, user_id: int, plan: str, *, by: str) -> None:
         """Raises InputError for an unknown user or plan."""
         if plan not in {offered.name for offered in self.plans()}:
             raise InputError(f"there is no plan {plan!r}", field="plan")
         with self._action(user_id, by, "set plan", plan) as cursor:
-            give_plan(cursor, user_id, plan)
+            assign_plan(cursor, user_id, plan)
 
     def set_monthly_calls(self, plan: str, monthly_calls: int, *, by: str) -> None:
-        """Change a plan's quota, for everybody on it. Raises InputError."""
+        """Change the quota of everybody on a plan. Raises InputError."""
         if not 1 <= monthly_calls <= 1_000_000_000:
             raise InputError("a plan allows 1 to 1,000,000,000 calls a month", field="monthly_calls")
-        with self._cursor() as cursor:
+        with self._database.transaction() as cursor:
             cursor.execute(
                 "UPDATE plans SET monthly_calls = %s WHERE name = %s AND name <> %s RETURNING 1",
                 (monthly_calls, plan, SERVICE_USER),
@@ -95,9 +108,9 @@ class Administration(Database):
             write_audit(cursor, by, "set quota", plan, f"{monthly_calls:,} calls a month")
 
     def lock(self, user_id: int, *, by: str) -> None:
-        """No log-in, no session and no token works until `unlock`. Raises InputError for the last admin."""
+        """Refuse the account's log-ins, sessions and tokens until `unlock`. Raises InputError for the last admin."""
         with self._action(user_id, by, "lock") as cursor:
-            keep_an_admin(cursor, user_id)
+            refuse_last_admin(cursor, user_id)
             cursor.execute("UPDATE users SET locked_at = coalesce(locked_at, now()) WHERE user_id = %s", (user_id,))
             end_sessions(cursor, user_id)
 
@@ -107,16 +120,15 @@ class Administration(Database):
 
     @contextmanager
     def _action(self, user_id: int, by: str, action: str, detail: str = "") -> Iterator[Any]:
-        """A transaction that begins as `begin_action` says."""
-        with self._cursor() as cursor:
+        with self._database.transaction() as cursor:
             begin_action(cursor, user_id, by, action, detail)
             yield cursor
 
 
 def begin_action(cursor: Any, user_id: int, by: str, action: str, detail: str = "") -> str:
-    """Hold one account until the transaction ends and tell the audit log; returns its name.
+    """Lock an account's row until the transaction ends, write the audit log, and return the account's name.
 
-    Raises InputError for an unknown one.
+    Raises InputError for an unknown account and for the service's.
     """
     cursor.execute("SELECT name FROM users WHERE user_id = %s FOR UPDATE", (user_id,))
     row = cursor.fetchone()
@@ -125,9 +137,3 @@ def begin_action(cursor: Any, user_id: int, by: str, action: str, detail: str = 
     name: str = row[0]
     write_audit(cursor, by, action, name, detail)
     return name
-
-
-def give_plan(cursor: Any, user_id: int, plan: str) -> None:
-    cursor.execute(
-        "UPDATE users SET plan_id = (SELECT plan_id FROM plans WHERE name = %s) WHERE user_id = %s", (plan, user_id)
-    )

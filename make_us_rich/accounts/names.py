@@ -1,4 +1,4 @@
-"""User names: when two are the same, when two look the same, and which nobody may choose."""
+"""User names: which of them are equal, which look alike, and which are reserved."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import unicodedata
 
 from make_us_rich.core.errors import InputError
 
-SHORTEST_NAME, LONGEST_NAME = 3, 64
+MIN_LENGTH, MAX_LENGTH = 3, 64
 STRANGER, COMMAND_LINE = "stranger", "command line"
-"""Who the audit log names where no account acts."""
-_MARKS = re.compile("[\u0300-\u036f]")
-_LOOKS_LIKE = str.maketrans("01i|", "olll")
+"""The audit log's actors that are no account."""
+
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_CONFUSABLES = str.maketrans("01i|", "olll")
 _RESERVED = (
     "admin",
     "administrator",
@@ -26,39 +27,40 @@ _RESERVED = (
 )
 
 
-def fold(name: str) -> str:
-    """The name without differences of case and width. Two names of one fold are one name."""
+def name_key(name: str) -> str:
+    """Return the name without differences of case and width. Two names with the same key are the same name."""
     return _nfkc(_nfkc(name).casefold())
 
 
-def look(name: str) -> str:
-    """The name without accents, and with one letter for those that look alike: "Ädm1n" and "admin" are both "admln".
+def skeleton(name: str) -> str:
+    """Return the name without accents and with one letter for those that look alike: "Ädm1n" becomes "admln".
 
-    After the skeletons of Unicode TS 39; a short table does, because `checked_name` takes Latin letters only.
+    Follows the skeletons of Unicode TS 39; this short table is enough, because `checked_name` takes only Latin letters.
+    The table `users` keeps it in its column `look`.
     """
-    bare = _MARKS.sub("", unicodedata.normalize("NFKD", fold(name)))
-    return bare.translate(_LOOKS_LIKE).replace("rn", "m").replace("vv", "w")
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", name_key(name)))
+    return bare.translate(_CONFUSABLES).replace("rn", "m").replace("vv", "w")
 
 
 def checked_name(name: str) -> str:
-    """A new account's name, normalised. Raises InputError."""
-    made = _nfkc(name)
-    if made != made.strip() or not SHORTEST_NAME <= len(made) <= LONGEST_NAME or not made.isprintable():
+    """Return a new account's name in its normal form. Raises InputError."""
+    normal = _nfkc(name)
+    if normal != normal.strip() or not MIN_LENGTH <= len(normal) <= MAX_LENGTH or not normal.isprintable():
         raise InputError(
-            f"a name has {SHORTEST_NAME} to {LONGEST_NAME} printable characters and no space around it", field="name"
+            f"a name has {MIN_LENGTH} to {MAX_LENGTH} printable characters and no space around it", field="name"
         )
-    if not look(made).isascii():
+    if not skeleton(normal).isascii():
         raise InputError("a name has Latin letters, with or without accents, digits and signs", field="name")
-    return made
+    return normal
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name could be taken for the operators' or for a part of the system, as "Adm1n_2" could."""
+    """True for a name that could be mistaken for an operator's or a part of the system's, such as "Adm1n_2"."""
     return _letters(name) in {_letters(reserved) for reserved in _RESERVED}
 
 
 def _letters(name: str) -> str:
-    return re.sub("[^a-z]", "", look(name))
+    return re.sub("[^a-z]", "", skeleton(name))
 
 
 def _nfkc(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a password must be, and how it is kept."""
+"""Rules for new passwords, and their argon2 hashes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from make_us_rich.core.errors import InputError
 
-SHORTEST, LONGEST = 10, 1024
-# zxcvbn's scale: below 3, fewer than 10^8 guesses find it. It reads 72 characters at most, in reasonable time.
-_WEAKEST_SCORE = 3
+MIN_LENGTH, MAX_LENGTH = 10, 1024
+# zxcvbn scores 0 to 4; below 3, fewer than 10^8 guesses are enough. Its time grows with the length, so it reads a part.
+_MIN_SCORE = 3
 _SCORED_CHARS = 72
 
 _HASHER = PasswordHasher()
-_NOBODYS = _HASHER.hash(secrets.token_hex(16))
+_DUMMY_HASH = _HASHER.hash(secrets.token_hex(16))
 
 
 def check_password(password: str, name: str) -> None:
-    """Raises InputError when a password is too short, too long, easy to guess, or the name itself."""
-    if not SHORTEST <= len(password) <= LONGEST:
-        raise InputError(f"a password has {SHORTEST} characters or more, up to {LONGEST}", field="password")
-    if name.lower() in password.lower() and len(password) < len(name) + SHORTEST:
+    """Raise InputError when a password is too short, too long, easy to guess, or nearly the name itself."""
+    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+        raise InputError(f"a password has {MIN_LENGTH} characters or more, up to {MAX_LENGTH}", field="password")
+    if name.lower() in password.lower() and len(password) < len(name) + MIN_LENGTH:
         raise InputError("the password is the name with little added: choose another", field="password")
-    if _score(password, name) < _WEAKEST_SCORE:
+    if _score(password, name) < _MIN_SCORE:
         raise InputError(
             "the password is easy to guess: avoid common words, dates and patterns, or use more words", field="password"
         )
@@ -35,20 +35,20 @@ def hash_password(password: str) -> str:
 
 
 def matches(hashed: str | None, password: str) -> bool:
-    """Takes as long for nobody's password (None) as for somebody's."""
+    """Check a password against its hash. Without a hash it fails after the same time, so unknown names do not show."""
     try:
-        return _HASHER.verify(hashed or _NOBODYS, password[:LONGEST]) and hashed is not None
+        return _HASHER.verify(hashed or _DUMMY_HASH, password[:MAX_LENGTH]) and hashed is not None
     except (VerificationError, InvalidHashError):
         return False
 
 
 def is_outdated(hashed: str) -> bool:
-    """Whether it was hashed at another cost than today's."""
+    """True for a hash that was made with other cost parameters than today's."""
     return _HASHER.check_needs_rehash(hashed)
 
 
 def _score(password: str, name: str) -> int:
-    from zxcvbn import zxcvbn  # 1 MiB of word lists, for the few processes that take a new password
+    from zxcvbn import zxcvbn  # loads 1 MiB of word lists, which only processes that set passwords need
 
     score: int = zxcvbn(password[:_SCORED_CHARS], user_inputs=[name])["score"]
     return score

@@ -1,4 +1,4 @@
-"""Calls of the month, exact however many arrive at once."""
+"""Counts the API calls of each month, exactly, however many arrive at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from make_us_rich.database.pool import Database
 
 @dataclass(frozen=True)
 class Usage:
+    """Calls of one account in this month, in all and by day (UTC)."""
+
     limit: int
     used: int
     resets_at: datetime
@@ -28,50 +30,43 @@ class Usage:
         return int(self.resets_at.timestamp() * 1000)
 
 
-class Consumption(Database):
-    def consume(self, owner: TokenOwner, calls: int = 1) -> int:
-        """Count calls of this month; gives how many remain. Raises QuotaExceeded, counting nothing, past the limit.
+class Quota:
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-        One statement decides and counts, so that no two calls can both take the last one. Raises UnknownToken when the
+    def consume(self, owner: TokenOwner, calls: int = 1) -> int:
+        """Count calls and return how many remain this month. Raises QuotaExceeded, counting nothing, past the limit.
+
+        One statement checks and counts, so two calls cannot both take the last one. Raises UnknownToken when the
         account was deleted meanwhile.
         """
+        now = datetime.now(UTC)
         try:
-            return self._consume(owner, calls)
-        except pg_errors.ForeignKeyViolation:
-            raise _gone() from None
-
-    def _consume(self, owner: TokenOwner, calls: int) -> int:
-        now = datetime.now(UTC)
-        with self._cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO monthly_consumptions AS used (user_id, month, calls) "
-                "SELECT %(user)s, %(month)s, %(calls)s WHERE %(calls)s <= %(limit)s "
-                "ON CONFLICT (user_id, month) DO UPDATE SET calls = used.calls + %(calls)s "
-                "WHERE used.calls + %(calls)s <= %(limit)s RETURNING calls",
-                {"user": owner.user_id, "month": month_of(now), "calls": calls, "limit": owner.monthly_calls},
-            )
-            row = cursor.fetchone()
-            if row is None:
-                raise QuotaExceeded(
-                    f"all {owner.monthly_calls} calls of this month are used",
-                    limit=owner.monthly_calls,
-                    resets_at=next_month(now),
+            with self._database.transaction() as cursor:
+                cursor.execute(
+                    "INSERT INTO monthly_consumptions AS used (user_id, month, calls) "
+                    "SELECT %(user)s, %(month)s, %(calls)s WHERE %(calls)s <= %(limit)s "
+                    "ON CONFLICT (user_id, month) DO UPDATE SET calls = used.calls + %(calls)s "
+                    "WHERE used.calls + %(calls)s <= %(limit)s RETURNING calls",
+                    {"user": owner.user_id, "month": month_of(now), "calls": calls, "limit": owner.monthly_calls},
                 )
-            cursor.execute(
-                "INSERT INTO user_api_consumptions AS used (user_id, day, calls) VALUES (%s, %s, %s) "
-                "ON CONFLICT (user_id, day) DO UPDATE SET calls = used.calls + EXCLUDED.calls",
-                (owner.user_id, now.date(), calls),
-            )
-        remaining: int = owner.monthly_calls - row[0]
-        return remaining
+                row = cursor.fetchone()
+                if row is None:
+                    message = f"all {owner.monthly_calls} calls of this month are used"
+                    raise QuotaExceeded(message, limit=owner.monthly_calls, resets_at=next_month(now))
+                cursor.execute(
+                    "INSERT INTO user_api_consumptions AS used (user_id, day, calls) VALUES (%s, %s, %s) "
+                    "ON CONFLICT (user_id, day) DO UPDATE SET calls = used.calls + EXCLUDED.calls",
+                    (owner.user_id, now.date(), calls),
+                )
+        except pg_errors.ForeignKeyViolation:
+            raise _account_deleted() from None
+        return owner.monthly_calls - int(row[0])
 
-    def usage(self, owner: TokenOwner) -> Usage:
-        return self.usage_of(owner.user_id)
-
-    def usage_of(self, user_id: int) -> Usage:
-        """This month's consumption, in all and by day (UTC). Raises UnknownToken when there is no such account."""
+    def usage(self, user_id: int) -> Usage:
+        """Return this month's calls. Raises UnknownToken when the account was deleted."""
         now = datetime.now(UTC)
-        with self._cursor() as cursor:
+        with self._database.transaction() as cursor:
             cursor.execute(
                 "SELECT plans.monthly_calls, coalesce(used.calls, 0) FROM users JOIN plans USING (plan_id) "
                 "LEFT JOIN monthly_consumptions AS used ON used.user_id = users.user_id AND used.month = %s "
@@ -80,7 +75,7 @@ class Consumption(Database):
             )
             row = cursor.fetchone()
             if row is None:
-                raise _gone()
+                raise _account_deleted()
             limit, used = row
             cursor.execute(
                 "SELECT day, calls FROM user_api_consumptions WHERE user_id = %s AND day >= %s ORDER BY day",
@@ -89,15 +84,16 @@ class Consumption(Database):
             return Usage(limit, used, next_month(now), dict(cursor.fetchall()))
 
 
-def _gone() -> UnknownToken:
+def _account_deleted() -> UnknownToken:
     return UnknownToken("the account of this token was deleted")
 
 
 def month_of(now: datetime) -> date:
+    """Return the first day of the month, by which calls are counted."""
     return now.date().replace(day=1)
 
 
 def next_month(now: datetime) -> datetime:
-    """When a month's calls are allowed again."""
+    """Return when the next month begins, and calls are counted from 0 again."""
     year, month = (now.year + 1, 1) if now.month == 12 else (now.year, now.month + 1)
     return datetime(year, month, 1, tzinfo=UTC)

@@ -1,17 +1,21 @@
-"""Sessions that ended before their cookies expire."""
+"""Sessions that were logged out before their cookies expire, so that a copied cookie is refused."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from make_us_rich.accounts.users import User, Users, read_user
+from make_us_rich.accounts.users import User, read_user
 from make_us_rich.core.errors import WrongCredentials
+from make_us_rich.database.pool import Database
 
 
-class Sessions(Users):
-    def session_user(self, user_id: int, session_key: str) -> User:
-        """The owner of a session. Raises WrongCredentials when the session has ended or the user is gone or locked."""
-        with self._cursor() as cursor:
+class Sessions:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def user(self, user_id: int, session_key: str) -> User:
+        """Return the user of a session. Raises WrongCredentials when it has ended or the user is deleted or locked."""
+        with self._database.transaction() as cursor:
             cursor.execute(
                 "SELECT 1 FROM ended_sessions WHERE user_id = %s AND session_key = %s", (user_id, session_key)
             )
@@ -20,9 +24,9 @@ class Sessions(Users):
             raise WrongCredentials("this session has ended")
         return user
 
-    def end_session(self, user_id: int, session_key: str, lifetime: timedelta) -> None:
-        """Refuse the session's cookies from now on. After `lifetime` they expire by themselves and are forgotten."""
-        with self._cursor() as cursor:
+    def end(self, user_id: int, session_key: str, lifetime: timedelta) -> None:
+        """Refuse the session's cookies from now on. After `lifetime` they have expired, and the row is deleted."""
+        with self._database.transaction() as cursor:
             cursor.execute("DELETE FROM ended_sessions WHERE expires_at <= now()")
             cursor.execute(
                 "INSERT INTO ended_sessions (user_id, session_key, expires_at) "

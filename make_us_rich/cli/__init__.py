@@ -7,7 +7,7 @@ import typer
 from make_us_rich.cli import backtest, candles, first_version, forecasts, installation, models, pairs, stack
 from make_us_rich.cli.shared import fail
 from make_us_rich.core.errors import MakeUsRichError
-from make_us_rich.database.connection import AWAY
+from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 
 app = typer.Typer(
     help="Cryptocurrency forecasts with honest uncertainty, trained and served automatically.",
@@ -24,6 +24,6 @@ def main() -> None:
         app()
     except MakeUsRichError as error:
         raise SystemExit(fail(str(error)).exit_code) from None
-    except AWAY as error:
+    except POSTGRES_UNAVAILABLE as error:
         why = str(error).strip()
         raise SystemExit(fail(f"{why}. Is it up, and is MUR_DATABASE_URL its address?").exit_code) from None

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, database_url, print_json, settings_here
+from make_us_rich.cli.shared import AsJson, database_here, print_json, settings_here
 from make_us_rich.core.terminal import console
+from make_us_rich.database.pool import Database
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -44,7 +45,7 @@ def migrate() -> None:
     """Bring the database of MUR_DATABASE_URL to this version's tables."""
     from make_us_rich.database.migrations import migrate as run_migrations
 
-    run_migrations(database_url())
+    run_migrations(settings_here().database_url.get_secret_value())
     console.print("the tables are those of this version")
 
 
@@ -58,7 +59,8 @@ def prepare(
     settings = get_settings()
     url, token = settings.database_url.get_secret_value(), settings.service_token.get_secret_value()
     prepare_accounts(url, admin_password, token, settings.dashboard_token.get_secret_value())
-    prepare_pairs(url, settings.pairs, settings.pooled_pairs)
+    with Database(url) as database:
+        prepare_pairs(database, settings.pairs, settings.pooled_pairs)
     keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
     buckets = (settings.candles_bucket, settings.mlflow_bucket)
     prepare_buckets(settings.s3_endpoint_url, *keys, buckets, settings.s3_region)
@@ -82,11 +84,11 @@ def create_admin(
     """Add a user with the admin role."""
     from make_us_rich.accounts import ADMIN, COMMAND_LINE, Accounts
 
-    with Accounts(database_url()) as accounts:
+    with Accounts(database_here()) as accounts:
         if reset:
-            accounts.reset_user(name, password, role=ADMIN)
+            accounts.users.reset(name, password, role=ADMIN)
         else:
-            accounts.create_user(name, password, role=ADMIN, by=COMMAND_LINE)
+            accounts.users.create(name, password, role=ADMIN, by=COMMAND_LINE)
     console.print(f"{name} is an admin")
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from make_us_rich.cli.shared import AsJson, audit, moment, print_json, settings_here
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.terminal import console
+from make_us_rich.database.pool import Database
 from make_us_rich.registry.client import (
     CHAMPION,
     PREVIOUS,
@@ -74,10 +75,9 @@ def promote(
     from make_us_rich.registry.promotion import promote_manually
 
     settings = settings_here()
-    with Registry(settings) as registry:
-        url = settings.database_url.get_secret_value()
-        decision = promote_manually(registry, url, name_of(pair, settings), version, by=by or getuser())
-    audit("promote model", name_of(pair, settings), decision.reason)
+    with Registry(settings) as registry, Database.from_settings(settings) as database:
+        decision = promote_manually(registry, database, name_of(pair, settings), version, by=by or getuser())
+        audit(database, "promote model", name_of(pair, settings), decision.reason)
     _tell(settings, pair, decision, serve)
 
 
@@ -86,10 +86,9 @@ def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
     from make_us_rich.registry import promotion
 
     settings = settings_here()
-    with Registry(settings) as registry:
-        url = settings.database_url.get_secret_value()
-        decision = promotion.rollback(registry, url, name_of(pair, settings), by=by or getuser())
-    audit("roll back model", name_of(pair, settings), decision.reason)
+    with Registry(settings) as registry, Database.from_settings(settings) as database:
+        decision = promotion.rollback(registry, database, name_of(pair, settings), by=by or getuser())
+        audit(database, "roll back model", name_of(pair, settings), decision.reason)
     _tell(settings, pair, decision, serve)
 
 
@@ -112,7 +111,8 @@ def name_of(pair: str, settings: Settings) -> str:
 def champions(registry: Registry, settings: Settings) -> list[tuple[ModelVersion, list[str]]]:
     from make_us_rich.database import pairs as pairs_table
 
-    pairs = [item.pair for item in pairs_table.active(settings.database_url.get_secret_value())]
+    with Database.from_settings(settings) as database:
+        pairs = [item.pair for item in pairs_table.active(database)]
     found = [registry.find(name_of(pair, settings), CHAMPION) for pair in [*pairs, FOUNDATION]]
     return [(version, [CHAMPION]) for version in found if version is not None]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, OnePair, audit, database_url, print_json
+from make_us_rich.cli.shared import AsJson, OnePair, audit, database_here, print_json
 from make_us_rich.core.terminal import console
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
@@ -27,7 +27,8 @@ def register(app: typer.Typer) -> None:
 @pairs_app.command("list")
 def list_pairs(as_json: AsJson = False) -> None:
     """Show every pair that is known, with its plan."""
-    listed = pairs_table.tracked(database_url())
+    with database_here() as database:
+        listed = pairs_table.tracked(database)
     if as_json:
         print_json([asdict(item) | {"active": item.active} for item in listed])
         return
@@ -40,8 +41,9 @@ def list_pairs(as_json: AsJson = False) -> None:
 @pairs_app.command()
 def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
     """Train and serve another pair from the next run on."""
-    item = pairs_table.put(database_url(), pair, plan=plan, min_replicas=least, max_replicas=most)
-    audit("put pair", item.pair, item.plan)
+    with database_here() as database:
+        item = pairs_table.put(database, pair, plan=plan, min_replicas=least, max_replicas=most)
+        audit(database, "put pair", item.pair, item.plan)
     console.print(f"{item.pair}: {_state(item)}; `mkrich train {item.pair}` does not wait for the hour")
 
 
@@ -53,24 +55,27 @@ def change_plan(
     most: Most = None,
 ) -> None:
     """Give a pair a process of its own, a shared one, or none."""
-    item = pairs_table.put(database_url(), pair, plan=plan, min_replicas=least, max_replicas=most)
-    audit("put pair", item.pair, item.plan)
+    with database_here() as database:
+        item = pairs_table.put(database, pair, plan=plan, min_replicas=least, max_replicas=most)
+        audit(database, "put pair", item.pair, item.plan)
     console.print(f"{item.pair}: {item.plan}, {item.min_replicas} to {item.max_replicas} replicas")
 
 
 @pairs_app.command()
 def park(pair: OnePair, reason: Annotated[str, typer.Option(help="shown wherever the pair is")]) -> None:
     """Let a pair rest, as when the exchange halts it."""
-    item = pairs_table.park(database_url(), pair, reason)
-    audit("park pair", item.pair, reason)
+    with database_here() as database:
+        item = pairs_table.park(database, pair, reason)
+        audit(database, "park pair", item.pair, reason)
     console.print(f"{pair}: {_state(item)}")
 
 
 @pairs_app.command()
 def unpark(pair: OnePair) -> None:
     """Train and serve a parked pair again."""
-    item = pairs_table.unpark(database_url(), pair)
-    audit("unpark pair", item.pair)
+    with database_here() as database:
+        item = pairs_table.unpark(database, pair)
+        audit(database, "unpark pair", item.pair)
     console.print(f"{pair}: {_state(item)}")
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.database.pool import Database
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Pairs = Annotated[list[Pair] | None, typer.Argument(parser=Pair.parse, help="pairs such as btc_usdt; none: every pair")]
@@ -34,16 +35,17 @@ def settings_here() -> Settings:
     return get_settings()
 
 
-def database_url() -> str:
-    return settings_here().database_url.get_secret_value()
+def database_here() -> Database:
+    """Return the database of `settings_here`; the caller closes it with a `with` block."""
+    return Database.from_settings(settings_here())
 
 
-def audit(action: str, subject: str, detail: str = "") -> None:
-    """Add what the command line did to the audit log."""
-    from make_us_rich.accounts import COMMAND_LINE, Accounts
+def audit(database: Database, action: str, subject: str, detail: str = "") -> None:
+    """Add an action of the command line to the audit log."""
+    from make_us_rich.accounts import COMMAND_LINE
+    from make_us_rich.accounts.audit import AuditLog
 
-    with Accounts(database_url()) as accounts:
-        accounts.audit(COMMAND_LINE, action, subject, detail)
+    AuditLog(database).write(COMMAND_LINE, action, subject, detail)
 
 
 def split_pairs(text: str) -> list[Pair]:

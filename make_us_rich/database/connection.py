@@ -1,121 +1,87 @@
-"""Connections to Postgres that never wait without a limit.
+"""Connections to Postgres with a time limit on every wait.
 
-libpq waits for ever for a server that accepts and does not answer, or that stops answering in the middle of a session:
-its own `connect_timeout` ends with the log-in, and the kernel may go on acknowledging what nobody reads. So connections
-are asynchronous ones, which are waited for here. The server gets the same limit, to end what nobody waits for.
+libpq waits without a limit for a server that accepts a connection and does not answer, or that stops answering in the
+middle of a session: `connect_timeout` covers only the log-in, and the kernel may go on acknowledging what is sent. So
+the connections are asynchronous, and this module waits for them. The server gets the same limit as its
+statement_timeout, so that it stops working on what nobody waits for.
 """
 
 from __future__ import annotations
 
 import select
 import time
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from threading import Lock
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, connection, cursor, parse_dsn
 
-AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError)
-"""What psycopg2 raises when Postgres cannot be reached or does not answer in time; anything else is our mistake."""
+POSTGRES_UNAVAILABLE = (psycopg2.OperationalError, psycopg2.InterfaceError)
+"""What psycopg2 raises when Postgres cannot be reached or does not answer in time. Its other errors are bugs."""
 
-CONNECT_WITHIN_S = 5.0
-ANSWER_WITHIN_S = 30.0
-_LATER_S = 1.0  # the server ends a statement first, and says why
-_ASK_AGAIN_S = 0.5
+CONNECT_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
+"""Limit of a statement unless its transaction sets another one: a person or a request waits for most of them."""
+_GRACE_S = 1.0  # the server ends a late statement first, and its error says why
 
 
-class NoAnswer(psycopg2.OperationalError):  # type: ignore[misc]  # psycopg2 has no types
+class PostgresTimeout(psycopg2.OperationalError):  # type: ignore[misc]  # psycopg2 has no types
     """Postgres accepts the connection and does not answer in time."""
 
 
-class _Door:
-    """Of one database. After a log-in that was not answered, one caller at a time waits for another; the rest fail."""
+class Connection(connection):  # type: ignore[misc]
+    """A connection that commits each statement by itself, outside of `transaction`."""
 
-    def __init__(self) -> None:
-        self._shut: NoAnswer | None = None
-        self._ask_again_at = 0.0
-        self._asking = Lock()
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        if self._shut is None:
-            with self._watched():
-                yield
-        elif time.monotonic() < self._ask_again_at or not self._asking.acquire(blocking=False):
-            raise NoAnswer(str(self._shut))
-        else:
-            try:
-                with self._watched():
-                    yield
-            finally:
-                self._asking.release()
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        try:
-            yield
-        except NoAnswer as error:
-            self._shut, self._ask_again_at = error, time.monotonic() + _ASK_AGAIN_S
-            raise
-        except AWAY:
-            self._shut = None  # refused at once, which keeps nobody waiting
-            raise
-        self._shut = None
-
-
-_doors: defaultdict[str, _Door] = defaultdict(_Door)
-
-
-class Connection(connection):  # type: ignore[misc]  # psycopg2 has no types
-    answer_within_s = CONNECT_WITHIN_S
+    timeout_s = TIMEOUT_S
+    _wait_s = CONNECT_TIMEOUT_S  # during the log-in
 
     def wait(self) -> None:
-        """Until what was sent is answered. Raises OperationalError, and closes, past the limit."""
-        deadline = time.monotonic() + self.answer_within_s
+        """Wait for the answer to what was sent. Raises PostgresTimeout, and closes the connection, past the limit."""
+        deadline = time.monotonic() + self._wait_s
         while (state := self.poll()) != POLL_OK:
             socket = select.poll()
             socket.register(self.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
             if not socket.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 self.close()
-                raise NoAnswer(f"Postgres did not answer within {self.answer_within_s:g} s")
+                raise PostgresTimeout(f"Postgres did not answer within {self._wait_s:g} s")
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """Set how long each statement may take, waiting for locks included."""
+        self.timeout_s, self._wait_s = timeout_s, timeout_s + _GRACE_S
 
     @contextmanager
-    def transaction(self) -> Iterator[Any]:
-        """A cursor; what it did is committed at the end of the block, and rolled back after an error."""
-        with self.cursor() as cursor:
-            cursor.execute("BEGIN")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                with suppress(*AWAY):
-                    cursor.execute("ROLLBACK")
-                raise
+    def transaction(self, timeout_s: float) -> Iterator[Any]:
+        """Give a cursor whose work is committed at the end of the block, and rolled back after an error."""
+        usual_s = self.timeout_s
+        begin = "BEGIN" if timeout_s == usual_s else f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}"
+        self.set_timeout(timeout_s)
+        try:
+            with self.cursor() as cursor:
+                cursor.execute(begin)
+                try:
+                    yield cursor
+                    cursor.execute("COMMIT")
+                except BaseException:
+                    with suppress(*POSTGRES_UNAVAILABLE):
+                        cursor.execute("ROLLBACK")
+                    raise
+        finally:
+            self.set_timeout(usual_s)
 
 
-class _Cursor(cursor):  # type: ignore[misc]
+class _WaitingCursor(cursor):  # type: ignore[misc]
     def execute(self, query: Any, vars: Any = None) -> None:
         super().execute(query, vars)
         self.connection.wait()
 
 
-def connect(database_url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Connection:
-    """`answer_within_s`: limit of each statement, waiting for locks included. Raises psycopg2.OperationalError."""
-    options = f"-c statement_timeout={round(answer_within_s * 1000)} {parse_dsn(database_url).get('options', '')}"
-    with _doors[database_url].entered():
-        opened: Connection = psycopg2.connect(
-            database_url, options=options, connection_factory=Connection, cursor_factory=_Cursor, async_=True
-        )
-        opened.wait()
-    opened.answer_within_s = answer_within_s + _LATER_S
+def connect(url: str, *, timeout_s: float = TIMEOUT_S) -> Connection:
+    """Log in; each statement may take `timeout_s`. Raises psycopg2.OperationalError."""
+    options = f"-c statement_timeout={round(timeout_s * 1000)} {parse_dsn(url).get('options', '')}"
+    opened: Connection = psycopg2.connect(
+        url, options=options, connection_factory=Connection, cursor_factory=_WaitingCursor, async_=True
+    )
+    opened.wait()
+    opened.set_timeout(timeout_s)
     return opened
-
-
-@contextmanager
-def transaction(database_url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Iterator[Any]:
-    """A cursor over a connection of its own; committed at the end, rolled back after an error."""
-    with closing(connect(database_url, answer_within_s=answer_within_s)) as opened, opened.transaction() as cursor:
-        yield cursor

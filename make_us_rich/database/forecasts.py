@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.database.connection import ANSWER_WITHIN_S, transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES, PastForecast, Quantiles
 
 _COLUMNS = (
@@ -34,11 +34,10 @@ SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, {", ".join(QUANT
 FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s
 ORDER BY target_open_ms, made_at, forecast_id
 """
-_SERVING_ANSWER_WITHIN_S = 5.0
 
 
 def record(
-    database_url: str,
+    database: Database,
     quantiles: Quantiles,
     *,
     market: str,
@@ -48,7 +47,6 @@ def record(
     version: int,
     last_close: float,
     foundation: bool = False,
-    answer_within_s: float = ANSWER_WITHIN_S,
 ) -> None:
     """Record the forecast of the candle that opens at `as_of_ms`; a repeated record changes nothing.
 
@@ -56,19 +54,19 @@ def record(
     """
     row = (market, pair, interval, as_of_ms, version, foundation, as_of_ms, last_close)
     prices = [quantiles[name] for name in QUANTILE_NAMES]
-    with transaction(database_url, answer_within_s=answer_within_s) as cursor:
+    with database.transaction() as cursor:
         cursor.execute(_INSERT, (*row, *prices))
 
 
 def past(
-    database_url: str, *, market: str, pair: Pair, interval: Interval, closed_by_ms: int, limit: int
+    database: Database, *, market: str, pair: Pair, interval: Interval, closed_by_ms: int, limit: int
 ) -> list[PastForecast]:
     """Return the newest forecasts of candles that closed by `closed_by_ms`, newest first, without their outcomes.
 
     Of several models that forecast one candle, the last one's is returned. Raises psycopg2.Error.
     """
     values = (market, pair, interval, closed_by_ms - interval.ms, limit)
-    with transaction(database_url, answer_within_s=_SERVING_ANSWER_WITHIN_S) as cursor:
+    with database.transaction() as cursor:
         cursor.execute(_SELECT_PAST, values)
         rows = cursor.fetchall()
     return [
@@ -87,14 +85,14 @@ def past(
 
 
 def first_of_each_candle(
-    database_url: str, *, market: str, pair: Pair, interval: Interval, first_open_ms: int, last_open_ms: int
+    database: Database, *, market: str, pair: Pair, interval: Interval, first_open_ms: int, last_open_ms: int
 ) -> Sequence[tuple[float, ...]]:
     """Return target_open_ms, last_close and the quantiles that were forecast first for each candle, oldest first.
 
     Raises psycopg2.Error.
     """
     values = (market, pair, interval, first_open_ms, last_open_ms)
-    with transaction(database_url) as cursor:
+    with database.transaction() as cursor:
         cursor.execute(_SELECT_FIRST, values)
         rows: list[tuple[float, ...]] = cursor.fetchall()
     return rows

@@ -1,75 +1,124 @@
-"""The connections that every part of the accounts shares."""
+"""The pool of connections to one database, with a circuit breaker for a server that does not answer."""
 
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore
-from types import TracebackType
+from threading import BoundedSemaphore, Lock
 from typing import Any, Self
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from make_us_rich.database.connection import Connection, connect
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.connection import POSTGRES_UNAVAILABLE, TIMEOUT_S, Connection, PostgresTimeout, connect
 
-_MOST = 16
-_KEPT = 4  # open between uses
-_ANSWER_WITHIN_S = 5.0
+_MAX_CONNECTIONS = 16
+_MAX_IDLE = 4
+_RETRY_AFTER_S = 0.5
 
 
 class Database:
-    """Safe to share between threads. Connections are opened on first use."""
+    """A pool of connections to one database. Threads may share it; it connects at its first use."""
 
-    def __init__(self, database_url: str) -> None:
-        self._url = database_url
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._idle: list[Connection] = []
-        self._free = BoundedSemaphore(_MOST)
+        self._slots = BoundedSemaphore(_MAX_CONNECTIONS)
+        self._breaker = _CircuitBreaker()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(settings.database_url.get_secret_value())
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
+        """Close the idle connections. The pool can be used again: it connects anew."""
         while self._idle:
             self._idle.pop().close()
 
     @contextmanager
-    def _cursor(self) -> Iterator[Any]:
-        """A cursor in a transaction of its own. Raises psycopg2.OperationalError when Postgres is away."""
-        if not self._free.acquire(timeout=_ANSWER_WITHIN_S):
-            raise psycopg2.OperationalError(f"all {_MOST} connections to Postgres are in use")
-        opened = None
+    def transaction(self, *, timeout_s: float = TIMEOUT_S) -> Iterator[Any]:
+        """Give a cursor whose work is committed at the end of the block, and rolled back after an error.
+
+        `timeout_s`: limit of each statement, waiting for locks included. Raises psycopg2.OperationalError when
+        Postgres cannot be reached or does not answer in time, psycopg2.errors.QueryCanceled when it ends a statement.
+        """
+        if not self._slots.acquire(timeout=TIMEOUT_S):
+            raise psycopg2.OperationalError(f"all {_MAX_CONNECTIONS} connections to Postgres are in use")
+        connection = None
         try:
-            opened = self._take() or connect(self._url, answer_within_s=_ANSWER_WITHIN_S)
-            with opened.transaction() as cursor:
+            connection = self._take_idle() or self._connect()
+            with connection.transaction(timeout_s) as cursor:
                 yield cursor
         finally:
-            if opened is not None:
-                self._put_back(opened)
-            self._free.release()
+            if connection is not None:
+                self._put_back(connection)
+            self._slots.release()
 
-    def _take(self) -> Connection | None:
-        """One that was kept; not one that the server closed meanwhile, which alone makes an idle one readable."""
+    def _connect(self) -> Connection:
+        with self._breaker.watch():
+            return connect(self._url)
+
+    def _take_idle(self) -> Connection | None:
+        """Return an idle connection that is still open, or None."""
         while True:
             try:
-                kept = self._idle.pop()
-            except IndexError:  # asked for it, as another thread may take the last one
+                connection = self._idle.pop()
+            except IndexError:  # no check before, because another thread may take the last one
                 return None
             socket = select.poll()
-            socket.register(kept.fileno(), select.POLLIN)
+            socket.register(connection.fileno(), select.POLLIN)
             if not socket.poll(0):
-                return kept
-            kept.close()
+                return connection
+            connection.close()  # an idle connection is readable only when the server closed it
 
-    def _put_back(self, opened: Connection) -> None:
-        healthy = not opened.closed and opened.get_transaction_status() == TRANSACTION_STATUS_IDLE
-        if healthy and len(self._idle) < _KEPT:
-            self._idle.append(opened)
+    def _put_back(self, connection: Connection) -> None:
+        healthy = not connection.closed and connection.get_transaction_status() == TRANSACTION_STATUS_IDLE
+        if healthy and len(self._idle) < _MAX_IDLE:
+            self._idle.append(connection)
         else:
-            opened.close()
+            connection.close()
+
+
+class _CircuitBreaker:
+    """After a log-in that timed out, one thread at a time tries again and the others fail at once."""
+
+    def __init__(self) -> None:
+        self._error: PostgresTimeout | None = None  # open while there is one
+        self._retry_at = 0.0
+        self._retrying = Lock()
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Guard one log-in. Raises PostgresTimeout at once while the breaker is open."""
+        if self._error is None:
+            with self._recorded():
+                yield
+        elif time.monotonic() < self._retry_at or not self._retrying.acquire(blocking=False):
+            raise PostgresTimeout(str(self._error))
+        else:
+            try:
+                with self._recorded():
+                    yield
+            finally:
+                self._retrying.release()
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        try:
+            yield
+        except PostgresTimeout as error:
+            self._error, self._retry_at = error, time.monotonic() + _RETRY_AFTER_S
+            raise
+        except POSTGRES_UNAVAILABLE:
+            self._error = None  # refused at once, which keeps nobody waiting
+            raise
+        self._error = None

@@ -18,6 +18,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.errors import ServingError, StackError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.connection import connect
+from make_us_rich.database.pool import Database
 from make_us_rich.embedded.environment import ADMIN, DATABASES, DEMO_USER, StackSecrets, database_url
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
@@ -65,10 +66,10 @@ def _create_buckets(config: StackConfig, secrets: StackSecrets) -> None:
 def _create_accounts(config: StackConfig, secrets: StackSecrets) -> None:
     url = database_url(config, secrets, "make_us_rich")
     prepare_accounts(url, secrets.admin_password, secrets.service_token, secrets.dashboard_token)
-    with Accounts(url) as accounts:
-        accounts.ensure_user(DEMO_USER, secrets.demo_password)
     settings = get_settings()
-    prepare_pairs(url, settings.pairs, settings.pooled_pairs)
+    with Database(url) as database:
+        Accounts(database).users.ensure(DEMO_USER, secrets.demo_password)
+        prepare_pairs(database, settings.pairs, settings.pooled_pairs)
 
 
 def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> None:

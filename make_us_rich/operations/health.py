@@ -21,8 +21,8 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import SQL_FOLDER
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairHealth, PairState, Readiness
 from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, model_name
 
@@ -90,8 +90,8 @@ def check_pairs(settings: Settings, *, now_ms: int | None = None) -> list[PairHe
     readiness = read_readiness(settings)
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     found = []
-    with Registry(settings) as registry:
-        for tracked in pairs_table.active(settings.database_url.get_secret_value()):
+    with Registry(settings) as registry, Database.from_settings(settings) as database:
+        for tracked in pairs_table.active(database):
             name = model_name(tracked.pair, settings.interval)
             champion, state = registry.find(name, CHAMPION), readiness.pairs.get(name)
             if champion or state:
@@ -139,7 +139,7 @@ def _ask_api(settings: Settings, path: str, expected: tuple[int, ...]) -> httpx.
 
 
 def _postgres(settings: Settings) -> str:
-    with transaction(settings.database_url.get_secret_value(), answer_within_s=_TIMEOUT_S) as cursor:
+    with Database.from_settings(settings) as database, database.transaction(timeout_s=_TIMEOUT_S) as cursor:
         cursor.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
         applied = set()
         if cursor.fetchone()[0]:
@@ -160,8 +160,8 @@ def _s3(settings: Settings) -> str:
 
 
 def _mlflow(settings: Settings) -> str:
-    pairs = [tracked.pair for tracked in pairs_table.active(settings.database_url.get_secret_value())]
-    with Registry(settings) as registry:
+    with Registry(settings) as registry, Database.from_settings(settings) as database:
+        pairs = [tracked.pair for tracked in pairs_table.active(database)]
         missing = [pair for pair in pairs if not registry.find(model_name(pair, settings.interval), CHAMPION)]
     if missing:
         names = " ".join(missing)

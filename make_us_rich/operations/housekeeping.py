@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.registry.mlflow import connect
 
@@ -20,6 +20,7 @@ _PAGE = 1000  # MLflow's largest page
 # The tables that grow without limit, and the column that holds when a row was written.
 _WRITTEN_AT = {"forecasts": "made_at", "scores": "day", "audit_log": "at"}
 _BATCH = 10_000
+_TIMEOUT_S = 30.0  # of a statement on many rows, which nobody waits for
 
 
 def delete_candles(store: ObjectStore, before: datetime, *, dry_run: bool) -> list[str]:
@@ -75,20 +76,20 @@ def delete_orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool)
     return orphans
 
 
-def delete_rows(database_url: str, table: str, before: datetime, *, dry_run: bool, batch: int = _BATCH) -> int:
+def delete_rows(database: Database, table: str, before: datetime, *, dry_run: bool, batch: int = _BATCH) -> int:
     """Delete the rows of `forecasts`, `scores` or `audit_log` written before `before`; return how many they are.
 
     Each batch is a transaction of its own, so that no long lock or statement delays serving.
     """
     is_old = f"{_WRITTEN_AT[table]} < %s"
     if dry_run:
-        with transaction(database_url) as cursor:
+        with database.transaction(timeout_s=_TIMEOUT_S) as cursor:
             cursor.execute(f"SELECT count(*) FROM {table} WHERE {is_old}", (before,))
             return int(cursor.fetchone()[0])
     chosen = f"ARRAY(SELECT ctid FROM {table} WHERE {is_old} LIMIT %s)"
     deleted, last = 0, batch
     while last == batch:
-        with transaction(database_url) as cursor:
+        with database.transaction(timeout_s=_TIMEOUT_S) as cursor:
             cursor.execute(f"DELETE FROM {table} WHERE ctid = ANY({chosen})", (before, batch))
             last = cursor.rowcount
         deleted += last

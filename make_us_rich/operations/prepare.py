@@ -11,6 +11,7 @@ from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
+from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
 
 ADMIN_NAME = "admin"
@@ -26,13 +27,13 @@ def prepare_buckets(
 def prepare_accounts(database_url: str, admin_password: str, service_token: str, dashboard_token: str) -> None:
     """`dashboard_token` may be empty where no dashboard runs."""
     migrate(database_url)
-    with Accounts(database_url) as accounts:
-        accounts.ensure_user(ADMIN_NAME, admin_password, role=ADMIN)
+    with Accounts(Database(database_url)) as accounts:
+        accounts.users.ensure(ADMIN_NAME, admin_password, role=ADMIN)
         accounts.ensure_service_token(service_token)
         if dashboard_token:
             accounts.ensure_dashboard_token(dashboard_token)
 
 
-def prepare_pairs(database_url: str, pairs: Collection[Pair], pooled: Collection[Pair]) -> None:
+def prepare_pairs(database: Database, pairs: Collection[Pair], pooled: Collection[Pair]) -> None:
     """After prepare_accounts, which makes the tables."""
-    pairs_table.seed(database_url, pairs, pooled)
+    pairs_table.seed(database, pairs, pooled)

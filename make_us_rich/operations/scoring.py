@@ -13,6 +13,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts, scores
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES, PairScore, Score
 from make_us_rich.forecasting.drift import judge, population_shift
 from make_us_rich.market.candle_store import CandleStore
@@ -35,12 +36,12 @@ class FirstForecasts:
 
 
 def score(
-    database_url: str, store: CandleStore, *, market: str, pair: Pair, interval: Interval, as_of_ms: int
+    database: Database, store: CandleStore, *, market: str, pair: Pair, interval: Interval, as_of_ms: int
 ) -> Score | None:
     """Score the week before `as_of_ms` and store the score of the day; None if there is no forecast to score."""
     step = interval.ms
     week_ms = as_of_ms - _WEEK * step
-    served = _first_forecasts(database_url, market, pair, interval, week_ms, as_of_ms - step)
+    served = _first_forecasts(database, market, pair, interval, week_ms, as_of_ms - step)
     candles = store.read(market, pair, interval, week_ms - _BEFORE * step, as_of_ms)
     _, scored, closed = np.intersect1d(served.target_open_ms, candles.open_time_ms, return_indices=True)
     before, now = candles[candles.open_time_ms < week_ms], candles[candles.open_time_ms >= week_ms]
@@ -52,7 +53,7 @@ def score(
         _returns(before, step),
         population_shift(before, now),
     )
-    scores.keep(database_url, found, market=market, pair=pair, interval=interval, as_of_ms=as_of_ms)
+    scores.save(database, found, market=market, pair=pair, interval=interval, as_of_ms=as_of_ms)
     return found
 
 
@@ -84,10 +85,10 @@ def _mlflow_run(client: Any, experiment_id: str, name: str, market: str) -> str:
 
 
 def _first_forecasts(
-    database_url: str, market: str, pair: Pair, interval: Interval, first_ms: int, last_ms: int
+    database: Database, market: str, pair: Pair, interval: Interval, first_ms: int, last_ms: int
 ) -> FirstForecasts:
     found = forecasts.first_of_each_candle(
-        database_url, market=market, pair=pair, interval=interval, first_open_ms=first_ms, last_open_ms=last_ms
+        database, market=market, pair=pair, interval=interval, first_open_ms=first_ms, last_open_ms=last_ms
     )
     rows = np.array(found, dtype=np.float64).reshape(-1, 2 + len(QUANTILE_NAMES))
     return FirstForecasts(rows[:, 0].astype(np.int64), rows[:, 1], np.log(rows[:, 2:] / rows[:, 1:2]))

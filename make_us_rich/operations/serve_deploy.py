@@ -15,6 +15,7 @@ from make_us_rich.core.responses import read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import TrackedPair
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import NamedVersion, UpdatedModels
 from make_us_rich.operations.serve_config import desired_config
 from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, foundation_name, model_name
@@ -34,7 +35,8 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
     token = settings.ray_token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(headers=headers, timeout=timeout_s) as ray:  # the first configuration starts Serve itself
-        pairs = pairs_table.active(settings.database_url.get_secret_value())
+        with Database.from_settings(settings) as database:
+            pairs = pairs_table.active(database)
         models = models_to_serve(settings, pairs)
         config = desired_config(settings, pairs, models)
         _request(ray, "PUT", settings.ray_url + _APPLICATIONS, json=config)

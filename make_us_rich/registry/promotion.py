@@ -14,7 +14,7 @@ from psycopg2.errors import QueryCanceled
 
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 
@@ -64,7 +64,7 @@ def decide(comparison: Comparison, *, champion_expired: bool = False) -> Promoti
 
 
 def promote(
-    registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison, *, expiry_hours: int
+    registry: Registry, database: Database, challenger: ModelVersion, comparison: Comparison, *, expiry_hours: int
 ) -> PromotionDecision:
     """Make the challenger the champion if `decide` accepts it and its as_of is no older than the champion's.
 
@@ -72,7 +72,7 @@ def promote(
     is more than `expiry_hours` older counts as expired. Raises ChampionChanged when the champion is no longer the
     version that the challenger was compared with.
     """
-    with _lock(database_url, challenger.name):
+    with _lock(database, challenger.name):
         champion = registry.find(challenger.name, CHAMPION)
         version = champion.version if champion else None
         if version == challenger.version:
@@ -93,21 +93,21 @@ def promote(
     return decision
 
 
-def promote_manually(registry: Registry, database_url: str, name: str, version: int, *, by: str) -> PromotionDecision:
+def promote_manually(registry: Registry, database: Database, name: str, version: int, *, by: str) -> PromotionDecision:
     """Make a version the champion because the person `by` says so, without a comparison.
 
     Raises RegistryError when the version does not exist.
     """
-    with _lock(database_url, name):
+    with _lock(database, name):
         return _promote_manually(registry, registry.get(name, version), by)
 
 
-def rollback(registry: Registry, database_url: str, name: str, *, by: str) -> PromotionDecision:
+def rollback(registry: Registry, database: Database, name: str, *, by: str) -> PromotionDecision:
     """Make the previous champion the champion again; a second rollback undoes the first.
 
     Raises RegistryError when there is no previous champion.
     """
-    with _lock(database_url, name):
+    with _lock(database, name):
         previous = registry.find(name, PREVIOUS)
         if previous is None:
             raise RegistryError(f"{name} has no previous champion to go back to: see `mkrich models`")
@@ -143,12 +143,12 @@ def _set_champion(registry: Registry, model: ModelVersion, champion: ModelVersio
 
 
 @contextmanager
-def _lock(database_url: str, name: str) -> Iterator[None]:
+def _lock(database: Database, name: str) -> Iterator[None]:
     """Hold the advisory lock of one model name. Postgres frees it even if this process dies.
 
     Raises RegistryError when another process holds it for longer than _LOCK_TIMEOUT_S.
     """
-    with transaction(database_url, answer_within_s=_LOCK_TIMEOUT_S) as cursor:
+    with database.transaction(timeout_s=_LOCK_TIMEOUT_S) as cursor:
         try:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"promote {name}",))
         except QueryCanceled:

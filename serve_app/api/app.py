@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.database.pool import Database
 from serve_app import problems
 from serve_app.api import first_version, v1
 from serve_app.api.middleware import RequestMiddleware
@@ -30,7 +31,7 @@ month; an answer that is an error costs nothing. Errors are `application/problem
 def create_app() -> FastAPI:
     """Return the application that Ray Serve runs in each replica of the gateway."""
     settings = get_settings()
-    return make_app(settings, ServeReplicaClient(), Accounts(settings.database_url.get_secret_value()))
+    return make_app(settings, ServeReplicaClient(), Accounts(Database.from_settings(settings)))
 
 
 def make_app(settings: Settings, replicas: ReplicaClient, accounts: Accounts) -> FastAPI:

@@ -11,7 +11,7 @@ from itertools import islice
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.accounts.tokens import UNKNOWN, digest
 from make_us_rich.core.errors import UnknownToken
-from make_us_rich.database.connection import AWAY
+from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 from serve_app.gateway.quota import GRACE_S
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import rate_problem
@@ -79,8 +79,8 @@ class TokenCache:
     async def _query(self, keys: list[bytes]) -> dict[bytes, Found]:
         now = time.monotonic()
         try:
-            found = await asyncio.to_thread(self._accounts.find_tokens, keys)
-        except AWAY as error:  # an expired entry is accepted a little longer
+            found = await asyncio.to_thread(self._accounts.tokens.find, keys)
+        except POSTGRES_UNAVAILABLE as error:  # an expired entry is accepted a little longer
             cached = {key: self._cached.get(key, (0.0, None)) for key in keys}
             return {
                 key: owner if owner and now < expires_at + GRACE_S else error

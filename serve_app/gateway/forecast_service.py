@@ -72,7 +72,7 @@ class ForecastService:
         raise Problem(404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair")
 
     def _tracked_pairs(self) -> set[Pair]:
-        return {tracked.pair for tracked in pairs_table.active(self.settings.database_url.get_secret_value())}
+        return {tracked.pair for tracked in pairs_table.active(self._accounts.database)}
 
     async def forecast(self, pair: Pair, model: str = CHAMPION, *, wake: bool = True) -> CachedForecast:
         """Return a pair's forecast, from the cache or its replica.
@@ -97,7 +97,7 @@ class ForecastService:
         """
         return await asyncio.to_thread(
             forecasts.past,
-            self.settings.database_url.get_secret_value(),
+            self._accounts.database,
             market=self.settings.market,
             pair=pair,
             interval=self.settings.interval,
@@ -155,7 +155,7 @@ class ForecastService:
 
     async def usage(self, owner: TokenOwner) -> Usage:
         """Return the owner's calls of this month."""
-        usage = await asyncio.to_thread(self._accounts.usage, owner)
+        usage = await asyncio.to_thread(self._accounts.quota.usage, owner.user_id)
         return Usage(limit=usage.limit, used=usage.used, remaining=usage.remaining, resets_at_ms=usage.resets_at_ms)
 
 

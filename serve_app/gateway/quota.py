@@ -9,7 +9,7 @@ from collections import defaultdict
 
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.errors import QuotaExceeded
-from make_us_rich.database.connection import AWAY
+from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 
 _log = logging.getLogger("ray.serve")
 
@@ -61,7 +61,7 @@ class QuotaCounter:
                     away_since = None
                     if len(calls) > 1:
                         await asyncio.sleep(_GATHER_S)
-                except AWAY as error:
+                except POSTGRES_UNAVAILABLE as error:
                     if away_since is None:
                         away_since = time.monotonic()
                         _log.warning("user %d: calls are counted when Postgres is back: %s", user, error)
@@ -82,7 +82,7 @@ class QuotaCounter:
         part = self._uncounted[owner.user_id]
         while part:
             try:
-                await asyncio.to_thread(self._accounts.consume, owner, part)
+                await asyncio.to_thread(self._accounts.quota.consume, owner, part)
                 self._uncounted[owner.user_id] -= part
             except QuotaExceeded:
                 part //= 2
@@ -93,9 +93,9 @@ class QuotaCounter:
         if not calls:
             return
         try:
-            remaining = await asyncio.to_thread(self._accounts.consume, owner, len(calls))
+            remaining = await asyncio.to_thread(self._accounts.quota.consume, owner, len(calls))
         except QuotaExceeded as error:
-            usage = await asyncio.to_thread(self._accounts.usage, owner)
+            usage = await asyncio.to_thread(self._accounts.quota.usage, owner.user_id)
             fitting = max(0, min(owner.monthly_calls - usage.used, len(calls) - 1))
             _resolve(calls[fitting:], error)
             await self._count_calls(owner, calls[:fitting])

@@ -13,7 +13,8 @@ from make_us_rich.core.errors import BadModel, MakeUsRichError
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
-from make_us_rich.database.connection import AWAY
+from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
+from make_us_rich.database.pool import Database
 from make_us_rich.market.window import Window
 from serve_app.metrics import replica_metrics
 from serve_app.replica.forecast import ComputedForecast, to_quantiles
@@ -29,7 +30,6 @@ _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 # A replica that starts while the exchange is slow is deployed all the same; it is not ready yet.
 _FIRST_UPDATE_WITHIN_S = 5.0
-_RECORD_WITHIN_S = 5.0
 
 
 class ForecastUpdater:
@@ -179,19 +179,20 @@ class ForecastUpdater:
         if forecast is self._recorded:
             return ""
         try:
-            forecasts.record(
-                self._settings.database_url.get_secret_value(),
-                to_quantiles(forecast.prices),
-                market=self._settings.market,
-                pair=self._pair,
-                interval=forecast.window.interval,
-                as_of_ms=forecast.window.as_of_ms,
-                version=forecast.model.version.version,
-                last_close=forecast.last_close,
-                foundation=forecast.by_foundation,
-                answer_within_s=_RECORD_WITHIN_S,
-            )
-        except AWAY as error:
+            # Opened for this one statement an hour, because hundreds of replicas must not keep a connection each.
+            with Database.from_settings(self._settings) as database:
+                forecasts.record(
+                    database,
+                    to_quantiles(forecast.prices),
+                    market=self._settings.market,
+                    pair=self._pair,
+                    interval=forecast.window.interval,
+                    as_of_ms=forecast.window.as_of_ms,
+                    version=forecast.model.version.version,
+                    last_close=forecast.last_close,
+                    foundation=forecast.by_foundation,
+                )
+        except POSTGRES_UNAVAILABLE as error:
             _log.warning("%s: the forecast is not recorded yet: %s", self._pair, error)
             return "the forecast is not recorded yet: Postgres does not answer"
         self._recorded = forecast

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from make_us_rich.core.errors import WrongCredentials
+from tests.support.accounts import owner_of
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, register
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
@@ -22,7 +23,7 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
 
 
 def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, dashboard: DashboardServers) -> None:
-    dashboard.accounts.create_user("returning", PASSWORD)
+    dashboard.accounts.users.create("returning", PASSWORD)
     page.goto(f"{dashboard.url}/api-tokens")
     expect(page).to_have_url(f"{dashboard.url}/login?next=/api-tokens")
     page.fill("input[name=name]", "returning")
@@ -51,7 +52,7 @@ def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, das
 def test_a_refused_account_says_why(
     page: Page, dashboard: DashboardServers, name: str, password: str, complaint: str
 ) -> None:
-    dashboard.accounts.ensure_user("taken-name", PASSWORD)
+    dashboard.accounts.users.ensure("taken-name", PASSWORD)
     page.goto(f"{dashboard.url}/register")
     page.fill("input[name=name]", name)
     page.fill("input[name=password]", password)
@@ -68,15 +69,15 @@ def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: Dashb
     plaintext = page.locator("#new-token-text").inner_text()
     page.screenshot(path=ARTIFACTS / "api.png")
 
-    owner = dashboard.accounts.find_token(plaintext)
-    dashboard.accounts.consume(owner)
+    owner = owner_of(dashboard.accounts, plaintext)
+    dashboard.accounts.quota.consume(owner)
     page.reload()
     expect(page.get_by_text("1 of 1,000 calls used this month")).to_be_visible()
     assert plaintext not in page.content()
 
     page.click("text=Revoke")
     expect(page.get_by_text("No tokens yet")).to_be_visible()
-    assert dashboard.accounts.tokens(owner.user_id) == []
+    assert dashboard.accounts.tokens.of_user(owner.user_id) == []
 
 
 def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: DashboardServers) -> None:
@@ -101,7 +102,9 @@ def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboa
     register(page, dashboard.url, "away-too-long")
     page.click("text=API")
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
-    dashboard.accounts.log_out_everywhere(dashboard.accounts.authenticate("away-too-long", PASSWORD).user_id)
+    dashboard.accounts.users.log_out_everywhere(
+        dashboard.accounts.users.authenticate("away-too-long", PASSWORD).user_id
+    )
     page.click("#create-token")
 
     expect(page).to_have_url(f"{dashboard.url}/login?next=%2Fapi-tokens")
@@ -124,7 +127,7 @@ def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Da
     page.click("#delete-account")
     expect(page).to_have_url(f"{dashboard.url}/register")
     with pytest.raises(WrongCredentials):
-        dashboard.accounts.authenticate("careful", "staples in a paper boat")
+        dashboard.accounts.users.authenticate("careful", "staples in a paper boat")
 
 
 def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: DashboardServers) -> None:
@@ -157,7 +160,7 @@ def test_a_strangers_callback_is_told_to_log_in(dashboard: DashboardServers) -> 
 )
 def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: DashboardServers, target: str) -> None:
     name = f"wanderer{abs(hash(target)) % 10_000}"
-    dashboard.accounts.create_user(name, PASSWORD)
+    dashboard.accounts.users.create(name, PASSWORD)
     page.goto(f"{dashboard.url}/login")
     page.evaluate("target => history.replaceState(0, '', '/login?next=' + encodeURIComponent(target))", target)
     page.reload()

@@ -22,7 +22,7 @@ PAIRS = tuple(f"{''.join(letters)}_usdt" for letters in product(ascii_lowercase[
 @pytest.fixture(scope="module")
 def dashboard(folder: Path) -> Iterator[DashboardServers]:
     with dashboard_servers(folder, PAIRS) as servers:
-        servers.accounts.create_user("collector", PASSWORD)
+        servers.accounts.users.create("collector", PASSWORD)
         yield servers
 
 

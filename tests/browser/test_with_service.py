@@ -18,8 +18,10 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
 from make_us_rich.registry.client import CHAMPION, Registry
+from tests.support.accounts import owner_of
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, log_in, register
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers, register_model_versions
 from tests.support.registry import champion_of
@@ -37,7 +39,7 @@ DAY_MS = 24 * HOUR_MS
 def dashboard(folder: Path) -> Iterator[DashboardServers]:
     with dashboard_servers(folder, PAIRS, registry=True) as servers:
         register_model_versions(servers.settings.mlflow_url, "btc_usdt_1h")
-        servers.accounts.create_user("root", PASSWORD, role=ADMIN)
+        servers.accounts.users.create("root", PASSWORD, role=ADMIN)
         yield servers
 
 
@@ -67,8 +69,8 @@ def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: Da
         assert "q50" in printed
     expect(page.get_by_text("2 of 1,000 calls used this month")).to_be_visible(timeout=SLOW_MS)
 
-    owner = dashboard.accounts.find_token(token)
-    dashboard.accounts.consume(owner, calls=998)
+    owner = owner_of(dashboard.accounts, token)
+    dashboard.accounts.quota.consume(owner, calls=998)
     api = f"{dashboard.settings.api_url}/v1/forecasts/btc_usdt"
     answer = httpx.get(api, headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 429
@@ -143,7 +145,7 @@ def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardServe
 
 
 def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboard: DashboardServers) -> None:
-    url = dashboard.settings.database_url.get_secret_value()
+    database = Database.from_settings(dashboard.settings)
     for market, skill, hour in (("simulated", 0.05, 1), ("binance", -0.4, 2)):
         verdict = Score(
             n=168,
@@ -154,8 +156,13 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
             drifted=skill < 0,
             reason=f"of {market}",
         )
-        scores.keep(
-            url, verdict, market=market, pair=BITCOIN, interval=Interval.H1, as_of_ms=DAY_MS * 20_000 + hour * HOUR_MS
+        scores.save(
+            database,
+            verdict,
+            market=market,
+            pair=BITCOIN,
+            interval=Interval.H1,
+            as_of_ms=DAY_MS * 20_000 + hour * HOUR_MS,
         )
 
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
@@ -194,7 +201,7 @@ def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: Dash
     with Registry(dashboard.settings) as registry:
         assert champion_of(registry, "btc_usdt_1h").version == 1
         registry.set_alias("btc_usdt_1h", CHAMPION, 2)
-    assert dashboard.accounts.audit_entries(1)[0].action == "roll back model"
+    assert dashboard.accounts.audit.entries(1)[0].action == "roll back model"
 
 
 def test_a_click_on_a_version_shows_it(page: Page, dashboard: DashboardServers) -> None:
@@ -217,7 +224,7 @@ def test_an_address_names_the_pair_whose_models_are_shown(page: Page, dashboard:
 
 
 def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: DashboardServers) -> None:
-    dashboard.accounts.create_user("suspect", PASSWORD)
+    dashboard.accounts.users.create("suspect", PASSWORD)
     log_in(page, dashboard.url, "root", "/admin")
     expect(page.get_by_role("gridcell", name="never").first).to_be_visible(timeout=SLOW_MS)
     page.click("#admin-lock")
@@ -235,7 +242,7 @@ def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: Dashb
     expect(page.get_by_text("suspect was updated.")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "admin-users.png", full_page=True)
 
-    (suspect,) = [row for row in dashboard.accounts.accounts() if row.name == "suspect"]
+    (suspect,) = [row for row in dashboard.accounts.admin.accounts() if row.name == "suspect"]
     assert (suspect.locked, suspect.plan) == (True, "trader")
 
 
@@ -248,12 +255,12 @@ def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardSe
     page.click("#admin-set-quota")
 
     expect(page.get_by_text("Plan trader now allows 30,000 calls per month.")).to_be_visible(timeout=SLOW_MS)
-    assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.plans()}["trader"] == 30_000
+    assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.admin.plans()}["trader"] == 30_000
 
 
 def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardServers) -> None:
     database_url = dashboard.settings.database_url.get_secret_value()
-    pairs_table.put(database_url, "doge_usdt", plan="pooled")
+    pairs_table.put(Database(database_url), "doge_usdt", plan="pooled")
     log_in(page, dashboard.url, "root", "/admin")
     page.get_by_role("tab", name="Pairs").click()
 
@@ -265,12 +272,12 @@ def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardSe
     expect(page.locator("#admin-pairs-notice")).to_contain_text("Airflow", timeout=SLOW_MS)  # is not up here
     page.screenshot(path=ARTIFACTS / "admin-pairs.png", full_page=True)
 
-    (doge,) = [item for item in pairs_table.tracked(database_url) if item.pair == "doge_usdt"]
+    (doge,) = [item for item in pairs_table.tracked(Database(database_url)) if item.pair == "doge_usdt"]
     assert doge.parked_reason == "too wild"
 
 
 def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: DashboardServers) -> None:
-    dashboard.accounts.create_user("onlooker", PASSWORD)
+    dashboard.accounts.users.create("onlooker", PASSWORD)
     log_in(page, dashboard.url, "onlooker", "/models")
     expect(page.get_by_text("refused: not better").first).to_be_visible(timeout=SLOW_MS)
 
@@ -287,9 +294,9 @@ def test_html_and_sql_stay_text_everywhere(page: Page, dashboard: DashboardServe
     page.click("text=Log out")
 
     database_url = dashboard.settings.database_url.get_secret_value()
-    pairs_table.put(database_url, "sol_usdt", plan="pooled")
-    pairs_table.park(database_url, "sol_usdt", HTML_AND_SQL)
-    dashboard.accounts.audit(HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL)
+    pairs_table.put(Database(database_url), "sol_usdt", plan="pooled")
+    pairs_table.park(Database(database_url), "sol_usdt", HTML_AND_SQL)
+    dashboard.accounts.audit.write(HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL)
     log_in(page, dashboard.url, "root", "/admin")
     expect(page.get_by_role("gridcell", name=HTML_AND_SQL)).to_be_visible(timeout=SLOW_MS)
     page.get_by_role("tab", name="Pairs").click()

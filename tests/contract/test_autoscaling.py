@@ -24,13 +24,13 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 from make_us_rich.registry.client import ModelVersion
-from make_us_rich.database.pairs import DEFAULT_MOST_REPLICAS, TrackedPair
+from make_us_rich.database.pairs import DEFAULT_MAX_REPLICAS, TrackedPair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.operations.serve_config import desired_config
 
 ray.init(log_to_driver=False)
 serve.start(http_options={"location": "NoServer"})
-pairs = [TrackedPair("btc_usdt", "dedicated", 1, DEFAULT_MOST_REPLICAS, None, None)]
+pairs = [TrackedPair("btc_usdt", "dedicated", 1, DEFAULT_MAX_REPLICAS, None, None)]
 model = ModelVersion("btc_usdt_1h", 1, "run-1", created_ms=0, tags={})
 config = desired_config(get_settings(), pairs, {"btc_usdt": model})
 config["applications"] = config["applications"][1:]  # the gateway needs Postgres

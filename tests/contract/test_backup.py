@@ -16,9 +16,10 @@ import pytest
 from infra.backup import buckets, databases
 from make_us_rich.accounts import Accounts
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import migrate
+from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
+from tests.support.accounts import owner_of, transaction
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
@@ -85,11 +86,11 @@ def _installation(buckets: tuple[str, str] = BUCKETS) -> Iterator[Installation]:
 def filled() -> Iterator[Installation]:
     with _installation() as made:
         migrate(made.url("make_us_rich"))
-        pairs_table.seed(made.url("make_us_rich"), PAIRS, ())
-        with Accounts(made.url("make_us_rich")) as accounts:
+        pairs_table.seed(Database(made.url("make_us_rich")), PAIRS, ())
+        with Accounts(Database(made.url("make_us_rich"))) as accounts:
             # one real hash serves all fifty: argon2 is slow on purpose
-            first = accounts.create_user("user-0", "a password of the first")
-            accounts.consume(accounts.find_token(accounts.create_token(first.user_id, "laptop")), 7)
+            first = accounts.users.create("user-0", "a password of the first")
+            accounts.quota.consume(owner_of(accounts, accounts.tokens.create(first.user_id, "laptop")), 7)
         _execute(
             made.url("make_us_rich"),
             "INSERT INTO users (name, password_hash) SELECT 'user-' || n, (SELECT password_hash FROM users LIMIT 1)"
@@ -142,9 +143,9 @@ def test_what_is_restored_is_what_was_saved(filled: Installation, backup: Path) 
         assert accounts_sums["public.forecasts"].rows == 500 * len(PAIRS)
         for ours, theirs in zip(BUCKETS, others, strict=True):
             assert buckets.sums(empty.bucket(theirs)) == buckets.sums(filled.bucket(ours))
-        with Accounts(empty.url("make_us_rich")) as accounts:
-            assert accounts.authenticate("user-0", "a password of the first").name == "user-0"
-            assert accounts.create_user("user-50", "a password of the last").user_id > USERS
+        with Accounts(Database(empty.url("make_us_rich"))) as accounts:
+            assert accounts.users.authenticate("user-0", "a password of the first").name == "user-0"
+            assert accounts.users.create("user-50", "a password of the last").user_id > USERS
 
         again = empty.backup("restore", backup)
         assert again.returncode == 1

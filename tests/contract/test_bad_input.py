@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
+from tests.support.accounts import owner_of
 from tests.support.folders import traversable_folder
 from tests.support.local_api import LocalApi, local_api
 
@@ -30,12 +31,12 @@ def service() -> Iterator[LocalApi]:
 def api(service: LocalApi) -> Iterator[httpx.Client]:
     """A member's calls; fails when a mistake was counted."""
     name = f"member {time.monotonic_ns()}"
-    user = service.accounts.create_user(name, "a password for tests")
-    token = service.accounts.create_token(user.user_id, "tests")
+    user = service.accounts.users.create(name, "a password for tests")
+    token = service.accounts.tokens.create(user.user_id, "tests")
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.Client(base_url=service.url, headers=headers, timeout=30) as client:
         yield client
-    assert service.accounts.usage_of(user.user_id).used == 0
+    assert service.accounts.quota.usage(user.user_id).used == 0
 
 
 def told(answer: httpx.Response, status: int, field: str | None) -> str:
@@ -177,9 +178,9 @@ def test_a_token_that_is_none(service: LocalApi, header: str) -> None:
 
 
 def test_a_revoked_token(service: LocalApi) -> None:
-    user = service.accounts.create_user("leaver", "a password for tests")
-    token = service.accounts.create_token(user.user_id, "tests")
-    service.accounts.revoke_token(user.user_id, service.accounts.find_token(token).token_id)
+    user = service.accounts.users.create("leaver", "a password for tests")
+    token = service.accounts.tokens.create(user.user_id, "tests")
+    service.accounts.tokens.revoke(user.user_id, owner_of(service.accounts, token).token_id)
     told(httpx.get(f"{service.url}/v1/usage", headers={"Authorization": f"Bearer {token}"}), 401, "token")
 
 

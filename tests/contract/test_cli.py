@@ -24,9 +24,10 @@ from make_us_rich.core.errors import (
     UnknownPair,
 )
 from make_us_rich.core.settings import get_settings
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.operations.env_file import write_env
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
+from tests.support.accounts import transaction
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import MLFLOW_LOGIN, exchange_server, migrated_database, mlflow_server
@@ -88,8 +89,8 @@ def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) ->
     assert "active" in mkrich("pairs", "unpark", "doge_usdt").stdout
     with pytest.raises(UnknownPair, match="such as btc_usdt"):
         mkrich("pairs", "add", "DOGE")
-    with Accounts(servers["MUR_DATABASE_URL"]) as accounts:
-        told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit_entries(4)]
+    with Accounts(Database(servers["MUR_DATABASE_URL"])) as accounts:
+        told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
     done = ("unpark pair", "park pair", "put pair", "put pair")
     assert told == [("command line", action, "doge_usdt") for action in done]
 
@@ -101,8 +102,8 @@ def test_an_admin_is_made_once_and_reset_only_when_asked(servers: dict[str, str]
 
     mkrich("create-admin", "grace", "--password", "another long password", "--reset")
 
-    with Accounts(servers["MUR_DATABASE_URL"]) as accounts:
-        assert accounts.authenticate("grace", "another long password").is_admin
+    with Accounts(Database(servers["MUR_DATABASE_URL"])) as accounts:
+        assert accounts.users.authenticate("grace", "another long password").is_admin
 
 
 def test_models_are_listed_with_their_aliases(servers: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from dash_app.app import create_app
 from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.operations.prepare import prepare_pairs
 from tests.support.dashboard_client import DashboardClient
 from tests.support.processes import free_port
@@ -37,7 +38,7 @@ ADMINS_CALLBACKS = {
 def settings() -> Iterator[Settings]:
     nobody = f"http://127.0.0.1:{free_port()}"
     with migrated_database() as url:
-        prepare_pairs(url, ("btc_usdt", "eth_usdt"), ())
+        prepare_pairs(Database(url), ("btc_usdt", "eth_usdt"), ())
         yield Settings(
             database_url=url,
             secret_key="contract-test",
@@ -49,9 +50,9 @@ def settings() -> Iterator[Settings]:
 
 @pytest.fixture(scope="module")
 def accounts(settings: Settings) -> Iterator[Accounts]:
-    with Accounts(settings.database_url.get_secret_value()) as made:
-        made.create_user("root", PASSWORD, role=ADMIN)
-        made.create_user("member", PASSWORD)
+    with Accounts(Database(settings.database_url.get_secret_value())) as made:
+        made.users.create("root", PASSWORD, role=ADMIN)
+        made.users.create("member", PASSWORD)
         yield made
 
 
@@ -119,13 +120,13 @@ def test_the_table_of_refusals_holds_every_callback_of_the_admins(app: Dash) -> 
 def test_a_member_is_refused_every_callback_of_the_admins(
     app: Dash, accounts: Accounts, member: DashboardClient
 ) -> None:
-    before = (accounts.accounts(), accounts.audit_entries())
+    before = (accounts.admin.accounts(), accounts.audit.entries())
     for key in _admins_callbacks(app):
         first = app.callback_map[key]["inputs"][0]
         changed = f"{first['id']}.{first['property']}"
         answer = member.call_back(_body(app, key, {changed: 1}, changed))
         assert answer.status_code == 403, key
-    assert (accounts.accounts(), accounts.audit_entries()) == before
+    assert (accounts.admin.accounts(), accounts.audit.entries()) == before
 
 
 def test_a_stranger_is_refused_them_too(app: Dash) -> None:
@@ -164,11 +165,11 @@ def _click(app: Dash, root: DashboardClient, button: str, **values: Any) -> str:
 
 
 def _row(accounts: Accounts, name: str) -> Any:
-    return next(row for row in accounts.accounts() if row.name == name)
+    return next(row for row in accounts.admin.accounts() if row.name == name)
 
 
 def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
-    user = accounts.create_user("changed", PASSWORD)
+    user = accounts.users.create("changed", PASSWORD)
     chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "changed"}]}
 
     _click(app, root, "admin-set-role", **chosen, **{"admin-role.value": ADMIN})
@@ -181,22 +182,22 @@ def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts,
 
     assert "there is no plan" in _click(app, root, "admin-set-plan", **chosen).lower()
     assert "Select an account first" in _click(app, root, "admin-lock")
-    told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit_entries(4)]
+    told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
     assert told == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
 
 
 def test_an_admin_makes_a_link_that_sets_a_password(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
-    user = accounts.create_user("forgetful", PASSWORD)
+    user = accounts.users.create("forgetful", PASSWORD)
     chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "forgetful"}]}
     text = _click(app, root, "admin-link", **chosen)
 
     secret = text.partition("https://dashboard.example/set-password/")[2].partition("'")[0]
-    assert accounts.link_owner(secret).name == "forgetful"
+    assert accounts.links.owner(secret).name == "forgetful"
 
 
 def test_an_admin_sets_a_plans_quota(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
     _click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": 30_000})
-    assert {plan.name: plan.monthly_calls for plan in accounts.plans()}["trader"] == 30_000
+    assert {plan.name: plan.monthly_calls for plan in accounts.admin.plans()}["trader"] == 30_000
 
     refused = {"admin-quota-plan.value": "trader", "admin-quota.value": 0}
     assert "A plan allows" in _click(app, root, "admin-set-quota", **refused)
@@ -210,15 +211,15 @@ def test_an_admin_parks_a_pair_with_a_reason_and_lists_a_new_one(
 
     assert "Enter a reason" in _click(app, root, "admin-park", **chosen)
     _click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
-    assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt"]
+    assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt"]
     _click(app, root, "admin-unpark", **chosen)
     put = {"admin-new-pair.value": "sol_usdt", "admin-pair-plan.value": "pooled"}
     _click(app, root, "admin-put-pair", **put)
-    assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt", "eth_usdt", "sol_usdt"]
+    assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt", "eth_usdt", "sol_usdt"]
 
     nonsense = {"admin-new-pair.value": "<b>", "admin-pair-plan.value": "pooled"}
     assert "<b>" in _click(app, root, "admin-put-pair", **nonsense)
-    assert [entry.action for entry in accounts.audit_entries(3)] == ["put pair", "unpark pair", "park pair"]
+    assert [entry.action for entry in accounts.audit.entries(3)] == ["put pair", "unpark pair", "park pair"]
 
 
 def test_a_training_run_that_cannot_start_says_so(app: Dash, root: DashboardClient) -> None:

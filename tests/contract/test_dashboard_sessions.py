@@ -13,6 +13,7 @@ from dash_app.app import create_app
 from dash_app.security.sessions import LIFETIME
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 from tests.support.dashboard_client import DashboardClient
 from tests.support.servers import migrated_database
 
@@ -29,7 +30,7 @@ def settings() -> Iterator[Settings]:
 
 @pytest.fixture(scope="module")
 def accounts(settings: Settings) -> Iterator[Accounts]:
-    with Accounts(settings.database_url.get_secret_value()) as made:
+    with Accounts(Database(settings.database_url.get_secret_value())) as made:
         yield made
 
 
@@ -46,7 +47,7 @@ def visitor(server: Flask) -> DashboardClient:
 @pytest.fixture
 def member(accounts: Accounts, request: pytest.FixtureRequest) -> str:
     name = request.node.name[:64]
-    accounts.create_user(name, PASSWORD)
+    accounts.users.create(name, PASSWORD)
     return name
 
 
@@ -61,10 +62,10 @@ def _copied(server: Flask, visitor: DashboardClient) -> DashboardClient:
 @pytest.mark.parametrize(
     "end",
     [
-        lambda accounts, user_id: accounts.log_out_everywhere(user_id),
-        lambda accounts, user_id: accounts.change_password(user_id, PASSWORD, ANOTHER),
-        lambda accounts, user_id: accounts.lock(user_id, by="test"),
-        lambda accounts, user_id: accounts.delete_user(user_id, PASSWORD),
+        lambda accounts, user_id: accounts.users.log_out_everywhere(user_id),
+        lambda accounts, user_id: accounts.users.change_password(user_id, PASSWORD, ANOTHER),
+        lambda accounts, user_id: accounts.admin.lock(user_id, by="test"),
+        lambda accounts, user_id: accounts.users.delete(user_id, PASSWORD),
     ],
     ids=["log out everywhere", "change password", "lock", "delete"],
 )
@@ -82,7 +83,7 @@ def test_copied_cookies_end_with_the_sessions(
     assert thief.is_in()
     assert ("remember_token" in visitor.cookies()) == bool(remember)
 
-    end(accounts, accounts.authenticate(member, PASSWORD).user_id)
+    end(accounts, accounts.users.authenticate(member, PASSWORD).user_id)
 
     assert not visitor.is_in()
     assert not thief.is_in()
@@ -111,7 +112,7 @@ def test_logging_out_ends_this_session_and_its_copies_and_no_other(
 def test_logging_in_anew_leaves_nothing_of_the_session_before(
     server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
-    accounts.create_user(f"{member[:58]} again", PASSWORD)
+    accounts.users.create(f"{member[:58]} again", PASSWORD)
     visitor.log_in(member, PASSWORD, remember="y")
     thief = _copied(server, visitor)
 
@@ -122,7 +123,7 @@ def test_logging_in_anew_leaves_nothing_of_the_session_before(
 
 
 def test_a_session_ends_after_ten_days_whatever_its_cookie_says(server: Flask, accounts: Accounts, member: str) -> None:
-    user = accounts.authenticate(member, PASSWORD)
+    user = accounts.users.authenticate(member, PASSWORD)
     for age_s, is_in in ((LIFETIME.total_seconds() - 60, True), (LIFETIME.total_seconds() + 60, False)):
         visitor = DashboardClient(server.test_client())
         with visitor.client.session_transaction() as session:
@@ -193,14 +194,14 @@ def test_guessing_at_one_account_from_many_addresses_is_slowed(server: Flask, ac
     assert at_home.log_in(member, PASSWORD).status_code == 302
     answers = [at_home.log_in(member, "a wrong guess").status_code for _ in range(11)]
     assert answers == [200] * 10 + [429]
-    assert accounts.authenticate(member, PASSWORD)
+    assert accounts.users.authenticate(member, PASSWORD)
 
 
 def test_a_known_browser_is_known_for_its_own_account_only(
     server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
     eve = "eve of the known browser"
-    accounts.create_user(eve, PASSWORD)
+    accounts.users.create(eve, PASSWORD)
     visitor.log_in(eve, PASSWORD)
     answers = [visitor.log_in(member, "a wrong guess").status_code for _ in range(11)]
     assert answers == [200] * 10 + [429]
@@ -214,7 +215,7 @@ def test_every_spelling_of_a_name_is_one_account_to_guess_at(
     server: Flask, accounts: Accounts, visitor: DashboardClient, spelling: str
 ) -> None:
     key = f"{len(spelling)}{spelling[0].isascii():d}{spelling[1].isupper():d}"
-    accounts.create_user(f"sec-{key}", PASSWORD)
+    accounts.users.create(f"sec-{key}", PASSWORD)
     spellings = [f"sec-{key}", spelling.format(key)]
     answers = [visitor.log_in(spellings[number % 2], "a wrong guess").status_code for number in range(11)]
     assert answers == [200] * 10 + [429]
@@ -251,7 +252,7 @@ def test_log_ins_and_what_fails_are_in_the_audit_log(server: Flask, accounts: Ac
     for _ in range(12):
         visitor.log_in("nobody at all", "x")
 
-    told = [(entry.actor, entry.action, entry.subject, entry.detail) for entry in accounts.audit_entries(16)]
+    told = [(entry.actor, entry.action, entry.subject, entry.detail) for entry in accounts.audit.entries(16)]
     told.reverse()
     here = "198.51.100.77"
     assert told[-15:-11] == [
@@ -281,7 +282,7 @@ def test_forwarded_addresses_are_believed_only_behind_a_proxy(
 def test_a_link_sets_the_password_and_logs_in_once(
     server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
-    secret = accounts.create_password_link(accounts.authenticate(member, PASSWORD).user_id, by="test")
+    secret = accounts.links.create(accounts.users.authenticate(member, PASSWORD).user_id, by="test")
     page = visitor.get(f"/set-password/{secret}")
     assert member.replace("'", "&#39;") in page.text
     assert "10 characters or more" in visitor.submit(f"/set-password/{secret}", password="short").text

@@ -12,6 +12,7 @@ from dash import Dash
 from dash_app.app import create_app
 from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 from make_us_rich.operations.prepare import prepare_pairs
 from tests.support.dashboard_client import DashboardClient
 from tests.support.processes import free_port
@@ -52,9 +53,9 @@ WRONG: list[Any] = [
 def app() -> Iterator[Dash]:
     nobody = f"http://127.0.0.1:{free_port()}"
     with migrated_database() as url:
-        prepare_pairs(url, ("btc_usdt",), ())
-        with Accounts(url) as accounts:
-            accounts.create_user("root", PASSWORD, role=ADMIN)
+        prepare_pairs(Database(url), ("btc_usdt",), ())
+        with Accounts(Database(url)) as accounts:
+            accounts.users.create("root", PASSWORD, role=ADMIN)
         settings = Settings(
             database_url=url, secret_key="contract-test", airflow_url=nobody, mlflow_url=nobody, api_url=nobody
         )

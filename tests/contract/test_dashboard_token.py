@@ -9,6 +9,7 @@ import pytest
 
 from make_us_rich.client import Client, ServiceRefused
 from make_us_rich.core.errors import InputError
+from tests.support.accounts import owner_of
 from tests.support.folders import traversable_folder
 from tests.support.local_api import LocalApi, local_api
 
@@ -55,7 +56,7 @@ def test_it_may_do_nothing_else(service: LocalApi, method: str, path: str) -> No
 
 
 def test_it_is_no_admins_and_not_slowed_by_the_minute(service: LocalApi) -> None:
-    owner = service.accounts.find_token(service.dashboard_token)
+    owner = owner_of(service.accounts, service.dashboard_token)
     assert not owner.is_admin
     headers = {"Authorization": f"Bearer {service.dashboard_token}"}
     with httpx.Client(base_url=service.url, headers=headers) as client:
@@ -64,9 +65,9 @@ def test_it_is_no_admins_and_not_slowed_by_the_minute(service: LocalApi) -> None
 
 def test_the_pipelines_token_stays_beside_it_and_each_is_replaced_alone(service: LocalApi) -> None:
     service.accounts.ensure_dashboard_token("mur_another-dashboard-token")
-    assert service.accounts.find_token(service.admin_token).is_admin
+    assert owner_of(service.accounts, service.admin_token).is_admin
     service.accounts.ensure_dashboard_token(service.dashboard_token)  # back again: it was revoked a moment ago
-    assert service.accounts.find_token(service.dashboard_token).is_dashboard
+    assert owner_of(service.accounts, service.dashboard_token).is_dashboard
     with pytest.raises(InputError, match="in use as another one"):
         service.accounts.ensure_dashboard_token(service.admin_token)
 

@@ -12,6 +12,7 @@ import pytest
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 from serve_app.api.app import make_app
 from tests.support.folders import traversable_folder
 from tests.support.local_api import LocalApi, local_api
@@ -65,7 +66,7 @@ def test_the_root_leads_to_the_documentation(service: LocalApi) -> None:
 
 def test_without_a_model_the_message_warns() -> None:
     settings = Settings(market="simulated")
-    accounts = Accounts(settings.database_url.get_secret_value())  # connects at its first use: never here
+    accounts = Accounts(Database(settings.database_url.get_secret_value()))  # connects at its first use: never here
     app = make_app(settings, LocalReplicaClient(settings, {}), accounts)
 
     async def ask() -> httpx.Response:

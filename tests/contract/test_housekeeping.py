@@ -20,13 +20,14 @@ from mlflow import MlflowClient
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
+from tests.support.accounts import transaction
 from tests.support.registry import champion_of
 from tests.support.servers import S3_KEYS, migrated_database, mlflow_server, s3_server
 from tests.support.tiny_model import tiny_model
@@ -143,10 +144,10 @@ def test_old_rows_of_the_database_go(database_url: str) -> None:
     before = datetime.now(UTC) - timedelta(days=400)
 
     for table in ("forecasts", "scores", "audit_log"):
-        assert housekeeping.delete_rows(database_url, table, before, dry_run=True) == 1
+        assert housekeeping.delete_rows(Database(database_url), table, before, dry_run=True) == 1
         assert _count(database_url, table) == 2, "the rehearsal deleted something"
-        assert housekeeping.delete_rows(database_url, table, before, dry_run=False) == 1
-        assert housekeeping.delete_rows(database_url, table, before, dry_run=False) == 0
+        assert housekeeping.delete_rows(Database(database_url), table, before, dry_run=False) == 1
+        assert housekeeping.delete_rows(Database(database_url), table, before, dry_run=False) == 0
         assert _count(database_url, table) == 1
 
 
@@ -158,7 +159,7 @@ def test_many_old_rows_go_in_batches(database_url: str) -> None:
         )
     before = datetime(2021, 1, 1, tzinfo=UTC)
 
-    assert housekeeping.delete_rows(database_url, "audit_log", before, dry_run=False, batch=10) == 25
+    assert housekeeping.delete_rows(Database(database_url), "audit_log", before, dry_run=False, batch=10) == 25
 
 
 def test_logs_of_old_runs_go(tmp_path: Path) -> None:

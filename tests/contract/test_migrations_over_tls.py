@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import migrate
+from tests.support.accounts import transaction
 from tests.support.folders import traversable_folder
 from tests.support.servers import postgres_server
 from tests.support.tcp_proxy import tcp_proxy

@@ -12,8 +12,9 @@ from psycopg2 import errors as pg_errors
 from make_us_rich.accounts import ADMIN, TOKEN_PREFIX, Accounts
 from make_us_rich.core.errors import InputError, NameTaken, QuotaExceeded, UnknownPair, UnknownToken, WrongCredentials
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import SQL_FOLDER, MigrationError, migrate
+from make_us_rich.database.pool import Database
+from tests.support.accounts import owner_of, transaction
 from tests.support.folders import traversable_folder
 from tests.support.servers import postgres_server
 
@@ -38,7 +39,7 @@ def url(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def accounts(url: str) -> Iterator[Accounts]:
-    with Accounts(url) as made:
+    with Accounts(Database(url)) as made:
         yield made
 
 
@@ -69,17 +70,17 @@ def test_a_failing_migration_says_so_and_leaves_nothing(url: str, tmp_path: Path
 
 
 def test_a_user_logs_in_with_any_case_of_the_name(accounts: Accounts) -> None:
-    made = accounts.create_user("Ada", PASSWORD)
+    made = accounts.users.create("Ada", PASSWORD)
 
-    assert accounts.authenticate("ada", PASSWORD) == made
+    assert accounts.users.authenticate("ada", PASSWORD) == made
     assert not made.is_admin
 
 
 def test_a_taken_name_and_a_weak_password_are_refused(accounts: Accounts) -> None:
-    accounts.create_user("grace", PASSWORD)
+    accounts.users.create("grace", PASSWORD)
 
     with pytest.raises(NameTaken, match="choose another"):
-        accounts.create_user("GRACE", PASSWORD)
+        accounts.users.create("GRACE", PASSWORD)
     for field, name, password in (
         ("password", "henry", "short"),
         ("password", "henry", "qwertyuiop123"),
@@ -88,76 +89,76 @@ def test_a_taken_name_and_a_weak_password_are_refused(accounts: Accounts) -> Non
         ("name", " ada ", PASSWORD),
     ):
         with pytest.raises(InputError) as caught:
-            accounts.create_user(name, password)
+            accounts.users.create(name, password)
         assert caught.value.field == field
 
 
 @pytest.mark.parametrize("name", ["admin", "Service"])
 def test_nobody_registers_under_a_name_that_is_given_power_later(accounts: Accounts, name: str) -> None:
     with pytest.raises(NameTaken):
-        accounts.create_user(name, PASSWORD)
+        accounts.users.create(name, PASSWORD)
 
 
 def test_a_wrong_password_and_an_unknown_name_sound_the_same(accounts: Accounts) -> None:
-    accounts.create_user("linus", PASSWORD)
+    accounts.users.create("linus", PASSWORD)
 
     said = set()
     for name, password in (("linus", "wrong password"), ("nobody-at-all", PASSWORD), ("linus\0", PASSWORD)):
         with pytest.raises(WrongCredentials) as caught:
-            accounts.authenticate(name, password)
+            accounts.users.authenticate(name, password)
         said.add(str(caught.value))
     assert len(said) == 1
 
 
 def test_no_password_and_no_token_lies_readable_in_the_tables(accounts: Accounts, url: str) -> None:
-    user = accounts.create_user("margaret", PASSWORD)
-    token = accounts.create_token(user.user_id, "laptop")
+    user = accounts.users.create("margaret", PASSWORD)
+    token = accounts.tokens.create(user.user_id, "laptop")
 
     dump = str(_rows(url, "SELECT users::text, api_tokens::text FROM users JOIN api_tokens USING (user_id)"))
     assert PASSWORD not in dump
     assert token not in dump
     assert token.startswith(TOKEN_PREFIX)
-    assert accounts.tokens(user.user_id)[0].prefix == token[:10]
+    assert accounts.tokens.of_user(user.user_id)[0].prefix == token[:10]
 
 
 def test_a_token_finds_its_owner_until_it_is_revoked(accounts: Accounts) -> None:
-    user = accounts.create_user("barbara", PASSWORD)
-    token = accounts.create_token(user.user_id, "laptop")
-    other = accounts.create_user("not-barbara", PASSWORD)
-    owner = accounts.find_token(token)
+    user = accounts.users.create("barbara", PASSWORD)
+    token = accounts.tokens.create(user.user_id, "laptop")
+    other = accounts.users.create("not-barbara", PASSWORD)
+    owner = owner_of(accounts, token)
 
-    accounts.revoke_token(other.user_id, owner.token_id)  # somebody else's token is not theirs to revoke
-    assert accounts.find_token(token).user_id == user.user_id
+    accounts.tokens.revoke(other.user_id, owner.token_id)  # somebody else's token is not theirs to revoke
+    assert owner_of(accounts, token).user_id == user.user_id
 
-    accounts.revoke_token(user.user_id, owner.token_id)
+    accounts.tokens.revoke(user.user_id, owner.token_id)
     with pytest.raises(UnknownToken):
-        accounts.find_token(token)
-    accounts.create_token(user.user_id, "laptop")  # the name is free again
+        owner_of(accounts, token)
+    accounts.tokens.create(user.user_id, "laptop")  # the name is free again
 
 
 @pytest.mark.parametrize("garbage", ["", "mur_", INJECTION, "ä" * 5000])
 def test_garbage_is_no_token(accounts: Accounts, garbage: str) -> None:
     with pytest.raises(UnknownToken):
-        accounts.find_token(garbage)
+        owner_of(accounts, garbage)
 
 
 def test_sql_in_a_field_is_stored_as_text(accounts: Accounts, url: str) -> None:
-    user = accounts.create_user(INJECTION, PASSWORD)
-    accounts.create_token(user.user_id, INJECTION)
+    user = accounts.users.create(INJECTION, PASSWORD)
+    accounts.tokens.create(user.user_id, INJECTION)
 
-    assert accounts.authenticate(INJECTION, PASSWORD).name == INJECTION
-    assert accounts.tokens(user.user_id)[0].name == INJECTION
+    assert accounts.users.authenticate(INJECTION, PASSWORD).name == INJECTION
+    assert accounts.tokens.of_user(user.user_id)[0].name == INJECTION
     assert _rows(url, "SELECT count(*) > 0 FROM users") == [(True,)]
 
 
 def test_the_quota_is_exact_under_threads(accounts: Accounts, url: str) -> None:
-    user = accounts.create_user("busy", PASSWORD)
-    owner = accounts.find_token(accounts.create_token(user.user_id, "bot"))
-    accounts.consume(owner, calls=owner.monthly_calls - 200)
+    user = accounts.users.create("busy", PASSWORD)
+    owner = owner_of(accounts, accounts.tokens.create(user.user_id, "bot"))
+    accounts.quota.consume(owner, calls=owner.monthly_calls - 200)
 
     def call(_: int) -> bool:
         try:
-            accounts.consume(owner)
+            accounts.quota.consume(owner)
         except QuotaExceeded:
             return False
         return True
@@ -167,16 +168,16 @@ def test_the_quota_is_exact_under_threads(accounts: Accounts, url: str) -> None:
 
     assert allowed == 200
     with pytest.raises(QuotaExceeded) as caught:
-        accounts.consume(owner)
+        accounts.quota.consume(owner)
     assert caught.value.limit == owner.monthly_calls
-    usage = accounts.usage_of(user.user_id)
+    usage = accounts.quota.usage(user.user_id)
     assert (usage.used, usage.remaining) == (owner.monthly_calls, 0)
     assert sum(usage.by_day.values()) == usage.used
 
 
 def test_a_user_takes_their_rows_with_them(accounts: Accounts, url: str) -> None:
-    user = accounts.create_user("leaving", PASSWORD)
-    accounts.consume(accounts.find_token(accounts.create_token(user.user_id, "bot")))
+    user = accounts.users.create("leaving", PASSWORD)
+    accounts.quota.consume(owner_of(accounts, accounts.tokens.create(user.user_id, "bot")))
     with transaction(url) as cursor:
         cursor.execute("DELETE FROM users WHERE user_id = %s", (user.user_id,))
 
@@ -198,28 +199,30 @@ def test_the_service_token_is_replaced_when_it_changes(accounts: Accounts) -> No
     accounts.ensure_service_token("mur_the-first-one")
     accounts.ensure_service_token("mur_the-second-one")
 
-    assert ADMIN in accounts.find_token("mur_the-second-one").roles
+    assert ADMIN in owner_of(accounts, "mur_the-second-one").roles
     with pytest.raises(UnknownToken):
-        accounts.find_token("mur_the-first-one")
+        owner_of(accounts, "mur_the-first-one")
 
 
 def test_a_listed_pair_keeps_what_people_made_of_it(url: str) -> None:
-    pairs_table.seed(url, ["btc_usdt", "eth_usdt"], ["eth_usdt"])
-    pairs_table.put(url, "eth_usdt", plan="dedicated", min_replicas=0, max_replicas=3)
-    pairs_table.put(url, "doge_usdt", plan="off")
-    pairs_table.seed(url, ["btc_usdt", "eth_usdt", "doge_usdt"], ["eth_usdt"])
-    plans = {item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in pairs_table.tracked(url)}
+    pairs_table.seed(Database(url), ["btc_usdt", "eth_usdt"], ["eth_usdt"])
+    pairs_table.put(Database(url), "eth_usdt", plan="dedicated", min_replicas=0, max_replicas=3)
+    pairs_table.put(Database(url), "doge_usdt", plan="off")
+    pairs_table.seed(Database(url), ["btc_usdt", "eth_usdt", "doge_usdt"], ["eth_usdt"])
+    plans = {
+        item.pair: (item.plan, item.min_replicas, item.max_replicas) for item in pairs_table.tracked(Database(url))
+    }
     assert plans == {"btc_usdt": ("dedicated", 1, 4), "doge_usdt": ("off", 1, 4), "eth_usdt": ("dedicated", 0, 3)}
-    assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt", "eth_usdt"]
+    assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt", "eth_usdt"]
 
 
 def test_a_parked_pair_rests_until_it_is_unparked(url: str) -> None:
-    pairs_table.put(url, "luna_usdt")
-    first = pairs_table.park(url, "luna_usdt", "the exchange does not trade it")
-    again = pairs_table.park(url, "luna_usdt", "still not traded")
+    pairs_table.put(Database(url), "luna_usdt")
+    first = pairs_table.park(Database(url), "luna_usdt", "the exchange does not trade it")
+    again = pairs_table.park(Database(url), "luna_usdt", "still not traded")
     assert (first.parked_at, again.parked_reason) == (again.parked_at, "still not traded")
-    assert "luna_usdt" not in [item.pair for item in pairs_table.active(url)]
-    assert pairs_table.unpark(url, "luna_usdt").active
+    assert "luna_usdt" not in [item.pair for item in pairs_table.active(Database(url))]
+    assert pairs_table.unpark(Database(url), "luna_usdt").active
 
 
 @pytest.mark.parametrize(
@@ -234,10 +237,10 @@ def test_a_parked_pair_rests_until_it_is_unparked(url: str) -> None:
 )
 def test_a_bad_change_of_a_pair_names_its_field(url: str, change: dict[str, object], field: str) -> None:
     with pytest.raises(InputError) as caught:
-        pairs_table.put(url, "btc_usdt", **change)  # type: ignore[arg-type]
+        pairs_table.put(Database(url), "btc_usdt", **change)  # type: ignore[arg-type]
     assert caught.value.field == field
 
 
 def test_an_unlisted_pair_cannot_be_parked(url: str) -> None:
     with pytest.raises(UnknownPair, match="mkrich pairs add"):
-        pairs_table.park(url, "nobody_usdt", "why not")
+        pairs_table.park(Database(url), "nobody_usdt", "why not")

@@ -13,7 +13,9 @@ from make_us_rich.cli import app
 from make_us_rich.core.errors import StoreError, UnknownToken
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
+from tests.support.accounts import owner_of
 from tests.support.folders import traversable_folder
 from tests.support.servers import S3_KEYS, postgres_server, s3_server
 
@@ -52,24 +54,24 @@ def test_a_new_installation_is_ready_and_stays_as_people_made_it(environment: di
     assert _prepare(environment, TOKENS[0]).exit_code == 0
     for name in ("candles", "mlflow"):
         assert ObjectStore(environment["MUR_S3_ENDPOINT_URL"], *S3_KEYS, name).list_keys("") == []
-    with Accounts(url) as accounts:
-        assert accounts.authenticate("admin", FIRST_PASSWORD).is_admin
-        assert ADMIN in accounts.find_token(TOKENS[0]).roles
-    assert {item.pair: item.plan for item in pairs_table.tracked(url)} == {
+    with Accounts(Database(url)) as accounts:
+        assert accounts.users.authenticate("admin", FIRST_PASSWORD).is_admin
+        assert ADMIN in owner_of(accounts, TOKENS[0]).roles
+    assert {item.pair: item.plan for item in pairs_table.tracked(Database(url))} == {
         "btc_usdt": "dedicated",
         "eth_usdt": "pooled",
     }
 
-    pairs_table.put(url, "eth_usdt", plan="off")
+    pairs_table.put(Database(url), "eth_usdt", plan="off")
     again = _prepare(environment, TOKENS[1], MUR_ADMIN_PASSWORD="the password of another day")
 
     assert again.exit_code == 0
-    assert [item.pair for item in pairs_table.active(url)] == ["btc_usdt"]
-    with Accounts(url) as accounts:
-        assert accounts.authenticate("admin", FIRST_PASSWORD).is_admin
-        assert ADMIN in accounts.find_token(TOKENS[1]).roles
+    assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt"]
+    with Accounts(Database(url)) as accounts:
+        assert accounts.users.authenticate("admin", FIRST_PASSWORD).is_admin
+        assert ADMIN in owner_of(accounts, TOKENS[1]).roles
         with pytest.raises(UnknownToken):
-            accounts.find_token(TOKENS[0])
+            owner_of(accounts, TOKENS[0])
 
 
 def test_buckets_have_the_names_of_the_settings(environment: dict[str, str]) -> None:

@@ -14,11 +14,12 @@ from psycopg2 import errors as pg_errors
 
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.errors import QuotaExceeded, UnknownToken
-from make_us_rich.database.connection import transaction
 from make_us_rich.database.migrations import migrate
+from make_us_rich.database.pool import Database
 from serve_app.gateway.auth import RateLimiter, TokenCache
 from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
+from tests.support.accounts import owner_of, transaction
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import migrated_database, postgres_server
@@ -36,9 +37,9 @@ def port() -> int:
 
 
 def member(accounts: Accounts, name: str, limit: int) -> tuple[str, TokenOwner]:
-    user = accounts.create_user(name, "a password for tests")
-    token = accounts.create_token(user.user_id, "tests")
-    found = accounts.find_token(token)
+    user = accounts.users.create(name, "a password for tests")
+    token = accounts.tokens.create(user.user_id, "tests")
+    found = owner_of(accounts, token)
     return token, TokenOwner(found.user_id, found.token_id, found.roles, limit)
 
 
@@ -47,7 +48,7 @@ async def outcomes(counter: QuotaCounter, owner: TokenOwner, calls: int) -> list
 
 
 def test_calls_at_once_stop_exactly_at_the_limit() -> None:
-    with migrated_database() as url, Accounts(url) as accounts:
+    with migrated_database() as url, Accounts(Database(url)) as accounts:
         _, owner = member(accounts, "at once", limit=137)
         two_gateways = QuotaCounter(accounts), QuotaCounter(accounts)
 
@@ -58,19 +59,19 @@ def test_calls_at_once_stop_exactly_at_the_limit() -> None:
         made = asyncio.run(call())
         assert sum(isinstance(outcome, int) for outcome in made) == 137
         assert sum(isinstance(outcome, QuotaExceeded) for outcome in made) == 63
-        assert accounts.usage(owner).used == 137
+        assert accounts.quota.usage(owner.user_id).used == 137
 
 
 def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, port: int) -> None:
     async def scenario() -> None:
         with postgres_server(folder, port) as url:
             migrate(url)
-            accounts = Accounts(url)
+            accounts = Accounts(Database(url))
             token, owner = member(accounts, "in the storm", limit=50)
             tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
             await tokens.authenticate(token)
             await outcomes(counter, owner, 3)
-            assert accounts.usage(owner).used == 3
+            assert accounts.quota.usage(owner.user_id).used == 3
 
         assert await outcomes(counter, owner, 5) == [None] * 5
         assert (await tokens.authenticate(token)).user_id == owner.user_id
@@ -83,24 +84,24 @@ def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, p
                     await asyncio.sleep(0.1)
             with pytest.raises(UnknownToken):
                 await tokens.authenticate("mur_never_seen")
-            accounts.close()
+            accounts.database.close()
 
     asyncio.run(scenario())
 
 
 def test_calls_of_a_deleted_account_are_refused_and_not_tried_again() -> None:
     async def scenario(url: str) -> None:
-        with Accounts(url) as accounts:
+        with Accounts(Database(url)) as accounts:
             token, owner = member(accounts, "leaving", limit=50)
             tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
             await tokens.authenticate(token)
-            accounts.delete_user(owner.user_id, "a password for tests")
+            accounts.users.delete(owner.user_id, "a password for tests")
 
             assert (await tokens.authenticate(token)).user_id == owner.user_id, "for half a minute it is remembered"
             refused = await outcomes(counter, owner, 5)
             assert [type(each) for each in refused] == [UnknownToken] * 5
             with pytest.raises(UnknownToken, match="the account of this token was deleted"):
-                accounts.usage(owner)
+                accounts.quota.usage(owner.user_id)
             await asyncio.sleep(0.1)
             assert _tasks_of(counter) == [], "nothing goes on trying"
 
@@ -110,7 +111,7 @@ def test_calls_of_a_deleted_account_are_refused_and_not_tried_again() -> None:
 
 def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted() -> None:
     async def scenario(url: str) -> None:
-        with Accounts(url) as accounts:
+        with Accounts(Database(url)) as accounts:
             _, owner = member(accounts, "unlucky", limit=500)
             counter = QuotaCounter(accounts)
             with transaction(url) as cursor:
@@ -137,7 +138,7 @@ def test_invented_tokens_cost_few_reads_and_no_write() -> None:
         return transactions, updates
 
     async def scenario(url: str) -> None:
-        with Accounts(url) as accounts:
+        with Accounts(Database(url)) as accounts:
             token, owner = member(accounts, "honest", limit=50)
             tokens = TokenCache(accounts, RateLimiter(600), GatewayMetrics())
             await asyncio.sleep(1.5)  # Postgres's sessions tell their statistics once a second
@@ -163,6 +164,6 @@ def _tasks_of(counter: QuotaCounter) -> list[object]:
 
 def _used(accounts: Accounts, owner: TokenOwner) -> int:
     try:
-        return accounts.usage(owner).used
+        return accounts.quota.usage(owner.user_id).used
     except psycopg2.Error:
         return -1

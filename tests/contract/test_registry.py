@@ -15,7 +15,7 @@ from infra.exchange.simulated import simulate
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import FittedModel, TrainingConfig, fit
@@ -30,6 +30,7 @@ from make_us_rich.registry.promotion import (
 )
 from make_us_rich.registry.promotion import promote as promote_with_expiry
 from make_us_rich.registry.publish import publish
+from tests.support.accounts import transaction
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
@@ -93,7 +94,7 @@ def _against(champion: int | None, ours: float = 1.0e-3, theirs: float = 1.1e-3)
 def promote(
     registry: Registry, database_url: str, challenger: ModelVersion, comparison: Comparison
 ) -> PromotionDecision:
-    return promote_with_expiry(registry, database_url, challenger, comparison, expiry_hours=840)
+    return promote_with_expiry(registry, Database(database_url), challenger, comparison, expiry_hours=840)
 
 
 def test_a_published_model_comes_back_as_it_was(registry: Registry, fitted: FittedModel) -> None:
@@ -204,15 +205,15 @@ def test_a_rollback_makes_the_previous_champion_again_and_records_who_asked(
     first, second = (_published(registry, fitted, name) for _ in range(2))
     promote(registry, database_url, first, _against(None))
     with pytest.raises(RegistryError, match="no previous champion"):
-        rollback(registry, database_url, name, by="ada")
+        rollback(registry, Database(database_url), name, by="ada")
     promote(registry, database_url, second, _against(first.version))
 
-    rollback(registry, database_url, name, by="ada")
+    rollback(registry, Database(database_url), name, by="ada")
 
     assert champion_of(registry, name).version == first.version
     assert registry.get(name, first.version).tags[TAG_DECISION].startswith("promoted manually: by ada at ")
     assert "replaced: by version" in registry.get(name, second.version).tags[TAG_DECISION]
-    rollback(registry, database_url, name, by="ada")
+    rollback(registry, Database(database_url), name, by="ada")
     assert champion_of(registry, name).version == second.version
 
 
@@ -225,8 +226,8 @@ def test_a_rollback_reads_the_aliases_after_it_holds_the_lock(
     promote(registry, database_url, second, _against(first.version))
 
     with ThreadPoolExecutor(1) as pool:
-        with _lock(database_url, name):  # as a promotion holds it
-            rolled_back = pool.submit(rollback, registry, database_url, name, by="ada")
+        with _lock(Database(database_url), name):  # as a promotion holds it
+            rolled_back = pool.submit(rollback, registry, Database(database_url), name, by="ada")
             _wait_until_the_lock_is_contended(database_url)
             registry.set_alias(name, PREVIOUS, second.version)
             registry.set_alias(name, CHAMPION, third.version)
@@ -251,7 +252,7 @@ def test_a_version_that_does_not_exist_is_not_promoted(
     champion = _published(registry, fitted, "dot_usdt_1h")
     promote(registry, database_url, champion, _against(None))
     with pytest.raises(RegistryError, match="404"):
-        promote_manually(registry, database_url, "dot_usdt_1h", 99, by="ada")
+        promote_manually(registry, Database(database_url), "dot_usdt_1h", 99, by="ada")
     assert champion_of(registry, "dot_usdt_1h").version == champion.version
 
 

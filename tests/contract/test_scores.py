@@ -9,6 +9,7 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.database import scores
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
 from tests.support.servers import migrated_database
 
@@ -28,17 +29,17 @@ def test_scores_of_other_markets_and_intervals_are_left_out(url: str) -> None:
     _keep(url, "simulated", Interval.H1, skill=0.50, as_of_ms=NOON_MS + HOUR_MS)
     _keep(url, "binance", Interval.H4, skill=-0.50, as_of_ms=NOON_MS + 2 * HOUR_MS, drifted=True)
 
-    served = scores.latest(url, market="binance", interval=Interval.H1)[str(BITCOIN)]
+    served = scores.latest(Database(url), market="binance", interval=Interval.H1)[str(BITCOIN)]
 
     assert (served.skill_vs_naive, served.drifted) == (0.05, False)
-    assert scores.latest(url, market="recorded", interval=Interval.H1) == {}
+    assert scores.latest(Database(url), market="recorded", interval=Interval.H1) == {}
 
 
 def test_the_days_newest_score_stays(url: str) -> None:
     _keep(url, "binance", Interval.H1, skill=0.03, as_of_ms=NOON_MS + HOUR_MS)
     _keep(url, "binance", Interval.H1, skill=0.01, as_of_ms=NOON_MS)
 
-    assert scores.latest(url, market="binance", interval=Interval.H1)[str(BITCOIN)].skill_vs_naive == 0.03
+    assert scores.latest(Database(url), market="binance", interval=Interval.H1)[str(BITCOIN)].skill_vs_naive == 0.03
 
 
 def _keep(url: str, market: str, interval: Interval, *, skill: float, as_of_ms: int, drifted: bool = False) -> None:
@@ -51,4 +52,4 @@ def _keep(url: str, market: str, interval: Interval, *, skill: float, as_of_ms: 
         drifted=drifted,
         reason="a test",
     )
-    scores.keep(url, verdict, market=market, pair=BITCOIN, interval=interval, as_of_ms=as_of_ms)
+    scores.save(Database(url), verdict, market=market, pair=BITCOIN, interval=interval, as_of_ms=as_of_ms)

@@ -17,10 +17,11 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.operations.health import check_pairs
 from make_us_rich.operations.serve_deploy import apply
 from serve_app.replica.snapshot import ForecastSnapshot
+from tests.support.accounts import transaction
 from tests.support.folders import traversable_folder
 from tests.support.forecasts import make_forecast
 from tests.support.serving_servers import ServingServers, replica_pids, serving_servers
@@ -55,9 +56,9 @@ def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
 
     _start_from_an_old_candle(serving, STALE)
     serving.promote("foundation", tiny_model("foundation"))
-    pairs_table.put(serving.database_url, NEW)
+    pairs_table.put(Database(serving.database_url), NEW)
     sleepy = serving.settings.model_copy(update={"idle_replica_s": 1})
-    pairs_table.put(serving.database_url, "eth_usdt", min_replicas=0)
+    pairs_table.put(Database(serving.database_url), "eth_usdt", min_replicas=0)
     apply(sleepy)
     states = _eventually(lambda: (pairs := api.get("/readyz").json()["pairs"])["eth_usdt_1h"]["asleep"] and pairs)
     assert states[f"{STALE}_1h"]["ready"]
@@ -87,7 +88,7 @@ def _start_from_an_old_candle(serving: ServingServers, pair: str) -> None:
     kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000 - 5 * HOUR_MS)
     ForecastSnapshot(serving.folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
     serving.promote(pair, tiny_model(pair))
-    pairs_table.put(serving.database_url, pair)
+    pairs_table.put(Database(serving.database_url), pair)
 
 
 def test_a_call_that_fails_is_not_repeated(serving: ServingServers, api: httpx.Client) -> None:

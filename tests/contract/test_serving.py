@@ -20,9 +20,10 @@ from make_us_rich.client import Client
 from make_us_rich.core.errors import RegistryError, ServingError
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.operations.serve_deploy import apply
+from tests.support.accounts import transaction
 from tests.support.documentation import code_blocks
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.folders import traversable_folder
@@ -177,9 +178,9 @@ def test_an_unchanged_forecast_is_free(api: httpx.Client) -> None:
 
 def test_the_quota_is_exact_at_64_clients(serving: ServingServers) -> None:
     limit, callers = 150, 64
-    user = serving.accounts.create_user("hurried", "a password for tests")
+    user = serving.accounts.users.create("hurried", "a password for tests")
     _limit_plan(serving, "hurried", limit)
-    token = serving.accounts.create_token(user.user_id, "tests")
+    token = serving.accounts.tokens.create(user.user_id, "tests")
 
     def call(_: int) -> httpx.Response:
         return client.get("/v1/forecasts/btc_usdt")
@@ -195,7 +196,7 @@ def test_the_quota_is_exact_at_64_clients(serving: ServingServers) -> None:
     assert Counter(answer.status_code for answer in answers) == {200: limit, 429: 100}
     assert refused.headers["RateLimit-Limit"] == str(limit)
     assert int(refused.headers["Retry-After"]) > 0
-    assert serving.accounts.usage_of(user.user_id).used == limit
+    assert serving.accounts.quota.usage(user.user_id).used == limit
 
     member = {"Authorization": f"Bearer {token}"}
     past = httpx.get(f"{serving.settings.api_url}/v1/forecasts/btc_usdt/history?limit=1", headers=member)
@@ -335,7 +336,7 @@ def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(serving: ServingSer
 def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingServers, api: httpx.Client) -> None:
     settings = serving.settings.model_copy(update={"idle_replica_s": 1})
     serving.promote("chz_usdt", tiny_model("chz_usdt"))
-    pairs_table.put(serving.database_url, "chz_usdt", min_replicas=0)
+    pairs_table.put(Database(serving.database_url), "chz_usdt", min_replicas=0)
     apply(settings)
     api.get("/v1/forecasts/chz_usdt").raise_for_status()
     _eventually(lambda: _is_asleep(api, "chz_usdt_1h"))
@@ -355,13 +356,13 @@ def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingServers
     assert api.get("/v1/candles/chz_usdt").status_code == 200
     print(f"woken in {time.monotonic() - started:.1f} s")
     assert len(_replicas(serving, "chz_usdt_1h")) == 1
-    pairs_table.put(serving.database_url, "chz_usdt", min_replicas=1)
+    pairs_table.put(Database(serving.database_url), "chz_usdt", min_replicas=1)
 
 
 def test_pooled_pairs_are_served_like_the_others(serving: ServingServers, api: httpx.Client) -> None:
     before = _replicas(serving, "btc_usdt_1h")
     for pair in ("eth_usdt", "chz_usdt"):
-        pairs_table.put(serving.database_url, pair, plan="pooled")
+        pairs_table.put(Database(serving.database_url), pair, plan="pooled")
     apply(serving.settings)
     answer = api.get("/v1/forecasts").raise_for_status().json()
     assert [forecast["pair"] for forecast in answer["forecasts"]] == ["btc_usdt", "chz_usdt", "eth_usdt"]
@@ -374,7 +375,7 @@ def test_pooled_pairs_are_served_like_the_others(serving: ServingServers, api: h
 
 
 def test_a_parked_pair_is_not_served(serving: ServingServers, api: httpx.Client) -> None:
-    pairs_table.park(serving.database_url, "chz_usdt", "the exchange halted it")
+    pairs_table.park(Database(serving.database_url), "chz_usdt", "the exchange halted it")
     apply(serving.settings)
     _eventually(lambda: api.get("/v1/forecasts/chz_usdt").status_code == 404)
 

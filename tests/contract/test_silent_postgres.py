@@ -23,12 +23,14 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.connection import NoAnswer, connect, transaction
+from make_us_rich.database.connection import PostgresTimeout, connect
+from make_us_rich.database.pool import Database
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import Registry
 from serve_app.gateway.auth import RateLimiter, TokenCache
 from serve_app.gateway.quota import QuotaCounter
 from serve_app.metrics import GatewayMetrics
+from tests.support.accounts import transaction
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import migrated_database
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
@@ -56,14 +58,14 @@ def test_a_server_that_never_answers_is_given_up(network: tuple[TcpProxy, str]) 
     between.stop_answering()
     started = time.monotonic()
     with pytest.raises(psycopg2.OperationalError, match="did not answer within 5 s"):
-        pairs_table.active(url)
+        pairs_table.active(Database(url))
     assert time.monotonic() - started < PATIENCE_S
 
 
 def test_a_server_that_falls_silent_in_a_session_is_given_up(network: tuple[TcpProxy, str]) -> None:
     between, url = network
     started = time.monotonic()
-    with closing(connect(url, answer_within_s=1)) as session, session.cursor() as cursor:
+    with closing(connect(url, timeout_s=1)) as session, session.cursor() as cursor:
         cursor.execute("SELECT 1")
         between.stop_answering()
         with pytest.raises(psycopg2.OperationalError, match="did not answer within 2 s"):
@@ -72,7 +74,11 @@ def test_a_server_that_falls_silent_in_a_session_is_given_up(network: tuple[TcpP
 
 
 def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres: str) -> None:
-    with pytest.raises(pg_errors.QueryCanceled), transaction(postgres, answer_within_s=0.2) as cursor:
+    with (
+        pytest.raises(pg_errors.QueryCanceled),
+        Database(postgres) as database,
+        database.transaction(timeout_s=0.2) as cursor,
+    ):
         cursor.execute("SELECT pg_sleep(10)")
     with transaction(postgres) as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
@@ -81,11 +87,11 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres: str) -
 
 def test_many_threads_wait_at_once_and_not_one_after_the_other(network: tuple[TcpProxy, str]) -> None:
     between, url = network
-    with Accounts(url) as accounts, ThreadPoolExecutor(40) as pool:
-        user = accounts.create_user("in a hurry", "a password for tests").user_id
+    with Accounts(Database(url)) as accounts, ThreadPoolExecutor(40) as pool:
+        user = accounts.users.create("in a hurry", "a password for tests").user_id
         between.stop_answering()
         started = time.monotonic()
-        asked = [pool.submit(accounts.usage_of, user) for _ in range(40)]
+        asked = [pool.submit(accounts.quota.usage, user) for _ in range(40)]
         assert all(isinstance(each.exception(), psycopg2.OperationalError) for each in asked)
         assert time.monotonic() - started < 2 * PATIENCE_S
 
@@ -97,21 +103,22 @@ def test_who_comes_later_does_not_wait_again(network: tuple[TcpProxy, str]) -> N
     """As pasts and lists of pairs that many readers ask for, in the few threads that the count of calls needs too."""
     between, url = network
     between.stop_answering()
+    database = Database(url)
     with ThreadPoolExecutor(4) as pool:
         started = time.monotonic()
-        asked = [pool.submit(pairs_table.active, url) for _ in range(100)]
-        assert {type(each.exception()) for each in asked} == {NoAnswer}
+        asked = [pool.submit(pairs_table.active, database) for _ in range(100)]
+        assert {type(each.exception()) for each in asked} == {PostgresTimeout}
         assert time.monotonic() - started < 2 * PATIENCE_S
     between.resume_answering()
     time.sleep(0.6)
-    assert pairs_table.active(url) == ()
+    assert pairs_table.active(database) == ()
 
 
 def test_the_grace_begins_when_postgres_falls_silent(network: tuple[TcpProxy, str]) -> None:
     between, url = network
-    with Accounts(url) as accounts:
-        user = accounts.create_user("graced", "a password for tests").user_id
-        token = accounts.create_token(user, "tests")
+    with Accounts(Database(url)) as accounts:
+        user = accounts.users.create("graced", "a password for tests").user_id
+        token = accounts.tokens.create(user, "tests")
         tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
 
         async def call() -> int | None:
@@ -138,7 +145,7 @@ def test_nobody_waits_for_ever_for_the_lock_of_a_decision(postgres: str, monkeyp
     held, done = threading.Event(), threading.Event()
 
     def decide() -> None:
-        with promotion._lock(postgres, "btc_usdt_1h"):
+        with promotion._lock(Database(postgres), "btc_usdt_1h"):
             held.set()
             done.wait()
 
@@ -150,7 +157,7 @@ def test_nobody_waits_for_ever_for_the_lock_of_a_decision(postgres: str, monkeyp
             Registry(Settings(mlflow_url="http://127.0.0.1:9")) as registry,
             pytest.raises(RegistryError, match=r"another promotion of btc_usdt_1h .* try again"),
         ):
-            promotion.promote_manually(registry, postgres, "btc_usdt_1h", 1, by="a test")
+            promotion.promote_manually(registry, Database(postgres), "btc_usdt_1h", 1, by="a test")
     finally:
         done.set()
         other.join()
@@ -198,6 +205,6 @@ def _eventually_used(accounts: Accounts, user: int) -> int:
 
 def _used(accounts: Accounts, user: int) -> int:
     try:
-        return accounts.usage_of(user).used
+        return accounts.quota.usage(user).used
     except psycopg2.OperationalError:
         return -1

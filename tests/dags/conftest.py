@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
 from tests.support.airflow_runs import AirflowHome, DagEnvironment
 from tests.support.folders import traversable_folder
@@ -44,7 +45,7 @@ def world() -> Iterator[DagEnvironment]:
 @pytest.fixture
 def three_active_pairs(world: DagEnvironment) -> Iterator[None]:
     for pair in ("btc_usdt", "eth_usdt", "chz_usdt"):
-        pairs_table.put(world.database_url, pair, plan="dedicated")
-        pairs_table.unpark(world.database_url, pair)
+        pairs_table.put(Database(world.database_url), pair, plan="dedicated")
+        pairs_table.unpark(Database(world.database_url), pair)
     yield
     httpx.delete(f"{world.settings['MUR_EXCHANGE_URL']}/_control/faults").raise_for_status()

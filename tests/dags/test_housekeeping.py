@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from make_us_rich.database.connection import transaction
+from tests.support.accounts import transaction
 from tests.support.airflow_runs import DagEnvironment
 
 pytestmark = pytest.mark.timeout(400)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from tests.support.airflow_runs import DagEnvironment
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("three_active_pairs")]
 
 
 def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: DagEnvironment) -> None:
-    pairs_table.put(world.database_url, "eth_usdt", plan="off")
+    pairs_table.put(Database(world.database_url), "eth_usdt", plan="off")
     before = len(world.embeds())
     refused = {
         "parameter pairs: doge_usdt is not listed: choose from btc_usdt, chz_usdt": {"pairs": ["doge_usdt"]},
@@ -44,9 +45,11 @@ def test_a_delisted_pair_is_parked_and_told_once(world: DagEnvironment) -> None:
     assert run.tries["fetch", "chz_usdt"] == 1, "a delisted pair was asked for again"
     (embed,) = world.embeds()[before:]
     assert "It is parked" in embed["description"]
-    parked = {item.pair: item.parked_reason for item in pairs_table.tracked(world.database_url) if item.parked_at}
+    parked = {
+        item.pair: item.parked_reason for item in pairs_table.tracked(Database(world.database_url)) if item.parked_at
+    }
     assert "the exchange does not know chz_usdt" in str(parked["chz_usdt"])
-    assert "chz_usdt" not in {item.pair for item in pairs_table.active(world.database_url)}
+    assert "chz_usdt" not in {item.pair for item in pairs_table.active(Database(world.database_url))}
 
 
 def test_the_candles_of_no_pair_is_one_message(world: DagEnvironment) -> None:

@@ -13,12 +13,13 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import scores
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES, PairScore, Score
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.operations import scoring
+from tests.support.accounts import transaction
 from tests.support.airflow_runs import DagEnvironment
 from tests.support.servers import MLFLOW_LOGIN
 
@@ -45,7 +46,7 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: DagEnvironmen
     assert embed["title"] == "score_forecasts: eth_usdt failed"
     assert "worse than naive" in embed["description"]
 
-    found = scores.latest(world.database_url, market=settings.market, interval=Interval.H1)
+    found = scores.latest(Database(world.database_url), market=settings.market, interval=Interval.H1)
     assert set(found) == {"btc_usdt", "eth_usdt"}
     assert found["eth_usdt"].drifted
     assert found["eth_usdt"].skill_vs_naive < -1

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 from make_us_rich.registry.client import CHAMPION
 from serve_app.api.app import make_app
 from tests.support.airflow_runs import DagEnvironment
@@ -48,7 +49,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(world: DagEnvironment) -> None
 def _gateway(settings: Settings) -> Iterator[None]:
     """The real one, with no pair loaded."""
     url = settings.database_url.get_secret_value()
-    app = make_app(settings, LocalReplicaClient(settings, {}), Accounts(url))
+    app = make_app(settings, LocalReplicaClient(settings, {}), Accounts(Database(url)))
     port = int(settings.api_url.rpartition(":")[2])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)

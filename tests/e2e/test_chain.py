@@ -112,8 +112,8 @@ def test_a_forecast_is_served_with_a_token_and_costs_one_call(
     stack: EmbeddedStack, finished_run: str, pair: str
 ) -> None:
     with stack.accounts() as accounts:
-        owner = accounts.authenticate(DEMO_USER, stack.secrets.demo_password)
-        token = accounts.create_token(owner.user_id, f"e2e {pair}")
+        owner = accounts.users.authenticate(DEMO_USER, stack.secrets.demo_password)
+        token = accounts.tokens.create(owner.user_id, f"e2e {pair}")
     with stack.api(token) as api:
         before = api.get("/v1/usage").json()
         forecast: dict[str, Any] = api.get(f"/v1/forecasts/{pair}").raise_for_status().json()

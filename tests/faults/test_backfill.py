@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.database.connection import transaction
 from make_us_rich.registry.client import TAG_AS_OF_MS
+from tests.support.accounts import transaction
 from tests.support.airflow_api import backfill_is_done, start_backfill
 from tests.support.embedded_stack import EmbeddedStack
 

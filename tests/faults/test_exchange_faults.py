@@ -12,6 +12,7 @@ import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from tests.support.embedded_stack import EmbeddedStack
 
 pytestmark = pytest.mark.timeout(600)
@@ -47,7 +48,7 @@ class Outcome:
 def outcome(stack: EmbeddedStack) -> Iterator[Outcome]:
     control = f"{stack.config.url('exchange')}/_control"
     for pair in ADDED:
-        pairs_table.put(stack.database_url, pair, plan="pooled")
+        pairs_table.put(Database(stack.database_url), pair, plan="pooled")
     for pair, (fault, _) in FAULTS.items():
         symbol = pair.replace("_", "").upper()
         httpx.post(f"{control}/faults", json=fault | {"symbol": symbol}).raise_for_status()
@@ -75,8 +76,8 @@ def outcome(stack: EmbeddedStack) -> Iterator[Outcome]:
         httpx.delete(f"{control}/faults").raise_for_status()
         httpx.post(f"{control}/clock", json={"offset_ms": 0}).raise_for_status()
         for pair in ADDED:
-            pairs_table.put(stack.database_url, pair, plan="off")
-        pairs_table.unpark(stack.database_url, "ltc_usdt")
+            pairs_table.put(Database(stack.database_url), pair, plan="off")
+        pairs_table.unpark(Database(stack.database_url), "ltc_usdt")
 
 
 def _fetched_again(stack: EmbeddedStack, run_id: str) -> int:

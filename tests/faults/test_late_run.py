@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.database.connection import transaction
 from make_us_rich.embedded.environment import database_url
+from tests.support.accounts import transaction
 from tests.support.airflow_api import end_run
 from tests.support.embedded_stack import EmbeddedStack
 

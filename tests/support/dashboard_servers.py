@@ -19,7 +19,7 @@ from psycopg2.extras import execute_values
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.connection import transaction
+from make_us_rich.database.pool import Database
 from make_us_rich.operations.prepare import prepare_pairs
 from make_us_rich.registry.client import (
     CHAMPION,
@@ -35,6 +35,7 @@ from make_us_rich.registry.client import (
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.api.app import make_app
 from serve_app.replica.snapshot import ForecastSnapshot
+from tests.support.accounts import transaction
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port, running
@@ -57,7 +58,7 @@ class DashboardServers:
     def start_service(self) -> None:
         served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in self.pairs}
         database_url = self.settings.database_url.get_secret_value()
-        app = make_app(self.settings, LocalReplicaClient(self.settings, served), Accounts(database_url))
+        app = make_app(self.settings, LocalReplicaClient(self.settings, served), Accounts(Database(database_url)))
         port = int(self.settings.api_url.rpartition(":")[2])
         self._server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
         self._thread = threading.Thread(target=self._server.run)
@@ -98,10 +99,10 @@ def dashboard_servers(
         if pairs:
             ours["MUR_EXCHANGE_URL"] = contexts.enter_context(exchange_server(folder))
         settings = Settings(**{key.removeprefix("MUR_").lower(): value for key, value in ours.items()})
-        accounts = contexts.enter_context(Accounts(database_url))
+        accounts = contexts.enter_context(Accounts(Database(database_url)))
         accounts.ensure_service_token(_SERVICE_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
-        prepare_pairs(database_url, settings.pairs, ())
+        prepare_pairs(Database(database_url), settings.pairs, ())
         url = f"http://127.0.0.1:{(port := free_port())}"
         made = DashboardServers(url, settings, accounts, pairs)
         if pairs:

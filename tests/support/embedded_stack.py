@@ -19,6 +19,7 @@ import psutil
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN, database_url, load_or_create_secrets
 from make_us_rich.embedded.stack_config import Market, StackConfig
@@ -60,7 +61,7 @@ class EmbeddedStack:
         return httpx.Client(base_url=self.config.url("api"), headers=headers, timeout=30)
 
     def accounts(self) -> Accounts:
-        return Accounts(self.database_url)
+        return Accounts(Database(self.database_url))
 
     def registry(self) -> Registry:
         return Registry(Settings(mlflow_url=self.config.url("mlflow"), mlflow_password=self.secrets.mlflow_password))

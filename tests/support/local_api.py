@@ -16,6 +16,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from serve_app.api.app import make_app
 from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import make_forecast
@@ -39,7 +40,7 @@ class LocalApi:
 def local_api(folder: Path, pairs: Sequence[str], mlflow_url: str = "http://127.0.0.1:9") -> Iterator[LocalApi]:
     """There is no registry unless one is given."""
     with migrated_database() as database_url, exchange_server(folder) as exchange_url:
-        pairs_table.seed(database_url, pairs, pooled=())
+        pairs_table.seed(Database(database_url), pairs, pooled=())
         settings = Settings(
             pairs=tuple(pairs),
             market="simulated",
@@ -51,7 +52,7 @@ def local_api(folder: Path, pairs: Sequence[str], mlflow_url: str = "http://127.
         for pair in pairs:
             kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000)
             ForecastSnapshot(folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
-        accounts = Accounts(database_url)
+        accounts = Accounts(Database(database_url))
         accounts.ensure_service_token(_ADMIN_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
         served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs}

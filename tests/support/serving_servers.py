@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.registry.client import (
     CHAMPION,
     PREVIOUS,
@@ -114,17 +115,17 @@ def serving_servers(folder: Path, environment: Mapping[str, str]) -> Iterator[Se
         ray_url = contexts.enter_context(ray_head(folder, ours))
         made = {key.removeprefix("MUR_").lower(): value for key, value in ours.items()}
         settings = Settings(**made, ray_url=ray_url)
-        pairs_table.seed(database_url, settings.pairs, settings.pooled_pairs)
+        pairs_table.seed(Database(database_url), settings.pairs, settings.pooled_pairs)
         mlflow.set_tracking_uri(mlflow_url)
         mlflow.set_experiment("serving")
-        accounts = contexts.enter_context(Accounts(database_url))
+        accounts = contexts.enter_context(Accounts(Database(database_url)))
         accounts.ensure_service_token(_ADMIN_TOKEN)
-        member = accounts.create_user("member", _PASSWORD)
+        member = accounts.users.create("member", _PASSWORD)
         yield ServingServers(
             settings,
             accounts,
             admin_token=_ADMIN_TOKEN,
-            member_token=accounts.create_token(member.user_id, "tests"),
+            member_token=accounts.tokens.create(member.user_id, "tests"),
             discord_url=discord_url,
             folder=folder,
         )

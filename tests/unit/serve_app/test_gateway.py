@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document, PairState
 from serve_app.api import v1
 from serve_app.api.app import make_app
@@ -24,7 +25,7 @@ DASHBOARD = "https://dashboard.example"
 
 def ask(method: str, path: str, **rest: object) -> httpx.Response:
     settings = Settings(pairs=("btc_usdt",), cors_origins=(DASHBOARD,))
-    app = make_app(settings, LocalReplicaClient(settings, {}), Accounts(NO_POSTGRES))
+    app = make_app(settings, LocalReplicaClient(settings, {}), Accounts(Database(NO_POSTGRES)))
 
     async def call() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
@@ -73,7 +74,7 @@ def test_the_fast_route_answers_as_a_usual_route_does() -> None:
     settings = Settings(pairs=("btc_usdt",))
     now_ms = time.time_ns() // 1_000_000
     document = make_forecast("btc_usdt", as_of_ms=now_ms).document(settings, now_ms=now_ms)
-    app = make_app(settings, OneAnswer(document), Accounts(NO_POSTGRES))
+    app = make_app(settings, OneAnswer(document), Accounts(Database(NO_POSTGRES)))
     app.add_api_route("/usual/{pair}", v1.forecast)
     app.state.tokens = AnyToken()
     app.state.service.count_call = _free_call
