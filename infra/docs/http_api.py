@@ -41,4 +41,6 @@ def write_http_reference(folder: Path) -> None:
         swagger_favicon_url=_ASSETS[2],
         swagger_ui_parameters={"supportedSubmitMethods": [], "validatorUrl": None},
     )
-    (folder / "index.html").write_bytes(bytes(page.body))
+    # A file has no header that names its encoding, as an HTTP answer of FastAPI has.
+    html = bytes(page.body).decode().replace("<head>", '<head>\n    <meta charset="utf-8">')
+    (folder / "index.html").write_text(html)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 from infra.docs.__main__ import generated_pages
+from infra.docs.http_api import write_http_reference
 from infra.docs.sizing import PAIRS, estimate
 from tests.support.processes import PROJECT_ROOT
 
@@ -48,3 +51,13 @@ def test_pages_need_no_other_host_to_render() -> None:
             r"!\[[^\]]*\]\(([^)]+)\)", text.partition("\n    make demo")[2] if "README" in page.name else text
         )
         assert not [image for image in images if "://" in image], page
+
+
+def test_the_http_reference_needs_no_server_and_no_other_host(tmp_path: Path) -> None:
+    write_http_reference(tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert '<meta charset="utf-8">' in page  # Swagger UI's script is not ASCII
+    used = re.findall(r"""(?:href|src)="([^"]+)"|url: '([^']+)'""", page)
+    assert len(used) >= 4
+    assert all((tmp_path / (name or document)).is_file() for name, document in used)
+    assert "/v1/forecasts/{pair}" in json.loads((tmp_path / "openapi.json").read_text())["paths"]
