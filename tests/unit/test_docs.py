@@ -61,3 +61,12 @@ def test_the_http_reference_needs_no_server_and_no_other_host(tmp_path: Path) ->
     assert len(used) >= 4
     assert all((tmp_path / (name or document)).is_file() for name, document in used)
     assert "/v1/forecasts/{pair}" in json.loads((tmp_path / "openapi.json").read_text())["paths"]
+
+
+def test_every_label_of_the_dashboard_that_a_page_names_exists() -> None:
+    sources = [path for path in (PROJECT_ROOT / "dash_app").rglob("*") if path.suffix in (".py", ".html")]
+    dashboard = "\n".join(path.read_text() for path in sources).lower()
+    for page in (DOCS / "tutorial.md", DOCS / "reference" / "dashboard.md"):
+        labels = re.findall(r"(?<!\*)\*([A-Za-z][^*\n]*)\*(?!\*)", page.read_text())
+        assert labels
+        assert [label for label in labels if label.lower() not in dashboard] == [], page
