@@ -23,7 +23,7 @@ from make_us_rich.registry.client import (
     foundation_name,
     model_name,
 )
-from serve_app.replica.forecast import ComputedForecast, forecast_document
+from serve_app.replica.forecast import ComputedForecast
 from serve_app.replica.models import LoadedModel, ModelCache, ModelKey
 
 FOUNDATION = "foundation"
@@ -52,12 +52,7 @@ class ComparedModels:
     def forecast(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
         """Return the forecast of this window by `previous`, `foundation` or `naive`. Blocks."""
         try:
-            if choice == NAIVE:
-                prices = naive_prices(window)
-                return forecast_document(
-                    self._pair, _naive_version(window), window, prices, self._settings, now_ms=now_ms
-                )
-            forecast = self._compute(choice, window)
+            forecast = self._naive(window) if choice == NAIVE else self._compute(choice, window)
         except (BadModel, NotEnoughHistory) as error:
             return ReplicaError(kind="not-ready", detail=str(error))
         except RegistryError as error:
@@ -67,6 +62,13 @@ class ComparedModels:
             name, alias = self._aliases[choice]
             return ReplicaError(kind="no-model", detail=f"{name} has no {alias} yet", field="model")
         return forecast.document(self._settings, now_ms=now_ms)
+
+    def _naive(self, window: Window) -> ComputedForecast:
+        """Raises NotEnoughHistory."""
+        tags = {TAG_ARCHITECTURE: NAIVE, TAG_SKILL_VS_NAIVE: "0"}
+        version = ModelVersion(NAIVE, 0, run_id="", created_ms=window.as_of_ms, tags=tags)
+        no_graph = LoadedModel(version, b"", self._model_cache)
+        return ComputedForecast(self._pair, no_graph, window, naive_prices(window))
 
     def _compute(self, choice: str, window: Window) -> ComputedForecast | None:
         """Raises RegistryError, NotEnoughHistory."""
@@ -105,8 +107,3 @@ def naive_prices(window: Window) -> NDArray[np.float64]:
         raise NotEnoughHistory(f"{len(close)} candles without a gap, {_FEWEST_CANDLES} are needed")
     levels: NDArray[np.float64] = np.quantile(np.diff(np.log(close)), QUANTILE_LEVELS)
     return float(close[-1]) * np.exp(levels)
-
-
-def _naive_version(window: Window) -> ModelVersion:
-    tags = {TAG_ARCHITECTURE: NAIVE, TAG_SKILL_VS_NAIVE: "0"}
-    return ModelVersion(NAIVE, 0, run_id="", created_ms=window.as_of_ms, tags=tags)

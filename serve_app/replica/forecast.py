@@ -11,7 +11,7 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import QUANTILE_NAMES, Flags, Forecast, Quantiles
 from make_us_rich.market.window import Window
-from make_us_rich.registry.client import TAG_MARKET, ModelVersion, foundation_name
+from make_us_rich.registry.client import TAG_MARKET, foundation_name
 from serve_app.replica.models import LoadedModel
 
 # After this time without the candle of the latest close, the forecast is called stale.
@@ -41,57 +41,33 @@ class ComputedForecast:
 
     @property
     def by_foundation(self) -> bool:
-        return _by_foundation(self.model.version, self.window)
+        """True for the foundation model, which serves pairs without a champion of their own."""
+        return self.model.version.name == foundation_name(self.window.interval)
 
     def document(self, settings: Settings, *, now_ms: int, model_is_late: bool = False) -> Forecast:
         """Return the forecast as the API gives it. `model_is_late`: a newer champion could not be fetched yet."""
-        return forecast_document(
-            self.pair,
-            self.model.version,
-            self.window,
-            self.prices,
-            settings,
-            now_ms=now_ms,
-            model_is_late=model_is_late,
+        version = self.model.version
+        model = version.describe(now_ms)
+        close_ms = self.window.as_of_ms + self.window.interval.ms
+        return Forecast(
+            pair=self.pair,
+            interval=self.window.interval,
+            market=settings.market,
+            as_of_ms=self.window.as_of_ms,
+            last_close=self.last_close,
+            target_open_ms=self.window.as_of_ms,
+            target_close_ms=close_ms,
+            quantiles=to_quantiles(self.prices),
+            model=model,
+            flags=Flags(
+                stale=model_is_late or now_ms >= close_ms + _STALE_AFTER_MS,
+                simulated="simulated" in (settings.market, version.tags.get(TAG_MARKET)),
+                expired=model.age_hours > settings.model_expiry_hours,
+                foundation=self.by_foundation,
+            ),
         )
-
-
-def forecast_document(
-    pair: Pair,
-    version: ModelVersion,
-    window: Window,
-    prices: NDArray[np.float64],
-    settings: Settings,
-    *,
-    now_ms: int,
-    model_is_late: bool = False,
-) -> Forecast:
-    """Return the API's document of a forecast; `prices` are its quantiles [7]."""
-    close_ms = window.as_of_ms + window.interval.ms
-    model = version.describe(now_ms)
-    return Forecast(
-        pair=pair,
-        interval=window.interval,
-        market=settings.market,
-        as_of_ms=window.as_of_ms,
-        last_close=float(window.candles.close[-1]),
-        target_open_ms=window.as_of_ms,
-        target_close_ms=close_ms,
-        quantiles=to_quantiles(prices),
-        model=model,
-        flags=Flags(
-            stale=model_is_late or now_ms >= close_ms + _STALE_AFTER_MS,
-            simulated="simulated" in (settings.market, version.tags.get(TAG_MARKET)),
-            expired=model.age_hours > settings.model_expiry_hours,
-            foundation=_by_foundation(version, window),
-        ),
-    )
 
 
 def to_quantiles(prices: NDArray[np.float64]) -> Quantiles:
     """Name the prices [7] by their quantile levels."""
     return Quantiles(**dict(zip(QUANTILE_NAMES, prices.tolist(), strict=True)))
-
-
-def _by_foundation(version: ModelVersion, window: Window) -> bool:
-    return version.name == foundation_name(window.interval)

@@ -1,4 +1,4 @@
-"""Load adds replicas, and replicas add nodes: one pair on a Ray cluster whose autoscaler starts nodes here."""
+"""Load adds replicas, and replicas add nodes: one pair on a Ray cluster that starts its nodes on this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ config["applications"] = config["applications"][1:]  # the gateway needs Postgre
 config.pop("http_options")
 _get_global_client().deploy_apps(ServeDeploySchema(**config))
 
-def look():
+def state():
     application = serve.status().applications.get("btc_usdt_1h")
     states = application.deployments["forecaster"].replica_states if application and application.deployments else {}
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
@@ -45,9 +45,9 @@ def look():
 
 def until(wanted, seconds):
     deadline = time.monotonic() + seconds
-    while look() != wanted and time.monotonic() < deadline:
+    while state() != wanted and time.monotonic() < deadline:
         time.sleep(0.5)
-    print(json.dumps(look()), flush=True)
+    print(json.dumps(state()), flush=True)
 
 until({"replicas": 1, "nodes": 1}, 90)
 

@@ -1,4 +1,4 @@
-"""What callers get wrong, and what they are told: a 4xx that names the field, and nothing is counted."""
+"""Wrong requests are answered with a 4xx that names the field, and are not counted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.local_api import LocalApi, local_api
 
 SQL = "'; DROP TABLE users; --"
 PROBLEM = "application/problem+json"
-NO_TOKENS = ["", "Bearer", "Basic YTpi", "Bearer mur_garbage", f"Bearer {SQL}", f"Bearer {'x' * 4000}"]
-NO_PRICES = [float("nan"), float("inf"), float("-inf"), "10.0", "ten", None, [], {}, SQL, 1e300]
+INVALID_TOKENS = ["", "Bearer", "Basic YTpi", "Bearer mur_garbage", f"Bearer {SQL}", f"Bearer {'x' * 4000}"]
+INVALID_PRICES = [float("nan"), float("inf"), float("-inf"), "10.0", "ten", None, [], {}, SQL, 1e300]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def service() -> Iterator[LocalApi]:
 
 @pytest.fixture
 def api(service: LocalApi) -> Iterator[httpx.Client]:
-    """A member's calls; fails when a mistake was counted."""
+    """Yield a client with a member's token; fail when one of its wrong requests was counted."""
     name = f"member {time.monotonic_ns()}"
     user = service.accounts.users.create(name, "a password for tests")
     token = service.accounts.tokens.create(user.user_id, "tests")
@@ -39,7 +39,7 @@ def api(service: LocalApi) -> Iterator[httpx.Client]:
     assert service.accounts.quota.usage(user.user_id).used == 0
 
 
-def told(answer: httpx.Response, status: int, field: str | None) -> str:
+def detail_of(answer: httpx.Response, status: int, field: str | None) -> str:
     assert answer.headers["Content-Type"] == PROBLEM
     problem = answer.json()
     assert (answer.status_code, problem["status"], problem.get("field")) == (status, status, field), problem
@@ -59,7 +59,7 @@ def candles(n: int = 100) -> dict[str, Any]:
 
 
 def post(api: httpx.Client, sent: dict[str, Any]) -> httpx.Response:
-    """As a careless client would: NaN and infinities as Python writes them."""
+    """Send candles as Python writes JSON, with NaN and infinities."""
     headers = {"Content-Type": "application/json"}
     return api.post("/v1/forecasts/btc_usdt", content=json.dumps({"candles": sent}), headers=headers)
 
@@ -67,11 +67,11 @@ def post(api: httpx.Client, sent: dict[str, Any]) -> httpx.Response:
 @pytest.mark.parametrize("pair", ["BTCUSDT", "btc-usdt", "btc", "btc_usdt_eth", "btc_usdt%00", "b" * 5000, SQL])
 @pytest.mark.parametrize("path", ["/v1/forecasts/{}", "/v1/candles/{}", "/v1/models/{}", "/v1/forecasts/{}/history"])
 def test_a_malformed_pair(api: httpx.Client, path: str, pair: str) -> None:
-    assert "base_quote in lower case" in told(api.get(path.format(pair)), 422, "pair")
+    assert "base_quote in lower case" in detail_of(api.get(path.format(pair)), 422, "pair")
 
 
-def test_an_unknown_pair_is_told_which_are_served(api: httpx.Client) -> None:
-    assert "served are: btc_usdt, eth_usdt" in told(api.get("/v1/forecasts/nobody_usdt"), 404, "pair")
+def test_the_error_for_an_unknown_pair_names_the_served_ones(api: httpx.Client) -> None:
+    assert "served are: btc_usdt, eth_usdt" in detail_of(api.get("/v1/forecasts/nobody_usdt"), 404, "pair")
 
 
 @pytest.mark.parametrize(
@@ -83,57 +83,57 @@ def test_an_unknown_pair_is_told_which_are_served(api: httpx.Client) -> None:
     ],
 )
 def test_an_unknown_parameter_is_not_ignored(api: httpx.Client, path: str, says: str) -> None:
-    assert says in told(api.get(path), 422, "query")
+    assert says in detail_of(api.get(path), 422, "query")
 
 
 def test_candles_of_another_interval_or_pair(api: httpx.Client) -> None:
-    told(post(api, candles() | {"interval": "4h"}), 422, "candles.interval")
-    told(post(api, candles() | {"pair": "eth_usdt"}), 422, "candles.pair")
+    detail_of(post(api, candles() | {"interval": "4h"}), 422, "candles.interval")
+    detail_of(post(api, candles() | {"pair": "eth_usdt"}), 422, "candles.pair")
 
 
 def test_candles_four_hours_apart(api: httpx.Client) -> None:
     sent = candles()
     sent["open_time_ms"] = [sent["open_time_ms"][-1] - 4 * (99 - row) * HOUR_MS for row in range(100)]
-    assert "row 1 does not open one interval" in told(post(api, sent), 422, "candles.open_time_ms")
+    assert "row 1 does not open one interval" in detail_of(post(api, sent), 422, "candles.open_time_ms")
 
 
-def test_one_candle_is_too_few_and_the_needed_number_is_told(api: httpx.Client) -> None:
-    assert "the model needs 24" in told(post(api, candles(1)), 422, "candles")
+def test_the_error_for_too_few_candles_says_how_many_are_needed(api: httpx.Client) -> None:
+    assert "the model needs 24" in detail_of(post(api, candles(1)), 422, "candles")
 
 
 def test_1001_candles_are_too_many(api: httpx.Client) -> None:
-    assert "at most 1000" in told(post(api, candles(1001)), 422, "candles.open_time_ms")
+    assert "at most 1000" in detail_of(post(api, candles(1001)), 422, "candles.open_time_ms")
 
 
-def test_100_000_candles_are_too_large_a_body(api: httpx.Client) -> None:
-    told(post(api, candles(100_000)), 413, "body")
+def test_a_body_of_100_000_candles_is_too_large(api: httpx.Client) -> None:
+    detail_of(post(api, candles(100_000)), 413, "body")
 
 
-@pytest.mark.parametrize("value", NO_PRICES)
+@pytest.mark.parametrize("value", INVALID_PRICES)
 @pytest.mark.parametrize("column", ["close", "volume"])
-def test_a_value_that_is_no_price(api: httpx.Client, column: str, value: Any) -> None:
+def test_an_invalid_price(api: httpx.Client, column: str, value: Any) -> None:
     sent = candles()
     sent[column][7] = value
-    assert told(post(api, sent), 422, f"candles.{column}.7")
+    assert detail_of(post(api, sent), 422, f"candles.{column}.7")
 
 
 @pytest.mark.parametrize("value", [1.5, -1, "1700000000000", None, 10**30, SQL])
-def test_a_time_that_is_none(api: httpx.Client, value: Any) -> None:
+def test_an_invalid_time(api: httpx.Client, value: Any) -> None:
     sent = candles()
     sent["open_time_ms"][7] = value
-    assert told(post(api, sent), 422, "candles.open_time_ms.7")
+    assert detail_of(post(api, sent), 422, "candles.open_time_ms.7")
 
 
 def test_unordered_candles(api: httpx.Client) -> None:
     sent = candles()
     sent["open_time_ms"].reverse()
-    assert "row 1 " in told(post(api, sent), 422, "candles.open_time_ms")
+    assert "row 1 " in detail_of(post(api, sent), 422, "candles.open_time_ms")
 
 
 def test_candles_off_the_grid(api: httpx.Client) -> None:
     sent = candles()
     sent["open_time_ms"] = [time_ms + 60_000 for time_ms in sent["open_time_ms"]]
-    assert "row 0 does not open on the 1h grid" in told(post(api, sent), 422, "candles.open_time_ms")
+    assert "row 0 does not open on the 1h grid" in detail_of(post(api, sent), 422, "candles.open_time_ms")
 
 
 @pytest.mark.parametrize("column", ["open_time_ms", "high", "volume"])
@@ -141,8 +141,8 @@ def test_a_missing_or_short_column(api: httpx.Client, column: str) -> None:
     short, missing = candles(), candles()
     short[column].pop()
     del missing[column]
-    told(post(api, missing), 422, f"candles.{column}")
-    told(post(api, short), 422, "candles.open" if column == "open_time_ms" else f"candles.{column}")
+    detail_of(post(api, missing), 422, f"candles.{column}")
+    detail_of(post(api, short), 422, "candles.open" if column == "open_time_ms" else f"candles.{column}")
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_a_missing_or_short_column(api: httpx.Client, column: str) -> None:
         (b"{}", "application/json", "candles"),
     ],
 )
-def test_a_body_that_is_no_document(api: httpx.Client, content: bytes, content_type: str, field: str) -> None:
+def test_an_invalid_body(api: httpx.Client, content: bytes, content_type: str, field: str) -> None:
     headers = {"Content-Type": content_type}
-    told(api.post("/v1/forecasts/btc_usdt", content=content, headers=headers), 422, field)
+    detail_of(api.post("/v1/forecasts/btc_usdt", content=content, headers=headers), 422, field)
 
 
 @pytest.mark.parametrize("path", ["/v1/pairs/", "/healthz/"])
@@ -170,10 +170,10 @@ def test_no_redirect_names_the_callers_host(service: LocalApi, path: str) -> Non
     assert "evil.example" not in str(answer.headers)
 
 
-@pytest.mark.parametrize("header", NO_TOKENS)
-def test_a_token_that_is_none(service: LocalApi, header: str) -> None:
+@pytest.mark.parametrize("header", INVALID_TOKENS)
+def test_an_invalid_token(service: LocalApi, header: str) -> None:
     answer = httpx.get(f"{service.url}/v1/usage", headers={"Authorization": header})
-    told(answer, 401, "token")
+    detail_of(answer, 401, "token")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
@@ -181,12 +181,12 @@ def test_a_revoked_token(service: LocalApi) -> None:
     user = service.accounts.users.create("leaver", "a password for tests")
     token = service.accounts.tokens.create(user.user_id, "tests")
     service.accounts.tokens.revoke(user.user_id, owner_of(service.accounts, token).token_id)
-    told(httpx.get(f"{service.url}/v1/usage", headers={"Authorization": f"Bearer {token}"}), 401, "token")
+    detail_of(httpx.get(f"{service.url}/v1/usage", headers={"Authorization": f"Bearer {token}"}), 401, "token")
 
 
-def test_the_token_in_the_query_is_for_predict_alone(service: LocalApi) -> None:
+def test_only_predict_takes_the_token_in_the_query(service: LocalApi) -> None:
     query = {"token": service.admin_token}
-    told(httpx.get(f"{service.url}/v1/usage", params=query), 422, "token")
+    detail_of(httpx.get(f"{service.url}/v1/usage", params=query), 422, "token")
     predicted = httpx.put(f"{service.url}/predict", params=query | {"pair": "btc_usdt"})
     assert predicted.status_code == 200
 
@@ -195,10 +195,10 @@ def test_the_token_in_the_query_is_for_predict_alone(service: LocalApi) -> None:
 def test_sql_in_predicts_fields(service: LocalApi, field: str) -> None:
     query = {"currency": "btc", "compare": "usdt", "token": service.admin_token, field: SQL}
     answer = httpx.put(f"{service.url}/predict", params=query)
-    told(answer, *((401, "token") if field == "token" else (422, "pair")))
+    detail_of(answer, *((401, "token") if field == "token" else (422, "pair")))
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "1001", "many", "1e3", "", SQL])
 @pytest.mark.parametrize("path", ["/v1/candles/btc_usdt", "/v1/forecasts/btc_usdt/history"])
-def test_a_limit_that_is_none(api: httpx.Client, path: str, limit: str) -> None:
-    told(api.get(path, params={"limit": limit}), 422, "limit")
+def test_an_invalid_limit(api: httpx.Client, path: str, limit: str) -> None:
+    detail_of(api.get(path, params={"limit": limit}), 422, "limit")

@@ -1,4 +1,4 @@
-"""The HTTP API of 2022, asked the way its Streamlit page asked it."""
+"""The HTTP API of 2022, called as its Streamlit page called it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_root_leads_to_the_documentation(service: LocalApi) -> None:
 
 def test_without_a_model_the_message_warns() -> None:
     settings = Settings(market="simulated")
-    accounts = Accounts(Database(settings.database_url.get_secret_value()))  # connects at its first use: never here
+    accounts = Accounts(Database(settings.database_url.get_secret_value()))  # no query, so no connection
     app = make_app(settings, LocalReplicaClient(settings, {}), accounts)
 
     async def ask() -> httpx.Response:

@@ -1,4 +1,4 @@
-"""The API does what its OpenAPI document says, whatever it is sent: schemathesis with all its checks."""
+"""The API conforms to its OpenAPI document for any input: schemathesis with all its checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.folders import traversable_folder
 from tests.support.local_api import local_api
 from tests.support.servers import BIN, mlflow_server
 
-# What a schema cannot say: candles that fit each other and the model, and a pair named in one of two ways.
+# A schema cannot say that candles must fit each other and the model, or that a pair is named in one of two ways.
 CONFIG = """
 [[operations]]
 include-name = "POST /v1/forecasts/{pair}"
@@ -23,7 +23,7 @@ positive_data_acceptance.enabled = false
 """
 
 
-def test_every_answer_is_a_documented_one(tmp_path: Path) -> None:
+def test_every_answer_is_documented(tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     with (
         traversable_folder() as folder,
@@ -33,7 +33,7 @@ def test_every_answer_is_a_documented_one(tmp_path: Path) -> None:
         command = [str(BIN / "schemathesis"), "run", f"{api.url}/openapi.json"]
         command += ["--header", f"Authorization: Bearer {api.admin_token}"]
         command += ["--max-examples", "50", "--seed", "1"]
-        command += ["--exclude-path", "/update_models"]  # asks Ray's cluster; see test_serving.py
+        command += ["--exclude-path", "/update_models"]  # needs a Ray cluster; see test_serving.py
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     print(done.stdout[-1500:])
     assert done.returncode == 0, done.stdout[-6000:]

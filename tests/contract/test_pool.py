@@ -1,4 +1,4 @@
-"""Many pairs in one process, over the real replay exchange; nothing else listens."""
+"""Many pairs in one process, with the real replay exchange; no other server runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def settings(proxy: ExchangeProxy, tmp_path: Path) -> Settings:
 
 
 def in_a_pool(settings: Settings, pairs: tuple[str, ...], ask: Callable[[Pool], Any]) -> Any:
-    """What `ask` finds in a pool of these pairs, told to serve version 1 of each."""
+    """Return what `ask` returns for a pool of these pairs that serves version 1 of each model."""
 
     async def run() -> Any:
         pool = Pool(settings)
@@ -63,7 +63,7 @@ def in_a_pool(settings: Settings, pairs: tuple[str, ...], ask: Callable[[Pool], 
 
 
 def keep(settings: Settings, pairs: tuple[str, ...]) -> None:
-    """What an earlier process would have left of each pair, two hours ago."""
+    """Write the snapshots of these pairs that a process would have left two hours ago."""
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 2 * HOUR_MS
     for pair in pairs:
         made = make_forecast(pair, as_of_ms=as_of_ms)
@@ -115,4 +115,6 @@ def test_models_answer_while_the_exchange_is_slow_for_every_pair(settings: Setti
         finally:
             proxy.gate.set()
 
-    assert "30 candles" in in_a_pool(settings, pairs, naive).detail, "too few to make one, and found in time"
+    assert "30 candles" in in_a_pool(settings, pairs, naive).detail, (
+        "the answer says in time that 30 candles are too few"
+    )

@@ -1,4 +1,4 @@
-"""Quotas over a real Postgres, which goes away and comes back."""
+"""Quotas on a real Postgres that stops and starts again."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def outcomes(counter: QuotaCounter, owner: TokenOwner, calls: int) -> list
     return await asyncio.gather(*(counter.count(owner) for _ in range(calls)), return_exceptions=True)
 
 
-def test_calls_at_once_stop_exactly_at_the_limit() -> None:
+def test_concurrent_calls_stop_exactly_at_the_limit() -> None:
     with migrated_database() as url, Accounts(Database(url)) as accounts:
         _, owner = member(accounts, "at once", limit=137)
         two_gateways = QuotaCounter(accounts), QuotaCounter(accounts)
@@ -89,7 +89,7 @@ def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, p
     asyncio.run(scenario())
 
 
-def test_calls_of_a_deleted_account_are_refused_and_not_tried_again() -> None:
+def test_calls_of_a_deleted_account_are_refused_and_not_retried() -> None:
     async def scenario(url: str) -> None:
         with Accounts(Database(url)) as accounts:
             token, owner = member(accounts, "leaving", limit=50)
@@ -97,19 +97,19 @@ def test_calls_of_a_deleted_account_are_refused_and_not_tried_again() -> None:
             await tokens.authenticate(token)
             accounts.users.delete(owner.user_id, "a password for tests")
 
-            assert (await tokens.authenticate(token)).user_id == owner.user_id, "for half a minute it is remembered"
+            assert (await tokens.authenticate(token)).user_id == owner.user_id, "cached for half a minute"
             refused = await outcomes(counter, owner, 5)
             assert [type(each) for each in refused] == [UnknownToken] * 5
             with pytest.raises(UnknownToken, match="the account of this token was deleted"):
                 accounts.quota.usage(owner.user_id)
             await asyncio.sleep(0.1)
-            assert _tasks_of(counter) == [], "nothing goes on trying"
+            assert _tasks_of(counter) == [], "nothing retries"
 
     with migrated_database() as url:
         asyncio.run(scenario(url))
 
 
-def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted() -> None:
+def test_an_unexpected_error_reaches_the_callers_and_later_calls_are_counted() -> None:
     async def scenario(url: str) -> None:
         with Accounts(Database(url)) as accounts:
             _, owner = member(accounts, "unlucky", limit=500)
@@ -127,7 +127,7 @@ def test_a_mistake_of_ours_reaches_the_callers_and_the_next_calls_are_counted() 
         asyncio.run(scenario(url))
 
 
-def test_invented_tokens_cost_few_reads_and_no_write() -> None:
+def test_unknown_tokens_cost_few_queries_and_no_write() -> None:
     def cost(cursor: Any) -> tuple[int, int]:
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute(
@@ -141,7 +141,7 @@ def test_invented_tokens_cost_few_reads_and_no_write() -> None:
         with Accounts(Database(url)) as accounts:
             token, owner = member(accounts, "honest", limit=50)
             tokens = TokenCache(accounts, RateLimiter(600), GatewayMetrics())
-            await asyncio.sleep(1.5)  # Postgres's sessions tell their statistics once a second
+            await asyncio.sleep(1.5)  # Postgres's sessions report their statistics once a second
             with transaction(url) as cursor:
                 before = cost(cursor)
             invented = [tokens.authenticate(f"mur_invented-{number}") for number in range(300)]

@@ -1,4 +1,4 @@
-"""What goes wrong around a running service, and what its callers and its watchdog then see."""
+"""Faults around a running service, as its callers and the watchdog see them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.tiny_model import tiny_model
 pytestmark = pytest.mark.timeout(400)
 
 STALE = "ltc_usdt"
-NEW = "xrp_usdt"  # the model of all pairs serves it
+NEW = "xrp_usdt"  # served by the foundation model
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,7 @@ def api(serving: ServingServers) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_the_watchdog_complains_of_what_is_stale_and_of_nothing_else(
-    serving: ServingServers, api: httpx.Client
-) -> None:
+def test_the_watchdog_reports_stale_pairs_and_no_others(serving: ServingServers, api: httpx.Client) -> None:
     assert _problems(serving.settings) == {"btc_usdt": None, "eth_usdt": None}
 
     _start_from_an_old_candle(serving, STALE)
@@ -82,7 +80,7 @@ def _problems(settings: Settings, *, now_ms: int | None = None) -> dict[str, str
 
 
 def _start_from_an_old_candle(serving: ServingServers, pair: str) -> None:
-    """A replica that restarts while the exchange fails for its pair: it has what it kept five hours ago."""
+    """Deploy a pair from a snapshot of five hours ago, while the exchange fails for it."""
     fault = {"symbol": pair.replace("_", "").upper(), "kind": "500"}
     httpx.post(f"{serving.settings.exchange_url}/_control/faults", json=fault).raise_for_status()
     kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000 - 5 * HOUR_MS)
@@ -91,18 +89,18 @@ def _start_from_an_old_candle(serving: ServingServers, pair: str) -> None:
     pairs_table.put(Database(serving.database_url), pair)
 
 
-def test_a_call_that_fails_is_not_repeated(serving: ServingServers, api: httpx.Client) -> None:
-    with _counting_fails(serving) as attempts:
+def test_a_failed_call_is_not_retried(serving: ServingServers, api: httpx.Client) -> None:
+    with _failing_quota_statements(serving) as attempts:
         answer = api.get("/v1/forecasts/btc_usdt")
         assert (answer.status_code, answer.headers["Content-Type"]) == (500, "application/problem+json")
-        time.sleep(3)  # nothing goes on trying either
+        time.sleep(3)  # nothing retries in the background either
         assert attempts() == 1
     assert api.get("/v1/forecasts/btc_usdt").status_code == 200
 
 
 @pytest.mark.parametrize("gateways", [2, 1])
 def test_calls_survive_the_kill_of_a_gateway(serving: ServingServers, api: httpx.Client, gateways: int) -> None:
-    """Also of the only one: they wait for its successor. An answer that had begun cannot be given again."""
+    """With one gateway, calls wait for its successor. Only an answer that had begun to arrive may be cut off."""
     apply(serving.settings.model_copy(update={"gateway_replicas": gateways}))
     stop = threading.Event()
     answers: Counter[int] = Counter()
@@ -133,8 +131,8 @@ def test_calls_survive_the_kill_of_a_gateway(serving: ServingServers, api: httpx
 
 
 @contextmanager
-def _counting_fails(serving: ServingServers) -> Iterator[Callable[[], int]]:
-    """While the block lasts no call can be counted; gives how often that was tried."""
+def _failing_quota_statements(serving: ServingServers) -> Iterator[Callable[[], int]]:
+    """Make every statement that counts a call fail; the function returned counts the attempts."""
     with transaction(serving.database_url) as cursor:
         cursor.execute("CREATE SEQUENCE tried")
         cursor.execute(
@@ -156,9 +154,9 @@ def _counting_fails(serving: ServingServers) -> Iterator[Callable[[], int]]:
             cursor.execute("DROP SEQUENCE tried")
 
 
-def _eventually(happens: Callable[[], Any]) -> Any:
+def _eventually(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + 90
-    while not (found := happens()):
+    while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     return found

@@ -1,4 +1,4 @@
-"""Serving on the real thing: Ray Serve behind HAProxy, MLflow, Postgres and the replay exchange."""
+"""Serving on real servers: Ray Serve behind HAProxy, MLflow, Postgres and the replay exchange."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.tiny_model import LOG_RETURNS, tiny_model
 pytestmark = pytest.mark.timeout(300)
 
 WIDER = tuple(2 * value for value in LOG_RETURNS)
-NONSENSE = (0.0,) * 7
+ALL_EQUAL = (0.0,) * 7
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ def api(serving: ServingServers) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_service_that_starts_answers_503_until_it_is_there(serving: ServingServers) -> None:
+def test_a_starting_service_answers_503_until_it_is_ready(serving: ServingServers) -> None:
     print(serving.first_answers.counts)
     serving.first_answers.check()
     assert serving.first_answers.statuses >= {200, 503}
 
 
-def test_a_forecast_is_the_promised_document(api: httpx.Client) -> None:
+def test_a_forecast_has_the_documented_fields(api: httpx.Client) -> None:
     forecast = api.get("/v1/forecasts/eth_usdt").raise_for_status().json()
     quantiles = forecast.pop("quantiles")
     model = forecast.pop("model")
@@ -102,7 +102,7 @@ def test_a_forecast_is_recorded_once(serving: ServingServers, api: httpx.Client)
     assert rows == [(forecasts[0]["target_open_ms"], 1, forecasts[0]["quantiles"]["q50"])]
 
 
-def test_history_joins_past_forecasts_with_what_came(serving: ServingServers, api: httpx.Client) -> None:
+def test_history_joins_past_forecasts_with_the_actual_closes(serving: ServingServers, api: httpx.Client) -> None:
     candles = api.get("/v1/candles/eth_usdt", params={"limit": 3}).json()
     closed_ms, close = candles["open_time_ms"][-1], candles["close"][-1]
     levels = [close * factor for factor in (0.9, 0.95, 0.99, 1.0, 1.01, 1.05, 1.1)]
@@ -117,7 +117,7 @@ def test_history_joins_past_forecasts_with_what_came(serving: ServingServers, ap
     assert (before["target_open_ms"], before["close"], before["inside_80"]) == (closed_ms, close, True)
 
 
-def test_the_first_versions_predict_still_works(serving: ServingServers) -> None:
+def test_predict_of_version_1_still_works(serving: ServingServers) -> None:
     query = {"currency": "btc", "compare": "usdt", "token": serving.admin_token}
     answer = httpx.put(f"{serving.settings.api_url}/predict", params=query).raise_for_status().json()
     assert answer["prediction"] == answer["quantiles"]["q50"]
@@ -137,7 +137,7 @@ def test_the_first_versions_predict_still_works(serving: ServingServers) -> None
         ("DELETE", "/v1/pairs", 405, None),
     ],
 )
-def test_a_mistake_is_a_problem_document(
+def test_a_wrong_request_is_answered_with_a_problem_document(
     api: httpx.Client, method: str, path: str, status: int, field: str | None
 ) -> None:
     answer = api.request(method, path)
@@ -147,7 +147,7 @@ def test_a_mistake_is_a_problem_document(
     assert problem["detail"]
 
 
-def test_calls_without_a_good_token_are_refused(serving: ServingServers) -> None:
+def test_calls_without_a_valid_token_are_refused(serving: ServingServers) -> None:
     with httpx.Client(base_url=serving.settings.api_url) as nobody:
         for headers in ({}, {"Authorization": "Bearer mur_wrong"}, {"Authorization": "Basic abc"}):
             answer = nobody.get("/v1/forecasts/btc_usdt", headers=headers)
@@ -156,13 +156,13 @@ def test_calls_without_a_good_token_are_refused(serving: ServingServers) -> None
             assert answer.json()["field"] == "token"
 
 
-def test_administration_is_for_admins(serving: ServingServers, api: httpx.Client) -> None:
+def test_admin_endpoints_need_an_admins_token(serving: ServingServers, api: httpx.Client) -> None:
     member = {"Authorization": f"Bearer {serving.member_token}"}
     assert api.put("/update_date", headers=member).status_code == 403
     assert set(api.put("/update_date").raise_for_status().json()["as_of_ms"]) == {"btc_usdt_1h", "eth_usdt_1h"}
 
 
-def test_own_candles_get_the_forecast_of_the_markets(api: httpx.Client) -> None:
+def test_the_markets_candles_sent_by_a_caller_give_the_same_forecast(api: httpx.Client) -> None:
     candles = api.get("/v1/candles/eth_usdt", params={"limit": 100}).raise_for_status().json()
     answer = api.post("/v1/forecasts/eth_usdt", json={"candles": candles}).raise_for_status().json()
     assert answer["quantiles"] == api.get("/v1/forecasts/eth_usdt").json()["quantiles"]
@@ -202,7 +202,7 @@ def test_the_quota_is_exact_at_64_clients(serving: ServingServers) -> None:
     past = httpx.get(f"{serving.settings.api_url}/v1/forecasts/btc_usdt/history?limit=1", headers=member)
     now_ms = time.time() * 1000
     open_now = [each for each in past.json()["forecasts"] if each["target_close_ms"] > now_ms]
-    assert open_now == [], "the current forecast, for nothing"
+    assert open_now == [], "history shows no forecast of the open candle, which costs a call"
 
 
 def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingServers, api: httpx.Client) -> None:
@@ -230,7 +230,7 @@ def test_a_new_champion_is_swapped_in_without_a_failed_call(serving: ServingServ
     assert _replicas(serving, "btc_usdt_1h") == replica
 
 
-def test_other_models_are_read_beside_the_champion(api: httpx.Client) -> None:
+def test_other_models_are_compared_with_the_champion(api: httpx.Client) -> None:
     def forecast(model: str) -> dict[str, Any]:
         answer = api.get("/v1/forecasts/btc_usdt", params={"model": model})
         return dict(answer.raise_for_status().json())
@@ -247,23 +247,23 @@ def test_other_models_are_read_beside_the_champion(api: httpx.Client) -> None:
     assert (wrong.status_code, wrong.json()["field"]) == (422, "model")
 
 
-def test_a_models_card_tells_its_history(api: httpx.Client) -> None:
+def test_the_model_card_has_the_models_history(api: httpx.Client) -> None:
     card = api.get("/v1/models/btc_usdt").raise_for_status().json()
     assert (card["version"], card["previous"]["version"], card["foundation"]) == (2, 1, False)
     assert [model["version"] for model in card["newest"]] == [2, 1]
     assert {model["promotion"] for model in (card, card["previous"], *card["newest"])} == {"promoted: for a test"}
 
 
-def test_a_champion_that_forecasts_nonsense_is_refused_and_people_are_told(
+def test_a_champion_with_an_impossible_forecast_is_refused_and_an_alert_is_posted(
     serving: ServingServers, api: httpx.Client
 ) -> None:
     before = api.get("/v1/models/eth_usdt").json()["version"]
-    refused = serving.promote("eth_usdt", tiny_model("eth_usdt", log_returns=NONSENSE))
+    refused = serving.promote("eth_usdt", tiny_model("eth_usdt", log_returns=ALL_EQUAL))
     with pytest.raises(ServingError, match=r"eth_usdt_1h refuses version .* do not increase"):
         apply(serving.settings)
     assert api.get("/v1/forecasts/eth_usdt").json()["model"]["version"] == before
-    _eventually(lambda: len(_told(serving)) == 1)
-    (message,) = _told(serving)
+    _eventually(lambda: len(_alerts(serving)) == 1)
+    (message,) = _alerts(serving)
     assert message["title"] == f"eth_usdt_1h: version {refused} is refused"
     assert "do not increase" in message["description"]
     assert f"Version {before} of eth_usdt_1h keeps serving." in message["description"]
@@ -272,7 +272,7 @@ def test_a_champion_that_forecasts_nonsense_is_refused_and_people_are_told(
     assert api.get("/readyz").raise_for_status().json()["pairs"]["eth_usdt_1h"]["refused"] is None
 
 
-def test_a_pair_without_a_champion_is_forecast_by_the_model_of_all_pairs(
+def test_a_pair_without_a_champion_is_forecast_by_the_foundation_model(
     serving: ServingServers, api: httpx.Client
 ) -> None:
     names = ("gateway", "btc_usdt_1h", "eth_usdt_1h")
@@ -291,7 +291,9 @@ def test_a_pair_without_a_champion_is_forecast_by_the_model_of_all_pairs(
     assert [_replicas(serving, name) for name in names] == before
 
 
-def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingServers, api: httpx.Client) -> None:
+def test_the_pairs_first_own_champion_replaces_the_foundation_model_in_place(
+    serving: ServingServers, api: httpx.Client
+) -> None:
     before = _replicas(serving, "chz_usdt_1h")
     serving.promote("chz_usdt", tiny_model("chz_usdt"))
     assert apply(serving.settings).by_foundation == ()
@@ -302,10 +304,12 @@ def test_the_pairs_first_own_champion_replaces_it_in_place(serving: ServingServe
     with transaction(serving.database_url) as cursor:
         cursor.execute("UPDATE forecasts SET target_open_ms = target_open_ms - %s WHERE pair = 'chz_usdt'", (HOUR_MS,))
     past = api.get("/v1/forecasts/chz_usdt/history").json()["forecasts"]
-    assert [(each["model_version"], each["foundation"]) for each in past] == [(1, False)], "the later one's"
+    assert [(each["model_version"], each["foundation"]) for each in past] == [(1, False)], (
+        "by the model that forecast it last"
+    )
 
 
-def test_an_order_is_accepted_at_once_however_long_a_replica_takes(serving: ServingServers, api: httpx.Client) -> None:
+def test_update_models_returns_at_once_while_a_replica_hangs(serving: ServingServers, api: httpx.Client) -> None:
     ((_, replica),) = _replicas(serving, "btc_usdt_1h")
     version = serving.promote("btc_usdt", tiny_model("btc_usdt"))
     os.kill(replica, signal.SIGSTOP)
@@ -325,7 +329,7 @@ def test_an_order_is_accepted_at_once_however_long_a_replica_takes(serving: Serv
         assert client.forecast("btc_usdt").model.version == version
 
 
-def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(serving: ServingServers, api: httpx.Client) -> None:
+def test_an_error_page_instead_of_the_registry_removes_no_pair(serving: ServingServers, api: httpx.Client) -> None:
     before = _replicas(serving, "btc_usdt_1h")
     with fixed_response_server(404, NOT_FOUND_PAGE) as proxy, pytest.raises(RegistryError, match="404"):
         apply(serving.settings.model_copy(update={"mlflow_url": proxy}))
@@ -333,7 +337,7 @@ def test_a_page_of_a_proxy_before_the_registry_drops_no_pair(serving: ServingSer
     assert _replicas(serving, "btc_usdt_1h") == before
 
 
-def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingServers, api: httpx.Client) -> None:
+def test_an_idle_pair_scales_to_zero_and_starts_with_the_next_call(serving: ServingServers, api: httpx.Client) -> None:
     settings = serving.settings.model_copy(update={"idle_replica_s": 1})
     serving.promote("chz_usdt", tiny_model("chz_usdt"))
     pairs_table.put(Database(serving.database_url), "chz_usdt", min_replicas=0)
@@ -342,19 +346,19 @@ def test_a_rare_pair_sleeps_and_wakes_with_the_next_call(serving: ServingServers
     _eventually(lambda: _is_asleep(api, "chz_usdt_1h"))
     _eventually(lambda: not _replicas(serving, "chz_usdt_1h"))
     apply(settings)
-    assert api.get("/v1/forecasts/chz_usdt").status_code == 200, "the gateway knows it, and lets the pair sleep"
+    assert api.get("/v1/forecasts/chz_usdt").status_code == 200, "from the gateway's cache: the replica is not started"
     assert _replicas(serving, "chz_usdt_1h") == []
     ((_, gateway),) = _replicas(serving, "gateway")
-    os.kill(gateway, signal.SIGKILL)  # the next one remembers no forecast
+    os.kill(gateway, signal.SIGKILL)  # its successor has no cached forecast
     _eventually(lambda: gateway not in [process for _, process in _replicas(serving, "gateway")])
     _eventually(lambda: _is_asleep(api, "chz_usdt_1h"))
     missing = {item["pair"]: item["detail"] for item in api.get("/v1/forecasts").json()["missing"]}
     assert "asleep" in missing["chz_usdt"]
     time.sleep(2)
-    assert _replicas(serving, "chz_usdt_1h") == [], "asking for all pairs wakes none"
+    assert _replicas(serving, "chz_usdt_1h") == [], "a request for all pairs starts no replica"
     started = time.monotonic()
     assert api.get("/v1/candles/chz_usdt").status_code == 200
-    print(f"woken in {time.monotonic() - started:.1f} s")
+    print(f"started in {time.monotonic() - started:.1f} s")
     assert len(_replicas(serving, "chz_usdt_1h")) == 1
     pairs_table.put(Database(serving.database_url), "chz_usdt", min_replicas=1)
 
@@ -380,7 +384,7 @@ def test_a_parked_pair_is_not_served(serving: ServingServers, api: httpx.Client)
     _eventually(lambda: api.get("/v1/forecasts/chz_usdt").status_code == 404)
 
 
-def _told(serving: ServingServers) -> list[dict[str, Any]]:
+def _alerts(serving: ServingServers) -> list[dict[str, Any]]:
     messages = httpx.get(f"{serving.discord_url}/_control/messages").json()
     return [embed for message in messages for embed in message["embeds"]]
 
@@ -393,9 +397,9 @@ def _is_asleep(api: httpx.Client, name: str) -> bool:
     return name in pairs and bool(pairs[name]["asleep"])
 
 
-def _eventually(happens: Callable[[], bool]) -> None:
+def _eventually(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 90
-    while not happens():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -407,7 +411,7 @@ def _limit_plan(serving: ServingServers, user: str, calls: int) -> None:
 
 
 def _replicas(serving: ServingServers, application: str) -> list[tuple[str, int]]:
-    """Replica ids and process ids, 0 of one that is about to start."""
+    """Return replica ids and process ids; the process id of a starting replica is 0."""
     headers = {"Authorization": f"Bearer {serving.settings.ray_token.get_secret_value()}"}
     answer = httpx.get(f"{serving.settings.ray_url}/api/serve/applications/", headers=headers)
     deployments = answer.json()["applications"][application]["deployments"].values()

@@ -1,4 +1,4 @@
-"""A forecast as a replica holds it, from a tiny model on flat candles."""
+"""A forecast as a replica has it in memory, by a tiny model from flat candles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP API in this process, over real Postgres and the replay exchange; Ray Serve alone is missing."""
+"""The HTTP API in this process, with real Postgres and the replay exchange, without Ray Serve."""
 
 from __future__ import annotations
 

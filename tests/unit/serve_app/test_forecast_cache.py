@@ -1,4 +1,4 @@
-"""When a replica is asked, and when the gateway's own memory will do."""
+"""When the gateway calls a replica, and when it answers from its cache."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class OneReplica:
 
 
 def calls_of_a_later_request(replica: OneReplica, **later: bool) -> int:
-    """How often the replica is asked by a call that comes when the gateway's answer is no longer fresh."""
+    """Return how often a second request calls the replica; `later` changes the replica before it."""
 
     async def calls() -> int:
         cache = ForecastCache(replica, GatewayMetrics())
@@ -77,7 +77,7 @@ def expired() -> OneReplica:
     return OneReplica(target_close_ms=int(time.time() * 1000) - 1)
 
 
-def test_a_call_for_all_pairs_wakes_none(valid: OneReplica) -> None:
+def test_a_request_for_all_pairs_starts_no_stopped_replica(valid: OneReplica) -> None:
     async def all_pairs() -> CachedForecast:
         return await ForecastCache(valid, GatewayMetrics()).get("btc_usdt_1h", "champion", wake=False)
 
@@ -88,23 +88,23 @@ def test_a_call_for_all_pairs_wakes_none(valid: OneReplica) -> None:
     assert valid.calls == 1
 
 
-def test_a_fresh_answer_is_given_from_memory(valid: OneReplica) -> None:
+def test_a_fresh_forecast_comes_from_the_cache(valid: OneReplica) -> None:
     assert calls_of_a_later_request(valid) == 0
 
 
-class TestWhenTheAnswerIsNoLongerFresh:
+class TestAfterTheTtl:
     @pytest.fixture(autouse=True)
-    def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _no_ttl(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(forecast_cache, "_TTL_S", 0.0)
 
-    def test_the_replica_is_asked(self, valid: OneReplica) -> None:
+    def test_the_replica_is_called(self, valid: OneReplica) -> None:
         assert calls_of_a_later_request(valid) == 1
 
-    def test_a_replica_that_sleeps_is_let_sleep_while_the_forecast_holds(self, valid: OneReplica) -> None:
+    def test_a_stopped_replica_is_not_started_while_the_forecast_is_valid(self, valid: OneReplica) -> None:
         assert calls_of_a_later_request(valid, is_stopped=True) == 0
 
-    def test_a_replica_that_sleeps_is_woken_when_the_candle_has_closed(self, expired: OneReplica) -> None:
+    def test_a_stopped_replica_is_started_when_the_candle_has_closed(self, expired: OneReplica) -> None:
         assert calls_of_a_later_request(expired, is_stopped=True) == 1
 
-    def test_the_known_forecast_stands_in_for_a_dead_replica(self, valid: OneReplica) -> None:
+    def test_the_cached_forecast_stands_in_for_a_dead_replica(self, valid: OneReplica) -> None:
         assert calls_of_a_later_request(valid, is_dead=True) == 1

@@ -1,4 +1,4 @@
-"""The gateway's own manners, with no pair served and no Postgres listening."""
+"""The HTTP application alone: no pair is served and no Postgres runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ask(method: str, path: str, **rest: object) -> httpx.Response:
     return asyncio.run(call())
 
 
-def test_with_no_pair_to_serve_it_lives_and_is_not_ready() -> None:
+def test_without_a_pair_it_is_alive_and_not_ready() -> None:
     answer = ask("GET", "/readyz")
     assert (answer.status_code, answer.json()) == (503, {"ready": False, "pairs": {}})
     assert ask("GET", "/healthz").status_code == 200
@@ -54,7 +54,7 @@ def test_only_the_configured_origins_may_call_from_a_browser(origin: str, allowe
     assert answer.headers.get("Access-Control-Allow-Origin") == allowed
 
 
-def test_the_docs_page_needs_nothing_from_elsewhere() -> None:
+def test_the_docs_page_loads_nothing_from_another_host() -> None:
     assert "https://" not in ask("GET", "/docs").text
     assert ask("GET", "/static-offline-docs/swagger-ui-bundle.js").status_code == 200
 
@@ -64,7 +64,7 @@ def test_a_body_of_more_than_a_million_bytes_is_refused() -> None:
     assert (answer.status_code, answer.json()["field"]) == (413, "body")
 
 
-def test_a_wrong_method_is_told_all_the_right_ones() -> None:
+def test_the_error_for_a_wrong_method_lists_the_allowed_ones() -> None:
     answer = ask("DELETE", "/v1/forecasts/btc_usdt")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
 

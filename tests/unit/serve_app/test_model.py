@@ -35,7 +35,7 @@ def test_quantiles_are_prices_around_the_last_close() -> None:
         (tiny_model("btc_usdt", interval="4h"), "made for btc_usdt_4h, not"),
     ],
 )
-def test_a_graph_that_is_not_this_pairs_model_is_refused(graph: bytes, reason: str) -> None:
+def test_a_graph_of_another_pair_or_no_graph_is_refused(graph: bytes, reason: str) -> None:
     with pytest.raises(BadModel, match=reason):
         OnnxModel.load(graph, BTC)
 
@@ -51,8 +51,8 @@ def test_a_graph_reads_no_file(location: str, tmp_path: Path, monkeypatch: pytes
 
 
 def _with_weights_in(location: str) -> bytes:
-    """A model whose log returns are rows of a file, read as numbers."""
-    rows = 5  # ONNX Runtime refuses smaller ones of itself
+    """Return a model that reads its log returns from a file."""
+    rows = 5  # ONNX Runtime refuses fewer by itself
     model = onnx.load_from_string(tiny_model("btc_usdt"))
     table = onnx.TensorProto(
         name="table", data_type=onnx.TensorProto.FLOAT, dims=[rows, 7], data_location=onnx.TensorProto.EXTERNAL
@@ -83,13 +83,13 @@ def _with_weights_in(location: str) -> bytes:
         ((-0.9, -0.1, 0.0, 0.0, 0.0, 0.1, 0.2), "out of sight"),
     ],
 )
-def test_a_model_that_forecasts_nonsense_is_refused(log_returns: tuple[float, ...], reason: str) -> None:
+def test_a_model_with_an_impossible_forecast_is_refused(log_returns: tuple[float, ...], reason: str) -> None:
     model = OnnxModel.load(tiny_model("btc_usdt", log_returns=log_returns), BTC)
     with pytest.raises(BadModel, match=reason):
         model.quantiles(flat_candles(30), flat_candles(30))
 
 
-def test_too_few_candles_are_the_markets_fault_not_the_models() -> None:
+def test_too_few_candles_are_no_fault_of_the_model() -> None:
     model = OnnxModel.load(tiny_model("btc_usdt"), BTC)
     with pytest.raises(NotEnoughHistory):
         model.quantiles(flat_candles(23), flat_candles(23))

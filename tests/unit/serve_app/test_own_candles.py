@@ -21,7 +21,7 @@ def columns(n: int = 4) -> dict[str, list[Any]]:
     }
 
 
-def test_good_columns_become_candles() -> None:
+def test_valid_columns_become_candles() -> None:
     candles = OwnColumns(**columns()).candles(BITCOIN, Interval.H1, "candles")
     assert len(candles) == 4
     assert candles.close.tolist() == [10.5] * 4

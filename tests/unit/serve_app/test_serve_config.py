@@ -10,7 +10,7 @@ from make_us_rich.registry.client import ModelVersion
 SETTINGS = Settings(api_url="http://127.0.0.1:28123", ongoing_calls_a_replica=7, idle_replica_s=60)
 
 
-def _listed(pair: str, plan: ServingPlan = "dedicated", least: int = 1, most: int = 1) -> TrackedPair:
+def _tracked(pair: str, plan: ServingPlan = "dedicated", least: int = 1, most: int = 1) -> TrackedPair:
     return TrackedPair(pair, plan, least, most, parked_at=None, parked_reason=None)
 
 
@@ -23,23 +23,23 @@ def _applications(pairs: list[TrackedPair], models: dict[str, ModelVersion]) -> 
     return {application["name"]: application for application in config["applications"]}
 
 
-def _btc(least: int, most: int, version: int = 4) -> dict[str, Any]:
+def _btc_deployment(least: int, most: int, version: int = 4) -> dict[str, Any]:
     applications = _applications(
-        [_listed("btc_usdt", "dedicated", least, most)], {"btc_usdt": _version("btc_usdt_1h", version)}
+        [_tracked("btc_usdt", "dedicated", least, most)], {"btc_usdt": _version("btc_usdt_1h", version)}
     )
     (deployment,) = applications["btc_usdt_1h"]["deployments"]
     return dict(deployment)
 
 
 def test_every_pair_with_a_model_is_an_application_of_its_own() -> None:
-    pairs = [_listed("btc_usdt"), _listed("eth_usdt")]
+    pairs = [_tracked("btc_usdt"), _tracked("eth_usdt")]
     applications = _applications(pairs, {"btc_usdt": _version("btc_usdt_1h", 4)})
     assert set(applications) == {GATEWAY, "btc_usdt_1h"}
     assert applications["btc_usdt_1h"]["route_prefix"] is None
 
 
 def test_pooled_pairs_share_one_application() -> None:
-    pairs = [_listed("btc_usdt"), _listed("eth_usdt", "pooled"), _listed("chz_usdt", "pooled")]
+    pairs = [_tracked("btc_usdt"), _tracked("eth_usdt", "pooled"), _tracked("chz_usdt", "pooled")]
     models = {pair: _version(f"{pair}_1h", 2) for pair in ("btc_usdt", "eth_usdt")}
     applications = _applications(pairs, models)
     assert set(applications) == {GATEWAY, POOL, "btc_usdt_1h"}
@@ -48,8 +48,8 @@ def test_pooled_pairs_share_one_application() -> None:
     }
 
 
-def test_a_pair_without_a_model_of_its_own_keeps_its_application_when_one_comes() -> None:
-    pairs = [_listed("btc_usdt")]
+def test_a_pair_keeps_its_application_when_its_first_own_model_replaces_the_foundation() -> None:
+    pairs = [_tracked("btc_usdt")]
     before, after = (
         _applications(pairs, {"btc_usdt": model})
         for model in (_version("foundation_1h", 9), _version("btc_usdt_1h", 1))
@@ -60,8 +60,8 @@ def test_a_pair_without_a_model_of_its_own_keeps_its_application_when_one_comes(
     assert before == after, "or the replica would restart"
 
 
-def test_a_pair_grows_at_once_and_shrinks_later() -> None:
-    assert _btc(1, 3)["autoscaling_config"] == {
+def test_a_pair_scales_up_at_once_and_down_later() -> None:
+    assert _btc_deployment(1, 3)["autoscaling_config"] == {
         "min_replicas": 1,
         "max_replicas": 3,
         "target_ongoing_requests": 7,
@@ -70,27 +70,27 @@ def test_a_pair_grows_at_once_and_shrinks_later() -> None:
     }
 
 
-def test_a_pair_that_may_sleep_starts_awake() -> None:
-    autoscaling = _btc(0, 1)["autoscaling_config"]
+def test_a_pair_that_may_scale_to_zero_starts_with_one_replica() -> None:
+    autoscaling = _btc_deployment(0, 1)["autoscaling_config"]
     assert (autoscaling["min_replicas"], autoscaling["initial_replicas"]) == (0, 1)
-    assert autoscaling["metrics_interval_s"] < autoscaling["look_back_period_s"] <= 1, "or it wakes slowly"
+    assert autoscaling["metrics_interval_s"] < autoscaling["look_back_period_s"] <= 1, "or its first call waits"
 
 
 def test_a_fixed_number_of_replicas_needs_no_autoscaling() -> None:
-    deployment = _btc(2, 2)
+    deployment = _btc_deployment(2, 2)
     assert deployment["num_replicas"] == 2
     assert "autoscaling_config" not in deployment
 
 
-def test_the_api_listens_where_its_callers_are_told() -> None:
+def test_the_api_listens_at_the_configured_address() -> None:
     options = desired_config(SETTINGS, [], {})["http_options"]
     assert (options["host"], options["port"]) == ("127.0.0.1", 28123)
     elsewhere = Settings(api_url="http://serving:8000")
     assert desired_config(elsewhere, [], {})["http_options"]["host"] == "0.0.0.0"
 
 
-def test_each_process_claims_a_share_of_a_cpu_so_that_load_adds_nodes() -> None:
-    listed = [_listed("btc_usdt"), _listed("eth_usdt", "pooled")]
+def test_each_process_reserves_a_share_of_a_cpu_so_that_load_adds_nodes() -> None:
+    listed = [_tracked("btc_usdt"), _tracked("eth_usdt", "pooled")]
     models = {pair: _version(f"{pair}_1h", 1) for pair in ("btc_usdt", "eth_usdt")}
     claims = {
         name: application["deployments"][0]["ray_actor_options"]["num_cpus"]

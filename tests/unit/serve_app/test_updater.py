@@ -1,4 +1,4 @@
-"""A pair's replica without registry, exchange and Postgres: nothing listens where the settings point."""
+"""A replica without registry, exchange and Postgres: no server runs at the settings' addresses."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(exchange, "_MAX_ATTEMPTS", 1)  # or the exchange's client tries for seconds
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(exchange, "_MAX_ATTEMPTS", 1)  # or the exchange's client retries for seconds
     return Settings(
         cache_folder=str(tmp_path),
         exchange_url=NOWHERE,
@@ -34,11 +34,11 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
 
 
-def current(version: int, as_of_ms: int) -> ComputedForecast:
+def forecast_by(version: int, as_of_ms: int) -> ComputedForecast:
     return make_forecast("btc_usdt", as_of_ms=as_of_ms, version=version)
 
 
-def keep(settings: Settings, kept: ComputedForecast) -> None:
+def save_snapshot(settings: Settings, kept: ComputedForecast) -> None:
     ForecastSnapshot(Path(settings.cache_folder), BTC, settings.interval, settings.market).save(kept)
 
 
@@ -53,10 +53,10 @@ def answers(
     return asyncio.run(ask())
 
 
-def test_a_replica_alone_serves_the_last_good_forecast_as_stale(alone: Settings) -> None:
+def test_a_replica_without_servers_serves_its_snapshot_as_stale(offline: Settings) -> None:
     yesterday_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 24 * HOUR_MS
-    keep(alone, current(3, yesterday_ms))
-    forecast, state = answers(alone, version=3)
+    save_snapshot(offline, forecast_by(3, yesterday_ms))
+    forecast, state = answers(offline, version=3)
     assert forecast.flags.stale is True
     assert forecast.as_of_ms == yesterday_ms
     assert forecast.quantiles.q50 == pytest.approx(100.0)
@@ -64,11 +64,11 @@ def test_a_replica_alone_serves_the_last_good_forecast_as_stale(alone: Settings)
     assert state.serves == NamedVersion(name="btc_usdt_1h", version=3)
 
 
-def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(alone: Settings) -> None:
+def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(offline: Settings) -> None:
     now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    keep(alone, current(3, now_ms))
-    assert answers(alone, version=3)[0].flags.stale is False
-    forecast, state = answers(alone, version=4)
+    save_snapshot(offline, forecast_by(3, now_ms))
+    assert answers(offline, version=3)[0].flags.stale is False
+    forecast, state = answers(offline, version=4)
     assert forecast.model.version == 3
     assert forecast.flags.stale is True
     assert state.wanted == NamedVersion(name="btc_usdt_1h", version=4)
@@ -76,22 +76,22 @@ def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(alone: Se
 
 
 @pytest.mark.parametrize(("expiry_hours", "expired"), [(48, False), (20, True)])
-def test_an_expired_model_serves_with_a_warning(alone: Settings, expiry_hours: int, expired: bool) -> None:
-    settings = alone.model_copy(update={"model_expiry_hours": expiry_hours})
-    keep(settings, current(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
+def test_an_expired_model_serves_with_a_warning(offline: Settings, expiry_hours: int, expired: bool) -> None:
+    settings = offline.model_copy(update={"model_expiry_hours": expiry_hours})
+    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
     assert answers(settings, version=3)[0].flags.expired is expired
 
 
-def test_a_model_of_twice_its_expiry_serves_no_more(alone: Settings) -> None:
-    settings = alone.model_copy(update={"model_expiry_hours": 10})
-    keep(settings, current(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
+def test_a_model_older_than_twice_its_expiry_stops_serving(offline: Settings) -> None:
+    settings = offline.model_copy(update={"model_expiry_hours": 10})
+    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
     assert "has seen nothing for 24 hours" in answers(settings, version=3)[0].detail
 
 
-def test_a_forecast_by_the_model_of_all_pairs_says_so(alone: Settings) -> None:
+def test_a_forecast_by_the_foundation_model_has_its_flag(offline: Settings) -> None:
     now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    keep(alone, make_forecast("btc_usdt", as_of_ms=now_ms, version=3, by="foundation"))
-    forecast, state = answers(alone, version=3, name="foundation_1h")
+    save_snapshot(offline, make_forecast("btc_usdt", as_of_ms=now_ms, version=3, by="foundation"))
+    forecast, state = answers(offline, version=3, name="foundation_1h")
     assert forecast.pair == "btc_usdt"
     assert forecast.model.name == "foundation_1h"
     assert forecast.flags.model_dump() | {"stale": False} == {
@@ -103,26 +103,26 @@ def test_a_forecast_by_the_model_of_all_pairs_says_so(alone: Settings) -> None:
     assert state.ready is True
 
 
-def test_another_pairs_model_is_refused(alone: Settings) -> None:
-    _, state = answers(alone, version=3, name="eth_usdt_1h")
+def test_another_pairs_model_is_refused(offline: Settings) -> None:
+    _, state = answers(offline, version=3, name="eth_usdt_1h")
     assert state.refused == "eth_usdt_1h is another pair's model"
 
 
-def test_a_replica_with_nothing_says_what_is_in_the_way(alone: Settings) -> None:
-    forecast, state = answers(alone, version=1)
+def test_a_replica_without_a_snapshot_is_not_ready(offline: Settings) -> None:
+    forecast, state = answers(offline, version=1)
     assert isinstance(forecast, ReplicaError)
     assert state.ready is False
 
 
-def test_what_another_market_left_behind_is_not_used(alone: Settings) -> None:
+def test_the_snapshot_of_another_market_is_not_used(offline: Settings) -> None:
     now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    keep(alone.model_copy(update={"market": "simulated"}), current(3, now_ms))
-    assert isinstance(answers(alone, version=3)[0], ReplicaError)
+    save_snapshot(offline.model_copy(update={"market": "simulated"}), forecast_by(3, now_ms))
+    assert isinstance(answers(offline, version=3)[0], ReplicaError)
 
 
-def test_a_damaged_file_is_done_without(alone: Settings) -> None:
+def test_a_damaged_snapshot_is_ignored(offline: Settings) -> None:
     now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    keep(alone, current(3, now_ms))
-    (kept,) = Path(alone.cache_folder).iterdir()
+    save_snapshot(offline, forecast_by(3, now_ms))
+    (kept,) = Path(offline.cache_folder).iterdir()
     kept.write_bytes(kept.read_bytes()[:500])
-    assert isinstance(answers(alone, version=3)[0], ReplicaError)
+    assert isinstance(answers(offline, version=3)[0], ReplicaError)
