@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from make_us_rich.core.errors import InputError, QuotaExceeded, UnknownToken
+from make_us_rich.core.errors import InputError, UnknownToken
 from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 from make_us_rich.documents import ReplicaError
 
@@ -69,18 +67,6 @@ def replica_problem(name: str, error: ReplicaError) -> Problem:
     if error.kind == "no-model":
         return Problem(404, "no-such-model", error.detail, field=error.field)
     return Problem(422, "bad-input", error.detail, field=error.field)
-
-
-def quota_headers(limit: int, remaining: int, reset_s: int) -> dict[str, str]:
-    return {"RateLimit-Limit": str(limit), "RateLimit-Remaining": str(remaining), "RateLimit-Reset": str(reset_s)}
-
-
-def quota_problem(error: QuotaExceeded) -> Problem:
-    """Return a Problem 429: the month's calls are used."""
-    seconds = max(1, math.ceil(error.resets_at.timestamp() - time.time()))
-    headers = {"Retry-After": str(seconds)} | quota_headers(error.limit, 0, seconds)
-    detail = f"all {error.limit} calls of the month are used; calls are allowed again at {error.resets_at.isoformat()}"
-    return Problem(429, "quota-exceeded", detail, headers=headers)
 
 
 def rate_problem(wait_s: int) -> Problem:

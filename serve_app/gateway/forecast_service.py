@@ -30,10 +30,10 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, ModelVersion, Registry, foundation_name, model_name
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.forecast_cache import CachedForecast, ForecastCache
-from serve_app.gateway.quota import QuotaCounter
+from serve_app.gateway.quota import QuotaCounter, quota_headers, quota_problem
 from serve_app.gateway.replica_client import ReplicaClient, StateMethod
 from serve_app.metrics import GatewayMetrics
-from serve_app.problems import WARMING_S, Problem, quota_headers, quota_problem, replica_problem, unavailable
+from serve_app.problems import WARMING_S, Problem, replica_problem, unavailable
 
 _log = logging.getLogger("ray.serve")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import defaultdict
 
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.errors import QuotaExceeded
 from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
+from serve_app.problems import Problem
 
 _log = logging.getLogger("ray.serve")
 
@@ -112,3 +114,15 @@ def _resolve(calls: list[Call], outcome: int | Exception | None) -> int:
         else:
             call.set_result(outcome)
     return len(waiting)
+
+
+def quota_headers(limit: int, remaining: int, reset_s: int) -> dict[str, str]:
+    return {"RateLimit-Limit": str(limit), "RateLimit-Remaining": str(remaining), "RateLimit-Reset": str(reset_s)}
+
+
+def quota_problem(error: QuotaExceeded) -> Problem:
+    """Return a Problem 429: the month's calls are used."""
+    seconds = max(1, math.ceil(error.resets_at.timestamp() - time.time()))
+    headers = {"Retry-After": str(seconds)} | quota_headers(error.limit, 0, seconds)
+    detail = f"all {error.limit} calls of the month are used; calls are allowed again at {error.resets_at.isoformat()}"
+    return Problem(429, "quota-exceeded", detail, headers=headers)
