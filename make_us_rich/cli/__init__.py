@@ -1,11 +1,11 @@
-"""`mkrich`: the whole project from a terminal. The commands are in make_us_rich/commands."""
+"""`mkrich`, the command line, with one module for each subject. May import every other package of make_us_rich."""
 
 from __future__ import annotations
 
 import typer
 
 from make_us_rich.cli import backtest, candles, first_version, forecasts, installation, models, pairs, stack
-from make_us_rich.cli.shared import fail
+from make_us_rich.cli.shared import command_error
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 
@@ -19,11 +19,11 @@ for module in (stack, installation, forecasts, backtest, candles, models, pairs,
 
 
 def main() -> None:
-    """The entry point: our own errors end with one clear line instead of a traceback."""
+    """Run a command. This project's own errors and an unreachable Postgres end it with one line on stderr."""
     try:
         app()
     except MakeUsRichError as error:
-        raise SystemExit(fail(str(error)).exit_code) from None
+        raise SystemExit(command_error(str(error)).exit_code) from None
     except POSTGRES_UNAVAILABLE as error:
-        why = str(error).strip()
-        raise SystemExit(fail(f"{why}. Is it up, and is MUR_DATABASE_URL its address?").exit_code) from None
+        reason = str(error).strip()
+        raise SystemExit(command_error(f"{reason}. Is it up, and is MUR_DATABASE_URL its address?").exit_code) from None

@@ -1,4 +1,4 @@
-"""python -m make_us_rich.cli: the same as `mkrich`."""
+"""Makes `python -m make_us_rich.cli` the same as `mkrich`."""
 
 from make_us_rich.cli import main
 

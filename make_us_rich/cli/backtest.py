@@ -1,4 +1,4 @@
-"""Walk-forward backtest, as a Ray job: on the cluster of the settings, or on this machine where there is none."""
+"""`mkrich backtest`: run a walk-forward backtest as a Ray job, or on this machine when no cluster answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from make_us_rich.cli.shared import fail, settings_here, split_pairs
+from make_us_rich.cli.shared import command_error, settings_here, split_pairs
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.interval import duration_ms, windows_between
 from make_us_rich.core.terminal import console
@@ -33,18 +33,18 @@ def register(app: typer.Typer) -> None:
 
 def backtest(
     start: Annotated[datetime, typer.Option("--from", help="first window opens (UTC)", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", help="last window is over (UTC)", formats=["%Y-%m-%d"])],
+    end: Annotated[datetime, typer.Option("--to", help="last window closes (UTC)", formats=["%Y-%m-%d"])],
     pairs: Annotated[str, typer.Option(help="comma separated; none: all of --candles")] = "",
     every: Annotated[str, typer.Option(help="length of a window, such as 5w, 35d or 840h")] = "5w",
     model: Annotated[str, typer.Option(help="architecture: lstm, gru, linear, patchtst, level_mse")] = "lstm",
     candles: Annotated[
         Path | None, typer.Option(help="folder of klines (BTCUSDT.parquet …) that the cluster sees; none: S3's")
     ] = None,
-    out: Annotated[Path, typer.Option(help="every forecast, as parquet; the report is put beside it as .html")] = Path(
-        "backtest.parquet"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="file for every forecast (parquet); the report gets the same name and .html")
+    ] = Path("backtest.parquet"),
 ) -> None:
-    """Train on the year before each window, forecast all of it, and say how good that was beside the baselines."""
+    """Train on the year before each window, forecast the window, and compare the forecasts with the baselines."""
     settings = settings_here()
     chosen = split_pairs(pairs)
     if not chosen and candles is None:
@@ -52,21 +52,21 @@ def backtest(
     from_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))
     windows = windows_between(from_ms, to_ms, duration_ms(every), settings.interval)
     console.print(f"{len(windows)} windows of {every}, each after a year of training")
-    words = ["--from", f"{start:%Y-%m-%d}", "--to", f"{end:%Y-%m-%d}", "--every", every]
-    words += ["--interval", settings.interval, "--model", model]
-    words += ["--pairs", ",".join(chosen)] if chosen else []
-    words += ["--candles", str(candles.resolve())] if candles else []
+    arguments = ["--from", f"{start:%Y-%m-%d}", "--to", f"{end:%Y-%m-%d}", "--every", every]
+    arguments += ["--interval", settings.interval, "--model", model]
+    arguments += ["--pairs", ",".join(chosen)] if chosen else []
+    arguments += ["--candles", str(candles.resolve())] if candles else []
     out.resolve().parent.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_run(words, out, settings))
+    asyncio.run(_run(arguments, out, settings))
     console.print(f"{out} has every forecast, {out.with_suffix('.html')} the report")
 
 
-async def _run(words: Sequence[str], out: Path, settings: Settings) -> None:
+async def _run(arguments: Sequence[str], out: Path, settings: Settings) -> None:
     from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
 
     submission_id = f"backtest-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     upload = f"backtests/{submission_id}"
-    command = ["python", "-m", "ray_jobs.backtest", *words]
+    command = ["python", "-m", "ray_jobs.backtest", *arguments]
     async with RayJobsClient(settings.ray_url, settings.ray_token.get_secret_value()) as ray:
         try:
             await ray.find(submission_id)
@@ -77,28 +77,28 @@ async def _run(words: Sequence[str], out: Path, settings: Settings) -> None:
         await ray.submit(submission_id, shlex.join([*command, "--upload", upload]), {"kind": "backtest"})
         job = await _follow(ray, submission_id)
     if job.status != "SUCCEEDED":
-        raise fail(f"Ray job {submission_id} {job.status}: {job.message}")
+        raise command_error(f"Ray job {submission_id} {job.status}: {job.message}")
     _download(settings, upload, out)
 
 
 def _run_here(command: Sequence[str]) -> None:
     done = subprocess.run(command, check=False)
     if done.returncode != 0:
-        raise fail("the backtest ended with an error, printed above")
+        raise command_error("the backtest ended with an error, printed above")
 
 
 async def _follow(ray: RayJobsClient, submission_id: str) -> RayJob:
-    """Print the job's lines as they come. Whoever interrupts this stops the job."""
-    shown = 0
+    """Print the job's log until it ends, and return the job. Ctrl-C stops the job too."""
+    printed = 0
     try:
         while True:
             job = await ray.find(submission_id)
             lines = (await ray.logs(submission_id)).splitlines()
-            for line in lines[shown:]:
+            for line in lines[printed:]:
                 console.print(line, markup=False, soft_wrap=True)
-            shown = len(lines)
+            printed = len(lines)
             if job is None:
-                raise fail(f"Ray forgot job {submission_id}: its head was restarted")
+                raise command_error(f"Ray does not know job {submission_id} any more: its head was restarted")
             if not job.is_active:
                 return job
             await asyncio.sleep(_POLL_S)
@@ -114,5 +114,5 @@ def _download(settings: Settings, folder: str, out: Path) -> None:
     for name, path in ((_FORECASTS, out), (_REPORT, out.with_suffix(".html"))):
         found = store.get(f"{folder}/{name}")
         if found is None:
-            raise fail(f"the job left no {folder}/{name} in S3: see its log in the Ray dashboard")
+            raise command_error(f"the job left no {folder}/{name} in S3: see its log in the Ray dashboard")
         path.write_bytes(found.content)

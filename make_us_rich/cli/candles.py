@@ -1,4 +1,4 @@
-"""Candles as files on this machine."""
+"""`mkrich candles`: download candles to files on this machine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from make_us_rich.core.terminal import console
 
 candles_app = typer.Typer(help="Download candles.", no_args_is_help=True)
 
-_LONGEST_WAIT_S = 300.0  # nobody waits for a forecast meanwhile
-_INTERRUPTED = 130
+_MAX_WAIT_S = 300.0  # for the exchange's rate limit: longer than in serving, because no forecast waits for it
+_INTERRUPTED = 130  # the exit code of shells after Ctrl-C
 
 
 def register(app: typer.Typer) -> None:
@@ -36,13 +36,13 @@ def download(
     end: Annotated[datetime, typer.Option("--to", help="the day after the last one (UTC)", formats=["%Y-%m-%d"])],
     out: Annotated[Path, typer.Option(help="folder for BTCUSDT.parquet and the like")],
 ) -> None:
-    """Download hourly candles from the exchange; the same command continues a download that was interrupted."""
+    """Download hourly candles from the exchange. After an interruption, the same command continues."""
     from make_us_rich.market.exchange import ExchangeClient
     from make_us_rich.market.recordings import Download
 
-    settings = get_settings()  # not those of a stack that was started here: it may simulate its prices
+    settings = get_settings()  # not those of a stack that was started here, which may simulate its prices
     console.print(f"candles from {settings.exchange_url}")
-    exchange = ExchangeClient(settings.exchange_url, max_wait_s=_LONGEST_WAIT_S)
+    exchange = ExchangeClient(settings.exchange_url, max_wait_s=_MAX_WAIT_S)
     chosen = split_pairs(pairs)
     start_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))
     end_ms = min(to_ms, exchange.server_time_ms())
@@ -61,7 +61,7 @@ def download(
                 bar.update(task, description=str(pair))
                 console.print(str(item.run(exchange, lambda candles: bar.advance(task, candles))))
     except (MarketError, KeyboardInterrupt) as error:
-        console.print(f"what arrived is kept in {out}: the same command goes on from there")
+        console.print(f"the candles downloaded so far are in {out}: the same command continues")
         if isinstance(error, KeyboardInterrupt):
             raise typer.Exit(_INTERRUPTED) from None
         raise

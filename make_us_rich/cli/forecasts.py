@@ -1,4 +1,4 @@
-"""Train and forecast from the terminal: what Airflow and the HTTP API do, asked once."""
+"""`mkrich train` and `mkrich forecast`: a training run in Airflow, and forecasts from the HTTP API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, Pairs, moment, print_json, settings_here
+from make_us_rich.cli.shared import AsJson, Pairs, print_json, settings_here, utc_text
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.terminal import console
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from make_us_rich.documents import Forecast
     from make_us_rich.operations.airflow import Airflow
 
-_NO_USUAL_RUN_S = 3600.0
+_RUN_TIMEOUT_S = 3600.0
 
 
 def register(app: typer.Typer) -> None:
@@ -27,16 +27,15 @@ def register(app: typer.Typer) -> None:
 def train(
     pairs: Pairs = None,
     interval: Annotated[str | None, typer.Option(help="candle interval; only 1h is supported")] = None,
-    as_of: Annotated[
-        str | None, typer.Option(help="learn from candles closed by this time (ISO, UTC), not from later ones")
-    ] = None,
+    as_of: Annotated[str | None, typer.Option(help="train on candles closed by this time only (ISO, UTC)")] = None,
     foundation: Annotated[
-        bool, typer.Option("--foundation", help="the model of all pairs, which theirs begin from")
+        bool,
+        typer.Option("--foundation", help="train the foundation model, from which each pair's model is fine-tuned"),
     ] = False,
-    follow: Annotated[bool, typer.Option(help="wait, and print each step as it ends")] = True,
+    follow: Annotated[bool, typer.Option(help="wait for the end and print each step")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Start a training run in Airflow and follow it; the exit code is 0 only if all of it succeeded."""
+    """Start a training run in Airflow and follow it. The exit code is 1 when a part of it failed."""
     from make_us_rich.operations.airflow import Airflow
 
     settings = settings_here()
@@ -58,17 +57,15 @@ def _follow(airflow: Airflow, dag_id: str, run_id: str, settings: Settings, *, q
     from make_us_rich.operations.run_progress import RunProgress
 
     progress = RunProgress(airflow, dag_id, run_id, settings.ray_url, settings.ray_token.get_secret_value())
-    return progress.follow((lambda seconds, line: None) if quiet else _say, _NO_USUAL_RUN_S)
+    return progress.follow((lambda seconds, line: None) if quiet else _print_progress, _RUN_TIMEOUT_S)
 
 
 def forecast(
     pairs: Pairs = None,
-    token: Annotated[
-        str, typer.Option(envvar="MUR_TOKEN", help="your API token; the service's own when there is none")
-    ] = "",
+    token: Annotated[str, typer.Option(envvar="MUR_TOKEN", help="your API token; by default the pipeline's")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show what the service forecasts now, by its HTTP API."""
+    """Show the present forecasts of the HTTP API."""
     from make_us_rich.client import Client
 
     settings = settings_here()
@@ -88,7 +85,7 @@ def _row(item: Forecast) -> list[str]:
     return [
         item.pair,
         f"{item.last_close:.6g}",
-        moment(item.target_close_ms),
+        utc_text(item.target_close_ms),
         f"{item.quantiles['q50']:.6g}",
         f"{item.quantiles['q10']:.6g} to {item.quantiles['q90']:.6g}",
         f"v{item.model.version} {item.model.architecture}, {item.model.age_hours:.1f} h",
@@ -97,5 +94,5 @@ def _row(item: Forecast) -> list[str]:
     ]
 
 
-def _say(seconds: float, line: str) -> None:
+def _print_progress(seconds: float, line: str) -> None:
     console.print(f"[dim]{seconds:6.1f} s[/dim]  {line}")

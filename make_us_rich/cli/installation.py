@@ -1,4 +1,4 @@
-"""A new or upgraded installation: migrate, prepare, init-env, create-admin, doctor."""
+"""Commands for a new or upgraded installation: doctor, migrate, prepare, create-admin, init-env."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def migrate() -> None:
-    """Bring the database of MUR_DATABASE_URL to this version's tables."""
+    """Apply the missing migrations to the database of MUR_DATABASE_URL."""
     from make_us_rich.database.migrations import migrate as run_migrations
 
     run_migrations(settings_here().database_url.get_secret_value())
@@ -50,9 +50,9 @@ def migrate() -> None:
 
 
 def prepare(
-    admin_password: Annotated[str, typer.Option(envvar="MUR_ADMIN_PASSWORD", help="of the first admin")],
+    admin_password: Annotated[str, typer.Option(envvar="MUR_ADMIN_PASSWORD", help="password of the first admin")],
 ) -> None:
-    """Make the tables, buckets, admin, tokens and pairs of a new installation; repeat at will."""
+    """Create the tables, buckets, first admin, tokens and pairs. Safe to repeat."""
     from make_us_rich.core.settings import get_settings
     from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
 
@@ -68,7 +68,7 @@ def prepare(
 
 
 def create_admin(
-    name: Annotated[str, typer.Argument(help="who may do everything on the dashboard")],
+    name: Annotated[str, typer.Argument(help="name of the user")],
     password: Annotated[
         str,
         typer.Option(
@@ -76,10 +76,12 @@ def create_admin(
             hide_input=True,
             confirmation_prompt=True,
             envvar="MUR_ADMIN_PASSWORD",
-            help="asked for when not given",
+            help="by default the command asks for it",
         ),
     ],
-    reset: Annotated[bool, typer.Option("--reset", help="give a user who exists this password and the role")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="change an existing user: set the password, unlock, grant the role")
+    ] = False,
 ) -> None:
     """Add a user with the admin role."""
     from make_us_rich.accounts import ADMIN, COMMAND_LINE, Accounts
@@ -93,8 +95,8 @@ def create_admin(
 
 
 def init_env(path: Annotated[Path, typer.Argument(help="the file to write")] = Path(".env")) -> None:
-    """Write .env for docker compose from .env.example, with a strong secret for each empty one."""
+    """Write .env for docker compose from .env.example, with a new secret for each empty variable."""
     from make_us_rich.operations.env_file import write_env
 
     write_env(Path(".env.example"), path)
-    console.print(f"{path} is written; only you can read it")
+    console.print(f"{path} is written, readable by you alone")

@@ -1,4 +1,4 @@
-"""What the registry holds, and which of it is served."""
+"""`mkrich models`, `promote` and `rollback`: the versions in the registry, and which of them is served."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, audit, moment, print_json, settings_here
+from make_us_rich.cli.shared import AsJson, audit, print_json, settings_here, utc_text
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.terminal import console
 from make_us_rich.database.pool import Database
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
 FOUNDATION = "foundation"
 
-
 Model = Annotated[str, typer.Argument(help="a pair such as btc_usdt, or `foundation`")]
-By = Annotated[str, typer.Option(help="who decides; stays with the version. Your user name by default")]
-Serve = Annotated[bool, typer.Option(help="swap the service to it at once, not at its next look")]
+By = Annotated[str, typer.Option(help="name to record with the decision; by default your user name")]
+Serve = Annotated[bool, typer.Option(help="make the service load it at once")]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,18 +47,18 @@ def register(app: typer.Typer) -> None:
 
 def models(
     pair: Annotated[
-        str | None, typer.Argument(help="every version of this pair, or of `foundation`; none: all champions")
+        str | None, typer.Argument(help="list the versions of this pair or of `foundation`; by default all champions")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the served models, or one pair's versions with what was decided about each and why."""
+    """List the champions, or every version of one model with the decision about it."""
     settings = settings_here()
     with Registry(settings) as registry:
         found = versions_of(registry, settings, pair) if pair else champions(registry, settings)
     if as_json:
         print_json([asdict(version) | {"aliases": aliases} for version, aliases in found])
         return
-    table = Table("model", "version", "alias", "architecture", "knows until", "skill", "80 % band", "decision")
+    table = Table("model", "version", "alias", "architecture", "trained until", "skill", "80 % band", "decision")
     for version, aliases in found:
         table.add_row(version.name, str(version.version), ", ".join(aliases), *_row(version.tags))
     console.print(table)
@@ -67,48 +66,49 @@ def models(
 
 def promote(
     pair: Model,
-    version: Annotated[int, typer.Argument(help="as `mkrich models PAIR` lists it")],
+    version: Annotated[int, typer.Argument(help="version number, from `mkrich models PAIR`")],
     by: By = "",
     serve: Serve = True,
 ) -> None:
-    """Let a version serve, on your word and without a comparison; the one before it stays as `previous`."""
+    """Make a version the champion without a comparison. The old champion stays as `previous`."""
     from make_us_rich.registry.promotion import promote_manually
 
     settings = settings_here()
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         decision = promote_manually(registry, database, name_of(pair, settings), version, by=by or getuser())
         audit(database, "promote model", name_of(pair, settings), decision.reason)
-    _tell(settings, pair, decision, serve)
+    _print_and_serve(settings, pair, decision, serve)
 
 
 def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
-    """Let the champion before this one serve again; a second time undoes it."""
+    """Make the previous champion the champion again. A second rollback undoes it."""
     from make_us_rich.registry import promotion
 
     settings = settings_here()
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         decision = promotion.rollback(registry, database, name_of(pair, settings), by=by or getuser())
         audit(database, "roll back model", name_of(pair, settings), decision.reason)
-    _tell(settings, pair, decision, serve)
+    _print_and_serve(settings, pair, decision, serve)
 
 
-def _tell(settings: Settings, pair: str, decision: PromotionDecision, serve: bool) -> None:
+def _print_and_serve(settings: Settings, pair: str, decision: PromotionDecision, serve: bool) -> None:
     console.print(f"{pair}: {decision.reason}")
     if serve:
         from make_us_rich.operations.serve_deploy import apply
 
         apply(settings)
-        console.print("the service runs it")
+        console.print("the service serves it now")
 
 
 def name_of(pair: str, settings: Settings) -> str:
-    """Raises UnknownPair."""
+    """Return the registered name of a pair's model or of the foundation model. Raises UnknownPair."""
     if pair == FOUNDATION:
         return foundation_name(settings.interval)
     return model_name(Pair.parse(pair), settings.interval)
 
 
 def champions(registry: Registry, settings: Settings) -> list[tuple[ModelVersion, list[str]]]:
+    """Return the champion of each active pair and of the foundation, with its alias."""
     from make_us_rich.database import pairs as pairs_table
 
     with Database.from_settings(settings) as database:
@@ -118,10 +118,11 @@ def champions(registry: Registry, settings: Settings) -> list[tuple[ModelVersion
 
 
 def versions_of(registry: Registry, settings: Settings, pair: str) -> list[tuple[ModelVersion, list[str]]]:
+    """Return every version of a model with its aliases, newest first."""
     name = name_of(pair, settings)
-    holders = {alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.find(name, alias))}
+    by_alias = {alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.find(name, alias))}
     return [
-        (version, [alias for alias, number in holders.items() if number == version.version])
+        (version, [alias for alias, number in by_alias.items() if number == version.version])
         for version in registry.versions(name)
     ]
 
@@ -130,7 +131,7 @@ def _row(tags: Mapping[str, str]) -> list[str]:
     as_of = tags.get(TAG_AS_OF_MS)
     return [
         tags.get(TAG_ARCHITECTURE, ""),
-        moment(int(as_of)) if as_of else "",
+        utc_text(int(as_of)) if as_of else "",
         f"{float(tags[TAG_SKILL_VS_NAIVE]):+.1%}" if TAG_SKILL_VS_NAIVE in tags else "",
         f"{float(tags[TAG_COVERAGE_80]):.1%}" if TAG_COVERAGE_80 in tags else "",
         tags.get(TAG_DECISION, ""),

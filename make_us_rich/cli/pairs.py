@@ -1,4 +1,4 @@
-"""Which pairs are trained and served."""
+"""`mkrich pairs`: choose which pairs are trained and served, and how."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
 pairs_app = typer.Typer(help="List, add, change, park and unpark pairs.", no_args_is_help=True)
 
 Plan = Annotated[str, typer.Option(help=", ".join(SERVING_PLANS))]
-Least = Annotated[int | None, typer.Option(help="replicas kept without a call; 0 starts one with the first")]
-Most = Annotated[int | None, typer.Option(help="replicas under load")]
+Least = Annotated[int | None, typer.Option(help="replicas kept while idle; 0 starts one at the first call")]
+Most = Annotated[int | None, typer.Option(help="replicas under load, at most")]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,25 +26,25 @@ def register(app: typer.Typer) -> None:
 
 @pairs_app.command("list")
 def list_pairs(as_json: AsJson = False) -> None:
-    """Show every pair that is known, with its plan."""
+    """List every pair with its serving plan and state."""
     with database_here() as database:
-        listed = pairs_table.tracked(database)
+        found = pairs_table.tracked(database)
     if as_json:
-        print_json([asdict(item) | {"active": item.active} for item in listed])
+        print_json([asdict(item) | {"active": item.active} for item in found])
         return
     table = Table("pair", "plan", "replicas", "state")
-    for item in listed:
+    for item in found:
         table.add_row(item.pair, item.plan, f"{item.min_replicas} to {item.max_replicas}", _state(item))
     console.print(table)
 
 
 @pairs_app.command()
 def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
-    """Train and serve another pair from the next run on."""
+    """Add a pair, which is trained and served from the next run on."""
     with database_here() as database:
         item = pairs_table.put(database, pair, plan=plan, min_replicas=least, max_replicas=most)
         audit(database, "put pair", item.pair, item.plan)
-    console.print(f"{item.pair}: {_state(item)}; `mkrich train {item.pair}` does not wait for the hour")
+    console.print(f"{item.pair}: {_state(item)}; `mkrich train {item.pair}` trains it now")
 
 
 @pairs_app.command("plan")
@@ -54,7 +54,7 @@ def change_plan(
     least: Least = None,
     most: Most = None,
 ) -> None:
-    """Give a pair a process of its own, a shared one, or none."""
+    """Change a pair's serving plan: a process of its own, a shared one, or off."""
     with database_here() as database:
         item = pairs_table.put(database, pair, plan=plan, min_replicas=least, max_replicas=most)
         audit(database, "put pair", item.pair, item.plan)
@@ -62,8 +62,8 @@ def change_plan(
 
 
 @pairs_app.command()
-def park(pair: OnePair, reason: Annotated[str, typer.Option(help="shown wherever the pair is")]) -> None:
-    """Let a pair rest, as when the exchange halts it."""
+def park(pair: OnePair, reason: Annotated[str, typer.Option(help="shown to users of the pair")]) -> None:
+    """Stop training and serving a pair, for example because the exchange halted it."""
     with database_here() as database:
         item = pairs_table.park(database, pair, reason)
         audit(database, "park pair", item.pair, reason)

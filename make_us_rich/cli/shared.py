@@ -1,4 +1,4 @@
-"""What the commands share: options, output, and whose settings they speak for."""
+"""What several commands use: options, output, and the settings of the stack that they work on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,17 +21,16 @@ OnePair = Annotated[Pair, typer.Argument(parser=Pair.parse, help="a pair such as
 
 
 def settings_here() -> Settings:
-    """The environment's settings; where it has none, those of the embedded stack that was started here."""
+    """Return the environment's settings; without MUR_DATABASE_URL, those of the embedded stack started here."""
     if "MUR_DATABASE_URL" not in os.environ:
-        # roles that are installed without the stack's extra know no embedded stack
-        with suppress(ImportError):
+        with suppress(ImportError):  # an installation without the extra `stack` has no embedded stack
             from make_us_rich.embedded.lifecycle import open_stack
             from make_us_rich.embedded.stack_config import saved_stack_config
 
             config = saved_stack_config()
             if config is not None:
-                theirs = open_stack(config).environment
-                os.environ.update({key: value for key, value in theirs.items() if key.startswith("MUR_")})
+                environment = open_stack(config).environment
+                os.environ.update({key: value for key, value in environment.items() if key.startswith("MUR_")})
     return get_settings()
 
 
@@ -53,16 +52,19 @@ def split_pairs(text: str) -> list[Pair]:
     return [Pair.parse(part) for part in dict.fromkeys(text.split(","))] if text else []
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
+    """Print a value as JSON; what JSON does not know, such as a time, is printed as text."""
     typer.echo(json.dumps(value, default=str))
 
 
-def moment(time_ms: int) -> str:
+def utc_text(time_ms: int) -> str:
+    """Return a time as `2026-01-31 12:00`."""
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
-def fail(message: str) -> typer.Exit:
-    """To be raised: `raise fail("…")`."""
-    Console(stderr=True, highlight=False).print("[red]error:[/red]", end=" ")
-    Console(stderr=True, highlight=False).print(message, soft_wrap=True, markup=False)
+def command_error(message: str) -> typer.Exit:
+    """Print an error to stderr and return what ends the command: `raise command_error("…")`."""
+    console = Console(stderr=True, highlight=False)
+    console.print("[red]error:[/red]", end=" ")
+    console.print(message, soft_wrap=True, markup=False)
     return typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The embedded stack: up, down, status, logs, demo."""
+"""Commands for the embedded stack: up, down, status, logs, demo."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, fail, print_json
+from make_us_rich.cli.shared import AsJson, command_error, print_json
 from make_us_rich.core.terminal import console
 
-Live = Annotated[bool, typer.Option("--live", help="prices from Binance itself; no key needed")]
-Data = Annotated[Path | None, typer.Option(help="folder of recorded klines (BTCUSDT.parquet …) to replay as if now")]
+Live = Annotated[bool, typer.Option("--live", help="use live prices from Binance; needs no key")]
+Data = Annotated[
+    Path | None, typer.Option(help="folder of recorded klines (BTCUSDT.parquet …), replayed as if they closed now")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +27,14 @@ def register(app: typer.Typer) -> None:
 
 
 def up(live: Live = False, data: Data = None) -> None:
-    """Start the embedded stack and return when every component answers."""
+    """Start the embedded stack and return when every component is ready."""
     from make_us_rich.embedded.demo import show_addresses, start_stack
 
     show_addresses(start_stack(live=live, data=data))
 
 
 def down() -> None:
-    """Stop the embedded stack; its data stays."""
+    """Stop the embedded stack. Its data stays."""
     from make_us_rich.embedded import lifecycle
     from make_us_rich.embedded.stack_config import saved_stack_config
 
@@ -45,7 +47,7 @@ def down() -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show each component of the stack: state, age, memory."""
+    """Show the state, age and memory of each component of the stack."""
     from make_us_rich.embedded import lifecycle
     from make_us_rich.embedded.stack_config import saved_stack_config
 
@@ -66,16 +68,16 @@ def status(as_json: AsJson = False) -> None:
         for item in states:
             table.add_row(item.name, item.state, f"{item.since_s:.0f} s", _mib(memory.get(item.name, 0)))
         table.add_section()
-        table.add_row("together", "", "", _mib(sum(memory.values())))
+        table.add_row("total", "", "", _mib(sum(memory.values())))
         console.print(table)
     if not states or any(item.state != "RUNNING" for item in states):
         raise typer.Exit(1)
 
 
 def logs(
-    name: Annotated[str, typer.Argument(help="a component, as `mkrich status` names it")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as lines arrive")] = False,
-    lines: Annotated[int, typer.Option(help="how many of the last lines")] = 50,
+    name: Annotated[str, typer.Argument(help="name of a component, from `mkrich status`")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="print new lines as they arrive")] = False,
+    lines: Annotated[int, typer.Option(help="number of lines from the end")] = 50,
 ) -> None:
     """Print the log of one component."""
     from make_us_rich.embedded import lifecycle
@@ -85,16 +87,16 @@ def logs(
     path = lifecycle.log_path(config, name) if config else None
     if config is None or path is None or not path.exists():
         known = sorted(file.stem for file in config.logs.glob("*.log")) if config else []
-        raise fail(f"no log of {name!r}: choose from {', '.join(known) or 'none; start the stack first'}")
+        raise command_error(f"no log of {name!r}: choose from {', '.join(known) or 'none; start the stack first'}")
     subprocess.run(["tail", f"-n{lines}", *(["-F"] if follow else []), str(path)], check=False)
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="end after the forecasts")] = False,
+    once: Annotated[bool, typer.Option("--once", help="stop after the forecasts are shown")] = False,
     live: Live = False,
     data: Data = None,
 ) -> None:
-    """Start the stack, train and serve three pairs, show their forecasts."""
+    """Start the stack, train and serve three pairs, and show their forecasts."""
     from make_us_rich.embedded.demo import run_demo
 
     raise typer.Exit(run_demo(once=once, live=live, data=data))

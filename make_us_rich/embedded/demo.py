@@ -40,8 +40,10 @@ def chosen_stack_config(*, live: bool, data: Path | None) -> StackConfig:
     return new_stack_config("binance" if live else "recorded" if data else "simulated", data)
 
 
-def start_stack(*, live: bool, data: Path | None, service: Service | None = None) -> Stack:
+def start_stack(*, live: bool, data: Path | None, service: Service | None = None, dags_paused: bool = False) -> Stack:
     """Start the stack of the chosen market, or one service of it, and print its progress.
+
+    `dags_paused`: keep the DAGs of a new stack paused, unless MUR_DAGS_PAUSED is set.
 
     Raises MarketError before anything starts when the live exchange does not serve this machine.
     """
@@ -50,7 +52,9 @@ def start_stack(*, live: bool, data: Path | None, service: Service | None = None
         ExchangeClient(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
     console.print(f"starting {what} with the [bold]{config.market}[/bold] market; the first start takes longest")
     began = time.monotonic()
-    stack = lifecycle.up(config, lambda name, seconds: _print_progress(seconds, f"{name} is ready"), service)
+    stack = lifecycle.up(
+        config, lambda name, seconds: _print_progress(seconds, f"{name} is ready"), service, dags_paused
+    )
     console.print(f"{what} is ready after {time.monotonic() - began:.0f} s")
     return stack
 
@@ -62,10 +66,9 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
     """
     os.environ.setdefault("MUR_PAIRS", ",".join(DEMO_PAIRS))
     pairs = tuple(os.environ["MUR_PAIRS"].split(","))
-    # The other DAGs are unpaused after the run that is shown, so that they do not slow it down.
-    os.environ.setdefault("MUR_DAGS_PAUSED", "true")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # handle it like Ctrl-C
-    stack = start_stack(live=live, data=data)
+    # The other DAGs are unpaused after the run that is shown, so that they do not slow it down.
+    stack = start_stack(live=live, data=data, dags_paused=True)
     try:
         state = _follow_run(stack)
         served = _show_forecasts(stack, pairs)
@@ -73,8 +76,7 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
         if once:
             return 0 if served == len(pairs) and state == "success" else 1
         with _airflow(stack) as airflow:
-            for dag_id in airflow.dag_ids():
-                airflow.unpause(dag_id)
+            airflow.pause_all(False)
         console.print("\nthe stack stays up and trains every hour; Ctrl-C ends it")
         _report_restarts(stack)
     except KeyboardInterrupt:

@@ -25,18 +25,18 @@ def database_url(config: StackConfig, secrets: StackSecrets, database: str, driv
     return f"postgresql{driver}://postgres:{secrets.postgres_password}@{host}/{database}"
 
 
-def stack_environment(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
+def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused: bool = False) -> dict[str, str]:
     """Return the environment of every component: that of this process, with the stack's variables added.
 
     A MUR_ setting of this process wins, except for those that decide the market: prices of one must never be labelled
-    as those of another.
+    as those of another. `dags_paused`: whether new DAGs wait until they are unpaused, unless MUR_DAGS_PAUSED is set.
     """
     made = {
         **_settings(config, secrets),
         **s3_signing_keys(secrets.s3_signing_key),
         **_mlflow(config, secrets),
         **_ray(config, secrets),
-        **_airflow(config, secrets),
+        **_airflow(config, secrets, dags_paused=dags_paused),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     fixed = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
@@ -133,7 +133,9 @@ def _has_haproxy() -> bool:
     return True
 
 
-def _airflow(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
+def _airflow(config: StackConfig, secrets: StackSecrets, *, dags_paused: bool) -> dict[str, str]:
+    if "MUR_DAGS_PAUSED" in os.environ:
+        dags_paused = read_settings().dags_paused
     home = config.state / "airflow"
     return {
         "AIRFLOW_HOME": str(home),
@@ -141,7 +143,7 @@ def _airflow(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": str(read_settings().dags_paused),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": str(dags_paused),
         "AIRFLOW__CORE__FERNET_KEY": secrets.airflow_fernet_key,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),

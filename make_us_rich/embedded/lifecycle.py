@@ -34,16 +34,24 @@ class Stack:
     environment: Mapping[str, str]
 
 
-def open_stack(config: StackConfig) -> Stack:
-    """Return the stack of this configuration; its secrets are created at the first call."""
+def open_stack(config: StackConfig, *, dags_paused: bool = False) -> Stack:
+    """Return the stack of this configuration; its secrets are created at the first call.
+
+    `dags_paused`: as for `stack_environment`.
+    """
     secrets = load_or_create_secrets(config.state / "secrets.json")
-    return Stack(config, secrets, stack_environment(config, secrets))
+    return Stack(config, secrets, stack_environment(config, secrets, dags_paused=dags_paused))
 
 
-def up(config: StackConfig, on_ready: OnReady = lambda name, seconds: None, service: Service | None = None) -> Stack:
+def up(
+    config: StackConfig,
+    on_ready: OnReady = lambda name, seconds: None,
+    service: Service | None = None,
+    dags_paused: bool = False,
+) -> Stack:
     """Start the whole stack, or one service with its dependencies, and return when every component is ready.
 
-    Programs that run already are left alone.
+    Programs that run already are left alone. `dags_paused`: as for `stack_environment`.
 
     Raises:
         PortTaken: another process listens on one of the ports.
@@ -60,7 +68,7 @@ def up(config: StackConfig, on_ready: OnReady = lambda name, seconds: None, serv
         config.make_runtime_folder()
     elif service is None and _is_complete(supervisor, config):
         return open_stack(config)
-    stack = open_stack(config)
+    stack = open_stack(config, dags_paused=dags_paused)
     config.save()
     programs = components(config, stack.secrets)
     if is_new:

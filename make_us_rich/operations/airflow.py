@@ -81,6 +81,13 @@ class Airflow:
     def pause(self, dag_id: str) -> None:
         self.request("PATCH", f"{_API}/dags/{dag_id}", {"is_paused": True})
 
+    def pause_all(self, paused: bool) -> list[str]:
+        """Pause or unpause every DAG; return their ids."""
+        dag_ids = self.dag_ids()
+        for dag_id in dag_ids:
+            (self.pause if paused else self.unpause)(dag_id)
+        return dag_ids
+
     def is_paused(self, dag_id: str) -> bool:
         return self._get(f"{_API}/dags/{dag_id}", lambda body: bool(body["is_paused"]))
 
