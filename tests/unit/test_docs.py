@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from infra.docs.__main__ import generated_pages
 from infra.docs.http_api import write_http_reference
 from infra.docs.sizing import PAIRS, estimate
+from make_us_rich.operations import health
 from tests.support.processes import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"
@@ -41,6 +43,14 @@ def test_every_alarm_says_what_to_do() -> None:
     alarms = re.findall(r"alert: (\w+)", rules.read_text()) if rules.exists() else []
     missing = [name for name in alarms if f"`{name}`" not in (DOCS / "how-to" / "alarms.md").read_text()]
     assert missing == []
+
+
+def test_every_problem_that_watch_service_reports_is_explained() -> None:
+    source = inspect.getsource(health)
+    problems = [text for text in re.findall(r'return f?"(it[^"{]*)', source) if len(text.split()) > 1]
+    assert len(problems) >= 5
+    page = (DOCS / "how-to" / "alarms.md").read_text()
+    assert [problem for problem in problems if problem.strip(": ") not in page] == []
 
 
 def test_pages_need_no_other_host_to_render() -> None:
