@@ -19,7 +19,7 @@ with the closes that followed. **score** writes skill against the naive forecast
 shift of the market's features to the table `scores` and to MLflow's experiment `score_forecasts`; the dashboard's
 overview shows it. **alarm** fails for a pair whose forecasts are worse than naive beyond noise, or whose band is too
 wide or too narrow beyond noise, and **report** posts that to Discord. A shift of the market is named as a possible
-cause, and is no alarm by itself.
+cause, but never raises an alarm alone.
 
 With the parameter `retrain`, an alarm starts **train_foundation** at once. The hourly run trains each pair anyway.
 """
@@ -101,7 +101,9 @@ def retrain_wanted(scores: list[PairScore]) -> None:
     """Skip the early training, unless the form asks for it and a pair drifted."""
     drifted = [scored.pair for scored in scores if scored.score and scored.score.drifted]
     if not drifted or not get_current_context()["params"]["retrain"]:
-        raise AirflowSkipException(f"drifted: {', '.join(drifted) or 'none'}; an early training was not asked for")
+        raise AirflowSkipException(
+            f"drifted: {', '.join(drifted) or 'none'}; the form did not ask for an early training"
+        )
 
 
 score_forecasts()

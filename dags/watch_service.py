@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import CronTriggerTimetable, TriggerRule, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.support.alerts import PairsFailed
 from dags.support.tasks import DAG_DEFAULTS, report, typed
+from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import PairHealth
 
@@ -16,6 +18,7 @@ DOC = """
 
 Every five minutes: **alive** asks the HTTP API for `/healthz`. **look** asks it for `/readyz`, and **forecasts** fails
 for each active pair that is not loaded, does not serve its champion, or has no forecast of the newest closed candle.
+If **alive** fails, **redeploy** deploys the service again, because a Ray head that was restarted has lost it.
 A problem is posted to Discord once, and once more when it is over.
 """
 
@@ -29,8 +32,8 @@ A problem is posted to Discord once, and once more when it is over.
 )
 def watch_service() -> None:
     pairs = look()
-    alive() >> pairs
-    forecasts(pairs) >> report(pairs)
+    alive() >> [pairs, deployed := redeploy()]
+    [forecasts(pairs), deployed] >> report(pairs)
 
 
 @task(execution_timeout=timedelta(minutes=1))
@@ -39,6 +42,17 @@ def alive() -> None:
     from make_us_rich.operations.health import check_api
 
     check_api(get_settings())
+
+
+@task(trigger_rule=TriggerRule.ALL_FAILED, retries=0, execution_timeout=timedelta(minutes=3))
+def redeploy() -> None:
+    """Deploy the present champions, which changes nothing if they are deployed. Skips if that is impossible now."""
+    from make_us_rich.operations.serve_deploy import apply
+
+    try:
+        print(apply(get_settings()))
+    except MakeUsRichError as error:
+        raise AirflowSkipException(str(error)) from None
 
 
 @task(execution_timeout=timedelta(minutes=2))

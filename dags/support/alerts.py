@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from urllib.parse import quote
 
 from airflow.sdk import Context, Variable
@@ -191,21 +190,30 @@ def _run_alert(dag_id: str, run_id: str, settings: Settings, title: str, text: s
     return Alert(title=title, text=text, fields={"DAG": dag_id, "Run": run_id}, link=link, color=color)
 
 
-async def post_late_run(context: dict[str, Any], **_: Any) -> None:
+class LateRun(Document):
+    """What Airflow tells a deadline callback about a run, by the names of its REST API."""
+
+    dag_id: str
+    dag_run_id: str
+    run_type: str
+    state: str
+
+
+async def post_late_run(context: Mapping[str, object], **_: object) -> None:
     """Deadline callback: post that a run is late. Runs in the triggerer, once for a run.
 
     Leaves out backfills, whose runs wait for each other, and a run that failed in time: Airflow drops the deadline of
     a run only when it succeeds.
     """
-    run = context["dag_run"]
-    if run["run_type"] == "backfill" or run["state"] not in _UNFINISHED:
+    run = LateRun.model_validate(context["dag_run"])
+    if run.run_type == "backfill" or run.state not in _UNFINISHED:
         return
     text = (
-        f"The run is still {run['state']} {_LATE_AFTER.seconds // 60} minutes after it was due. "
+        f"The run is still {run.state} {_LATE_AFTER.seconds // 60} minutes after it was due. "
         "It may hang: see which task is running."
     )
     settings = get_settings()
-    alert = _run_alert(run["dag_id"], run["dag_run_id"], settings, f"{run['dag_id']} is late", text)
+    alert = _run_alert(run.dag_id, run.dag_run_id, settings, f"{run.dag_id} is late", text)
     await asyncio.to_thread(post, alert, settings)
 
 

@@ -102,7 +102,7 @@ def test_a_long_text_is_cut_to_what_discord_takes(sink: Sink) -> None:
 @pytest.mark.parametrize(
     ("run_type", "state", "told"), [("scheduled", "running", 1), ("scheduled", "failed", 0), ("backfill", "running", 0)]
 )
-def test_a_late_run_is_told_and_a_late_backfill_is_not(
+def test_a_late_run_is_posted_and_a_late_backfill_is_not(
     sink: Sink, monkeypatch: pytest.MonkeyPatch, run_type: str, state: str, told: int
 ) -> None:
     monkeypatch.setattr(alerts, "get_settings", lambda: sink.settings)

@@ -1,4 +1,4 @@
-"""What housekeeping deletes and what it never does, on a real S3, a real MLflow and a real Postgres."""
+"""What housekeeping deletes and what it keeps, on a real S3, a real MLflow and a real Postgres."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
         yield made
 
 
-def test_months_that_no_training_reads_go(store: ObjectStore) -> None:
+def test_old_months_of_candles_are_deleted(store: ObjectStore) -> None:
     for month in (datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC), YEAR_2026):
         CandleStore(store).write("simulated", BITCOIN, Interval.H1, _one_candle(month))
 
@@ -67,7 +67,7 @@ def test_months_that_no_training_reads_go(store: ObjectStore) -> None:
     assert store.list_keys("candles/") == [f"{folder}/2026-01.parquet"]
 
 
-def test_rows_of_old_jobs_go(store: ObjectStore) -> None:
+def test_old_job_results_are_deleted(store: ObjectStore) -> None:
     store.put("jobs/some-job/btc_usdt.json", b"{}")
 
     assert housekeeping.delete_job_results(store, FAR_AHEAD - timedelta(days=30), dry_run=False) == []
@@ -75,7 +75,7 @@ def test_rows_of_old_jobs_go(store: ObjectStore) -> None:
     assert store.list_keys("jobs/") == []
 
 
-def test_old_versions_go_with_their_files_and_those_in_use_stay(settings: Settings) -> None:
+def test_old_versions_are_deleted_with_their_files_and_those_with_an_alias_are_kept(settings: Settings) -> None:
     runs = [_publish() for _ in range(6)]
     with Registry(settings) as registry:
         registry.set_alias(NAME, PREVIOUS, 1)
@@ -95,7 +95,7 @@ def test_old_versions_go_with_their_files_and_those_in_use_stay(settings: Settin
     assert housekeeping.delete_model_versions(settings, 2, dry_run=False) == []
 
 
-def test_a_run_that_was_cut_off_goes(settings: Settings) -> None:
+def test_a_run_without_a_version_is_deleted(settings: Settings) -> None:
     run = MlflowClient().create_run(mlflow.get_experiment_by_name("train_pairs").experiment_id)
 
     assert housekeeping.delete_orphaned_runs(settings, FAR_AHEAD - timedelta(days=2), dry_run=False) == []
@@ -104,7 +104,7 @@ def test_a_run_that_was_cut_off_goes(settings: Settings) -> None:
     assert housekeeping.delete_orphaned_runs(settings, FAR_AHEAD, dry_run=False) == []
 
 
-def test_more_models_than_a_page_holds_are_all_looked_at(tmp_path: Path) -> None:
+def test_models_on_every_page_are_considered(tmp_path: Path) -> None:
     with mlflow_server(tmp_path) as url:
         client = MlflowClient(url)
         with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
@@ -136,7 +136,7 @@ def database_url() -> Iterator[str]:
         yield url
 
 
-def test_old_rows_of_the_database_go(database_url: str) -> None:
+def test_old_rows_of_the_database_are_deleted(database_url: str) -> None:
     for days in (399, 401):
         _row(database_url, "forecasts", days)
         _row(database_url, "scores", days)
@@ -151,7 +151,7 @@ def test_old_rows_of_the_database_go(database_url: str) -> None:
         assert _count(database_url, table) == 1
 
 
-def test_many_old_rows_go_in_batches(database_url: str) -> None:
+def test_many_old_rows_are_deleted_in_batches(database_url: str) -> None:
     with transaction(database_url) as cursor:
         cursor.execute(
             "INSERT INTO audit_log (at, actor, action, subject)"
@@ -162,7 +162,7 @@ def test_many_old_rows_go_in_batches(database_url: str) -> None:
     assert housekeeping.delete_rows(Database(database_url), "audit_log", before, dry_run=False, batch=10) == 25
 
 
-def test_logs_of_old_runs_go(tmp_path: Path) -> None:
+def test_logs_of_old_runs_are_deleted(tmp_path: Path) -> None:
     for name, days in (("old", 40), ("new", 1)):
         file = tmp_path / "dag_id=train_pairs" / f"run_id={name}" / "task_id=fetch" / "attempt=1.log"
         file.parent.mkdir(parents=True)
@@ -208,7 +208,7 @@ def _one_candle(month: datetime) -> Candles:
 
 
 def _publish() -> str:
-    """A version as the pipeline registers it; returns its run."""
+    """Register a version as the pipeline does; return its run id."""
     with warnings.catch_warnings(action="ignore"), mlflow.start_run() as run:  # MLflow's own, at first use
         mlflow.log_text("weights", "weights.npz")
         model = mlflow.onnx.log_model(

@@ -1,4 +1,4 @@
-"""What MLflow refuses: whoever has no password, and artifacts outside of its store."""
+"""MLflow refuses callers without the password, and artifacts outside of its store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def caller(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_stranger_creates_no_experiment(stranger: httpx.Client, caller: httpx.Client) -> None:
+def test_a_caller_without_the_password_creates_no_experiment(stranger: httpx.Client, caller: httpx.Client) -> None:
     refused = stranger.post(f"{API}/experiments/create", json={"name": "by a stranger"})
 
     assert refused.status_code == 401, refused.text
@@ -53,7 +53,7 @@ def test_a_wrong_login_is_refused(url: str, login: tuple[str, str]) -> None:
     assert httpx.get(f"{url}{API}/experiments/get?experiment_id=0", auth=login).status_code == 401
 
 
-def test_every_address_but_the_health_check_wants_the_password(stranger: httpx.Client) -> None:
+def test_every_path_but_the_health_check_requires_the_password(stranger: httpx.Client) -> None:
     with warnings.catch_warnings(action="ignore"):  # MLflow's own, at import
         from mlflow.server import handlers
     open_to_all = set()
@@ -108,7 +108,7 @@ def test_what_the_pipeline_stores_comes_back(caller: httpx.Client) -> None:
     assert run["artifact_uri"].startswith("mlflow-artifacts:/")
 
 
-def test_the_assistant_that_runs_commands_is_closed(caller: httpx.Client) -> None:
+def test_the_assistant_that_runs_commands_is_disabled(caller: httpx.Client) -> None:
     for method, path in (("GET", "config"), ("PUT", "config"), ("POST", "message"), ("POST", "skills/install")):
         answer = caller.request(method, f"/ajax-api/3.0/mlflow/assistant/{path}", json={})
         assert answer.status_code == 404, path

@@ -1,4 +1,4 @@
-"""Answers that are no JSON, or other JSON than asked for: a client raises its own error, and the doctor goes on."""
+"""Unexpected answers, not JSON or JSON of another shape: clients raise their own error, the health check goes on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield made
 
 
-def test_the_doctor_names_every_component_that_answers_something_odd(url: str) -> None:
+def test_the_health_check_names_every_component_with_an_unexpected_answer(url: str) -> None:
     names = ("mlflow_url", "ray_url", "airflow_url", "api_url", "exchange_url", "s3_endpoint_url")
     nobody = f"postgresql://nobody@127.0.0.1:{free_port()}/x"
     findings = {
@@ -62,12 +62,12 @@ def test_the_doctor_names_every_component_that_answers_something_odd(url: str) -
     ],
     ids=["pairs", "forecast", "forecasts", "history", "candles", "usage", "update"],
 )
-def test_the_apis_client(url: str, ask: Callable[[Client], object]) -> None:
+def test_the_client_of_the_api(url: str, ask: Callable[[Client], object]) -> None:
     with Client(url, "mur_token") as api, pytest.raises(ServiceUnavailable, match="something unexpected"):
         ask(api)
 
 
-def test_airflows_client(url: str) -> None:
+def test_the_client_of_airflow(url: str) -> None:
     with pytest.raises(AirflowError, match="something unexpected"):
         Airflow(url, "admin", "password")
 
@@ -86,7 +86,7 @@ def test_the_registry(url: str, ask: Callable[[Registry], object]) -> None:
         ask(registry)
 
 
-def test_rays_jobs(url: str) -> None:
+def test_the_client_of_ray_jobs(url: str) -> None:
     async def find() -> None:
         async with RayJobsClient(url) as ray:
             await ray.find("job-1")

@@ -34,7 +34,7 @@ def ray_url() -> Iterator[str]:
     command += [f"--port={free_port()}", f"--dashboard-port={url.rpartition(':')[2]}", f"--temp-dir={folder}"]
     command += [f"--ray-client-server-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0"]
     command += [f"--dashboard-agent-listen-port={free_port()}", "--num-cpus=1", "--object-store-memory=80000000"]
-    # whoever ran Ray before may have a token at home, which it would demand
+    # Ray would require a token that an earlier Ray left in the home folder
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     head = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -97,7 +97,7 @@ def test_clearing_the_deferred_task_stops_its_job(ray_url: str) -> None:
     assert _watch("cleared")["status"] == "STOPPED"
 
 
-def test_a_job_that_ray_forgot_is_lost(ray_url: str) -> None:
+def test_a_job_that_ray_does_not_know_is_lost(ray_url: str) -> None:
     assert _watch("never-submitted")["status"] == "LOST"
 
 
@@ -112,7 +112,7 @@ def test_a_job_that_runs_too_long_fails_and_is_stopped(ray_url: str) -> None:
     assert _watch("slow")["status"] == "STOPPED", "it was left running"
 
 
-def test_a_second_try_finds_the_job_of_the_first(ray_url: str) -> None:
+def test_a_retry_reattaches_to_the_job_of_the_first_try(ray_url: str) -> None:
     operator = RayJobOperator(task_id="train", entrypoint="sleep 20")
     first, _ = asyncio.run(operator._submit_or_reattach(["again-try1"]))
     asyncio.run(_until_running(ray_url, "again-try1"))
@@ -126,7 +126,7 @@ def test_a_second_try_finds_the_job_of_the_first(ray_url: str) -> None:
     asyncio.run(_stop(ray_url, "again-try1"))
 
 
-def test_a_try_after_a_failed_one_starts_anew(ray_url: str) -> None:
+def test_a_retry_after_a_failed_job_submits_a_new_one(ray_url: str) -> None:
     _run(ray_url, "retried-try1", "exit 1")
     operator = RayJobOperator(task_id="train", entrypoint="echo now it works")
     submitted, _ = asyncio.run(operator._submit_or_reattach(["retried-try2", "retried-try1"]))
@@ -144,7 +144,7 @@ def test_an_unreachable_cluster_is_named_in_the_error() -> None:
         asyncio.run(ask())
 
 
-def test_a_page_of_a_proxy_is_not_taken_for_rays_word() -> None:
+def test_the_404_page_of_a_proxy_is_an_error_not_an_unknown_job() -> None:
     async def find(url: str) -> None:
         async with RayJobsClient(url) as ray:
             await ray.find("anything")

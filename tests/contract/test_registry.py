@@ -97,7 +97,7 @@ def promote(
     return promote_with_expiry(registry, Database(database_url), challenger, comparison, expiry_hours=840)
 
 
-def test_a_published_model_comes_back_as_it_was(registry: Registry, fitted: FittedModel) -> None:
+def test_a_published_model_is_read_back_unchanged(registry: Registry, fitted: FittedModel) -> None:
     version = _published(registry, fitted, "btc_usdt_1h")
     graph = registry.download(version)
 
@@ -143,7 +143,7 @@ def test_a_worse_version_is_refused_and_tagged_with_the_reason(
     assert registry.get(name, worse.version).tags[TAG_DECISION].startswith("refused: not better")
 
 
-def test_a_comparison_with_yesterdays_champion_does_not_count(
+def test_a_comparison_with_a_former_champion_is_refused(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "sol_usdt_1h"
@@ -174,7 +174,9 @@ def test_of_two_first_promotions_at_once_one_must_compare_again(
         assert sorted(pool.map(first, versions)) == ["compare again", "promoted"]
 
 
-def test_a_backfill_never_touches_the_champion(registry: Registry, fitted: FittedModel, database_url: str) -> None:
+def test_a_challenger_with_an_older_as_of_is_never_promoted(
+    registry: Registry, fitted: FittedModel, database_url: str
+) -> None:
     name = "ltc_usdt_1h"
     champion = _published(registry, fitted, name)
     promote(registry, database_url, champion, _against(None))
@@ -256,7 +258,7 @@ def test_a_version_that_does_not_exist_is_not_promoted(
     assert champion_of(registry, "dot_usdt_1h").version == champion.version
 
 
-def test_an_expired_champion_gives_way_to_a_worse_one(
+def test_an_expired_champion_is_replaced_by_a_worse_one(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "bnb_usdt_1h"
@@ -285,7 +287,7 @@ def test_no_champion_is_not_an_error(registry: Registry, fitted: FittedModel) ->
         (200, b"{}", "application/json"),
     ],
 )
-def test_another_servers_page_is_an_error_not_the_absence_of_a_champion(
+def test_a_page_of_another_server_is_an_error_not_a_missing_champion(
     status: int, body: bytes, content_type: str
 ) -> None:
     with (
@@ -296,7 +298,7 @@ def test_another_servers_page_is_an_error_not_the_absence_of_a_champion(
         proxy.find("btc_usdt_1h", CHAMPION)
 
 
-def test_a_refused_login_is_named(folder: Path, registry: Registry) -> None:
+def test_a_refused_log_in_names_the_setting(folder: Path, registry: Registry) -> None:
     url = mlflow.get_tracking_uri()
     with (
         Registry(Settings(mlflow_url=url, mlflow_password="wrong")) as stranger,
@@ -305,7 +307,7 @@ def test_a_refused_login_is_named(folder: Path, registry: Registry) -> None:
         stranger.find("btc_usdt_1h", CHAMPION)
 
 
-def test_an_unreachable_registry_is_named() -> None:
+def test_an_unreachable_registry_is_an_error() -> None:
     began = time.monotonic()
     with (
         Registry(Settings(mlflow_url=f"http://127.0.0.1:{free_port()}")) as nobody,

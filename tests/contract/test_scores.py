@@ -35,7 +35,7 @@ def test_scores_of_other_markets_and_intervals_are_left_out(url: str) -> None:
     assert scores.latest(Database(url), market="recorded", interval=Interval.H1) == {}
 
 
-def test_the_days_newest_score_stays(url: str) -> None:
+def test_the_newest_score_of_a_day_is_kept(url: str) -> None:
     _keep(url, "binance", Interval.H1, skill=0.03, as_of_ms=NOON_MS + HOUR_MS)
     _keep(url, "binance", Interval.H1, skill=0.01, as_of_ms=NOON_MS)
 

@@ -14,11 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
+from dags import watch_service
+from make_us_rich.core.errors import ServingError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.health import check_pairs
+from make_us_rich.operations.health import check_api, check_pairs
 from make_us_rich.operations.serve_deploy import apply
 from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.accounts import transaction
@@ -128,6 +130,23 @@ def test_calls_survive_the_kill_of_a_gateway(serving: ServingServers, api: httpx
     assert answers.total() > 100
     assert set(answers) == {200}
     assert all("without sending complete message body" in each for each in cut_off)
+
+
+def test_the_watchdog_deploys_applications_that_serve_has_lost(
+    serving: ServingServers, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_service, "get_settings", lambda: serving.settings)
+    token = serving.settings.ray_token.get_secret_value()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    applications = f"{serving.settings.ray_url}/api/serve/applications/"
+    httpx.delete(applications, headers=headers, timeout=60).raise_for_status()  # as after a restart of the Ray head
+    with pytest.raises(ServingError):
+        check_api(serving.settings)
+
+    watch_service.redeploy.function()
+
+    check_api(serving.settings)
+    assert api.get("/v1/forecasts/btc_usdt").status_code == 200
 
 
 @contextmanager

@@ -38,6 +38,7 @@ def world() -> Iterator[DagEnvironment]:
             "MUR_MLFLOW_URL": mlflow_url,
             "MUR_HISTORY_CANDLES": "1500",
             "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
+            "MUR_RAY_URL": f"http://127.0.0.1:{free_port()}",  # nothing listens there
         }
         yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)
 

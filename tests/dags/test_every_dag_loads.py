@@ -64,7 +64,7 @@ def test_no_dag_fails_to_import() -> None:
 
 
 def test_a_new_installation_trains_and_scores_at_once() -> None:
-    """The first run is that of the interval that ended last: the foundation does not wait for Monday."""
+    """The first run is for the newest interval that has ended, so the foundation does not wait for Monday."""
     due = {name: of["first_due"] for name, of in _loaded()["dags"].items()}
     for name in ("train_pairs", "train_foundation", "score_forecasts"):
         assert due[name] <= time.time(), name

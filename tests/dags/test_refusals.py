@@ -1,4 +1,4 @@
-"""What a run refuses, and who hears of it."""
+"""Which runs are refused, and what is posted to Discord about them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: Dag
 
     embeds = world.embeds()[before:]
     assert [run.state for run in runs] == ["failed"] * len(refused)
-    assert {run.tries["plan_run", ""] for run in runs} == {1}, "a refusal was tried again"
+    assert {run.tries["plan_run", ""] for run in runs} == {1}, "a refusal was retried"
     assert {run.states["refresh_serving", ""] for run in runs} == {"skipped"}
     assert [embed["title"] for embed in embeds] == ["train_pairs: run refused"] * len(refused)
     for reason, embed in zip(refused, embeds, strict=True):
         assert reason in embed["description"]
 
 
-def test_a_delisted_pair_is_parked_and_told_once(world: DagEnvironment) -> None:
+def test_a_delisted_pair_is_parked_and_posted_once(world: DagEnvironment) -> None:
     world.break_exchange(kind="unknown_symbol", symbol="CHZUSDT")
     before = len(world.embeds())
 
@@ -42,7 +42,7 @@ def test_a_delisted_pair_is_parked_and_told_once(world: DagEnvironment) -> None:
     assert run.state == "failed"
     assert run.states["fetch", "chz_usdt"] == "failed"
     assert run.states["fetch", "btc_usdt"] == "success"
-    assert run.tries["fetch", "chz_usdt"] == 1, "a delisted pair was asked for again"
+    assert run.tries["fetch", "chz_usdt"] == 1, "the fetch of a delisted pair was retried"
     (embed,) = world.embeds()[before:]
     assert "It is parked" in embed["description"]
     parked = {
@@ -52,13 +52,13 @@ def test_a_delisted_pair_is_parked_and_told_once(world: DagEnvironment) -> None:
     assert "chz_usdt" not in {item.pair for item in pairs_table.active(Database(world.database_url))}
 
 
-def test_the_candles_of_no_pair_is_one_message(world: DagEnvironment) -> None:
+def test_when_no_candles_are_fetched_one_message_is_posted(world: DagEnvironment) -> None:
     world.break_exchange(kind="418", retry_after_s=7200)
     before = len(world.embeds())
 
     run = world.airflow.run("train_pairs", {"pairs": ["eth_usdt"]})
 
-    assert run.tries["fetch", "eth_usdt"] == 1, "a ban of two hours was waited for"
+    assert run.tries["fetch", "eth_usdt"] == 1, "the fetch waited for a ban of two hours"
     assert run.states["refresh_serving", ""] == "skipped"
     (embed,) = world.embeds()[before:]
     assert "eth_usdt" in embed["title"]

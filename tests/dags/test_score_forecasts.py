@@ -1,4 +1,4 @@
-"""Served forecasts against what came: a real run of score_forecasts over a week of forecasts, good and bad."""
+"""A real run of score_forecasts over a week of served forecasts, good and bad."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HONEST = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645]) * 0.005
 FAR_OFF = HONEST * 0.1 + 0.05
 
 
-def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: DagEnvironment) -> None:
+def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnvironment) -> None:
     settings = Settings(**{name.removeprefix("MUR_").lower(): value for name, value in world.settings.items()})
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     for name, quantiles in (("btc_usdt", HONEST), ("eth_usdt", FAR_OFF)):
@@ -39,7 +39,7 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: DagEnvironmen
     run = world.airflow.run("score_forecasts", {"pairs": ["btc_usdt", "chz_usdt", "eth_usdt"]})
 
     assert run.states["alarm", "btc_usdt"] == "success"
-    assert run.states["alarm", "chz_usdt"] == "success", "nothing was forecast, which is no drift"
+    assert run.states["alarm", "chz_usdt"] == "success", "a pair without forecasts has not drifted"
     assert run.states["alarm", "eth_usdt"] == "failed"
     assert run.states["retrain", ""] == "skipped"
     (embed,) = world.embeds()[before:]
@@ -66,7 +66,7 @@ def test_a_pair_that_drifts_is_told_and_every_score_is_kept(world: DagEnvironmen
 
 
 def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.ndarray) -> None:
-    """168 forecasts as serving records them, of candles that lie in S3 already."""
+    """Record 168 forecasts as serving does, of candles that are in S3 already."""
     store = CandleStore.from_settings(settings)
     store.update(
         ExchangeClient(settings.exchange_url),
@@ -88,7 +88,7 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
 
 
 def _logged(mlflow_url: str) -> dict[tuple[str, str], float]:
-    """The metric `n` of each MLflow run, by its market and name."""
+    """Return the metric `n` of each MLflow run, by market and name."""
     with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", auth=MLFLOW_LOGIN) as api:
         answer = api.get("/experiments/get-by-name", params={"experiment_name": "score_forecasts"})
         experiment = answer.json()["experiment"]["experiment_id"]

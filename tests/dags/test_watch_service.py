@@ -1,4 +1,4 @@
-"""A service that is away, an ailing pair and a recovery, by real runs of watch_service."""
+"""Real runs of watch_service: the service is down, a pair has a problem, the service recovers."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from tests.support.local_replica_client import LocalReplicaClient
 pytestmark = [pytest.mark.timeout(400), pytest.mark.usefixtures("three_active_pairs")]
 
 
-def test_an_outage_is_told_once_and_so_is_its_end(world: DagEnvironment) -> None:
+def test_an_outage_is_posted_once_and_so_is_its_end(world: DagEnvironment) -> None:
     settings = world.typed_settings()
     _champion_without_model(settings, "eth_usdt_1h")
     before = len(world.embeds())
 
-    away, still_away = world.airflow.runs("watch_service", [{}, {}])
+    down, still_down = world.airflow.runs("watch_service", [{}, {}])
     with _gateway(settings):
-        ailing = world.airflow.run("watch_service", {})
+        recovering = world.airflow.run("watch_service", {})
 
-    told = world.embeds()[before:]
-    assert [run.state for run in (away, still_away, ailing)] == ["failed"] * 3
-    assert away.states["alive", ""] == "failed"
-    assert ailing.states["alive", ""] == "success"
-    assert [embed["title"] for embed in told] == ["watch_service: alive failed", "watch_service: eth_usdt failed"]
-    assert "/healthz does not answer" in told[0]["description"]
-    assert "eth_usdt" in told[1]["description"]
-    assert "it has a champion and is not loaded" in told[1]["description"]
-    assert "works again: alive" in told[1]["description"]
-    assert "chz_usdt" not in told[1]["description"], "no champion is no ailment"
+    posted = world.embeds()[before:]
+    assert [run.state for run in (down, still_down, recovering)] == ["failed"] * 3
+    assert down.states["alive", ""] == "failed"
+    assert recovering.states["alive", ""] == "success"
+    assert [embed["title"] for embed in posted] == ["watch_service: alive failed", "watch_service: eth_usdt failed"]
+    assert "/healthz does not answer" in posted[0]["description"]
+    assert "eth_usdt" in posted[1]["description"]
+    assert "it has a champion and is not loaded" in posted[1]["description"]
+    assert "works again: alive" in posted[1]["description"]
+    assert "chz_usdt" not in posted[1]["description"], "a pair without a champion is not a problem"
 
 
 @contextmanager
 def _gateway(settings: Settings) -> Iterator[None]:
-    """The real one, with no pair loaded."""
+    """Run the real gateway, with no pair loaded."""
     url = settings.database_url.get_secret_value()
     app = make_app(settings, LocalReplicaClient(settings, {}), Accounts(Database(url)))
     port = int(settings.api_url.rpartition(":")[2])

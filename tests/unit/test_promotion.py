@@ -48,11 +48,11 @@ def test_a_worse_challenger_replaces_an_expired_champion() -> None:
     assert "past its expiry" in decision.reason
 
 
-def test_worse_than_naive_within_noise_is_bad_luck() -> None:
+def test_worse_than_naive_within_noise_is_promoted() -> None:
     assert decide(_comparison(champion=None, theirs=None, t_vs_naive=-1.9)).promoted
 
 
-def test_worse_than_naive_beyond_noise_is_refused_even_as_the_first_and_beside_an_expired_one() -> None:
+def test_worse_than_naive_beyond_noise_is_refused_even_as_the_first_or_against_an_expired_champion() -> None:
     first = decide(_comparison(champion=None, theirs=None, t_vs_naive=-2.1))
     better = decide(_comparison(ours=0.5e-3, t_vs_naive=-2.1), champion_expired=True)
 

@@ -1,4 +1,4 @@
-"""Which faults a task tries again."""
+"""Which errors a task is retried after."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ from make_us_rich.core.errors import InputError, LocationRefused, MarketUnavaila
         (StoreError("away"), RetryAction.RETRY),
     ],
 )
-def test_another_try_is_made_only_where_it_can_help(fault: Exception, action: RetryAction) -> None:
+def test_a_task_is_retried_only_where_it_can_help(fault: Exception, action: RetryAction) -> None:
     assert RetryByFault().evaluate(fault, 1, 4).action == action

@@ -44,7 +44,7 @@ def test_a_recovery_is_posted_once() -> None:
     assert not failure_update([], PAIRS, TASKS, update.last_posted, now=3.0).worth_posting
 
 
-def test_a_run_for_other_pairs_says_nothing_of_this_one() -> None:
+def test_a_run_for_other_pairs_changes_nothing_for_this_one() -> None:
     update = failure_update([], {"btc_usdt"}, TASKS, {"chz_usdt": 1.0}, now=2.0)
 
     assert not update.worth_posting

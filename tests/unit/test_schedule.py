@@ -1,4 +1,4 @@
-"""After an outage the hourly run comes once, for the newest interval."""
+"""After an outage there is one hourly run, for the newest interval."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from dags.support.tasks import DAG_DEFAULTS
 
 
-def test_missed_hours_are_not_made_up() -> None:
+def test_missed_hours_are_not_run_later() -> None:
     hour = pendulum.now("UTC").start_of("hour")
     before_the_outage = DataInterval(hour.subtract(hours=8), hour.subtract(hours=7))
     restriction = TimeRestriction(earliest=None, latest=None, catchup=DAG_DEFAULTS["catchup"])
