@@ -1,6 +1,6 @@
-"""The mission, end to end: the embedded stack on recorded data, a run by Airflow's REST API, forecasts over HTTP.
+"""From the exchange to the HTTP API: a training run on the embedded stack with recorded data.
 
-One pair's market is broken on purpose. It is reported to Discord; the two others are trained and served.
+The exchange fails for one pair. It is reported to Discord; the two others are trained and served.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def stack() -> Iterator[EmbeddedStack]:
 
 @pytest.fixture(scope="module")
 def finished_run(stack: EmbeddedStack) -> str:
-    """A whole run of the hourly DAG while the exchange fails for one pair; returns its id."""
+    """Run the hourly DAG while the exchange fails for one pair; gives the run id."""
     exchange = stack.config.url("exchange")
     fault = {"symbol": BROKEN.replace("_", "").upper(), "kind": "500"}
     httpx.post(f"{exchange}/_control/faults", json=fault).raise_for_status()
@@ -69,7 +69,7 @@ def test_nothing_listens_beyond_loopback(stack: EmbeddedStack, finished_run: str
     assert {found for found in beyond if not found.process.startswith(REPLICA)} == set()
 
 
-def test_mlflow_runs_without_roots_rights(stack: EmbeddedStack) -> None:
+def test_mlflow_does_not_run_as_root(stack: EmbeddedStack) -> None:
     (server,) = stack.processes("infra.mlflow_server")
 
     assert server.uids().real != 0
@@ -85,7 +85,7 @@ def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: EmbeddedSta
     assert stack.airflow.run_state(DAG_ID, finished_run) == "failed"
 
 
-def test_the_log_of_training_tells_each_step_once(stack: EmbeddedStack, finished_run: str) -> None:
+def test_the_log_of_training_has_each_step_once(stack: EmbeddedStack, finished_run: str) -> None:
     (job,) = [job for job in stack.jobs() if "ray_jobs.train_pairs" in job["entrypoint"]]
 
     lines = stack.job_log(job["submission_id"]).splitlines()
@@ -156,11 +156,11 @@ def test_the_watchdog_finds_nothing_wrong(stack: EmbeddedStack, finished_run: st
 
     run_id = stack.airflow.trigger("watch_service")
 
-    assert stack.ended("watch_service", run_id, 120) == "success", stack.states("watch_service", run_id)
+    assert stack.wait_for_run("watch_service", run_id, 120) == "success", stack.states("watch_service", run_id)
 
 
 def test_two_workers_train_the_model_of_all_pairs_together(stack: EmbeddedStack, finished_run: str) -> None:
-    stack.unpause_without_schedule("train_foundation")  # last week's run would wait for the broken pair's retries first
+    stack.unpause_without_schedule("train_foundation")  # it would first retry the broken pair
 
     trained = stack.mkrich("train", *SERVED, "--foundation", "--json")
 

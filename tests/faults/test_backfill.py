@@ -1,4 +1,4 @@
-"""A backfill of two past hours, twice: forecasts to score, the same numbers, and the champion untouched."""
+"""A backfill of two past hours, run twice: it stores the same forecasts, and leaves the champion in place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(900)
 PAIR, NAME = "chz_usdt", "chz_usdt_1h"
 
 
-def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: EmbeddedStack) -> None:
+def test_a_backfill_forecasts_the_past_and_leaves_the_champion(stack: EmbeddedStack) -> None:
     end_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 40 * HOUR_MS
     ends_ms = [end_ms - HOUR_MS, end_ms]
     with stack.registry() as registry:
@@ -30,7 +30,7 @@ def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: EmbeddedSt
         _backfill(stack, ends_ms)
 
         assert sorted(forecasts) == ends_ms
-        assert _forecasts(stack, ends_ms) == forecasts, "a repeated backfill gave other numbers"
+        assert _forecasts(stack, ends_ms) == forecasts, "a repeated backfill gave other forecasts"
         assert _versions(stack, ends_ms) == versions, "a repeated backfill trained again"
         assert [len(found) for found in versions.values()] == [1, 1]
         assert registry.find(NAME, "champion") == champion
@@ -39,7 +39,7 @@ def test_a_backfill_forecasts_the_past_and_touches_no_champion(stack: EmbeddedSt
 def _backfill(stack: EmbeddedStack, ends_ms: list[int]) -> None:
     starts = [datetime.fromtimestamp((end_ms - HOUR_MS) / 1000, UTC) for end_ms in ends_ms]
     made = start_backfill(stack.airflow, "train_pairs", starts[0], starts[-1], {"pairs": [PAIR]})
-    stack.until(lambda: backfill_is_done(stack.airflow, made), 400, "the backfill does not end")
+    stack.wait_until(lambda: backfill_is_done(stack.airflow, made), 400, "the backfill does not end")
 
 
 def _versions(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, list[int]]:
@@ -51,7 +51,7 @@ def _versions(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, list[int]]:
 
 
 def _forecasts(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, tuple[float, ...]]:
-    """Last close and quantiles by the time that was forecast."""
+    """Return version, last close and quantiles of each forecast, by its target time."""
     with transaction(stack.database_url) as cursor:
         cursor.execute(
             "SELECT target_open_ms, model_version, last_close, q05, q50, q95 FROM forecasts"

@@ -1,4 +1,4 @@
-"""Everything that an exchange can do wrong, in one run: a pair for each fault, and its clock behind for all of them."""
+"""One run with a different exchange fault for each pair, while the exchange's clock is slow for all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.embedded_stack import EmbeddedStack
 pytestmark = pytest.mark.timeout(600)
 
 DAG = "train_pairs"
-# `reason`: what Discord is told; empty where the run copes with the fault.
+# The fault of each pair, and the reason that Discord receives; empty where the run recovers.
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "btc_usdt": ({"kind": "500", "times": 2}, ""),
     "eth_usdt": ({"kind": "429", "retry_after_s": 1, "times": 2}, ""),
@@ -33,7 +33,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 ADDED = set(FAULTS) - {"btc_usdt", "eth_usdt", "chz_usdt"}
 FAILS = {pair for pair, (_, reason) in FAULTS.items() if reason}
-COPES = set(FAULTS) - FAILS
+RECOVERS = set(FAULTS) - FAILS
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,19 @@ def outcome(stack: EmbeddedStack) -> Iterator[Outcome]:
     for pair, (fault, _) in FAULTS.items():
         symbol = pair.replace("_", "").upper()
         httpx.post(f"{control}/faults", json=fault | {"symbol": symbol}).raise_for_status()
-    # by the exchange's clock the newest candle closes only in ten minutes
+    # by the exchange's clock the newest candle closes in ten minutes
     now_ms = time.time_ns() // 1_000_000
     behind_ms = Interval.H1.last_close_ms(now_ms) - now_ms - 600_000
     httpx.post(f"{control}/clock", json={"offset_ms": behind_ms}).raise_for_status()
     try:
         run_id = stack.airflow.trigger(DAG)
-        stack.until(
-            lambda: _fetched_again(stack, run_id) >= 2,  # doge_usdt has a reason of its own
+        stack.wait_until(
+            lambda: _fetched_again(stack, run_id) >= 2,  # doge_usdt retries for another reason
             120,
             "the fetches do not notice the slow clock",
         )
         httpx.post(f"{control}/clock", json={"offset_ms": 0}).raise_for_status()
-        state = stack.ended(DAG, run_id, 400)
+        state = stack.wait_for_run(DAG, run_id, 400)
         tasks = stack.airflow.task_states(DAG, run_id)
         yield Outcome(
             state,
@@ -85,14 +85,14 @@ def _fetched_again(stack: EmbeddedStack, run_id: str) -> int:
     return sum(task.state == "up_for_retry" or task.try_number > 1 for task in fetches)
 
 
-@pytest.mark.parametrize("pair", sorted(COPES))
-def test_a_run_copes(outcome: Outcome, pair: str) -> None:
+@pytest.mark.parametrize("pair", sorted(RECOVERS))
+def test_a_run_recovers(outcome: Outcome, pair: str) -> None:
     assert outcome.states["fetch", pair] == "success"
     assert outcome.states["promote", pair] == "success"
 
 
 @pytest.mark.parametrize("pair", sorted(FAILS))
-def test_a_pair_fails_alone_and_discord_hears_why(outcome: Outcome, pair: str) -> None:
+def test_a_pair_fails_alone_and_discord_has_the_reason(outcome: Outcome, pair: str) -> None:
     assert outcome.states["fetch", pair] == "failed"
     assert ("promote", pair) not in outcome.states
     (embed,) = outcome.embeds
@@ -101,15 +101,15 @@ def test_a_pair_fails_alone_and_discord_hears_why(outcome: Outcome, pair: str) -
     assert FAULTS[pair][1] in line
 
 
-def test_a_clock_that_is_behind_costs_a_try_and_no_candle(outcome: Outcome, stack: EmbeddedStack) -> None:
-    # one for the clock, and one more where a fault of the pair's own comes on top
-    assert max(outcome.tries["fetch", pair] for pair in COPES) in (2, 3)
+def test_a_slow_clock_costs_an_attempt_and_no_candle(outcome: Outcome, stack: EmbeddedStack) -> None:
+    # one more attempt for the clock, and another where the pair has a fault of its own
+    assert max(outcome.tries["fetch", pair] for pair in RECOVERS) in (2, 3)
     with stack.registry() as registry:
         as_of_ms = int(registry.versions("link_usdt_1h")[0].tags["as_of_ms"])
     assert time.time() * 1000 - as_of_ms < 2 * HOUR_MS
 
 
-def test_hopeless_pairs_are_not_asked_again(outcome: Outcome) -> None:
+def test_permanent_failures_are_not_retried(outcome: Outcome) -> None:
     assert outcome.tries["fetch", "ltc_usdt"] == 1
     assert outcome.tries["fetch", "xrp_usdt"] == 1
     assert outcome.tries["fetch", "doge_usdt"] == 4

@@ -1,7 +1,4 @@
-"""kill -9 of every component during a run, on a real stack.
-
-docs/explanation/orchestration.md has the table of what happened.
-"""
+"""Kills each component with SIGKILL during a training run; docs/explanation/orchestration.md has the outcomes."""
 
 from __future__ import annotations
 
@@ -28,11 +25,11 @@ pytestmark = [
 PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 DAG = "train_pairs"
 _RUN_S = 420.0
-_hours = count(20, -1)  # each run is newer than the one before, so that each may promote
+_hours = count(20, -1)  # each run is newer than the one before, so that each can promote
 
 
 class TrainingRun:
-    """One run of train_pairs as of an hour of its own."""
+    """One run of train_pairs, as of an hour of its own."""
 
     def __init__(self, stack: EmbeddedStack) -> None:
         self.stack = stack
@@ -41,16 +38,16 @@ class TrainingRun:
         self.run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
         self.began = time.monotonic()
 
-    def until_task(self, task_id: str, state: str) -> None:
+    def wait_for_task(self, task_id: str, state: str) -> None:
         def reached() -> bool:
             tasks = self.stack.airflow.task_states(DAG, self.run_id)
             return any(task.task_id == task_id and task.state == state for task in tasks)
 
-        self.stack.until(reached, 120, f"{task_id} is not {state}")
+        self.stack.wait_until(reached, 120, f"{task_id} is not {state}")
 
-    def until_begun(self, pair: str) -> None:
-        """Until a worker trains this pair."""
-        self.stack.until(lambda: pair in self._rows(), 120, f"{pair} is not trained")
+    def wait_for_training(self, pair: str) -> None:
+        """Wait until a worker trains this pair."""
+        self.stack.wait_until(lambda: pair in self._rows(), 120, f"{pair} is not trained")
 
     def _rows(self) -> set[str]:
         (job,) = [job["submission_id"] for job in self.jobs() if job["status"] == "RUNNING"]
@@ -58,25 +55,25 @@ class TrainingRun:
         return {key.rpartition("/")[2].removesuffix(".json") for key in keys}
 
     def jobs(self) -> list[dict[str, str]]:
-        """Those of this run, by Ray's own account."""
+        """Return the Ray jobs of this run."""
         return [job for job in self.stack.jobs() if str(self.as_of_ms) in job["entrypoint"]]
 
     def end(self) -> str:
-        state = self.stack.ended(DAG, self.run_id, _RUN_S)
+        state = self.stack.wait_for_run(DAG, self.run_id, _RUN_S)
         print(f"{state} after {time.monotonic() - self.began:.0f} s")
         return state
 
-    def told(self) -> list[str]:
+    def alerts(self) -> list[str]:
         return [embed["description"] for embed in self.stack.discord_embeds_of(self.run_id)]
 
-    def recovers_or_tells(self) -> None:
-        """On a busy machine a component may stay away for longer than the retries: then Discord has the reason."""
+    def assert_recovered_or_reported(self) -> None:
+        """On a busy machine a component may be down for longer than the retries: then Discord has the reason."""
         if self.end() != "success":
-            assert self.told(), "the run failed, and nobody was told"
+            assert self.alerts(), "the run failed without an alert"
         self.check_registry(fewest=0)
 
     def check_registry(self, fewest: int = 1) -> None:
-        """One version a pair as of this run, none of them half, and each champion's file is there."""
+        """Assert that each pair has at most one version of this run, that it is complete, and that champions are."""
         with self.stack.registry() as registry:
             for pair in PAIRS:
                 name = model_name(Pair.parse(pair), Interval.H1)
@@ -87,21 +84,21 @@ class TrainingRun:
                 assert registry.download(champion_of(registry, name))
 
 
-def test_the_triggerer_and_the_scheduler(stack: EmbeddedStack) -> None:
+def test_a_run_survives_the_triggerer_and_the_scheduler(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
-    run.until_task("train", "deferred")
+    run.wait_for_task("train", "deferred")
     stack.kill("airflow-triggerer")
     stack.kill("airflow-scheduler")
 
     assert run.end() == "success"
     assert len(run.jobs()) == 1, "a second job was started"
-    assert run.told() == []
+    assert run.alerts() == []
     run.check_registry()
 
 
-def test_a_ray_worker(stack: EmbeddedStack) -> None:
+def test_a_run_survives_a_ray_worker(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
-    run.until_begun("eth_usdt")
+    run.wait_for_training("eth_usdt")
     assert stack.kill_processes("ray::RayTrainWorker") > 0
 
     assert run.end() == "success"
@@ -109,38 +106,38 @@ def test_a_ray_worker(stack: EmbeddedStack) -> None:
     run.check_registry()
 
 
-def test_the_driver_of_the_ray_job(stack: EmbeddedStack) -> None:
+def test_a_run_survives_the_driver_of_its_ray_job(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
-    run.until_task("train", "deferred")
-    stack.until(lambda: stack.kill_processes("-m ray_jobs.train_pairs"), 120, "the driver does not run")
+    run.wait_for_task("train", "deferred")
+    stack.wait_until(lambda: stack.kill_processes("-m ray_jobs.train_pairs"), 120, "the driver does not run")
 
     assert run.end() == "success"
     assert sorted(job["status"] for job in run.jobs()) == ["FAILED", "SUCCEEDED"]
     run.check_registry()
 
 
-def test_the_ray_head(stack: EmbeddedStack) -> None:
+def test_a_run_survives_or_reports_the_ray_head(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
-    run.until_begun("btc_usdt")
+    run.wait_for_training("btc_usdt")
     forecasts = f"{stack.config.url('api')}/v1/forecasts/btc_usdt"
     with polling(forecasts, stack.secrets.service_token) as answers:
-        # its workers at the same moment: so nobody ends HAProxy, which holds the API's port
+        # its workers at the same moment, so that nothing stops HAProxy, which holds the API's port
         workers = stack.processes("ray::")
         stack.kill("ray")
         for worker in workers:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
 
-        run.recovers_or_tells()
+        run.assert_recovered_or_reported()
     print(answers.counts)
     answers.check()
     assert 200 in answers.statuses
 
 
-def test_every_store_at_once(stack: EmbeddedStack) -> None:
+def test_a_run_survives_or_reports_all_stores_at_once(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
-    run.until_begun("btc_usdt")
+    run.wait_for_training("btc_usdt")
     for store in ("s3", "mlflow", "postgres"):
         stack.kill(store)
 
-    run.recovers_or_tells()
+    run.assert_recovered_or_reported()

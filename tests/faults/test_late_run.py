@@ -1,4 +1,4 @@
-"""A run that hangs: Airflow tells that it is late, and a person who ends it ends its Ray job too."""
+"""A run that takes too long: Discord receives an alert, and ending the run stops its Ray job."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ pytestmark = pytest.mark.timeout(400)
 DAG = "train_pairs"
 
 
-def test_a_late_run_is_told_and_ending_it_stops_its_job(stack: EmbeddedStack) -> None:
-    # an hour that no other test asks for: work that is done would not be done again
+def test_a_late_run_is_reported_and_ending_it_stops_its_job(stack: EmbeddedStack) -> None:
+    # an hour of no other test, because work that was done is not repeated
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 30 * HOUR_MS
     as_of = datetime.fromtimestamp(as_of_ms / 1000, UTC)
     run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
-    stack.until(
+    stack.wait_until(
         lambda: any(task.state == "deferred" for task in stack.airflow.task_states(DAG, run_id)),
         120,
         "training does not begin",
     )
     try:
         _let_fifty_minutes_pass(stack)
-        (late,) = stack.until(lambda: stack.discord_embeds_of(run_id), 90, "nobody is told that the run is late")
+        (late,) = stack.wait_until(
+            lambda: stack.discord_embeds_of(run_id), 90, "Discord receives no alert of the late run"
+        )
     finally:
         end_run(stack.airflow, DAG, run_id)
 
     assert late["title"] == f"{DAG} is late"
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     (job,) = [job for job in stack.jobs() if readable in job["submission_id"]]
-    stack.until(lambda: _status(stack, job["submission_id"]) == "STOPPED", 90, "the Ray job of an ended run runs on")
+    stack.wait_until(
+        lambda: _status(stack, job["submission_id"]) == "STOPPED", 90, "the Ray job of an ended run is not stopped"
+    )
 
 
 def _status(stack: EmbeddedStack, submission_id: str) -> str:
@@ -46,7 +50,7 @@ def _status(stack: EmbeddedStack, submission_id: str) -> str:
 
 
 def _let_fifty_minutes_pass(stack: EmbeddedStack) -> None:
-    """By Airflow's own note of the deadline."""
+    """Move the deadline that Airflow stored to now."""
     with transaction(database_url(stack.config, stack.secrets, "airflow")) as cursor:
         cursor.execute("UPDATE deadline SET deadline_time = now() WHERE NOT missed")
-        assert cursor.rowcount >= 1, "Airflow noted no deadline for the run"
+        assert cursor.rowcount >= 1, "Airflow stored no deadline for the run"

@@ -1,4 +1,4 @@
-"""Whole DAG runs in one process: Airflow's own dag.test(), with its retries and trigger rules, over SQLite."""
+"""Runs whole DAGs in one process with Airflow's dag.test(), which applies retries and trigger rules, on SQLite."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ for conf in json.loads(sys.argv[3]):
 
 @dataclass(frozen=True)
 class Run:
-    """`states` and `tries` by task and label of the mapped index, which is a pair or nothing."""
+    """The outcome of a DAG run: `states` and `tries` by task id and mapped label, which is a pair or empty."""
 
     state: str
     states: Mapping[tuple[str, str], str]
@@ -43,7 +43,7 @@ class Run:
 
 
 class AirflowHome:
-    """A database of Airflow, made in `folder`. `settings`: the MUR_ variables of the runs."""
+    """An Airflow home in `folder` with a migrated database. `settings` are the MUR_ variables of its runs."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self._environment = {
@@ -62,7 +62,7 @@ class AirflowHome:
         return run
 
     def runs(self, dag_id: str, confs: Sequence[Mapping[str, Any]]) -> list[Run]:
-        """One manual run after another, with these parameters."""
+        """Run a DAG once for each of these parameters, one after the other."""
         log = self._call("-c", _RUN, str(PROJECT_ROOT / "dags"), dag_id, json.dumps(confs))
         lines = [line for line in log.splitlines() if line.startswith("RESULT")]
         assert len(lines) == len(confs), log[-5000:]
@@ -96,7 +96,7 @@ def _run(result: dict[str, Any], log: str) -> Run:
 
 @dataclass(frozen=True)
 class DagEnvironment:
-    """What a run meets. `settings`: its MUR_ variables."""
+    """Airflow and the servers that a DAG run uses. `settings` are its MUR_ variables."""
 
     airflow: AirflowHome
     settings: Mapping[str, str]
@@ -110,12 +110,12 @@ class DagEnvironment:
         return self.settings["MUR_DATABASE_URL"]
 
     def break_exchange(self, **fault: object) -> None:
-        """See infra/exchange/faults.py."""
+        """Let the exchange fail; infra/exchange/faults.py describes the faults."""
         url = f"{self.settings['MUR_EXCHANGE_URL']}/_control/faults"
         httpx.post(url, json=fault).raise_for_status()
 
     def embeds(self) -> list[dict[str, Any]]:
-        """Every embed that was posted, oldest first."""
+        """Return every embed that was posted to Discord, oldest first."""
         address = urlsplit(self.settings["MUR_DISCORD_WEBHOOK_URL"])
         messages = httpx.get(f"{address.scheme}://{address.netloc}/_control/messages").json()
         return [embed for message in messages for embed in message["embeds"]]

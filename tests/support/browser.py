@@ -1,4 +1,4 @@
-"""What the browser tests share: pictures' folder, logging in, and whether a page fits a phone."""
+"""Helpers of the browser tests: the folder of screenshots, registration and log-in, the width of a page."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def log_in(page: Page, url: str, name: str, path: str = "/") -> None:
 
 
 def horizontal_overflow_px(page: Page) -> int:
-    """How far the page reaches beyond the window."""
+    """Return by how many pixels the page is wider than the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))

@@ -1,4 +1,4 @@
-"""docker-compose.yml, read as Compose reads it with the variables of a given .env."""
+"""Reads docker-compose.yml as Compose does, with the variables of a given .env."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _INNERMOST = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^${}]*)|:\?[^}]*)?\
 
 
 def all_compose_variables() -> dict[str, str]:
-    """A value of its own for every variable that the file and the settings name."""
+    """Return a distinct value for every variable that the file or the settings name."""
     names = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     names |= {f"MUR_{name.upper()}" for name in Settings.model_fields}
     return {name: f"the-{name}-of-env" for name in names}
 
 
 def compose_services(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Each service of the file. A variable of `environment` without a value has that of `env`, or is left out."""
+    """Return each service of the file. A variable without a value gets that of `env`, or is left out."""
 
     def filled(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]

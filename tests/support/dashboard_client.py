@@ -1,4 +1,4 @@
-"""The dashboard over HTTP, as a browser without scripts speaks to it."""
+"""A client of the dashboard that sends what a browser sends, without running scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ADDRESS = "192.0.2.1"
 
 
 class DashboardClient:
-    """One browser: its cookies, its address."""
+    """One browser, with its cookies and its IP address."""
 
     def __init__(self, client: FlaskClient, address: str = _ADDRESS) -> None:
         self.client = client
@@ -23,7 +23,7 @@ class DashboardClient:
         return self.client.get(path, environ_base=self._from, **rest)
 
     def submit(self, path: str, **fields: str) -> TestResponse:
-        """Fill in the form of a page and send it."""
+        """Send the form of a page to that page."""
         return self.post_form(path, path, **fields)
 
     def post_form(self, page: str, action: str, **fields: str) -> TestResponse:
@@ -40,11 +40,11 @@ class DashboardClient:
         return self.get("/").status_code == 200
 
     def call_back(self, body: dict[str, Any]) -> TestResponse:
-        """What Dash's script sends when a component changes."""
+        """Send the request that Dash's script sends when a component changes."""
         return self.post_raw("/_dash-update-component", json.dumps(body).encode())
 
     def post_raw(self, path: str, body: bytes) -> TestResponse:
-        """Send bytes that are said to be JSON, as a script of the page would."""
+        """Send bytes with the content type of JSON and the CSRF header, as the page's script does."""
         token = self.client.get_cookie("_csrf_token")
         headers = {"X-CSRFToken": token.value} if token else {}
         return self.client.post(

@@ -1,4 +1,4 @@
-"""The dashboard on a real database and a real service, small: the gateway and its forecasters without Ray."""
+"""The dashboard on a real database and a real forecast service, whose gateway and replicas run without Ray."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SERVICE_TOKEN, _DASHBOARD_TOKEN = "mur_the-service-token-of-tests", "mur_the-da
 
 @dataclass
 class DashboardServers:
-    """`stop_service` and `start_service` work as often as a test likes."""
+    """A running dashboard. The forecast service can be stopped and started again."""
 
     url: str
     settings: Settings
@@ -78,9 +78,9 @@ class DashboardServers:
 def dashboard_servers(
     folder: Path, pairs: Sequence[str] = (), environment: Mapping[str, str] | None = None, *, registry: bool = False
 ) -> Iterator[DashboardServers]:
-    """With `pairs` served from a tiny model; without any, the service is down. `registry`: MLflow is up too.
+    """Run the dashboard, and a service that serves `pairs` by a tiny model; without pairs the service is down.
 
-    `folder`: short, and open to other users (Postgres's is another one).
+    `registry`: run MLflow too.
     """
     with ExitStack() as contexts:
         database_url = contexts.enter_context(migrated_database())
@@ -118,7 +118,7 @@ def dashboard_servers(
 
 
 def _record_past_forecasts(stack: DashboardServers, hours: int = 40) -> None:
-    """As if the model had served that long: bands around the close before, of which some missed."""
+    """Store forecasts of past hours: bands around the previous close, some of which the close missed."""
     headers = {"Authorization": f"Bearer {_SERVICE_TOKEN}"}
     for pair in stack.pairs[:3]:
         answer = httpx.get(f"{stack.settings.api_url}/v1/candles/{pair}?limit={hours}", headers=headers, timeout=60)
@@ -139,7 +139,7 @@ def _record_past_forecasts(stack: DashboardServers, hours: int = 40) -> None:
 
 
 def register_model_versions(mlflow_url: str, name: str, count: int = 3) -> None:
-    """Versions as the pipeline leaves them: the last was refused, the one before is champion."""
+    """Register versions as the pipeline does: the last was refused, the one before it is champion."""
     client = MlflowClient(mlflow_url)
     client.create_registered_model(name)
     for number in range(1, count + 1):

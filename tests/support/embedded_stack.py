@@ -1,4 +1,4 @@
-"""The embedded stack as `mkrich up` starts it, whose programs a test may kill."""
+"""The embedded stack as `mkrich up` starts it, with methods to trigger runs, kill programs and read the outcome."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EmbeddedStack:
         self.database_url = database_url(self.config, self.secrets, "make_us_rich")
         self._airflow: Airflow | None = None
         self._closed = Event()
-        self._keepers: list[Thread] = []
+        self._threads: list[Thread] = []
 
     @property
     def airflow(self) -> Airflow:
@@ -51,8 +51,8 @@ class EmbeddedStack:
 
     def close(self) -> None:
         self._closed.set()
-        for keeper in self._keepers:
-            keeper.join()
+        for thread in self._threads:
+            thread.join()
         if self._airflow is not None:
             self._airflow.__exit__(None, None, None)
 
@@ -84,7 +84,7 @@ class EmbeddedStack:
         )
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Every Ray job that the cluster remembers."""
+        """Return every Ray job that the cluster knows."""
         return [job for job in self._ray_jobs("") if job.get("submission_id")]
 
     def job_log(self, submission_id: str) -> str:
@@ -97,37 +97,37 @@ class EmbeddedStack:
         return httpx.get(url, headers=headers, timeout=30).raise_for_status().json()
 
     def discord_embeds_of(self, run_id: str) -> list[dict[str, Any]]:
-        """What was posted to Discord of a run, oldest first."""
+        """Return what was posted to Discord about a run, oldest first."""
         messages = httpx.get(f"{self.config.url('discord')}/_control/messages", timeout=10).json()
         embeds = [embed for message in messages for embed in message["embeds"]]
         return [embed for embed in embeds if run_id in str(embed["fields"])]
 
     def unpause_without_schedule(self, dag_id: str) -> None:
-        """Unpause a DAG and end each run that its schedule starts: tests want those that they ask for, at any hour."""
-        self.until(lambda: self.airflow.has_dag(dag_id), 90, "the DAG is not known")
+        """Unpause a DAG and end every run that its schedule starts, so that only runs of the tests remain."""
+        self.wait_until(lambda: self.airflow.has_dag(dag_id), 90, "the DAG is not known")
         self.airflow.unpause(dag_id)
-        self.until(lambda: self._end_scheduled(dag_id), 120, "the run of the last interval does not start")
-        self._keepers.append(Thread(target=self._keep_off_the_schedule, args=(dag_id,)))
-        self._keepers[-1].start()
+        self.wait_until(lambda: self._end_active_scheduled(dag_id), 120, "the run of the last interval does not start")
+        self._threads.append(Thread(target=self._end_scheduled_runs, args=(dag_id,)))
+        self._threads[-1].start()
 
-    def _keep_off_the_schedule(self, dag_id: str) -> None:
+    def _end_scheduled_runs(self, dag_id: str) -> None:
         while not self._closed.wait(2):
-            with suppress(AirflowError):  # a test may have killed it
-                self._end_scheduled(dag_id)
+            with suppress(AirflowError):  # a test may have killed the API server
+                self._end_active_scheduled(dag_id)
 
-    def _end_scheduled(self, dag_id: str) -> list[str]:
+    def _end_active_scheduled(self, dag_id: str) -> list[str]:
         runs = [run_id for run_id in self.airflow.active_runs(dag_id) if run_id.startswith("scheduled")]
         for run_id in runs:
             end_run(self.airflow, dag_id, run_id)
         return runs
 
     def kill(self, program: str) -> None:
-        """SIGKILL to a program of the supervisor and its children; the supervisor starts it again."""
+        """Kill a program of supervisord and its children with SIGKILL; supervisord starts it again."""
         (state,) = [state for state in lifecycle.status(self.config) if state.name == program]
         os.killpg(state.pid, signal.SIGKILL)
 
     def kill_processes(self, words: str) -> int:
-        """SIGKILL to this stack's processes whose command line holds these words; returns how many there were."""
+        """Kill this stack's processes whose command line contains these words; returns how many there were."""
         found = self.processes(words)
         for process in found:
             with suppress(psutil.Error):
@@ -135,7 +135,7 @@ class EmbeddedStack:
         return len(found)
 
     def processes(self, words: str) -> list[psutil.Process]:
-        """This stack's, whose command line holds these words."""
+        """Return this stack's processes whose command line contains these words."""
         found = []
         for process in Supervisor(self.config).processes():
             with suppress(psutil.Error, OSError):
@@ -144,23 +144,23 @@ class EmbeddedStack:
         return found
 
     def listening(self) -> set[ListeningSocket]:
-        """What this stack's processes listen on."""
+        """Return the sockets on which this stack's processes listen."""
         return listening(Supervisor(self.config).processes())
 
-    def until(self, done: Callable[[], Any], timeout_s: float, complaint: str) -> Any:
-        """What `done` gives once it is true; a component that is away meanwhile counts as not yet."""
+    def wait_until(self, done: Callable[[], Any], timeout_s: float, message: str) -> Any:
+        """Poll until `done` returns something true; returns it. An exception counts as false: a program may be down."""
         deadline = time.monotonic() + timeout_s
         while True:
             with suppress(Exception):
                 found = done()
                 if found:
                     return found
-            assert time.monotonic() < deadline, f"{complaint} after {timeout_s:.0f} s"
+            assert time.monotonic() < deadline, f"{message} after {timeout_s:.0f} s"
             time.sleep(0.3)
 
-    def ended(self, dag_id: str, run_id: str, timeout_s: float) -> str:
-        """The state of a run, once it has ended."""
-        state: str = self.until(
+    def wait_for_run(self, dag_id: str, run_id: str, timeout_s: float) -> str:
+        """Wait for the end of a run; returns its state."""
+        state: str = self.wait_until(
             lambda: (now := self.airflow.run_state(dag_id, run_id)) in ENDED and now,
             timeout_s,
             f"{run_id} does not end",
@@ -168,7 +168,7 @@ class EmbeddedStack:
         return state
 
     def states(self, dag_id: str, run_id: str) -> dict[tuple[str, str], str]:
-        """By task and label of the mapped index."""
+        """Return the state of each task by its id and mapped label."""
         return {(task.task_id, task.label): task.state for task in self.airflow.task_states(dag_id, run_id)}
 
 
@@ -176,7 +176,7 @@ class EmbeddedStack:
 def embedded_stack(
     market: Market, port_base: int, settings: Mapping[str, str], data: Path | None = None
 ) -> Iterator[EmbeddedStack]:
-    """Up for the length of the block; no file and no process of it is left then. `data`: a folder of recordings."""
+    """Run a stack until the block ends, and assert that no process is left. `data` is a folder of recorded klines."""
     with traversable_folder() as home:
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
@@ -198,7 +198,7 @@ def embedded_stack(
             shutil.rmtree(stack.config.runtime, ignore_errors=True)
         assert ended.returncode == 0, ended.stderr
         left = [process.pid for process in psutil.process_iter() if _belongs_to(process, home)]
-        assert left == [], "processes were left behind"
+        assert left == [], "processes are left"
 
 
 def _belongs_to(process: psutil.Process, home: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A server in front of the replay exchange that counts what passes, and can keep callers waiting."""
+"""A proxy in front of the replay exchange that counts requests, and can delay its responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 
 
 class ExchangeProxy:
-    """`klines`: requests for candles, by symbol. `gate`: closed, nothing is answered."""
+    """`klines` counts requests for candles by symbol. While the event `gate` is not set, responses wait."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -24,7 +24,7 @@ class ExchangeProxy:
 
 @contextmanager
 def counting_exchange_proxy(exchange_url: str) -> Iterator[ExchangeProxy]:
-    """In front of `exchange_url`."""
+    """Run a proxy in front of `exchange_url`."""
 
     class Passing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -40,7 +40,7 @@ def counting_exchange_proxy(exchange_url: str) -> Iterator[ExchangeProxy]:
                 self.end_headers()
                 self.wfile.write(answer.content)
             except (OSError, httpx.HTTPError):
-                pass  # the caller waited long enough, or the test is over
+                pass  # the caller gave up, or the test is over
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,6 +1,6 @@
-"""A server that answers every request in one way, as a proxy does while what is behind it is away.
+"""A server that gives every request the same response, as a proxy does while its backend is down.
 
-It answers health checks well, at /-/healthz.
+Health checks at /-/healthz succeed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not 
 
 @contextmanager
 def fixed_response_server(status: int, body: bytes, content_type: str = "text/html") -> Iterator[str]:
-    """Gives its URL."""
+    """Run the server; gives its URL."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""Folders that servers of other users may enter."""
+"""Temporary folders that servers of other users can enter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def traversable_folder() -> Iterator[Path]:
-    """Short, for sockets, and open to Postgres's unprivileged user, which pytest's own folders are not."""
+    """Make a folder with a short path, for sockets, that Postgres's user can enter; pytest's folders are neither."""
     with tempfile.TemporaryDirectory(prefix="mur-", dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)

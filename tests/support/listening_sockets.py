@@ -1,4 +1,4 @@
-"""Which processes listen on more than this machine's loopback."""
+"""Finds the TCP sockets on which processes listen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psutil
 
-# Ray binds each replica's gRPC server to all interfaces and has no setting for it; the server wants Ray's token.
+# Ray binds each replica's gRPC server to all interfaces, without a setting; the server requires Ray's token.
 REPLICA = "ray::ServeReplica"
 
 

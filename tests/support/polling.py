@@ -1,4 +1,4 @@
-"""A client that keeps asking while something happens to the service, and remembers every answer."""
+"""A client that polls a URL while a test disturbs the service, and counts the responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 
 
 class ReceivedAnswers:
-    """Counted by status, media type and, of an error, the beginning of its body. 0: nobody listens there."""
+    """Responses, counted by status, media type and the beginning of an error's body. Status 0: no connection."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[int, str, str]] = Counter()
@@ -27,7 +27,7 @@ class ReceivedAnswers:
         return {status for status, _, _ in self.counts}
 
     def check(self) -> None:
-        """A client may see an answer, a problem document that says when to ask again, or nobody; nothing else."""
+        """Assert that each was a success, a 503 problem document with Retry-After, or a refused connection."""
         wrong = [
             seen for seen in self.counts if seen[0] not in (0, 200) and seen[:2] != (503, "application/problem+json")
         ]
@@ -36,7 +36,7 @@ class ReceivedAnswers:
 
 @contextmanager
 def polling(url: str, token: str = "", every_s: float = 0.5) -> Iterator[ReceivedAnswers]:
-    """Ask `url` until the block ends."""
+    """Poll `url` every `every_s` seconds until the block ends."""
     answers, over = ReceivedAnswers(), threading.Event()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -44,7 +44,7 @@ def polling(url: str, token: str = "", every_s: float = 0.5) -> Iterator[Receive
         while not over.wait(every_s):
             try:
                 answers.note(httpx.get(url, headers=headers, timeout=60))
-            except httpx.TransportError:  # refused, or cut off while the process behind it was killed
+            except httpx.TransportError:  # refused, or closed when the process behind it was killed
                 answers.counts[0, "", ""] += 1
 
     client = threading.Thread(target=ask)

@@ -1,4 +1,4 @@
-"""Ray clusters on this machine, with nodes and GPUs that are only counted."""
+"""Ray clusters on this machine, with simulated nodes and GPUs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.processes import PROJECT_ROOT, free_port, running
 _BIN = Path(sys.executable).parent
 _HEAD_ID = "f" * 51 + "0" * 5
 _MEMORY = 80_000_000
-# whoever ran Ray before may have a token at home, which it would demand
+# with a token in the home directory Ray would require it
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -27,9 +27,9 @@ _ENVIRONMENT = {
 
 @contextmanager
 def autoscaling_cluster(groups: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    """A head without CPUs, and groups of nodes that the autoscaler starts as they are needed; gives its address.
+    """Run a head without CPUs, with groups of nodes that the autoscaler starts on demand; gives its address.
 
-    groups: by name what a node has, and "most", the number of nodes.
+    groups: for each name the resources of a node, and under "most" the largest number of nodes.
     """
     port = free_port()
     types: dict[str, object] = {
@@ -69,7 +69,7 @@ def autoscaling_cluster(groups: Mapping[str, Mapping[str, int]]) -> Iterator[str
 
 @contextmanager
 def fixed_cluster(cpus: int, gpus: int = 0) -> Iterator[str]:
-    """One node, which never gets another; gives its address."""
+    """Run one node without autoscaling; gives its address."""
     with _folder() as folder, _head(folder, free_port(), [f"--num-cpus={cpus}", f"--num-gpus={gpus}"], {}) as address:
         yield address
 
@@ -91,7 +91,7 @@ def _head(folder: Path, port: int, more: list[str], environment: Mapping[str, st
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """Short, because Ray's sockets lie below it."""
+    """Make a folder with a short path, because Ray's sockets lie below it."""
     folder = Path(tempfile.mkdtemp(prefix="mur-ray-"))
     try:
         yield folder
@@ -100,7 +100,7 @@ def _folder() -> Iterator[Path]:
 
 
 def run_driver(address: str, code: str, **environment: str) -> list[str]:
-    """Run Python code as the driver of a job, and give its lines."""
+    """Run Python code as the driver of a Ray job; returns the lines of its output."""
     known = os.environ | _ENVIRONMENT | {"RAY_ADDRESS": address, "RAY_DEDUP_LOGS": "0"} | environment
     done = subprocess.run(
         [sys.executable, "-c", code], env=known, capture_output=True, text=True, timeout=300, check=False

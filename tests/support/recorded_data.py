@@ -1,4 +1,4 @@
-"""Where recorded market data lies, for the tests that want the real thing."""
+"""The folder of recorded market data, for the tests that use it."""
 
 from __future__ import annotations
 

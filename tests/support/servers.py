@@ -111,12 +111,12 @@ def prepared_copy(target: Path, name: str, make: Callable[[Path], None]) -> None
 
 @contextmanager
 def s3_server(folder: Path, config: Path | None = None, ports: Mapping[str, int] | None = None) -> Iterator[str]:
-    """SeaweedFS as the embedded stack runs it, with S3_KEYS or the keys of `config`; gives its URL."""
+    """Run SeaweedFS as the embedded stack does, with S3_KEYS or the keys of `config`; gives its URL."""
     if config is None:
         config = folder / "s3.json"
         stores.write_s3_identity(config, *S3_KEYS)
     ports = ports or {name: free_port() for name in stores.S3_PORTS}
-    sockets = Path(tempfile.mkdtemp(prefix="mur-"))  # pytest's folders have names too long for a socket
+    sockets = Path(tempfile.mkdtemp(prefix="mur-"))  # the paths of pytest's folders are too long for a socket
     url = f"http://127.0.0.1:{ports['s3']}"
     keys = stores.s3_signing_keys("for tests only")
     try:
@@ -129,7 +129,7 @@ def s3_server(folder: Path, config: Path | None = None, ports: Mapping[str, int]
 
 @contextmanager
 def exchange_server(folder: Path) -> Iterator[str]:
-    """The replay exchange with its simulated market; gives its URL."""
+    """Run the replay exchange with its simulated market; gives its URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "infra.exchange", "--port", str(port)]
     with running(command, f"{url}/api/v3/ping", folder / "exchange.log"):
@@ -138,7 +138,7 @@ def exchange_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def discord_server(folder: Path) -> Iterator[str]:
-    """The stand-in of Discord's webhooks; gives its URL."""
+    """Run the stand-in for Discord's webhooks; gives its URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "infra.discord", "--port", str(port)]
     with running(command, f"{url}/healthz", folder / "discord.log"):
@@ -147,9 +147,9 @@ def discord_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server over SQLite and local files, with MLFLOW_LOGIN; gives its URL.
+    """Run an MLflow server on SQLite and local files, with MLFLOW_LOGIN; gives its URL.
 
-    The log-in is what settings have in development. `mlflow` itself uses it in this process from here on.
+    The log-in is that of the settings in development. `mlflow` uses it in this process from now on.
     """
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "infra.mlflow_server", "--port", str(port)]
@@ -173,9 +173,9 @@ def _make_mlflow_database(file: Path) -> None:
 
 @contextmanager
 def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """A Ray head with token authentication and Serve in HAProxy mode; gives its dashboard's URL.
+    """Run a Ray head with token authentication and Serve in HAProxy mode; gives its dashboard's URL.
 
-    Its logs lie in `folder`/ray/session_latest/logs.
+    Its logs are in `folder`/ray/session_latest/logs.
     """
     url = f"http://127.0.0.1:{(dashboard := free_port())}"
     command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
@@ -199,7 +199,7 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _serve_environment(haproxy: Path) -> dict[str, str]:
-    # above the stacks' ports, below the range that free ports come from, and apart from the other test process's
+    # above the embedded stacks' ports, below those of `free_port`, and different in each test process
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     direct = 24_000 + process % 4 * 2_000 + random.randrange(0, 2_000, 250)
     return {

@@ -1,4 +1,4 @@
-"""The whole of serving on real servers, for its contract test and its benchmark."""
+"""The servers that serving needs, and a client to promote models on them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ServingServers:
         return self.settings.database_url.get_secret_value()
 
     def promote(self, pair: str, graph: bytes) -> int:
-        """Register a model as the pipeline does, and make it the champion. Returns its version.
+        """Register a model as the pipeline does and make it champion; returns its version.
 
         `pair` may be "foundation".
         """
@@ -92,9 +92,9 @@ def _tags() -> dict[str, str]:
 
 @contextmanager
 def serving_servers(folder: Path, environment: Mapping[str, str]) -> Iterator[ServingServers]:
-    """Postgres, the replay exchange, Discord's stand-in, MLflow and a Ray head; nothing is deployed yet.
+    """Run Postgres, the replay exchange, the Discord stand-in, MLflow and a Ray head; nothing is deployed yet.
 
-    `folder`: short (Ray's sockets lie below it) and open to other users (Postgres's is another one).
+    `folder`: with a short path, because Ray's sockets lie below it.
     """
     with ExitStack() as contexts:
         database_url = contexts.enter_context(migrated_database())

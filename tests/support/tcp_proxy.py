@@ -1,4 +1,4 @@
-"""A door in front of a TCP server, as a network is: it can fall silent, and it can ask for TLS."""
+"""A TCP proxy that can stop forwarding, as a broken network does, and that can require TLS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REFUSAL = b"SFATAL\0C28000\0Mno pg_hba.conf entry: connections without TLS are 
 
 
 class TcpProxy:
-    """Passes bytes on to `server`. With a `tls` context it accepts only clients that speak Postgres over TLS."""
+    """Forwards bytes to `server`. With a `tls` context it accepts only Postgres clients that use TLS."""
 
     def __init__(self, server: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self._server = server
@@ -24,7 +24,7 @@ class TcpProxy:
         self.port = 0
 
     def stop_answering(self) -> None:
-        """From now on new clients are accepted and nobody is answered; the kernel acknowledges what is sent."""
+        """Accept connections but forward nothing from now on; the kernel still acknowledges what clients send."""
         self._loop.call_soon_threadsafe(self._open.clear)
 
     def resume_answering(self) -> None:
@@ -42,7 +42,7 @@ class TcpProxy:
         for task in tasks:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.run_until_complete(asyncio.sleep(0.1))  # transports close in a later turn
+        self._loop.run_until_complete(asyncio.sleep(0.1))  # transports close in a later iteration of the loop
         self._loop.close()
 
     def stop(self) -> None:
@@ -78,7 +78,7 @@ class TcpProxy:
 
 @contextmanager
 def tcp_proxy(url: str, tls: ssl.SSLContext | None = None) -> Iterator[tuple[TcpProxy, str]]:
-    """A tcp_proxy to the server of a URL, and the URL through it."""
+    """Run a proxy to the server of a URL; gives it and the URL through it."""
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None

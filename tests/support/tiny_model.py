@@ -1,4 +1,4 @@
-"""A few ONNX nodes that keep the forecasting contract, for tests of what runs models rather than makes them."""
+"""A minimal ONNX model that follows the forecasting contract, for tests of the code that runs models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tiny_model(
     as_of_ms: int = 0,
     log_returns: tuple[float, ...] = LOG_RETURNS,
 ) -> bytes:
-    """A graph whose quantiles are always the last close times exp(`log_returns`)."""
+    """Return a graph whose quantiles are the last close times exp(`log_returns`)."""
     shape = ["batch", context_length, len(COLUMNS)]
     out = ["batch", len(QUANTILE_LEVELS)]
     constants = {
