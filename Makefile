@@ -69,7 +69,7 @@ wheel: $(INSTALLED) ## build sdist and wheel into dist/ and check them in a clea
 # The benchmarks read CANDLES themselves, from the environment.
 bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DIR
 	$(BIN)/python -m benchmarks.forecast
-	$(BIN)/python -m benchmarks.forecast_cost
+	$(BIN)/python -m benchmarks.forecast --cost
 
 bench-daily: $(INSTALLED) ## the 2018 daily demonstration: its figures and pictures; DAILY=DIR
 	$(BIN)/python -m benchmarks.daily_ether

@@ -12,21 +12,21 @@ from make_us_rich.core.errors import BadModel, MakeUsRichError, StoreError
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import QUANTILE_NAMES, BackfilledForecast, Comparison, JobResult, TrainedResult
+from make_us_rich.forecasting.architectures import from_npz
+from make_us_rich.forecasting.batched import train_batched
 from make_us_rich.forecasting.evaluation import compare
 from make_us_rich.forecasting.onnx_model import OnnxModel
 from make_us_rich.forecasting.pipeline import (
     FittedModel,
-    Prepared,
-    Trained,
-    TrainingConfig,
-    finish,
+    PreparedPair,
+    evaluate_model,
+    export_and_evaluate,
     prepare,
-    score,
-    train_prepared,
-    train_together,
+    train_pair,
 )
 from make_us_rich.forecasting.process_group import ProcessGroup
-from make_us_rich.forecasting.weights import from_npz
+from make_us_rich.forecasting.training import TrainedNetwork
+from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
@@ -50,8 +50,8 @@ class _PairCandles:
 @dataclass(frozen=True, eq=False)
 class _TrainedPair:
     candles: _PairCandles
-    prepared: Prepared
-    trained: Trained
+    prepared: PreparedPair
+    trained: TrainedNetwork
 
 
 class PairTrainer:
@@ -143,7 +143,7 @@ class PairTrainer:
     def _train(self, pair: Pair) -> _TrainedPair:
         candles = self._read_candles(pair)
         prepared = self._prepare(pair, candles)
-        trained = train_prepared(
+        trained = train_pair(
             prepared,
             as_of_ms=self._as_of_ms,
             config=self._config,
@@ -167,7 +167,7 @@ class PairTrainer:
             return {}
         self._print(f"{', '.join(prepared)}: trained as one batch")
         try:
-            trained = train_together(
+            trained = train_batched(
                 prepared, as_of_ms=self._as_of_ms, config=self._config, foundation=foundation, device=self._device
             )
         except torch.OutOfMemoryError as error:
@@ -175,7 +175,7 @@ class PairTrainer:
             return {}
         return {pair: _TrainedPair(candles[pair], prepared[pair], item) for pair, item in trained.items()}
 
-    def _prepare(self, pair: Pair, candles: _PairCandles) -> Prepared:
+    def _prepare(self, pair: Pair, candles: _PairCandles) -> PreparedPair:
         return prepare(
             candles.own,
             candles.bitcoin,
@@ -188,7 +188,7 @@ class PairTrainer:
     def _publish(self, pair: Pair, pair_model: _TrainedPair) -> TrainedResult | None:
         """Export, check and register the model; return its result, None on ranks other than 0."""
         name = model_name(pair, self._interval)
-        fitted = finish(
+        fitted = export_and_evaluate(
             pair_model.prepared,
             pair_model.trained,
             pair=pair,
@@ -234,13 +234,13 @@ class PairTrainer:
         quantiles = dict(zip(QUANTILE_NAMES, prices.tolist(), strict=True))
         return BackfilledForecast(last_close=float(window.candles.close[-1]), **quantiles)
 
-    def _compare(self, name: str, prepared: Prepared, fitted: FittedModel) -> Comparison:
+    def _compare(self, name: str, prepared: PreparedPair, fitted: FittedModel) -> Comparison:
         """Compare the model with the present champion on the same held-out candles; neither was trained on them."""
         champion = self._registry.find(name, CHAMPION)
         ours, theirs, t = fitted.metrics["pinball"], None, None
         if champion is not None:
-            champion_holdout = score(self._registry.download(champion), prepared, interval=self._interval)
-            ours, theirs, t = compare(fitted.held_out, champion_holdout)
+            champion_holdout = evaluate_model(self._registry.download(champion), prepared, interval=self._interval)
+            ours, theirs, t = compare(fitted.holdout, champion_holdout)
         return Comparison(
             champion_version=champion.version if champion else None,
             challenger_pinball=ours,

@@ -1,23 +1,30 @@
-"""The architectures that a config may name."""
+"""The architectures that a config may name, and the stored format of weights: numpy's npz, read without pickle."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from zipfile import BadZipFile
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from make_us_rich.core.errors import InputError
+from make_us_rich.core.errors import BadModel, InputError
 from make_us_rich.forecasting.features import WARMUP, sequence_features
 from make_us_rich.forecasting.level_mse import LevelMse, level_features
 from make_us_rich.forecasting.networks import Network, gru, linear, lstm, patchtst
+from make_us_rich.forecasting.training_config import TrainingConfig
+
+_AS_OF = "as_of_ms"
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How raw candles become what a network reads (`warmup` candles are lost by it), and the network.
+    """A network and the features that it reads.
 
-    build takes (hidden, length).
+    build: takes (hidden, length). features: raw candles to (sequence, static); the first `warmup` candles give none.
     """
 
     build: Callable[[int, int], Network]
@@ -35,9 +42,39 @@ ARCHITECTURES = {
 
 
 def architecture(name: str) -> Architecture:
-    """Raises InputError for a name that is not in ARCHITECTURES."""
+    """Look up an architecture. Raises InputError for an unknown name."""
     try:
         return ARCHITECTURES[name]
     except KeyError:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"unknown architecture {name[:40]!r}: use one of {known}", field="architecture") from None
+
+
+def to_npz(network: Network, as_of_ms: int) -> bytes:
+    """Serialise weights and buffers, with the last close that training has seen."""
+    arrays = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays, as_of_ms=np.int64(as_of_ms))
+    return buffer.getvalue()
+
+
+def from_npz(content: bytes, config: TrainingConfig, as_of_ms: int) -> Network:
+    """Build the network that `to_npz` serialised.
+
+    Raises BadModel when it does not fit the config, or has seen candles that closed after `as_of_ms`.
+    """
+    network = architecture(config.architecture).build(config.hidden, config.length)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            seen_ms = int(arrays[_AS_OF])
+            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != _AS_OF}
+            network.load_state_dict(tensors)
+    except (KeyError, ValueError, OSError, RuntimeError, BadZipFile) as error:
+        raise BadModel(
+            f"the weights to start from do not fit {config.architecture} with {config.hidden} hidden units: {error}"
+        ) from None
+    if seen_ms > as_of_ms:
+        raise BadModel(
+            f"the weights to start from have seen candles up to {seen_ms} ms, training may know only {as_of_ms} ms"
+        )
+    return network

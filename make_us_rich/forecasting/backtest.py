@@ -1,8 +1,9 @@
-"""Walk-forward: train on the year before each window, forecast every candle in it, score beside the baselines."""
+"""Walk-forward backtest: train on the year before each window, forecast every candle in it, compare with baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,14 +15,15 @@ from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting import baselines
-from make_us_rich.forecasting.evaluation import HeldOut, coverage, diebold_mariano, held_out
-from make_us_rich.forecasting.features import HAR, LOG_VARIANCES
-from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare
+from make_us_rich.forecasting.architectures import architecture
+from make_us_rich.forecasting.evaluation import HoldoutForecasts, coverage, diebold_mariano, holdout_forecasts
+from make_us_rich.forecasting.features import HAR, LOG_VARIANCES, sequence_features
+from make_us_rich.forecasting.pipeline import PreparedPair, export_and_evaluate, fit_foundation_on, prepare, train_pair
 from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
 
 WINDOW = 35 * 24
-"""Candles of a window: five weeks of hours."""
+"""Length of a window in candles: five weeks of hours."""
 
 MODEL = "model"
 BASELINES = ("naive", "rolling", "ewma", "garch_t", "linear_har", "linear_all")
@@ -29,109 +31,110 @@ BASELINES = ("naive", "rolling", "ewma", "garch_t", "linear_har", "linear_all")
 
 @dataclass(frozen=True, eq=False)
 class WindowResult:
-    """One pair and window: forecasts by model name (MODEL or one of BASELINES), all of the same candles."""
+    """The forecasts of one pair and window by model name (MODEL or one of BASELINES), all of the same candles."""
 
     pair: str
     start_ms: int
-    forecasts: dict[str, HeldOut]
+    forecasts: dict[str, HoldoutForecasts]
     curves: list[dict[str, float]]
 
 
 def backtest(
-    markets: Mapping[str, Candles],
+    candles_by_pair: Mapping[str, Candles],
     reference: Candles,
     *,
     interval: Interval,
     starts_ms: Sequence[int],
     config: TrainingConfig,
     window: int = WINDOW,
-    shared: bool = True,
+    foundation: bool = True,
     on_result: Callable[[WindowResult], None] = lambda result: None,
 ) -> list[WindowResult]:
-    """Every pair in every window; see backtest_window."""
+    """Backtest every pair in every window; see `backtest_window`."""
     results = []
     for start_ms in starts_ms:
         results += backtest_window(
-            markets,
+            candles_by_pair,
             reference,
             interval=interval,
             start_ms=start_ms,
             config=config,
             window=window,
-            shared=shared,
+            foundation=foundation,
             on_result=on_result,
         )
     return results
 
 
 def backtest_window(
-    markets: Mapping[str, Candles],
+    candles_by_pair: Mapping[str, Candles],
     reference: Candles,
     *,
     interval: Interval,
     start_ms: int,
     config: TrainingConfig,
     window: int,
-    shared: bool = True,
+    foundation: bool = True,
     on_result: Callable[[WindowResult], None] = lambda result: None,
 ) -> list[WindowResult]:
-    """Every pair in one window of so many candles. `markets` maps pairs to candles, `reference` are BTC's.
+    """Backtest every pair in one window of `window` candles. `reference` are BTC's candles.
 
-    shared: train one model of all pairs first, and fine-tune it for each. Otherwise every pair is trained from
-    nothing. A pair without enough history for the window is left out of it.
+    foundation: train one model of all pairs first and fine-tune it for each; otherwise train each pair from scratch.
+    Pairs without enough history for the window are left out. Raises BadCandles, and NotEnoughHistory when a foundation
+    is wanted and no pair has enough.
     """
     end_ms = start_ms + window * interval.ms
-    judged = replace(config, holdout=window)
-    foundation = None
-    if shared:
-        foundation = fit_foundation(markets, reference, interval=interval, as_of_ms=end_ms, config=judged).weights
+    config = replace(config, holdout=window)
+    prepared = {}
+    for pair, candles in candles_by_pair.items():
+        with suppress(NotEnoughHistory):
+            prepared[pair] = prepare(candles, reference, interval=interval, as_of_ms=end_ms, config=config)
+    weights = None
+    if foundation:
+        weights = fit_foundation_on(prepared, interval=interval, as_of_ms=end_ms, config=config).weights
     results = []
-    for pair, candles in markets.items():
-        try:
-            fitted = fit(
-                candles, reference, pair=pair, interval=interval, as_of_ms=end_ms, config=judged, foundation=foundation
-            )
-        except NotEnoughHistory:
-            continue
-        others = baseline_forecasts(candles, reference, interval=interval, as_of_ms=end_ms, config=judged)
-        result = WindowResult(pair, start_ms, {MODEL: fitted.held_out, **others}, fitted.curves)
+    for pair, item in prepared.items():
+        trained = train_pair(item, as_of_ms=end_ms, config=config, foundation=weights)
+        fitted = export_and_evaluate(item, trained, pair=pair, interval=interval, as_of_ms=end_ms, config=config)
+        if architecture(config.architecture).features is not sequence_features:  # the baselines read these
+            linear = replace(config, architecture="linear")
+            item = prepare(candles_by_pair[pair], reference, interval=interval, as_of_ms=end_ms, config=linear)
+        forecasts = {MODEL: fitted.holdout, **baseline_forecasts(item)}
+        result = WindowResult(pair, start_ms, forecasts, fitted.curves)
         on_result(result)
         results.append(result)
     return results
 
 
-def baseline_forecasts(
-    candles: Candles, reference: Candles, *, interval: Interval, as_of_ms: int, config: TrainingConfig
-) -> dict[str, HeldOut]:
-    """The baselines' forecasts of the held-out candles, each fitted on training and validation rows."""
-    plain = replace(config, architecture="linear")  # for its features, whatever the model reads
-    parts = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, config=plain).split
-    past = torch.cat([parts.train.target, parts.validation.target]).double().numpy()
-    coming = parts.holdout.target.double().numpy()
+def baseline_forecasts(prepared: PreparedPair) -> dict[str, HoldoutForecasts]:
+    """Forecast the holdout with every baseline, each fitted on the training and validation samples."""
+    parts, past = prepared.split, prepared.past_returns
+    actual = parts.holdout.target.double().numpy()
     static = torch.cat([parts.train.static, parts.validation.static, parts.holdout.static]).double().numpy()
     regressors = np.concatenate([np.exp(0.5 * static[:, :LOG_VARIANCES]), static[:, LOG_VARIANCES:]], axis=1)
     quantiles = {
-        "naive": baselines.naive(past, coming),
-        "rolling": baselines.rolling(past, coming),
-        "ewma": baselines.ewma(past, coming),
-        "garch_t": baselines.garch_t(past, coming),
-        "linear_har": baselines.linear_quantiles(regressors[:, HAR], past, coming),
-        "linear_all": baselines.linear_quantiles(regressors, past, coming),
+        "naive": baselines.naive(past, actual),
+        "rolling": baselines.rolling(past, actual),
+        "ewma": baselines.ewma(past, actual),
+        "garch_t": baselines.garch_t(past, actual),
+        "linear_har": baselines.linear_quantiles(regressors[:, HAR], past, actual),
+        "linear_all": baselines.linear_quantiles(regressors, past, actual),
     }
     times = parts.holdout.target_open_ms
-    return {name: held_out(times, values, coming) for name, values in quantiles.items()}
+    return {name: holdout_forecasts(times, values, actual) for name, values in quantiles.items()}
 
 
 def forecasts_table(
-    results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: Interval, architecture: str
+    results: Sequence[WindowResult], candles_by_pair: Mapping[str, Candles], interval: Interval, architecture_name: str
 ) -> pa.Table:
-    """One row a forecast: pair, target_open_ms, model, q05 ... q95 (prices), last_close, close, made_at (UTC).
+    """Make a table with one row for each forecast.
 
-    model is the architecture, or the name of a baseline.
+    Columns: pair, target_open_ms, model, q05 ... q95 (prices), last_close, close, made_at (UTC). model is the
+    architecture, or the name of a baseline.
     """
     step, parts = interval.ms, []
     for result in results:
-        candles = markets[result.pair]
+        candles = candles_by_pair[result.pair]
         for model, forecast in result.forecasts.items():
             known = np.searchsorted(candles.open_time_ms, forecast.target_open_ms - step, side="right") - 1
             last_close = candles.close[known]
@@ -141,7 +144,7 @@ def forecasts_table(
                     {
                         "pair": [result.pair] * len(forecast.target),
                         "target_open_ms": forecast.target_open_ms,
-                        "model": [architecture if model == MODEL else model] * len(forecast.target),
+                        "model": [architecture_name if model == MODEL else model] * len(forecast.target),
                         **dict(zip(QUANTILE_NAMES, prices.T, strict=True)),
                         "last_close": last_close,
                         "close": last_close * np.exp(forecast.target),
@@ -154,10 +157,10 @@ def forecasts_table(
 
 @dataclass(frozen=True)
 class Skill:
-    """The model against one baseline, over pair-windows: fractions, and the share of windows won.
+    """The model compared with one baseline: skill (a fraction), the share of pair-windows won, and t.
 
-    t is Diebold-Mariano's over hours: of each hour the mean over pairs of the loss difference, each pair's relative to
-    the baseline's mean loss in that window, so that pairs which move together do not count as many.
+    t is the Diebold-Mariano statistic over hours. The loss difference of an hour is the mean over pairs, each relative
+    to the baseline's mean loss in that window, so that pairs which move together do not count several times.
     """
 
     baseline: str
@@ -178,7 +181,7 @@ class Summary:
 
 
 def summarise(results: Sequence[WindowResult]) -> Summary:
-    """Means over pair-windows, each counting alike. Raises NotEnoughHistory when there is none."""
+    """Average over pair-windows with equal weights. Raises NotEnoughHistory when there is none."""
     if not results:
         raise NotEnoughHistory("no pair had enough history for any window")
     ours = [result.forecasts[MODEL] for result in results]
@@ -200,7 +203,7 @@ def summarise(results: Sequence[WindowResult]) -> Summary:
 
 
 def _skill(results: Sequence[WindowResult], baseline: str) -> Skill:
-    relative = []  # of each pair-window: the loss difference by hour, its mean is the skill
+    relative = []  # loss differences by hour, one series for each pair-window; the mean of a series is its skill
     for result in results:
         losses = pd.DataFrame({name: _losses(result.forecasts[name]) for name in (MODEL, baseline)}).dropna()
         relative.append((losses[baseline] - losses[MODEL]) / losses[baseline].mean())
@@ -214,5 +217,5 @@ def _skill(results: Sequence[WindowResult], baseline: str) -> Skill:
     )
 
 
-def _losses(forecast: HeldOut) -> pd.Series:
+def _losses(forecast: HoldoutForecasts) -> pd.Series:
     return pd.Series(forecast.losses, index=forecast.target_open_ms)

@@ -1,6 +1,7 @@
-"""What every model is scored beside. Each knows the past log returns and forecasts the next ones, one step at a time.
+"""Baselines that every model is compared with. Each is fitted on past log returns and forecasts one step ahead.
 
-past: [n], to fit on. coming: [m], the returns to forecast; row i may use coming[:i]. All give quantiles [m, 7].
+past: [n], to fit on. upcoming: [m], the returns to forecast; forecast i uses upcoming[:i] at most. All return quantiles
+[m, 7].
 """
 
 from __future__ import annotations
@@ -18,61 +19,61 @@ Array = NDArray[np.float64]
 
 _ROLLING = 720  # thirty days of hours
 _DECAY = 0.94  # RiskMetrics 1996, of daily returns; see ewma
-_PERCENT = 100.0  # the optimisers like numbers near one
-_SMOOTHING = 0.02  # of the corner of the pinball loss, in percent
+_PERCENT = 100.0  # the optimisers converge better on numbers near one
+_SMOOTHING = 0.02  # half width of the rounded corner of the pinball loss, in percent
 
 
-def naive(past: Array, coming: Array) -> Array:
-    """Random walk: the price stays, with the constant quantiles of the past around it."""
-    return np.tile(np.quantile(past, QUANTILE_LEVELS), (len(coming), 1))
+def naive(past: Array, upcoming: Array) -> Array:
+    """Forecast a random walk: the last price, with the constant quantiles of the past around it."""
+    return np.tile(np.quantile(past, QUANTILE_LEVELS), (len(upcoming), 1))
 
 
-def rolling(past: Array, coming: Array) -> Array:
-    """The quantiles of the last thirty days."""
-    series = np.concatenate([past[-_ROLLING:], coming[:-1]])
+def rolling(past: Array, upcoming: Array) -> Array:
+    """Forecast the quantiles of the last thirty days."""
+    series = np.concatenate([past[-_ROLLING:], upcoming[:-1]])
     windows = np.lib.stride_tricks.sliding_window_view(series, min(_ROLLING, len(past)))
     levels: Array = np.quantile(windows, QUANTILE_LEVELS, axis=1).T
     return levels
 
 
-def ewma(past: Array, coming: Array) -> Array:
-    """Exponentially weighted variance (RiskMetrics 1996), times the past's quantiles of return over it."""
-    series = np.concatenate([past, coming])
-    variance = _filter(series**2, intercept=0.0, shock=1 - _DECAY, decay=_DECAY, start=float((past**2).mean()))
+def ewma(past: Array, upcoming: Array) -> Array:
+    """Scale the past quantiles of standardised returns by an exponentially weighted volatility (RiskMetrics 1996)."""
+    series = np.concatenate([past, upcoming])
+    variance = _ewm_variance(series**2, intercept=0.0, shock=1 - _DECAY, decay=_DECAY, start=float((past**2).mean()))
     deviation = np.sqrt(variance)
     known = slice(_ROLLING, len(past)) if len(past) > 2 * _ROLLING else slice(0, len(past))
     shape = np.quantile(past[known] / deviation[known], QUANTILE_LEVELS)
     return deviation[len(past) :, None] * shape
 
 
-def garch_t(past: Array, coming: Array) -> Array:
-    """GARCH(1,1) with Student t innovations (Bollerslev 1987), fitted by `arch` on the past alone."""
-    from arch import arch_model  # it brings pandas and statsmodels, which training has no use for
+def garch_t(past: Array, upcoming: Array) -> Array:
+    """Forecast with a GARCH(1,1) with Student t innovations (Bollerslev 1987), fitted by `arch` on the past alone."""
+    from arch import arch_model  # imports pandas and statsmodels, which training does not need
 
     model = arch_model(past * _PERCENT, mean="Constant", vol="GARCH", p=1, q=1, dist="t")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an optimiser that stops early: its best point is still used
+        warnings.simplefilter("ignore")  # about an optimiser that stops early: its best point is used
         mu, omega, alpha, beta, nu = model.fit(disp="off").params
-    shocks = (np.concatenate([past, coming]) * _PERCENT - mu) ** 2
-    variance = _filter(shocks, intercept=omega, shock=alpha, decay=beta, start=float(shocks[: len(past)].mean()))
+    shocks = (np.concatenate([past, upcoming]) * _PERCENT - mu) ** 2
+    variance = _ewm_variance(shocks, intercept=omega, shock=alpha, decay=beta, start=float(shocks[: len(past)].mean()))
     shape = model.distribution.ppf(np.array(QUANTILE_LEVELS), [nu])
     quantiles: Array = (mu + np.sqrt(variance[len(past) :])[:, None] * shape) / _PERCENT
     return quantiles
 
 
-def linear_quantiles(regressors: Array, past: Array, coming: Array) -> Array:
-    """Linear quantile regression (Koenker and Bassett 1978) of the return on `regressors` [n + m, k].
+def linear_quantiles(regressors: Array, past: Array, upcoming: Array) -> Array:
+    """Forecast with a linear quantile regression (Koenker and Bassett 1978) of the return on `regressors`, [n + m, k].
 
-    Minimises the pinball loss, its corner rounded, by L-BFGS: scikit-learn's QuantileRegressor finds the same loss in
-    forty to eighty times the time (docs/explanation/dependencies.md).
+    Minimises the pinball loss with a rounded corner by L-BFGS: scikit-learn's QuantileRegressor reaches the same loss
+    in forty to eighty times the time (docs/explanation/dependencies.md).
     """
-    from sklearn.preprocessing import StandardScaler  # training imports this module and has no use for it
+    from sklearn.preprocessing import StandardScaler  # not imported above, because training does not need it
 
     known, target = regressors[: len(past)], torch.from_numpy(past * _PERCENT)
     scaler = StandardScaler().fit(known)
 
-    def design(rows: Array) -> Tensor:
-        return torch.from_numpy(np.column_stack([np.ones(len(rows)), scaler.transform(rows)]))
+    def design(values: Array) -> Tensor:
+        return torch.from_numpy(np.column_stack([np.ones(len(values)), scaler.transform(values)]))
 
     x, levels = design(known), torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
     weights = torch.zeros(x.shape[1], len(levels), dtype=torch.float64)
@@ -90,13 +91,13 @@ def linear_quantiles(regressors: Array, past: Array, coming: Array) -> Array:
         return total
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    upcoming = design(regressors[len(past) :])
-    quantiles: Array = (upcoming @ weights.detach()).numpy() / _PERCENT
+    design_upcoming = design(regressors[len(past) :])
+    quantiles: Array = (design_upcoming @ weights.detach()).numpy() / _PERCENT
     return np.sort(quantiles, axis=1)
 
 
-def _filter(shocks: Array, *, intercept: float, shock: float, decay: float, start: float) -> Array:
-    """variance[i] = intercept + shock shocks[i-1] + decay variance[i-1], an exponentially weighted mean."""
+def _ewm_variance(shocks: Array, *, intercept: float, shock: float, decay: float, start: float) -> Array:
+    """Return variance[i] = intercept + shock shocks[i-1] + decay variance[i-1]."""
     import pandas as pd
 
     driven = (intercept + shock * shocks[:-1]) / (1 - decay)

@@ -1,13 +1,13 @@
-"""What a forecasting model is to everyone who runs one: the inputs, outputs and metadata of its ONNX graph.
+"""The contract of a forecasting model: the inputs, outputs and metadata of its ONNX graph.
 
 Inputs, float32 [batch, context_length, 6], raw and oldest first, columns as in COLUMNS:
     candles    the pair's own closed candles
     reference  BTC's candles of the same hours (the pair's own, if it is BTC)
-Outputs, float32 [batch, 7], one column a level of QUANTILE_LEVELS, never crossing:
+Outputs, float32 [batch, 7], one column for each level of QUANTILE_LEVELS, ascending:
     quantiles    price of the next close, quote currency
     log_returns  the same as ln(next close / last close)
 
-Features, scaling and calibration are nodes of the graph, so these arrays are all that a caller prepares.
+Features, scaling and calibration are nodes of the graph, so a caller prepares these two arrays alone.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday
 
 
 def hour_of_week(open_time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0 for Monday 00:00 UTC to 167 for Sunday 23:00."""
+    """Return the hour of the week: 0 for Monday 00:00 UTC to 167 for Sunday 23:00."""
     return (open_time_ms // HOUR_MS + _MONDAY_OFFSET_HOURS) % _HOURS_A_WEEK
 
 
 def input_array(candles: Candles, context_length: int) -> NDArray[np.float32]:
-    """The newest `context_length` candles as a float32 array [1, context_length, 6]."""
+    """Return the newest `context_length` candles as float32 [1, context_length, 6]. Raises NotEnoughHistory."""
     if len(candles) < context_length:
         raise NotEnoughHistory(f"{len(candles)} candles given, the model needs {context_length}: send more history")
     filled = np.empty((1, context_length, len(COLUMNS)), dtype=np.float32)

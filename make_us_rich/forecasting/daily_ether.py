@@ -1,7 +1,7 @@
-"""The demonstration of 2018, reproduced: the next day's change of Ethereum from four days of Bitcoin and Ethereum.
+"""The demonstration of 2018, reproduced: forecasts the next day's change of Ethereum from four days of two coins.
 
-Scored by mean absolute error on the 59 days from 15 November 2017. It is kept beside the hourly models because it shows
-how little a good-looking model of prices may know: none of its models is clearly better than the forecast of no change.
+Scored by mean absolute error on the 59 days from 15 November 2017. It is kept because it shows how little a plausible
+model of prices may know: none of its models is clearly better than the forecast of no change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 LAGS = 4
 FIRST_DAY, TRAIN_FROM, TEST_FROM, LAST_DAY = "2016-05-01", "2017-02-28", "2017-11-15", "2018-01-13"
 EPOCHS = 21
-_TRAINING_DAYS, _TEST_DAYS = 260, 59  # the change after LAST_DAY is not known
+_TRAINING_DAYS, _TEST_DAYS = 260, 59  # the change after LAST_DAY is unknown
 _HIDDEN, _DROPOUT, _RATE, _EPSILON = 12, 0.35, 1e-3, 1e-7
 _ETHER, _CHANGE = "ether", "change"
 
@@ -46,11 +46,11 @@ class Days:
 
 
 Forecast = Callable[[Days, Days], Array]
-"""Fits on the training days and forecasts the change after each test day: [n]."""
+"""A model: fits on the training days and returns the forecast change after each test day, [n]."""
 
 
 def split(bitcoin: Candles, ether: Candles) -> tuple[Days, Days]:
-    """The days of training and of test. Raises NotEnoughHistory when daily candles are missing."""
+    """Make the training and the test days. Raises NotEnoughHistory when daily candles are missing."""
     candles = {"bitcoin": _frame(bitcoin), _ETHER: _frame(ether)}
     table = pd.concat({coin: _features(rows) for coin, rows in candles.items()}, axis=1).dropna()
     scaler = StandardScaler().fit(table[TRAIN_FROM:TEST_FROM][:-1])
@@ -77,7 +77,7 @@ def train_mean(train: Days, test: Days) -> Array:
 
 
 def linear_regression(train: Days, test: Days) -> Array:
-    """Ordinary least squares on the forty standardised numbers: many for 260 days, and prices are among them."""
+    """Fit ordinary least squares on the forty standardised features: too many for 260 days, and prices among them."""
     fitted = LinearRegression().fit(train.features.reshape(len(train.change), -1), train.change)
     forecast: Array = fitted.predict(test.features.reshape(len(test.change), -1))
     return forecast
@@ -85,17 +85,17 @@ def linear_regression(train: Days, test: Days) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class LstmForecast:
-    """forecast: [n] of the test days. losses: mean absolute error in training, by epoch."""
+    """forecast: [n], of the test days. losses: mean absolute training error of each epoch."""
 
     forecast: Array
     losses: list[float]
 
 
 def lstm(train: Days, test: Days, seed: int, epochs: int = EPOCHS) -> LstmForecast:
-    """The network of 2018, trained on one day at a time, with Keras's initial weights and Adam's epsilon."""
+    """Train the network of 2018 with batches of one day, and Keras's initial weights and epsilon for Adam."""
     torch.manual_seed(seed)
     network = _Network(train.features.shape[2])
-    known, asked = (torch.tensor(part.features, dtype=torch.float32) for part in (train, test))
+    known, queried = (torch.tensor(part.features, dtype=torch.float32) for part in (train, test))
     target = torch.tensor(train.change, dtype=torch.float32)
     optimiser = torch.optim.Adam(network.parameters(), lr=_RATE, eps=_EPSILON)
     losses = []
@@ -110,7 +110,7 @@ def lstm(train: Days, test: Days, seed: int, epochs: int = EPOCHS) -> LstmForeca
         losses.append(total / len(target))
     network.eval()
     with torch.no_grad():
-        return LstmForecast(network(asked).double().numpy(), losses)
+        return LstmForecast(network(queried).double().numpy(), losses)
 
 
 class _Network(nn.Module):
@@ -124,7 +124,7 @@ class _Network(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
         for bias in (recurrent["bias_ih_l0"], recurrent["bias_hh_l0"], self.head.bias):
             nn.init.zeros_(bias)
-        nn.init.ones_(recurrent["bias_ih_l0"].data[_HIDDEN : 2 * _HIDDEN])  # of the forget gate
+        nn.init.ones_(recurrent["bias_ih_l0"].data[_HIDDEN : 2 * _HIDDEN])  # bias of the forget gate
 
     def forward(self, windows: Tensor) -> Tensor:
         states: Tensor = self.body(windows)[0]

@@ -1,4 +1,4 @@
-"""One ONNX graph that is the whole model, and the checks that it must pass."""
+"""Export a network as one ONNX graph that is the whole model, and check it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Inputs = Mapping[str, NDArray[np.float32]]
 
 
 class Forecast(nn.Module):
-    """Raw candles to price quantiles: what contract.py describes."""
+    """Maps raw candles to price quantiles: the graph that contract.py describes."""
 
     def __init__(self, network: Network, config: TrainingConfig) -> None:
         super().__init__()
@@ -43,16 +43,16 @@ class Forecast(nn.Module):
 
 
 def context_length(config: TrainingConfig) -> int:
-    """Candles that the graph needs for one forecast."""
+    """Return the number of candles that the graph needs for one forecast."""
     return architecture(config.architecture).warmup + config.length
 
 
 def to_onnx(network: Network, config: TrainingConfig, metadata: Mapping[str, str]) -> bytes:
-    """Export with TorchScript's exporter: 0.1 s and a plain LSTM node, where the dynamo exporter takes 4 s."""
+    """Export a network with TorchScript's exporter, which takes 0.1 s and makes a plain LSTM node; dynamo takes 4 s."""
     example = torch.ones(2, context_length(config), 6)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing a batch of two, and of the exporter being the older one
+        warnings.simplefilter("ignore")  # about tracing with a batch of two, and about the exporter's age
         torch.onnx.export(
             Forecast(network, config).eval(),
             (example, example),
@@ -71,7 +71,7 @@ def to_onnx(network: Network, config: TrainingConfig, metadata: Mapping[str, str
 
 
 def metadata_of(graph: bytes) -> dict[str, str]:
-    """Raises BadModel when the bytes are no ONNX model."""
+    """Read the metadata of a graph. Raises BadModel when the bytes are not an ONNX model."""
     try:
         model = onnx.load_from_string(graph)
     except Exception:  # protobuf's own error is not part of onnx's interface
@@ -80,13 +80,13 @@ def metadata_of(graph: bytes) -> dict[str, str]:
 
 
 def run_onnx(graph: bytes, inputs: Inputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(price quantiles, log-return quantiles), each [n, 7], on one thread."""
+    """Run a graph on one thread; return (price quantiles, log-return quantiles), each [n, 7]."""
     quantiles, log_returns = open_session(graph).run(["quantiles", "log_returns"], dict(inputs))
     return quantiles, log_returns
 
 
 def check_parity(exported: NDArray[np.float64], network: Network, config: TrainingConfig, inputs: Inputs) -> None:
-    """Raises BadModel unless the graph's log returns are the network's, finite and in order."""
+    """Raise BadModel unless the graph's log returns are finite, ascending and equal to the network's."""
     with torch.no_grad():
         _, expected = Forecast(network, config)(
             torch.from_numpy(inputs["candles"]), torch.from_numpy(inputs["reference"])

@@ -1,8 +1,8 @@
-"""Features of a series of candles, as torch operations: the same code runs in training and inside the ONNX graph.
+"""Features of candles as torch operations: the same code runs in training and inside the ONNX graph.
 
-Row t uses candles up to t and nothing later. Volatility comes as HAR-type means of squared returns (Corsi 2009) and of
-Parkinson's range variance, (ln high/low)^2 / (4 ln 2) (Parkinson 1980), over an hour to thirty days, and as the mean
-of the upcoming hour of the day over the last thirty days.
+The features at candle t use candles up to t and nothing later. Volatility is measured by HAR-type means of squared
+returns (Corsi 2009) and of Parkinson's range variance, (ln high/low)^2 / (4 ln 2) (Parkinson 1980), over an hour to
+thirty days, and by the mean of the upcoming hour of the day over the last thirty days.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from torch.nn.functional import avg_pool1d, conv1d
 OPEN, HIGH, LOW, CLOSE, VOLUME, HOUR_OF_WEEK = range(6)
 
 WARMUP = 720
-"""Candles before the first row whose features are complete."""
+"""Candles before the first one whose features are complete."""
 
-_TINY_VARIANCE = 1e-10  # a volatility of 0.001 %: a floor for markets that stand still
+_MIN_VARIANCE = 1e-10  # a volatility of 0.001 %, for candles whose price does not move
 _CLIP = 8.0
-_MOST_MOVE = 0.25  # of logarithms of prices: a wick to nothing must not blind a month of volatility
+_MAX_MOVE = 0.25  # of log prices: one extreme wick must not dominate a month of volatility
 _PARKINSON = 4 * math.log(2)
 _DAY = 24
 
 SEQUENCE_FEATURES = 14
 STATIC_FEATURES = 34
 LOG_VARIANCES = 16
-"""The first so many static features are logarithms of variances."""
+"""The first 16 static features are logarithms of variances."""
 HAR = (0, 2, 3, 5, 7, 9, 11, 13, 17, 29, 30, 31, 32, 33)
-"""The static features of a plain HAR model: variances of both markets, volume and calendar."""
+"""Indices of the static features of a plain HAR model: variances of the pair and of BTC, volume and calendar."""
 
 
 def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Features of each row that has WARMUP rows before it.
+    """Compute the features of each candle that has WARMUP candles before it.
 
     candles, reference: [batch, n, 6], columns as in contract.COLUMNS.
-    Returns (sequence [batch, n - WARMUP, 14], static [batch, n - WARMUP, 34]), finite, not yet standardised. The
-    static ones are the regressors of the volatility model and of the linear head.
+    Returns (sequence [batch, n - WARMUP, 14], static [batch, n - WARMUP, 34]), finite, not standardised. The static
+    ones are the regressors of the volatility model and of the linear head.
     """
     own_return, own_range = _returns(candles), _range_variance(candles)
     btc_return, btc_range = _returns(reference), _range_variance(reference)
     ranges = {hours: _log_mean(own_range, hours) for hours in (1, 3, 6, 24, 72, 168, WARMUP)}
     btc_ranges = {hours: _log_mean(btc_range, hours) for hours in (1, 6, 24, 168)}
     squares = [_log_mean(own_return**2, hours) for hours in (24, 168, WARMUP)]
-    falls = _log_mean(own_return.clamp(max=0) ** 2, 24)
+    downside = _log_mean(own_return.clamp(max=0) ** 2, 24)
     deviation, btc_deviation = (0.5 * ranges[24]).exp(), (0.5 * btc_ranges[24]).exp()
     coming_hour, this_hour = _log_same_hour(own_range, ahead=1), _log_same_hour(own_range, ahead=0)
     unusual = ranges[1] - this_hour
@@ -64,7 +64,7 @@ def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tenso
     static = [
         *ranges.values(),
         *squares,
-        falls,
+        downside,
         *btc_ranges.values(),
         coming_hour,
         unusual,
@@ -80,58 +80,58 @@ def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tenso
 
 
 def _returns(candles: Tensor) -> Tensor:
-    """ln(close / previous close) [batch, n]; the first row, which has no previous, is 0."""
+    """Return ln(close / previous close), [batch, n]; 0 for the first candle, which has no previous one."""
     logs = candles[..., CLOSE].log()
-    change = (logs[:, 1:] - logs[:, :-1]).clamp(-_MOST_MOVE, _MOST_MOVE)
+    change = (logs[:, 1:] - logs[:, :-1]).clamp(-_MAX_MOVE, _MAX_MOVE)
     return torch.cat([torch.zeros_like(logs[:, :1]), change], dim=1)
 
 
 def _range_variance(candles: Tensor) -> Tensor:
-    return (candles[..., HIGH] / candles[..., LOW]).log().clamp(max=_MOST_MOVE) ** 2 / _PARKINSON
+    return (candles[..., HIGH] / candles[..., LOW]).log().clamp(max=_MAX_MOVE) ** 2 / _PARKINSON
 
 
 def _log_mean(values: Tensor, window: int) -> Tensor:
-    return (_mean(values, window) + _TINY_VARIANCE).log()
+    return (_mean(values, window) + _MIN_VARIANCE).log()
 
 
 def _mean(values: Tensor, window: int) -> Tensor:
-    """Over the last `window` rows, for each row from WARMUP on."""
+    """Return the mean over the last `window` candles, for each candle from WARMUP on."""
     return avg_pool1d(values[:, WARMUP - window + 1 :].unsqueeze(1), window, stride=1).squeeze(1)
 
 
 def _log_same_hour(values: Tensor, ahead: int) -> Tensor:
-    """ln of the mean over the last thirty candles that lie whole days before the one `ahead` of each row."""
+    """Return ln of the mean over thirty days, at the hour of day of the candle `ahead` of each one."""
     days = WARMUP // _DAY
     kernel = torch.full((1, 1, days), 1 / days, dtype=values.dtype, device=values.device)
     whole_days_before = values[:, ahead : values.shape[1] - _DAY + ahead].unsqueeze(1)
     mean = conv1d(whole_days_before, kernel, dilation=_DAY).squeeze(1)
-    return (mean + _TINY_VARIANCE).log()
+    return (mean + _MIN_VARIANCE).log()
 
 
 def _move(returns: Tensor, deviation: Tensor, window: int) -> Tensor:
-    """The return over `window` candles, in standard deviations of as many."""
+    """Return the move over `window` candles in standard deviations of that many candles."""
     total = _mean(returns, window) * window
     return (total / (deviation * math.sqrt(window))).clamp(-_CLIP, _CLIP)
 
 
 def _relative_volume(candles: Tensor, window: int) -> Tensor:
-    """ln of mean volume over its weekly mean, within +-8; 0 volume gives a large negative number, not an error."""
+    """Return ln of the mean volume over its weekly mean, within +-8; a volume of 0 gives a large negative number."""
     volume = candles[..., VOLUME]
-    # relative to the week, so that coins of any price have the same floor
+    # the floor applies to the ratio, so that it is the same for coins of any price
     ratio = _mean(volume, window) / (_mean(volume, 168) + 1e-30)
     return (ratio + 1e-3).log().clamp(-_CLIP, _CLIP)
 
 
 def _close_in_range(candles: Tensor) -> Tensor:
-    """Where the close stands between low (-0.5) and high (+0.5)."""
-    rows = candles[:, WARMUP:]
-    width = rows[..., HIGH] - rows[..., LOW]
-    position = (rows[..., CLOSE] - rows[..., LOW]) / (width + rows[..., CLOSE] * 1e-7)
+    """Return the position of the close between low (-0.5) and high (+0.5)."""
+    known = candles[:, WARMUP:]
+    width = known[..., HIGH] - known[..., LOW]
+    position = (known[..., CLOSE] - known[..., LOW]) / (width + known[..., CLOSE] * 1e-7)
     return position.clamp(0, 1) - 0.5
 
 
 def _calendar(candles: Tensor) -> list[Tensor]:
-    """Of the candle to be forecast: hour of day (two harmonics' worth) and whether it is the weekend."""
+    """Return two harmonics of the hour of day, and the weekend flag, of the candle to be forecast."""
     upcoming = (candles[:, WARMUP:, HOUR_OF_WEEK] + 1) % 168
     day = upcoming * (2 * math.pi / 24)
     weekend = (upcoming >= 120).to(candles.dtype)

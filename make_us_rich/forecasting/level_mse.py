@@ -1,6 +1,7 @@
-"""The 2022 original's model, to compare with: an LSTM that predicts the min-max scaled close and minds squared error.
+"""The model of the first version (2022), for comparison: an LSTM trained on the mean squared error of the scaled close.
 
-Descaled correctly here, and given the newest residuals' quantiles, so that it can be scored beside the others.
+Unlike the original it is descaled correctly, and the quantiles of recent residuals make its point forecast a
+distribution that can be scored like the others.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ _LAYERS = 2
 
 
 def level_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Open, high, low, close and volume as they are, and the last close. No warm-up."""
+    """Return open, high, low, close and volume unchanged, and the last close. Needs no warm-up."""
+    # the zero term makes the exported graph read `reference`, as the contract demands
     return candles[..., :HOUR_OF_WEEK], candles[..., CLOSE : CLOSE + 1] + 0 * reference[..., CLOSE : CLOSE + 1]
 
 
 class LevelMse(Network):
-    low: Tensor
+    low: Tensor  # min-max scaling of the inputs
     height: Tensor
-    calibration: Tensor
+    calibration: Tensor  # quantiles of the residuals
 
     def __init__(self, hidden: int, length: int) -> None:
         super().__init__()
@@ -35,13 +37,13 @@ class LevelMse(Network):
         self.register_buffer("height", torch.ones(HOUR_OF_WEEK))
         self.register_buffer("calibration", torch.zeros(len(QUANTILE_LEVELS)))
 
-    def fit_scaling(self, rows: Samples) -> None:
-        self.low = rows.sequence.amin(dim=(0, 1))
-        self.height = (rows.sequence.amax(dim=(0, 1)) - self.low).clamp_min(1e-12)
+    def fit_scaling(self, samples: Samples) -> None:
+        self.low = samples.sequence.amin(dim=(0, 1))
+        self.height = (samples.sequence.amax(dim=(0, 1)) - self.low).clamp_min(1e-12)
 
-    def adapt_to_pair(self, rows: Samples) -> None:
-        """Levels of one pair mean nothing for another: the scaling is always the pair's own."""
-        self.fit_scaling(rows)
+    def adapt_to_pair(self, samples: Samples) -> None:
+        """Fit all scaling anew: the price level of one pair says nothing about another's."""
+        self.fit_scaling(samples)
 
     def _level(self, sequence: Tensor) -> Tensor:
         states, _ = self.recurrent((sequence - self.low) / self.height)
@@ -54,14 +56,14 @@ class LevelMse(Network):
 
     def _log_return(self, sequence: Tensor, static: Tensor) -> Tensor:
         price = self.low[CLOSE] + self._level(sequence) * self.height[CLOSE]
-        # a level is not bound to be a price: a tenth and ten times the last close are as far as it may go
+        # the forecast level may be no price at all: limit it to between a tenth and ten times the last close
         ratio = (price / static[:, 0]).clamp(0.1, 10.0)
         return ratio.log().unsqueeze(-1)
 
-    def calibrate(self, rows: Samples) -> None:
+    def calibrate(self, samples: Samples) -> None:
         with torch.no_grad():
-            misses = rows.target - self._log_return(rows.sequence, rows.static)[:, 0]
-            self.calibration = torch.quantile(misses, torch.tensor(QUANTILE_LEVELS, device=misses.device))
+            residuals = samples.target - self._log_return(samples.sequence, samples.static)[:, 0]
+            self.calibration = torch.quantile(residuals, torch.tensor(QUANTILE_LEVELS, device=residuals.device))
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
         return self._log_return(sequence, static) + self.calibration

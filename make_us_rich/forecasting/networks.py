@@ -1,4 +1,4 @@
-"""Quantile networks: small, and most of what they know about size comes from the volatility model below them."""
+"""Quantile networks on top of a log-HAR volatility model, which explains most of the scale of the next return."""
 
 from __future__ import annotations
 
@@ -15,41 +15,47 @@ from make_us_rich.forecasting.samples import Samples
 from make_us_rich.forecasting.volatility import fit_volatility
 
 _DROPOUT = 0.4
-_CLIP = 5.0  # standardised features beyond this say no more
-# A log variance may leave the training rows' range by a factor of two: a wick must not make the regression extrapolate.
-_MARGIN = math.log(2)
-# Half: weeks of the past say only so much of those to come.
-_TRUST_IN_THE_PAST = 0.5
+_CLIP = 5.0  # of standardised features
+# The log variance may leave its range on the training samples by a factor of two: the regression must not extrapolate
+# an extreme wick.
+_LOG_VARIANCE_MARGIN = math.log(2)
+# Calibration shifts are halved: the past weeks predict the coverage of the next ones only in part.
+_CALIBRATION_SHRINKAGE = 0.5
 
 
 class Network(nn.Module):
-    """What training and export ask of a network. All scaling is held in buffers."""
+    """The interface that training and export use. All scaling is held in buffers, so it is saved with the weights.
 
-    def fit_scaling(self, rows: Samples) -> None:
-        """Take all scaling from these training rows."""
+    The names of parameters and buffers are part of the stored format (weights.npz): never rename them.
+    """
+
+    def fit_scaling(self, samples: Samples) -> None:
+        """Fit all scaling on the training samples."""
         raise NotImplementedError
 
-    def adapt_to_pair(self, rows: Samples) -> None:
-        """Make a network that was trained on many pairs that of the pair of these, its newest training rows."""
+    def adapt_to_pair(self, samples: Samples) -> None:
+        """Adapt the scaling of a network that was trained on many pairs to one pair's newest training samples."""
         raise NotImplementedError
 
     def loss(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
+        """Return the mean training loss of a batch."""
         raise NotImplementedError
 
-    def cut_gradients(self, most: float) -> None:
-        """At this norm."""
-        nn.utils.clip_grad_norm_(self.parameters(), most)
+    def clip_gradients(self, max_norm: float) -> None:
+        """Scale all gradients down to at most this joint norm."""
+        nn.utils.clip_grad_norm_(self.parameters(), max_norm)
 
-    def calibrate(self, rows: Samples) -> None:
+    def calibrate(self, samples: Samples) -> None:
+        """Adjust the quantiles to their levels on these samples."""
         raise NotImplementedError
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
-        """Quantiles of the next log return, [n, 7], ascending."""
+        """Return the quantiles of the next log return, [n, 7], ascending."""
         raise NotImplementedError
 
 
 class Loss(nn.Module):
-    """A network's loss as a module's forward, which is what functional_call and DistributedDataParallel call."""
+    """Computes a network's loss in `forward`, which functional_call and DistributedDataParallel require."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -60,26 +66,28 @@ class Loss(nn.Module):
 
 
 def pinball_loss(quantiles: Tensor, target: Tensor) -> Tensor:
-    """Mean over rows and levels. quantiles: [n, 7]; target: [n]."""
+    """Return the mean pinball loss over samples and levels. quantiles: [n, 7]; target: [n]."""
     levels = torch.tensor(QUANTILE_LEVELS, dtype=quantiles.dtype, device=quantiles.device)
     error = target.unsqueeze(-1) - quantiles
     return torch.maximum(levels * error, (levels - 1) * error).mean()
 
 
 class ScaledQuantiles(Network):
-    """Quantiles of the return over its HAR volatility: from a body that reads the sequence and a linear head that sees
-    the static features beside it. Scaling and calibration are buffers, so they travel with the weights."""
+    """Forecasts quantiles of the return divided by its HAR volatility.
 
-    mean: Tensor
+    A body reads the sequence; a linear head reads the body's state and the static features.
+    """
+
+    mean: Tensor  # of the static features, and so on
     deviation: Tensor
-    weights: Tensor
+    weights: Tensor  # of the volatility regression
     intercept: Tensor
-    calmest: Tensor
+    calmest: Tensor  # lowest and highest log variance of the training samples, without the intercept
     wildest: Tensor
     sequence_mean: Tensor
     sequence_deviation: Tensor
-    typical: Tensor
-    calibration: Tensor
+    typical: Tensor  # median absolute standardised return of the training samples
+    calibration: Tensor  # shift of each quantile
 
     def __init__(self, body: nn.Module, width: int) -> None:
         super().__init__()
@@ -97,63 +105,66 @@ class ScaledQuantiles(Network):
         for name in ("intercept", "calmest", "wildest", "typical"):
             self.register_buffer(name, torch.zeros(()))
 
-    def fit_scaling(self, rows: Samples) -> None:
-        """Take the rows' scaling, and begin as the constant quantiles of their standardised returns."""
-        fitted = fit_volatility(rows.static, rows.target)
+    def fit_scaling(self, samples: Samples) -> None:
+        """Fit scaling and volatility, and initialise the head to the constant quantiles of standardised returns."""
+        fitted = fit_volatility(samples.static, samples.target)
         self.mean, self.deviation = fitted.mean, fitted.deviation
         self.weights, self.intercept = fitted.weights, fitted.intercept
-        shape = self._shape(rows.static)
-        self.calmest, self.wildest = shape.amin(), shape.amax()
-        self.sequence_mean = rows.sequence.mean(dim=(0, 1))
-        self.sequence_deviation = rows.sequence.std(dim=(0, 1)).clamp_min(1e-6)
-        z = rows.target / self.scale(rows.static)[:, 0]
+        log_variance = self._log_variance(samples.static)
+        self.calmest, self.wildest = log_variance.amin(), log_variance.amax()
+        self.sequence_mean = samples.sequence.mean(dim=(0, 1))
+        self.sequence_deviation = samples.sequence.std(dim=(0, 1)).clamp_min(1e-6)
+        z = samples.target / self.scale(samples.static)[:, 0]
         self.typical = z.abs().median()
         with torch.no_grad():
             self.head.weight.zero_()
             self.head.bias.copy_(_quantiles(z))
 
-    def adapt_to_pair(self, rows: Samples) -> None:
-        """Keep the shared scaling; only the level of volatility becomes the pair's own."""
-        own = (rows.target / self.scale(rows.static)[:, 0]).abs().median()
+    def adapt_to_pair(self, samples: Samples) -> None:
+        """Keep the shared scaling; adapt only the level of volatility to the pair."""
+        own = (samples.target / self.scale(samples.static)[:, 0]).abs().median()
         self.intercept = self.intercept + 2 * (own / self.typical).log()
         self.calibration = torch.zeros_like(self.calibration)
 
     def scale(self, static: Tensor) -> Tensor:
-        """sigma of the next log return, [n, 1]."""
-        shape = self._shape(static).clamp(self.calmest - _MARGIN, self.wildest + _MARGIN)
-        return (0.5 * (self.intercept + shape)).exp()
+        """Return the standard deviation of the next log return, [n, 1]."""
+        log_variance = self._log_variance(static).clamp(
+            self.calmest - _LOG_VARIANCE_MARGIN, self.wildest + _LOG_VARIANCE_MARGIN
+        )
+        return (0.5 * (self.intercept + log_variance)).exp()
 
-    def _shape(self, static: Tensor) -> Tensor:
-        return (self._known(static) * self.weights).sum(dim=-1, keepdim=True)
+    def _log_variance(self, static: Tensor) -> Tensor:
+        """Return the regression's log variance without its intercept, [n, 1]."""
+        return (self._standardise(static) * self.weights).sum(dim=-1, keepdim=True)
 
-    def _known(self, static: Tensor) -> Tensor:
+    def _standardise(self, static: Tensor) -> Tensor:
         return ((static - self.mean) / self.deviation).clamp(-_CLIP, _CLIP)
 
-    def standardised(self, sequence: Tensor, static: Tensor) -> Tensor:
-        """Quantiles of the return over sigma, [n, 7], before calibration; they may still cross."""
+    def standardised_quantiles(self, sequence: Tensor, static: Tensor) -> Tensor:
+        """Return quantiles of the return divided by its scale, [n, 7], uncalibrated; they may cross."""
         state = self.body((sequence - self.sequence_mean) / self.sequence_deviation)
         state = dropout(state, _DROPOUT, self.training)
-        known = dropout(self._known(static), _DROPOUT / 2, self.training)
+        known = dropout(self._standardise(static), _DROPOUT / 2, self.training)
         quantiles: Tensor = self.head(torch.cat([state, known], dim=-1))
         return quantiles
 
     def loss(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
-        return pinball_loss(self.standardised(sequence, static), target / self.scale(static)[:, 0])
+        return pinball_loss(self.standardised_quantiles(sequence, static), target / self.scale(static)[:, 0])
 
-    def calibrate(self, rows: Samples) -> None:
-        """Shift each quantile half the way to where it would have held its level on these rows, the newest known.
+    def calibrate(self, samples: Samples) -> None:
+        """Shift each quantile half the way to where it would have held its level on these samples.
 
         Conformal calibration per quantile (Romano, Patterson and Candes 2019), shrunk.
         """
         with torch.no_grad():
-            z = rows.target / self.scale(rows.static)[:, 0]
-            known = [self.standardised(part.sequence, part.static) for part in rows.pieces()]
-            misses = z.unsqueeze(-1) - torch.cat(known)
-            shifts = [torch.quantile(misses[:, index], level) for index, level in enumerate(QUANTILE_LEVELS)]
-            self.calibration = _TRUST_IN_THE_PAST * torch.stack(shifts)
+            z = samples.target / self.scale(samples.static)[:, 0]
+            quantiles = [self.standardised_quantiles(part.sequence, part.static) for part in samples.chunks()]
+            errors = z.unsqueeze(-1) - torch.cat(quantiles)
+            shifts = [torch.quantile(errors[:, index], level) for index, level in enumerate(QUANTILE_LEVELS)]
+            self.calibration = _CALIBRATION_SHRINKAGE * torch.stack(shifts)
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
-        quantiles = self.standardised(sequence, static) + self.calibration
+        quantiles = self.standardised_quantiles(sequence, static) + self.calibration
         ordered, _ = torch.sort(quantiles, dim=-1)
         return ordered * self.scale(static)
 
@@ -167,22 +178,22 @@ def gru(hidden: int, length: int) -> ScaledQuantiles:
 
 
 def linear(hidden: int, length: int) -> ScaledQuantiles:
-    """HAR quantile regression: the head alone."""
-    return ScaledQuantiles(_Nothing(), 0)
+    """Build a HAR quantile regression: the linear head without a body."""
+    return ScaledQuantiles(_EmptyBody(), 0)
 
 
 def patchtst(hidden: int, length: int) -> ScaledQuantiles:
-    """A small transformer over patches of candles (after Nie et al. 2023, channels mixed)."""
+    """Build a small transformer over patches of candles (after Nie et al. 2023, channels mixed)."""
     return ScaledQuantiles(_PatchTransformer(hidden, length), hidden)
 
 
-class _Nothing(nn.Module):
+class _EmptyBody(nn.Module):
     def forward(self, steps: Tensor) -> Tensor:
         return steps[:, -1, :0]
 
 
 class _Recurrent(nn.Module):
-    """The last hidden state of one recurrent layer."""
+    """Returns the last hidden state of one recurrent layer."""
 
     def __init__(self, kind: Callable[..., nn.Module], hidden: int) -> None:
         super().__init__()

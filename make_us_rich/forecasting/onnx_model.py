@@ -1,4 +1,4 @@
-"""One version of an ONNX model, loaded, and the checks that it must pass before it serves."""
+"""A loaded ONNX model, and the checks that it must pass before it serves."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class OnnxModel:
 
     @classmethod
     def load(cls, graph: bytes, name: str) -> OnnxModel:
-        """`name`: as it is registered, such as btc_usdt_1h.
+        """Load a graph that is registered as `name`, such as btc_usdt_1h.
 
-        Raises BadModel for a graph that is unreadable, wants another file, was made under another name, or breaks the
+        Raises BadModel for a graph that is unreadable, refers to another file, was made for another name, or breaks the
         contract.
         """
         try:
@@ -45,9 +45,9 @@ class OnnxModel:
         return cls(session, context_length)
 
     def quantiles(self, candles: Candles, reference: Candles) -> NDArray[np.float64]:
-        """Prices of the next close [7], quote currency, one a level of QUANTILE_LEVELS.
+        """Return the quantiles of the next close, [7], in quote currency, at the levels of QUANTILE_LEVELS.
 
-        Raises BadModel when the graph fails or its answer cannot be a forecast.
+        Raises BadModel when the graph fails, or `check_quantiles` refuses its output.
         """
         inputs = {
             "candles": input_array(candles, self.context_length),
@@ -62,27 +62,27 @@ class OnnxModel:
 
 
 def check_quantiles(prices: NDArray[np.float64], last_close: float) -> None:
-    """Raises BadModel unless finite, of one value a level, increasing, and in sight of the last close."""
+    """Raise BadModel unless there is one finite value for each level, ascending and near the last close."""
     if prices.shape != (len(QUANTILE_LEVELS),):
         raise BadModel(f"{prices.shape} quantiles instead of {len(QUANTILE_LEVELS)}")
-    values = prices.tolist()  # of seven numbers, plain Python is the faster one
+    values = prices.tolist()  # plain Python is faster than numpy for seven numbers
     if not all(map(math.isfinite, values)):
         raise BadModel(f"quantiles are not finite: {values}")
     if values != sorted(values) or values[0] == values[-1]:
         raise BadModel(f"quantiles do not increase: {values}")
     low, high = (factor * last_close for factor in _SANE_BAND)
     if values[0] < low or values[-1] > high:
-        raise BadModel(f"quantiles {values} are out of sight of the last close {last_close}")
+        raise BadModel(f"quantiles {values} are too far from the last close {last_close}")
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
-    """On one thread, and from these bytes alone. Raises onnxruntime's errors, which share no base below Exception.
+    """Open a graph on one thread. Raises onnxruntime's errors, which share no base class below Exception.
 
-    A graph may say that its weights lie in another file, which ONNX Runtime would look for below the working directory:
-    it could read any file there. It looks below a path that can hold none instead, and refuses the graph.
+    A graph may refer to weights in another file, which ONNX Runtime would read from the working directory. The folder
+    of such files is set to a path that can hold none, so that a graph cannot read files of this machine.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # more threads only worsen the slowest answers
+    options.intra_op_num_threads = 1  # more threads only increase the tail latency
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""A backtest told to people: a table for the terminal, and one HTML file with its plots inside."""
+"""Reports of a backtest: a table for the terminal, and one HTML file with embedded plots."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TITLES = {
     "ewma": "EWMA volatility",
     "garch_t": "GARCH(1,1)-t",
     "linear_har": "linear quantile regression, HAR",
-    "linear_all": "the same, on all of our features",
+    "linear_all": "linear quantile regression, all features",
 }
 _FAN_CANDLES = 72
 _INK, _SOFT = "#1f4e79", "#9dbad5"
@@ -34,13 +34,13 @@ _STYLE = (
 
 
 def table(summary: Summary) -> str:
-    """Plain text, one line for each baseline."""
+    """Format the summary as plain text, one line for each baseline."""
     facts = _facts(summary).to_string(header=False)
     return f"{summary.windows} pair-windows\n{_skills(summary).to_string()}\n{facts}"
 
 
 def line(result: WindowResult) -> str:
-    """Plain text, for progress."""
+    """Format one result as a line of text, to show progress."""
     day = datetime.fromtimestamp(result.start_ms / 1000, UTC).date()
     ours = result.forecasts[MODEL].losses.mean()
     skills = (
@@ -49,8 +49,8 @@ def line(result: WindowResult) -> str:
     return f"{result.pair} {day}: {', '.join(skills)}"
 
 
-def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles], interval: Interval) -> str:
-    """The backtest as a whole page."""
+def html_report(results: Sequence[WindowResult], candles_by_pair: Mapping[str, Candles], interval: Interval) -> str:
+    """Render the backtest as a self-contained HTML page."""
     summary = summarise(results)
     intro = f"{_skills(summary).to_html(border=0)}<p></p>{_facts(summary).to_html(border=0, header=False)}"
     return _page(
@@ -59,26 +59,26 @@ def html_report(results: Sequence[WindowResult], markets: Mapping[str, Candles],
         [
             (
                 "Skill of each pair and window",
-                "Less pinball loss than the baseline, in percent; above zero the model was better.",
+                "Reduction of pinball loss against the baseline, in percent; above zero the model is better.",
                 _skill_figure(results),
             ),
             (
                 "Reliability",
-                "How often the price ended below each quantile; the diagonal is perfect.",
+                "Share of closes below each quantile; a perfect forecast lies on the diagonal.",
                 _reliability_figure(results),
             ),
             (
                 "The newest forecasts",
-                f"The last {_FAN_CANDLES} candles of the last window: bands of 50, 80 and 90 %, and what happened.",
-                _fan_figure(results[-1], markets, interval),
+                f"The last {_FAN_CANDLES} candles of the last window: bands of 50, 80 and 90 %, and the actual close.",
+                _fan_figure(results[-1], candles_by_pair, interval),
             ),
-            ("Learning", "How the loss changed by epoch, a line a pair and window.", _learning_figure(results)),
+            ("Training", "Loss by epoch, one line for each pair and window.", _learning_figure(results)),
         ],
     )
 
 
 def _page(title: str, intro: str, plots: Sequence[tuple[str, str, Figure]]) -> str:
-    """A whole HTML page that needs nothing else. intro: HTML; plots: (title, what it shows, figure)."""
+    """Render a page. intro: HTML; plots: (title, description, figure)."""
     images = "".join(
         f"<h2>{name}</h2><p>{text}</p><img alt='{name}' src='data:image/png;base64,{_png(figure)}'>"
         for name, text, figure in plots
@@ -99,11 +99,11 @@ def _skills(summary: Summary) -> pd.DataFrame:
 
 def _facts(summary: Summary) -> pd.DataFrame:
     rows = {
-        "80 % band covers": f"{summary.coverage_80:.1%}",
-        "90 % band covers": f"{summary.coverage_90:.1%}",
-        "MAE of the median, better than naive by": f"{summary.mae_gain:+.2%}",
-        "RMSE of the median, better than naive by": f"{summary.rmse_gain:+.2%}",
-        "direction right": f"{summary.direction:.1%}",
+        "coverage of the 80 % band": f"{summary.coverage_80:.1%}",
+        "coverage of the 90 % band": f"{summary.coverage_90:.1%}",
+        "MAE of the median, gain over naive": f"{summary.mae_gain:+.2%}",
+        "RMSE of the median, gain over naive": f"{summary.rmse_gain:+.2%}",
+        "direction correct": f"{summary.direction:.1%}",
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -138,15 +138,15 @@ def _reliability_figure(results: Sequence[WindowResult]) -> Figure:
         ]
         axes.plot(QUANTILE_LEVELS, np.mean(below, axis=0), "o-", color=color, label=name)
     axes.set_xlabel("level")
-    axes.set_ylabel("share of prices below")
+    axes.set_ylabel("share of closes below")
     axes.legend()
     return figure
 
 
-def _fan_figure(result: WindowResult, markets: Mapping[str, Candles], interval: Interval) -> Figure:
+def _fan_figure(result: WindowResult, candles_by_pair: Mapping[str, Candles], interval: Interval) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    forecast, candles = result.forecasts[MODEL], markets[result.pair]
+    forecast, candles = result.forecasts[MODEL], candles_by_pair[result.pair]
     tail = slice(-_FAN_CANDLES, None)
     times = forecast.target_open_ms[tail]
     known = np.searchsorted(candles.open_time_ms, times - interval.ms, side="right") - 1

@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""The configuration of training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from make_us_rich.market.candles import MAX_BRIDGED
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Lengths are in candles; a network that starts from a foundation model uses the fine_tune_* numbers."""
+    """Lengths are in candles. Fine-tuning uses the fine_tune_* values, the foundation model the foundation_* ones."""
 
     architecture: str = "lstm"
     length: int = 24
@@ -20,13 +20,13 @@ class TrainingConfig:
     fine_tune_learning_rate: float = 3e-4
     foundation_epochs: int = 2
     foundation_learning_rate: float = 4e-3
-    foundation_views: int = 32  # times that training sees one hour at most, over all pairs and epochs
+    foundation_views: int = 32  # at most so often does training see one hour, over all pairs and epochs
     batch: int = 256
     weight_decay: float = 0.1
-    training: int = 8760  # at most, validation included
+    training: int = 8760  # at most; includes validation
     validation: int = 672
     holdout: int = 672
-    level: int = 2016  # newest rows that fine-tuning takes the pair's own level of volatility from
-    calibration: int = 4032  # newest rows that fine-tuning calibrates on
+    level: int = 2016  # newest samples that fine-tuning adapts the level of volatility to
+    calibration: int = 4032  # newest samples that fine-tuning calibrates on
     max_bridged: int = MAX_BRIDGED
     seed: int = 0

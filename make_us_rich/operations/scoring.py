@@ -15,7 +15,7 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts, scores
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES, PairScore, Score
-from make_us_rich.forecasting.drift import judge, population_shift
+from make_us_rich.forecasting.evaluation import population_shift, score_served
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.registry.mlflow import connect
@@ -47,7 +47,7 @@ def score(
     before, now = candles[candles.open_time_ms < week_ms], candles[candles.open_time_ms >= week_ms]
     if len(scored) == 0 or len(before) < _WEEK or len(now) <= _WEEK // 2:
         return None
-    found = judge(
+    found = score_served(
         served.quantiles[scored],
         np.log(candles.close[closed] / served.last_close[scored]),
         _returns(before, step),

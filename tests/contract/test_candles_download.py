@@ -202,13 +202,13 @@ def test_a_refused_location_is_told_before_anything_is_asked(exchange: str, tmp_
         download(*words(tmp_path))
 
 
-@pytest.mark.parametrize("benchmark", ["forecast", "forecast_cost", "training_together"])
+@pytest.mark.parametrize("arguments", [[], ["--cost"]])
 def test_a_benchmark_without_candles_names_the_command_that_downloads_them(
-    exchange: str, tmp_path: Path, benchmark: str
+    exchange: str, tmp_path: Path, arguments: list[str]
 ) -> None:
     folder = tmp_path / "candles"
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{benchmark}"],
+        [sys.executable, "-m", "benchmarks.forecast", *arguments],
         env=os.environ | {"CANDLES": str(folder)},
         capture_output=True,
         text=True,

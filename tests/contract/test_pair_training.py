@@ -191,9 +191,9 @@ def test_a_job_prepares_each_pair_once_and_reads_bitcoin_once(
     with Registry(settings) as registry:
         for result in champions.values():
             registry.set_alias(result.name, CHAMPION, result.version)
-    read, prepared = Mock(wraps=CandleStore.read), Mock(wraps=pipeline.panel)
+    read, prepared = Mock(wraps=CandleStore.read), Mock(wraps=pipeline.align_candles)
     monkeypatch.setattr(CandleStore, "read", lambda *args: read(*args))
-    monkeypatch.setattr(pipeline, "panel", prepared)
+    monkeypatch.setattr(pipeline, "align_candles", prepared)
 
     results = _train_all(settings, before_ms, "once", pairs, batch_size=1)
 

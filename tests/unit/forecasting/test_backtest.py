@@ -9,17 +9,17 @@ from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting.backtest import BASELINES, MODEL, WindowResult, backtest, forecasts_table, summarise
-from make_us_rich.forecasting.evaluation import held_out
+from make_us_rich.forecasting.evaluation import holdout_forecasts
 from make_us_rich.forecasting.report import html_report, table
-from tests.unit.forecasting.markets import SMALL, START_MS, random_market
+from tests.unit.forecasting.random_candles import SMALL, START_MS, random_candles
 
 pytestmark = pytest.mark.slow
 
 WINDOW = 168
 MARKETS = {
-    "btc_usdt": random_market(10, price=30_000.0),
-    "eth_usdt": random_market(11),
-    "new_usdt": random_market(12)[-400:],
+    "btc_usdt": random_candles(10, price=30_000.0),
+    "eth_usdt": random_candles(11),
+    "new_usdt": random_candles(12)[-400:],
 }
 STARTS_MS = [START_MS + hours * HOUR_MS for hours in (1800, 2000)]
 
@@ -57,8 +57,8 @@ def test_the_table_says_what_happened(results: list[WindowResult]) -> None:
 def test_summary_of_a_forecast_that_is_twice_as_good() -> None:
     target = np.random.default_rng(1).standard_normal(500)
     times = np.arange(500, dtype=np.int64) * HOUR_MS
-    good = held_out(times, np.zeros((500, 7)), target)
-    half = held_out(times, np.repeat(target[:, None] / 2, 7, axis=1), target)
+    good = holdout_forecasts(times, np.zeros((500, 7)), target)
+    half = holdout_forecasts(times, np.repeat(target[:, None] / 2, 7, axis=1), target)
     result = WindowResult("eth_usdt", 0, {MODEL: half, **dict.fromkeys(BASELINES, good)}, [])
     summary = summarise([result])
     assert summary.skills[0].skill == pytest.approx(0.5)

@@ -15,9 +15,9 @@ from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import fit
 from make_us_rich.market.candles import Candles, clean
 from tests.support.recorded_data import DATA, needs_recorded_data
-from tests.unit.forecasting.markets import AS_OF_MS, SMALL, random_market
+from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, random_candles
 
-OWN, BITCOIN = random_market(6), random_market(7, price=30_000.0)
+OWN, BITCOIN = random_candles(6), random_candles(7, price=30_000.0)
 
 
 def fit_small(candles: Candles, reference: Candles = BITCOIN, as_of_ms: int = AS_OF_MS) -> dict[str, float]:

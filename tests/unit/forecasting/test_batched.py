@@ -12,22 +12,21 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting import networks
-from make_us_rich.forecasting.architectures import ARCHITECTURES, architecture
-from make_us_rich.forecasting.batched import BatchedNetworks
+from make_us_rich.forecasting.architectures import ARCHITECTURES, architecture, to_npz
+from make_us_rich.forecasting.batched import BatchedNetworks, train_batched
 from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES
-from make_us_rich.forecasting.pipeline import Prepared, prepare, train_prepared, train_together
+from make_us_rich.forecasting.pipeline import PreparedPair, prepare, train_pair
 from make_us_rich.forecasting.samples import Samples
-from make_us_rich.forecasting.training import Trained
+from make_us_rich.forecasting.training import TrainedNetwork
 from make_us_rich.forecasting.training_config import TrainingConfig
-from make_us_rich.forecasting.weights import to_npz
-from tests.unit.forecasting.markets import AS_OF_MS, SMALL, random_market
+from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, random_candles
 
-BITCOIN = random_market(1)
-STACKABLE = [name for name in ARCHITECTURES if name != "level_mse"]  # which cannot be shared
+BITCOIN = random_candles(1)
+BATCHABLE = [name for name in ARCHITECTURES if name != "level_mse"]  # which cannot be shared
 
 
-def _ready(config: TrainingConfig, seeds: Sequence[int] = (2, 3, 4)) -> dict[str, Prepared]:
-    markets = {f"pair{seed}": random_market(seed, price=10.0**seed) for seed in seeds}
+def _ready(config: TrainingConfig, seeds: Sequence[int] = (2, 3, 4)) -> dict[str, PreparedPair]:
+    markets = {f"pair{seed}": random_candles(seed, price=10.0**seed) for seed in seeds}
     return {
         pair: prepare(candles, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
         for pair, candles in markets.items()
@@ -36,26 +35,26 @@ def _ready(config: TrainingConfig, seeds: Sequence[int] = (2, 3, 4)) -> dict[str
 
 def _foundation(config: TrainingConfig) -> bytes:
     (ready,) = _ready(config, [5]).values()
-    trained = train_prepared(ready, as_of_ms=AS_OF_MS, config=config)
+    trained = train_pair(ready, as_of_ms=AS_OF_MS, config=config)
     return to_npz(trained.network, AS_OF_MS)
 
 
-def _weights(trained: Trained) -> dict[str, np.ndarray]:
+def _weights(trained: TrainedNetwork) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in trained.network.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", STACKABLE)
+@pytest.mark.parametrize("name", BATCHABLE)
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # a CPU's attention in vmap
 def test_each_learns_what_it_would_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_DROPOUT", 0.0)  # its dice fall differently in a stack
     config = replace(SMALL, architecture=name, fine_tune_learning_rate=3e-3)
     foundation, ready = _foundation(config), _ready(config)
 
-    together = train_together(ready, as_of_ms=AS_OF_MS, config=config, foundation=foundation)
+    together = train_batched(ready, as_of_ms=AS_OF_MS, config=config, foundation=foundation)
 
     assert list(together) == list(ready)
     for pair, item in ready.items():
-        alone = train_prepared(item, as_of_ms=AS_OF_MS, config=config, foundation=foundation)
+        alone = train_pair(item, as_of_ms=AS_OF_MS, config=config, foundation=foundation)
         assert together[pair].start == alone.start == "weights"
         for epoch, expected in zip(together[pair].curves, alone.curves, strict=True):
             assert epoch == pytest.approx(expected, rel=1e-4)
@@ -67,7 +66,7 @@ def test_a_stack_repeated_gives_the_same_numbers_and_dice_of_its_own_to_each() -
     foundation, ready = _foundation(SMALL), _ready(SMALL, [2])
     twins = {"one": ready["pair2"], "other": ready["pair2"]}
 
-    first, second = (train_together(twins, as_of_ms=AS_OF_MS, config=SMALL, foundation=foundation) for _ in range(2))
+    first, second = (train_batched(twins, as_of_ms=AS_OF_MS, config=SMALL, foundation=foundation) for _ in range(2))
 
     for pair in twins:
         assert first[pair].curves == second[pair].curves
@@ -77,10 +76,10 @@ def test_a_stack_repeated_gives_the_same_numbers_and_dice_of_its_own_to_each() -
 def test_pairs_of_other_sizes_make_stacks_of_their_own_and_one_alone_is_left_out() -> None:
     ready = _ready(SMALL, [2, 3])
     for pair, first in (("young", 150), ("also_young", 150), ("alone", 250)):
-        market = random_market(6)[first:]
+        market = random_candles(6)[first:]
         ready[pair] = prepare(market, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
 
-    together = train_together(ready, as_of_ms=AS_OF_MS, config=SMALL, foundation=_foundation(SMALL))
+    together = train_batched(ready, as_of_ms=AS_OF_MS, config=SMALL, foundation=_foundation(SMALL))
 
     assert set(together) == {"pair2", "pair3", "young", "also_young"}
 
@@ -95,16 +94,16 @@ def test_gradients_are_cut_for_each_as_for_one() -> None:
     for index, network in enumerate(each):
         for own, parameter in zip(network.parameters(), stack.parameters(), strict=True):
             own.grad = parameter.grad[index].clone()
-        network.cut_gradients(1.0)
+        network.clip_gradients(1.0)
 
-    stack.cut_gradients(1.0)
+    stack.clip_gradients(1.0)
 
     for index, network in enumerate(each):
         for own, parameter in zip(network.parameters(), stack.parameters(), strict=True):
             torch.testing.assert_close(parameter.grad[index], own.grad)
 
 
-@pytest.mark.parametrize("name", STACKABLE)
+@pytest.mark.parametrize("name", BATCHABLE)
 def test_training_stays_on_the_device_of_its_rows(name: str) -> None:
     """Torch's fake tensors refuse to mix devices, whichever there are on this machine."""
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -118,7 +117,7 @@ def test_training_stays_on_the_device_of_its_rows(name: str) -> None:
             )
         network.fit_scaling(rows)
         network.loss(rows.sequence, rows.static, rows.target).backward()
-        network.cut_gradients(1.0)
+        network.clip_gradients(1.0)
         network.adapt_to_pair(rows)
         network.calibrate(rows)
         network(rows.sequence, rows.static)

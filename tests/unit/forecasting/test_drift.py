@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.forecasting.drift import FEWEST, judge, population_shift
+from make_us_rich.forecasting.evaluation import MIN_SCORED, population_shift, score_served
 from make_us_rich.market.candles import Candles
 
 N = 168
@@ -27,45 +27,45 @@ def _world(seed: int, n: int = N) -> tuple[NDArray[np.float64], NDArray[np.float
 def test_honest_forecasts_are_no_drift(seed: int) -> None:
     volatility, came, past = _world(seed)
 
-    verdict = judge(volatility[:, None] * _NORMAL, came, past, {})
+    verdict = score_served(volatility[:, None] * _NORMAL, came, past, {})
 
     assert not verdict.drifted, verdict.reason
-    assert verdict.reason == "as promised"
+    assert verdict.reason == "no drift"
     assert verdict.skill_vs_naive > 0
 
 
 def test_a_band_that_is_too_narrow_is_drift() -> None:
     volatility, came, past = _world(1)
 
-    verdict = judge(0.5 * volatility[:, None] * _NORMAL, came, past, {})
+    verdict = score_served(0.5 * volatility[:, None] * _NORMAL, came, past, {})
 
     assert verdict.drifted
-    assert "the 80 % band held" in verdict.reason
+    assert "the 80 % band covered" in verdict.reason
 
 
 def test_forecasts_of_another_price_are_worse_than_naive() -> None:
     volatility, came, past = _world(2)
 
-    verdict = judge(volatility[:, None] * _NORMAL + 0.03, came, past, {})
+    verdict = score_served(volatility[:, None] * _NORMAL + 0.03, came, past, {})
 
     assert verdict.drifted
     assert "worse than naive" in verdict.reason
 
 
-def test_too_few_forecasts_are_not_judged() -> None:
-    volatility, came, past = _world(3, FEWEST - 1)
+def test_too_few_forecasts_are_not_checked_for_drift() -> None:
+    volatility, came, past = _world(3, MIN_SCORED - 1)
 
-    verdict = judge(volatility[:, None] * _NORMAL + 0.03, came, past, {})
+    verdict = score_served(volatility[:, None] * _NORMAL + 0.03, came, past, {})
 
     assert not verdict.drifted
-    assert verdict.reason == "too few to judge"
+    assert verdict.reason == "too few forecasts to score"
 
 
 def test_a_moved_market_explains_drift_and_is_none_by_itself() -> None:
     volatility, came, past = _world(4)
 
-    assert not judge(volatility[:, None] * _NORMAL, came, past, {"range": 3.0}).drifted
-    assert "range 3.00" in judge(volatility[:, None] * _NORMAL + 0.03, came, past, {"range": 3.0}).reason
+    assert not score_served(volatility[:, None] * _NORMAL, came, past, {"range": 3.0}).drifted
+    assert "range 3.00" in score_served(volatility[:, None] * _NORMAL + 0.03, came, past, {"range": 3.0}).reason
 
 
 def test_the_shift_is_small_for_the_same_market_and_large_for_another() -> None:

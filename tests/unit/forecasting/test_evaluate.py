@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from make_us_rich.core.errors import BadModel
-from make_us_rich.forecasting.evaluation import compare, coverage, diebold_mariano, held_out, metrics, pinball
+from make_us_rich.forecasting.evaluation import compare, coverage, diebold_mariano, holdout_forecasts, metrics, pinball
 
 # five to ninety-five: the same spread around the median for every candle
 SPREAD = np.array([-0.4, -0.3, -0.1, 0.0, 0.1, 0.3, 0.4])
@@ -75,8 +75,8 @@ def test_diebold_mariano_without_lags_is_a_plain_t() -> None:
 
 
 def test_a_comparison_is_made_on_common_candles_only() -> None:
-    ours = held_out(np.array([1, 2, 3]), np.tile(SPREAD, (3, 1)), np.array([0.0, 0.0, 9.0]))
-    theirs = held_out(np.array([0, 1, 2]), np.tile(SPREAD + 1, (3, 1)), np.zeros(3))
+    ours = holdout_forecasts(np.array([1, 2, 3]), np.tile(SPREAD, (3, 1)), np.array([0.0, 0.0, 9.0]))
+    theirs = holdout_forecasts(np.array([0, 1, 2]), np.tile(SPREAD + 1, (3, 1)), np.zeros(3))
     mine, other, t = compare(ours, theirs)
     assert mine == pytest.approx(pinball(np.array([SPREAD]), np.zeros(1))[0])
     assert other == pytest.approx(pinball(np.array([SPREAD + 1]), np.zeros(1))[0])
@@ -84,6 +84,6 @@ def test_a_comparison_is_made_on_common_candles_only() -> None:
 
 
 def test_models_without_a_common_candle_are_not_compared() -> None:
-    early, late = (held_out(np.array([at]), np.array([SPREAD]), np.zeros(1)) for at in (1, 2))
+    early, late = (holdout_forecasts(np.array([at]), np.array([SPREAD]), np.zeros(1)) for at in (1, 2))
     with pytest.raises(BadModel, match="no held-out candle in common"):
         compare(early, late)

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.row_loop import features_at
-from make_us_rich.forecasting.dataset import columns
+from make_us_rich.forecasting.dataset import candle_array
 from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES, WARMUP, sequence_features
-from tests.unit.forecasting.markets import random_market
+from tests.unit.forecasting.plain_features import features_at
+from tests.unit.forecasting.random_candles import random_candles
 
 ROWS = 40
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_feature_is_what_a_loop_over_rows_finds(seed: int) -> None:
-    own = columns(random_market(seed)[: WARMUP + ROWS]).astype(np.float64)
-    btc = columns(random_market(seed + 10)[: WARMUP + ROWS]).astype(np.float64)
+    own = candle_array(random_candles(seed)[: WARMUP + ROWS]).astype(np.float64)
+    btc = candle_array(random_candles(seed + 10)[: WARMUP + ROWS]).astype(np.float64)
     own[WARMUP + 5, 1] *= 3  # a wick, beyond what counts
     own[WARMUP + 9, 4] = 0.0
     sequence, static = sequence_features(torch.from_numpy(own)[None], torch.from_numpy(btc)[None])
@@ -32,7 +32,7 @@ def test_every_feature_is_what_a_loop_over_rows_finds(seed: int) -> None:
 
 def test_single_precision_is_close_enough() -> None:
     """What runs inside the graph, on prices as large as bitcoin's."""
-    own = columns(random_market(3, price=60_000.0)[: WARMUP + ROWS])
+    own = candle_array(random_candles(3, price=60_000.0)[: WARMUP + ROWS])
     exact = own.astype(np.float64)
     sequence, static = sequence_features(torch.from_numpy(own)[None], torch.from_numpy(own)[None])
     for row in range(ROWS):

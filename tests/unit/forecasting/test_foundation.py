@@ -10,18 +10,18 @@ import torch
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.pipeline import fit_foundation
-from make_us_rich.forecasting.samples import Samples, drawn
+from make_us_rich.forecasting.samples import Samples, subsample
 from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
-from tests.unit.forecasting.markets import AS_OF_MS, random_market
+from tests.unit.forecasting.random_candles import AS_OF_MS, random_candles
 
 pytestmark = pytest.mark.slow
 
-RECIPE = replace(TrainingConfig(), hidden=32, length=12, validation=168, holdout=500)
+CONFIG = replace(TrainingConfig(), hidden=32, length=12, validation=168, holdout=500)
 FEW, MANY = 4, 48
 
 
-def _market_of(bitcoin: Candles, seed: int) -> Candles:
+def _candles_like(bitcoin: Candles, seed: int) -> Candles:
     """A pair that follows Bitcoin with a little noise of its own."""
     random = np.random.default_rng(seed)
     own = np.exp(np.cumsum(0.0015 * random.standard_normal(len(bitcoin))))
@@ -39,13 +39,13 @@ def _market_of(bitcoin: Candles, seed: int) -> Candles:
 
 def _loss(markets: dict[str, Candles], bitcoin: Candles) -> float:
     """On the held-out weeks of the first few pairs, by a model of all of them."""
-    fitted = fit_foundation(markets, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=RECIPE)
-    return float(fitted.held_out.losses[: FEW * RECIPE.holdout].mean())
+    fitted = fit_foundation(markets, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=CONFIG)
+    return float(fitted.holdout.losses[: FEW * CONFIG.holdout].mean())
 
 
 def test_a_foundation_of_many_pairs_that_move_together_does_not_lose_to_one_of_few() -> None:
-    bitcoin = random_market(1)
-    many = {f"a{number}_usdt": _market_of(bitcoin, number) for number in range(MANY)}
+    bitcoin = random_candles(1)
+    many = {f"a{number}_usdt": _candles_like(bitcoin, number) for number in range(MANY)}
     few = dict(list(many.items())[:FEW])
 
     worse = _loss(many, bitcoin) / _loss(few, bitcoin) - 1
@@ -62,7 +62,7 @@ def test_of_each_hour_so_many_rows_are_drawn_and_all_of_a_rare_one() -> None:
     parts = [_rows(0, 200, mark) for mark in range(10)]
     young = _rows(200 * HOUR_MS, 50, 10)
 
-    kept = drawn([*parts, young], 4, seed=0)
+    kept = subsample([*parts, young], 4, seed=0)
 
     times, count = np.unique(np.concatenate([part.target_open_ms for part in kept]), return_counts=True)
     assert len(times) == 250
@@ -79,15 +79,15 @@ def test_of_each_hour_so_many_rows_are_drawn_and_all_of_a_rare_one() -> None:
 def test_every_worker_draws_the_same_rows_and_few_pairs_keep_all() -> None:
     parts = [_rows(0, 100, mark) for mark in range(6)]
 
-    for one, other in zip(drawn(parts, 2, seed=3), drawn(parts, 2, seed=3), strict=True):
+    for one, other in zip(subsample(parts, 2, seed=3), subsample(parts, 2, seed=3), strict=True):
         np.testing.assert_array_equal(one.target_open_ms, other.target_open_ms)
-    assert all(kept is part for kept, part in zip(drawn(parts, 6, seed=3), parts, strict=True))
+    assert all(kept is part for kept, part in zip(subsample(parts, 6, seed=3), parts, strict=True))
 
 
 def test_training_sees_no_hour_more_often_than_the_recipe_says() -> None:
-    bitcoin = random_market(1)
-    markets = {f"a{number}_usdt": _market_of(bitcoin, number) for number in range(6)}
-    config = replace(RECIPE, hidden=4, foundation_views=4)
+    bitcoin = random_candles(1)
+    markets = {f"a{number}_usdt": _candles_like(bitcoin, number) for number in range(6)}
+    config = replace(CONFIG, hidden=4, foundation_views=4)
 
     fitted = fit_foundation(markets, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
 

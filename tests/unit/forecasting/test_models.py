@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from make_us_rich.core.errors import BadModel, InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting import contract
-from make_us_rich.forecasting.architectures import ARCHITECTURES
+from make_us_rich.forecasting.architectures import ARCHITECTURES, from_npz
 from make_us_rich.forecasting.export import metadata_of, run_onnx
 from make_us_rich.forecasting.networks import lstm
 from make_us_rich.forecasting.pipeline import FOUNDATION, FittedModel, fit, fit_foundation
-from make_us_rich.forecasting.weights import from_npz
-from tests.unit.forecasting.markets import AS_OF_MS, SMALL, random_market
+from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, random_candles
 
-OWN, BITCOIN = random_market(3), random_market(4, price=30_000.0)
+OWN, BITCOIN = random_candles(3), random_candles(4, price=30_000.0)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -81,7 +80,7 @@ def test_calibration_moves_quantiles_towards_their_levels() -> None:
 
 
 def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
-    markets = {"ada_usdt": OWN, "btc_usdt": BITCOIN, "new_usdt": random_market(5)[-300:]}
+    markets = {"ada_usdt": OWN, "btc_usdt": BITCOIN, "new_usdt": random_candles(5)[-300:]}
     shared = fit_foundation(markets, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     assert metadata_of(shared.onnx)[contract.META_PAIR] == FOUNDATION
     assert shared.params["pairs"] == "ada_usdt,btc_usdt"
@@ -91,7 +90,7 @@ def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
     )
     assert tuned.params["start"] == "weights"
     assert tuned.onnx != shared.onnx
-    assert np.abs(tuned.held_out.quantiles).max() < 0.2
+    assert np.abs(tuned.holdout.quantiles).max() < 0.2
 
 
 def test_an_unknown_architecture_is_named() -> None:

@@ -11,16 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.forecasting.dataset import panel, rows_of
+from make_us_rich.forecasting.dataset import align_candles, make_samples
 from make_us_rich.forecasting.networks import lstm
-from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare, score
+from make_us_rich.forecasting.pipeline import evaluate_model, fit, fit_foundation, prepare
 from make_us_rich.forecasting.samples import Samples
 from make_us_rich.market.candles import Candles
-from tests.unit.forecasting.markets import AS_OF_MS, LENGTH, SMALL, random_market, without
+from tests.unit.forecasting.random_candles import AS_OF_MS, LENGTH, SMALL, random_candles, without
 
 LATER = 50
 FAST = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-OWN, BITCOIN = random_market(1, LENGTH + LATER), random_market(2, LENGTH + LATER, price=30_000.0)
+OWN, BITCOIN = random_candles(1, LENGTH + LATER), random_candles(2, LENGTH + LATER, price=30_000.0)
 
 
 def prepared(own: Candles, reference: Candles) -> list[Samples]:
@@ -78,10 +78,10 @@ def test_an_open_candle_is_not_used() -> None:
 @FAST
 @given(first=st.integers(900, 1300), count=st.integers(1, 40))
 def test_no_window_crosses_an_unbridged_gap(first: int, count: int) -> None:
-    found = panel(
+    found = align_candles(
         without(OWN, first, count), BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, max_bridged=SMALL.max_bridged
     )
-    rows = rows_of(found, interval=Interval.H1, config=SMALL)
+    rows = make_samples(found, interval=Interval.H1, config=SMALL)
     gap_end_ms = int(OWN.open_time_ms[first + count])
     reach = (720 + SMALL.length) * HOUR_MS
     crossing = (rows.target_open_ms > gap_end_ms - HOUR_MS) & (rows.target_open_ms - reach < gap_end_ms)
@@ -128,9 +128,9 @@ def test_a_champion_is_scored_on_the_challengers_candles() -> None:
     champion = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS - 24 * HOUR_MS, config=SMALL)
     challenger = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     ready = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    scored = score(champion.onnx, ready, interval=Interval.H1)
-    assert np.array_equal(scored.target_open_ms, challenger.held_out.target_open_ms)
-    assert champion.held_out.losses[24:] == pytest.approx(scored.losses[:-24], rel=1e-5)
+    scored = evaluate_model(champion.onnx, ready, interval=Interval.H1)
+    assert np.array_equal(scored.target_open_ms, challenger.holdout.target_open_ms)
+    assert champion.holdout.losses[24:] == pytest.approx(scored.losses[:-24], rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:

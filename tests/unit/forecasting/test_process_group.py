@@ -14,9 +14,9 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting import networks
 from make_us_rich.forecasting.pipeline import prepare
 from make_us_rich.forecasting.process_group import ProcessGroup
-from make_us_rich.forecasting.samples import joined
-from make_us_rich.forecasting.training import train_shared
-from tests.unit.forecasting.markets import SMALL, START_MS, random_market
+from make_us_rich.forecasting.samples import concatenate
+from make_us_rich.forecasting.training import train_foundation
+from tests.unit.forecasting.random_candles import SMALL, START_MS, random_candles
 
 pytestmark = pytest.mark.slow
 
@@ -26,12 +26,12 @@ SIZE = 3
 def weights_of(group: ProcessGroup) -> dict[str, np.ndarray]:
     torch.set_num_threads(1)
     networks._DROPOUT = 0.0  # which rows are dropped differs from worker to worker
-    market = random_market(4)
+    market = random_candles(4)
     as_of_ms = START_MS + 2200 * HOUR_MS
     split = prepare(market, market, interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL).split
     # of four rows one member has two; of the last batch, which is one row, most members have none
-    rows, config = joined([split.train, split.validation])[:201], replace(SMALL, batch=4)
-    trained = train_shared(rows, split.validation, config, group)
+    rows, config = concatenate([split.train, split.validation])[:201], replace(SMALL, batch=4)
+    trained = train_foundation(rows, split.validation, config, group)
     return {name: value.numpy() for name, value in trained.network.state_dict().items()}
 
 

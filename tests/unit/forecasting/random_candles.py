@@ -17,7 +17,7 @@ AS_OF_MS = START_MS + LENGTH * HOUR_MS
 SMALL = replace(TrainingConfig(), hidden=8, epochs=2, length=8, validation=168, holdout=168)
 
 
-def random_market(seed: int, length: int = LENGTH, price: float = 100.0) -> Candles:
+def random_candles(seed: int, length: int = LENGTH, price: float = 100.0) -> Candles:
     """A random walk whose volatility comes in waves."""
     random = np.random.default_rng(seed)
     volatility = 0.006 * np.exp(0.6 * np.sin(np.arange(length) / 40))
