@@ -99,8 +99,8 @@ def test_the_network_learns_and_a_seed_is_repeatable(recorded: tuple[Days, Days]
 
 
 def test_the_docs_show_the_six_pictures() -> None:
-    page = (PROJECT_ROOT / "docs" / "forecasting.md").read_text()
-    shown = re.findall(r"\(images/(2018-[a-z-]+\.png)\)", page)
+    page = (PROJECT_ROOT / "docs" / "explanation" / "forecasting.md").read_text()
+    shown = re.findall(r"\(\.\./images/(2018-[a-z-]+\.png)\)", page)
 
     assert shown == [
         "2018-price.png", "2018-volume.png", "2018-training-split.png",
