@@ -1,11 +1,11 @@
 """The replay exchange: recorded or simulated klines behind Binance's own REST paths.
 
-    python -m infra.exchange --port 28900                       # a seeded simulated market
-    python -m infra.exchange --port 28900 --data DIR --state F  # recorded klines, as if they happened now
+    python -m infra.exchange --port 28900                       # simulated prices from a seed
+    python -m infra.exchange --port 28900 --data DIR --state F  # recorded klines, moved to the present
 
-It stands in for the exchange alone: production code talks to it exactly as it talks to Binance.
+It replaces only the exchange: production code uses it exactly as it uses Binance. Imports `make_us_rich` alone.
 
-simulated.py  the seeded market       recorded.py  the parquet files of a folder
-klines.py     Binance's row format    faults.py    what can be made to go wrong
-server.py     the HTTP side
+simulated.py  seeded simulation       recorded.py  parquet files of a folder
+klines.py     Binance's row format    faults.py    faults that can be switched on
+server.py     HTTP endpoints          clock.py     a clock that can be moved and sped up
 """

@@ -15,22 +15,24 @@ from make_us_rich.core.settings import get_settings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="recorded or simulated klines behind Binance's REST paths")
+    parser = argparse.ArgumentParser(description="serve recorded or simulated klines at Binance's REST paths")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--host", default="127.0.0.1", help="its faults can be set by anyone who reaches it")
-    parser.add_argument("--data", type=Path, help="folder of recorded klines; without it the market is simulated")
-    parser.add_argument("--state", type=Path, help="remembers the shift of a recording over restarts")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated market")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; anyone who can reach it can set faults"
+    )
+    parser.add_argument("--data", type=Path, help="folder of recorded klines; without it prices are simulated")
+    parser.add_argument("--state", type=Path, help="file that keeps the time shift of a recording over restarts")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation")
     parser.add_argument(
         "--pairs",
         default=",".join(get_settings().pairs),
-        help="simulated besides the ten built-in ones; default: MUR_PAIRS",
+        help="pairs to simulate in addition to the ten built-in ones; default: MUR_PAIRS",
     )
     args = parser.parse_args()
     now_ms = time.time_ns() // 1_000_000
     if args.data is None:
-        more = [Pair.parse(text).symbol for text in args.pairs.split(",")]
-        app = create_app(simulate(now_ms, args.seed, more), "SIMULATED")
+        additional = [Pair.parse(text).symbol for text in args.pairs.split(",")]
+        app = create_app(simulate(now_ms, args.seed, additional), "SIMULATED")
     else:
         try:
             app = create_app(load(args.data, args.state, now_ms), "RECORDED")
@@ -42,7 +44,7 @@ def main() -> None:
         port=args.port,
         access_log=False,
         log_level="warning",
-        timeout_graceful_shutdown=1,  # a request kept waiting by a fault must not keep the server alive
+        timeout_graceful_shutdown=1,  # a request that a timeout fault delays must not delay the shutdown
     )
 
 

@@ -1,4 +1,4 @@
-"""The exchange's now: the machine's clock, moved by an offset and sped up from the moment that was asked for."""
+"""The exchange's clock: the machine's clock, which can be moved and sped up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ClockChange(BaseModel):
-    """What is left out stays as it is."""
+    """A change of the clock; an absent field stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,10 +22,11 @@ class Clock:
         self._set(self._real_ms())
 
     def now_ms(self) -> int:
+        """Return the exchange's time."""
         return self._from_ms + int((self._real_ms() - self._since_ms) * self._speed)
 
     def change(self, change: ClockChange) -> None:
-        """`offset_ms` is counted from the machine's clock; a new speed goes on from the exchange's now."""
+        """Move the clock to `offset_ms` from the machine's clock, and set its speed from now on."""
         self._set(self.now_ms() if change.offset_ms is None else self._real_ms() + change.offset_ms)
         if change.speed is not None:
             self._speed = change.speed

@@ -1,16 +1,15 @@
-"""What can be made to go wrong, for tests and for trying what an outage looks like.
+"""Faults of the exchange, for tests and to try out an outage.
 
     curl -X POST :28900/_control/faults -d '{"symbol": "CHZUSDT", "kind": "500", "times": 3}'
     curl -X DELETE :28900/_control/faults
 
-Without a symbol a fault meets every pair, without `times` it stays until it is deleted. The first `after` requests that
-it would meet pass.
+Without a symbol a fault applies to every pair, without `times` until it is deleted. It spares the first `after` requests.
 
-OUTAGES  answers of any path: 429 and 418 (with retry_after_s), 451, 500, timeout, truncated, html
-REFUSED  answers about a pair: unknown_symbol, empty
-DIRT     rows that are wrong: nan, duplicate, offgrid and gap in the middle of an answer, open_last_candle after its
-         end; halt: no candle since the fault began
-clock_skew  the exchange's clock is `skew_ms` away from what it was
+OUTAGES      responses of any path: 429 and 418 (with retry_after_s), 451, 500, timeout, truncated, html
+PAIR_FAULTS  responses about a pair: unknown_symbol, empty
+CORRUPTIONS  wrong rows: nan, duplicate, offgrid and gap in the middle of a response, open_last_candle after its end;
+             halt: no candle since the fault began
+clock_skew   the exchange's clock is off by `skew_ms`
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 OUTAGES = ("429", "418", "451", "500", "timeout", "truncated", "html")
-REFUSED = ("unknown_symbol", "empty")
-DIRT = ("nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt")
-SKEW = ("clock_skew",)
+PAIR_FAULTS = ("unknown_symbol", "empty")
+CORRUPTIONS = ("nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt")
+CLOCK_SKEW = ("clock_skew",)
 _TIMEOUT_S = 60.0
 _MINUTE_MS = 60_000
 
@@ -42,7 +41,7 @@ class Fault(BaseModel):
     retry_after_s: float = Field(default=1.0, ge=0)
     skew_ms: int = -600_000
 
-    def meets(self, symbol: str | None) -> bool:
+    def applies_to(self, symbol: str | None) -> bool:
         return self.symbol in (None, symbol)
 
 
@@ -62,12 +61,12 @@ class Faults:
         return [fault for fault, _ in self._active.values()]
 
     def is_active(self, kind: str, symbol: str) -> bool:
-        return any(fault.kind == kind and fault.meets(symbol) for fault in self.active())
+        return any(fault.kind == kind and fault.applies_to(symbol) for fault in self.active())
 
     def take(self, symbol: str | None, kinds: tuple[str, ...]) -> tuple[Fault, int] | None:
-        """The first fault of these kinds that meets this request, and when it began; counts it."""
+        """Return the first fault of these kinds that applies to a request, and when it began; count the request."""
         for key, (fault, since_ms) in self._active.items():
-            if fault.kind in kinds and fault.meets(symbol):
+            if fault.kind in kinds and fault.applies_to(symbol):
                 if fault.after:
                     fault.after -= 1
                     continue
@@ -79,7 +78,8 @@ class Faults:
         return None
 
 
-async def answer_of(fault: Fault) -> Response:
+async def fault_response(fault: Fault) -> Response:
+    """Return the response that a fault gives instead of the normal one."""
     if fault.kind in ("429", "418"):
         body = {"code": -1003, "msg": "Too many requests."}
         return JSONResponse(body, int(fault.kind), {"Retry-After": f"{fault.retry_after_s:g}"})
@@ -99,8 +99,8 @@ async def answer_of(fault: Fault) -> Response:
     return JSONResponse({"code": -1000, "msg": "An unknown error occurred."}, 500)
 
 
-def spoil(rows: list[list[Any]], fault: Fault, since_ms: int) -> list[list[Any]]:
-    """The answer with one kind of dirt in it."""
+def corrupt(rows: list[list[Any]], fault: Fault, since_ms: int) -> list[list[Any]]:
+    """Return the rows with one kind of corruption."""
     if not rows:
         return rows
     if fault.kind == "halt":
@@ -111,7 +111,7 @@ def spoil(rows: list[list[Any]], fault: Fault, since_ms: int) -> list[list[Any]]
     middle = len(rows) // 2
     before, row, after = rows[:middle], rows[middle], rows[middle + 1 :]
     if fault.kind == "gap":
-        # without its newest candle an answer is late, and has no gap
+        # a response without its newest candle would be late rather than have a gap
         return before + after if after else rows
     if fault.kind == "duplicate":
         return [*before, row, row, *after]

@@ -1,4 +1,4 @@
-"""Candles in Binance's words: 12-column rows, other intervals, the candle that is still open."""
+"""Candles in Binance's format: rows of 12 columns, intervals longer than an hour, and the candle that is still open."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from make_us_rich.market.candles import Candles
 SERVED_INTERVALS = tuple(name for name in Interval if name.ms >= HOUR_MS)
 
 
-def rows_of(
+def kline_rows(
     candles: Candles, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
 ) -> list[list[Any]]:
-    """Rows opened inside [start, end] and not after now; the first `limit` from a start, else the last."""
+    """Return the rows opened inside [start, end] and not after now: the first `limit` if a start is given, else the last."""
     length = Interval(interval).ms
-    grouped = candles if length == HOUR_MS else _grouped(candles, length)
-    keep = grouped.open_time_ms <= now_ms
+    aggregated = candles if length == HOUR_MS else _aggregate(candles, length)
+    keep = aggregated.open_time_ms <= now_ms
     if start_ms is not None:
-        keep &= grouped.open_time_ms >= start_ms
+        keep &= aggregated.open_time_ms >= start_ms
     if end_ms is not None:
-        keep &= grouped.open_time_ms <= end_ms
-    found = grouped[keep]
+        keep &= aggregated.open_time_ms <= end_ms
+    found = aggregated[keep]
     page = found[:limit] if start_ms is not None else found[-limit:]
     return [_row(page, index, length, now_ms) for index in range(len(page))]
 
@@ -33,9 +33,9 @@ def _row(candles: Candles, index: int, length: int, now_ms: int) -> list[Any]:
     first, high, low, last, volume = (
         float(column[index]) for column in (candles.open, candles.high, candles.low, candles.close, candles.volume)
     )
-    part = min(1.0, (now_ms - opened) / length)
-    if part < 1:  # still open: a part of the way, and no future in high and low
-        last, volume = first + part * (last - first), part * volume
+    elapsed = min(1.0, (now_ms - opened) / length)
+    if elapsed < 1:  # still open: interpolate, so that high and low reveal nothing of the future
+        last, volume = first + elapsed * (last - first), elapsed * volume
         high, low = max(first, last), min(first, last)
     quote = volume * (first + last) / 2
     texts = [f"{price:.8f}" for price in (first, high, low, last, volume)]
@@ -44,7 +44,7 @@ def _row(candles: Candles, index: int, length: int, now_ms: int) -> list[Any]:
     return [opened, *texts, opened + length - 1, f"{quote:.8f}", trades, *taker, "0"]
 
 
-def _grouped(candles: Candles, length: int) -> Candles:
+def _aggregate(candles: Candles, length: int) -> Candles:
     opens, starts = np.unique(candles.open_time_ms // length * length, return_index=True)
     ends = np.append(starts[1:], len(candles)) - 1
     return Candles(

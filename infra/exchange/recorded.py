@@ -1,8 +1,7 @@
-"""Recorded klines, replayed as if they happened now: shifted by whole weeks, so that hours and weekdays stay true.
+"""Recorded klines, moved to the present by whole weeks, so that hours of the day and weekdays stay the same.
 
-The shift is the smallest that puts the recording's end at least a week after the first start. What lies after the
-clock's now is not shown yet, so the market goes on for that long. The shift is kept in a state file: a restart
-continues the same market.
+The shift is the smallest that puts the recording's end at least a week after the first start. Candles after the clock's
+time are not served yet, so new candles appear for at least a week. A state file keeps the shift over restarts.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ class RecordingError(Exception):
 
 
 def load(folder: Path, state: Path | None, now_ms: int) -> dict[str, Candles]:
-    """The folder's hourly klines by symbol, shifted to now. Raises RecordingError."""
+    """Read the hourly klines of a folder by symbol, shifted to the present. Raises RecordingError."""
     folder = folder.resolve()
-    markets = {path.stem: _read(path) for path in sorted(folder.glob("*.parquet"))}
-    if not markets:
+    candles_by_symbol = {path.stem: _read(path) for path in sorted(folder.glob("*.parquet"))}
+    if not candles_by_symbol:
         raise RecordingError(
             f"{folder} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
             "as `mkrich candles download` makes it"
         )
-    end_ms = max(int(candles.open_time_ms[-1]) for candles in markets.values()) + HOUR_MS
+    end_ms = max(int(candles.open_time_ms[-1]) for candles in candles_by_symbol.values()) + HOUR_MS
     shift_ms = _shift_weeks(folder, state, end_ms, now_ms) * WEEK_MS
     if end_ms + shift_ms < now_ms:
         raise RecordingError(
-            f"the recording in {folder} ended since its first start: forget that start with `make clean-stack`"
+            f"the recording in {folder} has been replayed to its end: start it anew with `make clean-stack`"
         )
-    return {symbol: _shifted(candles, shift_ms) for symbol, candles in markets.items()}
+    return {symbol: _shifted(candles, shift_ms) for symbol, candles in candles_by_symbol.items()}
 
 
 def _shift_weeks(folder: Path, state: Path | None, end_ms: int, now_ms: int) -> int:
@@ -47,7 +46,7 @@ def _shift_weeks(folder: Path, state: Path | None, end_ms: int, now_ms: int) -> 
         saved = json.loads(state.read_text())
         if saved["folder"] != str(folder):
             raise RecordingError(
-                f"this stack replays {saved['folder']}, not {folder}: forget it with `make clean-stack`"
+                f"this stack replays {saved['folder']}, not {folder}: start anew with `make clean-stack`"
             )
         return int(saved["shift_weeks"])
     weeks = -(-(now_ms + WEEK_MS - end_ms) // WEEK_MS)

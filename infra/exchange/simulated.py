@@ -1,13 +1,12 @@
-"""A seeded market, for a demo without the network. Everything that shows its prices says SIMULATED.
+"""Simulated prices from a seed, for a demo without a network. Everything that shows them says SIMULATED.
 
-An hour's log return is the sum of six normal steps with the hour's volatility. That volatility is the pair's own level
-times exp(h), where h is an AR(1) process (calm and wild days come in spells), times a pattern over the hours of the
-day. Now and then a jump is added. Other pairs follow BTC by their beta and add noise of their own. Volume grows with
-volatility. High and low are the extremes of the path, so the range of a candle tells of its volatility, as in a real
-market.
+An hour's log return is the sum of six heavy-tailed steps with the hour's volatility, and sometimes a jump. The
+volatility is the pair's level times exp(h), where h is an AR(1) process (calm and volatile periods persist), times a
+pattern over the hours of the day. Other pairs follow BTC by their beta and add noise of their own. Volume grows with
+volatility. High and low are the extremes of the path, so that the range of a candle measures its volatility.
 
-Every pair draws from its own streams, in order of time from a fixed day on: a restart, a later end or another list of
-pairs changes no candle.
+Every pair has its own random streams, drawn in order of time from a fixed day on: a restart, a later end or other pairs
+change no candle.
 """
 
 from __future__ import annotations
@@ -56,20 +55,20 @@ PROFILES = {
 }
 
 
-def simulate(now_ms: int, seed: int = 0, more: Iterable[str] = ()) -> dict[str, Candles]:
-    """Hourly candles of the built-in pairs and of `more` symbols, from FIRST_MS to 60 days after now."""
+def simulate(now_ms: int, seed: int = 0, additional: Iterable[str] = ()) -> dict[str, Candles]:
+    """Simulate hourly candles of the built-in and the `additional` symbols, from FIRST_MS to 60 days after now."""
     hours = (now_ms - FIRST_MS) // HOUR_MS + _AHEAD_HOURS
     times = FIRST_MS + np.arange(hours, dtype=np.int64) * HOUR_MS
     bitcoin = _steps("BTCUSDT", _BITCOIN, seed, times)
-    markets = {"BTCUSDT": _candles(_BITCOIN, bitcoin, None, times)}
-    profiles = {symbol: _drawn_profile(symbol) for symbol in more} | PROFILES
+    candles = {"BTCUSDT": _candles(_BITCOIN, bitcoin, None, times)}
+    profiles = {symbol: _random_profile(symbol) for symbol in additional} | PROFILES
     for symbol, profile in profiles.items():
         if symbol != "BTCUSDT":
-            markets[symbol] = _candles(profile, _steps(symbol, profile, seed, times), bitcoin, times)
-    return markets
+            candles[symbol] = _candles(profile, _steps(symbol, profile, seed, times), bitcoin, times)
+    return candles
 
 
-def _drawn_profile(symbol: str) -> Profile:
+def _random_profile(symbol: str) -> Profile:
     draw = _stream(symbol, 0, "profile")
     price = float(np.exp(draw.uniform(np.log(0.05), np.log(50))))
     return Profile(price, draw.uniform(0.004, 0.007), draw.uniform(0.8, 1.2), 5_000_000.0 / price)
@@ -87,7 +86,7 @@ def _steps(symbol: str, profile: Profile, seed: int, times: NDArray[np.int64]) -
     level = _autoregressive(_stream(symbol, seed, "volatility").standard_normal(hours))
     volatility = profile.volatility * np.exp(level) * _hour_pattern(times)
     normal = _stream(symbol, seed, "returns").standard_normal((hours, _STEPS))
-    # heavier tails than the normal's, also within a spell
+    # heavier tails than normal, also while the volatility stays the same
     tails = np.sqrt(5 / _stream(symbol, seed, "tails").chisquare(5, (hours, _STEPS)) * 0.6)
     jump_hours = _stream(symbol, seed, "jump hours").random(hours) < _JUMPS_AN_HOUR
     jumps = jump_hours * _stream(symbol, seed, "jump sizes").standard_normal(hours) * _JUMP_SIZE
@@ -126,10 +125,10 @@ def _autoregressive(noise: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _reverting(hourly: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log price at each open, relative to the first.
+    """Return the log price at each open, relative to the first.
 
-    A slow pull back keeps years of random walk in a believable range. It acts between a close and the next open, a few
-    hundredths of a percent.
+    A slow mean reversion keeps years of random walk in a plausible range. It moves the price by a few hundredths of a
+    percent between a close and the next open.
     """
     opens = np.empty_like(hourly)
     level = 0.0
@@ -140,7 +139,7 @@ def _reverting(hourly: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _hour_pattern(times: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Livelier in the American afternoon, calmer in its night."""
+    """Return the volatility pattern of the day: highest at 15:00 UTC, lowest at 03:00."""
     hour = times // HOUR_MS % 24
     return 1 + 0.3 * np.sin((hour - 9) / 24 * 2 * np.pi)
 

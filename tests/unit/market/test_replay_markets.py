@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.exchange.klines import rows_of
+from infra.exchange.klines import kline_rows
 from infra.exchange.recorded import WEEK_MS, RecordingError, load
 from infra.exchange.simulated import FIRST_MS, PROFILES, simulate
 from make_us_rich.core.interval import HOUR_MS, Interval
@@ -91,7 +91,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 def test_a_restart_or_another_list_of_pairs_changes_no_simulated_candle() -> None:
     first = simulate(NOW_MS, seed=3)
-    later = simulate(NOW_MS + 30 * 24 * HOUR_MS, seed=3, more=["DOTUSDT"])
+    later = simulate(NOW_MS + 30 * 24 * HOUR_MS, seed=3, additional=["DOTUSDT"])
 
     for symbol, candles in first.items():
         assert same(candles, later[symbol][: len(candles)])
@@ -99,7 +99,7 @@ def test_a_restart_or_another_list_of_pairs_changes_no_simulated_candle() -> Non
 
 
 def test_simulated_candles_keep_the_candle_rules_to_the_row() -> None:
-    for symbol, candles in simulate(NOW_MS, more=["DOTUSDT"]).items():
+    for symbol, candles in simulate(NOW_MS, additional=["DOTUSDT"]).items():
         kept, report = clean(candles, Interval.H1)
         assert len(kept) == len(candles), f"{symbol}: {report}"
         assert report.missing == 0
@@ -125,19 +125,19 @@ def test_the_open_candle_tells_nothing_of_its_future() -> None:
     candles = simulate(NOW_MS)["BTCUSDT"]
     opened = NOW_MS - NOW_MS % HOUR_MS
 
-    (early,) = rows_of(candles, Interval.H1, opened, None, 1, opened + 1)
-    (late,) = rows_of(candles, Interval.H1, opened, None, 1, opened + HOUR_MS)
+    (early,) = kline_rows(candles, Interval.H1, opened, None, 1, opened + 1)
+    (late,) = kline_rows(candles, Interval.H1, opened, None, 1, opened + HOUR_MS)
 
     assert float(early[4]) == pytest.approx(float(early[1]), rel=1e-5)
     assert float(early[2]) - float(early[3]) < 1e-5 * float(early[1])
     assert float(late[2]) > float(early[2])
-    assert rows_of(candles, Interval.H1, opened + HOUR_MS, None, 1, opened + 1) == []
+    assert kline_rows(candles, Interval.H1, opened + HOUR_MS, None, 1, opened + 1) == []
 
 
 def test_without_a_start_the_newest_rows_come() -> None:
     candles = simulate(NOW_MS)["BTCUSDT"]
 
-    rows = rows_of(candles, "1d", None, None, 3, NOW_MS)
+    rows = kline_rows(candles, "1d", None, None, 3, NOW_MS)
 
     day_ms = 24 * HOUR_MS
     today = NOW_MS - NOW_MS % day_ms
