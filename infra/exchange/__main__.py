@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="serve recorded or simulated klines at Binance's REST paths")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; anyone who can reach it can set faults"
+        "--host", default="127.0.0.1", help="address to listen on; whoever reaches it can set faults"
     )
     parser.add_argument("--data", type=Path, help="folder of recorded klines; without it prices are simulated")
     parser.add_argument("--state", type=Path, help="file that keeps the time shift of a recording over restarts")

@@ -3,7 +3,7 @@
     curl -X POST :28900/_control/faults -d '{"symbol": "CHZUSDT", "kind": "500", "times": 3}'
     curl -X DELETE :28900/_control/faults
 
-Without a symbol a fault applies to every pair, without `times` until it is deleted. It spares the first `after` requests.
+Without a symbol a fault applies to every pair, without `times` until it is deleted. The first `after` requests pass.
 
 OUTAGES      responses of any path: 429 and 418 (with retry_after_s), 451, 500, timeout, truncated, html
 PAIR_FAULTS  responses about a pair: unknown_symbol, empty

@@ -15,7 +15,7 @@ SERVED_INTERVALS = tuple(name for name in Interval if name.ms >= HOUR_MS)
 def kline_rows(
     candles: Candles, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
 ) -> list[list[Any]]:
-    """Return the rows opened inside [start, end] and not after now: the first `limit` if a start is given, else the last."""
+    """Return the rows opened inside [start, end] and not after now: the first `limit` from a start, else the last."""
     length = Interval(interval).ms
     aggregated = candles if length == HOUR_MS else _aggregate(candles, length)
     keep = aggregated.open_time_ms <= now_ms
