@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.orchestration [--pairs 100]
 
-Prints the tables of docs/reference/performance.md. The overhead of a run is its time less the training time of its workers. The
-pairs are on the simulated market, trained from scratch and served by the pool.
+Prints the tables of docs/reference/performance.md. The overhead of a run is its time less the training time of its
+workers. The pairs have simulated prices; they are trained from scratch and served by the pool.
 """
 
 from __future__ import annotations

@@ -17,9 +17,7 @@ from make_us_rich.core.settings import get_settings
 def main() -> None:
     parser = argparse.ArgumentParser(description="serve recorded or simulated klines at Binance's REST paths")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; whoever reaches it can set faults"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; whoever reaches it can set faults")
     parser.add_argument("--data", type=Path, help="folder of recorded klines; without it prices are simulated")
     parser.add_argument("--state", type=Path, help="file that keeps the time shift of a recording over restarts")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation")

@@ -1,4 +1,4 @@
-"""`mkrich candles download` against the replay exchange: what it writes, and how it goes on after an interruption."""
+"""`mkrich candles download` against the replay exchange: its files, and how it continues after an interruption."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def exchange(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     httpx.delete(f"{server}/_control/faults").raise_for_status()
 
 
-def break_by(exchange: str, **fault: object) -> None:
+def set_fault(exchange: str, **fault: object) -> None:
     httpx.post(f"{exchange}/_control/faults", json=fault).raise_for_status()
 
 
@@ -60,7 +60,7 @@ def words(folder: Path, pairs: str = "btc_usdt,eth_usdt", start: str = FROM, end
 
 
 def download(*arguments: str) -> Result:
-    """Raises what the command raised on purpose, as `main` sees it."""
+    """Run the command; raise the error that it raised."""
     done = CliRunner().invoke(app, list(arguments))
     if isinstance(done.exception, Exception) and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -71,7 +71,7 @@ def new_candles(told: str) -> dict[str, int]:
     return {pair: int(count) for pair, count in re.findall(r"(\w+): (\d+) new", told)}
 
 
-def test_it_writes_what_benchmarks_and_the_replay_exchange_read(exchange: str, tmp_path: Path) -> None:
+def test_files_can_be_read_by_benchmarks_and_the_replay_exchange(exchange: str, tmp_path: Path) -> None:
     told = download(*words(tmp_path)).output
 
     assert new_candles(told) == {"btc_usdt": HOURS, "eth_usdt": HOURS}
@@ -87,10 +87,10 @@ def test_it_writes_what_benchmarks_and_the_replay_exchange_read(exchange: str, t
     assert new_candles(download(*words(tmp_path)).output) == {"btc_usdt": 0, "eth_usdt": 0}
 
 
-def test_the_exchange_is_that_of_the_settings_not_of_a_simulated_stack(
+def test_the_exchange_of_the_settings_is_used_not_that_of_a_simulated_stack(
     exchange: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a benchmark would be run on simulated prices after `make demo`."""
+    """Otherwise a benchmark would run on simulated prices after `make demo`."""
     monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path / "stack"))
     monkeypatch.delenv("MUR_DATABASE_URL", raising=False)
     config = StackConfig("simulated", tmp_path / "stack" / "simulated")
@@ -111,8 +111,8 @@ def test_more_days_are_added_on_both_sides(exchange: str, tmp_path: Path) -> Non
     assert set(np.diff(times)) == {HOUR_MS}
 
 
-def test_a_failure_keeps_what_arrived_and_the_same_command_goes_on(exchange: str, tmp_path: Path) -> None:
-    break_by(exchange, kind="500", symbol="ETHUSDT", after=2)
+def test_a_failure_keeps_received_candles_and_the_same_command_continues(exchange: str, tmp_path: Path) -> None:
+    set_fault(exchange, kind="500", symbol="ETHUSDT", after=2)
     with pytest.raises(MarketUnavailable, match="failed with 500"):
         download(*words(tmp_path))
     httpx.delete(f"{exchange}/_control/faults").raise_for_status()
@@ -124,9 +124,9 @@ def test_a_failure_keeps_what_arrived_and_the_same_command_goes_on(exchange: str
     np.testing.assert_array_equal(candles.close, theirs.close)
 
 
-def test_an_interruption_keeps_what_arrived(exchange: str, tmp_path: Path) -> None:
-    """Ctrl-C, while the exchange is silent."""
-    break_by(exchange, kind="timeout", symbol="BTCUSDT", after=3)
+def test_an_interruption_keeps_received_candles(exchange: str, tmp_path: Path) -> None:
+    """Ctrl-C while the exchange does not respond."""
+    set_fault(exchange, kind="timeout", symbol="BTCUSDT", after=3)
     command = [sys.executable, "-m", "make_us_rich.cli", *words(tmp_path, "btc_usdt")]
     with subprocess.Popen(
         command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=_take_interrupts
@@ -143,12 +143,12 @@ def test_an_interruption_keeps_what_arrived(exchange: str, tmp_path: Path) -> No
 
 
 def _take_interrupts() -> None:
-    """Tests that a shell started in the background ignore SIGINT, and so would the command."""
+    """Restore the default of SIGINT, which processes that a shell starts in the background ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_until_waiting(exchange: str) -> None:
-    """Until the three requests before the silence have passed, and a moment longer."""
+    """Wait until the three requests before the timeout fault have passed, and a second longer."""
     deadline = time.monotonic() + 60
     while httpx.get(f"{exchange}/_control/faults").json()[0]["after"] > 0:
         assert time.monotonic() < deadline
@@ -156,15 +156,15 @@ def _wait_until_waiting(exchange: str) -> None:
     time.sleep(1)
 
 
-def test_a_hole_is_asked_for_again(exchange: str, tmp_path: Path) -> None:
-    break_by(exchange, kind="gap", symbol="BTCUSDT", times=1)
+def test_a_gap_is_requested_again(exchange: str, tmp_path: Path) -> None:
+    set_fault(exchange, kind="gap", symbol="BTCUSDT", times=1)
 
     assert "1 missing in gaps" in download(*words(tmp_path, "btc_usdt")).output
     assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": 1}
 
 
-def test_dirt_is_rejected_and_told(exchange: str, tmp_path: Path) -> None:
-    break_by(exchange, kind="offgrid", symbol="BTCUSDT", times=1)
+def test_corrupt_rows_are_rejected_and_reported(exchange: str, tmp_path: Path) -> None:
+    set_fault(exchange, kind="offgrid", symbol="BTCUSDT", times=1)
 
     assert "rejected 1 off the grid" in download(*words(tmp_path, "btc_usdt")).output
 
@@ -187,7 +187,7 @@ def test_it_ends_with_the_newest_closed_candle(exchange: str, tmp_path: Path) ->
         (("--pairs", "nope_usdt"), PairNotTraded, "does not know nope_usdt"),
     ],
 )
-def test_what_cannot_be_downloaded_is_named(
+def test_impossible_downloads_are_refused_with_the_reason(
     exchange: str, tmp_path: Path, arguments: tuple[str, ...], error: type[Exception], reason: str
 ) -> None:
     with pytest.raises(error, match=reason):
@@ -195,8 +195,8 @@ def test_what_cannot_be_downloaded_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refused_location_is_told_before_anything_is_asked(exchange: str, tmp_path: Path) -> None:
-    break_by(exchange, kind="451")
+def test_a_refused_location_is_reported_at_once(exchange: str, tmp_path: Path) -> None:
+    set_fault(exchange, kind="451")
 
     with pytest.raises(LocationRefused, match="MUR_EXCHANGE_URL"):
         download(*words(tmp_path))
@@ -226,20 +226,20 @@ def test_a_benchmark_without_candles_names_the_command_that_downloads_them(
 
 
 def test_a_limit_is_waited_for_up_to_five_minutes(exchange: str, tmp_path: Path) -> None:
-    break_by(exchange, kind="429", symbol="BTCUSDT", times=1, retry_after_s=1.5)
+    set_fault(exchange, kind="429", symbol="BTCUSDT", times=1, retry_after_s=1.5)
     began = time.monotonic()
     download(*words(tmp_path, "btc_usdt"))
     assert time.monotonic() - began >= 1.5
 
-    break_by(exchange, kind="418", symbol="ETHUSDT", retry_after_s=7200)
+    set_fault(exchange, kind="418", symbol="ETHUSDT", retry_after_s=7200)
     with pytest.raises(RateLimited, match="7200 s"):
         download(*words(tmp_path, "eth_usdt"))
 
 
-def test_it_rests_when_its_weight_is_nearly_used_up(
+def test_requests_pause_when_the_weight_is_nearly_used_up(
     exchange: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exchange counts the weight of every request by the minute: others used most of this minute's."""
+    """Other clients used most of the weight of this minute."""
     if time.time() % 60 > 40:
         time.sleep(61 - time.time() % 60)
     with httpx.Client(base_url=exchange) as others:

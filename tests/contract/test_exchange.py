@@ -1,4 +1,4 @@
-"""Our python-binance client against the replay exchange, a real server: its answers, and each way they can be wrong."""
+"""The exchange client against the replay exchange, a real server: its responses, and every kind of fault."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BTC_KLINES = {"symbol": "BTCUSDT", "interval": "1h"}
 class Exchange:
     def __init__(self, url: str) -> None:
         self.url = url
-        self.market = ExchangeClient(url)
+        self.client = ExchangeClient(url)
 
     def now_ms(self) -> int:
         return int(self.get("/api/v3/time").json()["serverTime"])
@@ -37,16 +37,16 @@ class Exchange:
     def get(self, path: str, **query: Any) -> httpx.Response:
         return httpx.get(self.url + path, params=query)
 
-    def break_by(self, **fault: Any) -> None:
+    def set_fault(self, **fault: Any) -> None:
         httpx.post(f"{self.url}/_control/faults", json=fault).raise_for_status()
 
     def set_clock(self, **change: Any) -> None:
         httpx.post(f"{self.url}/_control/clock", json=change).raise_for_status()
 
     def hours(self, count: int, pair: Pair = BITCOIN) -> Candles:
-        """The newest candles that closed."""
+        """Fetch the newest closed candles."""
         end_ms = Interval.H1.last_close_ms(self.now_ms())
-        return self.market.klines(pair, Interval.H1, end_ms - count * HOUR_MS, end_ms)
+        return self.client.klines(pair, Interval.H1, end_ms - count * HOUR_MS, end_ms)
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +62,23 @@ def exchange(server: Exchange) -> Iterator[Exchange]:
     server.set_clock(offset_ms=0, speed=1)
 
 
-def test_it_speaks_binance(exchange: Exchange) -> None:
-    answer = exchange.get("/api/v3/klines", **BTC_KLINES, limit=3)
+def test_klines_have_binances_format(exchange: Exchange) -> None:
+    response = exchange.get("/api/v3/klines", **BTC_KLINES, limit=3)
 
-    *_, row = answer.json()
+    *_, row = response.json()
     assert [type(cell) for cell in row] == [int, *[str] * 5, int, str, int, str, str, str]
     assert row[6] == row[0] + HOUR_MS - 1
-    assert int(answer.headers["X-MBX-USED-WEIGHT-1M"]) >= 2
+    assert int(response.headers["X-MBX-USED-WEIGHT-1M"]) >= 2
 
 
-def test_an_answer_has_at_most_1000_rows_and_ends_with_the_open_candle(exchange: Exchange) -> None:
+def test_a_response_has_at_most_1000_rows_and_ends_with_the_open_candle(exchange: Exchange) -> None:
     rows = exchange.get("/api/v3/klines", **BTC_KLINES, limit=5000).json()
 
     assert len(rows) == 1000
     assert rows[-1][0] <= exchange.now_ms() < rows[-1][6]
 
 
-def test_rows_begin_at_the_start_and_end_at_the_end(exchange: Exchange) -> None:
+def test_rows_are_limited_to_start_and_end_time(exchange: Exchange) -> None:
     start = Interval.H1.last_close_ms(exchange.now_ms()) - 10 * HOUR_MS
     rows = exchange.get("/api/v3/klines", **BTC_KLINES, startTime=start, endTime=start + 4 * HOUR_MS, limit=3).json()
 
@@ -95,11 +95,11 @@ def test_rows_begin_at_the_start_and_end_at_the_end(exchange: Exchange) -> None:
         ({**BTC_KLINES, "limit": 0}, -1130),
     ],
 )
-def test_it_refuses_as_binance_does(exchange: Exchange, query: dict[str, Any], code: int) -> None:
-    answer = exchange.get("/api/v3/klines", **query)
+def test_invalid_requests_get_binances_error_codes(exchange: Exchange, query: dict[str, Any], code: int) -> None:
+    response = exchange.get("/api/v3/klines", **query)
 
-    assert answer.status_code == 400
-    assert answer.json()["code"] == code
+    assert response.status_code == 400
+    assert response.json()["code"] == code
 
 
 def test_prices_are_labelled_simulated(exchange: Exchange) -> None:
@@ -107,59 +107,59 @@ def test_prices_are_labelled_simulated(exchange: Exchange) -> None:
     assert exchange.get("/api/v3/exchangeInfo").json()["label"] == "SIMULATED"
 
 
-def test_long_histories_come_in_pages_without_a_seam(exchange: Exchange) -> None:
+def test_a_long_history_is_paged_without_gaps(exchange: Exchange) -> None:
     candles = exchange.hours(3500)
 
     assert len(candles) == 3500
     assert set(np.diff(candles.open_time_ms)) == {HOUR_MS}
 
 
-def test_four_hour_candles_hold_their_hours(exchange: Exchange) -> None:
+def test_four_hour_candles_aggregate_their_hours(exchange: Exchange) -> None:
     end_ms = Interval.H4.last_close_ms(exchange.now_ms())
-    four = exchange.market.klines(BITCOIN, Interval.H4, end_ms - 4 * HOUR_MS, end_ms)
-    hours = exchange.market.klines(BITCOIN, Interval.H1, end_ms - 4 * HOUR_MS, end_ms)
+    four = exchange.client.klines(BITCOIN, Interval.H4, end_ms - 4 * HOUR_MS, end_ms)
+    hours = exchange.client.klines(BITCOIN, Interval.H1, end_ms - 4 * HOUR_MS, end_ms)
 
     assert four.high[0] == max(hours.high)
     assert four.close[0] == hours.close[-1]
     assert four.volume[0] == pytest.approx(sum(hours.volume))
 
 
-def test_the_candle_still_open_is_left_out(exchange: Exchange) -> None:
+def test_the_open_candle_is_excluded(exchange: Exchange) -> None:
     now_ms = exchange.now_ms()
 
-    candles = exchange.market.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms + HOUR_MS)
+    candles = exchange.client.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms + HOUR_MS)
 
     assert int(candles.open_time_ms[-1]) + HOUR_MS <= exchange.now_ms()
 
 
-def test_a_candle_is_closed_by_the_exchange_clock_not_by_ours(exchange: Exchange) -> None:
+def test_closed_is_decided_by_the_exchange_clock(exchange: Exchange) -> None:
     end_ms = Interval.H1.last_close_ms(exchange.now_ms())
-    exchange.break_by(kind="clock_skew", skew_ms=end_ms - exchange.now_ms() - 60_000)
+    exchange.set_fault(kind="clock_skew", skew_ms=end_ms - exchange.now_ms() - 60_000)
 
-    candles = exchange.market.klines(BITCOIN, Interval.H1, end_ms - 5 * HOUR_MS, end_ms)
+    candles = exchange.client.klines(BITCOIN, Interval.H1, end_ms - 5 * HOUR_MS, end_ms)
 
     assert int(candles.open_time_ms[-1]) == end_ms - 2 * HOUR_MS
 
 
-def test_a_candle_past_the_end_is_left_out(exchange: Exchange) -> None:
-    exchange.break_by(kind="open_last_candle")
+def test_a_candle_past_the_end_is_excluded(exchange: Exchange) -> None:
+    exchange.set_fault(kind="open_last_candle")
 
     candles = exchange.hours(5)
 
     assert len(candles) == 5
 
 
-def test_traded_pairs_leave_out_what_is_halted(exchange: Exchange) -> None:
-    assert {"BTCUSDT", "CHZUSDT"} <= exchange.market.traded_pairs()
-    exchange.break_by(symbol="CHZUSDT", kind="halt")
+def test_traded_pairs_exclude_halted_pairs(exchange: Exchange) -> None:
+    assert {"BTCUSDT", "CHZUSDT"} <= exchange.client.traded_pairs()
+    exchange.set_fault(symbol="CHZUSDT", kind="halt")
 
-    assert "CHZUSDT" not in exchange.market.traded_pairs()
-    assert "BTCUSDT" in exchange.market.traded_pairs()
+    assert "CHZUSDT" not in exchange.client.traded_pairs()
+    assert "BTCUSDT" in exchange.client.traded_pairs()
 
 
 @pytest.mark.parametrize("kind", ["500", "truncated", "html"])
-def test_what_a_moment_heals_is_asked_again(exchange: Exchange, kind: str) -> None:
-    exchange.break_by(kind=kind, symbol="BTCUSDT", times=2)
+def test_transient_errors_are_retried(exchange: Exchange, kind: str) -> None:
+    exchange.set_fault(kind=kind, symbol="BTCUSDT", times=2)
 
     assert len(exchange.hours(5)) == 5
 
@@ -167,16 +167,16 @@ def test_what_a_moment_heals_is_asked_again(exchange: Exchange, kind: str) -> No
 @pytest.mark.parametrize(
     ("kind", "reason"), [("500", "failed with 500"), ("truncated", "not JSON"), ("html", "not JSON")]
 )
-def test_what_stays_broken_is_named(exchange: Exchange, kind: str, reason: str) -> None:
-    exchange.break_by(kind=kind, symbol="BTCUSDT")
+def test_persistent_errors_are_raised_with_the_reason(exchange: Exchange, kind: str, reason: str) -> None:
+    exchange.set_fault(kind=kind, symbol="BTCUSDT")
 
     with pytest.raises(MarketUnavailable, match=reason):
         exchange.hours(5)
     assert len(exchange.hours(5, CHZ)) == 5
 
 
-def test_an_exchange_that_never_answers_is_given_up(exchange: Exchange) -> None:
-    exchange.break_by(kind="timeout", symbol="BTCUSDT")
+def test_an_exchange_that_never_responds_times_out(exchange: Exchange) -> None:
+    exchange.set_fault(kind="timeout", symbol="BTCUSDT")
     impatient = ExchangeClient(exchange.url, timeout_s=0.3)
     now_ms = exchange.now_ms()
 
@@ -184,14 +184,14 @@ def test_an_exchange_that_never_answers_is_given_up(exchange: Exchange) -> None:
         impatient.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms)
 
 
-def test_an_exchange_that_is_away_is_named() -> None:
+def test_an_unreachable_exchange_is_reported() -> None:
     with pytest.raises(MarketUnavailable, match="cannot be reached: ConnectionError"):
         ExchangeClient(f"http://127.0.0.1:{free_port()}").server_time_ms()
 
 
 @pytest.mark.parametrize("kind", ["429", "418"])
 def test_retry_after_is_honoured(exchange: Exchange, kind: str) -> None:
-    exchange.break_by(kind=kind, symbol="BTCUSDT", times=1, retry_after_s=1.5)
+    exchange.set_fault(kind=kind, symbol="BTCUSDT", times=1, retry_after_s=1.5)
     began = time.monotonic()
 
     assert len(exchange.hours(5)) == 5
@@ -199,8 +199,8 @@ def test_retry_after_is_honoured(exchange: Exchange, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["429", "418"])
-def test_a_long_ban_is_not_sat_out_but_told(exchange: Exchange, kind: str) -> None:
-    exchange.break_by(kind=kind, symbol="BTCUSDT", retry_after_s=120)
+def test_a_long_ban_is_raised_instead_of_waited_for(exchange: Exchange, kind: str) -> None:
+    exchange.set_fault(kind=kind, symbol="BTCUSDT", retry_after_s=120)
     began = time.monotonic()
 
     with pytest.raises(RateLimited, match=kind) as caught:
@@ -209,41 +209,41 @@ def test_a_long_ban_is_not_sat_out_but_told(exchange: Exchange, kind: str) -> No
     assert time.monotonic() - began < 2
 
 
-def test_a_refused_location_is_told_with_the_way_out(exchange: Exchange) -> None:
+def test_a_refused_location_is_reported_with_the_solution(exchange: Exchange) -> None:
     now_ms = exchange.now_ms()
-    exchange.break_by(kind="451")
+    exchange.set_fault(kind="451")
     began = time.monotonic()
 
     with pytest.raises(LocationRefused, match=r"HTTP 451.+MUR_EXCHANGE_URL=https://data-api\.binance\.vision"):
-        exchange.market.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms)
+        exchange.client.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms)
     assert time.monotonic() - began < 0.4, "a refusal was asked again"
 
 
-def test_a_pair_that_the_exchange_does_not_know_is_named(exchange: Exchange) -> None:
+def test_an_unknown_pair_is_named(exchange: Exchange) -> None:
     with pytest.raises(PairNotTraded, match="does not know nope_usdt"):
         exchange.hours(5, Pair("nope", "usdt"))
 
-    exchange.break_by(symbol="CHZUSDT", kind="unknown_symbol")
+    exchange.set_fault(symbol="CHZUSDT", kind="unknown_symbol")
     with pytest.raises(PairNotTraded, match="does not know chz_usdt"):
         exchange.hours(5, CHZ)
-    assert "CHZUSDT" not in exchange.market.traded_pairs()
+    assert "CHZUSDT" not in exchange.client.traded_pairs()
 
 
-def test_another_refusal_keeps_the_words_of_the_exchange(exchange: Exchange) -> None:
+def test_other_refusals_quote_the_exchange(exchange: Exchange) -> None:
     now_ms = exchange.now_ms()
 
     with pytest.raises(MarketError, match=r"refused \(400\): Invalid interval"):
-        exchange.market.klines(BITCOIN, Interval.M5, now_ms - HOUR_MS, now_ms)
+        exchange.client.klines(BITCOIN, Interval.M5, now_ms - HOUR_MS, now_ms)
 
 
-def test_an_empty_answer_is_no_candles(exchange: Exchange) -> None:
-    exchange.break_by(symbol="BTCUSDT", kind="empty")
+def test_an_empty_response_gives_no_candles(exchange: Exchange) -> None:
+    exchange.set_fault(symbol="BTCUSDT", kind="empty")
 
     assert len(exchange.hours(5)) == 0
 
 
 @pytest.mark.parametrize(
-    ("kind", "kept", "told"),
+    ("kind", "kept", "reported"),
     [
         ("nan", 8, "1 without a finite positive price"),
         ("offgrid", 8, "1 off the grid"),
@@ -251,17 +251,17 @@ def test_an_empty_answer_is_no_candles(exchange: Exchange) -> None:
         ("gap", 8, "1 missing in gaps"),
     ],
 )
-def test_dirt_comes_through_for_the_rules_to_reject(exchange: Exchange, kind: str, kept: int, told: str) -> None:
-    exchange.break_by(symbol="BTCUSDT", kind=kind, times=1)
+def test_corrupt_rows_are_rejected_by_clean(exchange: Exchange, kind: str, kept: int, reported: str) -> None:
+    exchange.set_fault(symbol="BTCUSDT", kind=kind, times=1)
 
     candles, report = clean(exchange.hours(9), Interval.H1)
 
     assert len(candles) == kept
-    assert told in str(report)
+    assert reported in str(report)
 
 
-def test_a_halted_market_has_no_candle_since(exchange: Exchange) -> None:
-    exchange.break_by(symbol="CHZUSDT", kind="halt")
+def test_a_halted_pair_has_no_newer_candle(exchange: Exchange) -> None:
+    exchange.set_fault(symbol="CHZUSDT", kind="halt")
     exchange.set_clock(offset_ms=3 * HOUR_MS)
 
     assert len(exchange.hours(5, BITCOIN)) == 5
@@ -285,24 +285,24 @@ def test_the_clock_can_be_moved_and_sped_up(exchange: Exchange) -> None:
     [({"kind": "nonsense"}, "kind"), ({"kind": "500", "tmies": 3}, "tmies"), ({"kind": "500", "times": 0}, "times")],
 )
 def test_a_fault_that_does_not_exist_is_refused(exchange: Exchange, body: dict[str, Any], named: str) -> None:
-    answer = httpx.post(f"{exchange.url}/_control/faults", json=body)
+    response = httpx.post(f"{exchange.url}/_control/faults", json=body)
 
-    assert answer.status_code == 400
-    assert named in answer.text
+    assert response.status_code == 400
+    assert named in response.text
     assert exchange.get("/_control/faults").json() == []
 
 
-def test_who_asks_too_much_is_limited(tmp_path: Path) -> None:
+def test_too_many_requests_are_rate_limited(tmp_path: Path) -> None:
     with exchange_server(tmp_path) as url, httpx.Client(base_url=url) as client:
-        answers = (client.get("/api/v3/exchangeInfo") for _ in range(700))  # 20 of 6000 a minute each
-        limited = next(answer for answer in answers if answer.status_code != 200)
+        responses = (client.get("/api/v3/exchangeInfo") for _ in range(700))  # 20 of 6000 a minute each
+        limited = next(response for response in responses if response.status_code != 200)
 
     assert limited.status_code == 429
     assert 1 <= int(limited.headers["Retry-After"]) <= 60
 
 
 @needs_recorded_data
-def test_a_recording_is_replayed_as_if_it_happened_now(tmp_path: Path) -> None:
+def test_a_recording_is_replayed_at_the_present_time(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{(port := free_port())}"
     with running(_command(port, DATA / "klines-1h", tmp_path), f"{url}/api/v3/ping", tmp_path / "log"):
         exchange = Exchange(url)

@@ -52,7 +52,7 @@ def test_the_next_close_adds_one_candle(settings: Settings) -> None:
     np.testing.assert_array_equal(market.window.candles.close[:-1], before.candles.close[1:])
 
 
-def test_a_candle_that_is_not_there_yet_leaves_the_window_as_it_was(settings: Settings) -> None:
+def test_a_candle_that_does_not_exist_yet_leaves_the_window_unchanged(settings: Settings) -> None:
     market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     market.refresh(now_ms())
     before = market.window
@@ -61,7 +61,7 @@ def test_a_candle_that_is_not_there_yet_leaves_the_window_as_it_was(settings: Se
     assert market.window is before
 
 
-def test_candles_from_disk_are_never_joined_to_the_exchanges(settings: Settings) -> None:
+def test_candles_from_disk_are_never_merged_with_the_exchanges(settings: Settings) -> None:
     kept = make_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
     market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
     market.restore(replace(kept))

@@ -60,7 +60,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 @pytest.fixture(scope="module")
 def as_of_ms(settings: Settings) -> int:
-    """The newest close; the candles up to it lie in S3."""
+    """Return the newest close, after storing the candles up to it in S3."""
     newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     store = CandleStore.from_settings(settings)
     ObjectStore.from_settings(settings).ensure_bucket()
@@ -116,7 +116,7 @@ def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) 
         assert [version.version for version in registry.versions(NAME)] == [1]
 
 
-def test_a_worker_that_died_after_registering_costs_no_second_version(settings: Settings, as_of_ms: int) -> None:
+def test_a_worker_death_after_registration_makes_no_second_version(settings: Settings, as_of_ms: int) -> None:
     store = ObjectStore.from_settings(settings)
     trained = _train(settings, as_of_ms, "first")
     begun = trained.model_copy(update={"status": "begun", "version": None, "run_id": None})
@@ -127,7 +127,7 @@ def test_a_worker_that_died_after_registering_costs_no_second_version(settings: 
     assert (again.status, again.version, again.run_id) == ("trained", 1, trained.run_id)
 
 
-def test_a_pair_that_takes_its_worker_with_it_is_given_up(settings: Settings, as_of_ms: int) -> None:
+def test_a_pair_that_kills_its_worker_is_given_up(settings: Settings, as_of_ms: int) -> None:
     store = ObjectStore.from_settings(settings)
     earlier_ms = as_of_ms - 3_600_000
     deadly = JobResult(pair=BITCOIN, status="begun", lost=1, reason="its worker died while it was trained")
@@ -136,13 +136,13 @@ def test_a_pair_that_takes_its_worker_with_it_is_given_up(settings: Settings, as
     assert _train(settings, earlier_ms, "deadly") == deadly
 
 
-def test_a_pair_that_fails_says_why(settings: Settings, as_of_ms: int) -> None:
+def test_a_failed_pair_has_the_reason(settings: Settings, as_of_ms: int) -> None:
     result = _train(settings, as_of_ms, "failing", ETHER)
 
     assert (result.pair, result.status, result.kind) == ("eth_usdt", "failed", "NotEnoughHistory")
 
 
-def test_a_foundation_of_another_network_is_not_started_from(settings: Settings, as_of_ms: int) -> None:
+def test_a_foundation_of_another_architecture_is_not_fine_tuned(settings: Settings, as_of_ms: int) -> None:
     before_ms = as_of_ms - 2 * HOUR_MS
     _serve_foundation(settings, before_ms, TrainingConfig(architecture="gru"))
 

@@ -76,7 +76,7 @@ def stored(store: CandleStore, as_of_ms: int) -> Candles:
 
 
 def update(store: CandleStore, exchange_url: str, as_of_ms: int, history: int = HISTORY) -> tuple[int, int]:
-    """Candles asked for, and candles that came."""
+    """Update the store; return (candles requested, candles received)."""
     fetched = store.update(
         ExchangeClient(exchange_url),
         market="simulated",
@@ -88,7 +88,7 @@ def update(store: CandleStore, exchange_url: str, as_of_ms: int, history: int = 
     return fetched.requested, fetched.report.kept
 
 
-def test_candles_come_back_as_written_across_months(store: CandleStore, objects: ObjectStore) -> None:
+def test_candles_are_read_as_written_across_months(store: CandleStore, objects: ObjectStore) -> None:
     written = candles(MARCH_MS - 48 * HOUR_MS, 100)
     store.write("binance", CHZ, Interval.H1, written)
 
@@ -110,7 +110,7 @@ def test_reading_ends_with_the_candle_that_closed_at_the_end(store: CandleStore)
     assert (read.open_time_ms - MARCH_MS).tolist() == [HOUR_MS * hour for hour in (1, 2, 3, 4)]
 
 
-def test_a_pair_that_was_never_stored_reads_as_no_candles(store: CandleStore) -> None:
+def test_a_pair_that_was_never_stored_has_no_candles(store: CandleStore) -> None:
     assert len(store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + HOUR_MS)) == 0
 
 
@@ -120,7 +120,7 @@ def test_markets_do_not_mix(store: CandleStore) -> None:
     assert len(store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + 10 * HOUR_MS)) == 0
 
 
-def test_many_writers_of_one_month_lose_nothing(store: CandleStore) -> None:
+def test_concurrent_writers_of_one_month_lose_no_candle(store: CandleStore) -> None:
     parts = [candles(MARCH_MS + 50 * HOUR_MS * part, 50) for part in range(8)]
 
     with ThreadPoolExecutor(len(parts)) as pool:
@@ -130,19 +130,19 @@ def test_many_writers_of_one_month_lose_nothing(store: CandleStore) -> None:
     assert len(read) == 400
 
 
-def test_an_update_brings_the_history_and_a_repeated_one_asks_for_nothing(
+def test_an_update_fetches_the_history_and_a_repeated_one_requests_nothing(
     store: CandleStore, exchange_url: str, as_of_ms: int
 ) -> None:
     assert update(store, exchange_url, as_of_ms) == (HISTORY, HISTORY)
     first = stored(store, as_of_ms)
 
-    set_fault(exchange_url, kind="500")  # whoever asks the exchange now fails
+    set_fault(exchange_url, kind="500")  # every request to the exchange now fails
     assert update(store, exchange_url, as_of_ms) == (0, 0)
     assert np.array_equal(stored(store, as_of_ms).close, first.close)
     assert int(first.open_time_ms[-1]) + HOUR_MS == as_of_ms
 
 
-def test_an_update_asks_only_for_the_new_tail_and_an_older_head(
+def test_an_update_requests_only_missing_candles_at_both_ends(
     store: CandleStore, exchange_url: str, as_of_ms: int
 ) -> None:
     update(store, exchange_url, as_of_ms - 5 * HOUR_MS, history=100)
@@ -151,7 +151,7 @@ def test_an_update_asks_only_for_the_new_tail_and_an_older_head(
     assert len(store.read("simulated", CHZ, Interval.H1, as_of_ms - 200 * HOUR_MS, as_of_ms)) == 200
 
 
-def test_an_old_hole_of_the_exchange_is_asked_for_once(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
+def test_an_old_gap_of_the_exchange_is_requested_once(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="gap")  # one row is missing in each of the three pages
 
     assert update(store, exchange_url, as_of_ms) == (HISTORY, HISTORY - 3)
@@ -159,14 +159,14 @@ def test_an_old_hole_of_the_exchange_is_asked_for_once(store: CandleStore, excha
     assert len(stored(store, as_of_ms)) == HISTORY - 3
 
 
-def test_a_fresh_hole_is_asked_for_again_and_filled(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
+def test_a_recent_gap_is_requested_again_and_filled(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="gap", times=1)
 
     assert update(store, exchange_url, as_of_ms, history=20) == (20, 19)
     assert update(store, exchange_url, as_of_ms, history=20) == (1, 1)
 
 
-def test_dirty_rows_are_not_stored_and_reported(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
+def test_corrupt_rows_are_reported_and_not_stored(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="nan", times=1)
     fetched = store.update(
         ExchangeClient(exchange_url),
@@ -181,7 +181,7 @@ def test_dirty_rows_are_not_stored_and_reported(store: CandleStore, exchange_url
     assert len(stored(store, as_of_ms)) == HISTORY - 1
 
 
-def test_a_candle_that_is_not_there_yet_is_an_error_that_heals(
+def test_a_candle_that_does_not_exist_yet_is_a_transient_error(
     store: CandleStore, exchange_url: str, as_of_ms: int
 ) -> None:
     set_fault(exchange_url, kind="clock_skew", skew_ms=-HOUR_MS)
@@ -189,11 +189,11 @@ def test_a_candle_that_is_not_there_yet_is_an_error_that_heals(
         update(store, exchange_url, as_of_ms)
 
     httpx.delete(f"{exchange_url}/_control/faults")
-    asked, came = update(store, exchange_url, as_of_ms)
-    assert asked == came <= 2
+    requested, received = update(store, exchange_url, as_of_ms)
+    assert requested == received <= 2
 
 
-def test_an_empty_answer_is_an_error_and_not_remembered(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
+def test_an_empty_response_is_an_error_and_not_stored(store: CandleStore, exchange_url: str, as_of_ms: int) -> None:
     set_fault(exchange_url, kind="empty")
     with pytest.raises(MarketUnavailable, match="it returned none at all"):
         update(store, exchange_url, as_of_ms)
@@ -232,7 +232,7 @@ def test_wrong_keys_are_refused_with_the_reason(s3_url: str) -> None:
         ObjectStore(s3_url, S3_KEYS[0], "wrong", "candles").ensure_bucket()
 
 
-def test_a_server_that_is_away_is_named_within_seconds() -> None:
+def test_an_unreachable_server_is_reported_within_seconds() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     began = time.monotonic()
 

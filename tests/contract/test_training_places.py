@@ -1,4 +1,4 @@
-"""Where training jobs run, on real Ray clusters of several nodes whose GPUs are only counted."""
+"""Where training jobs run, on real Ray clusters of several nodes whose GPUs are only declared."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ main()
 
 def _workers(address: str, most: int, **environment: str) -> list[dict[str, Any]]:
     lines = run_driver(address, _JOB.replace("MOST", str(most)), **environment)
-    # each node of a cluster on one machine passes on the same log files, so a line may come twice
-    told = {line.partition("WORKER ")[2] for line in lines if "WORKER " in line}
-    assert told, "\n".join(lines)
-    return sorted(map(json.loads, told), key=lambda worker: worker["rank"])
+    # each node of a cluster on one machine forwards the same log files, so a line may appear twice
+    found = {line.partition("WORKER ")[2] for line in lines if "WORKER " in line}
+    assert found, "\n".join(lines)
+    return sorted(map(json.loads, found), key=lambda worker: worker["rank"])
 
 
 @pytest.fixture(scope="module")
 def growing() -> Iterator[str]:
-    """As on Kubernetes: a head that trains nothing, and groups of workers that are at zero until a job comes."""
+    """Start a cluster as on Kubernetes: a head without CPUs, and worker groups that are at zero until a job starts."""
     groups = {"cpu": {"CPU": 2, "most": 1}, "gpu": {"CPU": 2, "GPU": 1, "most": 1}}
     with autoscaling_cluster(groups) as address:
         yield address
@@ -59,7 +59,7 @@ def test_a_job_starts_the_gpu_group_and_gives_its_one_gpu_to_one_worker(growing:
     assert [(worker["size"], worker["gpus"]) for worker in workers] == [(1, 1)]
 
 
-def test_no_share_of_a_gpu_means_cpus(growing: str) -> None:
+def test_a_gpu_share_of_zero_trains_on_cpus(growing: str) -> None:
     workers = _workers(growing, most=2, MUR_GPUS_PER_WORKER="0")
 
     assert [(worker["size"], worker["gpus"], worker["device"]) for worker in workers] == [(2, 0, "cpu")] * 2
@@ -72,7 +72,7 @@ def test_two_gpus_go_to_two_workers_however_small_their_shares() -> None:
     assert [(worker["size"], worker["gpus"]) for worker in workers] == [(2, 1)] * 2
 
 
-def test_a_job_takes_the_cpus_that_there_are() -> None:
+def test_a_job_uses_as_many_workers_as_there_are_cpus() -> None:
     with fixed_cluster(cpus=1) as address:
         workers = _workers(address, most=2)
 
@@ -104,9 +104,7 @@ run_on_workers(loop, TrainingJob((BITCOIN,), Interval.H1, 0, "by-hand"), 3)
 """
 
 
-def test_workers_of_ray_train_learn_together_what_one_alone_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ray_train_workers_learn_what_a_single_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with fixed_cluster(cpus=3) as address:
         lines = run_driver(address, _TOGETHER.replace("FOLDER", str(tmp_path)))
 

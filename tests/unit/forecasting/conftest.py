@@ -1,4 +1,4 @@
-"""Training as it runs in a worker: on one thread, which is also kinder to a busy machine."""
+"""Run training on one thread, as a training worker does; this also leaves the other cores to other tests."""
 
 from __future__ import annotations
 

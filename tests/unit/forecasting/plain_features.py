@@ -1,4 +1,4 @@
-"""The model's features in plain Python, one row at a time: what the vectorised ones are checked and timed against."""
+"""The features in plain Python, one candle at a time, as an independent check of the vectorised ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _TINY = 1e-10
 
 
 def features_at(candles: Sequence[Candle], reference: Sequence[Candle], row: int) -> tuple[list[float], list[float]]:
-    """(sequence features, static features) of one row, which has WARMUP rows before it."""
-    own, btc = _Market(candles, row), _Market(reference, row)
+    """Compute (sequence features, static features) of one candle that has WARMUP candles before it."""
+    own, btc = _Features(candles, row), _Features(reference, row)
     day, btc_day = math.exp(0.5 * own.log_range(24)), math.exp(0.5 * btc.log_range(24))
     coming, usual = own.log_same_hour(1), own.log_same_hour(0)
     unusual = own.log_range(1) - usual
@@ -49,7 +49,7 @@ def features_at(candles: Sequence[Candle], reference: Sequence[Candle], row: int
     return sequence, static
 
 
-class _Market:
+class _Features:
     def __init__(self, candles: Sequence[Candle], row: int) -> None:
         self._candles = candles
         self._row = row
@@ -89,7 +89,7 @@ class _Market:
         return _clip(math.log(self._candles[at][3] / self._candles[at - 1][3]), 0.25)
 
     def _range(self, at: int) -> float:
-        """Parkinson's variance."""
+        """Return Parkinson's range variance."""
         _, high, low, *_ = self._candles[at]
         return min(math.log(high / low), 0.25) ** 2 / (4 * math.log(2))
 

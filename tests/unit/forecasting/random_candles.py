@@ -1,4 +1,4 @@
-"""Seeded markets and a config small enough for tests."""
+"""Seeded random candles, and a training config small enough for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = replace(TrainingConfig(), hidden=8, epochs=2, length=8, validation=168, 
 
 
 def random_candles(seed: int, length: int = LENGTH, price: float = 100.0) -> Candles:
-    """A random walk whose volatility comes in waves."""
+    """Return a random walk with periodic volatility."""
     random = np.random.default_rng(seed)
     volatility = 0.006 * np.exp(0.6 * np.sin(np.arange(length) / 40))
     close = price * np.exp(np.cumsum(volatility * random.standard_t(5, length)))
@@ -35,7 +35,7 @@ def random_candles(seed: int, length: int = LENGTH, price: float = 100.0) -> Can
 
 
 def without(candles: Candles, first: int, count: int) -> Candles:
-    """The same with a gap of `count` candles."""
-    rows = np.ones(len(candles), dtype=bool)
-    rows[first : first + count] = False
-    return candles[rows]
+    """Return the candles with a gap of `count` candles."""
+    kept = np.ones(len(candles), dtype=bool)
+    kept[first : first + count] = False
+    return candles[kept]

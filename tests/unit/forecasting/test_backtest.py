@@ -1,4 +1,4 @@
-"""The backtest: what it writes can be checked from the candles alone."""
+"""The backtest: its table and summary, checked against the candles."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_pair_with_history_is_in_every_window(results: list[WindowResult])
             assert len(forecast.target) == WINDOW
 
 
-def test_the_table_says_what_happened(results: list[WindowResult]) -> None:
+def test_the_table_has_the_actual_closes(results: list[WindowResult]) -> None:
     rows = forecasts_table(results, MARKETS, Interval.H1, "lstm").to_pylist()
     assert len(rows) == 2 * 2 * WINDOW * (1 + len(BASELINES))
     closes = dict(zip(MARKETS["eth_usdt"].open_time_ms.tolist(), MARKETS["eth_usdt"].close, strict=True))

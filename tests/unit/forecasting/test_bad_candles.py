@@ -1,4 +1,4 @@
-"""Dirt ends in a clear error or in a finite forecast, never in a silent wrong number."""
+"""Bad candles end in a clear error or in a finite forecast, never in a wrong number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def recorded(path: str) -> Candles:
     return clean(Candles(rows["open_time"].to_numpy(), *columns), Interval.H1)[0]
 
 
-def test_too_few_candles() -> None:
+def test_too_few_candles_are_refused() -> None:
     with pytest.raises(NotEnoughHistory, match="fetch more history"):
         fit_small(OWN[-600:])
     with pytest.raises(NotEnoughHistory, match="too young"):
@@ -39,7 +39,7 @@ def test_too_few_candles() -> None:
         fit_small(OWN, as_of_ms=int(OWN.open_time_ms[0]))
 
 
-def test_prices_that_are_no_prices() -> None:
+def test_impossible_prices_are_refused() -> None:
     for bad in (np.nan, np.inf, 0.0, -1.0):
         close = OWN.close.copy()
         close[1500] = bad
@@ -54,31 +54,30 @@ def test_reference_prices_are_checked_too() -> None:
         fit_small(OWN, replace(BITCOIN, close=close))
 
 
-def test_volumes_that_are_no_volumes() -> None:
+def test_impossible_volumes_are_refused() -> None:
     volume = OWN.volume.copy()
     volume[1500] = np.nan
     with pytest.raises(BadCandles, match="volumes"):
         fit_small(replace(OWN, volume=volume))
 
 
-def test_a_price_that_never_moves() -> None:
+def test_a_price_that_never_moves_is_refused() -> None:
     still = np.full(len(OWN), 5.0)
     with pytest.raises(BadCandles, match="never moves"):
         fit_small(Candles(OWN.open_time_ms, still, still, still, still, OWN.volume))
 
 
-def test_a_market_without_volume() -> None:
+def test_candles_without_volume_are_refused() -> None:
     with pytest.raises(BadCandles, match="no volume"):
         fit_small(replace(OWN, volume=np.zeros(len(OWN))))
 
 
-def test_rows_out_of_order() -> None:
+def test_candles_out_of_order_are_refused() -> None:
     with pytest.raises(BadCandles, match="rise"):
         fit_small(OWN[np.arange(len(OWN))[::-1].copy()])
 
 
-def test_a_still_fortnight_is_survived() -> None:
-    """Prices stand still and nobody trades for two weeks: the numbers stay finite."""
+def test_two_weeks_without_trades_give_finite_metrics() -> None:
     quiet = slice(1400, 1736)
     columns = {name: getattr(OWN, name).copy() for name in ("open", "high", "low", "close")}
     for values in columns.values():
@@ -89,7 +88,7 @@ def test_a_still_fortnight_is_survived() -> None:
     assert all(np.isfinite(value) for value in measured.values())
 
 
-def test_a_wick_to_nothing_blinds_no_forecast() -> None:
+def test_an_extreme_wick_does_not_spoil_later_forecasts() -> None:
     low = OWN.low.copy()
     low[2150] = 1e-4
     calm, wild = fit_small(OWN), fit_small(replace(OWN, low=low))
@@ -97,7 +96,7 @@ def test_a_wick_to_nothing_blinds_no_forecast() -> None:
     assert wild["coverage_80"] == pytest.approx(calm["coverage_80"], abs=0.15)
 
 
-def test_rows_off_the_grid() -> None:
+def test_candles_off_the_grid_are_refused() -> None:
     times = OWN.open_time_ms.copy()
     times[1500] += 60_000
     with pytest.raises(BadCandles, match="on the grid"):
@@ -105,7 +104,7 @@ def test_rows_off_the_grid() -> None:
 
 
 @needs_recorded_data
-def test_the_wick_of_march_2020_leaves_forecasts_sane() -> None:
+def test_forecasts_after_the_wick_of_march_2020_are_plausible() -> None:
     link = recorded("traps/LINKUSDT-wick-1h.parquet")
     wick = int(np.argmin(link.low))
     graph = fit(OWN, BITCOIN, pair="link_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL).onnx
@@ -118,7 +117,7 @@ def test_the_wick_of_march_2020_leaves_forecasts_sane() -> None:
 @needs_recorded_data
 def test_a_halted_market_is_refused() -> None:
     ftt, bitcoin = recorded("traps/FTTUSDT-halted-1h.parquet"), recorded("klines-1h/BTCUSDT.parquet")
-    # the halt began in November 2022 and outlasts the recording of bitcoin
+    # the halt began in November 2022 and lasts beyond the end of Bitcoin's recording
     as_of_ms = int(bitcoin.open_time_ms[-1]) + HOUR_MS
     with pytest.raises(NotEnoughHistory, match=r"halted|long gap"):
         fit_small(ftt, bitcoin, as_of_ms)

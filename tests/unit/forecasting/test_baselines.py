@@ -1,4 +1,4 @@
-"""Baselines that would flatter us if they were wrong."""
+"""The baselines are correct: a wrong one would make the model look better than it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(8)
 
 
 def garch_returns(count: int, alpha: float = 0.12, beta: float = 0.85) -> tuple[np.ndarray, np.ndarray]:
-    """(returns, true deviations) of a GARCH(1,1) with normal shocks, hourly size."""
+    """Return (returns, true deviations) of a GARCH(1,1) with normal shocks of hourly size."""
     returns, variance = np.empty(count), np.empty(count)
     variance[0] = 1e-4
     for i in range(count):
@@ -24,7 +24,7 @@ def garch_returns(count: int, alpha: float = 0.12, beta: float = 0.85) -> tuple[
     return returns, np.sqrt(variance)
 
 
-def test_each_uses_only_what_came_before() -> None:
+def test_each_uses_only_earlier_returns() -> None:
     returns, _ = garch_returns(2500)
     past, coming = returns[:2000], returns[2000:]
     changed = coming.copy()
@@ -36,12 +36,12 @@ def test_each_uses_only_what_came_before() -> None:
         assert (np.diff(before, axis=1) >= 0).all()
 
 
-def test_naive_is_the_past_and_nothing_else() -> None:
+def test_naive_has_the_quantiles_of_the_past() -> None:
     past = RANDOM.standard_normal(1000)
     assert baselines.naive(past, np.zeros(3))[2] == pytest.approx(np.quantile(past, QUANTILE_LEVELS))
 
 
-def test_garch_finds_the_volatility_of_a_garch_market() -> None:
+def test_garch_recovers_the_volatility_of_a_garch_process() -> None:
     returns, deviation = garch_returns(6000)
     quantiles = baselines.garch_t(returns[:5000], returns[5000:])
     width = quantiles[:, -1] - quantiles[:, 0]
@@ -51,7 +51,7 @@ def test_garch_finds_the_volatility_of_a_garch_market() -> None:
     assert pinball(quantiles, returns[5000:]).mean() < pinball(naive, returns[5000:]).mean()
 
 
-def test_linear_quantiles_are_scikit_learns() -> None:
+def test_linear_quantiles_equal_those_of_scikit_learn() -> None:
     regressors = RANDOM.lognormal(0, 0.5, (700, 3)) / 100
     returns = regressors[:, 0] * RANDOM.standard_t(5, 700) + 0.1 * regressors[:, 1]
     ours = baselines.linear_quantiles(regressors, returns[:600], returns[600:])

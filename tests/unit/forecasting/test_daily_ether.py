@@ -44,7 +44,7 @@ def _market(seed: int, days: int = DAYS, first_ms: int = FIRST_MS) -> Candles:
     return Candles(times, opened, high, low, close, random.uniform(1, 2, days))
 
 
-def test_a_row_knows_four_days_and_the_next_change() -> None:
+def test_a_sample_has_four_days_and_the_next_change() -> None:
     bitcoin, ether = _market(1), _market(2)
     train, test = split(bitcoin, ether)
 
@@ -55,7 +55,7 @@ def test_a_row_knows_four_days_and_the_next_change() -> None:
     next_day = TEST_DAY + 1
     assert test.change[0] == pytest.approx(ether.close[next_day] / ether.open[next_day] - 1)
     assert test.next_open[0] == ether.open[next_day]
-    # the features of a row's own day are those of the training days with mean 0 and variance 1
+    # the features of the training days have mean 0 and variance 1
     np.testing.assert_allclose(train.features[:, -1].mean(axis=0), 0, atol=1e-9)
     np.testing.assert_allclose(train.features[:, -1].std(axis=0), 1)
     np.testing.assert_array_equal(train.features[1:, :-1], train.features[:-1, 1:])
@@ -109,7 +109,7 @@ def test_the_docs_show_the_six_pictures() -> None:
     assert all((PROJECT_ROOT / "docs" / "images" / name).is_file() for name in shown)
 
 
-def test_the_benchmark_says_which_data_it_needs(tmp_path: Path) -> None:
+def test_the_benchmark_names_the_data_it_needs(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.daily_ether"],
         env=os.environ | {"DAILY": str(tmp_path)},

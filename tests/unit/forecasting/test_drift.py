@@ -1,4 +1,4 @@
-"""What counts as drift of served forecasts, and what is noise."""
+"""What counts as drift of served forecasts, and what as noise."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _NORMAL = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645])  # QUANTI
 assert len(_NORMAL) == len(QUANTILE_LEVELS)
 
 
-def _world(seed: int, n: int = N) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(volatility of each hour, what came, the past) of a market whose volatility is known to the forecaster."""
+def _returns(seed: int, n: int = N) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return (volatility of each hour, actual returns, past returns) with a volatility that the forecaster knows."""
     draw = np.random.default_rng(seed)
     volatility = 0.01 * np.exp(draw.normal(0, 0.5, n))
     past = 0.01 * np.exp(draw.normal(0, 0.5, 1440)) * draw.normal(size=1440)
@@ -24,59 +24,59 @@ def _world(seed: int, n: int = N) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_honest_forecasts_are_no_drift(seed: int) -> None:
-    volatility, came, past = _world(seed)
+def test_correct_forecasts_do_not_drift(seed: int) -> None:
+    volatility, actual, past = _returns(seed)
 
-    verdict = score_served(volatility[:, None] * _NORMAL, came, past, {})
+    score = score_served(volatility[:, None] * _NORMAL, actual, past, {})
 
-    assert not verdict.drifted, verdict.reason
-    assert verdict.reason == "no drift"
-    assert verdict.skill_vs_naive > 0
+    assert not score.drifted, score.reason
+    assert score.reason == "no drift"
+    assert score.skill_vs_naive > 0
 
 
 def test_a_band_that_is_too_narrow_is_drift() -> None:
-    volatility, came, past = _world(1)
+    volatility, actual, past = _returns(1)
 
-    verdict = score_served(0.5 * volatility[:, None] * _NORMAL, came, past, {})
+    score = score_served(0.5 * volatility[:, None] * _NORMAL, actual, past, {})
 
-    assert verdict.drifted
-    assert "the 80 % band covered" in verdict.reason
+    assert score.drifted
+    assert "the 80 % band covered" in score.reason
 
 
-def test_forecasts_of_another_price_are_worse_than_naive() -> None:
-    volatility, came, past = _world(2)
+def test_biased_forecasts_are_worse_than_naive() -> None:
+    volatility, actual, past = _returns(2)
 
-    verdict = score_served(volatility[:, None] * _NORMAL + 0.03, came, past, {})
+    score = score_served(volatility[:, None] * _NORMAL + 0.03, actual, past, {})
 
-    assert verdict.drifted
-    assert "worse than naive" in verdict.reason
+    assert score.drifted
+    assert "worse than naive" in score.reason
 
 
 def test_too_few_forecasts_are_not_checked_for_drift() -> None:
-    volatility, came, past = _world(3, MIN_SCORED - 1)
+    volatility, actual, past = _returns(3, MIN_SCORED - 1)
 
-    verdict = score_served(volatility[:, None] * _NORMAL + 0.03, came, past, {})
+    score = score_served(volatility[:, None] * _NORMAL + 0.03, actual, past, {})
 
-    assert not verdict.drifted
-    assert verdict.reason == "too few forecasts to score"
+    assert not score.drifted
+    assert score.reason == "too few forecasts to score"
 
 
-def test_a_moved_market_explains_drift_and_is_none_by_itself() -> None:
-    volatility, came, past = _world(4)
+def test_a_changed_market_explains_drift_but_is_not_drift_itself() -> None:
+    volatility, actual, past = _returns(4)
 
-    assert not score_served(volatility[:, None] * _NORMAL, came, past, {"range": 3.0}).drifted
-    assert "range 3.00" in score_served(volatility[:, None] * _NORMAL + 0.03, came, past, {"range": 3.0}).reason
+    assert not score_served(volatility[:, None] * _NORMAL, actual, past, {"range": 3.0}).drifted
+    assert "range 3.00" in score_served(volatility[:, None] * _NORMAL + 0.03, actual, past, {"range": 3.0}).reason
 
 
 def test_the_shift_is_small_for_the_same_market_and_large_for_another() -> None:
-    same = population_shift(_market(1440, 0.01, 1), _market(N, 0.01, 2))
-    wilder = population_shift(_market(1440, 0.01, 1), _market(N, 0.03, 2))
+    same = population_shift(_candles(1440, 0.01, 1), _candles(N, 0.01, 2))
+    wilder = population_shift(_candles(1440, 0.01, 1), _candles(N, 0.03, 2))
 
     assert max(same.values()) < 0.25
     assert wilder["range"] > 1
 
 
-def _market(n: int, volatility: float, seed: int) -> Candles:
+def _candles(n: int, volatility: float, seed: int) -> Candles:
     draw = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(volatility * draw.normal(size=n)))
     wick = np.abs(volatility * draw.normal(size=n)) + 1e-4

@@ -1,4 +1,4 @@
-"""Scores of forecasts, each worked out by hand."""
+"""Metrics of forecasts, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from make_us_rich.core.errors import BadModel
 from make_us_rich.forecasting.evaluation import compare, coverage, diebold_mariano, holdout_forecasts, metrics, pinball
 
-# five to ninety-five: the same spread around the median for every candle
+# the quantiles' distances from the median, the same for every candle
 SPREAD = np.array([-0.4, -0.3, -0.1, 0.0, 0.1, 0.3, 0.4])
 TARGET = np.array([0.05, -0.2, 0.35, -0.5])
 MEDIANS = np.array([0.1, -0.1, -0.1, 0.0])
@@ -23,7 +23,7 @@ def test_pinball_of_one_quantile_at_a_time() -> None:
     assert loss == pytest.approx([(sum(above) + sum(below)) / 7])
 
 
-def test_coverage_counts_what_fell_inside() -> None:
+def test_coverage_is_the_share_inside_the_band() -> None:
     # distances from the medians: -0.05, -0.1, +0.45, -0.5
     assert coverage(FORECAST, TARGET, 0.5) == 0.5  # -0.1 lies on the edge, which is inside
     assert coverage(FORECAST, TARGET, 0.8) == 0.5

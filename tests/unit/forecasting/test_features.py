@@ -1,4 +1,4 @@
-"""Feature values against a plain loop over rows, which shares no line with them."""
+"""The features equal those of a plain loop over candles that shares no code with them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ROWS = 40
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_every_feature_is_what_a_loop_over_rows_finds(seed: int) -> None:
+def test_every_feature_equals_that_of_a_plain_loop(seed: int) -> None:
     own = candle_array(random_candles(seed)[: WARMUP + ROWS]).astype(np.float64)
     btc = candle_array(random_candles(seed + 10)[: WARMUP + ROWS]).astype(np.float64)
-    own[WARMUP + 5, 1] *= 3  # a wick, beyond what counts
+    own[WARMUP + 5, 1] *= 3  # a wick beyond the clipping limit
     own[WARMUP + 9, 4] = 0.0
     sequence, static = sequence_features(torch.from_numpy(own)[None], torch.from_numpy(btc)[None])
 
@@ -31,7 +31,7 @@ def test_every_feature_is_what_a_loop_over_rows_finds(seed: int) -> None:
 
 
 def test_single_precision_is_close_enough() -> None:
-    """What runs inside the graph, on prices as large as bitcoin's."""
+    """The graph computes in single precision; prices are as large as Bitcoin's."""
     own = candle_array(random_candles(3, price=60_000.0)[: WARMUP + ROWS])
     exact = own.astype(np.float64)
     sequence, static = sequence_features(torch.from_numpy(own)[None], torch.from_numpy(own)[None])

@@ -1,4 +1,4 @@
-"""A model of many pairs that move together sees each hour of the market only so often, and loses nothing by it."""
+"""The foundation model sees each hour a limited number of times, although many pairs move together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FEW, MANY = 4, 48
 
 
 def _candles_like(bitcoin: Candles, seed: int) -> Candles:
-    """A pair that follows Bitcoin with a little noise of its own."""
+    """Return the candles of a pair that follows Bitcoin with little noise of its own."""
     random = np.random.default_rng(seed)
     own = np.exp(np.cumsum(0.0015 * random.standard_normal(len(bitcoin))))
     before = np.concatenate([[1.0], own[:-1]])
@@ -37,30 +37,30 @@ def _candles_like(bitcoin: Candles, seed: int) -> Candles:
     )
 
 
-def _loss(markets: dict[str, Candles], bitcoin: Candles) -> float:
-    """On the held-out weeks of the first few pairs, by a model of all of them."""
-    fitted = fit_foundation(markets, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=CONFIG)
+def _loss(candles_by_pair: dict[str, Candles], bitcoin: Candles) -> float:
+    """Return the holdout loss of the first few pairs, by a foundation of all pairs."""
+    fitted = fit_foundation(candles_by_pair, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=CONFIG)
     return float(fitted.holdout.losses[: FEW * CONFIG.holdout].mean())
 
 
-def test_a_foundation_of_many_pairs_that_move_together_does_not_lose_to_one_of_few() -> None:
+def test_a_foundation_of_many_similar_pairs_is_not_worse_than_one_of_few() -> None:
     bitcoin = random_candles(1)
     many = {f"a{number}_usdt": _candles_like(bitcoin, number) for number in range(MANY)}
     few = dict(list(many.items())[:FEW])
 
-    worse = _loss(many, bitcoin) / _loss(few, bitcoin) - 1
+    excess_loss = _loss(many, bitcoin) / _loss(few, bitcoin) - 1
 
-    assert worse < 0.02
+    assert excess_loss < 0.02
 
 
-def _rows(first_ms: int, count: int, mark: float) -> Samples:
+def _samples(first_ms: int, count: int, mark: float) -> Samples:
     times = first_ms + HOUR_MS * np.arange(count, dtype=np.int64)
     return Samples(torch.zeros(count, 2, 3), torch.full((count, 4), mark), torch.arange(count).float(), times)
 
 
-def test_of_each_hour_so_many_rows_are_drawn_and_all_of_a_rare_one() -> None:
-    parts = [_rows(0, 200, mark) for mark in range(10)]
-    young = _rows(200 * HOUR_MS, 50, 10)
+def test_hours_of_many_pairs_are_subsampled_and_rare_hours_kept() -> None:
+    parts = [_samples(0, 200, mark) for mark in range(10)]
+    young = _samples(200 * HOUR_MS, 50, 10)
 
     kept = subsample([*parts, young], 4, seed=0)
 
@@ -76,20 +76,20 @@ def test_of_each_hour_so_many_rows_are_drawn_and_all_of_a_rare_one() -> None:
         assert (part.static == mark).all()
 
 
-def test_every_worker_draws_the_same_rows_and_few_pairs_keep_all() -> None:
-    parts = [_rows(0, 100, mark) for mark in range(6)]
+def test_every_worker_subsamples_alike_and_few_pairs_keep_all() -> None:
+    parts = [_samples(0, 100, mark) for mark in range(6)]
 
     for one, other in zip(subsample(parts, 2, seed=3), subsample(parts, 2, seed=3), strict=True):
         np.testing.assert_array_equal(one.target_open_ms, other.target_open_ms)
     assert all(kept is part for kept, part in zip(subsample(parts, 6, seed=3), parts, strict=True))
 
 
-def test_training_sees_no_hour_more_often_than_the_recipe_says() -> None:
+def test_training_sees_no_hour_more_often_than_the_config_says() -> None:
     bitcoin = random_candles(1)
-    markets = {f"a{number}_usdt": _candles_like(bitcoin, number) for number in range(6)}
+    candles_by_pair = {f"a{number}_usdt": _candles_like(bitcoin, number) for number in range(6)}
     config = replace(CONFIG, hidden=4, foundation_views=4)
 
-    fitted = fit_foundation(markets, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
+    fitted = fit_foundation(candles_by_pair, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
 
     alone = fit_foundation({"a": bitcoin}, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
     assert fitted.params["train_rows"] == 2 * int(alone.params["train_rows"])

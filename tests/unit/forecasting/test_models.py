@@ -1,4 +1,4 @@
-"""What every architecture promises: one graph, raw candles in, ordered quantiles out."""
+"""Every architecture keeps the contract: one graph, raw candles in, ascending quantiles out."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
     assert prices == pytest.approx(own[:, -1, 3:4] * np.exp(returns), rel=1e-5)
 
 
-def test_any_batch_size_gives_the_same_rows(fitted: FittedModel) -> None:
+def test_the_batch_size_does_not_change_a_forecast(fitted: FittedModel) -> None:
     one = fitted.input_example
     three = {name: np.repeat(array, 3, axis=0) for name, array in one.items()}
     assert run_onnx(fitted.onnx, three)[1] == pytest.approx(np.repeat(run_onnx(fitted.onnx, one)[1], 3, 0), rel=1e-5)
 
 
-def test_weights_come_back_without_pickle(fitted: FittedModel) -> None:
+def test_weights_are_restored_without_pickle(fitted: FittedModel) -> None:
     config = replace(SMALL, architecture=str(fitted.params["architecture"]))
     network = from_npz(fitted.weights, config, AS_OF_MS)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
@@ -63,7 +63,7 @@ def test_weights_come_back_without_pickle(fitted: FittedModel) -> None:
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), size=st.floats(0.1, 30))
 def test_quantiles_never_cross(seed: int, size: float) -> None:
-    """Even of a network that has learned nothing but noise."""
+    """Also of a network with random weights."""
     torch.manual_seed(seed)
     network = lstm(4, 8).eval()
     for buffer in (network.deviation, network.sequence_deviation):

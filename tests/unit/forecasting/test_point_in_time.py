@@ -1,4 +1,4 @@
-"""A model is a function of the candles closed at its as_of, and of nothing else."""
+"""A model depends on the candles closed at or before its as_of, and on nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prepared(own: Candles, reference: Candles) -> list[Samples]:
 
 
 def altered(candles: Candles, row: int, factor: float) -> Candles:
-    """All of one row but its time times `factor`."""
+    """Multiply all of one candle but its time by `factor`."""
     columns = {item.name: getattr(candles, item.name).copy() for item in fields(Candles)}
     for name in ("open", "high", "low", "close", "volume"):
         columns[name][row] *= factor
@@ -38,7 +38,7 @@ def altered(candles: Candles, row: int, factor: float) -> Candles:
 
 @FAST
 @given(row=st.integers(LENGTH, LENGTH + LATER - 1), factor=st.floats(0.01, 100), which=st.booleans())
-def test_later_candles_change_no_input(row: int, factor: float, which: bool) -> None:
+def test_later_candles_change_no_sample(row: int, factor: float, which: bool) -> None:
     own = altered(OWN, row, factor) if which else OWN
     reference = BITCOIN if which else altered(BITCOIN, row, factor)
     for before, after in zip(prepared(OWN, BITCOIN), prepared(own, reference), strict=True):
@@ -49,7 +49,7 @@ def test_later_candles_change_no_input(row: int, factor: float, which: bool) -> 
 
 @FAST
 @given(row=st.integers(800, LENGTH - 1), factor=st.floats(1.01, 3))
-def test_a_row_knows_only_candles_before_its_target(row: int, factor: float) -> None:
+def test_a_sample_knows_only_candles_before_its_target(row: int, factor: float) -> None:
     target_ms = int(OWN.open_time_ms[row])
     changed = prepared(altered(OWN, row, factor), altered(BITCOIN, row, factor))
     for before, after in zip(prepared(OWN, BITCOIN), changed, strict=True):
@@ -78,20 +78,20 @@ def test_an_open_candle_is_not_used() -> None:
 @FAST
 @given(first=st.integers(900, 1300), count=st.integers(1, 40))
 def test_no_window_crosses_an_unbridged_gap(first: int, count: int) -> None:
-    found = align_candles(
+    aligned = align_candles(
         without(OWN, first, count), BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, max_bridged=SMALL.max_bridged
     )
-    rows = make_samples(found, interval=Interval.H1, config=SMALL)
+    samples = make_samples(aligned, interval=Interval.H1, config=SMALL)
     gap_end_ms = int(OWN.open_time_ms[first + count])
     reach = (720 + SMALL.length) * HOUR_MS
-    crossing = (rows.target_open_ms > gap_end_ms - HOUR_MS) & (rows.target_open_ms - reach < gap_end_ms)
+    crossing = (samples.target_open_ms > gap_end_ms - HOUR_MS) & (samples.target_open_ms - reach < gap_end_ms)
     if count > SMALL.max_bridged:
         assert not crossing.any()
     else:
         assert crossing.any()
 
 
-def test_scaling_is_of_training_rows_only() -> None:
+def test_scaling_is_fitted_on_training_samples_only() -> None:
     train, validation, holdout = prepared(OWN, BITCOIN)
     network = lstm(8, SMALL.length)
     network.fit_scaling(train)
@@ -101,8 +101,8 @@ def test_scaling_is_of_training_rows_only() -> None:
     assert train.target_open_ms[-1] < validation.target_open_ms[0] < holdout.target_open_ms[0]
 
 
-def test_held_out_candles_train_nothing() -> None:
-    """The last weeks are for the metrics: other prices there, the same weights."""
+def test_the_holdout_is_not_trained_on() -> None:
+    """Other prices in the holdout give the same weights and other metrics."""
     fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     other = altered(OWN, LENGTH - 100, 1.5)
     again = fit(other, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
@@ -110,8 +110,8 @@ def test_held_out_candles_train_nothing() -> None:
     assert again.metrics["pinball"] != fitted.metrics["pinball"]
 
 
-def test_held_out_candles_train_no_shared_model_either() -> None:
-    def shared_and_tuned(own: Candles) -> tuple[bytes, bytes]:
+def test_the_holdout_trains_no_foundation_either() -> None:
+    def foundation_and_tuned(own: Candles) -> tuple[bytes, bytes]:
         shared = fit_foundation(
             {"eth_usdt": own, "btc_usdt": BITCOIN}, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL
         ).weights
@@ -120,15 +120,15 @@ def test_held_out_candles_train_no_shared_model_either() -> None:
         ).weights
         return shared, tuned
 
-    assert shared_and_tuned(OWN) == shared_and_tuned(altered(OWN, LENGTH - 100, 1.5))
-    assert shared_and_tuned(OWN) != shared_and_tuned(altered(OWN, LENGTH - SMALL.holdout - 20, 1.5))
+    assert foundation_and_tuned(OWN) == foundation_and_tuned(altered(OWN, LENGTH - 100, 1.5))
+    assert foundation_and_tuned(OWN) != foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout - 20, 1.5))
 
 
 def test_a_champion_is_scored_on_the_challengers_candles() -> None:
     champion = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS - 24 * HOUR_MS, config=SMALL)
     challenger = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    ready = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    scored = evaluate_model(champion.onnx, ready, interval=Interval.H1)
+    prepared_pair = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    scored = evaluate_model(champion.onnx, prepared_pair, interval=Interval.H1)
     assert np.array_equal(scored.target_open_ms, challenger.holdout.target_open_ms)
     assert champion.holdout.losses[24:] == pytest.approx(scored.losses[:-24], rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""Workers that train one network together end with the same network, and learn what one alone would."""
+"""Data-parallel ranks end with the same network, and learn what a single process would."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from tests.unit.forecasting.random_candles import SMALL, START_MS, random_candle
 
 pytestmark = pytest.mark.slow
 
-SIZE = 3
+WORLD_SIZE = 3
 
 
 def weights_of(group: ProcessGroup) -> dict[str, np.ndarray]:
     torch.set_num_threads(1)
-    networks._DROPOUT = 0.0  # which rows are dropped differs from worker to worker
-    market = random_candles(4)
+    networks._DROPOUT = 0.0  # the ranks draw different dropout masks
+    candles = random_candles(4)
     as_of_ms = START_MS + 2200 * HOUR_MS
-    split = prepare(market, market, interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL).split
-    # of four rows one member has two; of the last batch, which is one row, most members have none
+    split = prepare(candles, candles, interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL).split
+    # of a batch of four, one rank has two samples; of the last batch, one sample, most ranks have none
     rows, config = concatenate([split.train, split.validation])[:201], replace(SMALL, batch=4)
     trained = train_foundation(rows, split.validation, config, group)
     return {name: value.numpy() for name, value in trained.network.state_dict().items()}
 
 
-def _member(rank: int, meeting: str, out: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=SIZE)
-    group = ProcessGroup(rank, SIZE)
+def _run_rank(rank: int, rendezvous: str, out: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=WORLD_SIZE)
+    group = ProcessGroup(rank, WORLD_SIZE)
     assert group.first_error("" if rank == 0 else "the store is down") == "the store is down"
     assert group.first_error("") == ""
     np.savez(out, **weights_of(group))
@@ -47,26 +47,26 @@ def _member(rank: int, meeting: str, out: str) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
     folder = tmp_path_factory.mktemp("group")
-    files = [folder / f"{rank}.npz" for rank in range(SIZE)]
+    files = [folder / f"{rank}.npz" for rank in range(WORLD_SIZE)]
     spawn = get_context("spawn")
-    members = [
-        spawn.Process(target=_member, args=(rank, str(folder / "meeting"), str(file)))
+    processes = [
+        spawn.Process(target=_run_rank, args=(rank, str(folder / "rendezvous"), str(file)))
         for rank, file in enumerate(files)
     ]
-    for member in members:
-        member.start()
-    for member in members:
-        member.join(300)
-        assert member.exitcode == 0
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
     return [dict(np.load(file)) for file in files]
 
 
-def test_all_members_end_with_the_same_network(trained: list[dict[str, np.ndarray]]) -> None:
+def test_all_ranks_end_with_the_same_network(trained: list[dict[str, np.ndarray]]) -> None:
     for name, value in trained[0].items():
         np.testing.assert_array_equal(value, trained[1][name], err_msg=name)
 
 
-def test_together_they_learn_what_one_alone_does(trained: list[dict[str, np.ndarray]]) -> None:
+def test_ranks_learn_what_a_single_process_does(trained: list[dict[str, np.ndarray]]) -> None:
     before = networks._DROPOUT
     try:
         assert_alike(trained[0], weights_of(ProcessGroup()))
@@ -80,7 +80,7 @@ def assert_alike(together: dict[str, np.ndarray], alone: dict[str, np.ndarray]) 
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 8])
-def test_every_row_of_a_batch_has_one_member(rows: int) -> None:
+def test_every_sample_of_a_batch_has_one_rank(rows: int) -> None:
     batch = torch.arange(rows)
     parts = [ProcessGroup(rank, 3).shard(batch) for rank in range(3)]
     weights = [ProcessGroup(rank, 3).loss_weight(batch) for rank in range(3)]
@@ -90,5 +90,5 @@ def test_every_row_of_a_batch_has_one_member(rows: int) -> None:
     assert sum(weights) == pytest.approx(3)
 
 
-def test_one_alone_has_only_its_own_errors() -> None:
+def test_a_single_process_returns_its_own_error() -> None:
     assert ProcessGroup().first_error("the store is down") == "the store is down"

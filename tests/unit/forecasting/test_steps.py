@@ -1,4 +1,4 @@
-"""The steps that a run is followed by."""
+"""The steps that training reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from make_us_rich.forecasting.training_config import TrainingConfig
 AS_OF_MS = Interval.H1.last_close_ms(1_790_000_000_000)
 
 
-def test_training_tells_its_steps_in_order() -> None:
+def test_training_reports_its_steps_in_order() -> None:
     bitcoin = simulate(AS_OF_MS)["BTCUSDT"]
     recent = bitcoin[bitcoin.open_time_ms >= AS_OF_MS - 2500 * HOUR_MS]
     config = TrainingConfig(hidden=4, epochs=1, validation=200, holdout=200)

@@ -1,4 +1,4 @@
-"""The candle rules: what is rejected and told, what is bridged, and that nothing true is lost."""
+"""The candle rules: which rows are rejected, which gaps are bridged, and that no valid candle is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD = ("10.0", "12.0", "9.0", "11.0", "5.0")
 
 
 def hourly(*hours: int) -> Candles:
-    """Candles at these hours after START_MS; the close is the hour."""
+    """Make candles at these hours after START_MS; the close is 100 plus the hour."""
     times = START_MS + HOUR_MS * np.array(hours, dtype=np.int64)
     price = 100.0 + np.array(hours, dtype=float)
     return Candles(times, price, price + 1, price - 1, price, np.ones(len(hours)))
@@ -38,7 +38,7 @@ def recorded(name: str) -> Candles:
     return Candles(times, *(column.to_numpy() for column in columns))
 
 
-def test_klines_are_read_with_their_numbers_as_text() -> None:
+def test_klines_may_have_numbers_as_text() -> None:
     candles = from_klines([[START_MS, *GOOD, START_MS + HOUR_MS - 1, "55.0", 7, "2.0", "22.0", "0"]])
 
     assert candles.open_time_ms.tolist() == [START_MS]
@@ -49,7 +49,7 @@ def test_klines_are_read_with_their_numbers_as_text() -> None:
 @pytest.mark.parametrize(
     "row", [[START_MS, "ten", *GOOD[1:]], [None, *GOOD], [START_MS, *GOOD[:3]], [], [2**70, *GOOD]]
 )
-def test_what_is_no_candle_is_refused(row: list[object]) -> None:
+def test_malformed_rows_are_refused(row: list[object]) -> None:
     with pytest.raises(BadCandles, match="not an open time and five numbers"):
         from_klines([[START_MS, *GOOD], row])
 
@@ -75,7 +75,7 @@ def test_a_candle_is_closed_from_the_moment_the_next_one_opens() -> None:
         ([START_MS, *GOOD[:4], "nan"], "without a volume of zero or more"),
     ],
 )
-def test_a_row_that_cannot_be_true_is_rejected_and_told(row: list[object], reason: str) -> None:
+def test_an_impossible_row_is_rejected_and_reported(row: list[object], reason: str) -> None:
     good = [START_MS + HOUR_MS, *GOOD]
 
     kept, report = clean(from_klines([row, good]), Interval.H1)
@@ -93,7 +93,7 @@ def test_the_report_names_the_time_of_the_first_example_of_each_reason() -> None
     assert report.examples == ("2026-03-01 00:28 UTC off the grid", "2026-03-01 01:00 UTC duplicate")
 
 
-def test_of_duplicates_the_first_that_can_be_true_stays() -> None:
+def test_the_first_valid_duplicate_stays() -> None:
     rows = [[START_MS, "nan", *GOOD[1:]], [START_MS, *GOOD], [START_MS, "10.0", "12.0", "9.0", "11.5", "5.0"]]
 
     kept, report = clean(from_klines(rows), Interval.H1)
@@ -109,7 +109,7 @@ def test_no_candles_at_all_are_clean() -> None:
     assert str(report) == "0 candles"
 
 
-def test_a_gap_is_told_and_kept() -> None:
+def test_a_gap_is_reported_and_kept() -> None:
     kept, report = clean(hourly(0, 1, 4, 5, 7), Interval.H1)
 
     assert hours_of(kept) == [0, 1, 4, 5, 7]
@@ -163,7 +163,7 @@ def test_order_and_repetition_change_nothing(order: list[int], repeated: list[in
 
 
 @given(st.sets(st.integers(0, 40), min_size=2), st.integers(0, 40), st.integers(0, 3))
-def test_what_comes_later_changes_no_candle_before_it(hours: set[int], cut: int, max_bridged: int) -> None:
+def test_later_candles_change_no_earlier_segment(hours: set[int], cut: int, max_bridged: int) -> None:
     as_of_ms = START_MS + cut * HOUR_MS
     candles = hourly(*sorted(hours))
 
@@ -178,7 +178,7 @@ def test_what_comes_later_changes_no_candle_before_it(hours: set[int], cut: int,
 
 
 @pytest.mark.parametrize("last", [0, 1])
-def test_of_candles_with_one_open_time_the_last_part_stays(last: int) -> None:
+def test_merge_keeps_the_last_part_of_equal_open_times(last: int) -> None:
     parts = [hourly(0, 1, 2), hourly(2, 3)]
     parts[1].close[0] = 77.0
 
@@ -208,7 +208,7 @@ def test_a_real_halt_splits_the_market_in_two() -> None:
 
 
 @needs_recorded_data
-def test_a_real_wick_is_true_and_stays() -> None:
+def test_a_real_wick_is_valid_and_stays() -> None:
     kept, report = clean(recorded("LINKUSDT-wick-1h"), Interval.H1)
 
     assert report.rejected == {}

@@ -1,4 +1,4 @@
-"""Where the replay exchange's candles come from: a recording moved to now, or a seeded market."""
+"""The candles of the replay exchange: a recording shifted to the present, or a simulation from a seed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOW_MS = 1_790_000_123_456  # a Monday in September 2026
 
 
 def record(folder: Path, symbol: str, hours: int, **renamed: str) -> None:
-    """Parquet klines that end on 2022-12-31."""
+    """Write a parquet file of klines that end on 2022-12-31."""
     end_ms = int(datetime(2023, 1, 1, tzinfo=UTC).timestamp() * 1000)
     price = np.linspace(10.0, 11.0, hours)
     columns = {"open_time": end_ms - HOUR_MS * np.arange(hours, 0, -1)}
@@ -38,7 +38,7 @@ def same(one: Candles, other: Candles) -> bool:
 
 
 @needs_recorded_data
-def test_a_recording_is_moved_by_whole_weeks_and_goes_on_for_one_or_two() -> None:
+def test_a_recording_is_shifted_by_whole_weeks_and_lasts_one_or_two() -> None:
     markets = load(DATA / "klines-1h", None, NOW_MS)
 
     assert len(markets) == 10
@@ -49,7 +49,7 @@ def test_a_recording_is_moved_by_whole_weeks_and_goes_on_for_one_or_two() -> Non
     assert WEEK_MS <= int(moved[-1]) + HOUR_MS - NOW_MS < 2 * WEEK_MS
 
 
-def test_a_restart_goes_on_with_the_same_market(tmp_path: Path) -> None:
+def test_a_restart_continues_the_same_recording(tmp_path: Path) -> None:
     record(tmp_path, "BTCUSDT", 100)
     state = tmp_path / "state" / "exchange.json"
     first = load(tmp_path, state, NOW_MS)["BTCUSDT"]
@@ -59,7 +59,7 @@ def test_a_restart_goes_on_with_the_same_market(tmp_path: Path) -> None:
     assert same(first, later)
 
 
-def test_a_used_up_recording_says_what_to_do(tmp_path: Path) -> None:
+def test_a_finished_recording_names_the_solution(tmp_path: Path) -> None:
     record(tmp_path, "BTCUSDT", 100)
     state = tmp_path / "exchange.json"
     load(tmp_path, state, NOW_MS)
@@ -68,7 +68,7 @@ def test_a_used_up_recording_says_what_to_do(tmp_path: Path) -> None:
         load(tmp_path, state, NOW_MS + 3 * WEEK_MS)
 
 
-def test_another_folder_needs_another_start(tmp_path: Path) -> None:
+def test_another_folder_is_refused(tmp_path: Path) -> None:
     record(tmp_path, "BTCUSDT", 100)
     state = tmp_path / "exchange.json"
     state.write_text(json.dumps({"folder": "/elsewhere", "shift_weeks": 1}))
@@ -98,7 +98,7 @@ def test_a_restart_or_another_list_of_pairs_changes_no_simulated_candle() -> Non
     assert not same(first["BTCUSDT"], simulate(NOW_MS, seed=4)["BTCUSDT"])
 
 
-def test_simulated_candles_keep_the_candle_rules_to_the_row() -> None:
+def test_every_simulated_candle_is_valid() -> None:
     for symbol, candles in simulate(NOW_MS, additional=["DOTUSDT"]).items():
         kept, report = clean(candles, Interval.H1)
         assert len(kept) == len(candles), f"{symbol}: {report}"
@@ -107,7 +107,7 @@ def test_simulated_candles_keep_the_candle_rules_to_the_row() -> None:
         assert candles.open_time_ms[-1] > NOW_MS + 59 * 24 * HOUR_MS
 
 
-def test_the_simulated_market_has_what_a_forecast_lives_on() -> None:
+def test_simulated_prices_have_the_properties_of_real_ones() -> None:
     markets = simulate(NOW_MS)
     assert set(markets) == set(PROFILES)
     returns = {symbol: np.diff(np.log(candles.close)) for symbol, candles in markets.items()}
@@ -121,7 +121,7 @@ def test_the_simulated_market_has_what_a_forecast_lives_on() -> None:
         assert np.corrcoef(series, returns["BTCUSDT"])[0, 1] > 0.4, f"{symbol}: follows BTC"
 
 
-def test_the_open_candle_tells_nothing_of_its_future() -> None:
+def test_the_open_candle_reveals_nothing_of_its_future() -> None:
     candles = simulate(NOW_MS)["BTCUSDT"]
     opened = NOW_MS - NOW_MS % HOUR_MS
 
@@ -134,7 +134,7 @@ def test_the_open_candle_tells_nothing_of_its_future() -> None:
     assert kline_rows(candles, Interval.H1, opened + HOUR_MS, None, 1, opened + 1) == []
 
 
-def test_without_a_start_the_newest_rows_come() -> None:
+def test_without_a_start_the_newest_rows_are_returned() -> None:
     candles = simulate(NOW_MS)["BTCUSDT"]
 
     rows = kline_rows(candles, "1d", None, None, 3, NOW_MS)
