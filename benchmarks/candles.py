@@ -1,4 +1,4 @@
-"""The recorded candles that the benchmarks are run on, and the command that downloads them."""
+"""The recorded candles that the benchmarks use, and the command that downloads them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_candles_option(parser: argparse.ArgumentParser) -> None:
 
 
 def read_candles(folder: Path, pairs: Collection[Pair] = ()) -> dict[str, Candles]:
-    """Hourly candles by pair; of every pair in the folder when none is named.
+    """Read hourly candles by pair, of all pairs in the folder by default.
 
     Exits with the command that downloads them when some are missing.
     """

@@ -1,4 +1,4 @@
-"""The demonstration of 2018 again: the next day's change of Ethereum from four days of Bitcoin and Ethereum.
+"""The demonstration of 2018, repeated: forecasts the next day's change of Ethereum from four days of two coins.
 
     make bench-daily
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import Interval
@@ -91,7 +92,7 @@ def _read(folder: Path) -> dict[str, Candles]:
 def _pictures(
     candles: Mapping[str, Candles], train: Days, test: Days, regression: Array, runs: Sequence[LstmForecast]
 ) -> dict[str, Figure]:
-    """The notebook's pictures, by name."""
+    """Draw the pictures of the notebook, by name."""
     return {
         "price": _price(candles),
         "volume": _volume(candles),
@@ -108,7 +109,7 @@ def _figure() -> tuple[Figure, Axes]:
 
 
 def _days(candles: Candles) -> tuple[Array, slice]:
-    """The open times as datetimes, and which rows the demonstration is about."""
+    """Return the open times as datetimes, and the slice of candles that the demonstration uses."""
     days = candles.open_time_ms.astype("datetime64[ms]")
     first, last = np.searchsorted(days, np.array([FIRST_DAY, LAST_DAY], dtype="datetime64[ms]"))
     return days, slice(int(first), int(last) + 1)
@@ -141,7 +142,7 @@ def _split(ether: Candles, train: Days, test: Days) -> Figure:
     for rows, color, label in ((train, _ETHER, "training"), (test, _BITCOIN, "test")):
         chosen = np.isin(days, rows.day.astype("datetime64[ms]"))
         axes.semilogy(days[chosen], ether.close[chosen], color=color, linewidth=2, label=label)
-    axes.axvline(np.datetime64(TRAIN_FROM), color=_SOFT, linewidth=1)
+    axes.axvline(np.datetime64(TRAIN_FROM), color=_SOFT, linewidth=1)  # type: ignore[arg-type]  # dates are allowed
     axes.set_ylabel("Ethereum, US dollars")
     axes.legend()
     return figure
@@ -153,7 +154,7 @@ def _loss(runs: Sequence[LstmForecast]) -> Figure:
         axes.plot(range(1, len(run.losses) + 1), run.losses, color=_ETHER, alpha=0.5, linewidth=1)
     axes.set_xlabel("epoch")
     axes.set_ylabel("mean absolute error in training")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
