@@ -1,4 +1,4 @@
-"""See the package. Addresses and keys come from the variables that the components themselves read."""
+"""The commands `save` and `restore`. URLs and keys come from the environment variables that the components read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANIFEST = "manifest.json"
 
 
 def save(folder: Path, urls: dict[str, str], settings: Settings) -> None:
-    """Raises BackupError when the folder exists: a backup is never overwritten."""
+    """Save everything into a new folder. Raises BackupError when the folder exists: no backup is ever overwritten."""
     try:
         folder.mkdir(parents=True, mode=0o700)  # it holds password hashes
     except FileExistsError:
@@ -42,13 +42,13 @@ def save(folder: Path, urls: dict[str, str], settings: Settings) -> None:
 
 
 def restore(folder: Path, urls: dict[str, str], settings: Settings) -> None:
-    """Raises BackupError unless everything is afterwards as it was saved."""
+    """Restore everything and check it against the manifest. Raises BackupError when it differs."""
     if not (folder / MANIFEST).exists():
-        raise BackupError(f"{folder} has no {MANIFEST}: it is no finished backup")
+        raise BackupError(f"{folder} has no {MANIFEST}: it is not a complete backup")
     manifest = json.loads((folder / MANIFEST).read_text())
     missing = sorted(manifest["databases"].keys() - urls.keys())
     if missing:
-        raise BackupError(f"{', '.join(DATABASES[name] for name in missing)} must say where to restore to")
+        raise BackupError(f"{', '.join(DATABASES[name] for name in missing)} must be set, to say where to restore to")
     for name, tables in manifest["databases"].items():
         expected = {table: TableSum(**of) for table, of in tables.items()}
         databases.restore(urls[name], folder / f"{name}.dump", expected)

@@ -1,4 +1,4 @@
-"""One S3 bucket as files named by the SHA-256 of their content: equal objects are kept once."""
+"""One S3 bucket as files named by the SHA-256 of their content: equal objects are stored once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from make_us_rich.market.object_store import ObjectStore
 
 
 def dump(bucket: ObjectStore, folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 of every object by its key. An object that vanished meanwhile is left out."""
+    """Save the objects; return the SHA-256 of each by its key. Leaves out objects that were deleted meanwhile."""
     folder.mkdir(exist_ok=True)
     found = {}
     for key in bucket.list_keys(""):
@@ -26,7 +26,7 @@ def dump(bucket: ObjectStore, folder: Path) -> dict[str, str]:
 
 
 def restore(bucket: ObjectStore, folder: Path, expected: Mapping[str, str]) -> None:
-    """Fill an empty bucket. Raises BackupError when it is not empty, or a file is not what its name says."""
+    """Fill an empty bucket. Raises BackupError when it is not empty, or a file does not match its name."""
     bucket.ensure_bucket()
     present = bucket.list_keys("")
     if present:

@@ -1,4 +1,4 @@
-"""One Postgres database, dumped and restored by Postgres's own programs, compared row by row."""
+"""Saves and restores one Postgres database with pg_dump and pg_restore, and compares every table by a checksum."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _VARIABLES = {
 
 
 class BackupError(MakeUsRichError):
-    """Nothing was saved, or what was restored is not what was saved."""
+    """Saving failed, or the restored data differs from the saved data."""
 
 
 @dataclass(frozen=True)
 class TableSum:
-    """`checksum`: the sum over all rows of 60 bits of the MD5 of the row as text; it knows no order."""
+    """`checksum`: the sum over all rows of 60 bits of the MD5 of the row's text; it does not depend on their order."""
 
     rows: int
     checksum: str
 
 
 def dump(url: str, file: Path) -> dict[str, TableSum]:
-    """Save a database as it is at one moment, while others write; returns every table's sum of that very moment."""
+    """Save a consistent snapshot while others write; return each table's sum in the same snapshot."""
     with (
         closing(psycopg2.connect(_plain(url), connect_timeout=_CONNECT_WITHIN_S)) as connection,
         connection.cursor() as cursor,
@@ -67,7 +67,7 @@ def restore(url: str, file: Path, expected: dict[str, TableSum]) -> None:
 
 
 def sums(url: str) -> dict[str, TableSum]:
-    """By schema.table, of everything that is not Postgres's own."""
+    """Return the sum of each table by `schema.table`, without Postgres's own tables."""
     with (
         closing(psycopg2.connect(_plain(url), connect_timeout=_CONNECT_WITHIN_S)) as connection,
         connection.cursor() as cursor,
@@ -76,7 +76,7 @@ def sums(url: str) -> dict[str, TableSum]:
 
 
 def _sums(cursor: Any) -> dict[str, TableSum]:
-    cursor.execute("SET LOCAL timezone = 'UTC'")  # a row's text shows times
+    cursor.execute("SET LOCAL timezone = 'UTC'")  # a row's text contains times in this zone
     cursor.execute(
         "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
         " AND table_schema NOT IN ('pg_catalog', 'information_schema')"
@@ -94,7 +94,7 @@ def _sums(cursor: Any) -> dict[str, TableSum]:
 
 
 def _run(url: str, program: str, *arguments: str) -> None:
-    """The password goes by the environment, where other users of the machine cannot read it."""
+    """Run a program with the password in its environment: other users of the machine could read its arguments."""
     given = {"PGCONNECT_TIMEOUT": str(_CONNECT_WITHIN_S)}
     given |= {_VARIABLES[key]: value for key, value in parse_dsn(_plain(url)).items() if key in _VARIABLES}
     try:
@@ -105,7 +105,7 @@ def _run(url: str, program: str, *arguments: str) -> None:
 
 
 def _find(program: str) -> str:
-    """Of the same major version as the server, as Postgres's own packages and ours have it."""
+    """Return the program's path. It must have the major version of the server."""
     found = shutil.which(program)
     if found is None:
         raise BackupError(f"{program} is not on PATH: install the Postgres client of the server's version")
@@ -113,6 +113,6 @@ def _find(program: str) -> str:
 
 
 def _plain(url: str) -> str:
-    """SQLAlchemy's URLs name a driver too."""
+    """Remove the driver from a URL of SQLAlchemy, such as `postgresql+psycopg2://`."""
     scheme, _, rest = url.partition("://")
     return f"{scheme.partition('+')[0]}://{rest}"

@@ -1,27 +1,27 @@
-"""The errors that several modules raise or that scripts catch. An error of one module stands beside its code.
+"""The errors that several modules raise or that scripts catch. An error of one module is defined in that module.
 
 MakeUsRichError
 ├── SettingsError            a setting is missing, malformed or unsafe
 ├── InputError               the caller's mistake; `field` names what to change
 │   ├── UnknownPair
 │   ├── BadCandles           rows that break the candle rules
-│   └── NotEnoughHistory     fewer usable candles than the work needs
+│   └── NotEnoughHistory     fewer usable candles than needed
 ├── MarketError              the exchange refused or failed
-│   ├── MarketUnavailable    timeouts, 5xx, unreadable answers: worth another try
-│   ├── RateLimited          429 or 418; `retry_after_s` says when to come back
-│   ├── LocationRefused      451: the exchange serves no client of this country or cloud
+│   ├── MarketUnavailable    timeout, 5xx or an unreadable answer: retry
+│   ├── RateLimited          429 or 418; `retry_after_s` says when to retry
+│   ├── LocationRefused      451: the exchange serves no client in this country or cloud
 │   └── PairNotTraded        unknown to the exchange, halted or delisted; `idle_ms` says for how long
 ├── StoreError               S3 refused or cannot be reached
 ├── RegistryError            the model registry refused or failed
-│   └── BadModel             a model that fails its checks: never promoted, never served
-├── NoPlacement                  the Ray cluster has no place for a training worker
-├── ServingError             Ray Serve refused, is late, or a replica refuses its model
+│   └── BadModel             the model fails its checks: never promoted, never served
+├── NoPlacement              the Ray cluster has no place for a training worker
+├── ServingError             Ray Serve refused or is late, or a replica refuses its model
 ├── AccountError
 │   ├── NameTaken
 │   ├── WrongCredentials
-│   ├── BadLink              a password link that was used, is too old or was never made
-│   ├── TooManyAttempts         `retry_after_s` says when to come back
-│   ├── UnknownToken         absent, revoked, expired or never issued
+│   ├── BadLink              the password link was used, is too old or was never made
+│   ├── TooManyAttempts      `retry_after_s` says when to retry
+│   ├── UnknownToken         missing, never issued or revoked, or its owner is locked
 │   └── QuotaExceeded        `resets_at` says when calls are allowed again
 └── StackError               the embedded stack cannot start or lost a component
     ├── PortTaken
@@ -35,7 +35,7 @@ from datetime import datetime
 
 
 class MakeUsRichError(Exception):
-    """Base of everything this project raises on purpose."""
+    """Base class of all of them: `except MakeUsRichError` catches what this project raises on purpose."""
 
 
 class SettingsError(MakeUsRichError):
@@ -43,7 +43,7 @@ class SettingsError(MakeUsRichError):
 
 
 class InputError(MakeUsRichError):
-    """The caller's mistake. `field` names the input to change, the message says how."""
+    """The caller's mistake: `field` names the input to change, the message says how."""
 
     def __init__(self, message: str, *, field: str) -> None:
         super().__init__(message)
@@ -84,7 +84,7 @@ class LocationRefused(MarketError):
 
 
 class PairNotTraded(MarketError):
-    """`idle_ms`: milliseconds without a candle; infinite for a pair that the exchange does not know at all."""
+    """`idle_ms`: milliseconds since the last candle; infinite for a pair that the exchange does not know."""
 
     def __init__(self, message: str, *, idle_ms: float = math.inf) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""Candle intervals, and the arithmetic of their grid.
+"""Candle intervals, and the grid of times on which candles open and close.
 
-A candle is named by its open time; it closes one interval later, when the next one opens.
+A candle is identified by its open time. It closes one interval later, when the next one opens.
 Source of the names: https://developers.binance.com/docs/binance-spot-api-docs/enums
 """
 
@@ -18,7 +18,7 @@ _UNIT_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 168 * HOUR_MS}
 
 
 class Interval(StrEnum):
-    """A candle interval by Binance's name, such as `1h`. It is a string wherever one is written."""
+    """A candle interval by Binance's name, such as `1h`. It is also a string, so it can be written as it is."""
 
     M5 = "5m"
     M15 = "15m"
@@ -53,7 +53,7 @@ class Interval(StrEnum):
         return _LENGTH_MS[self]
 
     def last_close_ms(self, at_ms: int) -> int:
-        """The newest close at or before `at_ms`; the candle that closed then opened one interval earlier."""
+        """Return the newest close at or before `at_ms`. The candle that closed then opened one interval earlier."""
         return at_ms - at_ms % self.ms
 
 
@@ -72,17 +72,17 @@ TRAINED_INTERVALS = (Interval.H1,)
 
 
 def duration_ms(text: str) -> int:
-    """Read `5w`, `35d` or `840h`, in milliseconds. Raises InputError for anything else."""
+    """Read `5w`, `35d` or `840h` and return milliseconds. Raises InputError for anything else."""
     found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", text)
     if found is None:
-        raise InputError(f"{text[:20]!r} is not a length of time: write 5w, 35d or 840h", field="every")
+        raise InputError(f"{text[:20]!r} is not a duration: write 5w, 35d or 840h", field="every")
     return int(found[1]) * _UNIT_MS[found[2]]
 
 
 def windows_between(from_ms: int, to_ms: int, every_ms: int, interval: Interval) -> list[int]:
-    """Return when each window opens: `every_ms` long, one after the other on the grid, the last one over by `to_ms`.
+    """Return the open times of consecutive windows on the grid, each `every_ms` long, the last one closed by `to_ms`.
 
-    Raises InputError when a window is too short, is no whole number of candles, or none fits.
+    Raises InputError when a window is too short or not a whole number of candles, or when none fits.
     """
     step = interval.ms
     if every_ms < _LEAST_WINDOW * step or every_ms % step:

@@ -1,4 +1,4 @@
-"""Reading what another component answered."""
+"""Reads the JSON answers of other components."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import httpx
 T = TypeVar("T")
 
 UNEXPECTED = (ValueError, LookupError, TypeError, AttributeError)
-"""What reading an answer raises that is no JSON, or JSON of another shape."""
+"""What reading an answer raises when it is not JSON, or JSON of another shape."""
 
 
 def read_json(answer: httpx.Response, read: Callable[[Any], T], error: Callable[[str], Exception]) -> T:
-    """What `read` makes of the answer's JSON. Raises `error` for a page, and for JSON of another shape."""
+    """Return `read` of the answer's JSON. Raises `error` when it is not JSON, or JSON of another shape."""
     try:
         return read(answer.json())
     except UNEXPECTED as fault:

@@ -1,4 +1,4 @@
-"""Every setting, read once at a process's edge into a frozen object and passed down from there."""
+"""The settings. A process reads them once, at its edge, into a frozen object and passes it down."""
 
 from __future__ import annotations
 
@@ -15,60 +15,75 @@ from make_us_rich.core.pair import Pair
 
 BINANCE_URL = "https://api.binance.com"
 BINANCE_DATA_URL = "https://data-api.binance.vision"
-"""Binance's host of public market data alone, which answers where the other one refuses the location (HTTP 451).
+"""Binance's host for public market data, which also answers where the other one refuses the location (HTTP 451).
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/faqs/market_data_only
 """
 
 DEVELOPMENT_SECRET = "development-only"
 _PLACEHOLDERS = (DEVELOPMENT_SECRET, "change-me", "changeme", "change_me", "password")
-_SHORTEST, _FEWEST_DIFFERENT = 12, 5
+_MIN_LENGTH, _MIN_DIFFERENT = 12, 5
+_DEVELOPMENT, _NONE = SecretStr(DEVELOPMENT_SECRET), SecretStr("")
 
 
 def secret_fault(value: str) -> str:
-    """Why a secret is refused, in words that do not show it; empty when it is fine.
+    """Return why a secret is too weak, without quoting it; empty when it is strong enough, or empty itself.
 
-    Of a URL its password is judged. An empty secret is fine: a component is not given what it need not know.
+    Of a URL, the password is checked.
     """
     secret = (urlsplit(value).password or "") if "://" in value else value
     for placeholder in _PLACEHOLDERS:
         if placeholder in secret.lower():
             return f"contains the placeholder {placeholder!r}"
-    if secret and len(secret) < _SHORTEST:
-        return f"has fewer than {_SHORTEST} characters"
-    if secret and len(set(secret)) < _FEWEST_DIFFERENT:
-        return f"has fewer than {_FEWEST_DIFFERENT} different characters"
+    if secret and len(secret) < _MIN_LENGTH:
+        return f"has fewer than {_MIN_LENGTH} characters"
+    if secret and len(set(secret)) < _MIN_DIFFERENT:
+        return f"has fewer than {_MIN_DIFFERENT} different characters"
     return ""
 
 
 class Settings(BaseSettings):
-    """Environment variables named MUR_ and the field in capitals; the defaults suit a developer's machine."""
+    """Each is the environment variable MUR_ plus the field in capitals. The defaults suit a developer's machine."""
 
     model_config = SettingsConfigDict(env_prefix="MUR_", frozen=True, extra="ignore")
 
     environment: Annotated[
         Literal["development", "production"], Field(description="`production` refuses to start with a weak secret")
     ] = "development"
-    secret_key: Annotated[SecretStr, Field(description="signs the dashboard's sessions")] = SecretStr(
-        DEVELOPMENT_SECRET
+
+    # secrets: `secret_fault` checks them in production; a component that does not need one gets none
+    secret_key: Annotated[SecretStr, Field(description="signs the dashboard's sessions")] = _DEVELOPMENT
+    database_url: Annotated[SecretStr, Field(description="Postgres of accounts and forecasts")] = SecretStr(
+        f"postgresql://make_us_rich:{DEVELOPMENT_SECRET}@127.0.0.1:25432/make_us_rich"
     )
+    s3_access_key: Annotated[SecretStr, Field(description="S3 access key")] = _DEVELOPMENT
+    s3_secret_key: Annotated[SecretStr, Field(description="S3 secret key")] = _DEVELOPMENT
+    mlflow_password: Annotated[SecretStr, Field(description="password of the MLflow server and its clients")] = (
+        _DEVELOPMENT
+    )
+    ray_token: Annotated[SecretStr, Field(description="Ray's authentication token")] = _NONE
+    airflow_password: Annotated[SecretStr, Field(description="password of `MUR_AIRFLOW_USER`")] = _NONE
+    service_token: Annotated[SecretStr, Field(description="admin API token of the pipeline")] = _NONE
+    dashboard_token: Annotated[
+        SecretStr, Field(description="API token of the dashboard: reads, and lets the service swap models")
+    ] = _NONE
+    discord_webhook_url: Annotated[SecretStr, Field(description="where failures are posted; empty: nowhere")] = _NONE
 
     # what to forecast
     pairs: Annotated[
-        tuple[Pair, ...], NoDecode, Field(description="pairs that a new installation starts with, comma separated")
+        tuple[Pair, ...], NoDecode, Field(description="first pairs of an installation, comma separated")
     ] = (Pair("btc", "usdt"), Pair("eth", "usdt"), Pair("chz", "usdt"))
     pooled_pairs: Annotated[
-        tuple[Pair, ...], NoDecode, Field(description="those of them that share one serving process")
+        tuple[Pair, ...], NoDecode, Field(description="those of `MUR_PAIRS` that share one serving process")
     ] = ()
     interval: Annotated[Interval, Field(description="candle interval; only 1h is supported")] = Interval.H1
-    history_candles: Annotated[int, Field(ge=1500, description="candles a training run looks back over")] = 8760 + 1440
-    architecture: Annotated[str, Field(description="model trained by default")] = "lstm"
-    model_expiry_hours: Annotated[int, Field(ge=1, description="age at which a forecast carries a warning")] = 24 * 35
+    history_candles: Annotated[int, Field(ge=1500, description="candles that a training run reads")] = 8760 + 1440
+    architecture: Annotated[str, Field(description="network architecture that is trained")] = "lstm"
+    model_expiry_hours: Annotated[int, Field(ge=1, description="age from which a model counts as expired")] = 24 * 35
 
-    # the market
+    # the exchange
     market: Annotated[
-        Literal["binance", "recorded", "simulated"],
-        Field(description="where prices come from; shown beside every forecast"),
+        Literal["binance", "recorded", "simulated"], Field(description="source of the prices, shown with each forecast")
     ] = "binance"
     exchange_url: Annotated[
         str,
@@ -79,131 +94,93 @@ class Settings(BaseSettings):
     ] = BINANCE_URL
 
     # storage
-    database_url: Annotated[SecretStr, Field(description="Postgres of accounts and forecasts")] = SecretStr(
-        "postgresql://make_us_rich:development-only@127.0.0.1:25432/make_us_rich"
-    )
-    s3_endpoint_url: Annotated[str, Field(description="S3 or MinIO endpoint")] = "http://127.0.0.1:28333"
-    s3_access_key: Annotated[SecretStr, Field(description="S3 access key")] = SecretStr(DEVELOPMENT_SECRET)
-    s3_secret_key: Annotated[SecretStr, Field(description="S3 secret key")] = SecretStr(DEVELOPMENT_SECRET)
+    s3_endpoint_url: Annotated[str, Field(description="S3 endpoint")] = "http://127.0.0.1:28333"
     s3_region: Annotated[str, Field(description="region of the buckets; most stores but AWS ignore it")] = "us-east-1"
     candles_bucket: Annotated[str, Field(description="bucket of candles and job results")] = "candles"
     mlflow_bucket: Annotated[str, Field(description="bucket of MLflow's artifacts")] = "mlflow"
     mlflow_url: Annotated[str, Field(description="MLflow tracking server")] = "http://127.0.0.1:25000"
-    mlflow_user: Annotated[str, Field(description="log-in of the tracking server")] = "make_us_rich"
-    mlflow_password: Annotated[
-        SecretStr, Field(description="its password; the tracking server is started with the same")
-    ] = SecretStr(DEVELOPMENT_SECRET)
+    mlflow_user: Annotated[str, Field(description="user of the tracking server")] = "make_us_rich"
 
-    # compute
+    # training
     ray_url: Annotated[str, Field(description="Ray dashboard: jobs and Serve configuration")] = "http://127.0.0.1:28265"
-    ray_token: Annotated[SecretStr, Field(description="Ray's authentication token")] = SecretStr("")
     train_workers: Annotated[int, Field(ge=1, description="Ray Train workers of a training job, at most")] = 2
     gpus_per_worker: Annotated[
         float,
         Field(
             ge=0,
             le=1,
-            description="share of a GPU for each of them, if the Ray cluster has GPUs free or can start a node with "
-            "one; never more workers than GPUs; 0 trains on CPUs",
+            description="GPUs (or share of one) of each worker, where the Ray cluster has one free or can start a node "
+            "with one; 0 trains on CPUs",
         ),
     ] = 1.0
     batched_training: Annotated[
         bool,
         Field(description="experimental: a worker with a GPU fine-tunes up to 32 pairs as one batch, not one by one"),
     ] = False
-
     foundation_pairs: Annotated[
         int,
-        Field(
-            ge=1,
-            description="pairs that the model of all pairs learns from, a draw of them where there are more; "
-            "a worker needs about 5 MB for each",
-        ),
+        Field(ge=1, description="pairs that train the foundation model, at most; a worker needs about 5 MB for each"),
     ] = 100
 
-    # serving and its readers
+    # orchestration
+    airflow_url: Annotated[str, Field(description="Airflow, as other components reach it")] = "http://127.0.0.1:28080"
+    airflow_user: Annotated[str, Field(description="user that starts runs for `mkrich train` and the admin page")] = (
+        "admin"
+    )
+    dags_paused: Annotated[bool, Field(description="the DAGs of a new installation start paused")] = False
+    housekeeping_dry_run: Annotated[bool, Field(description="scheduled housekeeping lists and deletes nothing")] = True
+    keep_forecast_days: Annotated[int, Field(ge=60, description="days that forecasts stay in the database")] = 400
+    keep_score_days: Annotated[int, Field(ge=1, description="days that daily scores stay in the database")] = 800
+    keep_audit_days: Annotated[int, Field(ge=30, description="days that entries of the audit log stay")] = 400
+
+    # serving
+    api_url: Annotated[str, Field(description="HTTP API, as other components reach it")] = "http://127.0.0.1:28000"
     cache_folder: Annotated[
-        str, Field(description="where a replica keeps its last good model for a restart without registry")
+        str, Field(description="folder of each replica's last model, for a restart while MLflow is down")
     ] = "~/.cache/make-us-rich"
-    api_url: Annotated[str, Field(description="HTTP API, as its callers reach it")] = "http://127.0.0.1:28000"
-    public_api_url: Annotated[
-        str, Field(description="HTTP API as a user's own machine reaches it, for the snippets; empty: as api_url")
-    ] = ""
-    public_mlflow_url: Annotated[
-        str, Field(description="MLflow as a user's own browser reaches it, for links; empty: as mlflow_url")
-    ] = ""
-    dashboard_url: Annotated[
-        str, Field(description="the dashboard, as its users reach it, for links that set a password")
-    ] = "http://127.0.0.1:28050"
-    trusted_proxies: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=5,
-            description="reverse proxies in front of the dashboard; their X-Forwarded-* headers are believed",
-        ),
-    ] = 0
-    airflow_url: Annotated[str, Field(description="Airflow, as its callers reach it")] = "http://127.0.0.1:28080"
-    public_airflow_url: Annotated[
-        str, Field(description="Airflow as a person's browser reaches it, for links; empty: as airflow_url")
-    ] = ""
-    airflow_user: Annotated[str, Field(description="who starts runs by `mkrich train` or the admin page")] = "admin"
-    airflow_password: Annotated[SecretStr, Field(description="password of that user")] = SecretStr("")
-    dags_paused: Annotated[
-        bool, Field(description="the DAGs of a new installation wait until a person unpauses them")
-    ] = False
-    service_token: Annotated[SecretStr, Field(description="admin API token of the pipeline")] = SecretStr("")
-    dashboard_token: Annotated[
-        SecretStr, Field(description="API token of the dashboard: reads, and lets the service swap models")
-    ] = SecretStr("")
-    gateway_replicas: Annotated[int, Field(ge=1, description="processes in front of all pairs")] = 1
+    gateway_replicas: Annotated[int, Field(ge=1, description="replicas of the gateway")] = 1
     ongoing_calls_a_replica: Annotated[
-        float, Field(gt=0, description="calls at once that one process of a pair takes before it gets another")
+        float, Field(gt=0, description="concurrent calls of a pair's replica before another one starts")
     ] = 16
     replica_cpus: Annotated[
         float,
         Field(
             ge=0,
             le=1,
-            description="share of a CPU that Ray counts for each serving process, so that its autoscaler adds nodes; "
-            "0 on one machine, where serving must not keep training from its CPUs",
+            description="CPUs that Ray counts for a serving replica, so that its autoscaler adds nodes; "
+            "0 on a single machine, where training needs them",
         ),
     ] = 0.1
-    idle_replica_s: Annotated[float, Field(ge=0, description="how long a pair's process is idle before it stops")] = 600
+    idle_replica_s: Annotated[float, Field(ge=0, description="seconds after which an idle replica stops")] = 600
     loaded_models: Annotated[
-        int, Field(ge=1, description="models that a process of pooled pairs keeps loaded, about 2 MiB each")
+        int, Field(ge=1, description="models that the pooled pairs' replica keeps in memory, about 2 MiB each")
     ] = 64
     calls_per_minute: Annotated[
-        int, Field(ge=1, description="API calls a member may make a minute, over each gateway replica")
+        int, Field(ge=1, description="API calls of a member per minute, for each gateway replica")
     ] = 600
     cors_origins: Annotated[
         tuple[str, ...], NoDecode, Field(description="web origins that may call the API, comma separated")
     ] = ()
 
-    housekeeping_dry_run: Annotated[
-        bool, Field(description="scheduled housekeeping only lists what it would delete")
-    ] = True
-    keep_forecast_days: Annotated[int, Field(ge=60, description="days that served forecasts stay in the database")] = (
-        400
+    # the dashboard, and addresses as a person's browser reaches them
+    dashboard_url: Annotated[str, Field(description="the dashboard, for links that set a password")] = (
+        "http://127.0.0.1:28050"
     )
-    keep_score_days: Annotated[
-        int, Field(ge=1, description="days that the daily scores of served forecasts stay in the database")
-    ] = 800
-    keep_audit_days: Annotated[int, Field(ge=30, description="days that entries of the audit log stay")] = 400
-
-    # alerts
-    discord_webhook_url: Annotated[SecretStr, Field(description="where failures are posted; empty posts nothing")] = (
-        SecretStr("")
-    )
+    trusted_proxies: Annotated[
+        int, Field(ge=0, le=5, description="reverse proxies before the dashboard, whose X-Forwarded-* headers are used")
+    ] = 0
+    public_api_url: Annotated[str, Field(description="HTTP API in code examples; empty: `MUR_API_URL`")] = ""
+    public_mlflow_url: Annotated[str, Field(description="MLflow in links; empty: `MUR_MLFLOW_URL`")] = ""
+    public_airflow_url: Annotated[str, Field(description="Airflow in links; empty: `MUR_AIRFLOW_URL`")] = ""
 
     @property
     def airflow_link_url(self) -> str:
-        """Airflow for links that a person opens in a browser, without a slash at its end."""
+        """Return Airflow's address for links, without a slash at its end."""
         return (self.public_airflow_url or self.airflow_url).rstrip("/")
 
     @property
     def mlflow_link_url(self) -> str:
-        """MLflow for links that a person opens in a browser, without a slash at its end."""
+        """Return MLflow's address for links, without a slash at its end."""
         return (self.public_mlflow_url or self.mlflow_url).rstrip("/")
 
     @field_validator("pairs", "pooled_pairs", "cors_origins", mode="before")
@@ -246,12 +223,12 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The process's settings, read at the first call. Raises SettingsError naming the variable at fault."""
+    """Return the process's settings, read at the first call. Raises SettingsError naming the variable at fault."""
     return read_settings()
 
 
 def read_settings() -> Settings:
-    """The settings of the environment as it is now. Raises SettingsError naming the variable at fault."""
+    """Read the settings from the environment as it is now. Raises SettingsError naming the variable at fault."""
     try:
         return Settings()
     except ValidationError as error:

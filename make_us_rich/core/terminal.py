@@ -1,4 +1,4 @@
-"""Where people read what we tell them."""
+"""The console that commands print to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import sys
 
 from rich.console import Console
 
-_PIPED_WIDTH = 160  # a pipe has no width, and the usual guess of 80 would cut tables
+_PIPED_WIDTH = 160  # rich assumes 80 columns for a pipe, which would cut tables
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)

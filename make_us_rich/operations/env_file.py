@@ -1,4 +1,4 @@
-"""The .env of docker compose: .env.example with a secret made for each variable that it leaves empty."""
+"""Writes the .env of docker compose: .env.example with a new secret for each empty variable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _fernet_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
-# What has a form of its own; everything else is 192 random bits.
+# Secrets of a special form; every other secret is 192 random bits.
 _MAKERS: dict[str, Callable[[], str]] = {
     "AIRFLOW_FERNET_KEY": _fernet_key,
     **dict.fromkeys(("MUR_SERVICE_TOKEN", "MUR_DASHBOARD_TOKEN"), lambda: TOKEN_PREFIX + secrets.token_urlsafe(32)),
@@ -25,7 +25,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
 
 
 def write_env(example: Path, path: Path) -> None:
-    """Raises SettingsError when `path` exists: secrets in use are never overwritten."""
+    """Write the file, readable by its owner alone. Raises SettingsError when it exists: secrets may be in use."""
     if not example.exists():
         raise SettingsError(f"{example} is not here: run this in a checkout of the repository")
     if path.exists():

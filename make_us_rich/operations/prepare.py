@@ -1,7 +1,4 @@
-"""What a new installation needs before anything can run: tables, buckets, accounts, the pairs of its settings.
-
-Each is made once and harmless to repeat.
-"""
+"""Creates what a new installation needs: tables, accounts, buckets, and the pairs of its settings. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ def prepare_buckets(
 
 
 def prepare_accounts(database_url: str, admin_password: str, service_token: str, dashboard_token: str) -> None:
-    """`dashboard_token` may be empty where no dashboard runs."""
+    """Create the tables, the first admin and the two tokens. `dashboard_token` is empty where no dashboard runs."""
     migrate(database_url)
     with Accounts(Database(database_url)) as accounts:
         accounts.users.ensure(ADMIN_NAME, admin_password, role=ADMIN)
@@ -35,5 +32,5 @@ def prepare_accounts(database_url: str, admin_password: str, service_token: str,
 
 
 def prepare_pairs(database: Database, pairs: Collection[Pair], pooled: Collection[Pair]) -> None:
-    """After prepare_accounts, which makes the tables."""
+    """Add the pairs of the settings. Needs the tables, which `prepare_accounts` creates."""
     pairs_table.seed(database, pairs, pooled)

@@ -164,7 +164,7 @@ def test_a_changed_row_changes_the_sum(filled: Installation) -> None:
 
 def test_a_damaged_or_unfinished_backup_is_refused(filled: Installation, backup: Path, tmp_path: Path) -> None:
     (tmp_path / "unfinished").mkdir()
-    assert "no finished backup" in filled.backup("restore", tmp_path / "unfinished").stderr
+    assert "not a complete backup" in filled.backup("restore", tmp_path / "unfinished").stderr
     assert "exists" in filled.backup("save", backup).stderr
 
     (damaged, *_) = (backup / "objects").iterdir()
