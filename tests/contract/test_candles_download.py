@@ -136,7 +136,7 @@ def test_an_interruption_keeps_received_candles(exchange: str, tmp_path: Path) -
         told, _ = running.communicate(timeout=30)
 
     assert running.returncode == 130
-    assert "the same command goes on from there" in told
+    assert "the same command continues" in told
     assert len(read_recorded(tmp_path, [BITCOIN], Interval.H1)["btc_usdt"]) == 3000
     httpx.delete(f"{exchange}/_control/faults").raise_for_status()
     assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": HOURS - 3000}
