@@ -40,7 +40,7 @@ CREATE TABLE api_tokens (
 );
 CREATE UNIQUE INDEX api_tokens_live_name_key ON api_tokens (user_id, name) WHERE revoked_at IS NULL;
 
--- One row a user and day. The month's row in monthly_consumptions is what a call is checked against.
+-- Calls of a user by day, for charts. The quota is checked against the month's row in monthly_consumptions.
 CREATE TABLE user_api_consumptions (
     user_id bigint  NOT NULL REFERENCES users ON DELETE CASCADE,
     day     date    NOT NULL,

@@ -1,5 +1,5 @@
 -- migrate:up
--- What is trained and served. A pair rests while its plan is off, or while it is parked for the reason given.
+-- The pairs that are trained and served, except while the plan is off or the pair is parked (for parked_reason).
 CREATE TABLE pairs (
     pair          text        PRIMARY KEY CHECK (pair ~ '^[a-z0-9]{1,20}_[a-z0-9]{2,10}$'),
     plan          text        NOT NULL DEFAULT 'dedicated' CHECK (plan IN ('dedicated', 'pooled', 'off')),

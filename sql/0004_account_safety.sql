@@ -1,12 +1,12 @@
 -- migrate:up
--- A session's cookie names the version it was made under: raising it ends every session, copied cookies too.
+-- A session's cookie holds the version it began under. Raising the version ends every session, copied cookies too.
 ALTER TABLE users
     ADD COLUMN session_version integer NOT NULL DEFAULT 1,
     ADD COLUMN last_login_at   timestamptz;
 
 INSERT INTO plans (name, monthly_calls) VALUES ('trader', 20000);
 
--- Of a link that sets a password once. The plaintext is only in the link.
+-- One-time links that set a password. The secret itself is only in the link.
 CREATE TABLE password_links (
     link_hash  bytea       PRIMARY KEY CHECK (length(link_hash) = 32),
     user_id    bigint      NOT NULL REFERENCES users ON DELETE CASCADE,
@@ -15,7 +15,7 @@ CREATE TABLE password_links (
 );
 CREATE INDEX password_links_user ON password_links (user_id);
 
--- Names and no keys: an entry outlives those it speaks of.
+-- Names instead of foreign keys: an entry stays when its users are deleted.
 CREATE TABLE audit_log (
     audit_id bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at       timestamptz NOT NULL DEFAULT now(),
@@ -25,7 +25,7 @@ CREATE TABLE audit_log (
     detail   text        NOT NULL DEFAULT ''
 );
 
--- Failed log-ins and the like, counted for all processes alike.
+-- Attempts to log in and the like, counted for all processes together.
 CREATE TABLE tries (
     key     text        PRIMARY KEY,
     count   integer     NOT NULL CHECK (count >= 0),

@@ -1,5 +1,5 @@
 -- migrate:up
--- How the forecasts of the last week did, as of a day's newest scoring; without candles to judge by, no row.
+-- How good the forecasts of the last week were: one row for each pair and day, from the day's newest scoring.
 CREATE TABLE scores (
     market         text             NOT NULL,
     pair           text             NOT NULL,

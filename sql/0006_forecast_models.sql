@@ -1,5 +1,5 @@
 -- migrate:up
--- A pair is also forecast by the model of all pairs, whose versions count from 1 like those of the pair's own.
+-- A pair may be forecast by the foundation model, whose version numbers also count from 1.
 ALTER TABLE forecasts ADD COLUMN foundation boolean NOT NULL DEFAULT false;
 ALTER TABLE forecasts DROP CONSTRAINT forecasts_market_pair_interval_target_open_ms_model_version_key;
 ALTER TABLE forecasts ADD CONSTRAINT forecasts_once

@@ -1,5 +1,5 @@
 -- migrate:up
--- Sessions that were logged out before their cookies expire: a copy of such a cookie is refused.
+-- Sessions that were logged out before their cookies expire, so that copies of those cookies are refused.
 CREATE TABLE ended_sessions (
     user_id     bigint      NOT NULL REFERENCES users ON DELETE CASCADE,
     session_key text        NOT NULL,

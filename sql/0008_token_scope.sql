@@ -1,5 +1,5 @@
 -- migrate:up
--- The dashboard's own token may do less than the user it belongs to.
+-- The dashboard's token may do less than the user that it belongs to.
 ALTER TABLE api_tokens ADD COLUMN scope text NOT NULL DEFAULT 'owner' CHECK (scope IN ('owner', 'dashboard'));
 
 -- migrate:down

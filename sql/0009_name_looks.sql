@@ -1,6 +1,6 @@
 -- migrate:up
--- What a name looks like, so that nobody takes one that can be mistaken for another: make_us_rich/accounts/names.py.
--- Of accounts that look alike already only the oldest has it; the others keep working.
+-- The skeleton of a name, unique so that no new name looks like another one: make_us_rich/accounts/names.py.
+-- Of existing accounts that look alike only the oldest gets it; the others keep working without.
 ALTER TABLE users ADD COLUMN look text;
 UPDATE users SET look = made.look
 FROM (

@@ -1,5 +1,5 @@
 -- migrate:up
--- A pair gets up to four processes under load. One to one was the default before.
+-- A pair gets up to four replicas under load; before, the default was one at least and at most.
 ALTER TABLE pairs ALTER COLUMN max_replicas SET DEFAULT 4;
 UPDATE pairs SET max_replicas = 4 WHERE min_replicas = 1 AND max_replicas = 1;
 
