@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
@@ -27,7 +28,7 @@ class Database:
         self._url = url
         self._idle: list[Connection] = []
         self._slots = BoundedSemaphore(_MAX_CONNECTIONS)
-        self._breaker = _CircuitBreaker()
+        self._breaker = _breakers[url]
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -122,3 +123,7 @@ class _CircuitBreaker:
             self._error = None  # refused at once, which keeps nobody waiting
             raise
         self._error = None
+
+
+# By URL, because a process may open many short-lived pools: a replica opens one for each forecast that it records.
+_breakers: defaultdict[str, _CircuitBreaker] = defaultdict(_CircuitBreaker)
