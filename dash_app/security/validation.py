@@ -13,13 +13,31 @@ from typing import Annotated, Any, get_type_hints
 
 from dash import Dash
 from flask import Flask, abort, request
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 Clicks = Annotated[int, Field(ge=0)] | None
 """How often a button was clicked or a timer fired."""
 Text = Annotated[str, Field(max_length=4096)] | None
+RowId = Annotated[int, Field(strict=True, gt=0, le=2**63 - 1)]
+"""The id of a row in Postgres."""
 _CALLBACK_PATH = "/_dash-update-component"
-_MAX_ID = 2**63 - 1  # of a row in Postgres
+
+
+class _Property(BaseModel):
+    """A property of a component. The id is an object when it belongs to a pattern, such as {"revoke": 7}."""
+
+    id: str | dict[str, RowId]
+    property: str
+
+
+class _CallbackRequest(BaseModel):
+    """The body that Dash's script sends. For a pattern a list of its matches is sent."""
+
+    output: str
+    outputs: _Property | list[_Property]
+    inputs: list[_Property | list[_Property]] = []
+    state: list[_Property | list[_Property]] = []
+    changedPropIds: list[str] = []  # noqa: N815
 
 
 def validated(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,70 +66,53 @@ def install(server: Flask, app: Dash) -> None:
             abort(400, "This request matches no callback.")
 
 
-def _read_body() -> Any:
+def _read_body() -> _CallbackRequest | None:
     try:
         body = request.get_json()
         text = json.dumps(body, ensure_ascii=False)
         text.encode()  # fails on half a surrogate pair
-    except (RecursionError, UnicodeEncodeError):
+        return None if "\\u0000" in text else _CallbackRequest.model_validate(body)  # Postgres accepts no NUL
+    except (RecursionError, UnicodeEncodeError, ValidationError):
         return None
-    return None if "\\u0000" in text else body  # Postgres accepts no NUL
 
 
-def _matches_a_callback(body: Any, registered: Mapping[str, Any]) -> bool:
-    if not isinstance(body, dict) or not isinstance(body.get("output"), str):
+def _matches_a_callback(body: _CallbackRequest | None, registered: Mapping[str, Any]) -> bool:
+    callback = registered.get(body.output, {}) if body else {}
+    if body is None or "callback" not in callback:  # unknown, or a clientside callback
         return False
-    callback = registered.get(body["output"], {})
-    if "callback" not in callback:  # unknown, or a clientside callback
-        return False
-    inputs, state, changed = body.get("inputs", []), body.get("state", []), body.get("changedPropIds", [])
-    if not (_all_match(inputs, callback["inputs"]) and _all_match(state, callback["state"])):
-        return False
-    known = {_property_name(part) for item in inputs for part in (item if isinstance(item, list) else [item])}
-    if not isinstance(changed, list) or not all(isinstance(name, str) and name in known for name in changed):
-        return False
-    return _outputs_match(body.get("outputs"), body["output"])
-
-
-def _all_match(sent: Any, expected: Sequence[Mapping[str, str]]) -> bool:
+    sent = {_name(part) for item in body.inputs for part in (item if isinstance(item, list) else [item])}
     return (
-        isinstance(sent, list)
-        and len(sent) == len(expected)
-        and all(_matches(part, other) for part, other in zip(sent, expected, strict=True))
+        _all_match(body.inputs, callback["inputs"])
+        and _all_match(body.state, callback["state"])
+        and sent.issuperset(body.changedPropIds)
+        and _outputs_match(body.outputs, body.output)
     )
 
 
-def _matches(sent: Any, expected: Mapping[str, str]) -> bool:
+def _all_match(sent: Sequence[_Property | list[_Property]], expected: Sequence[Mapping[str, str]]) -> bool:
+    return len(sent) == len(expected) and all(_matches(part, other) for part, other in zip(sent, expected, strict=True))
+
+
+def _matches(sent: _Property | list[_Property], expected: Mapping[str, str]) -> bool:
     if not expected["id"].startswith("{"):
-        return _has_property(sent, expected["property"]) and sent["id"] == expected["id"]
-    keys = json.loads(expected["id"]).keys()  # of a pattern such as {"revoke":["ALL"]}: a list of its matches is sent
+        return isinstance(sent, _Property) and (sent.id, sent.property) == (expected["id"], expected["property"])
+    keys = json.loads(expected["id"]).keys()  # of a pattern such as {"revoke":["ALL"]}
     return isinstance(sent, list) and all(
-        _has_property(part, expected["property"])
-        and isinstance(part["id"], dict)
-        and part["id"].keys() == keys
-        and all(type(value) is int and 0 < value <= _MAX_ID for value in part["id"].values())
-        for part in sent
+        isinstance(part.id, dict) and part.id.keys() == keys and part.property == expected["property"] for part in sent
     )
 
 
-def _has_property(sent: Any, name: str) -> bool:
-    return isinstance(sent, dict) and "id" in sent and sent.get("property") == name
-
-
-def _property_name(part: Mapping[str, Any]) -> str:
+def _name(part: _Property) -> str:
     """Return id and property with a dot between, as the browser writes them: the id of a pattern's match as JSON."""
-    part_id = part["id"]
-    text = part_id if isinstance(part_id, str) else json.dumps(part_id, sort_keys=True, separators=(",", ":"))
-    return f"{text}.{part['property']}"
+    text = part.id if isinstance(part.id, str) else json.dumps(part.id, sort_keys=True, separators=(",", ":"))
+    return f"{text}.{part.property}"
 
 
-def _outputs_match(sent: Any, output: str) -> bool:
+def _outputs_match(sent: _Property | list[_Property], output: str) -> bool:
     """Compare the sent outputs with the callback's name: a.x for one output, ..a.x...b.y@hash.. for a list."""
-    is_list = output.startswith("..")
-    parts, names = (sent, output[2:-2].split("...")) if is_list else ([sent], [output])
-    return (
-        isinstance(parts, list)
-        and all(isinstance(part, dict) and isinstance(part.get("id"), str) for part in parts)
-        and [f"{part['id']}.{part.get('property')}".partition("@")[0] for part in parts]
-        == [name.partition("@")[0] for name in names]
-    )
+    names = output[2:-2].split("...") if output.startswith("..") else output
+    if isinstance(sent, list) != isinstance(names, list):
+        return False
+    parts = sent if isinstance(sent, list) else [sent]
+    names = names if isinstance(names, list) else [names]
+    return [_name(part).partition("@")[0] for part in parts] == [name.partition("@")[0] for name in names]

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.support.browser import ARTIFACTS
 from tests.support.folders import traversable_folder
 
-expect.set_options(timeout=20_000)  # a shared machine is slow at times
+expect.set_options(timeout=20_000)  # a shared machine may be slow
 _CHROMIUM = shutil.which("chromium")
 _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
 

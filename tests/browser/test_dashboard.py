@@ -22,7 +22,7 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
         yield servers
 
 
-def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, dashboard: DashboardServers) -> None:
+def test_log_in_returns_to_the_requested_page(page: Page, dashboard: DashboardServers) -> None:
     dashboard.accounts.users.create("returning", PASSWORD)
     page.goto(f"{dashboard.url}/api-tokens")
     expect(page).to_have_url(f"{dashboard.url}/login?next=/api-tokens")
@@ -34,7 +34,7 @@ def test_a_stranger_is_asked_to_log_in_and_comes_back_to_the_page(page: Page, da
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
 
 
-def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, dashboard: DashboardServers) -> None:
+def test_registration_shows_that_the_service_is_down(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "newcomer")
 
     expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=30_000)
@@ -49,7 +49,7 @@ def test_an_account_is_made_and_the_missing_service_is_explained(page: Page, das
         ("taken-name-extra", "taken-name-extra1", "choose another"),
     ],
 )
-def test_a_refused_account_says_why(
+def test_a_refused_registration_shows_the_reason(
     page: Page, dashboard: DashboardServers, name: str, password: str, complaint: str
 ) -> None:
     dashboard.accounts.users.ensure("taken-name", PASSWORD)
@@ -61,7 +61,7 @@ def test_a_refused_account_says_why(
     expect(page.get_by_role("alert")).to_contain_text(complaint)
 
 
-def test_a_token_is_shown_once_works_and_is_revoked(page: Page, dashboard: DashboardServers) -> None:
+def test_a_token_is_shown_once_works_and_can_be_revoked(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "token-maker")
     page.click("text=API")
     page.fill("#token-name", "laptop")
@@ -98,7 +98,7 @@ def test_logging_out_ends_the_session(page: Page, dashboard: DashboardServers) -
     expect(page).to_have_url(f"{dashboard.url}/login?next=/")
 
 
-def test_an_open_tab_of_an_ended_session_leads_to_the_log_in(page: Page, dashboard: DashboardServers) -> None:
+def test_an_open_tab_of_an_ended_session_goes_to_the_log_in(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "away-too-long")
     page.click("text=API")
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
@@ -121,7 +121,7 @@ def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Da
     page.click("#change-password")
     expect(page.get_by_text("Password changed.")).to_be_visible()
 
-    page.reload()  # this session goes on
+    page.reload()  # this session continues
     page.fill("#delete-password", "staples in a paper boat")
     page.screenshot(path=ARTIFACTS / "account.png")
     page.click("#delete-account")
@@ -130,7 +130,7 @@ def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Da
         dashboard.accounts.users.authenticate("careful", "staples in a paper boat")
 
 
-def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: DashboardServers) -> None:
+def test_a_phone_shows_the_outage_without_sideways_scrolling(browser: Browser, dashboard: DashboardServers) -> None:
     context = browser.new_context(viewport=PHONE)
     page = context.new_page()
     register(page, dashboard.url, "phone-user")
@@ -141,14 +141,14 @@ def test_the_phone_has_no_sideways_scroll(browser: Browser, dashboard: Dashboard
 
 
 @pytest.mark.parametrize("path", ["/_dash-layout", "/_dash-dependencies"])
-def test_dashs_own_routes_refuse_a_stranger(dashboard: DashboardServers, path: str) -> None:
+def test_the_routes_of_dash_require_a_log_in(dashboard: DashboardServers, path: str) -> None:
     answer = httpx.get(dashboard.url + path)
 
     assert answer.status_code == 401
     assert answer.json() == {"error": "log in first"}
 
 
-def test_a_strangers_callback_is_told_to_log_in(dashboard: DashboardServers) -> None:
+def test_a_callback_requires_a_log_in(dashboard: DashboardServers) -> None:
     answer = httpx.post(f"{dashboard.url}/_dash-update-component", json={})
 
     assert answer.status_code == 401
@@ -158,7 +158,7 @@ def test_a_strangers_callback_is_told_to_log_in(dashboard: DashboardServers) -> 
 @pytest.mark.parametrize(
     "target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "//[", "/logout"]
 )
-def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: DashboardServers, target: str) -> None:
+def test_log_in_never_redirects_to_another_site(page: Page, dashboard: DashboardServers, target: str) -> None:
     name = f"wanderer{abs(hash(target)) % 10_000}"
     dashboard.accounts.users.create(name, PASSWORD)
     page.goto(f"{dashboard.url}/login")
@@ -171,7 +171,7 @@ def test_the_way_back_never_leads_elsewhere(page: Page, dashboard: DashboardServ
     expect(page).to_have_url(f"{dashboard.url}/")
 
 
-def test_guessing_passwords_is_slowed_down(dashboard: DashboardServers) -> None:
+def test_repeated_wrong_passwords_are_throttled(dashboard: DashboardServers) -> None:
     with httpx.Client(base_url=dashboard.url) as stranger:
         form = stranger.get("/login").text
         token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', form)

@@ -1,4 +1,4 @@
-"""What people do with the dashboard, in a real browser, on a real Postgres, registry and forecast service."""
+"""The pages in a real browser, with a real Postgres, registry and forecast service."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
         yield servers
 
 
-def _wait_for_picture(page: Page) -> None:
+def _wait_for_chart(page: Page) -> None:
     expect(page.get_by_text("with 80 % probability")).to_be_visible(timeout=SLOW_MS)
     expect(page.locator("#chart .legendtext").first).to_be_visible(timeout=SLOW_MS)
 
 
-def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: DashboardServers) -> None:
+def test_register_use_a_token_and_exhaust_the_quota(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "trader")
-    _wait_for_picture(page)
+    _wait_for_chart(page)
     expect(page.get_by_text("past 80 % band")).to_be_visible()
     page.screenshot(path=ARTIFACTS / "forecasts.png", full_page=True)
 
@@ -83,7 +83,7 @@ def test_from_signing_up_to_the_last_call_of_the_month(page: Page, dashboard: Da
     expect(page).to_have_url(f"{dashboard.url}/login")
 
 
-def test_two_browsers_at_once_see_each_their_own(browser: Browser, dashboard: DashboardServers) -> None:
+def test_two_users_at_once_see_only_their_own_tokens(browser: Browser, dashboard: DashboardServers) -> None:
     contexts = [browser.new_context() for _ in range(2)]
     pages = [context.new_page() for context in contexts]
     for number, page in enumerate(pages):
@@ -101,9 +101,9 @@ def test_two_browsers_at_once_see_each_their_own(browser: Browser, dashboard: Da
         context.close()
 
 
-def test_another_pair_and_another_model_are_chosen(page: Page, dashboard: DashboardServers) -> None:
+def test_select_another_pair_and_compare_models(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/?pair=chz_usdt")
-    _wait_for_picture(page)
+    _wait_for_chart(page)
     expect(page.locator("#pair")).to_have_value("CHZ / USDT")
 
     page.click("#pair")
@@ -115,14 +115,14 @@ def test_another_pair_and_another_model_are_chosen(page: Page, dashboard: Dashbo
     page.screenshot(path=ARTIFACTS / "compared.png", full_page=True)
 
 
-def test_what_is_shown_can_be_taken_along(page: Page, dashboard: DashboardServers) -> None:
+def test_download_csv_and_png(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
-    _wait_for_picture(page)
+    _wait_for_chart(page)
     with page.expect_download() as table:
         page.click("#csv")
     rows = list(csv.DictReader(Path(table.value.path()).read_text().splitlines()))
     assert table.value.suggested_filename == "btc_usdt.csv"
-    assert rows[0]["close"] == ""  # it has not come yet
+    assert rows[0]["close"] == ""  # the candle has not closed yet
     assert {row["inside_80"] for row in rows[1:]} == {"True", "False"}
     assert all(float(row["q10"]) <= float(row["q90"]) for row in rows)
 
@@ -132,16 +132,16 @@ def test_what_is_shown_can_be_taken_along(page: Page, dashboard: DashboardServer
     assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_outage_is_told_and_its_end_too(page: Page, dashboard: DashboardServers) -> None:
+def test_an_outage_shows_a_notice_and_recovers_without_a_reload(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root")
-    _wait_for_picture(page)
+    _wait_for_chart(page)
     dashboard.stop_service()
     try:
         page.reload()
         expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=SLOW_MS)
     finally:
         dashboard.start_service()
-    _wait_for_picture(page)  # by itself
+    _wait_for_chart(page)  # without a reload
 
 
 def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboard: DashboardServers) -> None:
@@ -166,7 +166,7 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
         )
 
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
-    _wait_for_picture(page)
+    _wait_for_chart(page)
 
     expect(page.get_by_text("Last 7 days: +5.0% vs naive")).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_text("The last 7 days were worse")).to_have_count(0)
@@ -175,7 +175,7 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
     expect(page.get_by_text("yes: of binance")).to_have_count(0)
 
 
-def test_the_overview_leads_to_a_pair(page: Page, dashboard: DashboardServers) -> None:
+def test_the_overview_links_to_the_forecast_of_a_pair(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/overview")
     expect(page.get_by_text("3 of 3 pairs are up to date")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "overview.png", full_page=True)
@@ -186,7 +186,7 @@ def test_the_overview_leads_to_a_pair(page: Page, dashboard: DashboardServers) -
     expect(page.locator("#pair")).to_have_value("CHZ / USDT", timeout=SLOW_MS)
 
 
-def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: DashboardServers) -> None:
+def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/models")
     expect(page.get_by_text("promoted: better by 1.2 %").first).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_role("link", name="Airflow run")).to_have_attribute(
@@ -204,7 +204,7 @@ def test_an_admin_goes_back_to_the_previous_champion(page: Page, dashboard: Dash
     assert dashboard.accounts.audit.entries(1)[0].action == "roll back model"
 
 
-def test_a_click_on_a_version_shows_it(page: Page, dashboard: DashboardServers) -> None:
+def test_a_click_on_a_version_shows_its_details(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/models?pair=btc_usdt")
     expect(page.get_by_role("heading", name="Version 3")).to_be_visible(timeout=SLOW_MS)
 
@@ -213,7 +213,7 @@ def test_a_click_on_a_version_shows_it(page: Page, dashboard: DashboardServers) 
     expect(page.get_by_role("heading", name="Version 1")).to_be_visible(timeout=SLOW_MS)
 
 
-def test_an_address_names_the_pair_whose_models_are_shown(page: Page, dashboard: DashboardServers) -> None:
+def test_the_url_selects_the_pair_of_the_models_page(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/models?pair=eth_usdt")
     expect(page.locator("#models-pair")).to_have_value("ETH / USDT", timeout=SLOW_MS)
 
@@ -223,7 +223,7 @@ def test_an_address_names_the_pair_whose_models_are_shown(page: Page, dashboard:
     expect(page).to_have_url(f"{dashboard.url}/models?pair=chz_usdt")
 
 
-def test_an_admin_chooses_an_account_and_changes_it(page: Page, dashboard: DashboardServers) -> None:
+def test_an_admin_selects_an_account_and_changes_it(page: Page, dashboard: DashboardServers) -> None:
     dashboard.accounts.users.create("suspect", PASSWORD)
     log_in(page, dashboard.url, "root", "/admin")
     expect(page.get_by_role("gridcell", name="never").first).to_be_visible(timeout=SLOW_MS)
@@ -258,7 +258,7 @@ def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardSe
     assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.admin.plans()}["trader"] == 30_000
 
 
-def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardServers) -> None:
+def test_an_admin_selects_a_pair_and_parks_it(page: Page, dashboard: DashboardServers) -> None:
     database_url = dashboard.settings.database_url.get_secret_value()
     pairs_table.put(Database(database_url), "doge_usdt", plan="pooled")
     log_in(page, dashboard.url, "root", "/admin")
@@ -269,14 +269,16 @@ def test_an_admin_chooses_a_pair_and_parks_it(page: Page, dashboard: DashboardSe
     page.click("#admin-park")
     expect(page.get_by_text("doge_usdt is parked")).to_be_visible(timeout=SLOW_MS)
     page.click("#admin-train")
-    expect(page.locator("#admin-pairs-notice")).to_contain_text("Airflow", timeout=SLOW_MS)  # is not up here
+    expect(page.locator("#admin-pairs-notice")).to_contain_text(
+        "Airflow", timeout=SLOW_MS
+    )  # Airflow does not run in this test
     page.screenshot(path=ARTIFACTS / "admin-pairs.png", full_page=True)
 
     (doge,) = [item for item in pairs_table.tracked(Database(database_url)) if item.pair == "doge_usdt"]
     assert doge.parked_reason == "too wild"
 
 
-def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: DashboardServers) -> None:
+def test_a_member_sees_models_without_admin_controls(page: Page, dashboard: DashboardServers) -> None:
     dashboard.accounts.users.create("onlooker", PASSWORD)
     log_in(page, dashboard.url, "onlooker", "/models")
     expect(page.get_by_text("refused: not better").first).to_be_visible(timeout=SLOW_MS)
@@ -285,7 +287,7 @@ def test_a_member_sees_models_and_no_way_to_change_them(page: Page, dashboard: D
     expect(page.locator("header").get_by_text("Admin")).to_have_count(0)
 
 
-def test_html_and_sql_stay_text_everywhere(page: Page, dashboard: DashboardServers) -> None:
+def test_html_and_sql_are_shown_as_text_on_every_page(page: Page, dashboard: DashboardServers) -> None:
     alerts: list[str] = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     register(page, dashboard.url, HTML_AND_SQL)
@@ -313,7 +315,7 @@ def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardServers, 
     log_in(page, dashboard.url, "root", path)
     expect(page.locator("h1")).to_be_visible(timeout=SLOW_MS)
     if path == "/":
-        _wait_for_picture(page)
+        _wait_for_chart(page)
     page.wait_for_load_state("networkidle")
 
     assert horizontal_overflow_px(page) <= 0
@@ -326,7 +328,7 @@ def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardServers, 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/login", "/register", *PATHS])
-def test_no_page_shuts_anybody_out(browser: Browser, dashboard: DashboardServers, path: str, scheme: str) -> None:
+def test_every_page_is_accessible(browser: Browser, dashboard: DashboardServers, path: str, scheme: str) -> None:
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
     if path in PATHS:
@@ -335,7 +337,7 @@ def test_no_page_shuts_anybody_out(browser: Browser, dashboard: DashboardServers
     else:
         page.goto(dashboard.url + path)
     if path == "/":
-        _wait_for_picture(page)
+        _wait_for_chart(page)
     page.wait_for_load_state("networkidle")
     page.screenshot(path=ARTIFACTS / f"{scheme}{path.replace('/', '-')}.png", full_page=True)
     found = [

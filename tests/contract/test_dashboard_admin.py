@@ -1,4 +1,4 @@
-"""Who may do what: every page and every callback of the admins, asked for directly by others."""
+"""Access rules of the dashboard: each admin page and callback is requested as a member and anonymously."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.support.processes import free_port
 from tests.support.servers import migrated_database
 
 PASSWORD = "correct horse battery"
-# An admin's callback is known by what it reads or writes.
-ADMINS_IDS = ("admin-", "rollback", "confirm-rollback")
-ADMINS_CALLBACKS = {
+# A callback is for admins when it reads or writes a component with one of these prefixes.
+ADMIN_IDS = ("admin-", "rollback", "confirm-rollback")
+ADMIN_CALLBACKS = {
     "admin-users.rowData",
     "admin-selected.children",
     "admin-users-notice.children",
@@ -63,7 +63,7 @@ def app(settings: Settings, accounts: Accounts) -> Dash:
     return made
 
 
-def _visitor(app: Dash, name: str) -> DashboardClient:
+def _logged_in_client(app: Dash, name: str) -> DashboardClient:
     visitor = DashboardClient(app.server.test_client(), f"198.51.100.{len(name)}")
     visitor.log_in(name, PASSWORD)
     visitor.get("/")
@@ -72,31 +72,31 @@ def _visitor(app: Dash, name: str) -> DashboardClient:
 
 @pytest.fixture(scope="module")
 def member(app: Dash) -> DashboardClient:
-    return _visitor(app, "member")
+    return _logged_in_client(app, "member")
 
 
 @pytest.fixture(scope="module")
 def root(app: Dash) -> DashboardClient:
-    return _visitor(app, "root")
+    return _logged_in_client(app, "root")
 
 
 def _outputs(key: str) -> list[dict[str, str]]:
     names = key.strip(".").split("...") if key.startswith("..") else [key]
-    # a callback that runs in the browser may have no output
+    # a clientside callback may have no output
     pairs = [name.rsplit(".", 1) for name in names if "." in name]
     return [{"id": name, "property": field} for name, field in pairs]
 
 
-def _admins_callbacks(app: Dash) -> list[str]:
+def _admin_callbacks(app: Dash) -> list[str]:
     return [
         key
         for key, callback in app.callback_map.items()
-        if any(part["id"].startswith(ADMINS_IDS) for part in [*_outputs(key), *callback["inputs"], *callback["state"]])
+        if any(part["id"].startswith(ADMIN_IDS) for part in [*_outputs(key), *callback["inputs"], *callback["state"]])
     ]
 
 
 def _body(app: Dash, key: str, values: dict[str, Any], clicked: str = "") -> dict[str, Any]:
-    """What Dash's script sends; `values` by `id.property`."""
+    """Return the request body of a callback. `values`: by id and property, such as "admin-role.value"."""
     callback, outputs = app.callback_map[key], _outputs(key)
     filled = [
         [{**part, "value": values.get(f"{part['id']}.{part['property']}")} for part in callback[kind]]
@@ -111,47 +111,45 @@ def _body(app: Dash, key: str, values: dict[str, Any], clicked: str = "") -> dic
     }
 
 
-def test_the_table_of_refusals_holds_every_callback_of_the_admins(app: Dash) -> None:
-    """A new one must be added above, and so is refused below."""
-    first = {f"{_outputs(key)[0]['id']}.{_outputs(key)[0]['property'].split('@')[0]}" for key in _admins_callbacks(app)}
-    assert first == ADMINS_CALLBACKS
+def test_the_list_of_admin_callbacks_is_complete(app: Dash) -> None:
+    """Fails for a new admin callback, so that it is added to the list and tested below."""
+    first = {f"{_outputs(key)[0]['id']}.{_outputs(key)[0]['property'].split('@')[0]}" for key in _admin_callbacks(app)}
+    assert first == ADMIN_CALLBACKS
 
 
-def test_a_member_is_refused_every_callback_of_the_admins(
-    app: Dash, accounts: Accounts, member: DashboardClient
-) -> None:
+def test_a_member_is_refused_every_admin_callback(app: Dash, accounts: Accounts, member: DashboardClient) -> None:
     before = (accounts.admin.accounts(), accounts.audit.entries())
-    for key in _admins_callbacks(app):
+    for key in _admin_callbacks(app):
         first = app.callback_map[key]["inputs"][0]
         changed = f"{first['id']}.{first['property']}"
-        answer = member.call_back(_body(app, key, {changed: 1}, changed))
+        answer = member.send_callback(_body(app, key, {changed: 1}, changed))
         assert answer.status_code == 403, key
     assert (accounts.admin.accounts(), accounts.audit.entries()) == before
 
 
-def test_a_stranger_is_refused_them_too(app: Dash) -> None:
+def test_an_anonymous_request_is_refused_every_admin_callback(app: Dash) -> None:
     stranger = DashboardClient(app.server.test_client())
-    for key in _admins_callbacks(app):
-        assert stranger.call_back(_body(app, key, {})).status_code == 401, key
+    for key in _admin_callbacks(app):
+        assert stranger.send_callback(_body(app, key, {})).status_code == 401, key
 
 
-def test_a_member_is_refused_the_admins_page(app: Dash, member: DashboardClient) -> None:
+def test_a_member_is_refused_the_admin_page(app: Dash, member: DashboardClient) -> None:
     answer = member.get("/admin")
     assert answer.status_code == 403
     assert "This page is for admins" in answer.text
 
-    layout = member.call_back(_body(app, "page.children", {"location.pathname": "/admin"}))
+    layout = member.send_callback(_body(app, "page.children", {"location.pathname": "/admin"}))
     assert "This page is for admins" in layout.text
     assert "admin-tabs" not in layout.text
 
 
-def test_the_admins_page_is_theirs(app: Dash, root: DashboardClient) -> None:
+def test_an_admin_opens_the_admin_page(app: Dash, root: DashboardClient) -> None:
     assert root.get("/admin").status_code == 200
-    layout = root.call_back(_body(app, "page.children", {"location.pathname": "/admin"}))
+    layout = root.send_callback(_body(app, "page.children", {"location.pathname": "/admin"}))
     assert "admin-tabs" in layout.text
 
 
-# what the buttons do
+# The admin controls
 
 
 def _click(app: Dash, root: DashboardClient, button: str, **values: Any) -> str:
@@ -159,7 +157,7 @@ def _click(app: Dash, root: DashboardClient, button: str, **values: Any) -> str:
         key for key, callback in app.callback_map.items() if any(part["id"] == button for part in callback["inputs"])
     ]
     clicked = f"{button}.n_clicks"
-    answer = root.call_back(_body(app, key, values | {clicked: 1}, clicked))
+    answer = root.send_callback(_body(app, key, values | {clicked: 1}, clicked))
     assert answer.status_code == 200
     return str(answer.get_json())
 
@@ -186,7 +184,7 @@ def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts,
     assert told == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
 
 
-def test_an_admin_makes_a_link_that_sets_a_password(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
+def test_an_admin_creates_a_password_link(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
     user = accounts.users.create("forgetful", PASSWORD)
     chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "forgetful"}]}
     text = _click(app, root, "admin-link", **chosen)
@@ -195,7 +193,7 @@ def test_an_admin_makes_a_link_that_sets_a_password(app: Dash, accounts: Account
     assert accounts.links.owner(secret).name == "forgetful"
 
 
-def test_an_admin_sets_a_plans_quota(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
+def test_an_admin_sets_the_quota_of_a_plan(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
     _click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": 30_000})
     assert {plan.name: plan.monthly_calls for plan in accounts.admin.plans()}["trader"] == 30_000
 
@@ -203,7 +201,7 @@ def test_an_admin_sets_a_plans_quota(app: Dash, accounts: Accounts, root: Dashbo
     assert "A plan allows" in _click(app, root, "admin-set-quota", **refused)
 
 
-def test_an_admin_parks_a_pair_with_a_reason_and_lists_a_new_one(
+def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
     app: Dash, settings: Settings, accounts: Accounts, root: DashboardClient
 ) -> None:
     url = settings.database_url.get_secret_value()
@@ -222,7 +220,7 @@ def test_an_admin_parks_a_pair_with_a_reason_and_lists_a_new_one(
     assert [entry.action for entry in accounts.audit.entries(3)] == ["put pair", "unpark pair", "park pair"]
 
 
-def test_a_training_run_that_cannot_start_says_so(app: Dash, root: DashboardClient) -> None:
+def test_a_training_run_that_cannot_start_shows_the_error(app: Dash, root: DashboardClient) -> None:
     chosen = {"admin-pairs.selectedRows": [{"pair": "btc_usdt"}]}
 
     assert "cannot be reached" in _click(app, root, "admin-train", **chosen)

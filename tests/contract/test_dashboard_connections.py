@@ -1,4 +1,4 @@
-"""The served dashboard and clients that send half a request, or far too much of one."""
+"""The waitress server and clients that send half a request or an oversized one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _address(dashboard: DashboardServers) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("sent", _HALF.values(), ids=_HALF.keys())
-def test_a_hundred_half_open_connections_keep_nobody_waiting(dashboard: DashboardServers, sent: bytes) -> None:
+def test_a_hundred_half_open_connections_delay_no_other_request(dashboard: DashboardServers, sent: bytes) -> None:
     with ExitStack() as contexts:
         for _ in range(100):
             connection = contexts.enter_context(socket.create_connection(_address(dashboard)))
@@ -61,7 +61,7 @@ def test_a_connection_that_sends_nothing_is_closed(dashboard: DashboardServers) 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "in chunks"])
 @pytest.mark.parametrize("path", ["/login", "/_dash-update-component"])
-def test_a_body_of_60_mb_is_neither_kept_nor_logged(
+def test_a_body_of_60_mb_is_refused_and_neither_buffered_nor_logged(
     dashboard: DashboardServers, folder: Path, path: str, chunked: bool
 ) -> None:
     server = _server(dashboard)
@@ -75,7 +75,7 @@ def test_a_body_of_60_mb_is_neither_kept_nor_logged(
             for _ in range(_TOO_MUCH // len(chunk)):
                 connection.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk) if chunked else chunk)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it does not read on: that is what is wanted
+            pass  # expected: the server stops reading
         try:
             answer = connection.recv(65_536)
         except ConnectionResetError:
@@ -94,7 +94,7 @@ def _server(dashboard: DashboardServers) -> psutil.Process:
     return psutil.Process(listening.pid)
 
 
-def test_the_scheme_that_a_caller_claims_is_not_believed(dashboard: DashboardServers) -> None:
+def test_forwarded_scheme_and_host_are_ignored_without_a_trusted_proxy(dashboard: DashboardServers) -> None:
     headers = {"X-Forwarded-Proto": "https", "Host": "evil.example"}
     answer = httpx.get(f"{dashboard.url}/overview", headers=headers)
     assert answer.headers["Location"] == "/login?next=/overview"

@@ -1,4 +1,4 @@
-"""Who gets into the dashboard, for how long, and how often they may guess: over HTTP, with a real Postgres."""
+"""Log-in, sessions and throttling over HTTP, with a real Postgres."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers import migrated_database
 
 PASSWORD = "correct horse battery"
 ANOTHER = "staples in a paper boat"
-_HOSTS = count(1)  # an address a test, so that none is slowed by the tries of another
+_HOSTS = count(1)  # one address for each test, so that limits are not shared
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def member(accounts: Accounts, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def _copied(server: Flask, visitor: DashboardClient) -> DashboardClient:
-    """A thief with the same cookies."""
+def _copy_cookies(server: Flask, visitor: DashboardClient) -> DashboardClient:
+    """Return another browser with the same cookies."""
     thief = DashboardClient(server.test_client())
     for name, value in visitor.cookies().items():
         thief.client.set_cookie(name, value)
@@ -79,14 +79,14 @@ def test_copied_cookies_end_with_the_sessions(
     end: Callable[[Accounts, int], object],
 ) -> None:
     visitor.log_in(member, PASSWORD, **remember)
-    thief = _copied(server, visitor)
-    assert thief.is_in()
+    thief = _copy_cookies(server, visitor)
+    assert thief.is_logged_in()
     assert ("remember_token" in visitor.cookies()) == bool(remember)
 
     end(accounts, accounts.users.authenticate(member, PASSWORD).user_id)
 
-    assert not visitor.is_in()
-    assert not thief.is_in()
+    assert not visitor.is_logged_in()
+    assert not thief.is_logged_in()
 
 
 @pytest.mark.parametrize("remember", [{}, {"remember": "y"}], ids=["session", "remembered"])
@@ -96,42 +96,42 @@ def test_logging_out_ends_this_session_and_its_copies_and_no_other(
     elsewhere = DashboardClient(server.test_client())
     for browser in (visitor, elsewhere):
         browser.log_in(member, PASSWORD, **remember)
-    thief = _copied(server, visitor)
-    assert all(browser.is_in() for browser in (visitor, thief, elsewhere))
+    thief = _copy_cookies(server, visitor)
+    assert all(browser.is_logged_in() for browser in (visitor, thief, elsewhere))
 
     assert visitor.post_form("/", "/logout").status_code == 302
 
     assert "remember_token" not in visitor.cookies()
-    assert not visitor.is_in()
-    assert not thief.is_in()
-    thief.client.delete_cookie("session")  # what is left is the remembering cookie, if there was one
-    assert not thief.is_in()
-    assert elsewhere.is_in()
+    assert not visitor.is_logged_in()
+    assert not thief.is_logged_in()
+    thief.client.delete_cookie("session")  # leaves only the remember cookie, if there was one
+    assert not thief.is_logged_in()
+    assert elsewhere.is_logged_in()
 
 
-def test_logging_in_anew_leaves_nothing_of_the_session_before(
+def test_a_second_log_in_ends_the_first_session(
     server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
     accounts.users.create(f"{member[:58]} again", PASSWORD)
     visitor.log_in(member, PASSWORD, remember="y")
-    thief = _copied(server, visitor)
+    thief = _copy_cookies(server, visitor)
 
     visitor.log_in(f"{member[:58]} again", PASSWORD)
 
     assert "remember_token" not in visitor.cookies()
-    assert not thief.is_in()
+    assert not thief.is_logged_in()
 
 
-def test_a_session_ends_after_ten_days_whatever_its_cookie_says(server: Flask, accounts: Accounts, member: str) -> None:
+def test_a_session_ends_after_ten_days(server: Flask, accounts: Accounts, member: str) -> None:
     user = accounts.users.authenticate(member, PASSWORD)
-    for age_s, is_in in ((LIFETIME.total_seconds() - 60, True), (LIFETIME.total_seconds() + 60, False)):
+    for age_s, is_logged_in in ((LIFETIME.total_seconds() - 60, True), (LIFETIME.total_seconds() + 60, False)):
         visitor = DashboardClient(server.test_client())
         with visitor.client.session_transaction() as session:
             session["_user_id"] = f"{user.user_id}.{user.session_version}.{int(time.time() - age_s)}.key"
-        assert visitor.is_in() is is_in
+        assert visitor.is_logged_in() is is_logged_in
 
 
-def test_remembering_lasts_ten_days_and_cookies_are_out_of_scripts_reach(visitor: DashboardClient, member: str) -> None:
+def test_session_cookies_are_http_only_and_the_remember_cookie_expires(visitor: DashboardClient, member: str) -> None:
     headers = visitor.log_in(member, PASSWORD, remember="y").headers.getlist("Set-Cookie")
     (remembered,) = [header for header in headers if header.startswith("remember_token=")]
     (session,) = [header for header in headers if header.startswith("session=")]
@@ -153,7 +153,7 @@ def test_cookies_are_secure_in_production(settings: Settings, accounts: Accounts
     assert all(cookie is not None and cookie.secure for cookie in cookies)
 
 
-def test_guessing_at_one_account_is_slowed_and_its_owner_gets_in_from_elsewhere(
+def test_attempts_on_one_account_are_throttled_and_its_owner_logs_in_from_elsewhere(
     server: Flask, visitor: DashboardClient, member: str
 ) -> None:
     answers = [visitor.log_in(member, f"guess number {number}").status_code for number in range(12)]
@@ -165,16 +165,16 @@ def test_guessing_at_one_account_is_slowed_and_its_owner_gets_in_from_elsewhere(
 
     owner = DashboardClient(server.test_client(), "198.51.100.7")
     assert owner.log_in(member, PASSWORD).status_code == 302
-    assert owner.is_in()
+    assert owner.is_logged_in()
 
 
-def test_guessing_at_many_accounts_from_one_address_is_slowed(visitor: DashboardClient) -> None:
+def test_attempts_on_many_accounts_from_one_address_are_throttled(visitor: DashboardClient) -> None:
     answers = [visitor.log_in(f"name number {number}", PASSWORD).status_code for number in range(102)]
 
     assert answers == [200] * 100 + [429] * 2
 
 
-def test_an_ipv6_household_is_one_guesser(server: Flask, member: str) -> None:
+def test_an_ipv6_64_network_counts_as_one_address(server: Flask, member: str) -> None:
     answers = [
         DashboardClient(server.test_client(), f"2001:db8::{number}").log_in(member, "a wrong guess").status_code
         for number in range(1, 12)
@@ -182,7 +182,9 @@ def test_an_ipv6_household_is_one_guesser(server: Flask, member: str) -> None:
     assert answers[-1] == 429
 
 
-def test_guessing_at_one_account_from_many_addresses_is_slowed(server: Flask, accounts: Accounts, member: str) -> None:
+def test_attempts_on_one_account_from_many_addresses_are_throttled(
+    server: Flask, accounts: Accounts, member: str
+) -> None:
     at_home = DashboardClient(server.test_client(), "198.51.100.20")
     assert at_home.log_in(member, PASSWORD).status_code == 302
     guessers = [DashboardClient(server.test_client(), f"172.20.{number}.1") for number in range(52)]
@@ -190,14 +192,14 @@ def test_guessing_at_one_account_from_many_addresses_is_slowed(server: Flask, ac
     assert answers == [200] * 50 + [429] * 2
     assert DashboardClient(server.test_client(), "198.51.100.21").log_in(member, PASSWORD).status_code == 429
 
-    # a browser that the owner has used is not kept out, and may not guess for ever either
+    # The known browser of the owner is not locked out, and has a limit of its own.
     assert at_home.log_in(member, PASSWORD).status_code == 302
     answers = [at_home.log_in(member, "a wrong guess").status_code for _ in range(11)]
     assert answers == [200] * 10 + [429]
     assert accounts.users.authenticate(member, PASSWORD)
 
 
-def test_a_known_browser_is_known_for_its_own_account_only(
+def test_a_known_browser_counts_for_its_own_account_only(
     server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
     eve = "eve of the known browser"
@@ -211,7 +213,7 @@ def test_a_known_browser_is_known_for_its_own_account_only(
 
 
 @pytest.mark.parametrize("spelling", ["SEC-{0}", "ｓｅｃ－{0}", "Sec-{0}"])
-def test_every_spelling_of_a_name_is_one_account_to_guess_at(
+def test_all_spellings_of_a_name_share_one_limit(
     server: Flask, accounts: Accounts, visitor: DashboardClient, spelling: str
 ) -> None:
     key = f"{len(spelling)}{spelling[0].isascii():d}{spelling[1].isupper():d}"
@@ -223,7 +225,7 @@ def test_every_spelling_of_a_name_is_one_account_to_guess_at(
     assert other.log_in(spelling.format(key), PASSWORD).status_code == 302
 
 
-def test_one_guesser_behind_an_undeclared_proxy_locks_nobody_out(
+def test_attempts_through_an_undeclared_proxy_lock_out_nobody_else(
     settings: Settings, accounts: Accounts, member: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = create_app(settings).server
@@ -236,14 +238,14 @@ def test_one_guesser_behind_an_undeclared_proxy_locks_nobody_out(
     assert victim.log_in(member, PASSWORD).status_code == 302
     assert caplog.text.count("MUR_TRUSTED_PROXIES is 0") == 1
 
-    # whoever reaches the dashboard directly cannot pass for a proxy
+    # A request from a public address cannot pass for a proxy.
     direct = DashboardClient(server.test_client(), "8.8.4.4")
     direct.client.environ_base["HTTP_X_FORWARDED_FOR"] = "9.9.9.9"
     answers = [direct.log_in("another name", "a wrong guess").status_code for _ in range(11)]
     assert answers[-1] == 429
 
 
-def test_log_ins_and_what_fails_are_in_the_audit_log(server: Flask, accounts: Accounts, member: str) -> None:
+def test_the_audit_log_has_log_ins_and_failed_attempts(server: Flask, accounts: Accounts, member: str) -> None:
     visitor = DashboardClient(server.test_client(), "198.51.100.77")
     visitor.submit("/register", name=f"{member[:58]} new", password=PASSWORD)
     visitor.log_in(member, "a wrong guess")
@@ -266,7 +268,7 @@ def test_log_ins_and_what_fails_are_in_the_audit_log(server: Flask, accounts: Ac
 
 
 @pytest.mark.parametrize(("proxies", "is_slowed"), [(0, True), (1, False)])
-def test_forwarded_addresses_are_believed_only_behind_a_proxy(
+def test_forwarded_addresses_count_only_behind_a_trusted_proxy(
     settings: Settings, accounts: Accounts, member: str, proxies: int, is_slowed: bool
 ) -> None:
     server = create_app(settings.model_copy(update={"trusted_proxies": proxies})).server
@@ -288,19 +290,19 @@ def test_a_link_sets_the_password_and_logs_in_once(
     assert "10 characters or more" in visitor.submit(f"/set-password/{secret}", password="short").text
 
     assert visitor.submit(f"/set-password/{secret}", password=ANOTHER).status_code == 302
-    assert visitor.is_in()
+    assert visitor.is_logged_in()
     again = DashboardClient(server.test_client(), "192.0.2.77").get(f"/set-password/{secret}")
     assert again.status_code == 410
     assert "This link is no longer valid" in again.text
 
 
-def test_links_cannot_be_guessed_at(visitor: DashboardClient) -> None:
+def test_attempts_on_password_links_are_throttled(visitor: DashboardClient) -> None:
     answers = [visitor.get(f"/set-password/guess-{number}").status_code for number in range(22)]
 
     assert answers == [410] * 20 + [429] * 2
 
 
-def test_an_address_that_leads_nowhere_is_not_found(visitor: DashboardClient, member: str) -> None:
+def test_an_unknown_page_answers_404(visitor: DashboardClient, member: str) -> None:
     visitor.log_in(member, PASSWORD)
     answer = visitor.get("/no-such-page")
 
@@ -313,4 +315,4 @@ def test_a_callback_without_its_csrf_token_is_refused(visitor: DashboardClient, 
     visitor.get("/")
     visitor.client.delete_cookie("_csrf_token")
 
-    assert visitor.call_back({}).status_code == 400
+    assert visitor.send_callback({}).status_code == 400

@@ -1,4 +1,4 @@
-"""What the dashboard answers to requests that no page of ours sends: never a 5xx, never a host of the caller's."""
+"""Requests that no page sends: they never cause a 5xx or a redirect to a host that the request names."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def stranger(app: Dash) -> DashboardClient:
 
 
 def _call(app: Dash, key: str) -> dict[str, Any]:
-    """A well-formed call of a callback that a click set off, with nothing chosen."""
+    """Return a well-formed request of a callback: one click, nothing selected."""
     callback = app.callback_map[key]
     names = key[2:-2].split("...") if key.startswith("..") else [key]
     outputs = [dict(zip(("id", "property"), name.partition("@")[0].rsplit(".", 1), strict=True)) for name in names]
@@ -100,8 +100,8 @@ def _call(app: Dash, key: str) -> dict[str, Any]:
     }
 
 
-def _mistyped(app: Dash) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each part of each callback's call in turn with each wrong value, and calls with parts missing or invented."""
+def _malformed_calls(app: Dash) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield, for each callback, requests with one wrong value, and requests with missing or invented parts."""
     for key, callback in app.callback_map.items():
         if "callback" not in callback:
             continue
@@ -121,16 +121,16 @@ def _mistyped(app: Dash) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{key}: {field} = {str(value)[:40]}", _call(app, key) | {field: value}
 
 
-def test_a_mistyped_call_of_a_callback_is_never_an_error_of_ours(app: Dash, root: DashboardClient) -> None:
+def test_a_malformed_callback_request_never_answers_5xx(app: Dash, root: DashboardClient) -> None:
     failed = {}
     tried = 0
-    for what, call in _mistyped(app):
+    for what, call in _malformed_calls(app):
         tried += 1
-        answer = root.call_back(call)
-        if answer.status_code == 401:  # one of the calls was "log out everywhere"
+        answer = root.send_callback(call)
+        if answer.status_code == 401:  # one of the requests was "log out everywhere"
             root.log_in("root", PASSWORD)
             root.get("/")
-            answer = root.call_back(call)
+            answer = root.send_callback(call)
         if answer.status_code >= 500:
             failed[what] = answer.status_code
     assert tried > 2000
@@ -140,16 +140,16 @@ def test_a_mistyped_call_of_a_callback_is_never_an_error_of_ours(app: Dash, root
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"7", b"\xff\xfe", b'"x"', b"[" * 200_000], ids=lambda body: str(body[:8])
 )
-def test_a_body_that_is_no_call_is_refused(root: DashboardClient, body: bytes) -> None:
+def test_a_body_that_is_no_callback_request_answers_4xx(root: DashboardClient, body: bytes) -> None:
     assert 400 <= root.post_raw("/_dash-update-component", body).status_code < 500
 
 
-def test_a_callback_that_does_not_exist_is_refused(app: Dash, root: DashboardClient) -> None:
+def test_an_unknown_callback_answers_400(app: Dash, root: DashboardClient) -> None:
     in_the_browser = [key for key, callback in app.callback_map.items() if "callback" not in callback]
     assert in_the_browser
     for key in ("nobody.children", "..nobody.children...x.y..", *in_the_browser):
         call = {"output": key, "outputs": [], "inputs": [], "state": [], "changedPropIds": []}
-        assert root.call_back(call).status_code == 400, key
+        assert root.send_callback(call).status_code == 400, key
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_callback_that_does_not_exist_is_refused(app: Dash, root: DashboardCli
     ],
 )
 @pytest.mark.parametrize("known", [False, True], ids=["stranger", "admin"])
-def test_an_odd_address_is_never_an_error_of_ours(
+def test_an_unusual_path_never_answers_5xx(
     stranger: DashboardClient, root: DashboardClient, path: str, known: bool
 ) -> None:
     visitor = root if known else stranger
@@ -186,14 +186,14 @@ def test_an_odd_address_is_never_an_error_of_ours(
 
 
 @pytest.mark.parametrize("target", ["%0d%0aX-Made: up", "/%0d%0a", "/\t/evil.example", "/%00"])
-def test_after_the_log_in_no_address_leads_astray(stranger: DashboardClient, target: str) -> None:
+def test_log_in_ignores_a_malformed_next_page(stranger: DashboardClient, target: str) -> None:
     answer = stranger.submit(f"/login?next={target}", name="root", password=PASSWORD)
 
     assert (answer.status_code, answer.headers["Location"]) == (302, "/")
 
 
 @pytest.mark.parametrize("path", ["/", "//login", "/login/", "//evil.example/account"])
-def test_a_redirect_names_neither_host_nor_scheme_of_the_caller(stranger: DashboardClient, path: str) -> None:
+def test_a_redirect_ignores_the_host_and_scheme_of_the_request(stranger: DashboardClient, path: str) -> None:
     headers = {"Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
     answer = stranger.client.get(path, headers=headers)
 

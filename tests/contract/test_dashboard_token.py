@@ -1,4 +1,4 @@
-"""The dashboard's own token: what it may do and what not, at the real gateway."""
+"""The permissions of the dashboard's own API token, at a real gateway."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dashboard(service: LocalApi) -> Iterator[Client]:
         yield client
 
 
-def test_it_reads_what_the_dashboard_shows(dashboard: Client) -> None:
+def test_the_token_reads_everything_the_dashboard_shows(dashboard: Client) -> None:
     assert dashboard.forecast("btc_usdt").pair == "btc_usdt"
     assert dashboard.forecasts()[0]
     assert dashboard.history("btc_usdt", 3) is not None
@@ -34,10 +34,10 @@ def test_it_reads_what_the_dashboard_shows(dashboard: Client) -> None:
     assert dashboard.usage().limit > 1_000_000
 
 
-def test_it_may_let_the_service_swap_models(service: LocalApi) -> None:
+def test_the_token_may_update_the_served_models(service: LocalApi) -> None:
     headers = {"Authorization": f"Bearer {service.dashboard_token}"}
     answer = httpx.put(f"{service.url}/update_models", headers=headers, timeout=60)
-    assert answer.status_code == 503, answer.text  # admitted: there is no Ray here to tell
+    assert answer.status_code == 503, answer.text  # authorized; 503 because no Ray runs here
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_it_may_let_the_service_swap_models(service: LocalApi) -> None:
         ("GET", "/v1/models/btc_usdt"),
     ],
 )
-def test_it_may_do_nothing_else(service: LocalApi, method: str, path: str) -> None:
+def test_the_token_is_refused_every_other_endpoint(service: LocalApi, method: str, path: str) -> None:
     headers = {"Authorization": f"Bearer {service.dashboard_token}"}
     answer = httpx.request(method, f"{service.url}{path}", headers=headers, json={})
     assert (answer.status_code, answer.json()["type"]) == (403, "urn:make-us-rich:problem:not-for-the-dashboard")
 
 
-def test_it_is_no_admins_and_not_slowed_by_the_minute(service: LocalApi) -> None:
+def test_the_token_has_no_admin_role_and_no_rate_limit(service: LocalApi) -> None:
     owner = owner_of(service.accounts, service.dashboard_token)
     assert not owner.is_admin
     headers = {"Authorization": f"Bearer {service.dashboard_token}"}
@@ -63,17 +63,19 @@ def test_it_is_no_admins_and_not_slowed_by_the_minute(service: LocalApi) -> None
         assert {client.get("/v1/usage").status_code for _ in range(700)} == {200}
 
 
-def test_the_pipelines_token_stays_beside_it_and_each_is_replaced_alone(service: LocalApi) -> None:
+def test_the_service_token_and_the_dashboard_token_are_replaced_independently(service: LocalApi) -> None:
     service.accounts.ensure_dashboard_token("mur_another-dashboard-token")
     assert owner_of(service.accounts, service.admin_token).is_admin
-    service.accounts.ensure_dashboard_token(service.dashboard_token)  # back again: it was revoked a moment ago
+    service.accounts.ensure_dashboard_token(
+        service.dashboard_token
+    )  # the first token again, which was revoked just now
     assert owner_of(service.accounts, service.dashboard_token).is_dashboard
     with pytest.raises(InputError, match="in use as another one"):
         service.accounts.ensure_dashboard_token(service.admin_token)
 
 
 @pytest.mark.parametrize("pair", ["../usage", "..", "btc_usdt/history?limit=1", "btc_usdt#", "a b", "é", "%2e%2e"])
-def test_the_client_sends_an_odd_pair_as_one_segment(service: LocalApi, pair: str) -> None:
+def test_the_client_encodes_an_unusual_pair_as_one_path_segment(service: LocalApi, pair: str) -> None:
     with Client(service.url, service.admin_token) as client:
         for ask in (client.forecast, lambda pair: client.history(pair, 1), lambda pair: client.candles(pair, 1)):
             with pytest.raises(ServiceRefused) as caught:
@@ -81,7 +83,7 @@ def test_the_client_sends_an_odd_pair_as_one_segment(service: LocalApi, pair: st
             assert (caught.value.status, caught.value.field) in ((422, "pair"), (404, None))
 
 
-def test_the_client_sends_an_odd_model_as_one_value(service: LocalApi) -> None:
+def test_the_client_encodes_an_unusual_model_as_one_query_value(service: LocalApi) -> None:
     with Client(service.url, service.admin_token) as client, pytest.raises(ServiceRefused) as caught:
         client.forecast("btc_usdt", "naive&interval=4h")
     assert caught.value.field == "model"

@@ -1,4 +1,4 @@
-"""Error pages, with no database to ask."""
+"""Error pages while the database is down."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _csrf_token(visitor: FlaskClient) -> str:
     return found[1]
 
 
-def test_the_log_in_page_needs_no_database_and_logging_in_says_that_it_is_away(visitor: FlaskClient) -> None:
+def test_without_a_database_the_log_in_page_loads_and_a_log_in_answers_503(visitor: FlaskClient) -> None:
     form = {"csrf_token": _csrf_token(visitor), "name": "ada", "password": "correct horse battery"}
     answer = visitor.post("/login", data=form)
 
@@ -35,7 +35,7 @@ def test_the_log_in_page_needs_no_database_and_logging_in_says_that_it_is_away(v
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_a_visitor_with_a_session_sees_the_outage_too(visitor: FlaskClient) -> None:
+def test_without_a_database_a_logged_in_user_gets_503(visitor: FlaskClient) -> None:
     with visitor.session_transaction() as session:
         session["_user_id"] = "1.1.9999999999.key"
     try:
@@ -48,18 +48,18 @@ def test_a_visitor_with_a_session_sees_the_outage_too(visitor: FlaskClient) -> N
     assert callback.get_json() == {"error": "The database does not answer"}
 
 
-def test_a_form_without_its_token_is_refused_with_a_way_on(visitor: FlaskClient) -> None:
+def test_a_form_without_a_csrf_token_is_refused_with_advice(visitor: FlaskClient) -> None:
     answer = visitor.post("/login", data={"name": "ada", "password": "correct horse battery"})
 
     assert answer.status_code == 400
     assert "This page has expired" in answer.text
 
 
-def test_a_method_that_a_page_does_not_have_is_refused(visitor: FlaskClient) -> None:
+def test_an_unsupported_method_answers_405(visitor: FlaskClient) -> None:
     assert visitor.delete("/login").status_code == 405
 
 
-def test_no_page_of_ours_is_kept_framed_or_sniffed(visitor: FlaskClient) -> None:
+def test_every_page_has_the_security_headers(visitor: FlaskClient) -> None:
     headers = visitor.get("/login").headers
 
     assert headers["Cache-Control"] == "no-store"
@@ -84,5 +84,5 @@ def test_no_page_of_ours_is_kept_framed_or_sniffed(visitor: FlaskClient) -> None
         ("", "/"),
     ],
 )
-def test_the_way_back_stays_on_this_site(target: str, leads_to: str) -> None:
+def test_safe_next_accepts_pages_of_this_site_only(target: str, leads_to: str) -> None:
     assert safe_next(target) == leads_to

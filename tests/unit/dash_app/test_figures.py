@@ -1,4 +1,4 @@
-"""What the pictures hold, read from the figures themselves."""
+"""Contents of the figures."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _traces(figure: go.Figure, name: str) -> Any:
     return next(trace for trace in figure.data if trace.name == name)
 
 
-def test_the_bands_lie_side_by_side_so_that_the_legend_shows_their_colours() -> None:
+def test_the_bands_never_overlap_so_that_the_legend_shows_their_exact_colours() -> None:
     forecast = _forecast(100.0)
     figure = forecast_figure(_candles(100.0), {"champion": forecast})
     pieces = sorted(
@@ -101,15 +101,15 @@ def test_the_price_axis_has_enough_decimals_and_no_exponent(close: float, narrow
     written = {f"{value:{pattern}}" for value in np.linspace(low, high, 6)}
 
     assert pattern.endswith("f")
-    assert len(written) == 6  # neighbours on the axis differ
+    assert len(written) == 6  # no two ticks have the same label
 
 
-def test_what_was_forecast_before_stands_behind_what_came() -> None:
+def test_past_bands_are_drawn_behind_the_candles() -> None:
     past = [
         _past(100.0, 20, True),
         _past(100.0, 21, False),
         _past(100.0, 24, None),
-        _past(100.0, -5, False),  # before the picture begins
+        _past(100.0, -5, False),  # before the first candle shown
     ]
     figure = forecast_figure(_candles(100.0), {"champion": _forecast(100.0)}, past)
 
@@ -119,25 +119,25 @@ def test_what_was_forecast_before_stands_behind_what_came() -> None:
     assert names.index("past 80 % band") < names.index("price")
 
 
-def test_models_stand_side_by_side() -> None:
+def test_each_model_has_its_own_column() -> None:
     models = {"champion": _forecast(100.0), "naive": _forecast(101.0)}
     figure = forecast_figure(_candles(100.0), models)
 
     assert set(_traces(figure, "50 % band").x) == {"champion", "naive"}
 
 
-def test_the_bands_shades_differ_in_lightness_alone() -> None:
+def test_the_shades_of_the_bands_are_clearly_different() -> None:
     opacities = [opacity for *_, opacity in BANDS]
     assert all(first / second > 1.5 for first, second in pairwise(opacities))
 
 
-def test_losses_are_told_apart_without_colour() -> None:
+def test_loss_curves_differ_by_dash_and_not_only_by_colour() -> None:
     figure = loss_figure({"train_loss": [3.0, 2.0, 1.0], "validation_loss": [3.0, 2.5]})
 
     assert [trace.line.dash for trace in figure.data] == ["solid", "dash"]
 
 
-def test_days_without_calls_are_days_too() -> None:
+def test_a_day_without_calls_has_a_bar_of_zero() -> None:
     days = [date(2026, 11, day) for day in range(1, 31)]
     figure = usage_figure({date(2026, 11, 3): 12}, days)
 

@@ -1,4 +1,4 @@
-"""How prices, changes and ages are written."""
+"""Formats of prices, changes, ages and times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dash_app.components.formatting import age, change, price, utc_time
         (0.0, "0.00000"),
     ],
 )
-def test_a_price_has_six_digits_and_never_an_exponent(value: float, written: str) -> None:
+def test_a_price_has_six_significant_digits_and_no_exponent(value: float, written: str) -> None:
     assert price(value) == written
 
 
@@ -32,7 +32,7 @@ def test_a_price_has_six_digits_and_never_an_exponent(value: float, written: str
         (0, "no change vs last close"),
     ],
 )
-def test_a_change_that_rounds_to_nothing_is_none(fraction: float, written: str) -> None:
+def test_a_change_that_rounds_to_zero_is_written_as_no_change(fraction: float, written: str) -> None:
     assert change(fraction) == written
 
 
@@ -41,5 +41,5 @@ def test_an_age_is_in_the_unit_that_fits(hours: float, written: str) -> None:
     assert age(hours) == written
 
 
-def test_a_time_says_its_zone() -> None:
+def test_a_time_names_its_zone() -> None:
     assert utc_time(1_700_000_000_000) == "14 Nov 22:13 UTC"
