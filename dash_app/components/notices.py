@@ -6,72 +6,52 @@ import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
 from dash_app.components.formatting import as_sentence
+from make_us_rich.client import ServiceRefused, ServiceUnavailable
 
 
-def success(*content: Component | str) -> dmc.Alert:
-    return dmc.Alert(list(content), color="teal", variant="light")
+def success(*content: Component | str) -> Component:
+    return _alert("teal", *content)
 
 
-def selection_missing(subject: str) -> dmc.Alert:
-    """Ask to select a row of a table first."""
-    return dmc.Alert(f"Select {subject} first.", color="orange", variant="light")
+def refusal(error: Exception) -> Component:
+    return _alert("red", as_sentence(error))
 
 
-def refusal(error: Exception) -> dmc.Alert:
-    return dmc.Alert(as_sentence(error), color="red", variant="light")
+def selection_missing(subject: str) -> Component:
+    return _alert("orange", f"Select {subject} first.")
 
 
-def shown_once(title: str, text: str, *, text_id: str) -> dmc.Alert:
-    """Show a token or a link with a button that copies it."""
-    return dmc.Alert(
-        dmc.Group(
-            [
-                dmc.Code(text, id=text_id, style={"wordBreak": "break-all"}),
-                dmc.CopyButton(value=text, children="Copy", copiedChildren="Copied"),
-            ]
-        ),
-        title=title,
-        color="teal",
-        variant="light",
-    )
-
-
-def service_down(reason: str) -> dmc.Alert:
-    return dmc.Alert(
-        [
-            dmc.Text("Forecasts are unavailable. This page retries automatically."),
-            dmc.Text(reason, size="sm", c="dimmed", mt=4),
-        ],
+def service_error(error: ServiceUnavailable | ServiceRefused) -> Component:
+    """Say that the forecast service is down, or why it refused the request."""
+    if isinstance(error, ServiceRefused):
+        return _alert("red", str(error), title="The forecast service refused the request")
+    return _alert(
+        "orange",
+        dmc.Text("Forecasts are unavailable. This page retries automatically."),
+        dmc.Text(str(error), size="sm", c="dimmed", mt=4),
         title="Forecast service unavailable",
-        color="orange",
-        variant="light",
     )
 
 
-def service_refused(reason: str) -> dmc.Alert:
-    return dmc.Alert(reason, title="The forecast service refused the request", color="red", variant="light")
+def registry_down(error: Exception) -> Component:
+    return _alert("orange", str(error), title="Model registry unavailable")
 
 
-def no_forecast_yet() -> dmc.Alert:
-    return dmc.Alert(
-        "The first training run has not finished. Training runs every hour; a pair appears here once it is served.",
-        title="No forecast yet",
-        color="blue",
-        variant="light",
-    )
+def no_forecast_yet() -> Component:
+    text = "The first training run has not finished. Training runs every hour; a pair appears here once it is served."
+    return _alert("blue", text, title="No forecast yet")
 
 
-def registry_down(reason: str) -> dmc.Alert:
-    return dmc.Alert(reason, title="Model registry unavailable", color="orange", variant="light")
+def no_model_yet() -> Component:
+    text = "The first training run of this pair has not finished. Its model versions will appear here."
+    return _alert("blue", text, title="No model yet")
 
 
-def no_model_yet() -> dmc.Alert:
-    return dmc.Alert(
-        "The first training run of this pair has not finished. Its model versions will appear here.",
-        title="No model yet",
-        color="blue",
-        variant="light",
-    )
+def shown_once(title: str, text: str, *, text_id: str) -> Component:
+    """Show a token or a link with a button that copies it."""
+    code = dmc.Code(text, id=text_id, style={"wordBreak": "break-all"})
+    button = dmc.CopyButton(value=text, children="Copy", copiedChildren="Copied")
+    return _alert("teal", dmc.Group([code, button]), title=title)
 
 
 def page_not_found() -> Component:
@@ -80,6 +60,10 @@ def page_not_found() -> Component:
 
 def for_admins() -> Component:
     return _dead_end("This page is for admins", "Ask an admin to change your role.")
+
+
+def _alert(color: str, *content: Component | str, title: str | None = None) -> Component:
+    return dmc.Alert(list(content), color=color, title=title, variant="light")
 
 
 def _dead_end(title: str, text: str) -> Component:

@@ -29,6 +29,20 @@ def small_button(label: str, button_id: str) -> Component:
     return dmc.Button(label, id=button_id, size="sm", variant="default")
 
 
+def pair_select(select_id: str, *, label: str, width: int | dict[str, object] = 200) -> Component:
+    """Return a select for a pair, which the browser remembers. `label`: for screen readers."""
+    return dmc.Select(
+        id=select_id,
+        data=[],
+        searchable=True,
+        allowDeselect=False,
+        placeholder="Pair",
+        persistence=True,
+        w=width,
+        attributes={"input": {"aria-label": label}},
+    )
+
+
 def graph(figure: go.Figure, **more: Any) -> Component:
     """Return a figure without Plotly's toolbar."""
     return dcc.Graph(figure=figure, config={"displayModeBar": False, "displaylogo": False}, className="plot", **more)

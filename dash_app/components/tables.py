@@ -49,9 +49,10 @@ def table(
     )
 
 
-def height_of(rows: int) -> dict[str, str]:
-    """Return the style of a table that is as high as its rows, but no higher than the window."""
-    return {"height": f"min({68 + 42 * rows}px, max(320px, calc(100vh - 230px)))"}
+def height_of(rows: int, *, limit: int | None = None) -> dict[str, str]:
+    """Return the style of a table as high as its rows, or as `limit` rows, but no higher than the window."""
+    shown = rows if limit is None else min(rows, limit)
+    return {"height": f"min({68 + 42 * shown}px, max(320px, calc(100vh - 230px)))"}
 
 
 def text_column(title: str, field: str, *, sort_field: str = "", **more: object) -> Column:

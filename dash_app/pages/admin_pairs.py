@@ -84,7 +84,7 @@ def register(app: Dash, services: Services) -> None:
     @validated
     def show(_: str) -> tuple[list[PairRow], dict[str, str]]:
         rows = _rows(database)
-        return rows, height_of(min(len(rows), _MAX_VISIBLE_ROWS))
+        return rows, height_of(len(rows), limit=_MAX_VISIBLE_ROWS)
 
     @app.callback(
         Output("admin-pairs-notice", "children"),

@@ -106,7 +106,7 @@ def register(app: Dash, services: Services) -> None:
         plans = [
             {"value": plan.name, "label": f"{plan.name} ({plan.monthly_calls:,})"} for plan in accounts.admin.plans()
         ]
-        return rows, height_of(min(len(rows), _MAX_VISIBLE_ROWS)), plans, plans
+        return rows, height_of(len(rows), limit=_MAX_VISIBLE_ROWS), plans, plans
 
     @app.callback(
         Output("admin-selected", "children"),

@@ -19,7 +19,7 @@ from dash_app.components import notices
 from dash_app.components.figures import forecast_figure
 from dash_app.components.forecast_summary import badges, headline, warnings
 from dash_app.components.formatting import pair_in_query, pair_label
-from dash_app.components.sections import graph, page
+from dash_app.components.sections import graph, page, pair_select
 from dash_app.pages import Services
 from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
@@ -36,7 +36,7 @@ OtherModel = Literal["previous", "foundation", "naive"]
 _OTHER_MODELS = {"previous": "Previous model", "foundation": "Foundation model", "naive": "Naive forecast"}
 # The page refreshes shortly after the next close, and once a minute so that an outage shows.
 _AFTER_CLOSE_MS, _MAX_REFRESH_MS, _MIN_REFRESH_MS = 5_000, 60_000, 10_000
-_HALF_OF_A_PHONE = {"base": "calc(50vw - 24px)", "sm": 200}
+_HALF_OF_A_PHONE: dict[str, object] = {"base": "calc(50vw - 24px)", "sm": 200}
 _EMPTY_FIGURE = {"layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)"}}
 _DISCLAIMER = (
     "Each band contains the next close with the stated probability, provided that the market behaves as it did in the "
@@ -81,7 +81,7 @@ def layout() -> Component:
         dcc.Interval(id="refresh", interval=_MIN_REFRESH_MS),
         dcc.Store(id="shown"),
         dcc.Store(id="choice"),
-        controls=dmc.Group([_model_select(), _pair_select()], gap="xs"),
+        controls=dmc.Group([_model_select(), pair_select("pair", label="pair", width=_HALF_OF_A_PHONE)], gap="xs"),
     )
 
 
@@ -94,19 +94,6 @@ def _model_select() -> Component:
         clearable=True,
         w=_HALF_OF_A_PHONE,
         attributes={"input": {"aria-label": "models to compare with the champion"}},
-    )
-
-
-def _pair_select() -> Component:
-    return dmc.Select(
-        id="pair",
-        data=[],
-        searchable=True,
-        allowDeselect=False,
-        placeholder="Pair",
-        w=_HALF_OF_A_PHONE,
-        persistence=True,
-        attributes={"input": {"aria-label": "pair"}},
     )
 
 
@@ -181,10 +168,8 @@ def register(app: Dash, services: Services) -> None:
                 except ServiceRefused as error:
                     missing.append(str(error))
             past = history.result()
-        except ServiceUnavailable as error:
-            return notices.service_down(str(error)), no_update, "none", None, _MIN_REFRESH_MS
-        except ServiceRefused as error:
-            return notices.service_refused(str(error)), no_update, "none", None, _MIN_REFRESH_MS
+        except (ServiceUnavailable, ServiceRefused) as error:
+            return notices.service_error(error), no_update, "none", None, _MIN_REFRESH_MS
         interval = Interval(forecast.interval)
         score = scores.latest(database, market=forecast.market, interval=interval).get(pair)
         summary = [*warnings(forecast, score, missing), headline(forecast), badges(forecast, past, score)]

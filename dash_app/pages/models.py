@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from dash_app.components import notices
 from dash_app.components.figures import loss_figure
 from dash_app.components.formatting import as_sentence, pair_in_query, pair_label, utc_time
-from dash_app.components.sections import graph, page, panel
+from dash_app.components.sections import graph, page, pair_select, panel
 from dash_app.components.tables import height_of, percent_column, table, text_column
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
@@ -89,15 +89,7 @@ def layout() -> Component:
         table("models-grid", _COLUMNS, key="version", selectable=True),
         *(_rollback_controls() if current_user.is_admin else []),
         dmc.Box(id="model-detail"),
-        controls=dmc.Select(
-            id="models-pair",
-            data=[],
-            searchable=True,
-            allowDeselect=False,
-            persistence=True,
-            w=200,
-            attributes={"input": {"aria-label": "pair whose models are listed"}},
-        ),
+        controls=pair_select("models-pair", label="pair whose models are listed"),
     )
 
 
@@ -155,7 +147,7 @@ def register(app: Dash, services: Services) -> None:
         try:
             rows = _rows(registry, _registered_name(pair, interval))
         except RegistryError as error:
-            return [], height_of(0), [], notices.registry_down(str(error))
+            return [], height_of(0), [], notices.registry_down(error)
         return rows, height_of(len(rows)), rows[:1], None if rows else notices.no_model_yet()
 
     @app.callback(Output("model-detail", "children"), Input("models-grid", "selectedRows"))
@@ -168,7 +160,7 @@ def register(app: Dash, services: Services) -> None:
             run = registry.run(row["run_id"])
             losses = {metric: registry.metric_history(row["run_id"], metric) for metric in _LOSSES}
         except RegistryError as error:
-            return notices.registry_down(str(error))
+            return notices.registry_down(error)
         return _detail(row, run, losses, settings)
 
     @app.callback(Output("confirm-rollback", "displayed"), Input("rollback", "n_clicks"), prevent_initial_call=True)

@@ -92,10 +92,8 @@ def register(app: Dash, services: Services) -> None:
     def refresh(_: Clicks) -> tuple[Any, ...]:
         try:
             forecasts, missing = client.forecasts()
-        except ServiceUnavailable as error:
-            return no_update, no_update, notices.service_down(str(error))
-        except ServiceRefused as error:
-            return no_update, no_update, notices.service_refused(str(error))
+        except (ServiceUnavailable, ServiceRefused) as error:
+            return no_update, no_update, notices.service_error(error)
         latest = _latest_scores(database, forecasts)
         rows = [_row(forecast, latest.get(forecast.pair)) for forecast in forecasts]
         rows += [_status_row(pair, reason) for pair, reason in missing.items()]
