@@ -205,7 +205,7 @@ def _style(figure: go.Figure, candles: Candles, forecasts: Sequence[Forecast], *
         col=2,
     )
     figure.update_xaxes(matches="x", tickformat="%H:%M<br>%d %b", tickangle=0, nticks=4 if narrow else 9, row=2, col=1)
-    figure.update_yaxes(title_text=None if narrow else "volume", showticklabels=False, row=2, col=1)
+    figure.update_yaxes(title_text=None if narrow else "volume", title_font_size=12, showticklabels=False, row=2, col=1)
     figure.update_yaxes(range=[low - room, high + room], tickformat=_tick_format(high - low), row=1)
 
 
@@ -230,8 +230,12 @@ def loss_figure(curves: Mapping[str, Sequence[float]]) -> go.Figure:
         )
     longest = max(len(losses) for losses in curves.values())
     figure.update_layout(**_LAYOUT, height=300)
-    figure.update_xaxes(gridcolor=_GRID, zeroline=False, title_text="epoch", dtick=max(1, longest // 10))
-    figure.update_yaxes(gridcolor=_GRID, zeroline=False, tickformat=".4f", title_text="pinball loss")
+    figure.update_xaxes(
+        gridcolor=_GRID, zeroline=False, title_text="epoch", title_font_size=12, dtick=max(1, longest // 10)
+    )
+    figure.update_yaxes(
+        gridcolor=_GRID, zeroline=False, tickformat=".4f", title_text="pinball loss", title_font_size=12
+    )
     return figure
 
 

@@ -27,7 +27,7 @@ _DAG = "train_pairs"
 _MAX_VISIBLE_ROWS = 10
 _COLUMNS = (
     text_column("Pair", "pair", minWidth=120),
-    text_column("Plan", "plan", minWidth=110),
+    text_column("Serving plan", "plan", minWidth=120),
     text_column("Replicas", "replicas", minWidth=100),
     text_column("State", "state", flex=3, minWidth=240),
 )
@@ -57,21 +57,21 @@ def layout() -> Component:
         dmc.TextInput(id="admin-new-pair", label="Pair", placeholder="btc_usdt", size="sm", w=180),
         dmc.Select(
             id="admin-pair-plan",
-            label="Plan",
+            label="Serving plan",
             data=list(pairs_table.SERVING_PLANS),
             value="dedicated",
             allowDeselect=False,
             size="sm",
             w=140,
         ),
-        small_button("Add pair or change its plan", "admin-put-pair"),
+        small_button("Add or update", "admin-put-pair"),
     ]
     return dmc.Stack(
         [
             table("admin-pairs", _COLUMNS, key="pair", rows=4, selectable=True),
             html.Div(id="admin-pairs-notice", role="status"),
-            panel(dmc.Group(pair_controls, align="end")),
-            panel(dmc.Group(new_pair_controls, align="end")),
+            panel(dmc.Stack([dmc.Text("Selected pair", fw=600), dmc.Group(pair_controls, align="end")])),
+            panel(dmc.Stack([dmc.Text("Add or update a pair", fw=600), dmc.Group(new_pair_controls, align="end")])),
         ]
     )
 
@@ -135,7 +135,7 @@ def register(app: Dash, services: Services) -> None:
                 case _:
                     listed = pairs_table.put(database, pair, plan=plan)
                     audit(by, "put pair", listed.pair, listed.plan)
-                    notice = notices.success(f"{listed.pair} has the plan {listed.plan} from the next run on.")
+                    notice = notices.success(f"{listed.pair} has the serving plan {listed.plan} from the next run on.")
         except (InputError, AirflowError) as error:
             notice = notices.refusal(error)
         return notice, _rows(database)

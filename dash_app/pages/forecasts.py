@@ -39,8 +39,8 @@ _AFTER_CLOSE_MS, _MAX_REFRESH_MS, _MIN_REFRESH_MS = 5_000, 60_000, 10_000
 _HALF_OF_A_PHONE: dict[str, object] = {"base": "calc(50vw - 24px)", "sm": 200}
 _EMPTY_FIGURE = {"layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)"}}
 _DISCLAIMER = (
-    "Each band contains the next close with the stated probability, provided that the market behaves as it did in the "
-    "training period. A forecast is not advice to buy or sell."
+    "Each band contains the next close with the stated probability, if the market behaves as it did in the training "
+    "period. A forecast is not advice to buy or sell."
 )
 
 

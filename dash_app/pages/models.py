@@ -47,7 +47,7 @@ ModelChoice = Literal["foundation"] | Pair
 _LOSSES = ("train_loss", "validation_loss")
 _COLUMNS = (
     text_column("Version", "version", width=96, flex=0),
-    text_column("Alias", "alias", minWidth=104),
+    text_column("Alias", "alias", minWidth=116),
     text_column("Architecture", "architecture", minWidth=112),
     text_column(
         "Data until", "as_of", sort_field="as_of_ms", minWidth=170, headerTooltip="Close of the newest training candle"
@@ -258,4 +258,4 @@ def _run_table(run: TrainingRun) -> Component:
         for key, value in (metrics | dict(sorted(run.params.items()))).items()
     ]
     content = dmc.Table(dmc.TableTbody(rows), verticalSpacing=4, fz="sm", striped=True)
-    return dmc.ScrollArea(content, h=300, type="auto", offsetScrollbars=True)
+    return dmc.ScrollAreaAutosize(content, mah=300, type="auto", offsetScrollbars=True)
