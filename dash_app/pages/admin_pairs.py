@@ -25,6 +25,7 @@ from make_us_rich.operations.airflow import Airflow, AirflowError
 
 _DAG = "train_pairs"
 _MAX_VISIBLE_ROWS = 10
+_BUTTONS = ("admin-train", "admin-park", "admin-unpark", "admin-put-pair")
 _COLUMNS = (
     text_column("Pair", "pair", minWidth=120),
     text_column("Serving plan", "plan", minWidth=120),
@@ -87,29 +88,20 @@ def register(app: Dash, services: Services) -> None:
         return rows, height_of(len(rows), limit=_MAX_VISIBLE_ROWS)
 
     @app.callback(
-        Output("admin-pairs-notice", "children"),
-        Output("admin-pairs", "rowData", allow_duplicate=True),
-        Input("admin-train", "n_clicks"),
-        Input("admin-park", "n_clicks"),
-        Input("admin-unpark", "n_clicks"),
-        Input("admin-put-pair", "n_clicks"),
-        State("admin-pairs", "selectedRows"),
-        State("admin-park-reason", "value"),
-        State("admin-new-pair", "value"),
-        State("admin-pair-plan", "value"),
+        output=[Output("admin-pairs-notice", "children"), Output("admin-pairs", "rowData", allow_duplicate=True)],
+        inputs=[
+            [Input(button, "n_clicks") for button in _BUTTONS],
+            State("admin-pairs", "selectedRows"),
+            State("admin-park-reason", "value"),
+            State("admin-new-pair", "value"),
+            State("admin-pair-plan", "value"),
+        ],
         prevent_initial_call=True,
     )
     @admins_only
     @validated
     def change_pair(
-        _train_clicks: Clicks,
-        _park_clicks: Clicks,
-        _unpark_clicks: Clicks,
-        _put_clicks: Clicks,
-        selected: list[SelectedPair] | None,
-        reason: Text,
-        new_pair: Text,
-        plan: Text,
+        _: list[Clicks], selected: list[SelectedPair] | None, reason: Text, new_pair: Text, plan: Text
     ) -> tuple[Any, Any]:
         button, by = ctx.triggered_id, current_user.name
         if not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked

@@ -21,6 +21,7 @@ from make_us_rich.accounts import ADMIN, MEMBER, AccountRow, Accounts, link_url
 from make_us_rich.core.errors import InputError
 
 _MAX_VISIBLE_ROWS = 10
+_USER_BUTTONS = ("admin-set-role", "admin-set-plan", "admin-lock", "admin-unlock", "admin-link")
 _COLUMNS = (
     text_column("Name", "name", minWidth=150, flex=2),
     text_column("Role", "role"),
@@ -123,30 +124,18 @@ def register(app: Dash, services: Services) -> None:
         return selected[0]["name"], selected[0].get("role"), selected[0].get("plan")
 
     @app.callback(
-        Output("admin-users-notice", "children"),
-        Output("admin-users", "rowData", allow_duplicate=True),
-        Input("admin-set-role", "n_clicks"),
-        Input("admin-set-plan", "n_clicks"),
-        Input("admin-lock", "n_clicks"),
-        Input("admin-unlock", "n_clicks"),
-        Input("admin-link", "n_clicks"),
-        State("admin-users", "selectedRows"),
-        State("admin-role", "value"),
-        State("admin-plan", "value"),
+        output=[Output("admin-users-notice", "children"), Output("admin-users", "rowData", allow_duplicate=True)],
+        inputs=[
+            [Input(button, "n_clicks") for button in _USER_BUTTONS],
+            State("admin-users", "selectedRows"),
+            State("admin-role", "value"),
+            State("admin-plan", "value"),
+        ],
         prevent_initial_call=True,
     )
     @admins_only
     @validated
-    def change_user(
-        _role_clicks: Clicks,
-        _plan_clicks: Clicks,
-        _lock_clicks: Clicks,
-        _unlock_clicks: Clicks,
-        _link_clicks: Clicks,
-        selected: list[SelectedUser] | None,
-        role: Text,
-        plan: Text,
-    ) -> tuple[Any, Any]:
+    def change_user(_: list[Clicks], selected: list[SelectedUser] | None, role: Text, plan: Text) -> tuple[Any, Any]:
         if not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked
             return no_update, no_update
         if not selected:
