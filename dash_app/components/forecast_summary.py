@@ -16,7 +16,7 @@ def headline(forecast: Forecast) -> Component:
     """Write the 80 % band and the median of the next close as one sentence."""
     quantiles = forecast.quantiles
     median = quantiles["q50"]
-    quote = forecast.pair.rpartition("_")[2].upper()
+    quote = forecast.pair.quote.upper()
     return dmc.Text(
         [
             f"Close at {utc_time(forecast.target_close_ms)}: ",
