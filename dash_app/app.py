@@ -74,7 +74,7 @@ def _create_server(settings: Settings, accounts: Accounts) -> Flask:
         server.wsgi_app = ProxyFix(server.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     secure = settings.environment == "production"
     error_pages.install(server)
-    access.install(server)  # before the CSRF check, so that a stranger reads "log in" and not "token missing"
+    access.install(server)  # before the CSRF check, so that the answer without a session is "log in first"
     sessions.install(server, accounts, secure=secure)
     login.install(server, accounts, secret_key=settings.secret_key.get_secret_value())
     access.install_page_rules(server, {page.path: page.for_admins for page in _PAGES})

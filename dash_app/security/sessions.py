@@ -16,7 +16,7 @@ LIFETIME = timedelta(days=10)
 
 
 class SessionUser(UserMixin):  # type: ignore[misc]  # flask-login has no types
-    """A user in one session. `id`, kept in both cookies, is user id, session version, start and session key."""
+    """A user in one session. `id`, stored in both cookies, is user id, session version, start and session key."""
 
     def __init__(self, user: User, started_s: int | None = None, key: str | None = None) -> None:
         self.user_id = user.user_id

@@ -62,7 +62,7 @@ def link_limit() -> Limit:
 def limit_confirmations(accounts: Accounts) -> Iterator[None]:
     """Count a wrong password of the logged-in user, who confirms an action with it. Raises TooManyAttempts.
 
-    Without it, whoever finds an open session could try every password.
+    Without this limit, a person at an unattended session could try every password.
     """
     limit = Limit(f"confirmation by user {current_user.user_id}", 10, _QUARTER)
     accounts.throttle.consume_attempt(limit)
