@@ -36,10 +36,10 @@ class DashboardClient:
     def log_in(self, name: str, password: str, **more: str) -> TestResponse:
         return self.submit("/login", name=name, password=password, **more)
 
-    def is_in(self) -> bool:
+    def is_logged_in(self) -> bool:
         return self.get("/").status_code == 200
 
-    def call_back(self, body: dict[str, Any]) -> TestResponse:
+    def send_callback(self, body: dict[str, Any]) -> TestResponse:
         """Send the request that Dash's script sends when a component changes."""
         return self.post_raw("/_dash-update-component", json.dumps(body).encode())
 
