@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.serving [load] [faults] [wake] [pool]
 
-All parts by default. Needs `wrk` (apt-get install wrk). Load generator and servers share this machine, so compare the
-ratios, which are taken within one run.
+All parts by default. `load` needs `wrk` (apt-get install wrk). The load generator and the servers share this machine,
+so compare the ratios, which are taken within one run.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
     chosen = parser.parse_args().parts or list(parts)
     if unknown := set(chosen) - set(parts):
         parser.error(f"unknown part {', '.join(sorted(unknown))}: choose from {', '.join(parts)}")
-    if shutil.which("wrk") is None:
+    if "load" in chosen and shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
     if dedicated := [part for part in chosen if part != "pool"]:
         with temporary_stack({"MUR_PAIRS": ",".join(PAIRS)}, ["serving"]) as stack:
