@@ -80,7 +80,7 @@ def _with_weights_in(location: str) -> bytes:
         ((0.0, 0.0, 0.0, float("nan"), 0.0, 0.0, 0.1), "not finite"),
         ((0.02, 0.01, 0.0, 0.0, 0.0, 0.01, 0.02), "do not increase"),
         ((0.0,) * 7, "do not increase"),
-        ((-0.9, -0.1, 0.0, 0.0, 0.0, 0.1, 0.2), "out of sight"),
+        ((-0.9, -0.1, 0.0, 0.0, 0.0, 0.1, 0.2), "too far from the last close"),
     ],
 )
 def test_a_model_with_an_impossible_forecast_is_refused(log_returns: tuple[float, ...], reason: str) -> None:
