@@ -138,8 +138,9 @@ def test_the_watchdog_deploys_applications_that_serve_has_lost(
     monkeypatch.setattr(watch_service, "get_settings", lambda: serving.settings)
     token = serving.settings.ray_token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    applications = f"{serving.settings.ray_url}/api/serve/applications/"
-    httpx.delete(applications, headers=headers, timeout=60).raise_for_status()  # as after a restart of the Ray head
+    with httpx.Client(base_url=serving.settings.ray_url, headers=headers, timeout=60) as ray:
+        ray.delete("/api/serve/applications/").raise_for_status()  # as after a restart of the Ray head
+        _eventually(lambda: _has_no_controller(ray))  # the one that shuts down would still accept a deployment
     with pytest.raises(ServingError):
         check_api(serving.settings)
 
@@ -147,6 +148,11 @@ def test_the_watchdog_deploys_applications_that_serve_has_lost(
 
     check_api(serving.settings)
     assert api.get("/v1/forecasts/btc_usdt").status_code == 200
+
+
+def _has_no_controller(ray: httpx.Client) -> bool:
+    answer = ray.get("/api/serve/applications/")
+    return answer.is_success and not answer.json()["controller_info"]
 
 
 @contextmanager
