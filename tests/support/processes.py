@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,11 +17,28 @@ from urllib.request import urlopen
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
+def _own_ports() -> Iterator[int]:
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first, count = 3_000 + process % 4 * 2_000, 2_000
+    start = random.randrange(count)
+    for number in itertools.count(start):
+        yield first + number % count
+
+
+_PORTS = _own_ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a free port that this process has not given before.
+
+    Each test process has a range of its own. All are below the ports of the embedded stacks and below those that
+    the operating system gives to outgoing connections: a port of the latter may be taken before a server listens.
+    """
+    while True:
+        port = next(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

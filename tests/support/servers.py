@@ -199,7 +199,7 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _serve_environment(haproxy: Path) -> dict[str, str]:
-    # above the embedded stacks' ports, below those of `free_port`, and different in each test process
+    # above the ports of the embedded stacks and of `free_port`, and different in each test process
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     direct = 24_000 + process % 4 * 2_000 + random.randrange(0, 2_000, 250)
     return {
