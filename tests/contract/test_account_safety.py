@@ -38,7 +38,7 @@ def _execute(url: str, statement: str) -> None:
         cursor.execute(statement)
 
 
-def _told(accounts: Accounts) -> list[tuple[str, str, str, str]]:
+def _entries(accounts: Accounts) -> list[tuple[str, str, str, str]]:
     return [(entry.actor, entry.action, entry.subject, entry.detail) for entry in accounts.audit.entries()]
 
 
@@ -84,7 +84,7 @@ def test_a_deleted_account_is_gone_with_its_tokens(accounts: Accounts) -> None:
         owner_of(accounts, token)
     with pytest.raises(WrongCredentials):
         accounts.users.get(user.user_id)
-    assert _told(accounts)[0] == ("ada", "delete account", "ada", "")
+    assert _entries(accounts)[0] == ("ada", "delete account", "ada", "")
 
 
 def test_preparing_again_leaves_an_admin_as_people_made_them(accounts: Accounts) -> None:
@@ -134,7 +134,7 @@ def test_only_its_owner_rotates_a_token(accounts: Accounts) -> None:
     assert owner_of(accounts, token).user_id == owner.user_id
 
 
-def test_tokens_are_capped_and_their_coming_and_going_is_told(accounts: Accounts) -> None:
+def test_tokens_are_capped_and_their_coming_and_going_is_entries(accounts: Accounts) -> None:
     user = accounts.users.create("ada", PASSWORD)
 
     def create(number: int) -> bool:
@@ -150,7 +150,7 @@ def test_tokens_are_capped_and_their_coming_and_going_is_told(accounts: Accounts
     accounts.tokens.rotate(user.user_id, newest.token_id)
     accounts.tokens.revoke(user.user_id, oldest.token_id)
     assert create(99)
-    assert _told(accounts)[:3] == [
+    assert _entries(accounts)[:3] == [
         ("ada", "create token", "ada", "token 99"),
         ("ada", "revoke token", "ada", oldest.name),
         ("ada", "rotate token", "ada", newest.name),
@@ -197,7 +197,7 @@ def test_a_latin_name_is_fine_and_any_spelling_of_it_logs_in(accounts: Accounts,
 
 
 def test_accounts_from_before_the_rule_keep_working(url: str, accounts: Accounts) -> None:
-    """Made by the version before: look-alikes of each other, other scripts, other cases."""
+    """Names that an earlier version accepted: look-alikes, other scripts, other letter cases."""
     hashed = hash_password(PASSWORD)
     _execute(url, "ALTER TABLE users DROP COLUMN look")
     names = ["ada1", "adal", "Иван", "sec-alice", "adm1n"]
@@ -210,7 +210,8 @@ def test_accounts_from_before_the_rule_keep_working(url: str, accounts: Accounts
     for name in names:
         assert accounts.users.authenticate(name, PASSWORD).name == name
     assert accounts.users.authenticate("ИВАН", PASSWORD).name == "Иван"
-    with pytest.raises(WrongCredentials):  # Postgres holds it for sec-alice: a second name to guess under
+    # Postgres compares this one equal to sec-alice: it would be a second name under which to guess the password
+    with pytest.raises(WrongCredentials):
         accounts.users.authenticate("sec-alİce", PASSWORD)
     with pytest.raises(NameTaken):
         accounts.users.create("Ada1", PASSWORD)
@@ -226,7 +227,7 @@ def test_a_link_sets_a_password_once_and_ends_sessions(accounts: Accounts) -> No
     secret = accounts.links.create(user.user_id, by="root")
 
     with pytest.raises(InputError):
-        accounts.links.use(secret, "short")  # a refused password does not use the link up
+        accounts.links.use(secret, "short")  # a refused password does not consume the link
     after = accounts.links.use(secret, ANOTHER)
 
     assert after.session_version != user.session_version
@@ -293,7 +294,7 @@ def test_the_first_admin_chooses_their_password_by_a_link(accounts: Accounts) ->
     accounts.links.use(secret, ANOTHER)
 
     assert accounts.users.authenticate("root", ANOTHER).is_admin
-    assert ("command line", "make password link", "root", "") in _told(accounts)
+    assert ("command line", "make password link", "root", "") in _entries(accounts)
 
 
 def test_no_link_lies_readable_in_the_tables(accounts: Accounts, url: str) -> None:
@@ -355,11 +356,11 @@ def test_an_admin_reads_and_changes_roles_and_plans(accounts: Accounts) -> None:
     owner = owner_of(accounts, accounts.tokens.create(ada.user_id, "bot"))
     accounts.quota.consume(owner, calls=7)
 
-    row, other = accounts.admin.accounts()  # by name, without the service
+    row, other = accounts.admin.accounts()  # sorted by name, without the service account
     assert (row.name, row.role, row.plan, row.used, row.locked) == ("ada", ADMIN, "trader", 7, False)
     assert (row.monthly_calls, owner.monthly_calls) == (20_000, 20_000)
     assert (other.name, other.used) == ("root", 0)
-    assert [told for told in _told(accounts) if told[0] == "root"][:2] == [
+    assert [entry for entry in _entries(accounts) if entry[0] == "root"][:2] == [
         ("root", "set plan", "ada", "trader"),
         ("root", "make admin", "ada", ""),
     ]
@@ -386,8 +387,8 @@ def test_a_locked_account_is_out_at_once_and_back_when_unlocked(accounts: Accoun
 
 def test_the_last_admin_stays(accounts: Accounts) -> None:
     root = accounts.users.create("root", PASSWORD, role=ADMIN)
-    accounts.ensure_service_token("mur_of-the-service")  # an admin too, but nobody can log in as it
-    before = _told(accounts)
+    accounts.ensure_service_token("mur_of-the-service")  # it is an admin, but nobody can log in as it
+    before = _entries(accounts)
 
     for leave in (
         lambda: accounts.admin.set_role(root.user_id, MEMBER, by="root"),
@@ -397,7 +398,7 @@ def test_the_last_admin_stays(accounts: Accounts) -> None:
         with pytest.raises(InputError, match="last admin"):
             leave()
     assert accounts.users.get(root.user_id).is_admin
-    assert _told(accounts) == before
+    assert _entries(accounts) == before
 
 
 def test_two_last_admins_cannot_both_leave(accounts: Accounts) -> None:

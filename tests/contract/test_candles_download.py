@@ -67,14 +67,14 @@ def download(*arguments: str) -> Result:
     return done
 
 
-def new_candles(told: str) -> dict[str, int]:
-    return {pair: int(count) for pair, count in re.findall(r"(\w+): (\d+) new", told)}
+def new_candles(output: str) -> dict[str, int]:
+    return {pair: int(count) for pair, count in re.findall(r"(\w+): (\d+) new", output)}
 
 
 def test_files_can_be_read_by_benchmarks_and_the_replay_exchange(exchange: str, tmp_path: Path) -> None:
-    told = download(*words(tmp_path)).output
+    output = download(*words(tmp_path)).output
 
-    assert new_candles(told) == {"btc_usdt": HOURS, "eth_usdt": HOURS}
+    assert new_candles(output) == {"btc_usdt": HOURS, "eth_usdt": HOURS}
     assert pq.read_schema(tmp_path / "BTCUSDT.parquet").names == [
         "open_time", "open", "high", "low", "close", "volume",
     ]  # fmt: skip
@@ -97,10 +97,10 @@ def test_the_exchange_of_the_settings_is_used_not_that_of_a_simulated_stack(
     config.state.mkdir(parents=True)
     config.save()
 
-    told = download(*words(tmp_path, "btc_usdt")).output
+    output = download(*words(tmp_path, "btc_usdt")).output
 
-    assert f"from {exchange}" in told
-    assert new_candles(told) == {"btc_usdt": HOURS}
+    assert f"from {exchange}" in output
+    assert new_candles(output) == {"btc_usdt": HOURS}
 
 
 def test_more_days_are_added_on_both_sides(exchange: str, tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_an_interruption_keeps_received_candles(exchange: str, tmp_path: Path) -
     ) as running:
         _wait_until_waiting(exchange)
         running.send_signal(signal.SIGINT)
-        told, _ = running.communicate(timeout=30)
+        output, _ = running.communicate(timeout=30)
 
     assert running.returncode == 130
-    assert "the same command continues" in told
+    assert "the same command continues" in output
     assert len(read_recorded(tmp_path, [BITCOIN], Interval.H1)["btc_usdt"]) == 3000
     httpx.delete(f"{exchange}/_control/faults").raise_for_status()
     assert new_candles(download(*words(tmp_path, "btc_usdt")).output) == {"btc_usdt": HOURS - 3000}
@@ -218,10 +218,10 @@ def test_a_benchmark_without_candles_names_the_command_that_downloads_them(
 
     assert done.returncode == 1
     (command,) = [line.strip() for line in done.stderr.splitlines() if "mkrich candles download" in line]
-    program, *told = shlex.split(command)
+    program, *arguments = shlex.split(command)
     assert program == ".venv/bin/mkrich"
     # the simulated market begins in 2024
-    assert download(*told, "--from", "2024-02-01", "--to", "2024-02-03").exit_code == 0
+    assert download(*arguments, "--from", "2024-02-01", "--to", "2024-02-03").exit_code == 0
     assert {"BTCUSDT.parquet", "ETHUSDT.parquet"} <= {path.name for path in folder.iterdir()}
 
 

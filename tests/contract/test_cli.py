@@ -1,4 +1,4 @@
-"""`mkrich` on a real database and a real registry; what needs the whole stack is asked in tests/e2e."""
+"""`mkrich` on a real database and a real registry; tests/e2e runs the commands that need the whole stack."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PASSWORD = "a long and winding password"
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, str]]:
-    """The settings of Postgres, MLflow and an exchange; everything else is down."""
+    """Set the addresses of a running Postgres, MLflow and exchange; every other component is down."""
     with traversable_folder() as folder:
         nobody = f"http://127.0.0.1:{free_port()}"
         with migrated_database() as database, mlflow_server(folder) as mlflow, exchange_server(folder) as exchange:
@@ -63,7 +63,7 @@ def _settings(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def mkrich(*arguments: str) -> Result:
-    """Raises what the command raised on purpose, as `main` sees it."""
+    """Run a command; raises the error that `main` would report to the user."""
     done = CliRunner().invoke(app, list(arguments))
     if isinstance(done.exception, MakeUsRichError):
         raise done.exception
@@ -90,9 +90,9 @@ def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) ->
     with pytest.raises(UnknownPair, match="such as btc_usdt"):
         mkrich("pairs", "add", "DOGE")
     with Accounts(Database(servers["MUR_DATABASE_URL"])) as accounts:
-        told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
+        entries = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
     done = ("unpark pair", "park pair", "put pair", "put pair")
-    assert told == [("command line", action, "doge_usdt") for action in done]
+    assert entries == [("command line", action, "doge_usdt") for action in done]
 
 
 def test_an_admin_is_made_once_and_reset_only_when_asked(servers: dict[str, str]) -> None:

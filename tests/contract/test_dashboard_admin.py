@@ -180,8 +180,8 @@ def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts,
 
     assert "there is no plan" in _click(app, root, "admin-set-plan", **chosen).lower()
     assert "Select an account first" in _click(app, root, "admin-lock")
-    told = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
-    assert told == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
+    entries = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
+    assert entries == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
 
 
 def test_an_admin_creates_a_password_link(app: Dash, accounts: Accounts, root: DashboardClient) -> None:

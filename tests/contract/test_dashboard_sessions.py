@@ -254,17 +254,17 @@ def test_the_audit_log_has_log_ins_and_failed_attempts(server: Flask, accounts: 
     for _ in range(12):
         visitor.log_in("nobody at all", "x")
 
-    told = [(entry.actor, entry.action, entry.subject, entry.detail) for entry in accounts.audit.entries(16)]
-    told.reverse()
+    entries = [(entry.actor, entry.action, entry.subject, entry.detail) for entry in accounts.audit.entries(16)]
+    entries.reverse()
     here = "198.51.100.77"
-    assert told[-15:-11] == [
+    assert entries[-15:-11] == [
         (f"{member[:58]} new", "create account", f"{member[:58]} new", here),
         ("stranger", "fail to log in", member, here),
         ("stranger", "fail to log in", "", here),
         (member, "log in", member, here),
     ]
-    assert told[-11:-1] == [("stranger", "fail to log in", "", here)] * 10
-    assert told[-1] == ("stranger", "try too often", "", "log-in 'nobody at all' from 198.51.100.77")
+    assert entries[-11:-1] == [("stranger", "fail to log in", "", here)] * 10
+    assert entries[-1] == ("stranger", "try too often", "", "log-in 'nobody at all' from 198.51.100.77")
 
 
 @pytest.mark.parametrize(("proxies", "is_slowed"), [(0, True), (1, False)])

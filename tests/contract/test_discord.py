@@ -100,10 +100,11 @@ def test_a_long_text_is_cut_to_what_discord_takes(sink: Sink) -> None:
 
 
 @pytest.mark.parametrize(
-    ("run_type", "state", "told"), [("scheduled", "running", 1), ("scheduled", "failed", 0), ("backfill", "running", 0)]
+    ("run_type", "state", "posted"),
+    [("scheduled", "running", 1), ("scheduled", "failed", 0), ("backfill", "running", 0)],
 )
 def test_a_late_run_is_posted_and_a_late_backfill_is_not(
-    sink: Sink, monkeypatch: pytest.MonkeyPatch, run_type: str, state: str, told: int
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, run_type: str, state: str, posted: int
 ) -> None:
     monkeypatch.setattr(alerts, "get_settings", lambda: sink.settings)
     run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": run_type, "state": state}
@@ -111,7 +112,7 @@ def test_a_late_run_is_posted_and_a_late_backfill_is_not(
     asyncio.run(alerts.post_late_run({"dag_run": run}))
 
     titles = [embed["title"] for message in sink.messages() for embed in message["embeds"]]
-    assert titles == ["train_pairs is late"] * told
+    assert titles == ["train_pairs is late"] * posted
 
 
 def test_every_link_of_a_run_is_one_that_a_browser_can_open(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:

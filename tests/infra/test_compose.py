@@ -1,4 +1,4 @@
-"""docker-compose.yml: who knows which secret, and the roles and keys that it makes, on a real Postgres and S3."""
+"""docker-compose.yml: which service receives which secret; the roles and keys it creates, on a real Postgres and S3."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.servers import BIN, postgres_server, s3_server
 DOCKER = PROJECT_ROOT / "infra" / "docker"
 ONCE = {"setup", "serve", "airflow-init", "backup"}
 PROXIES = {"proxy", "proxy-tools"}
-WITHOUT_HEALTH = {"ray-worker", "pgadmin"}  # Ray's head watches its workers; pgadmin is a person's tool
+WITHOUT_HEALTH = {"ray-worker", "pgadmin"}  # Ray's head checks its workers; nothing depends on pgadmin
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def services(env: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Compose's services with the variables of a fresh .env filled in."""
+    """Return Compose's services with the variables of a fresh .env substituted."""
     return compose_services(env)
 
 
@@ -133,7 +133,7 @@ def test_a_role_owns_its_database_and_enters_no_other(env: dict[str, str], folde
 def test_only_s3_itself_leaves_the_containers_loopback(
     services: dict[str, dict[str, Any]], env: dict[str, str], folder: Path
 ) -> None:
-    """The command of the service, with other ports: its filer, master and volume server ask for no key."""
+    """Return the command of the s3 service with other ports. Its filer, master and volume server need no key."""
     given = services["s3"]["command"]
     data, config, s3_port = folder / "weed", folder / "weed.json", free_port()
     data.mkdir()
@@ -163,7 +163,7 @@ def test_only_s3_itself_leaves_the_containers_loopback(
 
 
 def test_airflow_keeps_its_accounts_in_its_database(services: dict[str, dict[str, Any]]) -> None:
-    """Its makers call the simple auth manager, the default, one for development."""
+    """The default, the simple auth manager, is for development only, says Airflow's documentation."""
     for name, of in services.items():
         if name.startswith("airflow"):
             assert of["environment"].get("AIRFLOW__CORE__AUTH_MANAGER", "").endswith(".FabAuthManager"), name

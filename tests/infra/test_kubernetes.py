@@ -1,4 +1,4 @@
-"""The manifests against the schemas of Kubernetes and KubeRay, in which an unknown field is an error."""
+"""The manifests fit the schemas of Kubernetes and KubeRay; an unknown field is an error."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _kuberay_schema(kind: str) -> dict[str, Any]:
 
 
 def _strict(schema: Any) -> Any:
-    """As the API server reads a CRD with strict validation: what has properties has no others."""
+    """Forbid additional properties wherever properties are listed, as the API server's strict validation does."""
     if isinstance(schema, list):
         return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
@@ -137,7 +137,7 @@ def test_every_setting_exists_and_every_reference_is_met(manifests: list[dict[st
 
 @needs_kustomize
 def test_every_component_starts_in_production(manifests: list[dict[str, Any]]) -> None:
-    """With what it is given and no more, once every `change-me` is a strong secret: Settings refuses a weak one."""
+    """Only its manifest's environment is set; each `change-me` is replaced, because Settings refuses weak secrets."""
     secrets = {
         item["metadata"]["name"]: {
             key: value.replace("change-me", "kV7w-0pQz3mR8sTy") for key, value in item["stringData"].items()

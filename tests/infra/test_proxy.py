@@ -1,4 +1,4 @@
-"""Debian's nginx with the configuration of the container: what slow, big, fast and lying clients can do behind it."""
+"""Debian's nginx with the container's configuration, under slow clients, large bodies, floods and forged headers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PORTS = ("CHECK", "DASH", "API", "AIRFLOW", "GRAFANA", "PGADMIN")
 BEHIND = '''
 import json
 def app(environ, start_response):
-    """Tell what arrived."""
+    """Respond with the request's headers and client address."""
     body = environ["wsgi.input"].read()
     seen = {key: value for key, value in environ.items() if key.startswith("HTTP_")}
     start_response("200 OK", [("Content-Type", "application/json")])
@@ -38,7 +38,7 @@ def app(environ, start_response):
 @dataclass(frozen=True)
 class Proxied:
     ports: Mapping[str, int]
-    behind: str  # the service itself
+    behind: str  # URL of the service without the proxy
     scheme: str = "http"
 
     def url(self, name: str, path: str = "/") -> str:
@@ -53,7 +53,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def behind(folder: Path) -> Iterator[str]:
-    """A service that half-open connections would stop: gunicorn, two processes of eight threads."""
+    """Run gunicorn with two processes of eight threads, which half-open connections alone would exhaust."""
     (folder / "behind.py").write_text(BEHIND)
     port = free_port()
     command = [str(BIN / "gunicorn"), f"--bind=127.0.0.1:{port}", "--workers=2", "--threads=8"]
@@ -80,7 +80,7 @@ def proxied(folder: Path, behind: str) -> Iterator[Proxied]:
 
 
 def _half_open(port: int, count: int) -> list[socket.socket]:
-    """Connections whose request never ends."""
+    """Hold connections open whose request never ends."""
     opened = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(count)]
     for number, connection in enumerate(opened):
         head = b"POST /login HTTP/1.1\r\nHost: a\r\n" + (b"Content-Length: 1000\r\n\r\nx" if number % 2 else b"")
@@ -89,7 +89,7 @@ def _half_open(port: int, count: int) -> list[socket.socket]:
 
 
 def test_half_open_connections_do_not_stop_the_dashboard(proxied: Proxied) -> None:
-    """Gunicorn alone is stopped by sixty, often by ten."""
+    """Without the proxy, sixty such connections stop gunicorn, and often ten do."""
     with ExitStack() as held:
         for connection in _half_open(proxied.ports["DASH"], 60):
             held.enter_context(connection)

@@ -14,7 +14,14 @@ from tests.support.compose import all_compose_variables, compose_services
 from tests.support.processes import PROJECT_ROOT
 
 KUBERNETES = PROJECT_ROOT / "infra" / "kubernetes"
-OUR_IMAGES = {"airflow", "backup", "dash", "mlflow", "ray", "serve"}  # they hold make_us_rich; the proxy does not
+OUR_IMAGES = {
+    "airflow",
+    "backup",
+    "dash",
+    "mlflow",
+    "ray",
+    "serve",
+}  # those with make_us_rich installed; the proxy has none
 READS_NONE = {"exchange": "the replay exchange has arguments, and no settings"}
 
 # In Compose. Each exception has its reason.
@@ -23,10 +30,10 @@ FIXED = {
     "ray_url": "a service of this file",
     "api_url": "a service of this file",
     "airflow_url": "a service of this file",
-    "trusted_proxies": "the service proxy is the only proxy in front; others are told to it by PROXY_TRUSTED",
+    "trusted_proxies": "the service proxy is the only proxy in front; PROXY_TRUSTED names others",
     "cache_folder": "the image says where its volume is",
 }
-OTHER_NAMES = {  # MLflow and our own store read these too
+OTHER_NAMES = {  # MLflow and our S3 store read these names
     "s3_endpoint_url": "S3_ENDPOINT_URL",
     "s3_region": "S3_REGION",
     "candles_bucket": "S3_CANDLES_BUCKET",
@@ -34,7 +41,7 @@ OTHER_NAMES = {  # MLflow and our own store read these too
 }
 AIRFLOWS = {"airflow-init", "airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"}
 RAYS = {"ray-head", "ray-worker"}
-SECRETS = {  # field: its variable in .env, and who gets it; who else gets it is in test_compose.py
+SECRETS = {  # field: its variable in .env and the services that get it; test_compose.py checks that no other does
     "secret_key": ("MUR_SECRET_KEY", {"dash"}),
     "s3_access_key": ("S3_ACCESS_KEY", AIRFLOWS | RAYS),
     "s3_secret_key": ("S3_SECRET_KEY", AIRFLOWS | RAYS),
@@ -56,7 +63,7 @@ def env() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def ours(env: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """The services that run our code."""
+    """Return the services that run our code."""
     services = compose_services(env)
     return {
         name: of["environment"]
@@ -107,7 +114,7 @@ def test_dags_follow_the_setting(env: dict[str, str]) -> None:
 
 
 def test_every_kubernetes_container_of_ours_takes_all_settings() -> None:
-    """A key that is added to the ConfigMap arrives; only secrets are given one by one."""
+    """A key added to the ConfigMap reaches every container; only secrets are listed one by one."""
     found = 0
     for path in sorted((KUBERNETES / "base").glob("*.yaml")):
         for container in _containers(list(yaml.safe_load_all(path.read_text()))):

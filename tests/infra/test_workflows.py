@@ -61,6 +61,6 @@ def _release() -> dict[Any, Any]:
 
 
 def _exit_code(command: str, tag: str) -> int:
-    """Run a step as GitHub does, in the checkout without an installation."""
+    """Run a step as GitHub does: in the checkout, with nothing installed."""
     environment = {"PATH": os.environ["PATH"], "GITHUB_REF_NAME": tag}
     return subprocess.run(["bash", "-ec", command], cwd=PROJECT_ROOT, env=environment, check=False).returncode
