@@ -116,6 +116,7 @@ def _start_in_order(
                 name = running.pop(future)
                 ready.add(name)
                 on_ready(name, time.monotonic() - began)
+        supervisor.wait_until_running([program.name for program in programs if program.name in ready])
     finally:
         # After a failure the other threads end by themselves, when `down` stops supervisord.
         pool.shutdown(wait=False, cancel_futures=True)

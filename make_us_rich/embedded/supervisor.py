@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,8 @@ class Supervisor:
 
     def is_running(self) -> bool:
         try:
-            return bool(self._rpc().getState())
+            with self._rpc() as rpc:
+                return bool(rpc.getState())
         except (OSError, xmlrpc.client.Error):
             return False
 
@@ -97,14 +98,27 @@ class Supervisor:
         wait_until(self.is_running, _START_TIMEOUT_S, "supervisord does not answer")
 
     def start(self, name: str) -> None:
-        with suppress(xmlrpc.client.Fault):  # already started
-            self._rpc().startProcess(name, False)
+        with self._rpc() as rpc, suppress(xmlrpc.client.Fault):  # already started
+            rpc.startProcess(name, False)
+
+    def wait_until_running(self, names: Sequence[str]) -> None:
+        """Wait until these programs count as running: a quick one is ready before `startsecs` have passed.
+
+        Raises StackError when one does not stay up.
+        """
+
+        def all_running() -> bool:
+            return all(state.state == "RUNNING" for state in self.states() if state.name in names)
+
+        wait_until(all_running, _START_TIMEOUT_S, f"{', '.join(names)} do not all run; `mkrich status` says which, but")
 
     def stop(self, name: str) -> None:
-        with suppress(xmlrpc.client.Fault):  # not running
-            self._rpc().stopProcess(name, True)
+        with self._rpc() as rpc, suppress(xmlrpc.client.Fault):  # not running
+            rpc.stopProcess(name, True)
 
     def states(self) -> list[ProgramState]:
+        with self._rpc() as rpc:
+            found = rpc.getAllProcessInfo()
         return [
             ProgramState(
                 item["name"],
@@ -112,24 +126,25 @@ class Supervisor:
                 item["pid"],
                 item["now"] - item["start"] if item["start"] else 0.0,  # never started
             )
-            for item in self._rpc().getAllProcessInfo()
+            for item in found
         ]
 
     def shut_down(self, programs_that_stop_last: Sequence[str]) -> None:
         """Stop every program, those given last, then supervisord; kill what is left of the stack's processes."""
         before = self.processes()
         if self.is_running():
-            rpc = self._rpc()
             first = [state.name for state in self.states() if state.name not in programs_that_stop_last]
-            for name in first:
-                with suppress(xmlrpc.client.Fault):  # not running
-                    rpc.stopProcess(name, False)
+            with self._rpc() as rpc:
+                for name in first:
+                    with suppress(xmlrpc.client.Fault):  # not running
+                        rpc.stopProcess(name, False)
             wait_until(
                 lambda: not any(state.pid for state in self.states() if state.name in first),
                 _STOP_TIMEOUT_S,
                 "programs do not stop",
             )
-            rpc.shutdown()
+            with self._rpc() as rpc:
+                rpc.shutdown()
             wait_until(lambda: not self.is_running(), _STOP_TIMEOUT_S, "supervisord does not stop")
         left = [process for process in before | self.processes() if process.is_running()]
         for process in left:
@@ -149,10 +164,12 @@ class Supervisor:
                     found |= {process, *process.children(recursive=True)}
         return found
 
-    def _rpc(self) -> Any:
+    @contextmanager
+    def _rpc(self) -> Iterator[Any]:
         """Open a new connection; threads must not share one."""
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self._socket}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
+            yield server.supervisor
 
     def _configuration(self, programs: Sequence[Program]) -> str:
         head = [

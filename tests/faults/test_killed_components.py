@@ -17,10 +17,7 @@ from tests.support.embedded_stack import EmbeddedStack
 from tests.support.polling import polling
 from tests.support.registry import champion_of
 
-pytestmark = [
-    pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore:unclosed <socket.socket fd=[0-9]+, family=1:ResourceWarning"),  # supervisor's
-]
+pytestmark = pytest.mark.timeout(600)
 
 PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 DAG = "train_pairs"

@@ -1,0 +1,48 @@
+"""Programs under a real supervisord."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from make_us_rich.core.errors import StackError
+from make_us_rich.embedded import supervisor
+from make_us_rich.embedded.stack_config import StackConfig
+from make_us_rich.embedded.supervisor import Program, Supervisor
+from tests.support.folders import traversable_folder
+
+
+@pytest.fixture
+def supervised() -> Iterator[Supervisor]:
+    with traversable_folder() as home:
+        config = StackConfig("simulated", home)
+        config.make_runtime_folder()
+        supervised = Supervisor(config)
+        supervised.launch(
+            [
+                Program("stays", [sys.executable, "-c", "import time; time.sleep(60)"]),
+                Program("ends", [sys.executable, "-c", "raise SystemExit(1)"]),
+            ],
+            {},
+        )
+        yield supervised
+        supervised.shut_down([])
+
+
+def test_a_program_that_just_started_is_waited_for(supervised: Supervisor) -> None:
+    supervised.start("stays")
+    assert [state.state for state in supervised.states() if state.name == "stays"] == ["STARTING"]
+
+    supervised.wait_until_running(["stays"])
+
+    assert [state.state for state in supervised.states() if state.name == "stays"] == ["RUNNING"]
+
+
+def test_a_program_that_ends_is_an_error(supervised: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_START_TIMEOUT_S", 3)
+    supervised.start("ends")
+
+    with pytest.raises(StackError, match="ends"):
+        supervised.wait_until_running(["ends"])
