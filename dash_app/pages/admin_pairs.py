@@ -156,9 +156,7 @@ def _rows(database: Database) -> list[PairRow]:
             "pair": item.pair,
             "plan": item.plan,
             "replicas": f"{item.min_replicas} to {item.max_replicas}",
-            "state": f"parked since {item.parked_at:%Y-%m-%d %H:%M}: {item.parked_reason}"
-            if item.parked_at
-            else ("active" if item.active else "off"),
+            "state": item.state,
         }
         for item in pairs_table.tracked(database)
     ]

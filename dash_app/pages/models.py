@@ -108,7 +108,6 @@ def _rollback_controls() -> list[Component]:
 
 def register(app: Dash, services: Services) -> None:
     settings, database = services.settings, services.database
-    interval = Interval(settings.interval)
     registry = Registry(settings)
 
     @app.callback(
@@ -145,7 +144,7 @@ def register(app: Dash, services: Services) -> None:
         if pair is None:
             return no_update, no_update, no_update, no_update
         try:
-            rows = _rows(registry, _registered_name(pair, interval))
+            rows = _rows(registry, _registered_name(pair, settings.interval))
         except RegistryError as error:
             return [], height_of(0), [], notices.registry_down(error)
         return rows, height_of(len(rows)), rows[:1], None if rows else notices.no_model_yet()
@@ -181,7 +180,7 @@ def register(app: Dash, services: Services) -> None:
     def roll_back(clicks: Clicks, pair: ModelChoice | None) -> tuple[Any, Any]:
         if not clicks or pair is None:
             return no_update, no_update
-        name = _registered_name(pair, interval)
+        name = _registered_name(pair, settings.interval)
         try:
             decision = promotion.rollback(registry, database, name, by=current_user.name)
             services.accounts.audit.write(current_user.name, "roll back model", name, decision.reason)
@@ -218,16 +217,12 @@ def _row(version: ModelVersion, alias: str) -> VersionRow:
         "architecture": tags.get(TAG_ARCHITECTURE, ""),
         "as_of_ms": as_of_ms,
         "as_of": utc_time(as_of_ms) if as_of_ms else "",
-        "skill": _number(tags, TAG_SKILL_VS_NAIVE),
-        "coverage": _number(tags, TAG_COVERAGE_80),
+        "skill": version.number(TAG_SKILL_VS_NAIVE),
+        "coverage": version.number(TAG_COVERAGE_80),
         "decision": tags.get(promotion.TAG_DECISION, "pending"),
         "run_id": version.run_id,
         "airflow_run": tags.get(TAG_AIRFLOW_RUN, ""),
     }
-
-
-def _number(tags: Mapping[str, str], name: str) -> float | None:
-    return float(tags[name]) if name in tags else None
 
 
 def _detail(

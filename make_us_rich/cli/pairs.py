@@ -11,7 +11,7 @@ from rich.table import Table
 from make_us_rich.cli.shared import AsJson, OnePair, audit, database_here, print_json
 from make_us_rich.core.terminal import console
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
+from make_us_rich.database.pairs import SERVING_PLANS
 
 pairs_app = typer.Typer(help="List, add, change, park and unpark pairs.", no_args_is_help=True)
 
@@ -34,7 +34,7 @@ def list_pairs(as_json: AsJson = False) -> None:
         return
     table = Table("pair", "plan", "replicas", "state")
     for item in found:
-        table.add_row(item.pair, item.plan, f"{item.min_replicas} to {item.max_replicas}", _state(item))
+        table.add_row(item.pair, item.plan, f"{item.min_replicas} to {item.max_replicas}", item.state)
     console.print(table)
 
 
@@ -44,7 +44,7 @@ def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most
     with database_here() as database:
         item = pairs_table.put(database, pair, plan=plan, min_replicas=least, max_replicas=most)
         audit(database, "put pair", item.pair, item.plan)
-    console.print(f"{item.pair}: {_state(item)}; `mkrich train {item.pair}` trains it now")
+    console.print(f"{item.pair}: {item.state}; `mkrich train {item.pair}` trains it now")
 
 
 @pairs_app.command("plan")
@@ -67,7 +67,7 @@ def park(pair: OnePair, reason: Annotated[str, typer.Option(help="shown to users
     with database_here() as database:
         item = pairs_table.park(database, pair, reason)
         audit(database, "park pair", item.pair, reason)
-    console.print(f"{pair}: {_state(item)}")
+    console.print(f"{pair}: {item.state}")
 
 
 @pairs_app.command()
@@ -76,10 +76,4 @@ def unpark(pair: OnePair) -> None:
     with database_here() as database:
         item = pairs_table.unpark(database, pair)
         audit(database, "unpark pair", item.pair)
-    console.print(f"{pair}: {_state(item)}")
-
-
-def _state(item: TrackedPair) -> str:
-    if item.parked_at is not None:
-        return f"parked since {item.parked_at:%Y-%m-%d %H:%M}: {item.parked_reason}"
-    return "active" if item.active else "off"
+    console.print(f"{pair}: {item.state}")

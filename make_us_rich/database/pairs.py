@@ -38,6 +38,13 @@ class TrackedPair:
         """True for a pair that is trained and served."""
         return self.plan != "off" and self.parked_at is None
 
+    @property
+    def state(self) -> str:
+        """What a person reads of the state: parked since when and why, active or off."""
+        if self.parked_at is not None:
+            return f"parked since {self.parked_at:%Y-%m-%d %H:%M}: {self.parked_reason}"
+        return "active" if self.active else "off"
+
 
 def tracked(database: Database) -> tuple[TrackedPair, ...]:
     """Return every pair in the table, sorted by name."""

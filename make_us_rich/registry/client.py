@@ -71,13 +71,14 @@ class ModelVersion:
             version=self.version,
             as_of_ms=self.as_of_ms,
             architecture=self.tags.get(TAG_ARCHITECTURE, "unknown"),
-            skill_vs_naive=self._number(TAG_SKILL_VS_NAIVE),
-            skill_margin=self._number(TAG_SKILL_MARGIN),
-            coverage_80=self._number(TAG_COVERAGE_80),
+            skill_vs_naive=self.number(TAG_SKILL_VS_NAIVE),
+            skill_margin=self.number(TAG_SKILL_MARGIN),
+            coverage_80=self.number(TAG_COVERAGE_80),
             age_hours=round((now_ms - self.as_of_ms) / HOUR_MS, 2),
         )
 
-    def _number(self, tag: str) -> float | None:
+    def number(self, tag: str) -> float | None:
+        """Return the figure that a tag holds, or None when it was never measured."""
         return float(self.tags[tag]) if tag in self.tags else None
 
 
