@@ -17,7 +17,7 @@ import onnx
 
 from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, model_name
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded import lifecycle
@@ -28,7 +28,7 @@ from make_us_rich.forecasting.contract import META_PAIR
 from make_us_rich.forecasting.pipeline import FittedModel, fit
 from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
-from make_us_rich.registry.client import Registry, model_name
+from make_us_rich.registry.client import Registry
 from make_us_rich.registry.promotion import promote_manually
 from make_us_rich.registry.publish import publish
 

@@ -17,7 +17,8 @@ import httpx
 from pydantic import TypeAdapter
 
 from make_us_rich.core.errors import MakeUsRichError
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair, foundation_name
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.documents import (
     CandleColumns,
@@ -191,7 +192,7 @@ def _wanted_models(updated: UpdatedModels) -> dict[str, NamedVersion]:
     wanted = {}
     for application, version in updated.applications.items():
         pair, _, interval = application.rpartition("_")
-        name = f"foundation_{interval}" if pair in updated.by_foundation else application
+        name = foundation_name(Interval.parse(interval)) if pair in updated.by_foundation else application
         wanted[application] = NamedVersion(name=name, version=version)
     return wanted
 

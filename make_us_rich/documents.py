@@ -6,7 +6,8 @@ milliseconds since 1970; prices are in the quote currency.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,6 +34,15 @@ class Quantiles(Document):
     q75: float
     q90: float
     q95: float
+
+    @classmethod
+    def of(cls, prices: Iterable[float], **others: float) -> Self:
+        """Name the prices [7] by their quantile levels; `others` are the further fields of a subclass."""
+        return cls(**dict(zip(QUANTILE_NAMES, prices, strict=True)), **others)
+
+    def prices(self) -> list[float]:
+        """Return the prices [7], lowest first."""
+        return [self[name] for name in QUANTILE_NAMES]
 
     def __getitem__(self, name: str) -> float:
         """Return one quantile by its name, such as `q50`."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from make_us_rich.core.errors import BadModel, MakeUsRichError, StoreError
-from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.pair import BITCOIN, Pair, foundation_name, model_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import QUANTILE_NAMES, BackfilledForecast, Comparison, JobResult, TrainedResult
+from make_us_rich.documents import BackfilledForecast, Comparison, JobResult, TrainedResult
 from make_us_rich.forecasting.architectures import from_npz
 from make_us_rich.forecasting.batched import train_batched
 from make_us_rich.forecasting.evaluation import compare
@@ -32,7 +32,7 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.window import common_window
 from make_us_rich.operations import job_results
-from make_us_rich.registry.client import CHAMPION, TAG_AS_OF_MS, Registry, foundation_name, model_name
+from make_us_rich.registry.client import CHAMPION, TAG_AS_OF_MS, Registry
 from make_us_rich.registry.mlflow import connect
 from make_us_rich.registry.publish import load_weights, publish
 from ray_jobs.job import TrainingJob
@@ -231,8 +231,7 @@ class PairTrainer:
         if window is None or window.as_of_ms != self._as_of_ms:
             return None
         prices = OnnxModel.load(fitted.onnx, name).quantiles(window.candles, window.reference)
-        quantiles = dict(zip(QUANTILE_NAMES, prices.tolist(), strict=True))
-        return BackfilledForecast(last_close=float(window.candles.close[-1]), **quantiles)
+        return BackfilledForecast.of(prices.tolist(), last_close=float(window.candles.close[-1]))
 
     def _compare(self, name: str, prepared: PreparedPair, fitted: FittedModel) -> Comparison:
         """Compare the model with the present champion on the same held-out candles; neither was trained on them."""

@@ -236,5 +236,4 @@ def _csv(forecast: Forecast, past: Sequence[PastForecast]) -> str:
 
 
 def _csv_row(pair: str, forecast: Forecast | PastForecast, version: int, *actual: object) -> list[object]:
-    quantiles = [forecast.quantiles[name] for name in QUANTILE_NAMES]
-    return [pair, forecast.target_close_ms, version, forecast.last_close, *quantiles, *actual]
+    return [pair, forecast.target_close_ms, version, forecast.last_close, *forecast.quantiles.prices(), *actual]

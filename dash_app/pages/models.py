@@ -23,7 +23,7 @@ from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, foundation_name, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.registry import promotion
@@ -38,8 +38,6 @@ from make_us_rich.registry.client import (
     ModelVersion,
     Registry,
     TrainingRun,
-    foundation_name,
-    model_name,
 )
 
 _FOUNDATION = "foundation"

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from make_us_rich.cli.shared import AsJson, audit, print_json, settings_here, utc_text
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, foundation_name, model_name
 from make_us_rich.core.terminal import console
 from make_us_rich.database.pool import Database
 from make_us_rich.registry.client import (
@@ -22,8 +22,6 @@ from make_us_rich.registry.client import (
     TAG_COVERAGE_80,
     TAG_SKILL_VS_NAIVE,
     Registry,
-    foundation_name,
-    model_name,
 )
 from make_us_rich.registry.promotion import TAG_DECISION
 

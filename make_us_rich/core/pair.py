@@ -1,4 +1,7 @@
-"""A traded pair and its two spellings: ours (`btc_usdt` in names, URLs and files) and the exchange's (`BTCUSDT`)."""
+"""A traded pair, its two spellings, and the names of its models.
+
+Ours is `btc_usdt`, in names, URLs and files; the exchange's is `BTCUSDT`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from make_us_rich.core.errors import UnknownPair
+from make_us_rich.core.interval import Interval
 
 SLUG = "[a-z0-9]{1,20}_[a-z0-9]{2,10}"
 """Our spelling, as a regular expression."""
@@ -68,3 +72,13 @@ class Pair(str):
 
 BITCOIN = Pair("btc", "usdt")
 """The reference market: every model also reads its candles."""
+
+
+def model_name(pair: Pair, interval: Interval) -> str:
+    """Return the registered name of a pair's own model."""
+    return f"{pair}_{interval}"
+
+
+def foundation_name(interval: Interval) -> str:
+    """Return the registered name of the foundation model, which each pair's model is fine-tuned from."""
+    return f"foundation_{interval}"

@@ -53,9 +53,8 @@ def record(
     `foundation`: `version` is one of the foundation model, not of the pair's own. Raises psycopg2.Error.
     """
     row = (market, pair, interval, as_of_ms, version, foundation, as_of_ms, last_close)
-    prices = [quantiles[name] for name in QUANTILE_NAMES]
     with database.transaction() as cursor:
-        cursor.execute(_INSERT, (*row, *prices))
+        cursor.execute(_INSERT, (*row, *quantiles.prices()))
 
 
 def past(
@@ -76,7 +75,7 @@ def past(
             model_version=version,
             foundation=foundation,
             last_close=last_close,
-            quantiles=Quantiles(**dict(zip(QUANTILE_NAMES, prices, strict=True))),
+            quantiles=Quantiles.of(prices),
             close=None,
             inside_80=None,
         )

@@ -18,13 +18,14 @@ import psycopg2
 
 from make_us_rich.core.errors import MakeUsRichError, ServingError
 from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import model_name
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import SQL_FOLDER
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairHealth, PairState, Readiness
-from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, model_name
+from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry
 
 _TIMEOUT_S = 10.0
 _API_TIMEOUT_S = 30.0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import JobResult
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.registry.client import TAG_ARCHITECTURE, TAG_AS_OF_MS, TAG_MARKET, Registry, model_name
+from make_us_rich.registry.client import TAG_ARCHITECTURE, TAG_AS_OF_MS, TAG_MARKET, Registry
 
 TAG_JOB = "ray_job"
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pairs import TrackedPair
-from make_us_rich.registry.client import ModelVersion, model_name
+from make_us_rich.registry.client import ModelVersion
 
 GATEWAY = "gateway"
 FORECASTER = "forecaster"

@@ -10,7 +10,7 @@ import httpx
 
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable, not_serving
 from make_us_rich.core.errors import ServingError
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, foundation_name, model_name
 from make_us_rich.core.responses import read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
@@ -18,7 +18,7 @@ from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import NamedVersion, UpdatedModels
 from make_us_rich.operations.serve_config import desired_config
-from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, foundation_name, model_name
+from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry
 
 _APPLICATIONS = "/api/serve/applications/"
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 2.0

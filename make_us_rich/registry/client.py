@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from make_us_rich.core.errors import RegistryError
-from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Model
@@ -39,16 +38,6 @@ _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _TIMEOUT_S = 30.0
 _NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"
 _BAD_PARAMETER = "INVALID_PARAMETER_VALUE"
-
-
-def model_name(pair: Pair, interval: Interval) -> str:
-    """Return the registered name of a pair's own model."""
-    return f"{pair}_{interval}"
-
-
-def foundation_name(interval: Interval) -> str:
-    """Return the registered name of the foundation model, which each pair's model is fine-tuned from."""
-    return f"foundation_{interval}"
 
 
 @dataclass(frozen=True)

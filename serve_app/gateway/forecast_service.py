@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from make_us_rich.accounts import Accounts, TokenOwner, next_month
 from make_us_rich.core.errors import QuotaExceeded, RegistryError
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, foundation_name, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
@@ -27,7 +27,7 @@ from make_us_rich.documents import (
     Usage,
 )
 from make_us_rich.market.candles import Candles
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, ModelVersion, Registry, foundation_name, model_name
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, ModelVersion, Registry
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.forecast_cache import CachedForecast, ForecastCache
 from serve_app.gateway.quota import QuotaCounter, quota_headers, quota_problem
@@ -111,7 +111,6 @@ class ForecastService:
         return await asyncio.to_thread(self._model_card, model_name(pair, self.settings.interval), serving)
 
     def _model_card(self, name: str, serving: Model) -> ModelCard:
-        promotion = previous = newest = None
         try:
             with Registry(self.settings) as registry:
                 promotion = registry.get(serving.name, serving.version).tags.get(TAG_DECISION)

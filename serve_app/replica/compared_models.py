@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadModel, NotEnoughHistory, RegistryError
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, foundation_name, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import QUANTILE_LEVELS, Forecast, ReplicaError
 from make_us_rich.market.window import Window
@@ -20,8 +20,6 @@ from make_us_rich.registry.client import (
     TAG_SKILL_VS_NAIVE,
     ModelVersion,
     Registry,
-    foundation_name,
-    model_name,
 )
 from serve_app.replica.forecast import ComputedForecast
 from serve_app.replica.models import LoadedModel, ModelCache, ModelKey

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, foundation_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import QUANTILE_NAMES, Flags, Forecast, Quantiles
+from make_us_rich.documents import Flags, Forecast, Quantiles
 from make_us_rich.market.window import Window
-from make_us_rich.registry.client import TAG_MARKET, foundation_name
+from make_us_rich.registry.client import TAG_MARKET
 from serve_app.replica.models import LoadedModel
 
 # After this time without the candle of the latest close, the forecast is called stale.
@@ -57,7 +57,7 @@ class ComputedForecast:
             last_close=self.last_close,
             target_open_ms=self.window.as_of_ms,
             target_close_ms=close_ms,
-            quantiles=to_quantiles(self.prices),
+            quantiles=Quantiles.of(self.prices.tolist()),
             model=model,
             flags=Flags(
                 stale=model_is_late or now_ms >= close_ms + _STALE_AFTER_MS,
@@ -66,8 +66,3 @@ class ComputedForecast:
                 foundation=self.by_foundation,
             ),
         )
-
-
-def to_quantiles(prices: NDArray[np.float64]) -> Quantiles:
-    """Name the prices [7] by their quantile levels."""
-    return Quantiles(**dict(zip(QUANTILE_NAMES, prices.tolist(), strict=True)))

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from make_us_rich.core.errors import BadModel, RegistryError
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, foundation_name, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import NamedVersion
 from make_us_rich.forecasting.onnx_model import OnnxModel
-from make_us_rich.registry.client import ModelVersion, Registry, foundation_name, model_name
+from make_us_rich.registry.client import ModelVersion, Registry
 from serve_app.metrics import replica_metrics
 
 _log = logging.getLogger("ray.serve")

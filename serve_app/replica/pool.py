@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Literal
 
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Document, PairState, ReplicaError
-from make_us_rich.registry.client import model_name
 from serve_app.replica.forecaster import Forecaster, WantedModel
 from serve_app.replica.models import ModelCache
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, model_name
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.window import Window
-from make_us_rich.registry.client import ModelVersion, model_name
+from make_us_rich.registry.client import ModelVersion
 from serve_app.replica.forecast import ComputedForecast
 from serve_app.replica.models import LoadedModel, ModelCache
 

@@ -15,9 +15,10 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
 from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import Quantiles
 from make_us_rich.market.window import Window
 from serve_app.metrics import replica_metrics
-from serve_app.replica.forecast import ComputedForecast, to_quantiles
+from serve_app.replica.forecast import ComputedForecast
 from serve_app.replica.market_feed import MarketFeed
 from serve_app.replica.models import LoadedModel, ModelCache, ModelKey, ModelLoader
 from serve_app.replica.snapshot import ForecastSnapshot
@@ -183,7 +184,7 @@ class ForecastUpdater:
             with Database.from_settings(self._settings) as database:
                 forecasts.record(
                     database,
-                    to_quantiles(forecast.prices),
+                    Quantiles.of(forecast.prices.tolist()),
                     market=self._settings.market,
                     pair=self._pair,
                     interval=forecast.window.interval,

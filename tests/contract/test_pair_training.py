@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import QUANTILE_NAMES, JobResult
 from make_us_rich.forecasting import pipeline
@@ -24,7 +24,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import job_results
-from make_us_rich.registry.client import CHAMPION, Registry, foundation_name
+from make_us_rich.registry.client import CHAMPION, Registry
 from make_us_rich.registry.publish import publish
 from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import Pair
-from make_us_rich.registry.client import TAG_AS_OF_MS, model_name
+from make_us_rich.core.pair import Pair, model_name
+from make_us_rich.registry.client import TAG_AS_OF_MS
 from tests.support.embedded_stack import EmbeddedStack
 from tests.support.polling import polling
 from tests.support.registry import champion_of

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Document, PairState
-from make_us_rich.registry.client import model_name
 from serve_app.replica.forecaster import Forecaster, WantedModel
 from serve_app.replica.models import ModelCache
 
