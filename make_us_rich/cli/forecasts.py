@@ -9,7 +9,7 @@ from rich.table import Table
 
 from make_us_rich.cli.shared import AsJson, Pairs, print_json, settings_here, utc_text
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.terminal import console
+from make_us_rich.core.terminal import console, print_progress
 
 if TYPE_CHECKING:
     from make_us_rich.core.settings import Settings
@@ -57,7 +57,7 @@ def _follow(airflow: Airflow, dag_id: str, run_id: str, settings: Settings, *, q
     from make_us_rich.operations.run_progress import RunProgress
 
     progress = RunProgress(airflow, dag_id, run_id, settings.ray_url, settings.ray_token.get_secret_value())
-    return progress.follow((lambda seconds, line: None) if quiet else _print_progress, _RUN_TIMEOUT_S)
+    return progress.follow((lambda seconds, line: None) if quiet else print_progress, _RUN_TIMEOUT_S)
 
 
 def forecast(
@@ -92,7 +92,3 @@ def _row(item: Forecast) -> list[str]:
         "unknown" if skill is None else f"{skill:+.1%}",
         ", ".join(name for name, is_so in item.flags if is_so),
     ]
-
-
-def _print_progress(seconds: float, line: str) -> None:
-    console.print(f"[dim]{seconds:6.1f} s[/dim]  {line}")

@@ -1,26 +1,37 @@
-"""The components of the stack: the program of each, what it depends on, and how to tell that it is ready."""
+"""What a start of the stack does: it runs the program of each component, and the setup tasks between them.
+
+Components and setup tasks depend on each other by name.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import httpx
 import psutil
+from psycopg2 import sql
 
+from make_us_rich.accounts import Accounts
 from make_us_rich.core.errors import StackError
 from make_us_rich.core.settings import get_settings
+from make_us_rich.database.connection import connect
+from make_us_rich.database.pool import Database
 from make_us_rich.embedded import stores
-from make_us_rich.embedded.environment import StackSecrets
+from make_us_rich.embedded.environment import ADMIN, DATABASES, DEMO_USER, StackSecrets, database_url
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program
+from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
 
 Service = Literal["serving", "training", "interface"]
 """What `mkrich run` starts by itself: the HTTP API, Airflow with its jobs, or the dashboard."""
@@ -50,6 +61,15 @@ class Component:
     @property
     def name(self) -> str:
         return self.program.name
+
+
+@dataclass(frozen=True)
+class SetupTask:
+    """Work to be done once its dependencies are ready. It is harmless to repeat at the next start."""
+
+    name: str
+    depends_on: Sequence[str]
+    run: Callable[[], None]
 
 
 def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
@@ -98,7 +118,7 @@ def _s3(config: StackConfig, secrets: StackSecrets) -> Component:
     stores.write_s3_identity(identities, secrets.s3_access_key, secrets.s3_secret_key)
     ports = {name: config.port(name) for name in stores.S3_PORTS}
     command = stores.s3_command(data, sockets, identities, ports)
-    return Component(Program("s3", command, stops_last=True), (), _responds(f"{config.url('s3')}/healthz"))
+    return Component(Program("s3", command, stops_last=True), (), partial(responds, f"{config.url('s3')}/healthz"))
 
 
 def _ray(config: StackConfig) -> Component:
@@ -125,7 +145,7 @@ def _ray(config: StackConfig) -> Component:
         f"--object-store-memory={_OBJECT_STORE_BYTES}",
         f"--temp-dir={config.runtime / 'ray'}",
     ]
-    return Component(Program("ray", command), (), _responds(f"{config.url('ray_dashboard')}/api/gcs_healthz"))
+    return Component(Program("ray", command), (), partial(responds, f"{config.url('ray_dashboard')}/api/gcs_healthz"))
 
 
 def _exchange(config: StackConfig) -> Component:
@@ -135,7 +155,7 @@ def _exchange(config: StackConfig) -> Component:
 
 def _python_server(config: StackConfig, name: str, health_path: str, *options: str) -> Component:
     command = [sys.executable, "-m", f"infra.{name}", "--port", str(config.port(name)), *options]
-    return Component(Program(name, command), (), _responds(config.url(name) + health_path))
+    return Component(Program(name, command), (), partial(responds, config.url(name) + health_path))
 
 
 def _mlflow(config: StackConfig) -> Component:
@@ -146,7 +166,7 @@ def _mlflow(config: StackConfig) -> Component:
         f"--port={config.port('mlflow')}",
         f"--artifacts-destination=s3://{get_settings().mlflow_bucket}",
     ]
-    ready = _responds(f"{config.url('mlflow')}/health")
+    ready = partial(responds, f"{config.url('mlflow')}/health")
     return Component(Program("mlflow", without_root(command)), ("databases", "buckets"), ready)
 
 
@@ -158,7 +178,7 @@ def _airflow(config: StackConfig) -> list[Component]:
         Component(
             Program(name, [str(_BIN / "airflow"), name.removeprefix("airflow-"), *options.get(name, [])]),
             ("airflow database",),
-            _responds(health_url) if name == "airflow-api-server" else _airflow_reports(health_url, name),
+            partial(responds, health_url) if name == "airflow-api-server" else _airflow_reports(health_url, name),
         )
         for name in AIRFLOW
     ]
@@ -167,7 +187,7 @@ def _airflow(config: StackConfig) -> list[Component]:
 def _dash(config: StackConfig) -> Component:
     command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={config.port('dash')}"]
     program = Program("dash", command, withheld=("MUR_SERVICE_TOKEN",))
-    return Component(program, ("accounts",), _responds(f"{config.url('dash')}/login"))
+    return Component(program, ("accounts",), partial(responds, f"{config.url('dash')}/login"))
 
 
 def responds(url: str) -> bool:
@@ -177,10 +197,6 @@ def responds(url: str) -> bool:
         return httpx.get(url, timeout=2, verify=False).is_success
     except httpx.HTTPError:
         return False
-
-
-def _responds(url: str) -> Callable[[], bool]:
-    return lambda: responds(url)
 
 
 def _airflow_reports(health_url: str, program: str) -> Callable[[], bool]:
@@ -224,3 +240,57 @@ def without_root(command: Sequence[str]) -> list[str]:
 
 def _succeeds(command: Sequence[str]) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def setup_tasks(config: StackConfig, secrets: StackSecrets, environment: Mapping[str, str]) -> list[SetupTask]:
+    """Return the tasks of one start; components depend on them by name."""
+    serving_needs = ["ray", "accounts", "mlflow"] + ([] if config.market == "binance" else ["exchange"])
+    return [
+        SetupTask("databases", ["postgres"], lambda: _create_databases(config, secrets)),
+        SetupTask("buckets", ["s3"], lambda: _create_buckets(config, secrets)),
+        SetupTask("accounts", ["databases"], lambda: _create_accounts(config, secrets)),
+        SetupTask("airflow database", ["databases"], lambda: _migrate_airflow(secrets, environment)),
+        SetupTask("serving", serving_needs, lambda: _run_module("serve_app.deploy", environment)),
+    ]
+
+
+def _create_databases(config: StackConfig, secrets: StackSecrets) -> None:
+    # without a transaction, which CREATE DATABASE refuses
+    with closing(connect(database_url(config, secrets, "postgres"))) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database")
+        present = {row[0] for row in cursor.fetchall()}
+        for name in DATABASES:
+            if name not in present:
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+
+def _create_buckets(config: StackConfig, secrets: StackSecrets) -> None:
+    settings = get_settings()
+    buckets = (settings.candles_bucket, settings.mlflow_bucket)
+    prepare_buckets(config.url("s3"), secrets.s3_access_key, secrets.s3_secret_key, buckets)
+
+
+def _create_accounts(config: StackConfig, secrets: StackSecrets) -> None:
+    url = database_url(config, secrets, "make_us_rich")
+    prepare_accounts(url, secrets.admin_password, secrets.service_token, secrets.dashboard_token)
+    settings = get_settings()
+    with Database(url) as database:
+        Accounts(database).users.ensure(DEMO_USER, secrets.demo_password)
+        prepare_pairs(database, settings.pairs, settings.pooled_pairs)
+
+
+def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> None:
+    Path(environment["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True)
+    passwords = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    passwords.touch(mode=0o600)
+    passwords.write_text(json.dumps({ADMIN: secrets.admin_password}))
+    _run_module("airflow", environment, "db", "migrate")
+
+
+def _run_module(module: str, environment: Mapping[str, str], *arguments: str) -> None:
+    """Run `python -m module` in a process of its own, because it reads its settings from the environment."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise StackError(f"{' '.join([module, *arguments])} failed:{os.linesep}{tail}")

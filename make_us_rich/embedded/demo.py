@@ -13,7 +13,7 @@ from rich.table import Table
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import ComponentDied, StackError
 from make_us_rich.core.settings import BINANCE_URL
-from make_us_rich.core.terminal import console
+from make_us_rich.core.terminal import console, print_progress
 from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import Service
@@ -53,7 +53,7 @@ def start_stack(*, live: bool, data: Path | None, service: Service | None = None
     console.print(f"starting {what} with the [bold]{config.market}[/bold] market; the first start takes longest")
     began = time.monotonic()
     stack = lifecycle.up(
-        config, lambda name, seconds: _print_progress(seconds, f"{name} is ready"), service, dags_paused
+        config, lambda name, seconds: print_progress(seconds, f"{name} is ready"), service, dags_paused
     )
     console.print(f"{what} is ready after {time.monotonic() - began:.0f} s")
     return stack
@@ -118,7 +118,7 @@ def _follow_run(stack: Stack) -> str:
     began = time.monotonic()
     console.print(f"\nfollowing run {run_id}")
     progress = RunProgress(airflow, DAG_ID, run_id, stack.config.url("ray_dashboard"), stack.secrets.ray_token)
-    state = progress.follow(_print_progress, _RUN_TIMEOUT_S)
+    state = progress.follow(print_progress, _RUN_TIMEOUT_S)
     console.print(f"run {state} after {time.monotonic() - began:.0f} s")
     return state
 
@@ -187,7 +187,3 @@ def _report_restarts(stack: Stack) -> None:
                 console.print(f"[red]{state.name} exited and is started again[/red]; the end of its log:")
                 console.print(lifecycle.log_tail(stack.config, state.name), markup=False)
             pids[state.name] = state.pid
-
-
-def _print_progress(seconds: float, line: str) -> None:
-    console.print(f"[dim]{seconds:6.1f} s[/dim]  {line}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import secrets
@@ -13,6 +12,7 @@ from pathlib import Path
 from make_us_rich.core.settings import BINANCE_URL, read_settings
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 from make_us_rich.embedded.stores import s3_signing_keys
+from make_us_rich.operations.env_file import fernet_key
 
 ADMIN = "admin"
 DEMO_USER = "demo"
@@ -168,10 +168,6 @@ def _random_text() -> str:
     return secrets.token_urlsafe(24)
 
 
-def _fernet_key() -> str:
-    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-
-
 def _readable_password() -> str:
     return secrets.token_hex(6)
 
@@ -189,7 +185,7 @@ class StackSecrets:
     service_token: str = field(default_factory=lambda: f"mur_{_random_text()}")
     dashboard_token: str = field(default_factory=lambda: f"mur_{_random_text()}")
     ray_token: str = field(default_factory=_random_text)
-    airflow_fernet_key: str = field(default_factory=_fernet_key)
+    airflow_fernet_key: str = field(default_factory=fernet_key)
     airflow_jwt_secret: str = field(default_factory=_random_text)
     airflow_api_secret: str = field(default_factory=_random_text)
     admin_password: str = field(default_factory=_readable_password)

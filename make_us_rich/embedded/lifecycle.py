@@ -8,18 +8,27 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
-from make_us_rich.core.errors import ComponentDied, StackError
-from make_us_rich.embedded.components import PROGRAMS_OF_SERVICE, Component, Service, components, required_by, responds
+from make_us_rich.core.errors import ComponentDied, ServingError, StackError
+from make_us_rich.embedded.components import (
+    PROGRAMS_OF_SERVICE,
+    Component,
+    Service,
+    SetupTask,
+    components,
+    required_by,
+    responds,
+    setup_tasks,
+)
 from make_us_rich.embedded.environment import StackSecrets, load_or_create_secrets, stack_environment
-from make_us_rich.embedded.setup_tasks import SetupTask, setup_tasks, shut_down_serving
 from make_us_rich.embedded.stack_config import StackConfig, check_ports, saved_stack_config
 from make_us_rich.embedded.supervisor import ProgramState, Supervisor
 
 READY_TIMEOUT_S = 300.0
 _POLL_S = 0.25
-_STOP_LAST = ("postgres", "s3")
+_STOP_SERVING_TIMEOUT_S = 60.0
 
 OnReady = Callable[[str, float], None]
 """Receives the name of a component or setup task, and the seconds since the start."""
@@ -138,7 +147,13 @@ def _start_component(component: Component, supervisor: Supervisor, config: Stack
 def stop_service(config: StackConfig, service: Service) -> None:
     """Stop the programs that only this service uses. Raises ServingError when Ray does not stop serving."""
     if service == "serving":
-        shut_down_serving(config.url("ray_dashboard"), open_stack(config).secrets.ray_token)
+        url = config.url("ray_dashboard")
+        headers = {"Authorization": f"Bearer {open_stack(config).secrets.ray_token}"}
+        try:
+            answer = httpx.delete(f"{url}/api/serve/applications/", headers=headers, timeout=_STOP_SERVING_TIMEOUT_S)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise ServingError(f"Ray at {url} did not stop serving: {error}") from None
     supervisor = Supervisor(config)
     for name in PROGRAMS_OF_SERVICE[service]:
         supervisor.stop(name)
@@ -146,7 +161,7 @@ def stop_service(config: StackConfig, service: Service) -> None:
 
 def down(config: StackConfig) -> None:
     """Stop every process of the stack; its data stays."""
-    Supervisor(config).shut_down(_STOP_LAST)
+    Supervisor(config).shut_down()
 
 
 def log_path(config: StackConfig, name: str) -> Path:

@@ -26,6 +26,7 @@ from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 _STACK_ID = "MUR_STACK_ID"  # set in every process of a stack, also those that leave supervisord's process groups
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 40.0
+_STORE_PRIORITY = 1  # supervisord stops programs with a low priority last; the others have 999, its default
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,12 @@ class Supervisor:
             for item in found
         ]
 
-    def shut_down(self, programs_that_stop_last: Sequence[str]) -> None:
-        """Stop every program, those given last, then supervisord; kill what is left of the stack's processes."""
+    def shut_down(self) -> None:
+        """Stop every program, the stores last, then supervisord; kill what is left of the stack's processes."""
         before = self.processes()
         if self.is_running():
-            first = [state.name for state in self.states() if state.name not in programs_that_stop_last]
             with self._rpc() as rpc:
+                first = [item["name"] for item in rpc.getAllConfigInfo() if item["process_prio"] != _STORE_PRIORITY]
                 for name in first:
                     with suppress(xmlrpc.client.Fault):  # not running
                         rpc.stopProcess(name, False)
@@ -193,6 +194,7 @@ class Supervisor:
             f"command={shlex.join(program.command).replace('%', '%%')}",
             "autostart=false",
             "autorestart=true",
+            *([f"priority={_STORE_PRIORITY}"] if program.stops_last else []),
             "startsecs=2",
             f"stopsignal={program.stop_signal}",
             # A store gets the signal alone, because it stops its children itself.

@@ -12,13 +12,14 @@ from make_us_rich.accounts import TOKEN_PREFIX
 from make_us_rich.core.errors import SettingsError
 
 
-def _fernet_key() -> str:
+def fernet_key() -> str:
+    """Return a new key for Airflow's encryption of connections: 32 random bytes in URL-safe base64."""
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
 # Secrets of a special form; every other secret is 192 random bits.
 _MAKERS: dict[str, Callable[[], str]] = {
-    "AIRFLOW_FERNET_KEY": _fernet_key,
+    "AIRFLOW_FERNET_KEY": fernet_key,
     **dict.fromkeys(("MUR_SERVICE_TOKEN", "MUR_DASHBOARD_TOKEN"), lambda: TOKEN_PREFIX + secrets.token_urlsafe(32)),
     **dict.fromkeys(("S3_ACCESS_KEY", "S3_MLFLOW_ACCESS_KEY", "S3_ADMIN_ACCESS_KEY"), lambda: secrets.token_hex(10)),
 }
