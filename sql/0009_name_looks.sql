@@ -1,5 +1,5 @@
 -- migrate:up
--- The skeleton of a name, unique so that no new name looks like another one: make_us_rich/accounts/names.py.
+-- The skeleton of a name, unique so that no new name looks like another one: make_us_rich/accounts/credentials.py.
 -- Of existing accounts that look alike only the oldest gets it; the others keep working without.
 ALTER TABLE users ADD COLUMN look text;
 UPDATE users SET look = made.look

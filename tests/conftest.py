@@ -11,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 from xdist.scheduler import LoadFileScheduling
 
-from make_us_rich.accounts import passwords
+from make_us_rich.accounts import credentials
 from tests.support.servers import stop_shared_servers
 
 _END = "-----END CERTIFICATE-----\n"
@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _make_password_hashes_cheap() -> None:
     """Hash with the smallest parameters of argon2: 0.2 s of CPU less for each account and each guess of a test."""
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    passwords._HASHER, passwords._DUMMY_HASH = hasher, hasher.hash("nobody's password")
+    credentials._HASHER, credentials._DUMMY_HASH = hasher, hasher.hash("nobody's password")
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,6 +1,6 @@
 """Users, their API tokens and quotas, and what protects their accounts: passwords, throttling, links, the audit log.
 
-Imports `core` and `database` alone. `Accounts` composes the parts over one `Database`, one module for each part.
+Imports `core` and `database` alone. `Accounts` composes the parts over one `Database`.
 """
 
 from __future__ import annotations
@@ -8,16 +8,12 @@ from __future__ import annotations
 import secrets
 from typing import Self
 
-from make_us_rich.accounts.admin import AccountRow, Administration, QuotaPlan
-from make_us_rich.accounts.audit import AuditEntry, AuditLog
-from make_us_rich.accounts.links import PasswordLinks, link_url
-from make_us_rich.accounts.names import COMMAND_LINE, name_key
-from make_us_rich.accounts.passwords import check_password
-from make_us_rich.accounts.quota import Quota, Usage, next_month
-from make_us_rich.accounts.sessions import Sessions
-from make_us_rich.accounts.throttle import Limit, Throttle
+from make_us_rich.accounts.admin import AccountRow, Administration, PasswordLinks, link_url
+from make_us_rich.accounts.audit import COMMAND_LINE, AuditLog
+from make_us_rich.accounts.credentials import name_key
+from make_us_rich.accounts.limits import Limit, Quota, Throttle, Usage, next_month
 from make_us_rich.accounts.tokens import DASHBOARD, OWNER, TOKEN_PREFIX, Token, TokenOwner, Tokens
-from make_us_rich.accounts.users import ADMIN, MEMBER, SERVICE_USER, User, Users, assign_plan
+from make_us_rich.accounts.users import ADMIN, MEMBER, SERVICE_USER, Sessions, User, Users, assign_plan
 from make_us_rich.database.pool import Database
 
 __all__ = [
@@ -27,14 +23,11 @@ __all__ = [
     "TOKEN_PREFIX",
     "AccountRow",
     "Accounts",
-    "AuditEntry",
     "Limit",
-    "QuotaPlan",
     "Token",
     "TokenOwner",
     "Usage",
     "User",
-    "check_password",
     "link_url",
     "name_key",
     "next_month",

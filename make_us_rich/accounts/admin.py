@@ -1,26 +1,35 @@
-"""What an admin does to other accounts. Each action is written to the audit log in the same transaction."""
+"""What an admin does to other accounts, one-time password links included.
+
+Each action is written to the audit log in the same transaction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from make_us_rich.accounts.audit import write_audit
-from make_us_rich.accounts.quota import month_of
+from make_us_rich.accounts.credentials import check_password, hash_password
+from make_us_rich.accounts.limits import month_of
+from make_us_rich.accounts.tokens import digest
 from make_us_rich.accounts.users import (
     ADMIN,
     MEMBER,
     SERVICE_USER,
+    User,
     assign_plan,
     end_sessions,
     grant_role,
+    read_user,
     refuse_last_admin,
+    set_password,
 )
-from make_us_rich.core.errors import InputError
+from make_us_rich.core.errors import BadLink, InputError
 from make_us_rich.database.pool import Database
+
+_LINK_LIFETIME = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,8 @@ class Administration:
         """Replace the account's role. Raises InputError, also when it would leave no admin."""
         if role not in (ADMIN, MEMBER):
             raise InputError(f"there is no role {role!r}: choose {ADMIN} or {MEMBER}", field="role")
-        with self._action(user_id, by, f"make {role}") as cursor:
+        with self._database.transaction() as cursor:
+            _begin_action(cursor, user_id, by, f"make {role}")
             if role != ADMIN:
                 refuse_last_admin(cursor, user_id)
             cursor.execute("DELETE FROM user_roles WHERE user_id = %s", (user_id,))
@@ -91,7 +101,8 @@ class Administration:
         """Raises InputError for an unknown user or plan."""
         if plan not in {offered.name for offered in self.plans()}:
             raise InputError(f"there is no plan {plan!r}", field="plan")
-        with self._action(user_id, by, "set plan", plan) as cursor:
+        with self._database.transaction() as cursor:
+            _begin_action(cursor, user_id, by, "set plan", plan)
             assign_plan(cursor, user_id, plan)
 
     def set_monthly_calls(self, plan: str, monthly_calls: int, *, by: str) -> None:
@@ -109,23 +120,65 @@ class Administration:
 
     def lock(self, user_id: int, *, by: str) -> None:
         """Refuse the account's log-ins, sessions and tokens until `unlock`. Raises InputError for the last admin."""
-        with self._action(user_id, by, "lock") as cursor:
+        with self._database.transaction() as cursor:
+            _begin_action(cursor, user_id, by, "lock")
             refuse_last_admin(cursor, user_id)
             cursor.execute("UPDATE users SET locked_at = coalesce(locked_at, now()) WHERE user_id = %s", (user_id,))
             end_sessions(cursor, user_id)
 
     def unlock(self, user_id: int, *, by: str) -> None:
-        with self._action(user_id, by, "unlock") as cursor:
+        with self._database.transaction() as cursor:
+            _begin_action(cursor, user_id, by, "unlock")
             cursor.execute("UPDATE users SET locked_at = NULL WHERE user_id = %s", (user_id,))
 
-    @contextmanager
-    def _action(self, user_id: int, by: str, action: str, detail: str = "") -> Iterator[Any]:
+
+class PasswordLinks:
+    """One-time links that set a password. An admin makes one for a user who forgot theirs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, user_id: int, *, by: str) -> str:
+        """Make a link and return its secret, which is stored nowhere. The user's older link ends. Raises InputError."""
+        secret = secrets.token_urlsafe(32)
         with self._database.transaction() as cursor:
-            begin_action(cursor, user_id, by, action, detail)
-            yield cursor
+            name = _begin_action(cursor, user_id, by, "make password link")
+            if read_user(cursor, user_id) is None:
+                raise InputError(f"{name} is locked: unlock the account first", field="user")
+            cursor.execute("DELETE FROM password_links WHERE user_id = %s OR expires_at < now()", (user_id,))
+            cursor.execute(
+                "INSERT INTO password_links (link_hash, user_id, expires_at) VALUES (%s, %s, now() + %s)",
+                (digest(secret), user_id, _LINK_LIFETIME),
+            )
+        return secret
+
+    def owner(self, secret: str) -> User:
+        """Return the user whose password the link sets. Raises BadLink."""
+        with self._database.transaction() as cursor:
+            return _owner(cursor, secret, "SELECT user_id FROM password_links")
+
+    def use(self, secret: str, password: str) -> User:
+        """Set the password, end the user's sessions and delete the link. Raises BadLink.
+
+        Raises InputError for a bad password; the link stays then.
+        """
+        name = self.owner(secret).name
+        check_password(password, name)
+        hashed = hash_password(password)
+        with self._database.transaction() as cursor:
+            # read again, because another browser may have used the link meanwhile
+            user = _owner(cursor, secret, "DELETE FROM password_links", " RETURNING user_id")
+            set_password(cursor, user.user_id, hashed)
+            write_audit(cursor, user.name, "set password by link", user.name)
+            return _or_bad_link(read_user(cursor, user.user_id))
 
 
-def begin_action(cursor: Any, user_id: int, by: str, action: str, detail: str = "") -> str:
+def link_url(dashboard_url: str, secret: str) -> str:
+    """Return the address that a user opens to set their password."""
+    return f"{dashboard_url.rstrip('/')}/set-password/{secret}"
+
+
+def _begin_action(cursor: Any, user_id: int, by: str, action: str, detail: str = "") -> str:
     """Lock an account's row until the transaction ends, write the audit log, and return the account's name.
 
     Raises InputError for an unknown account and for the service's.
@@ -137,3 +190,15 @@ def begin_action(cursor: Any, user_id: int, by: str, action: str, detail: str = 
     name: str = row[0]
     write_audit(cursor, by, action, name, detail)
     return name
+
+
+def _owner(cursor: Any, secret: str, statement: str, returning: str = "") -> User:
+    cursor.execute(f"{statement} WHERE link_hash = %s AND expires_at > now(){returning}", (digest(secret),))
+    row = cursor.fetchone()
+    return _or_bad_link(read_user(cursor, row[0]) if row else None)
+
+
+def _or_bad_link(found: User | None) -> User:
+    if found is None:
+        raise BadLink("this link was used or is too old: ask an admin for a new one")
+    return found

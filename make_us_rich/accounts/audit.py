@@ -8,6 +8,9 @@ from typing import Any
 
 from make_us_rich.database.pool import Database
 
+STRANGER, COMMAND_LINE = "stranger", "command line"
+"""The actors that are no account."""
+
 
 @dataclass(frozen=True)
 class AuditEntry:

@@ -15,7 +15,7 @@ from typing import Any
 from psycopg2 import errors as pg_errors
 
 from make_us_rich.accounts.audit import write_own_action
-from make_us_rich.accounts.names import MAX_LENGTH
+from make_us_rich.accounts.credentials import MAX_NAME_LENGTH
 from make_us_rich.accounts.users import ADMIN
 from make_us_rich.core.errors import InputError, NameTaken, UnknownToken
 from make_us_rich.database.pool import Database
@@ -65,8 +65,8 @@ class Tokens:
     def create(self, user_id: int, name: str) -> str:
         """Make a token and return its plaintext, which is stored nowhere. Raises NameTaken or InputError."""
         name = name.strip() if name.isprintable() else ""
-        if not 1 <= len(name) <= MAX_LENGTH:
-            raise InputError(f"a token's name has 1 to {MAX_LENGTH} printable characters", field="name")
+        if not 1 <= len(name) <= MAX_NAME_LENGTH:
+            raise InputError(f"a token's name has 1 to {MAX_NAME_LENGTH} printable characters", field="name")
         plaintext = _new_plaintext()
         try:
             with self._database.transaction() as cursor:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from make_us_rich.accounts import ADMIN, COMMAND_LINE, MEMBER, Accounts, Limit
-from make_us_rich.accounts.passwords import hash_password
+from make_us_rich.accounts.credentials import hash_password
 from make_us_rich.core.errors import BadLink, InputError, NameTaken, TooManyAttempts, UnknownToken, WrongCredentials
 from make_us_rich.database.migrations import SQL_FOLDER
 from make_us_rich.database.pool import Database

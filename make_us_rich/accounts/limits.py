@@ -1,14 +1,15 @@
-"""Counts the API calls of each month, exactly, however many arrive at once."""
+"""Limits of API calls in a month, and of attempts to guess, counted in Postgres for all workers together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from psycopg2 import errors as pg_errors
 
+from make_us_rich.accounts.audit import STRANGER, write_audit
 from make_us_rich.accounts.tokens import TokenOwner
-from make_us_rich.core.errors import QuotaExceeded, UnknownToken
+from make_us_rich.core.errors import QuotaExceeded, TooManyAttempts, UnknownToken
 from make_us_rich.database.pool import Database
 
 
@@ -31,6 +32,8 @@ class Usage:
 
 
 class Quota:
+    """Counts the API calls of each month, exactly, however many arrive at once."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -97,3 +100,52 @@ def next_month(now: datetime) -> datetime:
     """Return when the next month begins, and calls are counted from 0 again."""
     year, month = (now.year + 1, 1) if now.month == 12 else (now.year, now.month + 1)
     return datetime(year, month, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `max_attempts` in a window, which begins with the first of them."""
+
+    key: str
+    max_attempts: int
+    window: timedelta
+
+
+class Throttle:
+    """Limits attempts to guess."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def consume_attempt(self, *limits: Limit) -> None:
+        """Count an attempt against each limit. Call it before the attempt, so that simultaneous ones count too.
+
+        Raises TooManyAttempts at the first limit that is used up. The audit log has one entry for each such window.
+        """
+        for limit in limits:
+            with self._database.transaction() as cursor:
+                cursor.execute(
+                    "INSERT INTO tries AS made (key, count, ends_at) VALUES (%s, 1, now() + %s) "
+                    "ON CONFLICT (key) DO UPDATE SET "
+                    "count = CASE WHEN made.ends_at > now() THEN least(made.count + 1, %s) ELSE 1 END, "
+                    "ends_at = CASE WHEN made.ends_at > now() THEN made.ends_at ELSE EXCLUDED.ends_at END "
+                    "RETURNING count, extract(epoch FROM ends_at - now())",
+                    (limit.key, limit.window, limit.max_attempts + 2),
+                )
+                count, left_s = cursor.fetchone()
+                if count == limit.max_attempts + 1:
+                    write_audit(cursor, STRANGER, "try too often", "", limit.key)
+            if count > limit.max_attempts:
+                raise TooManyAttempts("too many tries: wait and try again", retry_after_s=float(left_s))
+
+    def refund(self, *limits: Limit) -> None:
+        """Give back an attempt that succeeded. Deletes windows that have ended, too."""
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "DELETE FROM tries WHERE key IN "
+                "(SELECT key FROM tries WHERE ends_at <= now() LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+            )
+            cursor.execute(
+                "UPDATE tries SET count = greatest(count - 1, 0) WHERE key = ANY(%s)",
+                ([limit.key for limit in limits],),
+            )
