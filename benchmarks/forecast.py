@@ -26,13 +26,12 @@ import torch
 from benchmarks.candles import add_candles_option, read_candles
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.backtest import WINDOW, backtest, forecasts_table, summarise
-from make_us_rich.forecasting.dataset import candle_array
 from make_us_rich.forecasting.features import WARMUP, sequence_features
-from make_us_rich.forecasting.onnx_model import OnnxModel
+from make_us_rich.forecasting.onnx_model import OnnxModel, candle_array
 from make_us_rich.forecasting.pipeline import fit, fit_foundation
 from make_us_rich.forecasting.report import html_report, line, table
-from make_us_rich.forecasting.training_config import TrainingConfig
 
 _FIRST_MS = int(datetime(2021, 11, 22, tzinfo=UTC).timestamp() * 1000)
 _WINDOWS = {"report": range(1, 11, 2), "choose": range(0, 11, 2)}

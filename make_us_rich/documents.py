@@ -268,7 +268,7 @@ class JobResult(Document):
     TrainedResult; `forecast` is None if candles just before `as_of_ms` are missing. `failed`: `reason` and `kind`.
     """
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")  # a metric may be NaN
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # a metric may be NaN
 
     pair: Pair
     status: Literal["begun", "trained", "failed"]

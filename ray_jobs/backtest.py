@@ -24,10 +24,9 @@ from make_us_rich.core.errors import InputError, NotEnoughHistory
 from make_us_rich.core.interval import Interval, duration_ms, windows_between
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
-from make_us_rich.forecasting.architectures import architecture
+from make_us_rich.forecasting.architectures import TrainingConfig, architecture
 from make_us_rich.forecasting.backtest import WindowResult, backtest_window, forecasts_table, summarise
 from make_us_rich.forecasting.report import html_report, line, table
-from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore

@@ -20,7 +20,7 @@ from torch import distributed, nn
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
-from make_us_rich.forecasting.process_group import ProcessGroup
+from make_us_rich.forecasting.training import ProcessGroup
 from ray_jobs.placement import find_placement
 
 _MAX_RESTARTS = 4  # of all workers, after one was killed

@@ -12,7 +12,7 @@ from make_us_rich.core.errors import BadModel, MakeUsRichError, StoreError
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import BackfilledForecast, Comparison, JobResult, TrainedResult
-from make_us_rich.forecasting.architectures import from_npz
+from make_us_rich.forecasting.architectures import TrainingConfig, from_npz
 from make_us_rich.forecasting.batched import train_batched
 from make_us_rich.forecasting.evaluation import compare
 from make_us_rich.forecasting.onnx_model import OnnxModel
@@ -24,9 +24,7 @@ from make_us_rich.forecasting.pipeline import (
     prepare,
     train_pair,
 )
-from make_us_rich.forecasting.process_group import ProcessGroup
-from make_us_rich.forecasting.training import TrainedNetwork
-from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.forecasting.training import ProcessGroup, TrainedNetwork
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore

@@ -17,8 +17,8 @@ from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
+from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.pipeline import FittedModel, fit_foundation
-from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.registry.client import CHAMPION, Registry
 from make_us_rich.registry.mlflow import connect

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from make_us_rich.core.settings import get_settings
-from make_us_rich.forecasting.process_group import ProcessGroup
+from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.registry.client import Registry
 from ray_jobs.job import TrainingJob, parse_arguments, process_group, run_on_workers, training_device
 

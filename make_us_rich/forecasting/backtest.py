@@ -15,11 +15,10 @@ from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting import baselines
-from make_us_rich.forecasting.architectures import architecture
+from make_us_rich.forecasting.architectures import TrainingConfig, architecture
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, coverage, diebold_mariano, holdout_forecasts
 from make_us_rich.forecasting.features import HAR, LOG_VARIANCES, sequence_features
 from make_us_rich.forecasting.pipeline import PreparedPair, export_and_evaluate, fit_foundation_on, prepare, train_pair
-from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles
 
 WINDOW = 35 * 24

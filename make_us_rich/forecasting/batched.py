@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import linear
 
-from make_us_rich.forecasting.architectures import from_npz
+from make_us_rich.forecasting.architectures import TrainingConfig, from_npz
 from make_us_rich.forecasting.networks import Loss, Network
 from make_us_rich.forecasting.pipeline import PreparedPair
 from make_us_rich.forecasting.samples import Samples, concatenate
 from make_us_rich.forecasting.training import TrainedNetwork, copy_for_pair, fine_tuning, train_epochs
-from make_us_rich.forecasting.training_config import TrainingConfig
 
 K = TypeVar("K")
 

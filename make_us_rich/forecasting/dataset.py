@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles, NotEnoughHistory
 from make_us_rich.core.interval import Interval
-from make_us_rich.forecasting.architectures import Architecture, architecture
-from make_us_rich.forecasting.contract import COLUMNS, hour_of_week
+from make_us_rich.forecasting.architectures import Architecture, TrainingConfig, architecture
+from make_us_rich.forecasting.onnx_model import COLUMNS, candle_array
 from make_us_rich.forecasting.samples import Samples, Split, concatenate
-from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.market.candles import Candles, closed, regular_segments
 
 _MIN_TRAINING_SAMPLES = 500
 _MAX_IDLE_SHARE = 0.5  # of candles without volume
 
 CandleArray = NDArray[np.float32]
-"""Candles [n, 6], columns as in contract.COLUMNS, oldest first."""
+"""Candles [n, 6], columns as in onnx_model.COLUMNS, oldest first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +53,6 @@ def align_candles(
                 aligned.candles.append(candle_array(segment.candles[left]))
                 aligned.reference.append(candle_array(partner.candles[right]))
     return aligned
-
-
-def candle_array(candles: Candles) -> CandleArray:
-    """Return the candles as an array [n, 6] with the columns of contract.COLUMNS."""
-    columns = (candles.open, candles.high, candles.low, candles.close, candles.volume)
-    return np.stack([*columns, hour_of_week(candles.open_time_ms)], axis=-1).astype(np.float32)
 
 
 def make_samples(aligned: AlignedCandles, *, interval: Interval, config: TrainingConfig) -> Samples:

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from make_us_rich.core.errors import BadModel
-from make_us_rich.forecasting.architectures import architecture
-from make_us_rich.forecasting.contract import META_CONTEXT_LENGTH
+from make_us_rich.forecasting.architectures import TrainingConfig, architecture
 from make_us_rich.forecasting.features import CLOSE
 from make_us_rich.forecasting.networks import Network
-from make_us_rich.forecasting.onnx_model import open_session
-from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.forecasting.onnx_model import META_CONTEXT_LENGTH, open_session
 
 _OPSET = 17
 # of log returns, whose size is 1e-3 to 1e-2
@@ -28,7 +26,7 @@ Inputs = Mapping[str, NDArray[np.float32]]
 
 
 class Forecast(nn.Module):
-    """Maps raw candles to price quantiles: the graph that contract.py describes."""
+    """Maps raw candles to price quantiles: the graph that onnx_model.py describes."""
 
     def __init__(self, network: Network, config: TrainingConfig) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ HAR = (0, 2, 3, 5, 7, 9, 11, 13, 17, 29, 30, 31, 32, 33)
 def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the features of each candle that has WARMUP candles before it.
 
-    candles, reference: [batch, n, 6], columns as in contract.COLUMNS.
+    candles, reference: [batch, n, 6], columns as in onnx_model.COLUMNS.
     Returns (sequence [batch, n - WARMUP, 14], static [batch, n - WARMUP, 34]), finite, not standardised. The static
     ones are the regressors of the volatility model and of the linear head.
     """
@@ -77,6 +77,12 @@ def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tenso
         *calendar,
     ]
     return torch.stack(sequence, dim=-1), torch.stack(static, dim=-1)
+
+
+def level_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what LevelMse reads: open, high, low, close and volume unchanged, and the last close. Needs no warm-up."""
+    # the zero term makes the exported graph read `reference`, as the contract demands
+    return candles[..., :HOUR_OF_WEEK], candles[..., CLOSE : CLOSE + 1] + 0 * reference[..., CLOSE : CLOSE + 1]
 
 
 def _returns(candles: Tensor) -> Tensor:

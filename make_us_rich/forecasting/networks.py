@@ -1,4 +1,7 @@
-"""Quantile networks on top of a log-HAR volatility model, which explains most of the scale of the next return."""
+"""Quantile networks on top of a log-HAR volatility model, which explains most of the scale of the next return.
+
+The regression is on ranges (Corsi 2009, Parkinson 1980). LevelMse is the model of 2022, for comparison.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import dropout, mse_loss, scaled_dot_product_attention
 
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES
+from make_us_rich.forecasting.features import CLOSE, HOUR_OF_WEEK, SEQUENCE_FEATURES, STATIC_FEATURES
 from make_us_rich.forecasting.samples import Samples
-from make_us_rich.forecasting.volatility import fit_volatility
 
+_RIDGE = 1e-3  # of the volatility regression
 _DROPOUT = 0.4
 _CLIP = 5.0  # of standardised features
 # The log variance may leave its range on the training samples by a factor of two: the regression must not extrapolate
@@ -107,9 +110,8 @@ class ScaledQuantiles(Network):
 
     def fit_scaling(self, samples: Samples) -> None:
         """Fit scaling and volatility, and initialise the head to the constant quantiles of standardised returns."""
-        fitted = fit_volatility(samples.static, samples.target)
-        self.mean, self.deviation = fitted.mean, fitted.deviation
-        self.weights, self.intercept = fitted.weights, fitted.intercept
+        fitted = _fit_volatility(samples.static, samples.target)
+        self.mean, self.deviation, self.weights, self.intercept = (item.float() for item in fitted)
         log_variance = self._log_variance(samples.static)
         self.calmest, self.wildest = log_variance.amin(), log_variance.amax()
         self.sequence_mean = samples.sequence.mean(dim=(0, 1))
@@ -230,6 +232,79 @@ class _PatchTransformer(nn.Module):
         x = x + self.mixing(self.before_mixing(x))
         pooled: Tensor = x.mean(dim=1)
         return pooled
+
+
+class LevelMse(Network):
+    """The model of the first version (2022): an LSTM trained on the mean squared error of the scaled close.
+
+    Unlike the original it is descaled correctly, and the quantiles of recent residuals make its point forecast a
+    distribution that can be scored like the others.
+    """
+
+    _LAYERS = 2
+    low: Tensor  # min-max scaling of the inputs
+    height: Tensor
+    calibration: Tensor  # quantiles of the residuals
+
+    def __init__(self, hidden: int, length: int) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(HOUR_OF_WEEK, hidden, num_layers=self._LAYERS, batch_first=True)
+        self.head = nn.Linear(hidden, 1)
+        self.register_buffer("low", torch.zeros(HOUR_OF_WEEK))
+        self.register_buffer("height", torch.ones(HOUR_OF_WEEK))
+        self.register_buffer("calibration", torch.zeros(len(QUANTILE_LEVELS)))
+
+    def fit_scaling(self, samples: Samples) -> None:
+        self.low = samples.sequence.amin(dim=(0, 1))
+        self.height = (samples.sequence.amax(dim=(0, 1)) - self.low).clamp_min(1e-12)
+
+    def adapt_to_pair(self, samples: Samples) -> None:
+        """Fit all scaling anew: the price level of one pair says nothing about another's."""
+        self.fit_scaling(samples)
+
+    def _level(self, sequence: Tensor) -> Tensor:
+        states, _ = self.recurrent((sequence - self.low) / self.height)
+        level: Tensor = self.head(states[:, -1])[:, 0]
+        return level
+
+    def loss(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor:
+        next_close = static[:, 0] * target.exp()
+        return mse_loss(self._level(sequence), (next_close - self.low[CLOSE]) / self.height[CLOSE])
+
+    def _log_return(self, sequence: Tensor, static: Tensor) -> Tensor:
+        price = self.low[CLOSE] + self._level(sequence) * self.height[CLOSE]
+        # the forecast level may be no price at all: limit it to between a tenth and ten times the last close
+        ratio = (price / static[:, 0]).clamp(0.1, 10.0)
+        return ratio.log().unsqueeze(-1)
+
+    def calibrate(self, samples: Samples) -> None:
+        with torch.no_grad():
+            residuals = samples.target - self._log_return(samples.sequence, samples.static)[:, 0]
+            self.calibration = _quantiles(residuals)
+
+    def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
+        return self._log_return(sequence, static) + self.calibration
+
+
+def _fit_volatility(static: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Fit ln(target^2) on the static features by least squares, then scale so that target / sigma has variance 1.
+
+    static: [n, features]; target: [n], log returns. The logarithm gives calm and volatile hours the same weight.
+    Returns (mean, deviation, weights, intercept): ln sigma^2 = intercept + (static - mean) / deviation . weights.
+    """
+    features = static.double()
+    mean, deviation = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    x = (features - mean) / deviation
+    # a floor of a hundredth of the typical size, because the logarithm of a return of 0 is infinite
+    floor = 1e-2 * target.double().abs().median().clamp_min(1e-7)
+    y = 2 * target.double().abs().clamp_min(floor).log()
+    gram = x.T @ x / len(x) + _RIDGE * torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
+    weights = torch.linalg.solve(gram, x.T @ (y - y.mean()) / len(x))
+    log_variance = y.mean() + x @ weights
+    # the mean of a logarithm is below the logarithm of the mean
+    z = target.double() / (0.5 * log_variance).exp()
+    intercept = y.mean() + (z.clamp(-10, 10) ** 2).mean().log()
+    return mean, deviation, weights, intercept
 
 
 def _quantiles(values: Tensor) -> Tensor:

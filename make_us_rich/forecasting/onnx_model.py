@@ -1,4 +1,14 @@
-"""A loaded ONNX model, and the checks that it must pass before it serves."""
+"""The ONNX graph that is a whole forecasting model: its contract, and the checks before it serves.
+
+Inputs, float32 [batch, context_length, 6], raw and oldest first, columns as in COLUMNS:
+    candles    the pair's own closed candles
+    reference  BTC's candles of the same hours (the pair's own, if it is BTC)
+Outputs, float32 [batch, 7], one column for each level of QUANTILE_LEVELS, ascending:
+    quantiles    price of the next close, quote currency
+    log_returns  the same as ln(next close / last close)
+
+Features, scaling and calibration are nodes of the graph, so a caller prepares these two arrays alone.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +20,22 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from make_us_rich.core.errors import BadModel
+from make_us_rich.core.errors import BadModel, NotEnoughHistory
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.forecasting.contract import META_CONTEXT_LENGTH, META_INTERVAL, META_PAIR, input_array
 from make_us_rich.market.candles import Candles
 
+COLUMNS = ("open", "high", "low", "close", "volume", "hour_of_week")
+
+# Keys of the graph's metadata_props; all values are text.
+META_PAIR = "make_us_rich.pair"
+META_INTERVAL = "make_us_rich.interval"
+META_CONTEXT_LENGTH = "make_us_rich.context_length"
+META_ARCHITECTURE = "make_us_rich.architecture"
+META_AS_OF_MS = "make_us_rich.as_of_ms"
+
+_HOURS_A_WEEK = 168
+_MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday
 # A next close beyond half or twice the last one is a broken model, not a forecast, at every interval we train.
 _SANE_BAND = (0.5, 2.0)
 
@@ -59,6 +80,24 @@ class OnnxModel:
             raise BadModel(f"the graph does not run: {error}") from error
         check_quantiles(prices, float(candles.close[-1]))
         return prices
+
+
+def hour_of_week(open_time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the hour of the week: 0 for Monday 00:00 UTC to 167 for Sunday 23:00."""
+    return (open_time_ms // HOUR_MS + _MONDAY_OFFSET_HOURS) % _HOURS_A_WEEK
+
+
+def candle_array(candles: Candles) -> NDArray[np.float32]:
+    """Return `n` candles as an array [n, 6] with the columns of COLUMNS."""
+    columns = (candles.open, candles.high, candles.low, candles.close, candles.volume)
+    return np.stack([*columns, hour_of_week(candles.open_time_ms)], axis=-1).astype(np.float32)
+
+
+def input_array(candles: Candles, context_length: int) -> NDArray[np.float32]:
+    """Return the newest `context_length` candles as float32 [1, context_length, 6]. Raises NotEnoughHistory."""
+    if len(candles) < context_length:
+        raise NotEnoughHistory(f"{len(candles)} candles given, the model needs {context_length}: send more history")
+    return candle_array(candles[len(candles) - context_length :])[None]
 
 
 def check_quantiles(prices: NDArray[np.float64], last_close: float) -> None:

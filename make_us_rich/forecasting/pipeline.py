@@ -11,22 +11,27 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles, BadModel, InputError, NotEnoughHistory
 from make_us_rich.core.interval import Interval
-from make_us_rich.forecasting.architectures import from_npz, to_npz
+from make_us_rich.forecasting.architectures import TrainingConfig, from_npz, to_npz
 from make_us_rich.forecasting.baselines import naive
-from make_us_rich.forecasting.contract import (
+from make_us_rich.forecasting.dataset import AlignedCandles, align_candles, graph_inputs, make_samples, split
+from make_us_rich.forecasting.evaluation import HoldoutForecasts, holdout_forecasts, metrics
+from make_us_rich.forecasting.export import check_parity, context_length, metadata_of, run_onnx, to_onnx
+from make_us_rich.forecasting.onnx_model import (
     META_ARCHITECTURE,
     META_AS_OF_MS,
     META_CONTEXT_LENGTH,
     META_INTERVAL,
     META_PAIR,
 )
-from make_us_rich.forecasting.dataset import AlignedCandles, align_candles, graph_inputs, make_samples, split
-from make_us_rich.forecasting.evaluation import HoldoutForecasts, holdout_forecasts, metrics
-from make_us_rich.forecasting.export import check_parity, context_length, metadata_of, run_onnx, to_onnx
-from make_us_rich.forecasting.process_group import ProcessGroup
 from make_us_rich.forecasting.samples import Split, concatenate, subsample
-from make_us_rich.forecasting.training import SINGLE_PROCESS, TrainedNetwork, fine_tune, train, train_foundation
-from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.forecasting.training import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    TrainedNetwork,
+    fine_tune,
+    train,
+    train_foundation,
+)
 from make_us_rich.market.candles import Candles
 
 FOUNDATION = "foundation"
@@ -40,7 +45,7 @@ OnStep = Callable[[str], None]
 class FittedModel:
     """A model that passed its checks, with everything that is logged of it.
 
-    onnx: the graph, as contract.py describes it. weights: see architectures.to_npz. metrics: on the holdout.
+    onnx: the graph, as onnx_model.py describes it. weights: see architectures.to_npz. metrics: on the holdout.
     input_example: the graph's inputs for the newest forecast of the holdout.
     """
 

@@ -17,9 +17,9 @@ from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import QUANTILE_NAMES, JobResult
 from make_us_rich.forecasting import pipeline
+from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.pipeline import fit_foundation
-from make_us_rich.forecasting.process_group import ProcessGroup
-from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore

@@ -17,9 +17,9 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
+from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import FittedModel, fit
-from make_us_rich.forecasting.training_config import TrainingConfig
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
 from make_us_rich.registry.promotion import (
     TAG_DECISION,

@@ -14,7 +14,7 @@ import pytest
 
 from infra.exchange.simulated import simulate
 from make_us_rich.forecasting import networks
-from make_us_rich.forecasting.process_group import ProcessGroup
+from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.recordings import write_klines
 from tests.support.ray_cluster import autoscaling_cluster, fixed_cluster, run_driver
 from tests.unit.forecasting.test_process_group import assert_alike, weights_of

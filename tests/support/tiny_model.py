@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.forecasting.contract import (
+from make_us_rich.forecasting.onnx_model import (
     COLUMNS,
     META_ARCHITECTURE,
     META_AS_OF_MS,

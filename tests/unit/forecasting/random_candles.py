@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.forecasting.training_config import TrainingConfig
+from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.market.candles import Candles
 
 START_MS = 1_600_000 * HOUR_MS // 1000

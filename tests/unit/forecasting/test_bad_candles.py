@@ -10,8 +10,8 @@ import pytest
 
 from make_us_rich.core.errors import BadCandles, NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.forecasting.contract import input_array
 from make_us_rich.forecasting.export import run_onnx
+from make_us_rich.forecasting.onnx_model import input_array
 from make_us_rich.forecasting.pipeline import fit
 from make_us_rich.market.candles import Candles, clean
 from tests.support.recorded_data import DATA, needs_recorded_data

@@ -12,13 +12,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting import networks
-from make_us_rich.forecasting.architectures import ARCHITECTURES, architecture, to_npz
+from make_us_rich.forecasting.architectures import ARCHITECTURES, TrainingConfig, architecture, to_npz
 from make_us_rich.forecasting.batched import BatchedNetworks, train_batched
 from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES
 from make_us_rich.forecasting.pipeline import PreparedPair, prepare, train_pair
 from make_us_rich.forecasting.samples import Samples
 from make_us_rich.forecasting.training import TrainedNetwork
-from make_us_rich.forecasting.training_config import TrainingConfig
 from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, random_candles
 
 BITCOIN = random_candles(1)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from make_us_rich.forecasting.dataset import candle_array
 from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES, WARMUP, sequence_features
+from make_us_rich.forecasting.onnx_model import candle_array
 from tests.unit.forecasting.plain_features import features_at
 from tests.unit.forecasting.random_candles import random_candles
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from make_us_rich.core.errors import BadModel, InputError
 from make_us_rich.core.interval import Interval
-from make_us_rich.forecasting import contract
+from make_us_rich.forecasting import onnx_model
 from make_us_rich.forecasting.architectures import ARCHITECTURES, from_npz
 from make_us_rich.forecasting.export import metadata_of, run_onnx
 from make_us_rich.forecasting.networks import lstm
@@ -34,12 +34,12 @@ def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
     assert [item.name for item in graph.graph.input] == ["candles", "reference"]
     assert [item.name for item in graph.graph.output] == ["quantiles", "log_returns"]
     props = metadata_of(fitted.onnx)
-    assert props[contract.META_PAIR] == "eth_usdt"
-    assert props[contract.META_AS_OF_MS] == str(AS_OF_MS)
-    assert props[contract.META_ARCHITECTURE] == fitted.params["architecture"]
-    context = int(props[contract.META_CONTEXT_LENGTH])
-    own = contract.input_array(OWN, context)
-    prices, returns = run_onnx(fitted.onnx, {"candles": own, "reference": contract.input_array(BITCOIN, context)})
+    assert props[onnx_model.META_PAIR] == "eth_usdt"
+    assert props[onnx_model.META_AS_OF_MS] == str(AS_OF_MS)
+    assert props[onnx_model.META_ARCHITECTURE] == fitted.params["architecture"]
+    context = int(props[onnx_model.META_CONTEXT_LENGTH])
+    own = onnx_model.input_array(OWN, context)
+    prices, returns = run_onnx(fitted.onnx, {"candles": own, "reference": onnx_model.input_array(BITCOIN, context)})
     assert prices.shape == returns.shape == (1, 7)
     assert prices == pytest.approx(own[:, -1, 3:4] * np.exp(returns), rel=1e-5)
 
@@ -82,7 +82,7 @@ def test_calibration_moves_quantiles_towards_their_levels() -> None:
 def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
     markets = {"ada_usdt": OWN, "btc_usdt": BITCOIN, "new_usdt": random_candles(5)[-300:]}
     shared = fit_foundation(markets, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    assert metadata_of(shared.onnx)[contract.META_PAIR] == FOUNDATION
+    assert metadata_of(shared.onnx)[onnx_model.META_PAIR] == FOUNDATION
     assert shared.params["pairs"] == "ada_usdt,btc_usdt"
     assert shared.metrics["holdout_candles"] == 2 * SMALL.holdout
     tuned = fit(
