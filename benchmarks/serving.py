@@ -47,9 +47,8 @@ from make_us_rich.market.window import Window
 from make_us_rich.operations.serve_config import desired_config
 from make_us_rich.operations.serve_deploy import apply, models_to_serve
 from make_us_rich.registry.client import ModelVersion
-from serve_app.replica.forecast import ComputedForecast
+from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.models import LoadedModel, ModelCache
-from serve_app.replica.snapshot import ForecastSnapshot
 
 PAIRS = ("btc_usdt", "eth_usdt")
 POOLED_PAIRS = tuple(Pair.parse(f"p{number:03d}_usdt") for number in range(300))

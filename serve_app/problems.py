@@ -16,7 +16,6 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from make_us_rich.core.errors import InputError, UnknownToken
 from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
-from make_us_rich.documents import ReplicaError
 
 _log = logging.getLogger("ray.serve")
 
@@ -58,21 +57,6 @@ class Problem(HTTPException):
 def unavailable(kind: str, detail: str, retry_after_s: int = 5) -> Problem:
     """Return a Problem 503 that says when to try again."""
     return Problem(503, kind, detail, headers={"Retry-After": str(retry_after_s)})
-
-
-def replica_problem(name: str, error: ReplicaError) -> Problem:
-    """Return what a client is told when the replica of application `name` has no answer."""
-    if error.kind == "not-ready":
-        return unavailable("warming", f"{name} has no forecast yet: {error.detail}", WARMING_S)
-    if error.kind == "no-model":
-        return Problem(404, "no-such-model", error.detail, field=error.field)
-    return Problem(422, "bad-input", error.detail, field=error.field)
-
-
-def rate_problem(wait_s: int) -> Problem:
-    """Return a Problem 429: the minute's calls are used."""
-    headers = {"Retry-After": str(wait_s)}
-    return Problem(429, "too-fast", f"too many calls within a minute: wait {wait_s} s", headers=headers)
 
 
 def install(app: FastAPI) -> None:

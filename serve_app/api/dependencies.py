@@ -11,10 +11,12 @@ from fastapi.security import HTTPBearer
 from make_us_rich.accounts import TokenOwner
 from make_us_rich.core.errors import UnknownToken
 from make_us_rich.core.pair import SLUG, Pair
-from serve_app.api.middleware import CALLER
-from serve_app.gateway.auth import TokenCache
+from serve_app.gateway.callers import TokenCache
 from serve_app.gateway.forecast_service import ForecastService
 from serve_app.problems import Problem
+
+CALLER = "make_us_rich.caller"
+"""The key of the caller's user id in the ASGI scope; the log line of the request has it."""
 
 # FastAPI runs a dependency that is not `async` in a thread, at every call: all of these are.
 

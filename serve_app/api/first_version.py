@@ -94,7 +94,7 @@ async def update_models(service: Service, _: AdminOrDashboard) -> Response:
     responses=errors(401, 403, 503),
 )
 async def update_date(service: Service, _: Admin) -> Response:
-    states = await service.pair_states("refresh")
+    states = await service.replicas.states("refresh")
     return respond(schemas.UpdatedDate(as_of_ms={name: state.as_of_ms for name, state in states.items()}))
 
 
@@ -123,7 +123,7 @@ async def healthz() -> Response:
     responses=errors(422) | {503: {"model": Readiness, "description": "a pair cannot be answered, or there is none"}},
 )
 async def readyz(service: Service) -> Response:
-    states = await service.pair_states()
+    states = await service.replicas.states("state")
     ready = bool(states) and all(state.ready for state in states.values())
     return respond(Readiness(ready=ready, pairs=states), status=200 if ready else 503)
 

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from make_us_rich.core.errors import BadCandles
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import CandleColumns, Forecast, PastForecast
+from make_us_rich.market.candles import Candles as MarketCandles
 
 ModelChoice = Literal["champion", "previous", "foundation", "naive"]
 MODEL_CHOICES = (
     "`champion` is what serves; to compare with it: `previous`, the champion before; `foundation`, the model of all "
     "pairs; `naive`, the random walk with the quantiles of the last weeks' returns"
 )
+
+MOST_OWN_CANDLES = 1000
+_PRICES = ("open", "high", "low", "close")
+
+Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
+_LATEST_MS = 4_102_444_800_000  # the year 2100
+_Rows = Field(min_length=1, max_length=MOST_OWN_CANDLES)
 
 
 def respond(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -88,3 +101,72 @@ class Health(BaseModel):
 
 class UpdatedDate(BaseModel):
     as_of_ms: Annotated[dict[str, int | None], Field(description="newest close each application now knows")]
+
+
+class OwnColumns(BaseModel):
+    """Candles as GET /v1/candles gives them: columns of equal length, oldest first, closed, without a gap."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    pair: Annotated[str | None, Field(description="checked when given, so that an answer can be sent back")] = None
+    interval: Annotated[str | None, Field(description="checked when given")] = None
+    open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=_LATEST_MS)]], _Rows]
+    open: Annotated[list[Price], _Rows]
+    high: Annotated[list[Price], _Rows]
+    low: Annotated[list[Price], _Rows]
+    close: Annotated[list[Price], _Rows]
+    volume: Annotated[list[Volume], _Rows]
+
+    def candles(self, pair: Pair, interval: Interval, field: str) -> MarketCandles:
+        """Return them as candles of this pair and interval. `field`: their name in the request's body.
+
+        Raises BadCandles naming the column, such as `candles.close`, and the first wrong row.
+        """
+        for name, given, due in (("pair", self.pair, pair), ("interval", self.interval, interval)):
+            if given not in (None, due):
+                raise BadCandles(f"{field} are of {given[:40]!r}, not of {due}", field=f"{field}.{name}")
+        rows = len(self.open_time_ms)
+        for name in (*_PRICES, "volume"):
+            length = len(getattr(self, name))
+            if length != rows:
+                raise BadCandles(
+                    f"{name} has {length} rows, open_time_ms {rows}: columns must have equal length",
+                    field=f"{field}.{name}",
+                )
+        values = {name: np.array(getattr(self, name), dtype=np.float64) for name in (*_PRICES, "volume")}
+        candles = MarketCandles(np.array(self.open_time_ms, dtype=np.int64), **values)
+        _check_grid(candles, interval, field)
+        _check_values(candles, field)
+        return candles
+
+
+class OwnCandles(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    candles: OwnColumns
+    reference: Annotated[
+        OwnColumns | None, Field(description="btc_usdt's candles of the same times; the market's when absent")
+    ] = None
+
+
+def _check_grid(candles: MarketCandles, interval: Interval, field: str) -> None:
+    step_ms = interval.ms
+    times = candles.open_time_ms
+    name = f"{field}.open_time_ms"
+    _reject(times % step_ms != 0, f"does not open on the {interval} grid", name)
+    gaps = np.diff(times, prepend=times[:1] - step_ms) != step_ms
+    _reject(gaps, f"does not open one interval ({step_ms} ms) after the row before it", name)
+
+
+def _check_values(candles: MarketCandles, field: str) -> None:
+    for name in _PRICES:
+        _reject(getattr(candles, name) <= 0, "is not above 0", f"{field}.{name}")
+    _reject(candles.volume < 0, "is below 0", f"{field}.volume")
+    _reject(candles.high < np.maximum(candles.open, candles.close), "is below open or close", f"{field}.high")
+    _reject(candles.low > np.minimum(candles.open, candles.close), "is above open or close", f"{field}.low")
+
+
+def _reject(wrong: NDArray[np.bool_], what: str, field: str) -> None:
+    """Raises BadCandles that names the first row for which `wrong` is true."""
+    if wrong.any():
+        raise BadCandles(f"{field}: row {int(wrong.argmax())} {what}", field=field)

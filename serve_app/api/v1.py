@@ -15,7 +15,6 @@ from make_us_rich.documents import Forecast, ModelCard, PastForecast, Usage
 from make_us_rich.market.window import WINDOW_CANDLES
 from serve_app.api import schemas
 from serve_app.api.dependencies import Caller, PairInPath, Service, bearer_token, forecast_service
-from serve_app.api.own_candles import OwnCandles
 from serve_app.api.schemas import ModelChoice, respond
 from serve_app.gateway.forecast_service import ForecastService
 from serve_app.problems import Problem, errors
@@ -130,7 +129,7 @@ async def _forecast_or_missing(service: ForecastService, pair: Pair, *, wake: bo
     summary="The next close after your own candles",
     responses=errors(401, 404, 413, 422, 429, 503),
 )
-async def forecast_own(service: Service, owner: Caller, pair: PairInPath, own: OwnCandles) -> Response:
+async def forecast_own(service: Service, owner: Caller, pair: PairInPath, own: schemas.OwnCandles) -> Response:
     await service.application_of(pair)  # an unknown pair is reported before a wrong candle
     interval = service.settings.interval
     candles = own.candles.candles(pair, interval, "candles")

@@ -1,12 +1,12 @@
-"""What the endpoints share: a pair's forecast and model, calls to its replica, and counting the caller's calls."""
+"""What the endpoints share: forecasts, cached; calls to the replicas; and counting the calls of the month."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from make_us_rich.accounts import Accounts, TokenOwner, next_month
 from make_us_rich.core.errors import QuotaExceeded, RegistryError
@@ -14,32 +14,22 @@ from make_us_rich.core.pair import Pair, foundation_name, model_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.documents import (
-    CandleColumns,
-    Document,
-    Forecast,
-    JudgedModel,
-    Model,
-    ModelCard,
-    PairState,
-    PastForecast,
-    ReplicaError,
-    Usage,
-)
+from make_us_rich.documents import CandleColumns, Forecast, JudgedModel, Model, ModelCard, PastForecast, Usage
 from make_us_rich.market.candles import Candles
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, ModelVersion, Registry
 from make_us_rich.registry.promotion import TAG_DECISION
-from serve_app.gateway.forecast_cache import CachedForecast, ForecastCache
-from serve_app.gateway.quota import QuotaCounter, quota_headers, quota_problem
-from serve_app.gateway.replica_client import ReplicaClient, StateMethod
+from serve_app.gateway.callers import QuotaCounter, quota_headers, quota_problem
+from serve_app.gateway.replica_client import D, ReplicaClient, ask
 from serve_app.metrics import GatewayMetrics
-from serve_app.problems import WARMING_S, Problem, replica_problem, unavailable
+from serve_app.problems import WARMING_S, Problem, unavailable
 
 _log = logging.getLogger("ray.serve")
 
 _NEWEST_MODELS = 10
-
-D = TypeVar("D", bound=Document)
+# Also the longest time for which a swapped model or a new candle stays unseen.
+_TTL_S = 0.5
+# How long a caller waits for a replica when the cached forecast is still valid.
+_WAIT_FOR_FRESH_S = 0.25
 
 
 class ForecastService:
@@ -49,7 +39,7 @@ class ForecastService:
         self, settings: Settings, replicas: ReplicaClient, accounts: Accounts, metrics: GatewayMetrics
     ) -> None:
         self.settings = settings
-        self._replicas = replicas
+        self.replicas = replicas
         self._accounts = accounts
         self._quota_counter = QuotaCounter(accounts)
         self._metrics = metrics
@@ -58,13 +48,13 @@ class ForecastService:
     async def served_pairs(self) -> list[Pair]:
         """Return the pairs that have an application, in order."""
         suffix = f"_{self.settings.interval}"
-        names = await self._replicas.applications()
+        names = await self.replicas.applications()
         return sorted(Pair.parse(name.removesuffix(suffix)) for name in names if name.endswith(suffix))
 
     async def application_of(self, pair: Pair) -> str:
         """Return the name of a pair's application. Raises Problem 404 when it is not served, 503 when not yet."""
         name = model_name(pair, self.settings.interval)
-        if name in await self._replicas.applications():
+        if name in await self.replicas.applications():
             return name
         if pair in await asyncio.to_thread(self._tracked_pairs):
             raise unavailable("warming", f"{pair} has no model yet: its first training run is due", WARMING_S)
@@ -125,17 +115,8 @@ class ForecastService:
             **dict(serving), foundation=by_foundation, promotion=promotion, previous=previous, newest=newest
         )
 
-    async def pair_states(self, method: StateMethod = "state") -> dict[str, PairState]:
-        """Return the state of every application; `refresh` fetches newer candles first."""
-        return await self._replicas.states(method)
-
     async def _call(self, kind: type[D], pair: Pair, method: str, *arguments: object) -> D:
-        name = await self.application_of(pair)
-        answer = await self._replicas.call(name, method, *arguments)
-        if isinstance(answer, ReplicaError):
-            raise replica_problem(name, answer)
-        assert isinstance(answer, kind)
-        return answer
+        return await ask(self.replicas, kind, await self.application_of(pair), method, *arguments)
 
     async def count_call(self, owner: TokenOwner) -> dict[str, str]:
         """Count one call of the month and return the RateLimit headers. Raises Problem 429.
@@ -161,3 +142,86 @@ class ForecastService:
 def _judged(version: ModelVersion) -> JudgedModel:
     model = version.describe(time.time_ns() // 1_000_000)
     return JudgedModel(**dict(model), promotion=version.tags.get(TAG_DECISION))
+
+
+@dataclass(frozen=True)
+class CachedForecast:
+    """A forecast with the body and the headers of its answer, which are built once."""
+
+    document: Forecast
+    body: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, document: Forecast) -> CachedForecast:
+        model, flags = document.model, document.flags
+        raised = "".join(str(int(flag)) for _, flag in flags)
+        # Weak, because the body changes with the model's age while forecast and model stay the same.
+        etag = f'W/"{document.as_of_ms}-{model.version}-{model.as_of_ms}-{raised}"'
+        return cls(document, document.model_dump_json().encode(), etag)
+
+    @property
+    def is_valid(self) -> bool:
+        """True until the candle that it forecasts has closed."""
+        return time.time() * 1000 < self.document.target_close_ms
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's headers: a client may keep it until the next close, and not at all when it is stale."""
+        seconds = max(0, int(self.document.target_close_ms / 1000 - time.time()))
+        return {
+            "ETag": self.etag,
+            "Cache-Control": f"private, max-age={0 if self.document.flags.stale else seconds}",
+            "X-Model-Version": f"{self.document.model.name}/{self.document.model.version}",
+        }
+
+
+class ForecastCache:
+    """A forecast is valid until its candle closes: it stands in for a replica that is stopped or does not answer."""
+
+    def __init__(self, replicas: ReplicaClient, metrics: GatewayMetrics) -> None:
+        self._replicas = replicas
+        self._metrics = metrics
+        self._cached: dict[tuple[str, str], tuple[float, CachedForecast]] = {}
+        self._calls: dict[tuple[str, str], asyncio.Task[CachedForecast]] = {}
+
+    async def get(self, name: str, model: str, *, wake: bool = True) -> CachedForecast:
+        """Return an application's forecast. Raises Problem 503 when there is none, 404 when there is no such model.
+
+        `wake`: start a replica that is scaled to zero when no valid forecast is cached.
+        """
+        key = name, model
+        expires_at, cached = self._cached.get(key, (0.0, None))
+        is_fresh = time.monotonic() < expires_at
+        is_stopped = self._replicas.is_scaled_to_zero(name)
+        if cached is not None and (is_fresh or (cached.is_valid and is_stopped)):
+            self._metrics.forecast_given(name, "memory")
+            return cached
+        if is_stopped and not wake:
+            raise unavailable("asleep", "asleep because nobody asked for it: a call that names the pair wakes it")
+        self._metrics.forecast_given(name, "replica")
+        if key not in self._calls:
+            self._calls[key] = asyncio.create_task(self._call(key))
+            self._calls[key].add_done_callback(_retrieve_exception)
+        call = asyncio.shield(self._calls[key])
+        if cached is None or not cached.is_valid:
+            return await call
+        try:
+            return await asyncio.wait_for(call, _WAIT_FOR_FRESH_S)
+        except (Problem, TimeoutError):
+            return cached
+
+    async def _call(self, key: tuple[str, str]) -> CachedForecast:
+        name, model = key
+        try:
+            cached = CachedForecast.of(await ask(self._replicas, Forecast, name, "forecast", model))
+            self._cached[key] = (time.monotonic() + _TTL_S, cached)
+            return cached
+        finally:
+            del self._calls[key]
+
+
+def _retrieve_exception(call: asyncio.Task[CachedForecast]) -> None:
+    """Retrieve the exception of a call that nobody waits for any more, or asyncio logs that it never was."""
+    if not call.cancelled():
+        call.exception()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from ray import serve
 from ray.exceptions import RayError
@@ -15,9 +15,9 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 from ray.serve.schema import ReplicaState as ReplicaState  # type: ignore[attr-defined]  # schema.py only imports it
 
-from make_us_rich.documents import Document, PairState
+from make_us_rich.documents import Document, PairState, ReplicaError
 from make_us_rich.operations.serve_config import GATEWAY, POOL, REQUEST_TIMEOUT_S
-from serve_app.problems import Problem, unavailable
+from serve_app.problems import WARMING_S, Problem, unavailable
 
 _log = logging.getLogger("ray.serve")
 
@@ -29,6 +29,8 @@ _GIVE_UP_AFTER_S = 0.8 * REQUEST_TIMEOUT_S  # so that our answer comes before Se
 _STATE_TTL_S = 10.0
 
 StateMethod = Literal["state", "refresh"]
+
+D = TypeVar("D", bound=Document)
 
 
 class ReplicaClient(Protocol):
@@ -49,6 +51,19 @@ class ReplicaClient(Protocol):
     async def states(self, method: StateMethod) -> dict[str, PairState]:
         """Return the state of each application; `refresh` fetches newer candles first. Starts no stopped replica."""
         ...
+
+
+async def ask(replicas: ReplicaClient, kind: type[D], name: str, method: str, *arguments: object) -> D:
+    """Return the document that a forecaster's method answers. Raises Problem 404, 422 or 503 when it has no answer."""
+    answer = await replicas.call(name, method, *arguments)
+    if isinstance(answer, ReplicaError):
+        if answer.kind == "not-ready":
+            raise unavailable("warming", f"{name} has no forecast yet: {answer.detail}", WARMING_S)
+        if answer.kind == "no-model":
+            raise Problem(404, "no-such-model", answer.detail, field=answer.field)
+        raise Problem(422, "bad-input", answer.detail, field=answer.field)
+    assert isinstance(answer, kind)
+    return answer
 
 
 @dataclass(frozen=True)

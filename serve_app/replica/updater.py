@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,12 +17,10 @@ from make_us_rich.database import forecasts
 from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Quantiles
-from make_us_rich.market.window import Window
+from make_us_rich.market.window import LiveWindow, Window, shared_bitcoin
 from serve_app.metrics import replica_metrics
-from serve_app.replica.forecast import ComputedForecast
-from serve_app.replica.market_feed import MarketFeed
+from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.models import LoadedModel, ModelCache, ModelKey, ModelLoader
-from serve_app.replica.snapshot import ForecastSnapshot
 
 _log = logging.getLogger("ray.serve")
 
@@ -31,6 +30,8 @@ _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 # A replica that starts while the exchange is slow is deployed all the same; it is not ready yet.
 _FIRST_UPDATE_WITHIN_S = 5.0
+# A pool of its own, so that models load and run while the exchange is slow for every pair of the process.
+_MARKET_THREADS = ThreadPoolExecutor(16, thread_name_prefix="market")
 
 
 class ForecastUpdater:
@@ -43,11 +44,11 @@ class ForecastUpdater:
         folder = Path(settings.cache_folder).expanduser()
         self._snapshot = ForecastSnapshot(folder, pair, settings.interval, settings.market)
         self.current: ComputedForecast | None = None
-        self.market = MarketFeed(pair, settings)
+        self.market = LiveWindow(pair, settings, shared_bitcoin(settings))
         self.models = ModelLoader(pair, settings, model_cache)
         self._metrics = replica_metrics()
         self._recorded: ComputedForecast | None = None
-        self._model_problem = ""
+        self._market_problem, self._model_problem = "starting", ""
         self._failures = 0
         self._updating = asyncio.Lock()
         self._first_update = asyncio.Event()
@@ -57,7 +58,7 @@ class ForecastUpdater:
     @property
     def problem(self) -> str:
         """What keeps the forecast from being up to date; empty when nothing does."""
-        return _joined(self.market.problem, self._model_problem)
+        return _joined(self._market_problem, self._model_problem)
 
     @property
     def waits_for_model(self) -> bool:
@@ -104,8 +105,21 @@ class ForecastUpdater:
 
     async def refresh(self) -> None:
         """Fetch newer candles and the wanted model now."""
-        await self.market.refresh()  # outside the lock: a slow exchange does not delay a new model
+        self._market_problem = await self._refresh_market()  # outside the lock: a new model need not wait for it
         await self._update()
+
+    async def _refresh_market(self) -> str:
+        """Fetch the candles that closed since the last refresh. Returns why they are missing; empty when none is."""
+        try:
+            now_ms = time.time_ns() // 1_000_000
+            await asyncio.get_running_loop().run_in_executor(_MARKET_THREADS, self.market.refresh, now_ms)
+        except MakeUsRichError as error:
+            _log.warning("%s: no newer candles: %s", self._pair, error)
+            return str(error)
+        except Exception as error:  # whatever the exchange sent, the replica keeps serving
+            _log.exception("%s: the newest candles cannot be read", self._pair)
+            return repr(error)
+        return ""
 
     async def _update_after_each_close(self) -> None:
         while True:

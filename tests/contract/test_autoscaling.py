@@ -8,7 +8,7 @@ import time
 import pytest
 
 from make_us_rich.core.interval import Interval
-from serve_app.replica.snapshot import ForecastSnapshot
+from serve_app.replica.forecast import ForecastSnapshot
 from tests.support.folders import traversable_folder
 from tests.support.forecasts import make_forecast
 from tests.support.ray_cluster import autoscaling_cluster, run_driver

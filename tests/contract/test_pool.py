@@ -15,8 +15,8 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import ReplicaError
 from make_us_rich.forecasting.onnx_model import OnnxModel
-from serve_app.replica.pool import Pool
-from serve_app.replica.snapshot import ForecastSnapshot
+from serve_app.replica.forecast import ForecastSnapshot
+from serve_app.replica.forecaster import Pool
 from tests.support.exchange_proxy import ExchangeProxy, counting_exchange_proxy
 from tests.support.forecasts import make_forecast
 from tests.support.servers import exchange_server

@@ -16,8 +16,7 @@ from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.errors import QuotaExceeded, UnknownToken
 from make_us_rich.database.migrations import migrate
 from make_us_rich.database.pool import Database
-from serve_app.gateway.auth import RateLimiter, TokenCache
-from serve_app.gateway.quota import QuotaCounter
+from serve_app.gateway.callers import QuotaCounter, RateLimiter, TokenCache
 from serve_app.metrics import GatewayMetrics
 from tests.support.accounts import owner_of, transaction
 from tests.support.folders import traversable_folder

@@ -22,7 +22,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.operations.health import check_api, check_pairs
 from make_us_rich.operations.serve_deploy import apply
-from serve_app.replica.snapshot import ForecastSnapshot
+from serve_app.replica.forecast import ForecastSnapshot
 from tests.support.accounts import transaction
 from tests.support.folders import traversable_folder
 from tests.support.forecasts import make_forecast

@@ -27,8 +27,7 @@ from make_us_rich.database.connection import PostgresTimeout, connect
 from make_us_rich.database.pool import Database
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import Registry
-from serve_app.gateway.auth import RateLimiter, TokenCache
-from serve_app.gateway.quota import QuotaCounter
+from serve_app.gateway.callers import QuotaCounter, RateLimiter, TokenCache
 from serve_app.metrics import GatewayMetrics
 from tests.support.accounts import transaction
 from tests.support.processes import PROJECT_ROOT

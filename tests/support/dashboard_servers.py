@@ -34,7 +34,7 @@ from make_us_rich.registry.client import (
 )
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.api.app import make_app
-from serve_app.replica.snapshot import ForecastSnapshot
+from serve_app.replica.forecast import ForecastSnapshot
 from tests.support.accounts import transaction
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient

@@ -18,7 +18,7 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from serve_app.api.app import make_app
-from serve_app.replica.snapshot import ForecastSnapshot
+from serve_app.replica.forecast import ForecastSnapshot
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port

@@ -11,8 +11,8 @@ from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.documents import QUANTILE_NAMES, Document, Flags, Forecast, PairState, Quantiles
 from make_us_rich.registry.client import ModelVersion
-from serve_app.gateway import forecast_cache
-from serve_app.gateway.forecast_cache import CachedForecast, ForecastCache
+from serve_app.gateway import forecast_service
+from serve_app.gateway.forecast_service import CachedForecast, ForecastCache
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem, unavailable
 
@@ -95,7 +95,7 @@ def test_a_fresh_forecast_comes_from_the_cache(valid: OneReplica) -> None:
 class TestAfterTheTtl:
     @pytest.fixture(autouse=True)
     def _no_ttl(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(forecast_cache, "_TTL_S", 0.0)
+        monkeypatch.setattr(forecast_service, "_TTL_S", 0.0)
 
     def test_the_replica_is_called(self, valid: OneReplica) -> None:
         assert calls_of_a_later_request(valid) == 1

@@ -15,7 +15,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document, PairState
 from serve_app.api import v1
 from serve_app.api.app import make_app
-from serve_app.gateway.forecast_cache import CachedForecast
+from serve_app.gateway.forecast_service import CachedForecast
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient
 

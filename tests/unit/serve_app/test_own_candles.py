@@ -7,7 +7,7 @@ import pytest
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
-from serve_app.api.own_candles import OwnColumns
+from serve_app.api.schemas import OwnColumns
 
 
 def columns(n: int = 4) -> dict[str, list[Any]]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from serve_app.gateway.auth import RateLimiter
+from serve_app.gateway.callers import RateLimiter
 
 
 def test_a_minutes_calls_may_come_at_once_and_the_next_must_wait() -> None:

@@ -13,10 +13,9 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Forecast, NamedVersion, PairState, ReplicaError
 from make_us_rich.market import exchange
-from serve_app.replica.forecast import ComputedForecast
+from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.forecaster import Forecaster
 from serve_app.replica.models import ModelCache
-from serve_app.replica.snapshot import ForecastSnapshot
 from tests.support.forecasts import make_forecast
 
 BTC = Pair.parse("btc_usdt")
