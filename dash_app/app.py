@@ -1,21 +1,30 @@
-"""Create the dashboard: a Flask server with the security rules, and Dash with the pages."""
+"""Create the dashboard: a Flask server with the security rules and error pages, and Dash with the pages."""
 
 from __future__ import annotations
 
+import math
+
 from dash import Dash
-from flask import Flask
+from dash.exceptions import DependencyException
+from flask import Flask, jsonify, render_template, request
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Response
 
 from dash_app import shell
 from dash_app.pages import Page, Services, account, admin, forecasts, models, overview, tokens
-from dash_app.security import access, error_pages, login, sessions, validation
+from dash_app.security import access, login, validation
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
+from make_us_rich.core.errors import BadLink, TooManyAttempts
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
 from make_us_rich.database.pool import Database
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body. Callbacks and forms need far less."""
+_DATABASE_RETRY_S = 10
 _PAGES = (
     Page("/", "Forecasts", forecasts.layout, forecasts.register),
     Page("/overview", "Overview", overview.layout, overview.register),
@@ -73,10 +82,63 @@ def _create_server(settings: Settings, accounts: Accounts) -> Flask:
     if hops:
         server.wsgi_app = ProxyFix(server.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     secure = settings.environment == "production"
-    error_pages.install(server)
+    _install_error_pages(server)
     access.install(server)  # before the CSRF check, so that the answer without a session is "log in first"
-    sessions.install(server, accounts, secure=secure)
-    login.install(server, accounts, secret_key=settings.secret_key.get_secret_value())
+    login.install(server, accounts, secret_key=settings.secret_key.get_secret_value(), secure=secure)
     access.install_page_rules(server, {page.path: page.for_admins for page in _PAGES})
     access.install_csrf_cookie(server, secure=secure)
     return server
+
+
+def _install_error_pages(server: Flask) -> None:
+    """Answer an error with a page for a person, and with JSON for a request of Dash's script."""
+
+    @server.errorhandler(CSRFError)
+    def csrf_failed(_: CSRFError) -> Response:
+        return _respond(400, "This page has expired", "Reload it and try again.")
+
+    @server.errorhandler(BadLink)
+    def bad_link(_: BadLink) -> Response:
+        return _respond(410, "This link is no longer valid", "It was used or has expired. Ask an admin for a new one.")
+
+    @server.errorhandler(TooManyAttempts)
+    def too_many_attempts(error: TooManyAttempts) -> Response:
+        minutes = math.ceil(error.retry_after_s / 60)
+        text = (
+            f"Wait {minutes} minute{'s' if minutes > 1 else ''}, then try again. "
+            "A browser that has logged in to the account before is not affected."
+        )
+        return _respond(429, "Too many attempts", text, retry_after_s=math.ceil(error.retry_after_s))
+
+    def database_down(error: Exception) -> Response:
+        server.logger.error("Postgres does not answer: %s", error)
+        text = "No data is lost. Try again in a minute."
+        return _respond(503, "The database does not answer", text, retry_after_s=_DATABASE_RETRY_S)
+
+    for kind in POSTGRES_UNAVAILABLE:
+        server.register_error_handler(kind, database_down)
+
+    @server.errorhandler(DependencyException)
+    def unknown_script(_: DependencyException) -> Response:
+        return http_error(NotFound())
+
+    @server.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        code = error.code or 500
+        if code == 404:
+            return _respond(404, "Page not found", "Check the address.")
+        if code >= 500:
+            return _respond(code, "Internal error", "The error was logged. Try again later.")
+        return _respond(code, error.name, error.description or "")
+
+
+def _respond(status: int, title: str, text: str, *, retry_after_s: int | None = None) -> Response:
+    if request.path.startswith("/_dash-"):
+        response: Response = jsonify(error=title)
+        response.status_code = status
+    else:
+        page = render_template("error.html", status=status, title=title, text=text)
+        response = Response(page, status, mimetype="text/html")
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response

@@ -10,8 +10,7 @@ from dash.development.base_component import Component
 from flask_login import current_user
 from flask_wtf.csrf import generate_csrf
 
-from dash_app.components import notices
-from dash_app.components.sections import aria_label
+from dash_app.components.layout import aria_label
 from dash_app.pages import Page
 from dash_app.security.validation import Text, validated
 
@@ -66,9 +65,9 @@ def register(app: Dash, pages: Sequence[Page]) -> None:
     def show_page(path: Text) -> Component:
         page = by_path.get(path or "/")
         if page is None:
-            return notices.page_not_found()
+            return _dead_end("Page not found", "Check the address.")
         if page.for_admins and not current_user.is_admin:
-            return notices.for_admins()
+            return _dead_end("This page is for admins", "Ask an admin to change your role.")
         return page.layout()
 
     @app.callback(
@@ -82,6 +81,15 @@ def register(app: Dash, pages: Sequence[Page]) -> None:
     def toggle_menu(opened: bool | None, _: Text) -> tuple[dmc.AppShell.Navbar, bool]:
         is_open = bool(opened) and ctx.triggered_id == "burger"
         return _phone_menu(opened=is_open), is_open
+
+
+def _dead_end(title: str, text: str) -> Component:
+    content = [
+        dmc.Title(title, order=1, size="h2"),
+        dmc.Text(text, c="dimmed"),
+        dmc.Anchor("Go to the forecasts", href="/"),
+    ]
+    return dmc.Stack(content, gap="xs", py="xl")
 
 
 def _phone_menu(*, opened: bool) -> dmc.AppShell.Navbar:

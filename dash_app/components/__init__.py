@@ -1,4 +1,4 @@
-"""Parts that several pages show: sections, tables, figures, notices, texts and number formats.
+"""Parts that several pages show: sections, tables, figures, notices, and formats of numbers and times.
 
 Imports `make_us_rich` for what is shown, and nothing of the pages or of `dash_app.security`.
 """

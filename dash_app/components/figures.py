@@ -67,30 +67,26 @@ def _add_past(figure: go.Figure, past: Sequence[PastForecast], first_ms: int, *,
         return
     low = [item.quantiles["q10"] for item in shown]
     high = [item.quantiles["q90"] for item in shown]
-    figure.add_trace(
-        go.Bar(
-            x=[_to_datetime(item.target_open_ms) for item in shown],
-            y=[top - bottom for top, bottom in zip(high, low, strict=True)],
-            base=low,
-            customdata=[f"{price(bottom)} to {price(top)}" for top, bottom in zip(high, low, strict=True)],
-            marker={"color": f"rgba({_BAND_RGB}, 0.2)", "line": {"width": 0}},
-            name="past band" if narrow else "past 80 % band",
-            hovertemplate="%{x|%d %b %H:%M}: %{customdata}<extra>80 % band</extra>",
-        ),
+    figure.add_bar(
+        x=[_to_datetime(item.target_open_ms) for item in shown],
+        y=[top - bottom for top, bottom in zip(high, low, strict=True)],
+        base=low,
+        customdata=[f"{price(bottom)} to {price(top)}" for top, bottom in zip(high, low, strict=True)],
+        marker={"color": f"rgba({_BAND_RGB}, 0.2)", "line": {"width": 0}},
+        name="past band" if narrow else "past 80 % band",
+        hovertemplate="%{x|%d %b %H:%M}: %{customdata}<extra>80 % band</extra>",
         row=1,
         col=1,
     )
     outside = [item for item in shown if item.inside_80 is False]
-    figure.add_trace(
-        go.Scatter(
-            x=[_to_datetime(item.target_open_ms) for item in outside],
-            y=[item.close for item in outside],
-            mode="markers",
-            marker={"symbol": "x-thin", "size": 9, "line": {"width": 2.5, "color": _OUTSIDE}},
-            name="outside" if narrow else "close outside band",
-            hovertemplate="%{x|%d %b %H:%M}: close outside the band<extra></extra>",
-            visible=True if outside else "legendonly",
-        ),
+    figure.add_scatter(
+        x=[_to_datetime(item.target_open_ms) for item in outside],
+        y=[item.close for item in outside],
+        mode="markers",
+        marker={"symbol": "x-thin", "size": 9, "line": {"width": 2.5, "color": _OUTSIDE}},
+        name="outside" if narrow else "close outside band",
+        hovertemplate="%{x|%d %b %H:%M}: close outside the band<extra></extra>",
+        visible=True if outside else "legendonly",
         row=1,
         col=1,
     )
@@ -98,25 +94,31 @@ def _add_past(figure: go.Figure, past: Sequence[PastForecast], first_ms: int, *,
 
 def _add_candles(figure: go.Figure, candles: Candles) -> None:
     times = [_to_datetime(time) for time in candles.open_time_ms.tolist()]
-    figure.add_trace(
-        go.Candlestick(
-            x=times,
-            open=candles.open,
-            high=candles.high,
-            low=candles.low,
-            close=candles.close,
-            increasing={"line": {"color": _RISING, "width": 1}, "fillcolor": _RISING},
-            decreasing={"line": {"color": _FALLING, "width": 1}, "fillcolor": _FALLING},
-            name="price",
-            showlegend=False,
-        ),
+    figure.add_candlestick(
+        x=times,
+        open=candles.open,
+        high=candles.high,
+        low=candles.low,
+        close=candles.close,
+        increasing={"line": {"color": _RISING, "width": 1}, "fillcolor": _RISING},
+        decreasing={"line": {"color": _FALLING, "width": 1}, "fillcolor": _FALLING},
+        name="price",
+        showlegend=False,
         row=1,
         col=1,
     )
     rose = (candles.close >= candles.open).tolist()
     colours = [_RISING if up else _FALLING for up in rose]
-    volume = go.Bar(x=times, y=candles.volume, marker={"color": colours, "opacity": 0.5}, showlegend=False)
-    figure.add_trace(volume.update(name="volume", hovertemplate="%{x|%d %b %H:%M}<br>%{y:,.0f}"), row=2, col=1)
+    figure.add_bar(
+        x=times,
+        y=candles.volume,
+        marker={"color": colours, "opacity": 0.5},
+        name="volume",
+        hovertemplate="%{x|%d %b %H:%M}<br>%{y:,.0f}",
+        showlegend=False,
+        row=2,
+        col=1,
+    )
 
 
 def _add_bands(figure: go.Figure, forecasts: Mapping[str, Forecast], *, narrow: bool) -> None:
@@ -126,17 +128,15 @@ def _add_bands(figure: go.Figure, forecasts: Mapping[str, Forecast], *, narrow: 
             for name, forecast in forecasts.items()
             for low, high in filter(None, (below, above))
         ]
-        figure.add_trace(
-            go.Bar(
-                x=[name for name, _, _ in parts],
-                y=[high - low for _, low, high in parts],
-                base=[low for _, low, _ in parts],
-                width=0.78,
-                marker={"color": f"rgba({_BAND_RGB}, {opacity})", "line": {"width": 0}},
-                name=f"{share} %" if narrow else f"{share} % band",
-                customdata=[f"{price(low)} to {price(high)}" for _, low, high in parts],
-                hovertemplate=f"{share} % band: %{{customdata}}<extra>%{{x}}</extra>",
-            ),
+        figure.add_bar(
+            x=[name for name, _, _ in parts],
+            y=[high - low for _, low, high in parts],
+            base=[low for _, low, _ in parts],
+            width=0.78,
+            marker={"color": f"rgba({_BAND_RGB}, {opacity})", "line": {"width": 0}},
+            name=f"{share} %" if narrow else f"{share} % band",
+            customdata=[f"{price(low)} to {price(high)}" for _, low, high in parts],
+            hovertemplate=f"{share} % band: %{{customdata}}<extra>%{{x}}</extra>",
             row=1,
             col=2,
         )
@@ -219,14 +219,12 @@ def loss_figure(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     """Plot the losses by epoch: the training loss as a solid line, the validation loss as a dashed one."""
     figure = go.Figure()
     for (name, losses), colour, dash in zip(curves.items(), (_RISING, _FALLING), ("solid", "dash"), strict=True):
-        figure.add_trace(
-            go.Scatter(
-                x=list(range(1, len(losses) + 1)),
-                y=list(losses),
-                name=name.replace("_", " "),
-                mode="lines+markers",
-                line={"color": colour, "dash": dash},
-            )
+        figure.add_scatter(
+            x=list(range(1, len(losses) + 1)),
+            y=list(losses),
+            name=name.replace("_", " "),
+            mode="lines+markers",
+            line={"color": colour, "dash": dash},
         )
     longest = max(len(losses) for losses in curves.values())
     figure.update_layout(**_LAYOUT, height=300)

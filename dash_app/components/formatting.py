@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from urllib.parse import parse_qs
 
 _SIGNIFICANT_DIGITS = 6
 
@@ -39,8 +38,3 @@ def as_sentence(message: object) -> str:
     """Write an error's message or a reason with a capital letter and a full stop."""
     text = str(message)
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def pair_in_query(search: str | None) -> str:
-    """Return the pair of a query string such as ?pair=btc_usdt, or an empty string."""
-    return parse_qs((search or "").lstrip("?")).get("pair", [""])[0]

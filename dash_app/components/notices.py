@@ -54,22 +54,5 @@ def shown_once(title: str, text: str, *, text_id: str) -> Component:
     return _alert("teal", dmc.Group([code, button]), title=title)
 
 
-def page_not_found() -> Component:
-    return _dead_end("Page not found", "Check the address.")
-
-
-def for_admins() -> Component:
-    return _dead_end("This page is for admins", "Ask an admin to change your role.")
-
-
 def _alert(color: str, *content: Component | str, title: str | None = None) -> Component:
     return dmc.Alert(list(content), color=color, title=title, variant="light")
-
-
-def _dead_end(title: str, text: str) -> Component:
-    content = [
-        dmc.Title(title, order=1, size="h2"),
-        dmc.Text(text, c="dimmed"),
-        dmc.Anchor("Go to the forecasts", href="/"),
-    ]
-    return dmc.Stack(content, gap="xs", py="xl")

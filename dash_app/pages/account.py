@@ -10,9 +10,9 @@ from dash.development.base_component import Component
 from flask_login import current_user
 
 from dash_app.components import notices
-from dash_app.components.sections import page, panel
+from dash_app.components.layout import page, panel
 from dash_app.pages import Services
-from dash_app.security import sessions
+from dash_app.security.login import end_session, start_session
 from dash_app.security.throttling import limit_confirmations
 from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.core.errors import InputError, TooManyAttempts, WrongCredentials
@@ -74,7 +74,7 @@ def register(app: Dash, services: Services) -> None:
                 user = accounts.users.change_password(current_user.user_id, current or "", new or "")
         except (InputError, WrongCredentials, TooManyAttempts) as error:
             return notices.refusal(error), no_update, no_update
-        sessions.start(user, remember=False)
+        start_session(user, remember=False)
         return notices.success("Password changed. All other sessions have ended."), "", ""
 
     @app.callback(
@@ -87,7 +87,7 @@ def register(app: Dash, services: Services) -> None:
         if not clicks:
             return no_update
         accounts.users.log_out_everywhere(current_user.user_id)
-        sessions.end(accounts)
+        end_session(accounts)
         return "/login"
 
     @app.callback(
@@ -106,5 +106,5 @@ def register(app: Dash, services: Services) -> None:
                 accounts.users.delete(current_user.user_id, password or "")
         except (InputError, WrongCredentials, TooManyAttempts) as error:
             return notices.refusal(error), no_update
-        sessions.end(accounts)
+        end_session(accounts)
         return no_update, "/register"

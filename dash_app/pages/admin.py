@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output
 from dash.development.base_component import Component
-from typing_extensions import TypedDict
 
-from dash_app.components.sections import page, plain_table
-from dash_app.components.tables import table, text_column
+from dash_app.components.layout import page, plain_table, table, text_column
 from dash_app.pages import Services, admin_pairs, admin_users
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, validated
@@ -23,14 +23,6 @@ _AUDIT_COLUMNS = (
     text_column("Subject", "subject", minWidth=120),
     text_column("Details", "detail", flex=3, minWidth=200),
 )
-
-
-class AuditRow(TypedDict):
-    at: str
-    actor: str
-    action: str
-    subject: str
-    detail: str
 
 
 def layout() -> Component:
@@ -72,17 +64,9 @@ def register(app: Dash, services: Services) -> None:
     @app.callback(Output("admin-audit", "rowData"), Input("admin-audit", "id"))
     @admins_only
     @validated
-    def show_audit_log(_: str) -> list[AuditRow]:
-        return [
-            {
-                "at": f"{entry.at:%Y-%m-%d %H:%M:%S}",
-                "actor": entry.actor,
-                "action": entry.action,
-                "subject": entry.subject,
-                "detail": entry.detail,
-            }
-            for entry in services.accounts.audit.entries(_MAX_AUDIT_ENTRIES)
-        ]
+    def show_audit_log(_: str) -> list[dict[str, str]]:
+        entries = services.accounts.audit.entries(_MAX_AUDIT_ENTRIES)
+        return [asdict(entry) | {"at": f"{entry.at:%Y-%m-%d %H:%M:%S}"} for entry in entries]
 
 
 def _health_layout() -> Component:

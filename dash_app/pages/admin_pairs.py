@@ -11,8 +11,7 @@ from flask_login import current_user
 from typing_extensions import TypedDict
 
 from dash_app.components import notices
-from dash_app.components.sections import panel, small_button
-from dash_app.components.tables import height_of, table, text_column
+from dash_app.components.layout import height_of, panel, small_button, table, text_column
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated
@@ -32,13 +31,6 @@ _COLUMNS = (
     text_column("Replicas", "replicas", minWidth=100),
     text_column("State", "state", flex=3, minWidth=240),
 )
-
-
-class PairRow(TypedDict):
-    pair: str
-    plan: str
-    replicas: str
-    state: str
 
 
 class SelectedPair(TypedDict):
@@ -83,7 +75,7 @@ def register(app: Dash, services: Services) -> None:
     @app.callback(Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id"))
     @admins_only
     @validated
-    def show(_: str) -> tuple[list[PairRow], dict[str, str]]:
+    def show(_: str) -> tuple[list[dict[str, str]], dict[str, str]]:
         rows = _rows(database)
         return rows, height_of(len(rows), limit=_MAX_VISIBLE_ROWS)
 
@@ -150,7 +142,7 @@ def _start_training(settings: Settings, pair: Pair) -> Component:
     return notices.success(f"A training run of {pair} was started. ", link, ".")
 
 
-def _rows(database: Database) -> list[PairRow]:
+def _rows(database: Database) -> list[dict[str, str]]:
     return [
         {
             "pair": item.pair,

@@ -12,8 +12,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from dash_app.components import notices
-from dash_app.components.sections import panel, small_button
-from dash_app.components.tables import height_of, table, text_column
+from dash_app.components.layout import height_of, panel, small_button, table, text_column
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated
@@ -31,18 +30,6 @@ _COLUMNS = (
     text_column("Last log-in", "last_login", minWidth=170),
     text_column("State", "state"),
 )
-
-
-class UserRow(TypedDict):
-    user_id: str
-    name: str
-    role: str
-    plan: str
-    used: int
-    calls: str
-    created: str
-    last_login: str
-    state: str
 
 
 class SelectedUser(TypedDict):
@@ -183,11 +170,11 @@ def register(app: Dash, services: Services) -> None:
         return notices.success(f"Plan {plan} now allows {monthly_calls:,} calls per month."), _rows(accounts)
 
 
-def _rows(accounts: Accounts) -> list[UserRow]:
+def _rows(accounts: Accounts) -> list[dict[str, str | int]]:
     return [_row(account) for account in accounts.admin.accounts()]
 
 
-def _row(account: AccountRow) -> UserRow:
+def _row(account: AccountRow) -> dict[str, str | int]:
     login = account.last_login_at
     return {
         "user_id": str(account.user_id),

@@ -18,8 +18,8 @@ from typing_extensions import TypedDict
 from dash_app.components import notices
 from dash_app.components.figures import forecast_figure
 from dash_app.components.forecast_summary import badges, headline, warnings
-from dash_app.components.formatting import pair_in_query, pair_label
-from dash_app.components.sections import graph, page, pair_select
+from dash_app.components.formatting import pair_label
+from dash_app.components.layout import graph, page, pair_in_query, pair_select
 from dash_app.pages import Services
 from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable

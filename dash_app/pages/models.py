@@ -14,9 +14,18 @@ from typing_extensions import TypedDict
 
 from dash_app.components import notices
 from dash_app.components.figures import loss_figure
-from dash_app.components.formatting import as_sentence, pair_in_query, pair_label, utc_time
-from dash_app.components.sections import graph, page, pair_select, panel
-from dash_app.components.tables import height_of, percent_column, table, text_column
+from dash_app.components.formatting import as_sentence, pair_label, utc_time
+from dash_app.components.layout import (
+    graph,
+    height_of,
+    page,
+    pair_in_query,
+    pair_select,
+    panel,
+    percent_column,
+    table,
+    text_column,
+)
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated

@@ -12,8 +12,7 @@ from typing_extensions import TypedDict
 
 from dash_app.components import notices
 from dash_app.components.formatting import age, pair_label, price, utc_time
-from dash_app.components.sections import page
-from dash_app.components.tables import height_of, link_column, number_column, percent_column, table, text_column
+from dash_app.components.layout import height_of, link_column, number_column, page, percent_column, table, text_column
 from dash_app.pages import Services
 from dash_app.security.validation import Clicks, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable

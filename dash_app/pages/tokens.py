@@ -15,7 +15,7 @@ from flask_login import current_user
 from dash_app.components import notices
 from dash_app.components.figures import usage_figure
 from dash_app.components.formatting import as_sentence
-from dash_app.components.sections import aria_label, graph, page, panel, plain_table
+from dash_app.components.layout import aria_label, graph, page, panel, plain_table
 from dash_app.pages import Services
 from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.accounts import Token, Usage

@@ -1,40 +1,106 @@
-"""Log-in, registration, password links and log-out, as plain HTML forms that need no script."""
+"""Log-in, registration, password links and log-out, as plain HTML forms that need no script; and the sessions.
+
+A session is a cookie that ends after ten days, or earlier when the account's sessions are ended.
+"""
 
 from __future__ import annotations
 
+import secrets
+import time
+from datetime import timedelta
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request
+from flask import Blueprint, Flask, flash, redirect, render_template, request, session
+from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_wtf import CSRFProtect, FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import BooleanField, PasswordField, StringField
 
 from dash_app.components.formatting import as_sentence
-from dash_app.security import sessions, throttling
+from dash_app.security import throttling
 from make_us_rich.accounts import Accounts, User
 from make_us_rich.core.errors import InputError, NameTaken, WrongCredentials
 
+SESSION_LIFETIME = timedelta(days=10)
 
-class LoginForm(FlaskForm):  # type: ignore[misc]  # flask-wtf has no types
+
+class RegisterForm(FlaskForm):  # type: ignore[misc]  # flask-wtf has no types
     name = StringField("Name")
     password = PasswordField("Password")
+
+
+class LoginForm(RegisterForm):
     remember = BooleanField("Stay logged in for ten days")
-
-
-class RegisterForm(FlaskForm):  # type: ignore[misc]
-    name = StringField("Name")
-    password = PasswordField("Password")
 
 
 class PasswordForm(FlaskForm):  # type: ignore[misc]
     password = PasswordField("New password")
 
 
-def install(server: Flask, accounts: Accounts, *, secret_key: str) -> None:
-    """Add the routes of the forms, and CSRF protection to every route."""
-    server.config.update(SECRET_KEY=secret_key, WTF_CSRF_TIME_LIMIT=None)
+class SessionUser(UserMixin):  # type: ignore[misc]  # flask-login has no types
+    """A user in one session. `id`, stored in both cookies, is user id, session version, start and session key."""
+
+    def __init__(self, user: User, started_s: int | None = None, key: str | None = None) -> None:
+        self.user_id = user.user_id
+        self.name = user.name
+        self.is_admin = user.is_admin
+        started_s = int(time.time()) if started_s is None else started_s
+        self.session_key = key or secrets.token_hex(8)
+        self.id = f"{user.user_id}.{user.session_version}.{started_s}.{self.session_key}"
+
+
+def install(server: Flask, accounts: Accounts, *, secret_key: str, secure: bool) -> None:
+    """Add the sessions, the routes of the forms, and CSRF protection to every route.
+
+    `secure`: send cookies over HTTPS only.
+    """
+    server.config.update(
+        SECRET_KEY=secret_key,
+        WTF_CSRF_TIME_LIMIT=None,
+        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
+        REMEMBER_COOKIE_DURATION=SESSION_LIFETIME,
+        REMEMBER_COOKIE_HTTPONLY=True,
+        REMEMBER_COOKIE_SAMESITE="Lax",
+        REMEMBER_COOKIE_SECURE=secure,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=secure,
+    )
+    _install_sessions(server, accounts)
     server.register_blueprint(_routes(accounts))
     CSRFProtect(server)
+
+
+def _install_sessions(server: Flask, accounts: Accounts) -> None:
+    """Load the user of each request from its cookie."""
+    # The context processor would query the database again while the error page reports that the database is down.
+    manager = LoginManager(server, add_context_processor=False)
+    manager.session_protection = "basic"
+
+    def load(cookie_id: str) -> SessionUser | None:
+        try:
+            *numbers, key = cookie_id.split(".")
+            user_id, version, started_s = (int(part) for part in numbers)
+            user = accounts.sessions.user(user_id, key)
+        except (ValueError, WrongCredentials):
+            return None
+        is_over = version != user.session_version or time.time() - started_s > SESSION_LIFETIME.total_seconds()
+        return None if is_over else SessionUser(user, started_s, key)
+
+    manager.user_loader(load)
+
+
+def start_session(user: User, *, remember: bool) -> None:
+    """Start a session. `remember`: it survives a restart of the browser."""
+    login_user(SessionUser(user), remember=remember)
+
+
+def end_session(accounts: Accounts) -> None:
+    """End this session on the server, so that copies of its cookies stop working. Other sessions continue."""
+    if current_user.is_authenticated:
+        accounts.sessions.end(current_user.user_id, current_user.session_key, SESSION_LIFETIME)
+    session.clear()
+    logout_user()  # must follow clear(), which would drop the order to delete the remember cookie
 
 
 def _routes(accounts: Accounts) -> Blueprint:
@@ -53,14 +119,14 @@ def _routes(accounts: Accounts) -> Blueprint:
                 flash(as_sentence(error))
             else:
                 accounts.throttle.refund(*limits)
-                return _start_session(accounts, user, remember=bool(form.remember.data))
+                return _log_in(accounts, user, remember=bool(form.remember.data))
         return _render("login", form)
 
     @routes.route("/register", methods=["GET", "POST"])
     def register() -> str | Response:
         form = RegisterForm()
         if form.validate_on_submit():
-            limit = throttling.registration_limit()
+            limit = throttling.network_limit("account")
             accounts.throttle.consume_attempt(limit)
             try:
                 user = accounts.users.create(
@@ -71,12 +137,12 @@ def _routes(accounts: Accounts) -> Blueprint:
                     accounts.throttle.refund(limit)
                 flash(as_sentence(error))
             else:
-                return _start_session(accounts, user, remember=False)
+                return _log_in(accounts, user, remember=False)
         return _render("register", form)
 
     @routes.route("/set-password/<secret>", methods=["GET", "POST"])
     def set_password(secret: str) -> str | Response:
-        limit = throttling.link_limit()
+        limit = throttling.network_limit("link")
         accounts.throttle.consume_attempt(limit)
         owner = accounts.links.owner(secret)
         accounts.throttle.refund(limit)
@@ -87,12 +153,12 @@ def _routes(accounts: Accounts) -> Blueprint:
             except InputError as error:
                 flash(as_sentence(error))
             else:
-                return _start_session(accounts, user, remember=False)
+                return _log_in(accounts, user, remember=False)
         return _render(f"set-password/{secret}", form, owner=owner.name)
 
     @routes.post("/logout")
     def logout() -> Response:
-        sessions.end(accounts)
+        end_session(accounts)
         return redirect("/login")
 
     @routes.get("/healthz")
@@ -106,9 +172,9 @@ def _render(page: str, form: FlaskForm, owner: str = "") -> str:
     return render_template("account.html", form=form, page=page, next=request.args.get("next", ""), owner=owner)
 
 
-def _start_session(accounts: Accounts, user: User, *, remember: bool) -> Response:
-    sessions.end(accounts)  # a session of another account may be open in this browser
-    sessions.start(user, remember=remember)
+def _log_in(accounts: Accounts, user: User, *, remember: bool) -> Response:
+    end_session(accounts)  # a session of another account may be open in this browser
+    start_session(user, remember=remember)
     response = redirect(safe_next(request.args.get("next", "")))
     throttling.remember_browser(response, user.name)
     return response

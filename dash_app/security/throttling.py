@@ -48,14 +48,10 @@ def login_limits(name: str) -> tuple[Limit, ...]:
     )
 
 
-def registration_limit() -> Limit:
-    """Return the limit of new accounts."""
-    return _network_limit("account")
-
-
-def link_limit() -> Limit:
-    """Return the limit of opened password links."""
-    return _network_limit("link")
+def network_limit(action: str) -> Limit:
+    """Return the limit of an action, such as a registration, by all visitors of the visitor's network together."""
+    network = _client_network()
+    return Limit(f"{action} from {network or 'behind a proxy'}", 20 if network else 200, _HOUR)
 
 
 @contextmanager
@@ -100,11 +96,6 @@ def _known_browser_key(name: str) -> str:
 
 def _signer() -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(current_app.config["SECRET_KEY"], salt="known browser")
-
-
-def _network_limit(subject: str) -> Limit:
-    network = _client_network()
-    return Limit(f"{subject} from {network or 'behind a proxy'}", 20 if network else 200, _HOUR)
 
 
 def _client_network() -> str | None:

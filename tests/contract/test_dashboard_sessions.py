@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from dash_app.app import create_app
-from dash_app.security.sessions import LIFETIME
+from dash_app.security.login import SESSION_LIFETIME
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
@@ -124,7 +124,10 @@ def test_a_second_log_in_ends_the_first_session(
 
 def test_a_session_ends_after_ten_days(server: Flask, accounts: Accounts, member: str) -> None:
     user = accounts.users.authenticate(member, PASSWORD)
-    for age_s, is_logged_in in ((LIFETIME.total_seconds() - 60, True), (LIFETIME.total_seconds() + 60, False)):
+    for age_s, is_logged_in in (
+        (SESSION_LIFETIME.total_seconds() - 60, True),
+        (SESSION_LIFETIME.total_seconds() + 60, False),
+    ):
         visitor = DashboardClient(server.test_client())
         with visitor.client.session_transaction() as session:
             session["_user_id"] = f"{user.user_id}.{user.session_version}.{int(time.time() - age_s)}.key"
