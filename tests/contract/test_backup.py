@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from infra.backup import buckets, databases
+from infra.backup import BackupError, object_sums, restore_bucket, table_sums
 from make_us_rich.accounts import Accounts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
@@ -136,13 +136,13 @@ def test_what_is_restored_is_what_was_saved(filled: Installation, backup: Path) 
 
         assert done.returncode == 0, done.stderr
         for name in NAMES:
-            saved, restored = databases.sums(filled.url(name)), databases.sums(empty.url(name))
+            saved, restored = table_sums(filled.url(name)), table_sums(empty.url(name))
             assert restored == saved
-        accounts_sums = databases.sums(empty.url("make_us_rich"))
+        accounts_sums = table_sums(empty.url("make_us_rich"))
         assert accounts_sums["public.users"].rows == USERS
         assert accounts_sums["public.forecasts"].rows == 500 * len(PAIRS)
         for ours, theirs in zip(BUCKETS, others, strict=True):
-            assert buckets.sums(empty.bucket(theirs)) == buckets.sums(filled.bucket(ours))
+            assert object_sums(empty.bucket(theirs)) == object_sums(filled.bucket(ours))
         with Accounts(Database(empty.url("make_us_rich"))) as accounts:
             assert accounts.users.authenticate("user-0", "a password of the first").name == "user-0"
             assert accounts.users.create("user-50", "a password of the last").user_id > USERS
@@ -153,10 +153,10 @@ def test_what_is_restored_is_what_was_saved(filled: Installation, backup: Path) 
 
 
 def test_a_changed_row_changes_the_sum(filled: Installation) -> None:
-    before = databases.sums(filled.url("mlflow"))
+    before = table_sums(filled.url("mlflow"))
     _execute(filled.url("mlflow"), "UPDATE things SET raw = '\\x00fe' WHERE thing_id = 7")
 
-    after = databases.sums(filled.url("mlflow"))
+    after = table_sums(filled.url("mlflow"))
 
     assert before["public.things"].rows == after["public.things"].rows
     assert before != after
@@ -170,6 +170,6 @@ def test_a_damaged_or_unfinished_backup_is_refused(filled: Installation, backup:
     (damaged, *_) = (backup / "objects").iterdir()
     content = damaged.read_bytes()
     damaged.write_bytes(b"something else")
-    with pytest.raises(databases.BackupError, match="damaged"):
-        buckets.restore(filled.bucket("another"), backup / "objects", {"a": damaged.name})
+    with pytest.raises(BackupError, match="damaged"):
+        restore_bucket(filled.bucket("another"), backup / "objects", {"a": damaged.name})
     damaged.write_bytes(content)
