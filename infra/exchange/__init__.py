@@ -5,7 +5,6 @@
 
 It replaces only the exchange: production code uses it exactly as it uses Binance. Imports `make_us_rich` alone.
 
-simulated.py  seeded simulation       recorded.py  parquet files of a folder
-klines.py     Binance's row format    faults.py    faults that can be switched on
-server.py     HTTP endpoints          clock.py     a clock that can be moved and sped up
+simulated.py  seeded simulation                           recorded.py  parquet files of a folder
+server.py     HTTP endpoints, kline rows and the clock    faults.py    faults that can be switched on
 """

@@ -15,14 +15,15 @@ clock_skew   the exchange's clock is off by `skew_ms`
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-OUTAGES = ("429", "418", "451", "500", "timeout", "truncated", "html")
-PAIR_FAULTS = ("unknown_symbol", "empty")
-CORRUPTIONS = ("nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt")
+Outage = Literal["429", "418", "451", "500", "timeout", "truncated", "html"]
+PairFault = Literal["unknown_symbol", "empty"]
+Corruption = Literal["nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt"]
+OUTAGES, PAIR_FAULTS, CORRUPTIONS = get_args(Outage), get_args(PairFault), get_args(Corruption)
 CLOCK_SKEW = ("clock_skew",)
 _TIMEOUT_S = 60.0
 _MINUTE_MS = 60_000
@@ -31,10 +32,7 @@ _MINUTE_MS = 60_000
 class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal[
-        "429", "418", "451", "500", "timeout", "truncated", "html", "unknown_symbol", "empty",
-        "nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt", "clock_skew",
-    ]  # fmt: skip
+    kind: Outage | PairFault | Corruption | Literal["clock_skew"]
     symbol: str | None = None
     times: int | None = Field(default=None, ge=1)
     after: int = Field(default=0, ge=0)

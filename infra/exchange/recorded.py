@@ -7,6 +7,7 @@ time are not served yet, so new candles appear for at least a week. A state file
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,10 @@ def load(folder: Path, state: Path | None, now_ms: int) -> dict[str, Candles]:
         raise RecordingError(
             f"the recording in {folder} has been replayed to its end: start it anew with `make clean-stack`"
         )
-    return {symbol: _shifted(candles, shift_ms) for symbol, candles in candles_by_symbol.items()}
+    return {
+        symbol: replace(candles, open_time_ms=candles.open_time_ms + shift_ms)
+        for symbol, candles in candles_by_symbol.items()
+    }
 
 
 def _shift_weeks(folder: Path, state: Path | None, end_ms: int, now_ms: int) -> int:
@@ -67,8 +71,3 @@ def _read(path: Path) -> Candles:
     return Candles(
         times.astype(np.int64), *(np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in _COLUMNS[1:])
     )
-
-
-def _shifted(candles: Candles, shift_ms: int) -> Candles:
-    columns = (candles.open, candles.high, candles.low, candles.close, candles.volume)
-    return Candles(candles.open_time_ms + shift_ms, *columns)

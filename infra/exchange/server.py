@@ -1,4 +1,6 @@
-"""The HTTP endpoints: Binance's paths for spot market data, with its limits, error bodies and weight header.
+"""The HTTP endpoints: Binance's paths for spot market data, with its rows, limits, error bodies and weight header.
+
+The exchange's clock is the machine's clock, which can be moved and sped up.
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints
 """
@@ -9,16 +11,16 @@ import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from infra.exchange.clock import Clock, ClockChange
 from infra.exchange.faults import CLOCK_SKEW, CORRUPTIONS, OUTAGES, PAIR_FAULTS, Fault, Faults, corrupt, fault_response
-from infra.exchange.klines import SERVED_INTERVALS, kline_rows
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -26,6 +28,39 @@ Model = TypeVar("Model", bound=BaseModel)
 _DEFAULT_ROWS = 500
 _MAX_ROWS = 1000
 _WEIGHT_PER_MINUTE = 6000
+_SERVED_INTERVALS = tuple(name for name in Interval if name.ms >= HOUR_MS)
+
+
+class ClockChange(BaseModel):
+    """A change of the clock; an absent field stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    offset_ms: int | None = None
+    speed: float | None = Field(default=None, ge=0, le=100_000)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self._speed = 1.0
+        self._set(self._real_ms())
+
+    def now_ms(self) -> int:
+        """Return the exchange's time."""
+        return self._from_ms + int((self._real_ms() - self._since_ms) * self._speed)
+
+    def change(self, change: ClockChange) -> None:
+        """Move the clock to `offset_ms` from the machine's clock, and set its speed from now on."""
+        self._set(self.now_ms() if change.offset_ms is None else self._real_ms() + change.offset_ms)
+        if change.speed is not None:
+            self._speed = change.speed
+
+    def _set(self, now_ms: int) -> None:
+        self._since_ms = self._real_ms()
+        self._from_ms = now_ms
+
+    def _real_ms(self) -> int:
+        return time.time_ns() // 1_000_000
 
 
 class Exchange:
@@ -86,7 +121,7 @@ class Exchange:
             return _refuse(-1102, "Mandatory parameter was not sent, was empty/null, or malformed.")
         if symbol not in self._candles:
             return _refuse(-1121, "Invalid symbol.")
-        if interval not in SERVED_INTERVALS:
+        if interval not in _SERVED_INTERVALS:
             return _refuse(-1120, "Invalid interval.")
         try:
             start, end = (int(query[name]) if name in query else None for name in ("startTime", "endTime"))
@@ -145,3 +180,48 @@ async def _body(request: Request, model: type[Model]) -> Model:
 
 def _refuse(code: int, message: str) -> Response:
     return JSONResponse({"code": code, "msg": message}, 400)
+
+
+def kline_rows(
+    candles: Candles, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
+) -> list[list[Any]]:
+    """Return the rows opened inside [start, end] and not after now: the first `limit` from a start, else the last."""
+    length = Interval(interval).ms
+    aggregated = candles if length == HOUR_MS else _aggregate(candles, length)
+    keep = aggregated.open_time_ms <= now_ms
+    if start_ms is not None:
+        keep &= aggregated.open_time_ms >= start_ms
+    if end_ms is not None:
+        keep &= aggregated.open_time_ms <= end_ms
+    found = aggregated[keep]
+    page = found[:limit] if start_ms is not None else found[-limit:]
+    return [_row(page, index, length, now_ms) for index in range(len(page))]
+
+
+def _row(candles: Candles, index: int, length: int, now_ms: int) -> list[Any]:
+    opened = int(candles.open_time_ms[index])
+    first, high, low, last, volume = (
+        float(column[index]) for column in (candles.open, candles.high, candles.low, candles.close, candles.volume)
+    )
+    elapsed = min(1.0, (now_ms - opened) / length)
+    if elapsed < 1:  # still open: interpolate, so that high and low reveal nothing of the future
+        last, volume = first + elapsed * (last - first), elapsed * volume
+        high, low = max(first, last), min(first, last)
+    quote = volume * (first + last) / 2
+    texts = [f"{price:.8f}" for price in (first, high, low, last, volume)]
+    trades = int(volume * 10) % 100_000
+    taker = [f"{volume / 2:.8f}", f"{quote / 2:.8f}"]
+    return [opened, *texts, opened + length - 1, f"{quote:.8f}", trades, *taker, "0"]
+
+
+def _aggregate(candles: Candles, length: int) -> Candles:
+    opens, starts = np.unique(candles.open_time_ms // length * length, return_index=True)
+    ends = np.append(starts[1:], len(candles)) - 1
+    return Candles(
+        opens,
+        candles.open[starts],
+        np.maximum.reduceat(candles.high, starts),
+        np.minimum.reduceat(candles.low, starts),
+        candles.close[ends],
+        np.add.reduceat(candles.volume, starts),
+    )

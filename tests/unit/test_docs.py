@@ -5,9 +5,8 @@ import json
 import re
 from pathlib import Path
 
-from infra.docs.__main__ import generated_pages
-from infra.docs.http_api import write_http_reference
-from infra.docs.sizing import PAIRS, estimate
+from infra.docs import generated_pages, write_http_reference
+from infra.sizing import PAIRS, estimate
 from make_us_rich.operations import health
 from tests.support.processes import PROJECT_ROOT
 

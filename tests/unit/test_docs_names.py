@@ -16,7 +16,7 @@ import pytest
 import typer.main
 import yaml
 
-from infra.docs.http_api import openapi
+from infra.docs import openapi
 from make_us_rich.cli import app
 from make_us_rich.core.settings import Settings
 from tests.support.processes import PROJECT_ROOT

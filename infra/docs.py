@@ -1,0 +1,112 @@
+"""Generate the parts of the documentation that repeat facts of the code: `python -m infra.docs`, a step of `make docs`.
+
+Renews the tables in settings.md and sizing.md of docs/reference, and writes the HTTP and CLI references. A leaf: it may
+import any package, and no package imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fastapi_offline
+from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from infra.sizing import sizing_table
+from make_us_rich.accounts import Accounts
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
+from serve_app.api.app import make_app
+from serve_app.gateway.replica_client import ServeReplicaClient
+
+REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
+_ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+
+
+def main() -> None:
+    for page, content in generated_pages().items():
+        page.write_text(content)
+    write_http_reference(REFERENCE / "http")
+    (REFERENCE / "cli.md").write_text(_cli_page())
+
+
+def generated_pages() -> dict[Path, str]:
+    """Return the committed pages that hold generated tables, with their tables renewed."""
+    settings, sizing = REFERENCE / "settings.md", REFERENCE / "sizing.md"
+    hourly = _replace_table(sizing.read_text(), "trained hourly", sizing_table(24))
+    return {
+        settings: _replace_table(settings.read_text(), "settings", settings_table()),
+        sizing: _replace_table(hourly, "trained daily", sizing_table(1)),
+    }
+
+
+def _replace_table(page: str, name: str, table: str) -> str:
+    """Replace what stands between two comments. Raises ValueError when the page has no place of that name."""
+    begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the page has no {begin} … {end}")
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
+
+
+def settings_table() -> str:
+    """Return a markdown table. Raises ValueError for a setting without a description."""
+    rows = [_row(name, field) for name, field in Settings.model_fields.items()]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    if not field.description:
+        raise ValueError(f"Settings.{name} has no description: say what it is for")
+    return f"| `MUR_{name.upper()}` | {_default(field.default)} | {field.description} |"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "*for development*" if value.get_secret_value() else ""
+    if isinstance(value, tuple):
+        value = ",".join(value)
+    return f"`{value}`" if value != "" else ""
+
+
+def openapi() -> dict[str, Any]:
+    """Return the API's OpenAPI document. Opens no connection: the application connects with its first request."""
+    settings = Settings()
+    accounts = Accounts(Database.from_settings(settings))
+    document: dict[str, Any] = make_app(settings, ServeReplicaClient(), accounts).openapi()
+    return document
+
+
+def write_http_reference(folder: Path) -> None:
+    """Write the page, the document and Swagger UI's files. The page reads only: it sends no request to an API."""
+    folder.mkdir(exist_ok=True)
+    (folder / "openapi.json").write_text(json.dumps(openapi(), indent=1))
+    for name in _ASSETS:
+        shutil.copy(Path(fastapi_offline.__file__).parent / "static" / name, folder)
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="Make Us Rich: HTTP reference",
+        swagger_js_url=_ASSETS[0],
+        swagger_css_url=_ASSETS[1],
+        swagger_favicon_url=_ASSETS[2],
+        swagger_ui_parameters={"supportedSubmitMethods": [], "validatorUrl": None},
+    )
+    # A file has no header that names its encoding, as an HTTP answer of FastAPI has.
+    html = bytes(page.body).decode().replace("<head>", '<head>\n    <meta charset="utf-8">')
+    (folder / "index.html").write_text(html)
+
+
+def _cli_page() -> str:
+    command = [sys.executable, "-m", "typer", "make_us_rich.cli", "utils", "docs", "--name", "mkrich"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    main()
