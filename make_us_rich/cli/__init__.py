@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
-from make_us_rich.cli import backtest, candles, first_version, forecasts, installation, models, pairs, stack
+from make_us_rich.cli import history, installation, models, pairs, stack
 from make_us_rich.cli.shared import command_error
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
+
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    stack.up,
+    stack.down,
+    stack.status,
+    stack.logs,
+    stack.demo,
+    installation.doctor,
+    installation.migrate,
+    installation.prepare,
+    installation.create_admin,
+    installation.init_env,
+    models.train,
+    models.forecast,
+    history.backtest,
+    models.models,
+    models.promote,
+    models.rollback,
+)
+_FIRST_VERSION: tuple[Callable[..., None], ...] = (stack.init, stack.run, stack.start, stack.stop)
 
 app = typer.Typer(
     help="Cryptocurrency forecasts with honest uncertainty, trained and served automatically.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (stack, installation, forecasts, backtest, candles, models, pairs, first_version):
-    module.register(app)
+for command in _COMMANDS:
+    app.command()(command)
+for command in _FIRST_VERSION:
+    app.command(rich_help_panel="Commands of the first version (2022)")(command)
+app.add_typer(history.candles_app, name="candles")
+app.add_typer(pairs.pairs_app, name="pairs")
 
 
 def main() -> None:

@@ -16,14 +16,6 @@ from make_us_rich.database.pool import Database
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(doctor)
-    app.command()(migrate)
-    app.command()(prepare)
-    app.command("create-admin")(create_admin)
-    app.command("init-env")(init_env)
-
-
 def doctor(as_json: AsJson = False) -> None:
     """Check every component; say how to fix what does not work."""
     from make_us_rich.operations.health import check_components

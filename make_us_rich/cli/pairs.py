@@ -9,19 +9,16 @@ import typer
 from rich.table import Table
 
 from make_us_rich.cli.shared import AsJson, OnePair, audit, database_here, print_json
+from make_us_rich.core.pair import Pair
 from make_us_rich.core.terminal import console
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.pairs import SERVING_PLANS
+from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
 
 pairs_app = typer.Typer(help="List, add, change, park and unpark pairs.", no_args_is_help=True)
 
 Plan = Annotated[str, typer.Option(help=", ".join(SERVING_PLANS))]
 Least = Annotated[int | None, typer.Option(help="replicas kept while idle; 0 starts one at the first call")]
 Most = Annotated[int | None, typer.Option(help="replicas under load, at most")]
-
-
-def register(app: typer.Typer) -> None:
-    app.add_typer(pairs_app, name="pairs")
 
 
 @pairs_app.command("list")
@@ -41,9 +38,7 @@ def list_pairs(as_json: AsJson = False) -> None:
 @pairs_app.command()
 def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
     """Add a pair, which is trained and served from the next run on."""
-    with database_here() as database:
-        item = pairs_table.put(database, pair, plan=plan, min_replicas=least, max_replicas=most)
-        audit(database, "put pair", item.pair, item.plan)
+    item = _put(pair, plan, least, most)
     console.print(f"{item.pair}: {item.state}; `mkrich train {item.pair}` trains it now")
 
 
@@ -55,9 +50,7 @@ def change_plan(
     most: Most = None,
 ) -> None:
     """Change a pair's serving plan: a process of its own, a shared one, or off."""
-    with database_here() as database:
-        item = pairs_table.put(database, pair, plan=plan, min_replicas=least, max_replicas=most)
-        audit(database, "put pair", item.pair, item.plan)
+    item = _put(pair, plan, least, most)
     console.print(f"{item.pair}: {item.plan}, {item.min_replicas} to {item.max_replicas} replicas")
 
 
@@ -77,3 +70,10 @@ def unpark(pair: OnePair) -> None:
         item = pairs_table.unpark(database, pair)
         audit(database, "unpark pair", item.pair)
     console.print(f"{pair}: {item.state}")
+
+
+def _put(pair: Pair, plan: str, least: int | None, most: int | None) -> TrackedPair:
+    with database_here() as database:
+        item = pairs_table.put(database, pair, plan=plan, min_replicas=least, max_replicas=most)
+        audit(database, "put pair", item.pair, item.plan)
+    return item

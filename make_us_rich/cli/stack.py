@@ -1,10 +1,12 @@
-"""Commands for the embedded stack: up, down, status, logs, demo."""
+"""Commands for the embedded stack, and those of the first version (2022) for one service of it."""
 
 from __future__ import annotations
 
 import subprocess
+import time
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,18 +14,16 @@ from rich.table import Table
 from make_us_rich.cli.shared import AsJson, command_error, print_json
 from make_us_rich.core.terminal import console
 
+if TYPE_CHECKING:
+    from make_us_rich.embedded.stack_config import StackConfig
+
 Live = Annotated[bool, typer.Option("--live", help="use live prices from Binance; needs no key")]
 Data = Annotated[
     Path | None, typer.Option(help="folder of recorded klines (BTCUSDT.parquet …), replayed as if they closed now")
 ]
 
-
-def register(app: typer.Typer) -> None:
-    app.command()(up)
-    app.command()(down)
-    app.command()(status)
-    app.command()(logs)
-    app.command()(demo)
+_TRAINING_DAGS = ("train_pairs", "train_foundation")
+_DAG_TIMEOUT_S = 120.0
 
 
 def up(live: Live = False, data: Data = None) -> None:
@@ -36,9 +36,8 @@ def up(live: Live = False, data: Data = None) -> None:
 def down() -> None:
     """Stop the embedded stack. Its data stays."""
     from make_us_rich.embedded import lifecycle
-    from make_us_rich.embedded.stack_config import saved_stack_config
 
-    config = saved_stack_config()
+    config = _saved_config()
     if config is None:
         console.print("no stack was started here")
         return
@@ -49,9 +48,8 @@ def down() -> None:
 def status(as_json: AsJson = False) -> None:
     """Show the state, age and memory of each component of the stack."""
     from make_us_rich.embedded import lifecycle
-    from make_us_rich.embedded.stack_config import saved_stack_config
 
-    config = saved_stack_config()
+    config = _saved_config()
     states = lifecycle.status(config) if config else []
     memory = lifecycle.memory_bytes(config) if config and states else {}
     if as_json:
@@ -81,9 +79,8 @@ def logs(
 ) -> None:
     """Print the log of one component."""
     from make_us_rich.embedded import lifecycle
-    from make_us_rich.embedded.stack_config import saved_stack_config
 
-    config = saved_stack_config()
+    config = _saved_config()
     path = lifecycle.log_path(config, name) if config else None
     if config is None or path is None or not path.exists():
         known = sorted(file.stem for file in config.logs.glob("*.log")) if config else []
@@ -104,3 +101,102 @@ def demo(
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
+
+
+def _saved_config() -> StackConfig | None:
+    """Return the configuration of the stack that was started here; None when none was."""
+    from make_us_rich.embedded.stack_config import saved_stack_config
+
+    return saved_stack_config()
+
+
+class Service(StrEnum):
+    SERVING = "serving"
+    INTERFACE = "interface"
+    TRAINING = "training"
+
+
+class Startable(StrEnum):
+    SERVING = "serving"
+    INTERFACE = "interface"
+    TRAINING = "training"
+    AGENT = "agent"
+
+
+_Named = typer.Argument(case_sensitive=False, help="the HTTP API, the dashboard, or Airflow with its jobs")
+_Chosen = typer.Argument(
+    case_sensitive=False, help="a service, or `agent` for the hourly schedule; by default the whole stack"
+)
+
+
+def init(service: Annotated[Service, _Named], live: Live = False, data: Data = None) -> None:
+    """Create the folder and the secrets of the embedded stack, which all services share."""
+    from make_us_rich.embedded.demo import chosen_stack_config
+    from make_us_rich.embedded.lifecycle import open_stack
+
+    config = open_stack(chosen_stack_config(live=live, data=data)).config
+    console.print(f"{config.state} is ready for every service; next: `mkrich run {service}`")
+
+
+def run(service: Annotated[Service, _Named], live: Live = False, data: Data = None) -> None:
+    """Start one service of the embedded stack, with the servers that it needs."""
+    from make_us_rich.embedded.demo import start_stack
+    from make_us_rich.embedded.environment import ADMIN
+
+    stack = start_stack(live=live, data=data, service=service.value, dags_paused=True)  # until `start agent`
+    name = {Service.SERVING: "api", Service.INTERFACE: "dash", Service.TRAINING: "airflow"}[service]
+    address = stack.config.url(name)
+    login = "" if service is Service.SERVING else f", log-in {ADMIN} / {stack.secrets.admin_password}"
+    console.print(f"{service} is at {address}{login}")
+    if service is Service.TRAINING:
+        console.print("`mkrich start agent` starts the hourly training")
+
+
+def start(service: Annotated[Startable | None, _Chosen] = None, live: Live = False, data: Data = None) -> None:
+    """Start a service, the hourly schedule, or the whole embedded stack."""
+    if service is None:
+        up(live, data)
+    elif service is Startable.AGENT:
+        console.print(f"scheduled: {_pause_dags(False)}")
+    else:
+        run(Service(service.value), live, data)
+
+
+def stop(service: Annotated[Startable | None, _Chosen] = None) -> None:
+    """Stop a service, the hourly schedule, or the whole embedded stack. Data stays."""
+    from make_us_rich.embedded import lifecycle
+
+    if service is None:
+        down()
+    elif service is Startable.AGENT:
+        console.print(f"paused: {_pause_dags(True)}")
+    else:
+        lifecycle.stop_service(_running_stack_config(), Service(service.value).value)
+        console.print(f"{service} is stopped; `mkrich stop` stops the servers that it shares with others")
+
+
+def _pause_dags(paused: bool) -> str:
+    """Pause or unpause every DAG, once Airflow has read the training DAGs; return their names."""
+    from make_us_rich.embedded.environment import ADMIN
+    from make_us_rich.embedded.lifecycle import open_stack
+    from make_us_rich.operations.airflow import Airflow
+
+    config = _running_stack_config()
+    with Airflow(config.url("airflow"), ADMIN, open_stack(config).secrets.admin_password) as airflow:
+        deadline = time.monotonic() + _DAG_TIMEOUT_S
+        while not all(airflow.has_dag(dag_id) for dag_id in _TRAINING_DAGS):
+            if time.monotonic() > deadline:
+                raise command_error(
+                    f"Airflow does not know {' and '.join(_TRAINING_DAGS)}: `mkrich logs airflow-dag-processor`"
+                )
+            time.sleep(0.5)
+        return ", ".join(airflow.pause_all(paused))
+
+
+def _running_stack_config() -> StackConfig:
+    from make_us_rich.embedded import lifecycle
+
+    config = _saved_config()
+    if config is None or not lifecycle.status(config):
+        raise command_error("no stack runs here: `mkrich run training` starts one")
+    return config

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(300)
 OURS = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "sql")
 FILES = {"*.sql": "sql", "*.css": "dash_app", "*.html": "dash_app", "*.py": "dags", ".airflowignore": "dags"}
 IMPORTS = {
-    "": "make_us_rich.cli, make_us_rich.cli.forecasts, make_us_rich.database.pairs, make_us_rich.operations.health",
+    "": "make_us_rich.cli, make_us_rich.cli.models, make_us_rich.database.pairs, make_us_rich.operations.health",
     "prepare": "make_us_rich.operations.prepare",
     "serve": "serve_app.app, make_us_rich.operations.serve_deploy",
     "dash": "dash_app.app",

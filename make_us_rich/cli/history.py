@@ -1,4 +1,4 @@
-"""`mkrich backtest`: run a walk-forward backtest as a Ray job, or on this machine when no cluster answers."""
+"""`mkrich candles download` and `mkrich backtest`: candles of the past, and how a model would have done on them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,61 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from make_us_rich.cli.shared import command_error, settings_here, split_pairs
-from make_us_rich.core.errors import InputError
+from make_us_rich.core.errors import InputError, MarketError
 from make_us_rich.core.interval import duration_ms, windows_between
+from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.core.terminal import console
 
 if TYPE_CHECKING:
-    from make_us_rich.core.settings import Settings
     from make_us_rich.operations.ray_jobs import RayJob, RayJobsClient
 
+candles_app = typer.Typer(help="Download candles.", no_args_is_help=True)
+
+_MAX_WAIT_S = 300.0  # for the exchange's rate limit: longer than in serving, because no forecast waits for it
+_INTERRUPTED = 130  # the exit code of shells after Ctrl-C
 _POLL_S = 1.0
 _REPORT, _FORECASTS = "report.html", "forecasts.parquet"
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(backtest)
+@candles_app.command()
+def download(
+    pairs: Annotated[str, typer.Option(help="comma separated, such as btc_usdt,eth_usdt")],
+    start: Annotated[datetime, typer.Option("--from", help="first day (UTC)", formats=["%Y-%m-%d"])],
+    end: Annotated[datetime, typer.Option("--to", help="the day after the last one (UTC)", formats=["%Y-%m-%d"])],
+    out: Annotated[Path, typer.Option(help="folder for BTCUSDT.parquet and the like")],
+) -> None:
+    """Download hourly candles from the exchange. After an interruption, the same command continues."""
+    from make_us_rich.market.exchange import ExchangeClient
+    from make_us_rich.market.recordings import Download
+
+    settings = get_settings()  # not those of a stack that was started here, which may simulate its prices
+    console.print(f"candles from {settings.exchange_url}")
+    exchange = ExchangeClient(settings.exchange_url, max_wait_s=_MAX_WAIT_S)
+    chosen = split_pairs(pairs)
+    start_ms, to_ms = _utc_ms(start), _utc_ms(end)
+    end_ms = min(to_ms, exchange.server_time_ms())
+    if start_ms >= end_ms:
+        raise InputError("--from is not before --to, or is in the future: move them apart", field="from")
+    out.mkdir(parents=True, exist_ok=True)
+    downloads = {pair: Download(pair, settings.interval, start_ms, end_ms, out) for pair in chosen}
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, disable=not console.is_terminal,
+    )  # fmt: skip
+    try:
+        with bar:
+            task = bar.add_task("candles", total=sum(len(item.missing) for item in downloads.values()))
+            for pair, item in downloads.items():
+                bar.update(task, description=str(pair))
+                console.print(str(item.run(exchange, lambda candles: bar.advance(task, candles))))
+    except (MarketError, KeyboardInterrupt) as error:
+        console.print(f"the candles downloaded so far are in {out}: the same command continues")
+        if isinstance(error, KeyboardInterrupt):
+            raise typer.Exit(_INTERRUPTED) from None
+        raise
 
 
 def backtest(
@@ -49,8 +88,7 @@ def backtest(
     chosen = split_pairs(pairs)
     if not chosen and candles is None:
         raise InputError("--pairs: name some, such as btc_usdt,eth_usdt, or a folder by --candles", field="pairs")
-    from_ms, to_ms = (int(day.replace(tzinfo=UTC).timestamp() * 1000) for day in (start, end))
-    windows = windows_between(from_ms, to_ms, duration_ms(every), settings.interval)
+    windows = windows_between(_utc_ms(start), _utc_ms(end), duration_ms(every), settings.interval)
     console.print(f"{len(windows)} windows of {every}, each after a year of training")
     arguments = ["--from", f"{start:%Y-%m-%d}", "--to", f"{end:%Y-%m-%d}", "--every", every]
     arguments += ["--interval", settings.interval, "--model", model]
@@ -116,3 +154,7 @@ def _download(settings: Settings, folder: str, out: Path) -> None:
         if found is None:
             raise command_error(f"the job left no {folder}/{name} in S3: see its log in the Ray dashboard")
         path.write_bytes(found.content)
+
+
+def _utc_ms(day: datetime) -> int:
+    return int(day.replace(tzinfo=UTC).timestamp() * 1000)
