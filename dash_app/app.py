@@ -83,10 +83,9 @@ def _create_server(settings: Settings, accounts: Accounts) -> Flask:
         server.wsgi_app = ProxyFix(server.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     secure = settings.environment == "production"
     _install_error_pages(server)
-    access.install(server)  # before the CSRF check, so that the answer without a session is "log in first"
+    # before the CSRF check of the log-in, so that the answer without a session is "log in first"
+    access.install(server, {page.path: page.for_admins for page in _PAGES}, secure=secure)
     login.install(server, accounts, secret_key=settings.secret_key.get_secret_value(), secure=secure)
-    access.install_page_rules(server, {page.path: page.for_admins for page in _PAGES})
-    access.install_csrf_cookie(server, secure=secure)
     return server
 
 

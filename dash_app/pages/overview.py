@@ -18,7 +18,6 @@ from dash_app.security.validation import Clicks, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.database import scores
-from make_us_rich.database.pool import Database
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import Forecast
 
@@ -93,7 +92,10 @@ def register(app: Dash, services: Services) -> None:
             forecasts, missing = client.forecasts()
         except (ServiceUnavailable, ServiceRefused) as error:
             return no_update, no_update, notices.service_error(error)
-        latest = _latest_scores(database, forecasts)
+        latest: Mapping[str, LatestScore] = {}
+        if forecasts:
+            first = forecasts[0]  # all have the same market and interval
+            latest = scores.latest(database, market=first.market, interval=Interval(first.interval))
         rows = [_row(forecast, latest.get(forecast.pair)) for forecast in forecasts]
         rows += [_status_row(pair, reason) for pair, reason in missing.items()]
         return rows, height_of(len(rows)), _summary(forecasts, missing)
@@ -105,13 +107,6 @@ def register(app: Dash, services: Services) -> None:
         Input("overview-grid", "dashGridOptions"),
         prevent_initial_call=True,
     )
-
-
-def _latest_scores(database: Database, forecasts: Sequence[Forecast]) -> Mapping[str, LatestScore]:
-    """Return the latest score of each pair, in the market and interval of the forecasts."""
-    if not forecasts:
-        return {}
-    return scores.latest(database, market=forecasts[0].market, interval=Interval(forecasts[0].interval))
 
 
 def _status_row(pair: str, status: str) -> OverviewRow:

@@ -33,33 +33,26 @@ _CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
-def install(server: Flask) -> None:
-    """Require a log-in on every route that is not public, and set the security headers."""
+def install(server: Flask, pages: Mapping[str, bool], *, secure: bool) -> None:
+    """Require a log-in on every route that is not public, check each page, and set headers and the CSRF cookie.
+
+    `pages` maps each path to whether it is for admins only. `secure`: send the cookie over HTTPS only. Dash's script
+    sends the CSRF token of the cookie back as a header of each callback request.
+    """
     server.before_request(_require_login)
     server.after_request(_set_security_headers)
 
-
-def install_page_rules(server: Flask, pages: Mapping[str, bool]) -> None:
-    """Answer 404 for an unknown page and 403 for an admin page that a member opens.
-
-    `pages` maps each path to whether it is for admins only. Dash itself answers every path with the same page and 200.
-    """
-
     @server.before_request
     def check_page() -> None:
-        if request.endpoint != "/<path:path>":
+        if request.endpoint != "/<path:path>":  # Dash answers every path with the same page and 200
             return
         if request.path not in pages:
             abort(404)
         if pages[request.path] and not current_user.is_admin:
             abort(403, "This page is for admins.")
 
-
-def install_csrf_cookie(server: Flask, *, secure: bool) -> None:
-    """Set a cookie with the CSRF token, which Dash's script sends back as a header of each callback request."""
-
     @server.after_request
-    def set_cookie(response: Response) -> Response:
+    def set_csrf_cookie(response: Response) -> Response:
         is_page = response.status_code == 200 and response.mimetype == "text/html"
         if is_page and current_user.is_authenticated:
             response.set_cookie(CSRF_COOKIE, generate_csrf(), samesite="Lax", secure=secure)
