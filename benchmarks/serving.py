@@ -44,8 +44,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.embedded.components import responds
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.market.window import Window
-from make_us_rich.operations.serve_config import desired_config
-from make_us_rich.operations.serve_deploy import apply, models_to_serve
+from make_us_rich.operations.serve_deploy import apply, desired_config, models_to_serve
 from make_us_rich.registry.client import ModelVersion
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.models import LoadedModel, ModelCache

@@ -15,7 +15,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import CandleColumns, Readiness, UpdatedModels
 from make_us_rich.operations import serve_deploy
-from make_us_rich.operations.serve_config import REQUEST_TIMEOUT_S
+from make_us_rich.operations.serve_deploy import REQUEST_TIMEOUT_S
 from serve_app.api import schemas
 from serve_app.api.dependencies import Admin, AdminOrDashboard, CallerByHeaderOrQuery, Service
 from serve_app.api.schemas import respond

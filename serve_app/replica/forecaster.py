@@ -24,7 +24,7 @@ from serve_app.replica.updater import ForecastUpdater
 
 
 class WantedModel(TypedDict):
-    """The user_config of a pair, as `make_us_rich/operations/serve_config.py` writes it: a ModelKey as JSON."""
+    """The user_config of a pair, as `make_us_rich/operations/serve_deploy.py` writes it: a ModelKey as JSON."""
 
     name: str
     version: int
