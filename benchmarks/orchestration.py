@@ -30,8 +30,8 @@ from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations import job_results
 from make_us_rich.operations.airflow import ENDED, Airflow
+from make_us_rich.operations.ray_jobs import job_results
 
 DAG_ID = "train_pairs"
 FEW = ("btc_usdt", "eth_usdt", "chz_usdt")
@@ -159,7 +159,7 @@ def _training_seconds(stack: Stack, run_id: str) -> float:
     # The submission id holds the run id, with the characters replaced that Ray refuses.
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     jobs = {key.split("/")[1] for key in store.list_keys("jobs/") if readable in key}
-    results = [result for job in jobs for result in job_results.of_job(store, job)]
+    results = [result for job in jobs for result in job_results(store, job)]
     return float(sum(result.seconds for result in results) / settings.train_workers)
 
 

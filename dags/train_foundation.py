@@ -5,8 +5,7 @@ from __future__ import annotations
 from airflow.sdk import CronDataIntervalTimetable, TriggerRule, dag, task
 
 from dags.support.operator import RayJobOperator
-from dags.support.runs import job_command, trainable
-from dags.support.tasks import CANDLES, FOUNDATION, TRAINING_DAG, fetch, plan_run, report, typed
+from dags.support.tasks import CANDLES, FOUNDATION, TRAINING_DAG, fetch, job_command, plan_run, report, trainable, typed
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import RunItem
 

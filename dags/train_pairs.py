@@ -7,8 +7,20 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.support.alerts import DEADLINE
 from dags.support.operator import RayJobOperator
-from dags.support.runs import is_backfill, job_command, trainable
-from dags.support.tasks import CANDLES, FORECASTS, FOUNDATION, MODELS, TRAINING_DAG, fetch, plan_run, report, typed
+from dags.support.tasks import (
+    CANDLES,
+    FORECASTS,
+    FOUNDATION,
+    MODELS,
+    TRAINING_DAG,
+    fetch,
+    is_backfill,
+    job_command,
+    plan_run,
+    report,
+    trainable,
+    typed,
+)
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
@@ -91,13 +103,13 @@ def collect(
 ) -> list[JobResult]:
     """Return the result of each pair; one without a result was in a job that broke."""
     from make_us_rich.market.object_store import ObjectStore
-    from make_us_rich.operations import job_results
+    from make_us_rich.operations.ray_jobs import job_results
 
     if items is None or batches is None:
         raise AirflowSkipException("nothing was trained")
     store = ObjectStore.from_settings(_SETTINGS)
     ready = trainable(items, fetched)
-    results = {result.pair: result for job in submission_ids for result in job_results.of_job(store, job)}
+    results = {result.pair: result for job in submission_ids for result in job_results(store, job)}
     results |= _trained_before([item for item in ready if item.pair not in results])
     lost = "its Ray job ended without a result for it: see the train task's log"
     return [results.get(item.pair) or JobResult(pair=item.pair, status="failed", reason=lost) for item in ready]
@@ -106,15 +118,12 @@ def collect(
 def _trained_before(items: list[RunItem]) -> dict[Pair, JobResult]:
     """Return the results of the pairs that an earlier run trained as of the same time."""
     from make_us_rich.market.object_store import ObjectStore
-    from make_us_rich.operations import job_results
+    from make_us_rich.operations.ray_jobs import trained_before
     from make_us_rich.registry.client import Registry
 
     store = ObjectStore.from_settings(_SETTINGS)
     with Registry(_SETTINGS) as registry:
-        found = [
-            job_results.trained_before(registry, store, _SETTINGS, item.pair, item.interval, item.as_of_ms)
-            for item in items
-        ]
+        found = [trained_before(registry, store, _SETTINGS, item.pair, item.interval, item.as_of_ms) for item in items]
     return {result.pair: result for result in found if result is not None}
 
 
@@ -134,7 +143,7 @@ def promote(result: JobResult, run_id: str | None = None) -> str:
     trained = TrainedResult.model_validate(result.model_dump())
     skill, coverage = trained.metrics["skill_vs_naive"], trained.metrics["coverage_80"]
     print(f"held-out skill against naive {skill:+.2%}, 80 % band covers {coverage:.1%}")
-    if is_backfill(get_current_context()):
+    if is_backfill():
         return _store_forecast(trained)
     with Registry(_SETTINGS) as registry, Database.from_settings(_SETTINGS) as database:
         challenger = registry.get(trained.name, trained.version)
@@ -173,7 +182,7 @@ def refresh_serving() -> None:
     """Let the service swap to the present champions."""
     from make_us_rich.operations.serve_deploy import apply
 
-    if is_backfill(get_current_context()):
+    if is_backfill():
         raise AirflowSkipException("a backfill promotes nothing")
     print(apply(_SETTINGS))
 

@@ -31,9 +31,9 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.recordings import read_recorded, recorded_pairs
+from make_us_rich.operations.ray_jobs import BACKTEST_FORECASTS, BACKTEST_REPORT
 from ray_jobs.placement import find_placement
 
-FORECASTS, REPORT = "forecasts.parquet", "report.html"
 _WARM_UP_CANDLES = 2000  # before the first training sample: thirty days of features, and validation
 
 
@@ -63,8 +63,8 @@ def main() -> None:
         for name, content in files.items():
             objects.put(f"{args.upload}/{name}", content)
     if args.out:
-        args.out.write_bytes(files[FORECASTS])
-        args.out.with_suffix(".html").write_bytes(files[REPORT])
+        args.out.write_bytes(files[BACKTEST_FORECASTS])
+        args.out.with_suffix(".html").write_bytes(files[BACKTEST_REPORT])
 
 
 def _run(request: Request, candles: Mapping[str, Candles]) -> list[WindowResult]:
@@ -102,7 +102,8 @@ def _backtest_window(shared: tuple[Request, dict[str, Candles], Candles], start_
 def _files(results: list[WindowResult], candles: Mapping[str, Candles], request: Request) -> dict[str, bytes]:
     forecasts = io.BytesIO()
     pq.write_table(forecasts_table(results, candles, request.interval, request.config.architecture), forecasts)
-    return {FORECASTS: forecasts.getvalue(), REPORT: html_report(results, candles, request.interval).encode()}
+    report = html_report(results, candles, request.interval)
+    return {BACKTEST_FORECASTS: forecasts.getvalue(), BACKTEST_REPORT: report.encode()}
 
 
 def _read_candles(args: argparse.Namespace, request: Request) -> dict[str, Candles]:

@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import ray
@@ -20,7 +20,9 @@ from torch import distributed, nn
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
+from make_us_rich.documents import Comparison
 from make_us_rich.forecasting.training import ProcessGroup
+from make_us_rich.registry.client import ModelVersion
 from ray_jobs.placement import find_placement
 
 _MAX_RESTARTS = 4  # of all workers, after one was killed
@@ -102,6 +104,27 @@ def training_device() -> str:
         return "cpu"
     torch.cuda.set_device(device)
     return str(device)
+
+
+def comparison(
+    metrics: Mapping[str, float],
+    champion: ModelVersion | None,
+    on_same_candles: tuple[float, float, float | None] | None = None,
+) -> Comparison:
+    """Return what decides on the promotion of a new model with these metrics.
+
+    `on_same_candles` are its pinball loss, the champion's, and the Diebold-Mariano t of the two; None where the
+    champion was not evaluated again.
+    """
+    ours, theirs, t = on_same_candles or (metrics["pinball"], None, None)
+    return Comparison(
+        champion_version=champion.version if champion else None,
+        challenger_pinball=ours,
+        champion_pinball=theirs,
+        t=t,
+        naive_pinball=metrics["pinball_naive"],
+        t_vs_naive=metrics["diebold_mariano_t_vs_naive"],
+    )
 
 
 def _data_parallel(module: nn.Module) -> nn.Module:

@@ -29,11 +29,11 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.window import common_window
-from make_us_rich.operations import job_results
+from make_us_rich.operations.ray_jobs import TAG_JOB, find_result, trained_before, write_result
 from make_us_rich.registry.client import CHAMPION, TAG_AS_OF_MS, Registry
 from make_us_rich.registry.mlflow import connect
 from make_us_rich.registry.publish import load_weights, publish
-from ray_jobs.job import TrainingJob
+from ray_jobs.job import TrainingJob, comparison
 
 # A pair whose worker died this often, for example for lack of memory, is given up to save the rest of the batch.
 _MAX_LOST_WORKERS = 2
@@ -107,9 +107,7 @@ class PairTrainer:
         before = self._find_result(pair)
         if before is not None and before.status != "begun":
             return "ended before a worker was lost"
-        done = job_results.trained_before(
-            self._registry, self._objects, self._settings, pair, self._interval, self._as_of_ms
-        )
+        done = trained_before(self._registry, self._objects, self._settings, pair, self._interval, self._as_of_ms)
         if done is not None:
             self._write(done.model_copy(update={"seconds": 0.0}))
             return "trained before as of the same time"
@@ -132,11 +130,11 @@ class PairTrainer:
             self._write(result.model_copy(update={"seconds": round(time.monotonic() - began_s, 2)}))
 
     def _find_result(self, pair: Pair) -> JobResult | None:
-        return job_results.find(self._objects, self._submission_id, pair)
+        return find_result(self._objects, self._submission_id, pair)
 
     def _write(self, result: JobResult) -> None:
         if self._group.rank == 0:
-            job_results.write(self._objects, self._submission_id, result)
+            write_result(self._objects, self._submission_id, result)
 
     def _train(self, pair: Pair) -> _TrainedPair:
         candles = self._read_candles(pair)
@@ -216,7 +214,7 @@ class PairTrainer:
             name=name,
             as_of_ms=self._as_of_ms,
             market=self._settings.market,
-            tags={job_results.TAG_JOB: self._submission_id},
+            tags={TAG_JOB: self._submission_id},
         )
         return TrainedResult.model_validate(
             begun.model_dump(exclude={"lost", "reason"}, exclude_unset=True)
@@ -234,18 +232,10 @@ class PairTrainer:
     def _compare(self, name: str, prepared: PreparedPair, fitted: FittedModel) -> Comparison:
         """Compare the model with the present champion on the same held-out candles; neither was trained on them."""
         champion = self._registry.find(name, CHAMPION)
-        ours, theirs, t = fitted.metrics["pinball"], None, None
-        if champion is not None:
-            champion_holdout = evaluate_model(self._registry.download(champion), prepared, interval=self._interval)
-            ours, theirs, t = compare(fitted.holdout, champion_holdout)
-        return Comparison(
-            champion_version=champion.version if champion else None,
-            challenger_pinball=ours,
-            champion_pinball=theirs,
-            t=t,
-            naive_pinball=fitted.metrics["pinball_naive"],
-            t_vs_naive=fitted.metrics["diebold_mariano_t_vs_naive"],
-        )
+        if champion is None:
+            return comparison(fitted.metrics, None)
+        champion_holdout = evaluate_model(self._registry.download(champion), prepared, interval=self._interval)
+        return comparison(fitted.metrics, champion, compare(fitted.holdout, champion_holdout))
 
     def _read_candles(self, pair: Pair) -> _PairCandles:
         """Read the candles of a pair, and Bitcoin's once for all pairs. Collective.

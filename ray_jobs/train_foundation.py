@@ -16,15 +16,15 @@ import torch
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import Comparison
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.pipeline import FittedModel, fit_foundation
 from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.operations.ray_jobs import TAG_JOB
 from make_us_rich.registry.client import CHAMPION, Registry
 from make_us_rich.registry.mlflow import connect
 from make_us_rich.registry.promotion import PromotionDecision, promote
 from make_us_rich.registry.publish import publish
-from ray_jobs.job import TrainingJob, parse_arguments, process_group, run_on_workers, training_device
+from ray_jobs.job import TrainingJob, comparison, parse_arguments, process_group, run_on_workers, training_device
 
 
 def main() -> None:
@@ -59,21 +59,13 @@ def train(job: TrainingJob) -> None:
 
 def _publish(fitted: FittedModel, job: TrainingJob, settings: Settings) -> PromotionDecision:
     name = foundation_name(job.interval)
-    tags = {"ray_job": job.submission_id}
+    tags = {TAG_JOB: job.submission_id}
     _, version = publish(fitted, name=name, as_of_ms=job.as_of_ms, market=settings.market, tags=tags)
     print(f"{name} version {version}: {fitted.metrics['skill_vs_naive']:+.2%} against naive", flush=True)
     with Registry(settings) as registry, Database.from_settings(settings) as database:
-        champion = registry.find(name, CHAMPION)
-        comparison = Comparison(
-            champion_version=champion.version if champion else None,
-            challenger_pinball=fitted.metrics["pinball"],
-            champion_pinball=None,
-            t=None,
-            naive_pinball=fitted.metrics["pinball_naive"],
-            t_vs_naive=fitted.metrics["diebold_mariano_t_vs_naive"],
-        )
+        compared = comparison(fitted.metrics, registry.find(name, CHAMPION))
         return promote(
-            registry, database, registry.get(name, version), comparison, expiry_hours=settings.model_expiry_hours
+            registry, database, registry.get(name, version), compared, expiry_hours=settings.model_expiry_hours
         )
 
 

@@ -2,7 +2,7 @@
 
     python -m ray_jobs.train_pairs --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
 
-The result of each pair is stored in S3: see make_us_rich/operations/job_results.py. A pair that fails does not fail the
+The result of each pair is stored in S3: see make_us_rich/operations/ray_jobs.py. A pair that fails does not fail the
 others; the job fails only if it cannot run. When a worker is lost, all restart and skip the pairs that have ended.
 """
 

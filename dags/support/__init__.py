@@ -1,4 +1,4 @@
-"""What the DAGs share: tasks, the operator that runs Ray jobs, the retry policy, and alerts.
+"""What the DAGs share: tasks with their retry policy, the operator that runs Ray jobs, and alerts.
 
 Imports `make_us_rich`, and neither torch, onnxruntime nor mlflow at module level.
 """

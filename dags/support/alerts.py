@@ -17,9 +17,8 @@ from urllib.parse import quote
 from airflow.sdk import Context, Variable
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from dags.support.runs import RunRefused
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.documents import Document
 from make_us_rich.operations.alerts import GREEN, RED, Alert, post
@@ -32,6 +31,10 @@ _MAX_LISTED = 10
 _MAX_REASON_CHARS = 300
 _LATE_AFTER = timedelta(minutes=50)
 _UNFINISHED = ("queued", "running")
+
+
+class RunRefused(AirflowFailException):
+    """The parameters of the run name something that cannot be trained. Fails the run without a retry."""
 
 
 class PairsFailed(AirflowException):

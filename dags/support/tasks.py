@@ -1,27 +1,38 @@
-"""Tasks, assets and default arguments that several DAGs share."""
+"""What the DAGs share: tasks, assets, default arguments with the retry policy, the trigger form and scope of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+import random
+import shlex
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
 
 import pendulum
-from airflow.sdk import Asset, TriggerRule, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Asset, Context, Param, RetryDecision, RetryPolicy, TriggerRule, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
-from dags.support.alerts import post_failures, record_failure
-from dags.support.retries import RETRIES, RetryByFault
-from dags.support.runs import run_items, run_params
-from make_us_rich.core.errors import PairNotTraded
-from make_us_rich.core.interval import HOUR_MS
+from dags.support.alerts import RunRefused, post_failures, record_failure
+from make_us_rich.core.errors import (
+    InputError,
+    LocationRefused,
+    MarketUnavailable,
+    PairNotTraded,
+    RateLimited,
+    UnknownPair,
+)
+from make_us_rich.core.interval import HOUR_MS, TRAINED_INTERVALS, Interval
+from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import OfPair, RunItem
+from make_us_rich.registry.promotion import ChampionChanged
+
+_SETTINGS = get_settings()
 
 # Airflow's asset graph shows how a forecast derives from candles and models.
 CANDLES = Asset("candles", group="make_us_rich")
@@ -33,21 +44,72 @@ SCORES = Asset("scores", group="make_us_rich")
 _MAX_FETCHES = 4  # at a time over all runs, because the exchange limits the requests of one address
 _PARK_AFTER_MS = 24 * HOUR_MS  # a shorter halt may be maintenance of the exchange
 
+_FIRST_DELAY_S = 5.0
+_GROWTH = 3.0  # 5, 15, 45 s: each of our components restarts in less
+_EXCHANGE_GROWTH = 2.0  # 5, 10, 20 s: one slow pair delays all, and the exchange client has retried already
+_LONGEST_BAN_S = 15 * 60.0
+_PERMANENT = (InputError, LocationRefused, PairNotTraded, ChampionChanged)
+
+
+class RetryByFault(RetryPolicy):
+    """Retries with exponential backoff and jitter; fails at once on an error that a retry cannot change."""
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        name = type(exception).__name__
+        if isinstance(exception, _PERMANENT):
+            return RetryDecision.fail(f"{name}: a retry changes nothing")
+        if isinstance(exception, RateLimited):
+            if exception.retry_after_s > _LONGEST_BAN_S:
+                return RetryDecision.fail(f"{name}: the ban lasts longer than the run")
+            # A request during the ban would prolong it.
+            return _retry(exception.retry_after_s + random.uniform(1, 5), name)
+        growth = _EXCHANGE_GROWTH if isinstance(exception, MarketUnavailable) else _GROWTH
+        return _retry(_FIRST_DELAY_S * growth ** (try_number - 1) * random.uniform(0.8, 1.2), name)
+
+
+def _retry(delay_s: float, name: str) -> RetryDecision:
+    return RetryDecision.retry(timedelta(seconds=delay_s), f"{name}: retry in {delay_s:.0f} s")
+
+
 DAG_DEFAULTS: dict[str, Any] = {
     "start_date": datetime(2024, 1, 1, tzinfo=pendulum.UTC),
     "catchup": False,
     "max_active_runs": 1,
     "default_args": {
         "owner": "forecasting",
-        "retries": RETRIES,
+        "retries": 3,  # with the delays of the policy, they outlast a restart of any component
         "retry_policy": RetryByFault(),
         "on_failure_callback": record_failure,
     },
 }
 """Arguments of every DAG. Without catch-up, an outage is followed by one run for the newest interval."""
 
-TRAINING_DAG = DAG_DEFAULTS | {"params": run_params(get_settings())}
-"""Arguments of the DAGs that work on pairs as of a time."""
+TRAINING_DAG: dict[str, Any] = DAG_DEFAULTS | {
+    "params": {
+        "pairs": Param(
+            [],
+            type="array",
+            items={"type": "string"},
+            examples=[str(pair) for pair in _SETTINGS.pairs],
+            description="pairs to train, one on each line; empty: every active pair",
+        ),
+        "interval": Param(
+            _SETTINGS.interval,
+            type="string",
+            examples=list(TRAINED_INTERVALS),
+            description="candle interval; only 1h is supported",
+        ),
+        "as_of": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            description="train on candles closed at or before this (UTC); empty: the newest close",
+        ),
+    }
+}
+"""Arguments of the DAGs that work on pairs as of a time, with their trigger form."""
 
 
 def typed(function: Callable[..., object]) -> Callable[..., Any]:
@@ -67,8 +129,78 @@ def typed(function: Callable[..., object]) -> Callable[..., Any]:
 @task
 @typed
 def plan_run() -> list[RunItem]:
-    """Read the run's pairs, interval and as_of; refuse what cannot be trained."""
-    return run_items(get_current_context(), get_settings())
+    """Return the markets whose candles the run needs: its pairs, and BTC, whose candles every model reads.
+
+    Raises RunRefused when the trigger form names something that cannot be trained.
+    """
+    context = get_current_context()
+    params = context["params"]
+    try:
+        interval = Interval.parse_trained(params["interval"])
+        pairs = _pairs(params["pairs"])
+        as_of_ms = interval.last_close_ms(_as_of_ms(context))
+    except InputError as error:
+        raise RunRefused(f"parameter {error.field}: {error}") from None
+    return [
+        RunItem(pair=pair, interval=interval, as_of_ms=as_of_ms, train=pair in pairs)
+        for pair in sorted({*pairs, BITCOIN})
+    ]
+
+
+def _pairs(names: Sequence[str]) -> set[Pair]:
+    """Return the pairs that the form names, or else every active pair."""
+    with Database.from_settings(_SETTINGS) as database:
+        tracked = {item.pair: item for item in pairs_table.tracked(database)}
+    active = {pair for pair, item in tracked.items() if item.active}
+    wanted = {Pair.parse(name) for name in names} or active
+    if not wanted:
+        raise UnknownPair("no pair is active: add one with `mkrich pairs add`", field="pairs")
+    for pair in sorted(wanted - active):
+        item = tracked.get(pair)
+        if item is None:
+            known = ", ".join(sorted(active))
+            raise UnknownPair(f"{pair} is not listed: choose from {known}, or add it", field="pairs")
+        state = f"parked ({item.parked_reason})" if item.parked_at else "off"
+        raise UnknownPair(f"{pair} is {state}: make it active first", field="pairs")
+    return wanted
+
+
+def _as_of_ms(context: Context) -> int:
+    """Return the as_of of the form, or else the end of the data interval, or else the time of the trigger."""
+    given = context["params"].get("as_of")
+    if given:
+        as_of = _parsed(given)
+        if as_of > datetime.now(UTC):
+            raise InputError(f"{given} is in the future: name a past time, or leave it empty", field="as_of")
+    else:
+        as_of = context.get("data_interval_end") or context["dag_run"].run_after
+    return int(as_of.timestamp() * 1000)
+
+
+def _parsed(text: str) -> datetime:
+    try:
+        as_of = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a time: write 2026-01-31T12:00:00Z", field="as_of") from None
+    return as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+
+
+def is_backfill() -> bool:
+    return bool(get_current_context()["dag_run"].run_type == "backfill")
+
+
+def trainable(items: Sequence[RunItem], fetched: Sequence[Pair]) -> list[RunItem]:
+    """Return the items to train whose candles were fetched. Skips the task if there are none."""
+    found = [item for item in items if item.train and item.pair in fetched]
+    if not found:
+        raise AirflowSkipException("no pair's candles could be fetched: see the fetch tasks")
+    return found
+
+
+def job_command(module: str, items: Sequence[RunItem]) -> str:
+    """Return the command line of a job that trains these items, which share interval and as_of."""
+    command = ["python", "-m", module, "--pairs", ",".join(str(item.pair) for item in items)]
+    return shlex.join([*command, "--interval", items[0].interval, "--as-of-ms", str(items[0].as_of_ms)])
 
 
 @task(map_index_template="{{ task.op_kwargs['item']['pair'] }}", max_active_tis_per_dag=_MAX_FETCHES, outlets=[CANDLES])
@@ -78,19 +210,18 @@ def fetch(item: RunItem) -> str:
     from make_us_rich.market.candle_store import CandleStore
     from make_us_rich.market.exchange import ExchangeClient
 
-    settings = get_settings()
     try:
-        fetched = CandleStore.from_settings(settings).update(
-            ExchangeClient(settings.exchange_url),
-            market=settings.market,
+        fetched = CandleStore.from_settings(_SETTINGS).update(
+            ExchangeClient(_SETTINGS.exchange_url),
+            market=_SETTINGS.market,
             pair=item.pair,
             interval=item.interval,
             as_of_ms=item.as_of_ms,
-            history_candles=settings.history_candles,
+            history_candles=_SETTINGS.history_candles,
         )
     except PairNotTraded as error:
         if item.train and error.idle_ms >= _PARK_AFTER_MS:
-            with Database.from_settings(settings) as database:
+            with Database.from_settings(_SETTINGS) as database:
                 pairs_table.park(database, item.pair, str(error))
             raise PairNotTraded(f"{error} It is parked: later runs leave it out until it is made active.") from None
         raise
@@ -105,6 +236,6 @@ def report(items: list[OfPair] | None) -> None:
 
     `items` name the pairs that the run worked on.
     """
-    failures = post_failures(get_current_context(), [str(item.pair) for item in items or []], get_settings())
+    failures = post_failures(get_current_context(), [str(item.pair) for item in items or []], _SETTINGS)
     if failures:
         raise AirflowFailException(f"failed: {', '.join(sorted({failure.name for failure in failures}))}")

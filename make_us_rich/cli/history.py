@@ -29,7 +29,6 @@ candles_app = typer.Typer(help="Download candles.", no_args_is_help=True)
 _MAX_WAIT_S = 300.0  # for the exchange's rate limit: longer than in serving, because no forecast waits for it
 _INTERRUPTED = 130  # the exit code of shells after Ctrl-C
 _POLL_S = 1.0
-_REPORT, _FORECASTS = "report.html", "forecasts.parquet"
 
 
 @candles_app.command()
@@ -147,9 +146,10 @@ async def _follow(ray: RayJobsClient, submission_id: str) -> RayJob:
 
 def _download(settings: Settings, folder: str, out: Path) -> None:
     from make_us_rich.market.object_store import ObjectStore
+    from make_us_rich.operations.ray_jobs import BACKTEST_FORECASTS, BACKTEST_REPORT
 
     store = ObjectStore.from_settings(settings)
-    for name, path in ((_FORECASTS, out), (_REPORT, out.with_suffix(".html"))):
+    for name, path in ((BACKTEST_FORECASTS, out), (BACKTEST_REPORT, out.with_suffix(".html"))):
         found = store.get(f"{folder}/{name}")
         if found is None:
             raise command_error(f"the job left no {folder}/{name} in S3: see its log in the Ray dashboard")

@@ -1,16 +1,33 @@
-"""Client of Ray's job submission REST API: the Airflow operator and `mkrich backtest` submit and watch jobs with it.
+"""Jobs on the Ray cluster: a client that submits and watches them, and the results that training jobs leave in S3.
 
-Source: https://docs.ray.io/en/latest/cluster/running-applications/job-submission/rest.html
+There is one `JobResult` for each pair, a JSON object at jobs/{submission id}/{pair}.json. The Airflow operator and
+`mkrich backtest` use the client. Source of its REST API:
+https://docs.ray.io/en/latest/cluster/running-applications/job-submission/rest.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import httpx
 
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair, model_name
 from make_us_rich.core.responses import read_json
+from make_us_rich.core.settings import Settings
+from make_us_rich.documents import JobResult
+from make_us_rich.registry.client import TAG_ARCHITECTURE, TAG_AS_OF_MS, TAG_MARKET, Registry
+
+if TYPE_CHECKING:  # minio would slow down the parsing of every DAG
+    from make_us_rich.market.object_store import ObjectStore
+
+TAG_JOB = "ray_job"
+"""Tag of a version and its run that holds the submission id of the job that trained it."""
+
+BACKTEST_FORECASTS, BACKTEST_REPORT = "forecasts.parquet", "report.html"
+"""The files that a backtest job uploads to S3."""
 
 ACTIVE = frozenset({"PENDING", "RUNNING"})
 _TIMEOUT_S = 30.0
@@ -91,3 +108,48 @@ def _checked(answer: httpx.Response) -> httpx.Response:
     if answer.is_error:
         raise RayUnreachable(f"Ray answered {answer.status_code} to {answer.url.path}: {answer.text[-500:]}")
     return answer
+
+
+def write_result(store: ObjectStore, submission_id: str, result: JobResult) -> None:
+    """Store a result, replacing an earlier one of this job and pair."""
+    # what was never set is left out, as in the results that earlier versions wrote
+    store.put(_key(submission_id, result.pair), result.model_dump_json(exclude_unset=True).encode())
+
+
+def find_result(store: ObjectStore, submission_id: str, pair: Pair) -> JobResult | None:
+    """Read the result of one pair; None if the job has not begun it."""
+    return _read(store, _key(submission_id, pair))
+
+
+def job_results(store: ObjectStore, submission_id: str) -> list[JobResult]:
+    """Read the results of all pairs that a job has begun."""
+    keys = store.list_keys(f"jobs/{submission_id}/")
+    return [result for key in keys if (result := _read(store, key)) is not None]
+
+
+def trained_before(
+    registry: Registry, store: ObjectStore, settings: Settings, pair: Pair, interval: Interval, as_of_ms: int
+) -> JobResult | None:
+    """Return the result of an earlier run that trained this pair as of the same time, market and architecture.
+
+    The registered version decides: a result whose worker died right after registering counts as trained. None when
+    there is no such version, or its result is gone.
+    """
+    wanted = {TAG_AS_OF_MS: str(as_of_ms), TAG_MARKET: settings.market, TAG_ARCHITECTURE: settings.architecture}
+    for version in registry.versions_tagged(model_name(pair, interval), TAG_AS_OF_MS, str(as_of_ms)):
+        if wanted.items() <= version.tags.items():
+            result = find_result(store, version.tags.get(TAG_JOB, ""), pair)
+            if result is not None and result.metrics is not None:
+                return result.model_copy(
+                    update={"status": "trained", "version": version.version, "run_id": version.run_id}
+                )
+    return None
+
+
+def _read(store: ObjectStore, key: str) -> JobResult | None:
+    found = store.get(key)
+    return None if found is None else JobResult.model_validate_json(found.content)
+
+
+def _key(submission_id: str, pair: Pair) -> str:
+    return f"jobs/{submission_id}/{pair}.json"

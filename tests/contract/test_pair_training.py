@@ -23,7 +23,7 @@ from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations import job_results
+from make_us_rich.operations.ray_jobs import job_results, write_result
 from make_us_rich.registry.client import CHAMPION, Registry
 from make_us_rich.registry.publish import publish
 from ray_jobs.job import TrainingJob
@@ -87,7 +87,7 @@ def _train_all(
     with Registry(settings) as registry:
         training_job = TrainingJob(tuple(pairs), Interval.H1, as_of_ms, job)
         PairTrainer(settings, registry, training_job, ProcessGroup()).run(pairs, batch_size)
-    results = job_results.of_job(ObjectStore.from_settings(settings), job)
+    results = job_results(ObjectStore.from_settings(settings), job)
     return {result.pair: result for result in results}
 
 
@@ -120,7 +120,7 @@ def test_a_worker_death_after_registration_makes_no_second_version(settings: Set
     store = ObjectStore.from_settings(settings)
     trained = _train(settings, as_of_ms, "first")
     begun = trained.model_copy(update={"status": "begun", "version": None, "run_id": None})
-    job_results.write(store, "first", begun)
+    write_result(store, "first", begun)
 
     again = _train(settings, as_of_ms, "first")
 
@@ -131,7 +131,7 @@ def test_a_pair_that_kills_its_worker_is_given_up(settings: Settings, as_of_ms: 
     store = ObjectStore.from_settings(settings)
     earlier_ms = as_of_ms - 3_600_000
     deadly = JobResult(pair=BITCOIN, status="begun", lost=1, reason="its worker died while it was trained")
-    job_results.write(store, "deadly", deadly)
+    write_result(store, "deadly", deadly)
 
     assert _train(settings, earlier_ms, "deadly") == deadly
 
@@ -175,7 +175,7 @@ def test_after_a_lost_worker_pairs_are_trained_one_by_one(
 ) -> None:
     before_ms = as_of_ms - 3 * HOUR_MS
     lost = JobResult(pair=BITCOIN, status="begun", lost=0, reason="its worker died while it was trained")
-    job_results.write(ObjectStore.from_settings(settings), "lost", lost)
+    write_result(ObjectStore.from_settings(settings), "lost", lost)
 
     results = _train_all(settings, before_ms, "lost", [BITCOIN, CHILIZ], batch_size=8)
 

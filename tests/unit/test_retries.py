@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk import RetryAction
 
-from dags.support.retries import RetryByFault
+from dags.support.tasks import RetryByFault
 from make_us_rich.core.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, StoreError
 
 
