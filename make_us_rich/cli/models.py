@@ -71,7 +71,7 @@ def train(
 
 
 def _follow(airflow: Airflow, dag_id: str, run_id: str, settings: Settings, *, quiet: bool) -> str:
-    from make_us_rich.operations.run_progress import RunProgress
+    from make_us_rich.operations.airflow import RunProgress
 
     progress = RunProgress(airflow, dag_id, run_id, settings.ray_url, settings.ray_token.get_secret_value())
     return progress.follow((lambda seconds, line: None) if quiet else print_progress, _RUN_TIMEOUT_S)

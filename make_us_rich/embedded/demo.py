@@ -22,8 +22,7 @@ from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import StackConfig, new_stack_config
 from make_us_rich.embedded.supervisor import wait_until
 from make_us_rich.market.exchange import ExchangeClient
-from make_us_rich.operations.airflow import Airflow
-from make_us_rich.operations.run_progress import RunProgress
+from make_us_rich.operations.airflow import Airflow, RunProgress
 
 DEMO_PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
 DAG_ID = "train_pairs"

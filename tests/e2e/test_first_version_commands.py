@@ -16,6 +16,7 @@ from make_us_rich.embedded.components import AIRFLOW
 from make_us_rich.embedded.environment import ADMIN, load_or_create_secrets
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.operations.airflow import Airflow
+from tests.support.airflow_api import is_paused
 from tests.support.folders import traversable_folder
 
 pytestmark = pytest.mark.timeout(900)
@@ -54,9 +55,9 @@ def test_each_component_is_prepared_run_and_stopped(home: Path, config: StackCon
     assert _running(home) == {"dash", *SERVERS, *AIRFLOW}
     with Airflow(config.url("airflow"), ADMIN, secrets.admin_password) as airflow:
         for word, paused in (("start", False), ("stop", True)):
-            assert all(airflow.is_paused(dag) is not paused for dag in airflow.dag_ids())
+            assert all(is_paused(airflow, dag) is not paused for dag in airflow.dag_ids())
             assert "train_pairs" in _mkrich(home, word, "agent")
-            assert [airflow.is_paused(dag) for dag in ("train_pairs", "train_foundation")] == [paused] * 2
+            assert [is_paused(airflow, dag) for dag in ("train_pairs", "train_foundation")] == [paused] * 2
 
     _mkrich(home, "stop", "serving")
     with pytest.raises(httpx.TransportError):

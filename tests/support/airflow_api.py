@@ -9,6 +9,10 @@ from typing import Any
 from make_us_rich.operations.airflow import Airflow
 
 
+def is_paused(airflow: Airflow, dag_id: str) -> bool:
+    return bool(airflow.request("GET", f"/api/v2/dags/{dag_id}").json()["is_paused"])
+
+
 def end_run(airflow: Airflow, dag_id: str, run_id: str) -> None:
     """Mark a run as failed, which stops its tasks."""
     airflow.request("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})
