@@ -12,6 +12,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -94,8 +95,8 @@ def _pictures(
 ) -> dict[str, Figure]:
     """Draw the pictures of the notebook, by name."""
     return {
-        "price": _price(candles),
-        "volume": _volume(candles),
+        "price": _both_coins(candles, "close", "close, US dollars"),
+        "volume": _both_coins(candles, "volume", "volume a day, US dollars", linewidth=1),
         "training-split": _split(candles["Ethereum"], train, test),
         "loss": _loss(runs),
         "prediction": _prediction(test, runs),
@@ -115,22 +116,14 @@ def _days(candles: Candles) -> tuple[Array, slice]:
     return days, slice(int(first), int(last) + 1)
 
 
-def _price(candles: Mapping[str, Candles]) -> Figure:
+def _both_coins(
+    candles: Mapping[str, Candles], column: Literal["close", "volume"], label: str, linewidth: float | None = None
+) -> Figure:
     figure, axes = _figure()
     for (coin, rows), color in zip(candles.items(), (_BITCOIN, _ETHER), strict=True):
         days, part = _days(rows)
-        axes.semilogy(days[part], rows.close[part], color=color, label=coin)
-    axes.set_ylabel("close, US dollars")
-    axes.legend()
-    return figure
-
-
-def _volume(candles: Mapping[str, Candles]) -> Figure:
-    figure, axes = _figure()
-    for (coin, rows), color in zip(candles.items(), (_BITCOIN, _ETHER), strict=True):
-        days, part = _days(rows)
-        axes.semilogy(days[part], rows.volume[part], color=color, linewidth=1, label=coin)
-    axes.set_ylabel("volume a day, US dollars")
+        axes.semilogy(days[part], getattr(rows, column)[part], color=color, linewidth=linewidth, label=coin)
+    axes.set_ylabel(label)
     axes.legend()
     return figure
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from collections import Counter
 from statistics import median
@@ -17,6 +16,7 @@ from statistics import median
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.pictures import log_in, open_browser
 from benchmarks.stack import fit_bitcoin, print_table, promote, settings_of, temporary_stack
 from make_us_rich.embedded.environment import DEMO_USER
 from make_us_rich.embedded.lifecycle import Stack
@@ -56,14 +56,9 @@ def main() -> None:
 def _speed(stack: Stack) -> list[tuple[str, str, str]]:
     url = stack.config.url("dash")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = open_browser(playwright)
         page = browser.new_page()
-        page.goto(f"{url}/login?next=/account")
-        page.fill("input[name=name]", DEMO_USER)
-        page.fill("input[name=password]", stack.secrets.demo_password)
-        page.click("button[type=submit]")
+        log_in(page, f"{url}/login?next=/account", DEMO_USER, stack.secrets.demo_password)
         page.wait_for_load_state("networkidle")
         first = [_load(page, f"{url}/?pair=btc_usdt") for _ in range(5)]
         switches = [_switch(page, label) for label in ("ETH / USDT", "CHZ / USDT", "BTC / USDT") * 3]

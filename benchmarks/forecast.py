@@ -13,9 +13,10 @@ Cost: features, training, fine-tuning with export and checks, and one inference,
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.candles import add_candles_option, read_candles
+from make_us_rich.core.errors import InputError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.forecasting.architectures import TrainingConfig
@@ -32,7 +33,13 @@ from make_us_rich.forecasting.features import WARMUP, sequence_features
 from make_us_rich.forecasting.onnx_model import OnnxModel, candle_array
 from make_us_rich.forecasting.pipeline import fit, fit_foundation
 from make_us_rich.forecasting.report import html_report, line, table
+from make_us_rich.market.candles import Candles
+from make_us_rich.market.recordings import read_recorded, recorded_pairs
 
+_CANDLES = Path(__file__).parents[1] / "data" / "klines-1h"
+# the download of the figures in docs/explanation/forecasting.md
+_COINS = "ada bnb btc chz doge eth link ltc sol xrp"
+_FROM, _TO = "2020-10-15", "2023-01-01"
 _FIRST_MS = int(datetime(2021, 11, 22, tzinfo=UTC).timestamp() * 1000)
 _WINDOWS = {"report": range(1, 11, 2), "choose": range(0, 11, 2)}
 _ETHER = Pair("eth", "usdt")
@@ -51,8 +58,8 @@ def main() -> None:
 
 def _measure_quality(args: argparse.Namespace) -> None:
     pairs = [Pair.parse(text) for text in args.pairs.split(",")] if args.pairs else []
-    candles = read_candles(args.candles, pairs)
-    (reference,) = read_candles(args.candles, [BITCOIN]).values()
+    candles = _read_candles(args.candles, pairs)
+    (reference,) = _read_candles(args.candles, [BITCOIN]).values()
     began_s = time.perf_counter()
     results = backtest(
         candles,
@@ -71,7 +78,7 @@ def _measure_quality(args: argparse.Namespace) -> None:
 
 
 def _measure_cost(folder: Path) -> None:
-    bitcoin, ether = read_candles(folder, [BITCOIN, _ETHER]).values()
+    bitcoin, ether = _read_candles(folder, [BITCOIN, _ETHER]).values()
     as_of_ms = int(ether.open_time_ms[-1]) + HOUR_MS
     config = TrainingConfig()
 
@@ -107,6 +114,25 @@ def _measure_cost(folder: Path) -> None:
     )
 
 
+def _read_candles(folder: Path, pairs: Collection[Pair] = ()) -> dict[str, Candles]:
+    """Read hourly candles by pair, of all pairs in the folder by default.
+
+    Exits with the command that downloads them when some are missing.
+    """
+    wanted = pairs or recorded_pairs(folder)
+    try:
+        if wanted:
+            return read_recorded(folder, wanted, Interval.H1)
+        missing = f"{folder} has no klines"
+    except InputError as error:
+        missing = str(error).partition(":")[0]
+    names = ",".join(map(str, wanted)) or ",".join(f"{coin}_usdt" for coin in _COINS.split())
+    raise SystemExit(
+        f"{missing}. Download them, and run this again:\n\n"
+        f"    .venv/bin/mkrich candles download --pairs {names} --from {_FROM} --to {_TO} --out {folder}"
+    )
+
+
 def _cpu_seconds(work: Callable[[], object], times: int) -> float:
     """Return the median CPU time, which other processes of a shared machine do not change."""
     seconds = []
@@ -130,7 +156,12 @@ def _alternating_seconds(*works: Callable[[], object]) -> list[float]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="quality of the forecasts, compared with the baselines; or their cost")
-    add_candles_option(parser)
+    parser.add_argument(
+        "--candles",
+        type=Path,
+        default=Path(os.environ.get("CANDLES") or _CANDLES),
+        help="folder of hourly klines; by default the variable CANDLES, else data/klines-1h of the checkout",
+    )
     parser.add_argument("--cost", action="store_true", help="measure what a forecast costs instead of its quality")
     parser.add_argument("--pairs", help="comma separated; by default every file of the folder")
     parser.add_argument("--model", default="lstm", help="architecture")

@@ -153,9 +153,7 @@ def _print_tasks(airflow: Airflow, run_id: str) -> None:
 def _training_seconds(stack: Stack, run_id: str) -> float:
     """Return the seconds that training took: the sum over the pairs of the run's jobs, divided by the workers."""
     settings = settings_of(stack)
-    store = ObjectStore(
-        settings.s3_endpoint_url, stack.secrets.s3_access_key, stack.secrets.s3_secret_key, settings.candles_bucket
-    )
+    store = ObjectStore.from_settings(settings)
     # The submission id holds the run id, with the characters replaced that Ray refuses.
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     jobs = {key.split("/")[1] for key in store.list_keys("jobs/") if readable in key}

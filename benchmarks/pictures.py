@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, ViewportSize, expect, sync_playwright
 
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
@@ -43,22 +43,30 @@ def main() -> None:
     asked = parser.parse_args()
     url, password = (asked.url, asked.password) if asked.url else _stack_here()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = open_browser(playwright)
         for name, path, ready, scheme, window in _PICTURES:
             if asked.pictures and name not in asked.pictures:
                 continue
             page = _page(browser, scheme, window)
-            page.goto(f"{url}/login?next={path}")
-            page.fill("input[name=name]", asked.name)
-            page.fill("input[name=password]", password)
-            page.click("button[type=submit]")
+            log_in(page, f"{url}/login?next={path}", asked.name, password)
             expect(page.locator(ready).first).to_be_visible(timeout=60_000)
             page.wait_for_load_state("networkidle")
             page.screenshot(path=_FOLDER / f"{name}.png", full_page=True)
             print(_FOLDER / f"{name}.png")
         browser.close()
+
+
+def open_browser(playwright: Playwright) -> Browser:
+    """Start the machine's Chromium, or Playwright's own where there is none on PATH."""
+    return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+
+
+def log_in(page: Page, url: str, name: str, password: str) -> None:
+    """Fill in and send the log-in page at `url`."""
+    page.goto(url)
+    page.fill("input[name=name]", name)
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
 
 
 def _stack_here() -> tuple[str, str]:
