@@ -26,6 +26,8 @@ BANDS = (
     (("q10", "q25"), ("q75", "q90"), 80, 0.48),
     (("q05", "q10"), ("q90", "q95"), 90, 0.24),
 )
+# Row and column of the subplots: candles with past bands, volume below them, and the next forecasts.
+_PAST, _VOLUME, _NEXT = {"row": 1, "col": 1}, {"row": 2, "col": 1}, {"row": 1, "col": 2}
 _TICKS = 6
 _LAYOUT: Mapping[str, Any] = {
     "margin": {"l": 8, "r": 8, "t": 30, "b": 8},
@@ -75,8 +77,7 @@ def _add_past(figure: go.Figure, past: Sequence[PastForecast], first_ms: int, *,
         marker={"color": f"rgba({_BAND_RGB}, 0.2)", "line": {"width": 0}},
         name="past band" if narrow else "past 80 % band",
         hovertemplate="%{x|%d %b %H:%M}: %{customdata}<extra>80 % band</extra>",
-        row=1,
-        col=1,
+        **_PAST,
     )
     outside = [item for item in shown if item.inside_80 is False]
     figure.add_scatter(
@@ -87,8 +88,7 @@ def _add_past(figure: go.Figure, past: Sequence[PastForecast], first_ms: int, *,
         name="outside" if narrow else "close outside band",
         hovertemplate="%{x|%d %b %H:%M}: close outside the band<extra></extra>",
         visible=True if outside else "legendonly",
-        row=1,
-        col=1,
+        **_PAST,
     )
 
 
@@ -104,8 +104,7 @@ def _add_candles(figure: go.Figure, candles: Candles) -> None:
         decreasing={"line": {"color": _FALLING, "width": 1}, "fillcolor": _FALLING},
         name="price",
         showlegend=False,
-        row=1,
-        col=1,
+        **_PAST,
     )
     rose = (candles.close >= candles.open).tolist()
     colours = [_RISING if up else _FALLING for up in rose]
@@ -116,8 +115,7 @@ def _add_candles(figure: go.Figure, candles: Candles) -> None:
         name="volume",
         hovertemplate="%{x|%d %b %H:%M}<br>%{y:,.0f}",
         showlegend=False,
-        row=2,
-        col=1,
+        **_VOLUME,
     )
 
 
@@ -137,8 +135,7 @@ def _add_bands(figure: go.Figure, forecasts: Mapping[str, Forecast], *, narrow: 
             name=f"{share} %" if narrow else f"{share} % band",
             customdata=[f"{price(low)} to {price(high)}" for _, low, high in parts],
             hovertemplate=f"{share} % band: %{{customdata}}<extra>%{{x}}</extra>",
-            row=1,
-            col=2,
+            **_NEXT,
         )
     for name, forecast in forecasts.items():
         _add_prices(figure, name, forecast, crowded=len(forecasts) > 1 or narrow)
@@ -155,8 +152,7 @@ def _add_prices(figure: go.Figure, name: str, forecast: Forecast, *, crowded: bo
             showarrow=False,
             yshift=shift,
             font={"size": size},
-            row=1,
-            col=2,
+            **_NEXT,
         )
     figure.add_annotation(
         x=name,
@@ -166,8 +162,7 @@ def _add_prices(figure: go.Figure, name: str, forecast: Forecast, *, crowded: bo
         bgcolor="rgb(76, 45, 140)",
         borderpad=2,
         font={"color": "white", "size": size},
-        row=1,
-        col=2,
+        **_NEXT,
     )
 
 
@@ -194,18 +189,17 @@ def _style(figure: go.Figure, candles: Candles, forecasts: Sequence[Forecast], *
     room = (high - low) * 0.07
     figure.update_xaxes(gridcolor=_GRID, zeroline=False)
     figure.update_yaxes(gridcolor=_GRID, zeroline=False)
-    figure.update_xaxes(showticklabels=False, row=1, col=1)
+    figure.update_xaxes(showticklabels=False, **_PAST)
     figure.update_xaxes(
         showgrid=False,
         title_text=f"close at {utc_time(first.target_close_ms)[7:]}",
         title={"standoff": 4, "font": {"size": 11 if narrow else 12}},
         showticklabels=len(forecasts) > 1,
         type="category",
-        row=1,
-        col=2,
+        **_NEXT,
     )
-    figure.update_xaxes(matches="x", tickformat="%H:%M<br>%d %b", tickangle=0, nticks=4 if narrow else 9, row=2, col=1)
-    figure.update_yaxes(title_text=None if narrow else "volume", title_font_size=12, showticklabels=False, row=2, col=1)
+    figure.update_xaxes(matches="x", tickformat="%H:%M<br>%d %b", tickangle=0, nticks=4 if narrow else 9, **_VOLUME)
+    figure.update_yaxes(title_text=None if narrow else "volume", title_font_size=12, showticklabels=False, **_VOLUME)
     figure.update_yaxes(range=[low - room, high + room], tickformat=_tick_format(high - low), row=1)
 
 

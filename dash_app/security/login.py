@@ -40,13 +40,12 @@ class PasswordForm(FlaskForm):  # type: ignore[misc]
 class SessionUser(UserMixin):  # type: ignore[misc]  # flask-login has no types
     """A user in one session. `id`, stored in both cookies, is user id, session version, start and session key."""
 
-    def __init__(self, user: User, started_s: int | None = None, key: str | None = None) -> None:
+    def __init__(self, user: User, started_s: int, key: str) -> None:
         self.user_id = user.user_id
         self.name = user.name
         self.is_admin = user.is_admin
-        started_s = int(time.time()) if started_s is None else started_s
-        self.session_key = key or secrets.token_hex(8)
-        self.id = f"{user.user_id}.{user.session_version}.{started_s}.{self.session_key}"
+        self.session_key = key
+        self.id = f"{user.user_id}.{user.session_version}.{started_s}.{key}"
 
 
 def install(server: Flask, accounts: Accounts, *, secret_key: str, secure: bool) -> None:
@@ -92,7 +91,7 @@ def _install_sessions(server: Flask, accounts: Accounts) -> None:
 
 def start_session(user: User, *, remember: bool) -> None:
     """Start a session. `remember`: it survives a restart of the browser."""
-    login_user(SessionUser(user), remember=remember)
+    login_user(SessionUser(user, int(time.time()), secrets.token_hex(8)), remember=remember)
 
 
 def end_session(accounts: Accounts) -> None:

@@ -80,7 +80,7 @@ class Users:
                     raise
                 return User(found.user_id, found.name, _read_roles(cursor, found.user_id), found.session_version)
 
-    def reset(self, name: str, password: str, *, role: str = MEMBER) -> User:
+    def reset(self, name: str, password: str, *, role: str) -> User:
         """Create the user, or unlock them and give them this password and role; their sessions end.
 
         Raises InputError.
