@@ -28,7 +28,7 @@ from make_us_rich.core.errors import InputError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.forecasting.architectures import TrainingConfig
-from make_us_rich.forecasting.backtest import WINDOW, backtest, forecasts_table, summarise
+from make_us_rich.forecasting.backtest import WINDOW, backtest_window, forecasts_table, summarise
 from make_us_rich.forecasting.features import WARMUP, sequence_features
 from make_us_rich.forecasting.onnx_model import OnnxModel, candle_array
 from make_us_rich.forecasting.pipeline import fit, fit_foundation
@@ -61,15 +61,17 @@ def _measure_quality(args: argparse.Namespace) -> None:
     candles = _read_candles(args.candles, pairs)
     (reference,) = _read_candles(args.candles, [BITCOIN]).values()
     began_s = time.perf_counter()
-    results = backtest(
-        candles,
-        reference,
-        interval=Interval.H1,
-        starts_ms=[_FIRST_MS + number * WINDOW * HOUR_MS for number in _WINDOWS[args.windows]],
-        config=replace(TrainingConfig(), architecture=args.model),
-        foundation=not args.from_scratch,
-        on_result=lambda result: print(line(result), flush=True),
-    )
+    results = []
+    for number in _WINDOWS[args.windows]:
+        results += backtest_window(
+            candles,
+            reference,
+            interval=Interval.H1,
+            start_ms=_FIRST_MS + number * WINDOW * HOUR_MS,
+            config=replace(TrainingConfig(), architecture=args.model),
+            foundation=not args.from_scratch,
+            on_result=lambda result: print(line(result), flush=True),
+        )
     print(f"\n{table(summarise(results))}\n\n{time.perf_counter() - began_s:.0f} s in all")
     if args.out:
         pq.write_table(forecasts_table(results, candles, Interval.H1, args.model), args.out)

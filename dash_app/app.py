@@ -19,8 +19,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
 from make_us_rich.core.errors import BadLink, TooManyAttempts
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
-from make_us_rich.database.pool import Database
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body. Callbacks and forms need far less."""

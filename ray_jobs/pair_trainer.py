@@ -30,8 +30,7 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.window import common_window
 from make_us_rich.operations.ray_jobs import TAG_JOB, find_result, trained_before, write_result
-from make_us_rich.registry.client import CHAMPION, TAG_AS_OF_MS, Registry
-from make_us_rich.registry.mlflow import connect
+from make_us_rich.registry.client import CHAMPION, TAG_AS_OF_MS, Registry, connect_mlflow
 from make_us_rich.registry.publish import load_weights, publish
 from ray_jobs.job import TrainingJob, comparison
 
@@ -67,7 +66,7 @@ class PairTrainer:
         self._config = TrainingConfig(architecture=settings.architecture)
         self._objects = ObjectStore.from_settings(settings)
         self._candle_store = CandleStore(self._objects)
-        connect(settings)
+        connect_mlflow(settings)
         self._foundation = self._load_foundation()
         self._bitcoin: Candles | None = None
 

@@ -20,8 +20,7 @@ from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.pipeline import FittedModel, fit_foundation
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.operations.ray_jobs import TAG_JOB
-from make_us_rich.registry.client import CHAMPION, Registry
-from make_us_rich.registry.mlflow import connect
+from make_us_rich.registry.client import CHAMPION, Registry, connect_mlflow
 from make_us_rich.registry.promotion import PromotionDecision, promote
 from make_us_rich.registry.publish import publish
 from ray_jobs.job import TrainingJob, comparison, parse_arguments, process_group, run_on_workers, training_device
@@ -35,7 +34,7 @@ def train(job: TrainingJob) -> None:
     """Train the foundation model as one rank of all workers; rank 0 publishes it."""
     settings, group = get_settings(), process_group()
     torch.set_num_threads(1)
-    connect(settings)
+    connect_mlflow(settings)
     store = CandleStore.from_settings(settings)
     start_ms = job.as_of_ms - settings.history_candles * job.interval.ms
     pairs = choose_pairs(job.pairs, settings.foundation_pairs, job.as_of_ms)

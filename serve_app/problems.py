@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from make_us_rich.core.errors import InputError, UnknownToken
-from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
 
 _log = logging.getLogger("ray.serve")
 

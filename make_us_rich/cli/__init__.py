@@ -9,7 +9,7 @@ import typer
 from make_us_rich.cli import history, installation, models, pairs, stack
 from make_us_rich.cli.shared import command_error
 from make_us_rich.core.errors import MakeUsRichError
-from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
     stack.up,

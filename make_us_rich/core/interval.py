@@ -14,7 +14,7 @@ from make_us_rich.core.errors import InputError
 HOUR_MS = 3_600_000
 
 _LEAST_WINDOW = 24
-_UNIT_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 168 * HOUR_MS}
+_UNIT_MS = {"m": HOUR_MS // 60, "h": HOUR_MS, "d": 24 * HOUR_MS, "w": 168 * HOUR_MS}
 
 
 class Interval(StrEnum):
@@ -50,22 +50,12 @@ class Interval(StrEnum):
     @property
     def ms(self) -> int:
         """Length in milliseconds."""
-        return _LENGTH_MS[self]
+        return int(self[:-1]) * _UNIT_MS[self[-1]]
 
     def last_close_ms(self, at_ms: int) -> int:
         """Return the newest close at or before `at_ms`. The candle that closed then opened one interval earlier."""
         return at_ms - at_ms % self.ms
 
-
-_LENGTH_MS = {
-    Interval.M5: HOUR_MS // 12,
-    Interval.M15: HOUR_MS // 4,
-    Interval.M30: HOUR_MS // 2,
-    Interval.H1: HOUR_MS,
-    Interval.H2: 2 * HOUR_MS,
-    Interval.H4: 4 * HOUR_MS,
-    Interval.D1: 24 * HOUR_MS,
-}
 
 TRAINED_INTERVALS = (Interval.H1,)
 """Features count candles as hours, so no other interval can be trained or served."""

@@ -11,8 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from psycopg2.extensions import ConnectionInfo
 
 from make_us_rich.core.errors import MakeUsRichError
-from make_us_rich.database.connection import CONNECT_TIMEOUT_S
-from make_us_rich.database.pool import Database
+from make_us_rich.database.pool import CONNECT_TIMEOUT_S, Database
 
 SQL_FOLDER = Path(__file__).resolve().parents[2] / "sql"
 _LOCK_KEY = 0x6D7572  # "mur"

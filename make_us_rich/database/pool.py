@@ -1,4 +1,10 @@
-"""The pool of connections to one database, with a circuit breaker for a server that does not answer."""
+"""Connections to Postgres with a time limit on every wait, and their pool with a circuit breaker.
+
+libpq waits without a limit for a server that accepts a connection and does not answer, or that stops answering in the
+middle of a session: `connect_timeout` covers only the log-in, and the kernel may go on acknowledging what is sent. So
+the connections are asynchronous, and this module waits for them. The server gets the same limit as its
+statement_timeout, so that it stops working on what nobody waits for.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +12,87 @@ import select
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import BoundedSemaphore, Lock
 from typing import Any, Self
 
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import POLL_OK, POLL_READ, TRANSACTION_STATUS_IDLE, connection, cursor, parse_dsn
 
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.connection import POSTGRES_UNAVAILABLE, TIMEOUT_S, Connection, PostgresTimeout, connect
+
+POSTGRES_UNAVAILABLE = (psycopg2.OperationalError, psycopg2.InterfaceError)
+"""What psycopg2 raises when Postgres cannot be reached or does not answer in time. Its other errors are bugs."""
+
+CONNECT_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
+"""Limit of a statement unless its transaction sets another one: a person or a request waits for most of them."""
+_GRACE_S = 1.0  # the server ends a late statement first, and its error says why
 
 _MAX_CONNECTIONS = 16
 _MAX_IDLE = 4
 _RETRY_AFTER_S = 0.5
+
+
+class PostgresTimeout(psycopg2.OperationalError):  # type: ignore[misc]  # psycopg2 has no types
+    """Postgres accepts the connection and does not answer in time."""
+
+
+class Connection(connection):  # type: ignore[misc]
+    """A connection that commits each statement by itself, outside of `transaction`."""
+
+    timeout_s = TIMEOUT_S
+    _wait_s = CONNECT_TIMEOUT_S  # during the log-in
+
+    def wait(self) -> None:
+        """Wait for the answer to what was sent. Raises PostgresTimeout, and closes the connection, past the limit."""
+        deadline = time.monotonic() + self._wait_s
+        while (state := self.poll()) != POLL_OK:
+            socket = select.poll()
+            socket.register(self.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+            if not socket.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                self.close()
+                raise PostgresTimeout(f"Postgres did not answer within {self._wait_s:g} s")
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """Set how long each statement may take, waiting for locks included."""
+        self.timeout_s, self._wait_s = timeout_s, timeout_s + _GRACE_S
+
+    @contextmanager
+    def transaction(self, timeout_s: float) -> Iterator[Any]:
+        """Give a cursor whose work is committed at the end of the block, and rolled back after an error."""
+        usual_s = self.timeout_s
+        begin = "BEGIN" if timeout_s == usual_s else f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}"
+        self.set_timeout(timeout_s)
+        try:
+            with self.cursor() as cursor:
+                cursor.execute(begin)
+                try:
+                    yield cursor
+                    cursor.execute("COMMIT")
+                except BaseException:
+                    with suppress(*POSTGRES_UNAVAILABLE):
+                        cursor.execute("ROLLBACK")
+                    raise
+        finally:
+            self.set_timeout(usual_s)
+
+
+class _WaitingCursor(cursor):  # type: ignore[misc]
+    def execute(self, query: Any, vars: Any = None) -> None:
+        super().execute(query, vars)
+        self.connection.wait()
+
+
+def connect(url: str, *, timeout_s: float = TIMEOUT_S) -> Connection:
+    """Log in; each statement may take `timeout_s`. Raises psycopg2.OperationalError."""
+    options = f"-c statement_timeout={round(timeout_s * 1000)} {parse_dsn(url).get('options', '')}"
+    opened: Connection = psycopg2.connect(
+        url, options=options, connection_factory=Connection, cursor_factory=_WaitingCursor, async_=True
+    )
+    opened.wait()
+    opened.set_timeout(timeout_s)
+    return opened
 
 
 class Database:
@@ -100,29 +174,21 @@ class _CircuitBreaker:
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Guard one log-in. Raises PostgresTimeout at once while the breaker is open."""
-        if self._error is None:
-            with self._recorded():
-                yield
-        elif time.monotonic() < self._retry_at or not self._retrying.acquire(blocking=False):
-            raise PostgresTimeout(str(self._error))
-        else:
-            try:
-                with self._recorded():
-                    yield
-            finally:
-                self._retrying.release()
-
-    @contextmanager
-    def _recorded(self) -> Iterator[None]:
+        error = self._error
+        if error and (time.monotonic() < self._retry_at or not self._retrying.acquire(blocking=False)):
+            raise PostgresTimeout(str(error))
         try:
             yield
-        except PostgresTimeout as error:
-            self._error, self._retry_at = error, time.monotonic() + _RETRY_AFTER_S
+            self._error = None
+        except PostgresTimeout as late:
+            self._error, self._retry_at = late, time.monotonic() + _RETRY_AFTER_S
             raise
         except POSTGRES_UNAVAILABLE:
             self._error = None  # refused at once, which keeps nobody waiting
             raise
-        self._error = None
+        finally:
+            if error:
+                self._retrying.release()
 
 
 # By URL, because a process may open many short-lived pools: a replica opens one for each forecast that it records.

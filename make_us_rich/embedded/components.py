@@ -25,8 +25,7 @@ from psycopg2 import sql
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.errors import StackError
 from make_us_rich.core.settings import get_settings
-from make_us_rich.database.connection import connect
-from make_us_rich.database.pool import Database
+from make_us_rich.database.pool import Database, connect
 from make_us_rich.embedded import stores
 from make_us_rich.embedded.environment import ADMIN, DATABASES, DEMO_USER, StackSecrets, database_url
 from make_us_rich.embedded.stack_config import StackConfig

@@ -74,6 +74,11 @@ def architecture(name: str) -> Architecture:
         raise InputError(f"unknown architecture {name[:40]!r}: use one of {known}", field="architecture") from None
 
 
+def context_length(config: TrainingConfig) -> int:
+    """Return the number of candles that a forecast needs. Raises InputError for an unknown architecture."""
+    return architecture(config.architecture).warmup + config.length
+
+
 def to_npz(network: Network, as_of_ms: int) -> bytes:
     """Serialise weights and buffers, with the last close that training has seen."""
     arrays = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}

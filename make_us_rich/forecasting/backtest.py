@@ -38,33 +38,6 @@ class WindowResult:
     curves: list[dict[str, float]]
 
 
-def backtest(
-    candles_by_pair: Mapping[str, Candles],
-    reference: Candles,
-    *,
-    interval: Interval,
-    starts_ms: Sequence[int],
-    config: TrainingConfig,
-    window: int = WINDOW,
-    foundation: bool = True,
-    on_result: Callable[[WindowResult], None] = lambda result: None,
-) -> list[WindowResult]:
-    """Backtest every pair in every window; see `backtest_window`."""
-    results = []
-    for start_ms in starts_ms:
-        results += backtest_window(
-            candles_by_pair,
-            reference,
-            interval=interval,
-            start_ms=start_ms,
-            config=config,
-            window=window,
-            foundation=foundation,
-            on_result=on_result,
-        )
-    return results
-
-
 def backtest_window(
     candles_by_pair: Mapping[str, Candles],
     reference: Candles,
@@ -72,7 +45,7 @@ def backtest_window(
     interval: Interval,
     start_ms: int,
     config: TrainingConfig,
-    window: int,
+    window: int = WINDOW,
     foundation: bool = True,
     on_result: Callable[[WindowResult], None] = lambda result: None,
 ) -> list[WindowResult]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles, NotEnoughHistory
 from make_us_rich.core.interval import Interval
-from make_us_rich.forecasting.architectures import Architecture, TrainingConfig, architecture
-from make_us_rich.forecasting.onnx_model import COLUMNS, candle_array
+from make_us_rich.forecasting.architectures import TrainingConfig, architecture, context_length
+from make_us_rich.forecasting.onnx_model import COLUMNS, GraphInputs, candle_array
 from make_us_rich.forecasting.samples import Samples, Split, concatenate
 from make_us_rich.market.candles import Candles, closed, regular_segments
 
@@ -60,10 +60,9 @@ def make_samples(aligned: AlignedCandles, *, interval: Interval, config: Trainin
 
     Raises NotEnoughHistory when there is none.
     """
-    kind = architecture(config.architecture)
-    context = kind.warmup + config.length
+    context = context_length(config)
     parts = [
-        _segment_samples(times, own, btc, interval.ms, kind, config.length)
+        _segment_samples(times, own, btc, interval.ms, config)
         for times, own, btc in zip(aligned.times, aligned.candles, aligned.reference, strict=True)
         if len(times) > context
     ]
@@ -101,7 +100,7 @@ def split(samples: Samples, *, interval: Interval, as_of_ms: int, config: Traini
 
 def graph_inputs(
     aligned: AlignedCandles, target_open_ms: NDArray[np.int64], *, interval: Interval, context: int
-) -> tuple[NDArray[np.bool_], dict[str, CandleArray]]:
+) -> tuple[NDArray[np.bool_], GraphInputs]:
     """Return (which targets have `context` candles before them, the ONNX graph's inputs for these, [n, context, 6])."""
     step = interval.ms
     usable = np.zeros(len(target_open_ms), dtype=bool)
@@ -119,12 +118,13 @@ def graph_inputs(
 
 
 def _segment_samples(
-    times: NDArray[np.int64], own: CandleArray, btc: CandleArray, step: int, kind: Architecture, length: int
+    times: NDArray[np.int64], own: CandleArray, btc: CandleArray, step: int, config: TrainingConfig
 ) -> Samples:
+    length, features = config.length, architecture(config.architecture).features
     with torch.no_grad():
-        sequence, static = kind.features(torch.from_numpy(own)[None], torch.from_numpy(btc)[None])
+        sequence, static = features(torch.from_numpy(own)[None], torch.from_numpy(btc)[None])
     windows = sequence[0].unfold(0, length, 1).transpose(1, 2)  # [n, length, features]
-    last = torch.arange(kind.warmup + length - 1, len(times) - 1)  # the newest candle known to each forecast
+    last = torch.arange(context_length(config) - 1, len(times) - 1)  # the newest candle known to each forecast
     close = torch.from_numpy(own[:, 3])
     return Samples(
         windows[: len(last)],

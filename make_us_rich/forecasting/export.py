@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from make_us_rich.core.errors import BadModel
-from make_us_rich.forecasting.architectures import TrainingConfig, architecture
+from make_us_rich.forecasting.architectures import TrainingConfig, architecture, context_length
 from make_us_rich.forecasting.features import CLOSE
 from make_us_rich.forecasting.networks import Network
-from make_us_rich.forecasting.onnx_model import META_CONTEXT_LENGTH, open_session
+from make_us_rich.forecasting.onnx_model import META_CONTEXT_LENGTH, GraphInputs, open_session
 
 _OPSET = 17
 # of log returns, whose size is 1e-3 to 1e-2
 _RTOL, _ATOL = 1e-3, 1e-5
-
-Inputs = Mapping[str, NDArray[np.float32]]
 
 
 class Forecast(nn.Module):
@@ -38,11 +36,6 @@ class Forecast(nn.Module):
         log_returns = self.network(sequence, static[:, -1])
         last_close = candles[:, -1, CLOSE].unsqueeze(-1)
         return last_close * log_returns.exp(), log_returns
-
-
-def context_length(config: TrainingConfig) -> int:
-    """Return the number of candles that the graph needs for one forecast."""
-    return architecture(config.architecture).warmup + config.length
 
 
 def to_onnx(network: Network, config: TrainingConfig, metadata: Mapping[str, str]) -> bytes:
@@ -77,13 +70,13 @@ def metadata_of(graph: bytes) -> dict[str, str]:
     return {item.key: item.value for item in model.metadata_props}
 
 
-def run_onnx(graph: bytes, inputs: Inputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def run_onnx(graph: bytes, inputs: GraphInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Run a graph on one thread; return (price quantiles, log-return quantiles), each [n, 7]."""
-    quantiles, log_returns = open_session(graph).run(["quantiles", "log_returns"], dict(inputs))
+    quantiles, log_returns = open_session(graph).run(["quantiles", "log_returns"], inputs)
     return quantiles, log_returns
 
 
-def check_parity(exported: NDArray[np.float64], network: Network, config: TrainingConfig, inputs: Inputs) -> None:
+def check_parity(exported: NDArray[np.float64], network: Network, config: TrainingConfig, inputs: GraphInputs) -> None:
     """Raise BadModel unless the graph's log returns are finite, ascending and equal to the network's."""
     with torch.no_grad():
         _, expected = Forecast(network, config)(

@@ -27,6 +27,9 @@ from make_us_rich.market.candles import Candles
 
 COLUMNS = ("open", "high", "low", "close", "volume", "hour_of_week")
 
+GraphInputs = dict[str, NDArray[np.float32]]
+"""`candles` and `reference`."""
+
 # Keys of the graph's metadata_props; all values are text.
 META_PAIR = "make_us_rich.pair"
 META_INTERVAL = "make_us_rich.interval"

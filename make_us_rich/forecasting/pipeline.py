@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -11,17 +12,18 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles, BadModel, InputError, NotEnoughHistory
 from make_us_rich.core.interval import Interval
-from make_us_rich.forecasting.architectures import TrainingConfig, from_npz, to_npz
+from make_us_rich.forecasting.architectures import TrainingConfig, context_length, from_npz, to_npz
 from make_us_rich.forecasting.baselines import naive
 from make_us_rich.forecasting.dataset import AlignedCandles, align_candles, graph_inputs, make_samples, split
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, holdout_forecasts, metrics
-from make_us_rich.forecasting.export import check_parity, context_length, metadata_of, run_onnx, to_onnx
+from make_us_rich.forecasting.export import check_parity, metadata_of, run_onnx, to_onnx
 from make_us_rich.forecasting.onnx_model import (
     META_ARCHITECTURE,
     META_AS_OF_MS,
     META_CONTEXT_LENGTH,
     META_INTERVAL,
     META_PAIR,
+    GraphInputs,
 )
 from make_us_rich.forecasting.samples import Split, concatenate, subsample
 from make_us_rich.forecasting.training import (
@@ -37,7 +39,6 @@ from make_us_rich.market.candles import Candles
 FOUNDATION = "foundation"
 """Replaces the pair in the metadata of a foundation model."""
 
-GraphInputs = dict[str, NDArray[np.float32]]
 OnStep = Callable[[str], None]
 
 
@@ -152,11 +153,12 @@ def export_and_evaluate(
     graph = _export(trained, config, pair=pair, interval=interval, as_of_ms=as_of_ms)
     on_step("validate")
     forecasts, example = _checked_forecasts(graph, trained, prepared, config, interval)
+    baseline = naive(prepared.past_returns, forecasts.target)
     return FittedModel(
         onnx=graph,
         weights=to_npz(trained.network, as_of_ms),
         params=_params(config) | {"start": trained.start, "train_rows": len(prepared.split.train)},
-        metrics=metrics(forecasts.quantiles, _naive(prepared, forecasts), forecasts.target),
+        metrics=metrics(forecasts.quantiles, baseline, forecasts.target),
         curves=trained.curves,
         input_example=example,
         holdout=forecasts,
@@ -175,28 +177,14 @@ def fit_foundation(
 ) -> FittedModel:
     """Train one model on many pairs: to be fine-tuned for each, and to forecast pairs with too little history.
 
-    Pairs without enough history are left out. See `fit_foundation_on`. Raises NotEnoughHistory when no pair has enough.
+    Pairs without enough usable history are left out. See `fit_foundation_on`. Raises NotEnoughHistory when no pair has
+    enough.
     """
-    prepared = prepare_all(candles_by_pair, reference, interval=interval, as_of_ms=as_of_ms, config=config)
-    return fit_foundation_on(prepared, interval=interval, as_of_ms=as_of_ms, config=config, device=device, group=group)
-
-
-def prepare_all(
-    candles_by_pair: Mapping[str, Candles],
-    reference: Candles,
-    *,
-    interval: Interval,
-    as_of_ms: int,
-    config: TrainingConfig,
-) -> dict[str, PreparedPair]:
-    """Prepare every pair that has enough usable history; leave out the others."""
     prepared = {}
     for pair, candles in candles_by_pair.items():
-        try:
+        with suppress(NotEnoughHistory, BadCandles):
             prepared[pair] = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, config=config)
-        except (NotEnoughHistory, BadCandles):
-            continue
-    return prepared
+    return fit_foundation_on(prepared, interval=interval, as_of_ms=as_of_ms, config=config, device=device, group=group)
 
 
 def fit_foundation_on(
@@ -230,7 +218,9 @@ def fit_foundation_on(
     graph = _export(trained, config, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)
     evaluated = [_checked_forecasts(graph, trained, item, config, interval) for item in prepared.values()]
     forecasts = [item for item, _ in evaluated]
-    baseline = np.concatenate([_naive(*each) for each in zip(prepared.values(), forecasts, strict=True)])
+    baseline = np.concatenate(
+        [naive(item.past_returns, own.target) for item, own in zip(prepared.values(), forecasts, strict=True)]
+    )
     together = _join(forecasts)
     return FittedModel(
         onnx=graph,
@@ -287,10 +277,6 @@ def _join(forecasts: Sequence[HoldoutForecasts]) -> HoldoutForecasts:
         np.concatenate([item.quantiles for item in forecasts]),
         np.concatenate([item.target for item in forecasts]),
     )
-
-
-def _naive(prepared: PreparedPair, forecasts: HoldoutForecasts) -> NDArray[np.float64]:
-    return naive(prepared.past_returns, forecasts.target)
 
 
 def _params(config: TrainingConfig) -> dict[str, str | int | float]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.forecasting.backtest import BASELINES, MODEL, Summary, WindowResult, summarise
+from make_us_rich.forecasting.backtest import MODEL, Summary, WindowResult, summarise
 from make_us_rich.market.candles import Candles
 
 _TITLES = {
@@ -112,7 +112,7 @@ def _skill_figure(results: Sequence[WindowResult]) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     pairs = sorted({result.pair for result in results})
-    chosen = [name for name in ("naive", "garch_t", "linear_har") if name in BASELINES]
+    chosen = ("naive", "garch_t", "linear_har")
     for offset, name in enumerate(chosen):
         x = [pairs.index(result.pair) + 0.2 * (offset - 1) for result in results]
         y = [

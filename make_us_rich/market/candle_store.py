@@ -155,9 +155,8 @@ def _months(start_ms: int, end_ms: int) -> list[str]:
 
 
 def _to_parquet(candles: Candles) -> bytes:
-    table = pa.table({item.name: getattr(candles, item.name) for item in fields(Candles)})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(pa.table(vars(candles)), buffer, compression="zstd")
     return buffer.getvalue()
 
 

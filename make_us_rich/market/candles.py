@@ -47,7 +47,7 @@ class Candles:
         return len(self.open_time_ms)
 
     def __getitem__(self, rows: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Candles:
-        return Candles(*(getattr(self, item.name)[rows] for item in fields(self)))
+        return Candles(*(column[rows] for column in vars(self).values()))
 
 
 def from_klines(rows: Sequence[Sequence[Any]]) -> Candles:

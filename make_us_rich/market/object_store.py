@@ -118,9 +118,7 @@ class ObjectStore:
 
     def list_keys(self, prefix: str) -> list[str]:
         """List the keys below `prefix`, sorted."""
-        with self._store_errors():
-            objects = self._s3.list_objects(bucket_name=self._bucket, prefix=prefix, recursive=True)
-            return sorted(str(item.object_name) for item in objects)
+        return sorted(self.list_modified(prefix))
 
     def list_modified(self, prefix: str) -> dict[str, datetime]:
         """Map the keys below `prefix` to when each was last written."""

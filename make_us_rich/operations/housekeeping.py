@@ -12,7 +12,7 @@ from typing import Any
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.registry.mlflow import connect
+from make_us_rich.registry.client import connect_mlflow
 
 _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
 _TRAINING_EXPERIMENTS = ("train_pairs",)
@@ -40,7 +40,7 @@ def delete_model_versions(settings: Settings, keep: int, *, dry_run: bool) -> li
 
     Deletes the version before its artifacts, so that no registered version ever points at a missing file.
     """
-    client: Any = connect(settings)
+    client: Any = connect_mlflow(settings)
     deleted = []
     for name in _all_names(client):
         versions = sorted(_all_versions(client, name), key=lambda item: -int(item.version))
@@ -59,7 +59,7 @@ def delete_orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool)
 
     Such a run was interrupted, or its version was deleted.
     """
-    client: Any = connect(settings)
+    client: Any = connect_mlflow(settings)
     experiments = [client.get_experiment_by_name(name) for name in _TRAINING_EXPERIMENTS]
     known = [item.experiment_id for item in experiments if item]
     if not known:

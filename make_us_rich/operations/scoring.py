@@ -18,7 +18,7 @@ from make_us_rich.documents import QUANTILE_NAMES, PairScore, Score
 from make_us_rich.forecasting.evaluation import population_shift, score_served
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.registry.mlflow import connect
+from make_us_rich.registry.client import connect_mlflow
 
 EXPERIMENT = "score_forecasts"
 _TAG_MARKET = "market"
@@ -61,7 +61,7 @@ def log_to_mlflow(settings: Settings, scored: Iterable[PairScore]) -> None:
     """Add scores as metrics to one MLflow run for each market, pair and interval. Leaves out pairs without a score."""
     from mlflow.entities import Metric
 
-    client = connect(settings)
+    client = connect_mlflow(settings)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
     for item in scored:

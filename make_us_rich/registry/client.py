@@ -7,10 +7,10 @@ A registered model is named by pair and interval, `btc_usdt_1h`. The alias `cham
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
@@ -19,6 +19,9 @@ from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Model
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 T = TypeVar("T")
 
@@ -90,9 +93,7 @@ class Registry:
     def __enter__(self) -> Registry:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._http.close()
 
     def find(self, name: str, alias: str) -> ModelVersion | None:
@@ -173,6 +174,20 @@ class Registry:
             raise RegistryError(
                 f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
             ) from error
+
+
+def connect_mlflow(settings: Settings) -> MlflowClient:
+    """Return MLflow's own client, for what `Registry` lacks. Importing mlflow takes seconds.
+
+    Sets the server and the credentials of `mlflow` for the whole process.
+    """
+    import mlflow
+
+    # MLflow's artifact stores read the server and the credentials from the process, not from the client
+    os.environ["MLFLOW_TRACKING_USERNAME"] = settings.mlflow_user
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.mlflow_password.get_secret_value()
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    return mlflow.MlflowClient(settings.mlflow_url)
 
 
 def _error_code(answer: httpx.Response) -> str:

@@ -41,7 +41,10 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
         client = MlflowClient()
         params = [Param(key, str(value)) for key, value in fitted.params.items()]
         client.log_batch(run.info.run_id, metrics=_metrics(fitted), params=params)
-        _log_bytes(client, run.info.run_id, WEIGHTS_FILE, fitted.weights)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / WEIGHTS_FILE
+            path.write_bytes(fitted.weights)
+            client.log_artifact(run.info.run_id, str(path))
         model = mlflow.onnx.log_model(
             onnx.load_from_string(fitted.onnx),
             name="model",
@@ -68,13 +71,6 @@ def load_weights(run_id: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=WEIGHTS_FILE, dst_path=folder)
         return Path(path).read_bytes()
-
-
-def _log_bytes(client: MlflowClient, run_id: str, name: str, content: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(content)
-        client.log_artifact(run_id, str(path))
 
 
 def _metrics(fitted: FittedModel) -> list[Metric]:

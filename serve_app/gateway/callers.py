@@ -12,7 +12,7 @@ from itertools import islice
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.accounts.tokens import UNKNOWN, digest
 from make_us_rich.core.errors import QuotaExceeded, UnknownToken
-from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem
 

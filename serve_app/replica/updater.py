@@ -14,8 +14,7 @@ from make_us_rich.core.errors import BadModel, MakeUsRichError
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
-from make_us_rich.database.connection import POSTGRES_UNAVAILABLE
-from make_us_rich.database.pool import Database
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
 from make_us_rich.documents import Quantiles
 from make_us_rich.market.window import LiveWindow, Window, shared_bitcoin
 from serve_app.metrics import replica_metrics

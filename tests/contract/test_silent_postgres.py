@@ -23,8 +23,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.connection import PostgresTimeout, connect
-from make_us_rich.database.pool import Database
+from make_us_rich.database.pool import Database, PostgresTimeout, connect
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import Registry
 from serve_app.gateway.callers import QuotaCounter, RateLimiter, TokenCache

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import httpx
 
-from make_us_rich.database.connection import connect
 from make_us_rich.database.migrations import migrate
+from make_us_rich.database.pool import connect
 from make_us_rich.embedded import stores
 from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
 from tests.support.folders import traversable_folder

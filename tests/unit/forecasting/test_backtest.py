@@ -8,7 +8,14 @@ import pytest
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.documents import QUANTILE_NAMES
-from make_us_rich.forecasting.backtest import BASELINES, MODEL, WindowResult, backtest, forecasts_table, summarise
+from make_us_rich.forecasting.backtest import (
+    BASELINES,
+    MODEL,
+    WindowResult,
+    backtest_window,
+    forecasts_table,
+    summarise,
+)
 from make_us_rich.forecasting.evaluation import holdout_forecasts
 from make_us_rich.forecasting.report import html_report, table
 from tests.unit.forecasting.random_candles import SMALL, START_MS, random_candles
@@ -26,9 +33,13 @@ STARTS_MS = [START_MS + hours * HOUR_MS for hours in (1800, 2000)]
 
 @pytest.fixture(scope="module")
 def results() -> list[WindowResult]:
-    return backtest(
-        MARKETS, MARKETS["btc_usdt"], interval=Interval.H1, starts_ms=STARTS_MS, config=SMALL, window=WINDOW
-    )
+    return [
+        result
+        for start_ms in STARTS_MS
+        for result in backtest_window(
+            MARKETS, MARKETS["btc_usdt"], interval=Interval.H1, start_ms=start_ms, config=SMALL, window=WINDOW
+        )
+    ]
 
 
 def test_every_pair_with_history_is_in_every_window(results: list[WindowResult]) -> None:
