@@ -12,19 +12,12 @@ import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from tests.support.accounts import owner_of
-from tests.support.folders import traversable_folder
-from tests.support.local_api import LocalApi, local_api
+from tests.support.local_api import LocalApi
 
 SQL = "'; DROP TABLE users; --"
 PROBLEM = "application/problem+json"
 INVALID_TOKENS = ["", "Bearer", "Basic YTpi", "Bearer mur_garbage", f"Bearer {SQL}", f"Bearer {'x' * 4000}"]
 INVALID_PRICES = [float("nan"), float("inf"), float("-inf"), "10.0", "ten", None, [], {}, SQL, 1e300]
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[LocalApi]:
-    with traversable_folder() as folder, local_api(folder, ("btc_usdt", "eth_usdt")) as api:
-        yield api
 
 
 @pytest.fixture

@@ -29,26 +29,19 @@ from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.recordings import read_recorded
 from tests.support.processes import PROJECT_ROOT
-from tests.support.servers import exchange_server
 
 ETHER = Pair("eth", "usdt")
 FROM, TO, HOURS = "2024-01-05", "2024-07-05", 182 * 24
 FIRST_MS = 1_704_412_800_000  # FROM
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
-        yield url
-
-
 @pytest.fixture
-def exchange(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("MUR_EXCHANGE_URL", server)
+def exchange(exchange_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("MUR_EXCHANGE_URL", exchange_url)
     get_settings.cache_clear()
-    yield server
+    yield exchange_url
     get_settings.cache_clear()
-    httpx.delete(f"{server}/_control/faults").raise_for_status()
+    httpx.delete(f"{exchange_url}/_control/faults").raise_for_status()
 
 
 def set_fault(exchange: str, **fault: object) -> None:

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
-from tests.support.folders import traversable_folder
 
 _TOO_MUCH = 60 * 1024 * 1024
 _HALF = {
@@ -22,12 +21,6 @@ _HALF = {
     "half of a body": b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     b"Content-Length: 1000\r\n\r\nname=",
 }
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with traversable_folder() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

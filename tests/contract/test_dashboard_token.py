@@ -10,14 +10,7 @@ import pytest
 from make_us_rich.client import Client, ServiceRefused
 from make_us_rich.core.errors import InputError
 from tests.support.accounts import owner_of
-from tests.support.folders import traversable_folder
-from tests.support.local_api import LocalApi, local_api
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[LocalApi]:
-    with traversable_folder() as folder, local_api(folder, ("btc_usdt",)) as api:
-        yield api
+from tests.support.local_api import LocalApi
 
 
 @pytest.fixture

@@ -49,17 +49,12 @@ class Exchange:
         return self.client.klines(pair, Interval.H1, end_ms - count * HOUR_MS, end_ms)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
-        yield Exchange(url)
-
-
 @pytest.fixture
-def exchange(server: Exchange) -> Iterator[Exchange]:
-    yield server
-    httpx.delete(f"{server.url}/_control/faults").raise_for_status()
-    server.set_clock(offset_ms=0, speed=1)
+def exchange(exchange_url: str) -> Iterator[Exchange]:
+    exchange = Exchange(exchange_url)
+    yield exchange
+    httpx.delete(f"{exchange_url}/_control/faults").raise_for_status()
+    exchange.set_clock(offset_ms=0, speed=1)
 
 
 def test_klines_have_binances_format(exchange: Exchange) -> None:

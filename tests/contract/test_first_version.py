@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,8 +13,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from serve_app.api.app import make_app
-from tests.support.folders import traversable_folder
-from tests.support.local_api import LocalApi, local_api
+from tests.support.local_api import LocalApi
 from tests.support.local_replica_client import LocalReplicaClient
 
 pytestmark = pytest.mark.timeout(180)
@@ -23,12 +21,6 @@ pytestmark = pytest.mark.timeout(180)
 # The columns of the frame that the page of 2022 built from `data`; those that are not stored stay empty.
 COLUMNS = ["timestamp", "open", "high", "low", "close", "volume", "close_time"]
 NOT_STORED = ["quote_av", "trades", "tb_base_av", "tb_quote_av", "ignore"]
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[LocalApi]:
-    with traversable_folder() as folder, local_api(folder, ("btc_usdt", "eth_usdt")) as api:
-        yield api
 
 
 def test_predict_answers_five_days_of_candles_and_a_price(service: LocalApi) -> None:

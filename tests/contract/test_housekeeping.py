@@ -29,7 +29,7 @@ from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
 from tests.support.accounts import transaction
 from tests.support.registry import champion_of
-from tests.support.servers import S3_KEYS, migrated_database, mlflow_server, s3_server
+from tests.support.servers import S3_KEYS, mlflow_server, s3_server
 from tests.support.tiny_model import tiny_model
 
 NAME = "btc_usdt_1h"
@@ -128,12 +128,6 @@ def test_models_on_every_page_are_considered(tmp_path: Path) -> None:
         assert housekeeping.delete_model_versions(Settings(mlflow_url=url), 2, dry_run=True) == [
             "zzz_usdt_1h version 1"
         ]
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    with migrated_database() as url:
-        yield url
 
 
 def test_old_rows_of_the_database_are_deleted(database_url: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,15 +14,13 @@ from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.market.window import WINDOW_CANDLES, LiveWindow, NewestCandles
 from tests.support.forecasts import make_forecast
-from tests.support.servers import exchange_server
 
 ETH = Pair.parse("eth_usdt")
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
-        yield Settings(exchange_url=url, market="simulated")
+def settings(exchange_url: str) -> Settings:
+    return Settings(exchange_url=exchange_url, market="simulated")
 
 
 def now_ms() -> int:

@@ -19,16 +19,9 @@ from serve_app.replica.forecast import ForecastSnapshot
 from serve_app.replica.forecaster import Pool
 from tests.support.exchange_proxy import ExchangeProxy, counting_exchange_proxy
 from tests.support.forecasts import make_forecast
-from tests.support.servers import exchange_server
 
 NOWHERE = "http://127.0.0.1:9"
 PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt", "sol_usdt", "ada_usdt", "xrp_usdt")
-
-
-@pytest.fixture(scope="module")
-def exchange_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
-        yield url
 
 
 @pytest.fixture

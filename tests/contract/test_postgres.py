@@ -15,18 +15,11 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import SQL_FOLDER, MigrationError, migrate
 from make_us_rich.database.pool import Database
 from tests.support.accounts import owner_of, transaction
-from tests.support.folders import traversable_folder
 from tests.support.servers import postgres_server
 
 PASSWORD = "correct horse battery"
 INJECTION = "'; DROP TABLE users; --"
 TABLES = {"users", "roles", "user_roles", "api_tokens", "user_api_consumptions", "plans", "forecasts", "pairs"}
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with traversable_folder() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,8 @@ from make_us_rich.database.pool import Database
 from serve_app.gateway.callers import QuotaCounter, RateLimiter, TokenCache
 from serve_app.metrics import GatewayMetrics
 from tests.support.accounts import owner_of, transaction
-from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import migrated_database, postgres_server
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with traversable_folder() as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")

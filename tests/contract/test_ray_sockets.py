@@ -12,7 +12,6 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.folders import traversable_folder
 from tests.support.listening_sockets import REPLICA, ListeningSocket, listening
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import RAY_TOKEN, ray_head
@@ -27,12 +26,6 @@ class Echo:
 
 app = Echo.bind()
 """
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with traversable_folder() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -33,10 +33,9 @@ from make_us_rich.registry.promotion import promote as promote_with_expiry
 from make_us_rich.registry.publish import publish
 from tests.support.accounts import transaction
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
-from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.registry import champion_of
-from tests.support.servers import migrated_database, mlflow_server
+from tests.support.servers import mlflow_server
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -50,22 +49,10 @@ AS_OF_MS = Interval.H1.last_close_ms(1_790_000_000_000)
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with traversable_folder() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def registry(folder: Path) -> Iterator[Registry]:
     with mlflow_server(folder) as url, Registry(Settings(mlflow_url=url)) as made:
         mlflow.set_tracking_uri(url)
         yield made
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    with migrated_database() as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

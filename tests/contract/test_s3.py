@@ -18,7 +18,7 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from tests.support.processes import free_port
-from tests.support.servers import S3_KEYS, exchange_server, s3_server
+from tests.support.servers import S3_KEYS, s3_server
 
 CHZ = Pair("chz", "usdt")
 HISTORY = 2500
@@ -28,12 +28,6 @@ MARCH_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
 @pytest.fixture(scope="module")
 def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with s3_server(tmp_path_factory.mktemp("s3")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def exchange_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
         yield url
 
 

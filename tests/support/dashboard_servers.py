@@ -21,17 +21,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from make_us_rich.operations.prepare import prepare_pairs
-from make_us_rich.registry.client import (
-    CHAMPION,
-    PREVIOUS,
-    TAG_AIRFLOW_RUN,
-    TAG_ARCHITECTURE,
-    TAG_AS_OF_MS,
-    TAG_COVERAGE_80,
-    TAG_MARKET,
-    TAG_SKILL_MARGIN,
-    TAG_SKILL_VS_NAIVE,
-)
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AIRFLOW_RUN
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.api.app import make_app
 from serve_app.replica.forecast import ForecastSnapshot
@@ -39,6 +29,7 @@ from tests.support.accounts import transaction
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port, running
+from tests.support.registry import version_tags
 from tests.support.servers import exchange_server, migrated_database, mlflow_server
 
 _SERVICE_TOKEN, _DASHBOARD_TOKEN = "mur_the-service-token-of-tests", "mur_the-dashboard-token-of-tests"
@@ -107,7 +98,7 @@ def dashboard_servers(
         made = DashboardServers(url, settings, accounts, pairs)
         if pairs:
             for pair in pairs:
-                kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000, tags=_tags())
+                kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000, tags=version_tags())
                 ForecastSnapshot(folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
             contexts.callback(made.stop_service)
             made.start_service()
@@ -153,21 +144,10 @@ def register_model_versions(mlflow_url: str, name: str, count: int = 3) -> None:
             run.info.run_id, metrics=[*curves, Metric("pinball", 0.00123, 0, 0)], params=[Param("architecture", "tiny")]
         )
         decision = "refused: not better" if number == count else "promoted: better by 1.2 % than the one before"
-        tags = _tags() | {TAG_DECISION: decision, TAG_AIRFLOW_RUN: f"train_pairs/runs/manual__{number}"}
+        tags = version_tags() | {TAG_DECISION: decision, TAG_AIRFLOW_RUN: f"train_pairs/runs/manual__{number}"}
         client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id, tags=tags)
     client.set_registered_model_alias(name, CHAMPION, str(count - 1))
     client.set_registered_model_alias(name, PREVIOUS, str(count - 2))
-
-
-def _tags() -> dict[str, str]:
-    return {
-        TAG_AS_OF_MS: str(time.time_ns() // 1_000_000),
-        TAG_MARKET: "simulated",
-        TAG_ARCHITECTURE: "tiny",
-        TAG_SKILL_VS_NAIVE: "0.07",
-        TAG_SKILL_MARGIN: "0.012",
-        TAG_COVERAGE_80: "0.79",
-    }
 
 
 _FACTORS = (0.991, 0.993, 0.9965, 1.0001, 1.0035, 1.007, 1.009)

@@ -1,8 +1,20 @@
-"""What tests read from the model registry."""
+"""What tests read from the model registry, and write to it."""
 
 from __future__ import annotations
 
-from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry
+import time
+
+from make_us_rich.registry.client import (
+    CHAMPION,
+    TAG_ARCHITECTURE,
+    TAG_AS_OF_MS,
+    TAG_COVERAGE_80,
+    TAG_MARKET,
+    TAG_SKILL_MARGIN,
+    TAG_SKILL_VS_NAIVE,
+    ModelVersion,
+    Registry,
+)
 
 
 def champion_of(registry: Registry, name: str) -> ModelVersion:
@@ -10,3 +22,15 @@ def champion_of(registry: Registry, name: str) -> ModelVersion:
     champion = registry.find(name, CHAMPION)
     assert champion is not None, f"{name} has no champion"
     return champion
+
+
+def version_tags() -> dict[str, str]:
+    """Return the tags of a version of a tiny model that has seen all candles up to now."""
+    return {
+        TAG_AS_OF_MS: str(time.time_ns() // 1_000_000),
+        TAG_MARKET: "simulated",
+        TAG_ARCHITECTURE: "tiny",
+        TAG_SKILL_VS_NAIVE: "0.07",
+        TAG_SKILL_MARGIN: "0.01",
+        TAG_COVERAGE_80: "0.8",
+    }

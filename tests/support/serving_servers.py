@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,19 +18,11 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.registry.client import (
-    CHAMPION,
-    PREVIOUS,
-    TAG_ARCHITECTURE,
-    TAG_AS_OF_MS,
-    TAG_COVERAGE_80,
-    TAG_MARKET,
-    TAG_SKILL_MARGIN,
-    TAG_SKILL_VS_NAIVE,
-)
+from make_us_rich.registry.client import CHAMPION, PREVIOUS
 from make_us_rich.registry.promotion import TAG_DECISION
 from tests.support.polling import ReceivedAnswers
 from tests.support.processes import free_port
+from tests.support.registry import version_tags
 from tests.support.servers import RAY_TOKEN, discord_server, exchange_server, migrated_database, mlflow_server, ray_head
 
 _PASSWORD = "a password for tests"
@@ -71,23 +62,12 @@ class ServingServers:
         with suppress(MlflowException):  # there is none before the first
             before = client.get_model_version_by_alias(name, CHAMPION)
             client.set_registered_model_alias(name, PREVIOUS, before.version)
+        tags = version_tags() | {TAG_DECISION: "promoted: for a test"}
         version = client.create_model_version(
-            name, model.model_uri, run.info.run_id, model_id=model.model_id, tags=_tags()
+            name, model.model_uri, run.info.run_id, model_id=model.model_id, tags=tags
         )
         client.set_registered_model_alias(name, CHAMPION, version.version)
         return int(version.version)
-
-
-def _tags() -> dict[str, str]:
-    return {
-        TAG_AS_OF_MS: str(time.time_ns() // 1_000_000),
-        TAG_MARKET: "simulated",
-        TAG_ARCHITECTURE: "tiny",
-        TAG_SKILL_VS_NAIVE: "0.07",
-        TAG_SKILL_MARGIN: "0.01",
-        TAG_COVERAGE_80: "0.8",
-        TAG_DECISION: "promoted: for a test",
-    }
 
 
 @contextmanager
