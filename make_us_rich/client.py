@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -66,9 +65,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._http.close()
 
     def pairs(self) -> list[Pair]:
@@ -77,9 +74,7 @@ class Client:
 
     def forecast(self, pair: str, model: str = "champion") -> Forecast:
         """Return the champion's forecast, or that of `previous`, `foundation` or `naive` to compare with."""
-        return self._get(
-            f"/v1/forecasts/{_segment(pair)}?model={quote(model, safe='')}", lambda body: Forecast.model_validate(body)
-        )
+        return self._get(f"/v1/forecasts/{_segment(pair)}?model={quote(model, safe='')}", Forecast.model_validate)
 
     def forecasts(self) -> tuple[list[Forecast], dict[str, str]]:
         """Return the forecasts of all served pairs, for one call; and by pair, why another has none now."""
@@ -106,7 +101,7 @@ class Client:
 
     def usage(self) -> Usage:
         """Return the token owner's calls of this month."""
-        return self._get("/v1/usage", lambda body: Usage.model_validate(body))
+        return self._get("/v1/usage", Usage.model_validate)
 
     def readiness(self) -> Readiness:
         """Return what each pair's replica serves; `ready` is false when one cannot answer. Needs no token.
@@ -117,7 +112,7 @@ class Client:
             answer = self._http.get("/readyz", timeout=_UPDATE_TIMEOUT_S)
         except httpx.HTTPError as error:
             raise ServiceUnavailable(f"{self._http.base_url}/readyz cannot be reached ({error!r})") from None
-        return read_json(answer, lambda body: Readiness.model_validate(body), ServiceUnavailable)
+        return read_json(answer, Readiness.model_validate, ServiceUnavailable)
 
     def update_models(self, wait_s: float = 20.0) -> None:
         """Make the service swap to the present champions, and wait until it did; needs an admin's token.
@@ -131,7 +126,7 @@ class Client:
         if answer.is_error:
             detail, field = _problem(answer)
             raise ServiceRefused(detail, status=answer.status_code, field=field)
-        updated = read_json(answer, lambda body: UpdatedModels.model_validate(body), ServiceUnavailable)
+        updated = read_json(answer, UpdatedModels.model_validate, ServiceUnavailable)
         wanted = _wanted_models(updated)
         deadline = time.monotonic() + wait_s
         while problem := self._not_serving(wanted):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -48,11 +48,17 @@ def create_app() -> FastAPI:
 
 def make_app(settings: Settings, replicas: ReplicaClient, accounts: Accounts) -> FastAPI:
     """Return the application; it closes `accounts` when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with accounts:
+            yield
+
     app = FastAPIOffline(  # its /docs loads nothing from another host
         title="Make Us Rich",
         version="1",
         description=_DESCRIPTION,
-        lifespan=_closing(accounts),
+        lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,  # the redirect would name the Host header that the caller sent
     )
@@ -82,15 +88,6 @@ def make_app(settings: Settings, replicas: ReplicaClient, accounts: Accounts) ->
     app.include_router(v1.router)
     app.include_router(first_version.router)
     return app
-
-
-def _closing(accounts: Accounts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with accounts:
-            yield
-
-    return lifespan
 
 
 class RequestMiddleware:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -132,16 +132,13 @@ def first_version_candles(candles: CandleColumns) -> schemas.FirstVersionCandles
     """Turn candles into version 1's columns: its names, numbers as text, values by row number, oldest row first."""
     step_ms = Interval.parse(candles.interval).ms
     opens = candles.open_time_ms
+    numbers = ("open", "high", "low", "close", "volume")
     return schemas.FirstVersionCandles(
-        timestamp=_by_row([f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%dT%H:%M:%S}" for time in opens]),
-        open=_by_row(list(map(str, candles.open))),
-        high=_by_row(list(map(str, candles.high))),
-        low=_by_row(list(map(str, candles.low))),
-        close=_by_row(list(map(str, candles.close))),
-        volume=_by_row(list(map(str, candles.volume))),
-        close_time=_by_row([time + step_ms - 1 for time in opens]),
+        timestamp=_by_row(f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%dT%H:%M:%S}" for time in opens),
+        close_time=_by_row(time + step_ms - 1 for time in opens),
+        **{name: _by_row(map(str, getattr(candles, name))) for name in numbers},
     )
 
 
-def _by_row(values: Sequence[T]) -> dict[str, T]:
+def _by_row(values: Iterable[T]) -> dict[str, T]:
     return {str(row): value for row, value in enumerate(values)}

@@ -20,9 +20,10 @@ from serve_app.gateway.forecast_service import ForecastService
 from serve_app.problems import Problem, errors
 
 _MOST_PAIRS = 100
-_MOST_CANDLES = WINDOW_CANDLES
 _MODELS: tuple[ModelChoice, ...] = get_args(ModelChoice)
 _CHAMPION: ModelChoice = "champion"
+
+Limit = Annotated[int, Query(ge=1, le=WINDOW_CANDLES)]
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 
@@ -144,10 +145,8 @@ async def forecast_own(service: Service, owner: Caller, pair: PairInPath, own: s
     summary="Past forecasts, and the closes that came",
     responses=errors(401, 404, 422, 429, 503),
 )
-async def history(
-    service: Service, _: Caller, pair: PairInPath, limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168
-) -> Response:
-    candles, past = await asyncio.gather(service.candles(pair, _MOST_CANDLES), service.past_forecasts(pair, limit))
+async def history(service: Service, _: Caller, pair: PairInPath, limit: Limit = 168) -> Response:
+    candles, past = await asyncio.gather(service.candles(pair, WINDOW_CANDLES), service.past_forecasts(pair, limit))
     closes = dict(zip(candles.open_time_ms, candles.close, strict=True))
     outcomes = [_with_outcome(forecast, closes.get(forecast.target_open_ms)) for forecast in past]
     settings = service.settings
@@ -166,9 +165,7 @@ def _with_outcome(forecast: PastForecast, close: float | None) -> PastForecast:
     summary="The newest closed candles of a pair",
     responses=errors(401, 404, 422, 429, 503),
 )
-async def candles(
-    service: Service, _: Caller, pair: PairInPath, limit: Annotated[int, Query(ge=1, le=_MOST_CANDLES)] = 168
-) -> Response:
+async def candles(service: Service, _: Caller, pair: PairInPath, limit: Limit = 168) -> Response:
     return respond(await service.candles(pair, limit))
 
 

@@ -56,13 +56,11 @@ class ForecastService:
         name = model_name(pair, self.settings.interval)
         if name in await self.replicas.applications():
             return name
-        if pair in await asyncio.to_thread(self._tracked_pairs):
+        tracked = await asyncio.to_thread(pairs_table.active, self._accounts.database)
+        if any(item.pair == pair for item in tracked):
             raise unavailable("warming", f"{pair} has no model yet: its first training run is due", WARMING_S)
         served = ", ".join((await self.served_pairs())[:20])
         raise Problem(404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair")
-
-    def _tracked_pairs(self) -> set[Pair]:
-        return {tracked.pair for tracked in pairs_table.active(self._accounts.database)}
 
     async def forecast(self, pair: Pair, model: str = CHAMPION, *, wake: bool = True) -> CachedForecast:
         """Return a pair's forecast, from the cache or its replica.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -121,12 +122,7 @@ class Forecaster:
             interval=self._settings.interval,
             market=self._settings.market,
             simulated=self._settings.market == "simulated",
-            open_time_ms=newest.open_time_ms.tolist(),
-            open=newest.open.tolist(),
-            high=newest.high.tolist(),
-            low=newest.low.tolist(),
-            close=newest.close.tolist(),
-            volume=newest.volume.tolist(),
+            **{column.name: getattr(newest, column.name).tolist() for column in fields(newest)},
         )
 
     async def model(self) -> Model | ReplicaError:
