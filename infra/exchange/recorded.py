@@ -65,9 +65,7 @@ def _read(path: Path) -> Candles:
     missing = [name for name in _COLUMNS if name not in table.column_names]
     if missing:
         raise RecordingError(f"{path} lacks the columns {', '.join(missing)}")
-    times = np.asarray(table.column("open_time").to_numpy())
+    times, *prices_and_volume = (table[name].to_numpy() for name in _COLUMNS)
     if times.dtype.kind == "M":
         times = times.astype("datetime64[ms]")
-    return Candles(
-        times.astype(np.int64), *(np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in _COLUMNS[1:])
-    )
+    return Candles(times.astype(np.int64), *(column.astype(np.float64) for column in prices_and_volume))

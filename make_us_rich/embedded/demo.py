@@ -69,12 +69,12 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
     # The other DAGs are unpaused after the run that is shown, so that they do not slow it down.
     stack = start_stack(live=live, data=data, dags_paused=True)
     try:
-        state = _follow_run(stack)
-        served = _show_forecasts(stack, pairs)
-        show_addresses(stack)
-        if once:
-            return 0 if served == len(pairs) and state == "success" else 1
-        with _airflow(stack) as airflow:
+        with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
+            state = _follow_run(stack, airflow)
+            served = _show_forecasts(stack, pairs)
+            show_addresses(stack)
+            if once:
+                return 0 if served == len(pairs) and state == "success" else 1
             airflow.pause_all(False)
         console.print("\nthe stack stays up and trains every hour; Ctrl-C ends it")
         _report_restarts(stack)
@@ -100,13 +100,8 @@ def show_addresses(stack: Stack) -> None:
     console.print(table)
 
 
-def _airflow(stack: Stack) -> Airflow:
-    return Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password)
-
-
-def _follow_run(stack: Stack) -> str:
+def _follow_run(stack: Stack, airflow: Airflow) -> str:
     """Print the progress of a training run until it ends; returns its state."""
-    airflow = _airflow(stack)
     wait_until(lambda: airflow.has_dag(DAG_ID), _DAG_TIMEOUT_S, f"Airflow has not read the {DAG_ID} DAG", poll_s=0.5)
     airflow.unpause(DAG_ID)
     # The first time a DAG is unpaused, Airflow starts the run of the last hour.

