@@ -45,16 +45,16 @@ browser:
 nginx:
 	@command -v nginx >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends nginx; } >/dev/null || { echo "install nginx: the tests of the reverse proxy run it" >&2; exit 1; }
 
-test: test-parts test-stacks ## run every test
+# Two processes for two cores; tests/conftest.py sets the order of the files.
+test: $(INSTALLED) browser nginx ## run every test
+	$(BIN)/pytest -n 2 --no-loadscope-reorder
 
 test-fast: $(INSTALLED) ## run the unit tests but for the slow ones: under 90 seconds
 	$(BIN)/pytest -n 2 --no-loadscope-reorder -m "not slow" tests/unit
 
-# tests/conftest.py sets the order of the files.
 test-parts: $(INSTALLED) browser nginx ## run the tests of one part, without the whole stack
 	$(BIN)/pytest -n 2 --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
 
-# Alone, because a whole stack needs both cores: beside other tests its components do not start in time.
 test-stacks: $(INSTALLED) ## run the tests of the whole stack
 	$(BIN)/pytest $(addprefix tests/,e2e faults)
 

@@ -15,17 +15,15 @@ from make_us_rich.accounts import credentials
 from tests.support.servers import stop_shared_servers
 
 _END = "-----END CERTIFICATE-----\n"
-# Tests that share what takes long to start run in one process, those that kill programs last.
-_SHARE_A_STACK = ("tests/faults/",)
-_SHARE_AIRFLOW = ("tests/dags/",)
+# Each tuple of folders runs in one process: only one whole stack at a time, and one Airflow for the tests of the DAGs.
+_WHOLE_STACKS = ("tests/e2e/", "tests/faults/")
+_ONE_AIRFLOW = ("tests/dags/",)
 # They come first, longest first, so that no process is busy with one while the others have nothing left to do.
 _LONGEST_FIRST = (
-    *_SHARE_A_STACK,
-    *_SHARE_AIRFLOW,
-    "tests/e2e/test_chain.py",
+    *_WHOLE_STACKS,
+    *_ONE_AIRFLOW,
     "tests/contract/test_serving.py",
     "tests/browser/test_with_service.py",
-    "tests/e2e/test_first_version_commands.py",
     "tests/contract/test_training_places.py",
     "tests/contract/test_service_faults.py",
     "tests/contract/test_airflow_login.py",
@@ -75,12 +73,12 @@ def _rank(nodeid: str) -> int:
 
 
 class _Scheduling(LoadFileScheduling):
-    """Give each process one file at a time, and those that share servers to one process."""
+    """Give each process one file at a time, and the folders that belong together to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        for shared in (_SHARE_A_STACK, _SHARE_AIRFLOW):
-            if nodeid.startswith(shared):
-                return shared[0]
+        for folders in (_WHOLE_STACKS, _ONE_AIRFLOW):
+            if nodeid.startswith(folders):
+                return folders[0]
         return str(super()._split_scope(nodeid))
 
 
