@@ -31,6 +31,7 @@ REQUEST_TIMEOUT_S = 30.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _APPLICATIONS = "/api/serve/applications/"
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 2.0
+_RETRY_AFTER_S = 1.0
 
 
 def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) -> UpdatedModels:
@@ -41,6 +42,7 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
     Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not (nothing is changed
     then), ServingError when Ray Serve refuses, is late, or a replica refuses its new model.
     """
+    deadline = time.monotonic() + timeout_s
     token = settings.ray_token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(headers=headers, timeout=timeout_s) as ray:  # the first configuration starts Serve itself
@@ -48,14 +50,14 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
             pairs = pairs_table.active(database)
         models = models_to_serve(settings, pairs)
         config = desired_config(settings, pairs, models)
-        _request(ray, "PUT", settings.ray_url + _APPLICATIONS, json=config)
+        _request(ray, "PUT", settings.ray_url + _APPLICATIONS, deadline, json=config)
         wanted = {
             model_name(pair, settings.interval): NamedVersion(name=model.name, version=model.version)
             for pair, model in models.items()
         }
         if wait:
             applications = [application["name"] for application in config["applications"]]
-            _wait_until_serving(ray, settings, applications, wanted, time.monotonic() + timeout_s)
+            _wait_until_serving(ray, settings, applications, wanted, deadline)
     foundation = foundation_name(settings.interval)
     return UpdatedModels(
         applications={name: model.version for name, model in wanted.items()},
@@ -166,7 +168,7 @@ def _wait_until_serving(
     """Poll with growing pauses, because an answer about hundreds of pairs is work for the gateway."""
     poll_s = _FIRST_POLL_S
     with Client(settings.api_url, token="") as api:
-        while problem := _not_running(ray, settings, applications) or _not_serving(api, wanted):
+        while problem := _not_running(ray, settings, applications, deadline) or _not_serving(api, wanted):
             if time.monotonic() > deadline:
                 message = f"Ray Serve is late: {problem}. Its logs are in the Ray dashboard, {settings.ray_url}"
                 raise ServingError(message)
@@ -174,9 +176,9 @@ def _wait_until_serving(
             poll_s = min(1.5 * poll_s, _LONGEST_POLL_S)
 
 
-def _not_running(ray: httpx.Client, settings: Settings, applications: Sequence[str]) -> str:
+def _not_running(ray: httpx.Client, settings: Settings, applications: Sequence[str], deadline: float) -> str:
     """Return which application does not run yet, and why. Raises ServingError when its deployment failed."""
-    answer = _request(ray, "GET", settings.ray_url + _APPLICATIONS)
+    answer = _request(ray, "GET", settings.ray_url + _APPLICATIONS, deadline)
     running = read_json(answer, lambda body: dict(body["applications"]), ServingError)
     for name in applications:
         state = running.get(name, {"status": "NOT_STARTED", "message": ""})
@@ -196,11 +198,19 @@ def _not_serving(api: Client, wanted: Mapping[str, NamedVersion]) -> str:
         raise ServingError(str(error)) from None
 
 
-def _request(ray: httpx.Client, method: str, url: str, **rest: Any) -> httpx.Response:
-    try:
-        answer = ray.request(method, url, **rest)
-    except httpx.HTTPError as error:
-        raise ServingError(f"Ray at {url} cannot be reached ({error!r}): is it running?") from error
+def _request(ray: httpx.Client, method: str, url: str, deadline: float, **rest: Any) -> httpx.Response:
+    """Send a request, again while Ray answers 5xx: on a busy node its dashboard restarts the part that runs Serve.
+
+    A repeated request changes nothing more, because it states all that shall be served.
+    """
+    while True:
+        try:
+            answer = ray.request(method, url, **rest)
+        except httpx.HTTPError as error:
+            raise ServingError(f"Ray at {url} cannot be reached ({error!r}): is it running?") from error
+        if not answer.is_server_error or time.monotonic() + _RETRY_AFTER_S > deadline:
+            break
+        time.sleep(_RETRY_AFTER_S)
     if answer.is_error:
         raise ServingError(f"Ray answered {answer.status_code} to {method} {url}: {answer.text[:500]}")
     return answer

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from dags import watch_service
@@ -148,6 +149,29 @@ def test_the_watchdog_deploys_applications_that_serve_has_lost(
 
     check_api(serving.settings)
     assert api.get("/v1/forecasts/btc_usdt").status_code == 200
+
+
+def test_a_deployment_survives_a_restart_of_rays_serve_module(serving: ServingServers) -> None:
+    """Ray's dashboard restarts this module of its own when the node does not respond for half a minute."""
+    (module,) = _serve_modules(serving)
+    module.suspend()  # so that the deployment is under way when the module is killed
+    killer = threading.Timer(0.5, module.kill)
+    killer.start()
+
+    apply(serving.settings)
+
+    killer.join()
+    assert [process.pid for process in _serve_modules(serving)] != [module.pid]
+
+
+def _serve_modules(serving: ServingServers) -> list[psutil.Process]:
+    """Return the processes of the module in this cluster, which are known by the log that they write."""
+    named = [process for process in psutil.process_iter() if process.name().startswith("ray-dashboard-S")]
+    return [
+        process
+        for process in named
+        if any(file.path.startswith(str(serving.folder)) and "ServeHead" in file.path for file in process.open_files())
+    ]
 
 
 def _has_no_controller(ray: httpx.Client) -> bool:
