@@ -37,8 +37,6 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import (
-    CHAMPION,
-    PREVIOUS,
     TAG_AIRFLOW_RUN,
     TAG_ARCHITECTURE,
     TAG_AS_OF_MS,
@@ -208,11 +206,7 @@ def _registered_name(pair: ModelChoice, interval: Interval) -> str:
 
 def _rows(registry: Registry, name: str) -> list[VersionRow]:
     """Return all versions, newest first."""
-    aliases: dict[int, str] = {}
-    for alias in (CHAMPION, PREVIOUS):
-        if found := registry.find(name, alias):
-            aliases[found.version] = ", ".join(filter(None, (aliases.get(found.version), alias)))
-    return [_row(version, aliases.get(version.version, "")) for version in registry.versions(name)]
+    return [_row(version, ", ".join(aliases)) for version, aliases in registry.versions_with_aliases(name)]
 
 
 def _row(version: ModelVersion, alias: str) -> VersionRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from getpass import getuser
 from typing import TYPE_CHECKING, Annotated
@@ -13,25 +12,24 @@ from rich.table import Table
 from make_us_rich.cli.shared import AsJson, Pairs, audit, print_json, settings_here, utc_text
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, foundation_name, model_name
+from make_us_rich.core.settings import Settings
 from make_us_rich.core.terminal import console, print_progress
+from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import Forecast
+from make_us_rich.registry import promotion
 from make_us_rich.registry.client import (
     CHAMPION,
-    PREVIOUS,
     TAG_ARCHITECTURE,
     TAG_AS_OF_MS,
     TAG_COVERAGE_80,
     TAG_SKILL_VS_NAIVE,
+    ModelVersion,
     Registry,
 )
-from make_us_rich.registry.promotion import TAG_DECISION
 
 if TYPE_CHECKING:
-    from make_us_rich.core.settings import Settings
-    from make_us_rich.documents import Forecast
     from make_us_rich.operations.airflow import Airflow
-    from make_us_rich.registry.client import ModelVersion
-    from make_us_rich.registry.promotion import PromotionDecision
 
 _RUN_TIMEOUT_S = 3600.0
 FOUNDATION = "foundation"
@@ -120,13 +118,13 @@ def models(
     """List the champions, or every version of one model with the decision about it."""
     settings = settings_here()
     with Registry(settings) as registry:
-        found = versions_of(registry, settings, pair) if pair else champions(registry, settings)
+        found = registry.versions_with_aliases(name_of(pair, settings)) if pair else champions(registry, settings)
     if as_json:
         print_json([asdict(version) | {"aliases": aliases} for version, aliases in found])
         return
     table = Table("model", "version", "alias", "architecture", "trained until", "skill", "80 % band", "decision")
     for version, aliases in found:
-        table.add_row(version.name, str(version.version), ", ".join(aliases), *_version_row(version.tags))
+        table.add_row(version.name, str(version.version), ", ".join(aliases), *_version_row(version))
     console.print(table)
 
 
@@ -137,19 +135,15 @@ def promote(
     serve: Serve = True,
 ) -> None:
     """Make a version the champion without a comparison. The old champion stays as `previous`."""
-    from make_us_rich.registry.promotion import promote_manually
-
     settings = settings_here()
     with Registry(settings) as registry, Database.from_settings(settings) as database:
-        decision = promote_manually(registry, database, name_of(pair, settings), version, by=by or getuser())
+        decision = promotion.promote_manually(registry, database, name_of(pair, settings), version, by=by or getuser())
         audit(database, "promote model", name_of(pair, settings), decision.reason)
     _print_and_serve(settings, pair, decision, serve)
 
 
 def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
     """Make the previous champion the champion again. A second rollback undoes it."""
-    from make_us_rich.registry import promotion
-
     settings = settings_here()
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         decision = promotion.rollback(registry, database, name_of(pair, settings), by=by or getuser())
@@ -157,7 +151,7 @@ def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
     _print_and_serve(settings, pair, decision, serve)
 
 
-def _print_and_serve(settings: Settings, pair: str, decision: PromotionDecision, serve: bool) -> None:
+def _print_and_serve(settings: Settings, pair: str, decision: promotion.PromotionDecision, serve: bool) -> None:
     console.print(f"{pair}: {decision.reason}")
     if serve:
         from make_us_rich.operations.serve_deploy import apply
@@ -175,30 +169,19 @@ def name_of(pair: str, settings: Settings) -> str:
 
 def champions(registry: Registry, settings: Settings) -> list[tuple[ModelVersion, list[str]]]:
     """Return the champion of each active pair and of the foundation, with its alias."""
-    from make_us_rich.database import pairs as pairs_table
-
     with Database.from_settings(settings) as database:
         pairs = [item.pair for item in pairs_table.active(database)]
     found = [registry.find(name_of(pair, settings), CHAMPION) for pair in [*pairs, FOUNDATION]]
     return [(version, [CHAMPION]) for version in found if version is not None]
 
 
-def versions_of(registry: Registry, settings: Settings, pair: str) -> list[tuple[ModelVersion, list[str]]]:
-    """Return every version of a model with its aliases, newest first."""
-    name = name_of(pair, settings)
-    by_alias = {alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.find(name, alias))}
-    return [
-        (version, [alias for alias, number in by_alias.items() if number == version.version])
-        for version in registry.versions(name)
-    ]
-
-
-def _version_row(tags: Mapping[str, str]) -> list[str]:
+def _version_row(version: ModelVersion) -> list[str]:
+    tags, skill, coverage = version.tags, version.number(TAG_SKILL_VS_NAIVE), version.number(TAG_COVERAGE_80)
     as_of = tags.get(TAG_AS_OF_MS)
     return [
         tags.get(TAG_ARCHITECTURE, ""),
         utc_text(int(as_of)) if as_of else "",
-        f"{float(tags[TAG_SKILL_VS_NAIVE]):+.1%}" if TAG_SKILL_VS_NAIVE in tags else "",
-        f"{float(tags[TAG_COVERAGE_80]):.1%}" if TAG_COVERAGE_80 in tags else "",
-        tags.get(TAG_DECISION, ""),
+        "" if skill is None else f"{skill:+.1%}",
+        "" if coverage is None else f"{coverage:.1%}",
+        tags.get(promotion.TAG_DECISION, ""),
     ]

@@ -124,6 +124,14 @@ class Registry:
         """Return up to `most` versions, newest first; none for an unknown name."""
         return self._search(f"name = '{name}'", most)
 
+    def versions_with_aliases(self, name: str) -> list[tuple[ModelVersion, list[str]]]:
+        """Return up to 100 versions with their aliases, newest first; none for an unknown name."""
+        by_alias = {alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := self.find(name, alias))}
+        return [
+            (version, [alias for alias, number in by_alias.items() if number == version.version])
+            for version in self.versions(name)
+        ]
+
     def versions_tagged(self, name: str, key: str, value: str) -> list[ModelVersion]:
         """Return the versions with this tag, newest first; none for an unknown name."""
         return self._search(f"name = '{name}' AND tags.`{key}` = '{value}'", 100)
