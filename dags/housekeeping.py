@@ -11,6 +11,14 @@ from dags.support.tasks import DAG_DEFAULTS, report
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document
+from make_us_rich.operations.housekeeping import (
+    delete_candles,
+    delete_job_results,
+    delete_model_versions,
+    delete_orphaned_runs,
+    delete_rows,
+    delete_task_logs,
+)
 
 DOC = """
 ### What is deleted
@@ -73,10 +81,8 @@ def housekeeping() -> None:
 def candles() -> int:
     """Delete old months of candles in S3."""
     from make_us_rich.market.object_store import ObjectStore
-    from make_us_rich.operations.housekeeping import delete_candles
 
-    keep = _retention()
-    store = ObjectStore.from_settings(get_settings())
+    keep, store = _retention(), ObjectStore.from_settings(get_settings())
     return _log(delete_candles(store, _days_ago(keep.keep_candle_days), dry_run=keep.dry_run))
 
 
@@ -84,18 +90,14 @@ def candles() -> int:
 def job_results() -> int:
     """Delete old results of training jobs in S3."""
     from make_us_rich.market.object_store import ObjectStore
-    from make_us_rich.operations.housekeeping import delete_job_results
 
-    keep = _retention()
-    store = ObjectStore.from_settings(get_settings())
+    keep, store = _retention(), ObjectStore.from_settings(get_settings())
     return _log(delete_job_results(store, _days_ago(keep.keep_run_days), dry_run=keep.dry_run))
 
 
 @task
 def model_versions() -> int:
     """Delete old model versions that have no alias, and their files."""
-    from make_us_rich.operations.housekeeping import delete_model_versions
-
     keep = _retention()
     return _log(delete_model_versions(get_settings(), keep.keep_versions, dry_run=keep.dry_run))
 
@@ -103,8 +105,6 @@ def model_versions() -> int:
 @task
 def mlflow_runs() -> int:
     """Delete old training runs without a version."""
-    from make_us_rich.operations.housekeeping import delete_orphaned_runs
-
     keep = _retention()
     return _log(delete_orphaned_runs(get_settings(), _days_ago(keep.keep_run_days), dry_run=keep.dry_run))
 
@@ -114,8 +114,6 @@ def logs() -> int:
     """Delete old task logs on this worker."""
     from airflow.sdk.configuration import conf
 
-    from make_us_rich.operations.housekeeping import delete_task_logs
-
     keep = _retention()
     folder = Path(conf.get("logging", "base_log_folder"))
     return _log(delete_task_logs(folder, _days_ago(keep.keep_run_days), dry_run=keep.dry_run))
@@ -124,8 +122,6 @@ def logs() -> int:
 @task
 def rows() -> dict[str, int]:
     """Delete old rows of the database: forecasts, scores, audit log."""
-    from make_us_rich.operations.housekeeping import delete_rows
-
     keep = _retention()
     days = {"forecasts": keep.keep_forecast_days, "scores": keep.keep_score_days, "audit_log": keep.keep_audit_days}
     with Database.from_settings(get_settings()) as database:

@@ -24,8 +24,12 @@ from dags.support.tasks import (
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
+from make_us_rich.database import forecasts
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, RunItem, TrainBatch, TrainedResult
+from make_us_rich.operations.ray_jobs import job_results, trained_before
+from make_us_rich.registry import promotion
+from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
 
 _SETTINGS = get_settings()
 _MAX_JOBS = 2  # at a time over all runs, so that a backfill leaves room for the hourly run
@@ -103,7 +107,6 @@ def collect(
 ) -> list[JobResult]:
     """Return the result of each pair; one without a result was in a job that broke."""
     from make_us_rich.market.object_store import ObjectStore
-    from make_us_rich.operations.ray_jobs import job_results
 
     if items is None or batches is None:
         raise AirflowSkipException("nothing was trained")
@@ -118,8 +121,6 @@ def collect(
 def _trained_before(items: list[RunItem]) -> dict[Pair, JobResult]:
     """Return the results of the pairs that an earlier run trained as of the same time."""
     from make_us_rich.market.object_store import ObjectStore
-    from make_us_rich.operations.ray_jobs import trained_before
-    from make_us_rich.registry.client import Registry
 
     store = ObjectStore.from_settings(_SETTINGS)
     with Registry(_SETTINGS) as registry:
@@ -135,9 +136,6 @@ def promote(result: JobResult, run_id: str | None = None) -> str:
     Fails for a pair whose training or checks failed; its champion stays. In a backfill it instead stores the forecast
     that the model would have made as of its time, for score_forecasts.
     """
-    from make_us_rich.registry import promotion
-    from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
-
     if result.status != "trained":
         raise AirflowFailException(result.reason)
     trained = TrainedResult.model_validate(result.model_dump())
@@ -159,8 +157,6 @@ def promote(result: JobResult, run_id: str | None = None) -> str:
 
 
 def _store_forecast(result: TrainedResult) -> str:
-    from make_us_rich.database import forecasts
-
     if result.forecast is None:
         return "candles are missing just before its as_of: there is no forecast to store"
     with Database.from_settings(_SETTINGS) as database:

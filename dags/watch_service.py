@@ -12,6 +12,7 @@ from dags.support.tasks import DAG_DEFAULTS, report, typed
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import PairHealth
+from make_us_rich.operations.health import check_api, check_pairs
 
 DOC = """
 ### Is the service up, and is every forecast fresh?
@@ -39,8 +40,6 @@ def watch_service() -> None:
 @task(execution_timeout=timedelta(minutes=1))
 def alive() -> None:
     """Check that the gateway answers."""
-    from make_us_rich.operations.health import check_api
-
     check_api(get_settings())
 
 
@@ -59,8 +58,6 @@ def redeploy() -> None:
 @typed
 def look() -> list[PairHealth]:
     """Check each active pair."""
-    from make_us_rich.operations.health import check_pairs
-
     return check_pairs(get_settings())
 
 

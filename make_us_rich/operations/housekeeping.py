@@ -7,15 +7,16 @@ import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
-from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.registry.client import connect_mlflow
+from make_us_rich.registry.client import TRAINING_EXPERIMENT, connect_mlflow
+
+if TYPE_CHECKING:  # minio would slow down the parsing of every DAG
+    from make_us_rich.market.object_store import ObjectStore
 
 _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
-_TRAINING_EXPERIMENTS = ("train_pairs",)
 _PAGE = 1000  # MLflow's largest page
 # The tables that grow without limit, and the column that holds when a row was written.
 _WRITTEN_AT = {"forecasts": "made_at", "scores": "day", "audit_log": "at"}
@@ -40,11 +41,13 @@ def delete_model_versions(settings: Settings, keep: int, *, dry_run: bool) -> li
 
     Deletes the version before its artifacts, so that no registered version ever points at a missing file.
     """
+    import mlflow
+
     client: Any = connect_mlflow(settings)
     deleted = []
-    for name in _all_names(client):
-        versions = sorted(_all_versions(client, name), key=lambda item: -int(item.version))
-        for version in versions[keep:]:
+    for name in [model.name for model in mlflow.search_registered_models()]:
+        versions: list[Any] = mlflow.search_model_versions(filter_string=f"name = '{name}'")
+        for version in sorted(versions, key=lambda item: -int(item.version))[keep:]:
             if _has_alias(client, name, version.version):
                 continue
             if not dry_run:
@@ -60,19 +63,15 @@ def delete_orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool)
     Such a run was interrupted, or its version was deleted.
     """
     client: Any = connect_mlflow(settings)
-    experiments = [client.get_experiment_by_name(name) for name in _TRAINING_EXPERIMENTS]
-    known = [item.experiment_id for item in experiments if item]
-    if not known:
-        return []
-    query = f"attributes.start_time < {int(before.timestamp() * 1000)}"
+    experiment = client.get_experiment_by_name(TRAINING_EXPERIMENT)
     orphans = []
-    for run in _all_pages(lambda token: client.search_runs(known, query, max_results=_PAGE, page_token=token)):
-        run_id = run.info.run_id
+    for run in _runs(client, experiment.experiment_id, before) if experiment else []:
+        run_id = run.run_id
         if client.search_model_versions(f"run_id = '{run_id}'", max_results=1):
             continue
         if not dry_run:
             _delete_artifacts(client, run_id, None)
-        orphans.append(f"run {run.info.run_name} ({run_id})")
+        orphans.append(f"run {run.run_name} ({run_id})")
     return orphans
 
 
@@ -123,23 +122,20 @@ def _last_written(run: Path) -> datetime:
     return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
 
 
-def _all_names(client: Any) -> list[str]:
-    models = _all_pages(lambda token: client.search_registered_models(max_results=_PAGE, page_token=token))
-    return [model.name for model in models]
+def _runs(client: Any, experiment_id: str, before: datetime) -> list[Any]:
+    """Return the description of each run, without its metrics, which would need much memory.
 
-
-def _all_versions(client: Any, name: str) -> list[Any]:
-    return list(_all_pages(lambda token: client.search_model_versions(f"name = '{name}'", _PAGE, page_token=token)))
-
-
-def _all_pages(get_page: Callable[[str | None], Any]) -> Iterable[Any]:
+    All pages are read before a run is deleted, because a deletion moves what the next pages hold.
+    """
+    query = f"attributes.start_time < {int(before.timestamp() * 1000)}"
+    found: list[Any] = []
     token = None
     while True:
-        page = get_page(token)
-        yield from page
+        page = client.search_runs([experiment_id], query, max_results=_PAGE, page_token=token)
+        found += [run.info for run in page]
         token = page.token
         if not token:
-            return
+            return found
 
 
 def _has_alias(client: Any, name: str, version: str) -> bool:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
+TRAINING_EXPERIMENT = "train_pairs"  # MLflow's experiment of every training run
 
 TAG_AS_OF_MS = "as_of_ms"  # the model has seen candles closed at or before this
 TAG_ARCHITECTURE = "architecture"

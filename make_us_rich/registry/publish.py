@@ -23,10 +23,10 @@ from make_us_rich.registry.client import (
     TAG_MARKET,
     TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
+    TRAINING_EXPERIMENT,
 )
 
 WEIGHTS_FILE = "weights.npz"
-_EXPERIMENT = "train_pairs"
 # Given explicitly, because MLflow would spend seconds inferring them.
 _REQUIREMENTS = ["onnxruntime"]
 
@@ -36,7 +36,7 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
 
     The version is created last: a crash before that leaves a run without a version, never an incomplete version.
     """
-    mlflow.set_experiment(_EXPERIMENT)
+    mlflow.set_experiment(TRAINING_EXPERIMENT)
     with mlflow.start_run(run_name=f"{name} as of {as_of_ms}", tags=dict(tags)) as run:
         client = MlflowClient()
         params = [Param(key, str(value)) for key, value in fitted.params.items()]
