@@ -46,13 +46,14 @@ def prepare(
 ) -> None:
     """Create the tables, buckets, first admin, tokens and pairs. Safe to repeat."""
     from make_us_rich.core.settings import get_settings
-    from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
+    from make_us_rich.database import pairs as pairs_table
+    from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
 
     settings = get_settings()
     url, token = settings.database_url.get_secret_value(), settings.service_token.get_secret_value()
     prepare_accounts(url, admin_password, token, settings.dashboard_token.get_secret_value())
     with Database(url) as database:
-        prepare_pairs(database, settings.pairs, settings.pooled_pairs)
+        pairs_table.seed(database, settings.pairs, settings.pooled_pairs)
     keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
     buckets = (settings.candles_bucket, settings.mlflow_bucket)
     prepare_buckets(settings.s3_endpoint_url, *keys, buckets, settings.s3_region)
@@ -88,7 +89,7 @@ def create_admin(
 
 def init_env(path: Annotated[Path, typer.Argument(help="the file to write")] = Path(".env")) -> None:
     """Write .env for docker compose from .env.example, with a new secret for each empty variable."""
-    from make_us_rich.operations.env_file import write_env
+    from make_us_rich.operations.prepare import write_env
 
     write_env(Path(".env.example"), path)
     console.print(f"{path} is written, readable by you alone")

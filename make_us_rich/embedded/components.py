@@ -25,12 +25,13 @@ from psycopg2 import sql
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.errors import StackError
 from make_us_rich.core.settings import get_settings
+from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database, connect
 from make_us_rich.embedded import stores
 from make_us_rich.embedded.environment import ADMIN, DATABASES, DEMO_USER, StackSecrets, database_url
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program
-from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets, prepare_pairs
+from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
 
 Service = Literal["serving", "training", "interface"]
 """What `mkrich run` starts by itself: the HTTP API, Airflow with its jobs, or the dashboard."""
@@ -275,7 +276,7 @@ def _create_accounts(config: StackConfig, secrets: StackSecrets) -> None:
     settings = get_settings()
     with Database(url) as database:
         Accounts(database).users.ensure(DEMO_USER, secrets.demo_password)
-        prepare_pairs(database, settings.pairs, settings.pooled_pairs)
+        pairs_table.seed(database, settings.pairs, settings.pooled_pairs)
 
 
 def _migrate_airflow(secrets: StackSecrets, environment: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from make_us_rich.accounts import TOKEN_PREFIX
 from make_us_rich.core.settings import BINANCE_URL, read_settings
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 from make_us_rich.embedded.stores import s3_signing_keys
-from make_us_rich.operations.env_file import fernet_key
+from make_us_rich.operations.prepare import fernet_key
 
 ADMIN = "admin"
 DEMO_USER = "demo"

@@ -25,7 +25,7 @@ from make_us_rich.core.errors import (
 )
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.env_file import write_env
+from make_us_rich.operations.prepare import write_env
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
 from tests.support.accounts import transaction
 from tests.support.folders import traversable_folder

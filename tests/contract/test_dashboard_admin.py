@@ -13,7 +13,6 @@ from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.prepare import prepare_pairs
 from tests.support.dashboard_client import DashboardClient
 from tests.support.processes import free_port
 from tests.support.servers import migrated_database
@@ -38,7 +37,7 @@ ADMIN_CALLBACKS = {
 def settings() -> Iterator[Settings]:
     nobody = f"http://127.0.0.1:{free_port()}"
     with migrated_database() as url:
-        prepare_pairs(Database(url), ("btc_usdt", "eth_usdt"), ())
+        pairs_table.seed(Database(url), ("btc_usdt", "eth_usdt"), ())
         yield Settings(
             database_url=url,
             secret_key="contract-test",

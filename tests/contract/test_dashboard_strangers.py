@@ -12,8 +12,8 @@ from dash import Dash
 from dash_app.app import create_app
 from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.prepare import prepare_pairs
 from tests.support.dashboard_client import DashboardClient
 from tests.support.processes import free_port
 from tests.support.servers import migrated_database
@@ -53,7 +53,7 @@ WRONG: list[Any] = [
 def app() -> Iterator[Dash]:
     nobody = f"http://127.0.0.1:{free_port()}"
     with migrated_database() as url:
-        prepare_pairs(Database(url), ("btc_usdt",), ())
+        pairs_table.seed(Database(url), ("btc_usdt",), ())
         with Accounts(Database(url)) as accounts:
             accounts.users.create("root", PASSWORD, role=ADMIN)
         settings = Settings(

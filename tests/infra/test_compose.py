@@ -22,8 +22,7 @@ from make_us_rich.core.errors import StoreError
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.migrations import migrate
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.env_file import write_env
-from make_us_rich.operations.prepare import prepare_buckets
+from make_us_rich.operations.prepare import prepare_buckets, write_env
 from tests.support.compose import compose_services
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running

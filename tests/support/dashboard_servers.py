@@ -19,8 +19,8 @@ from psycopg2.extras import execute_values
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.prepare import prepare_pairs
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AIRFLOW_RUN
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.api.app import make_app
@@ -93,7 +93,7 @@ def dashboard_servers(
         accounts = contexts.enter_context(Accounts(Database(database_url)))
         accounts.ensure_service_token(_SERVICE_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
-        prepare_pairs(Database(database_url), settings.pairs, ())
+        pairs_table.seed(Database(database_url), settings.pairs, ())
         url = f"http://127.0.0.1:{(port := free_port())}"
         made = DashboardServers(url, settings, accounts, pairs)
         if pairs:
