@@ -136,6 +136,16 @@ def percent_column(title: str, field: str, digits: int, *, signed: bool = True, 
     return _right_aligned(title, field, formatter) | more
 
 
+def record_columns(*, coverage_digits: int) -> tuple[Column, Column]:
+    """Return the columns of a model's skill and coverage, which were measured before it served."""
+    skill = "Reduction of pinball loss compared with the naive forecast, held-out weeks"
+    coverage = "Share of closes inside the 80 % band, held-out weeks"
+    return (
+        percent_column("Skill", "skill", 1, headerTooltip=skill),
+        percent_column("Coverage", "coverage", coverage_digits, signed=False, headerTooltip=coverage),
+    )
+
+
 def link_column(title: str, field: str, **more: object) -> Column:
     """Return a column of links to the row's `href`, with its `label` as text."""
     return {"headerName": title, "field": field, "cellRenderer": "CellLink"} | more

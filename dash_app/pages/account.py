@@ -13,7 +13,7 @@ from dash_app.components import notices
 from dash_app.components.layout import page, panel
 from dash_app.pages import Services
 from dash_app.security.login import end_session, start_session
-from dash_app.security.throttling import limit_confirmations
+from dash_app.security.throttling import confirmation_limit
 from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.core.errors import InputError, TooManyAttempts, WrongCredentials
 
@@ -70,7 +70,7 @@ def register(app: Dash, services: Services) -> None:
         if not clicks:
             return no_update, no_update, no_update
         try:
-            with limit_confirmations(accounts):
+            with accounts.throttle.attempt(confirmation_limit()):
                 user = accounts.users.change_password(current_user.user_id, current or "", new or "")
         except (InputError, WrongCredentials, TooManyAttempts) as error:
             return notices.refusal(error), no_update, no_update
@@ -102,7 +102,7 @@ def register(app: Dash, services: Services) -> None:
         if not clicks:
             return no_update, no_update
         try:
-            with limit_confirmations(accounts):
+            with accounts.throttle.attempt(confirmation_limit()):
                 accounts.users.delete(current_user.user_id, password or "")
         except (InputError, WrongCredentials, TooManyAttempts) as error:
             return notices.refusal(error), no_update

@@ -22,7 +22,7 @@ from dash_app.components.layout import (
     pair_in_query,
     pair_select,
     panel,
-    percent_column,
+    record_columns,
     table,
     text_column,
 )
@@ -57,12 +57,7 @@ _COLUMNS = (
     text_column(
         "Data until", "as_of", sort_field="as_of_ms", minWidth=170, headerTooltip="Close of the newest training candle"
     ),
-    percent_column(
-        "Skill", "skill", 1, headerTooltip="Reduction of pinball loss compared with the naive forecast, held-out weeks"
-    ),
-    percent_column(
-        "Coverage", "coverage", 1, signed=False, headerTooltip="Share of closes inside the 80 % band, held-out weeks"
-    ),
+    *record_columns(coverage_digits=1),
     text_column("Decision", "decision", flex=4, minWidth=280),
 )
 

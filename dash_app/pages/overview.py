@@ -12,7 +12,16 @@ from typing_extensions import TypedDict
 
 from dash_app.components import notices
 from dash_app.components.formatting import age, pair_label, price, utc_time
-from dash_app.components.layout import height_of, link_column, number_column, page, percent_column, table, text_column
+from dash_app.components.layout import (
+    height_of,
+    link_column,
+    number_column,
+    page,
+    percent_column,
+    record_columns,
+    table,
+    text_column,
+)
 from dash_app.pages import Services
 from dash_app.security.validation import Clicks, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
@@ -29,12 +38,7 @@ _COLUMNS = (
     percent_column("80 % low", "low", 2, headerTooltip="Lower end of the 80 % band, compared with the last close"),
     percent_column("80 % high", "high", 2, headerTooltip="Upper end of the 80 % band, compared with the last close"),
     percent_column("Band width", "width", 2, signed=False, headerTooltip="Width of the 80 % band", minWidth=110),
-    percent_column(
-        "Skill", "skill", 1, headerTooltip="Reduction of pinball loss compared with the naive forecast, held-out weeks"
-    ),
-    percent_column(
-        "Coverage", "coverage", 0, signed=False, headerTooltip="Share of closes inside the 80 % band, held-out weeks"
-    ),
+    *record_columns(coverage_digits=0),
     text_column("Drift", "drift", headerTooltip="Whether the last 7 days were worse than the model's evaluation"),
     text_column("Model age", "age", minWidth=112, sort_field="age_hours"),
     text_column("Status", "status", minWidth=140, flex=2),

@@ -110,14 +110,13 @@ def _routes(accounts: Accounts) -> Blueprint:
         form = LoginForm()
         if form.validate_on_submit():
             name = form.name.data or ""
-            limits = throttling.login_limits(name)
-            accounts.throttle.consume_attempt(*limits)
+            password, origin = form.password.data or "", throttling.client_address()
             try:
-                user = accounts.users.authenticate(name, form.password.data or "", origin=throttling.client_address())
+                with accounts.throttle.attempt(*throttling.login_limits(name)):
+                    user = accounts.users.authenticate(name, password, origin=origin)
             except WrongCredentials as error:
                 flash(as_sentence(error))
             else:
-                accounts.throttle.refund(*limits)
                 return _log_in(accounts, user, remember=bool(form.remember.data))
         return _render("login", form)
 
@@ -141,10 +140,8 @@ def _routes(accounts: Accounts) -> Blueprint:
 
     @routes.route("/set-password/<secret>", methods=["GET", "POST"])
     def set_password(secret: str) -> str | Response:
-        limit = throttling.network_limit("link")
-        accounts.throttle.consume_attempt(limit)
-        owner = accounts.links.owner(secret)
-        accounts.throttle.refund(limit)
+        with accounts.throttle.attempt(throttling.network_limit("link")):
+            owner = accounts.links.owner(secret)
         form = PasswordForm()
         if form.validate_on_submit():
             try:

@@ -9,8 +9,6 @@ Source: https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_D
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 
@@ -19,7 +17,7 @@ from flask_login import current_user
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from werkzeug.wrappers import Response
 
-from make_us_rich.accounts import Accounts, Limit, name_key
+from make_us_rich.accounts import Limit, name_key
 
 _KNOWN_BROWSER_COOKIE = "known_browser"
 _KNOWN_BROWSER_LIFETIME = timedelta(days=180)
@@ -54,16 +52,12 @@ def network_limit(action: str) -> Limit:
     return Limit(f"{action} from {network or 'behind a proxy'}", 20 if network else 200, _HOUR)
 
 
-@contextmanager
-def limit_confirmations(accounts: Accounts) -> Iterator[None]:
-    """Count a wrong password of the logged-in user, who confirms an action with it. Raises TooManyAttempts.
+def confirmation_limit() -> Limit:
+    """Return the limit of wrong passwords of the logged-in user, who confirms an action with it.
 
     Without this limit, a person at an unattended session could try every password.
     """
-    limit = Limit(f"confirmation by user {current_user.user_id}", 10, _QUARTER)
-    accounts.throttle.consume_attempt(limit)
-    yield
-    accounts.throttle.refund(limit)
+    return Limit(f"confirmation by user {current_user.user_id}", 10, _QUARTER)
 
 
 def client_address() -> str:

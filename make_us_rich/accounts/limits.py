@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -137,6 +139,16 @@ class Throttle:
                     write_audit(cursor, STRANGER, "try too often", "", limit.key)
             if count > limit.max_attempts:
                 raise TooManyAttempts("too many tries: wait and try again", retry_after_s=float(left_s))
+
+    @contextmanager
+    def attempt(self, *limits: Limit) -> Iterator[None]:
+        """Count the attempt in this block, and give it back when the block ends without an error.
+
+        Raises TooManyAttempts before the block.
+        """
+        self.consume_attempt(*limits)
+        yield
+        self.refund(*limits)
 
     def refund(self, *limits: Limit) -> None:
         """Give back an attempt that succeeded. Deletes windows that have ended, too."""
