@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from make_us_rich.core.errors import NotEnoughHistory
-from make_us_rich.core.interval import Interval
-from make_us_rich.forecasting.daily_ether import (
+from benchmarks.daily_ether import (
     LAGS,
     Days,
     Forecast,
@@ -24,6 +22,8 @@ from make_us_rich.forecasting.daily_ether import (
     train_mean,
     zero_change,
 )
+from make_us_rich.core.errors import NotEnoughHistory
+from make_us_rich.core.interval import Interval
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_klines
 from tests.support.processes import PROJECT_ROOT
