@@ -33,7 +33,7 @@ _WAIT_FOR_FRESH_S = 0.25
 
 
 class ForecastService:
-    """Every method that takes `name`, a pair's application such as btc_usdt_1h, raises Problem 503 for no answer."""
+    """Methods that call a replica raise Problem 404 when the pair is not served, 503 when there is no answer."""
 
     def __init__(
         self, settings: Settings, replicas: ReplicaClient, accounts: Accounts, metrics: GatewayMetrics
