@@ -217,16 +217,16 @@ class RunProgress:
 
     def _job_ids(self) -> list[str]:
         """Return the submission ids of this DAG's jobs."""
-        try:
-            jobs = self._ray.get("/api/jobs/").raise_for_status().json()
-        except (httpx.HTTPError, ValueError):
-            return []
-        ids = [str(job.get("submission_id") or "") for job in jobs]
+        ids = [str(job.get("submission_id") or "") for job in self._ask_ray("/api/jobs/") or []]
         return [submission_id for submission_id in ids if submission_id.startswith(self._dag_id)]
 
     def _logs(self, submission_id: str) -> list[str]:
-        try:
-            answer = self._ray.get(f"/api/jobs/{submission_id}/logs").raise_for_status().json()
-        except (httpx.HTTPError, ValueError):
-            return []
+        answer = self._ask_ray(f"/api/jobs/{submission_id}/logs") or {}
         return (answer.get("logs") or "").splitlines()
+
+    def _ask_ray(self, path: str) -> Any:
+        """Return Ray's answer; None when it cannot be reached or answers with an error."""
+        try:
+            return self._ray.get(path).raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return None
