@@ -3,7 +3,8 @@
 The submission id follows from the task instance and its try. Before it submits a job, the operator looks for a running
 one under any id of the task instance, so a restarted worker, scheduler or triggerer never starts a second job.
 
-The cluster is an Airflow connection: `host` is the URL of Ray's dashboard, `password` Ray's authentication token.
+The cluster is the Airflow connection `ray_default`: `host` is the URL of Ray's dashboard, `password` Ray's
+authentication token.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import hashlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseHook, BaseOperator, Context, XComArg
@@ -22,6 +22,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from make_us_rich.operations.ray_jobs import RayJob, RayJobsClient, RayUnreachable
 
+_CONNECTION = "ray_default"
+_POLL_S = 2.0
+_START_TIMEOUT_S = 15 * 60.0  # for a free place on the cluster
+_RUN_TIMEOUT_S = 40 * 60.0  # added to the start timeout
+_UNREACHABLE_S = 2 * 60.0  # after which a cluster that does not answer is given up
 _LOG_TAIL_LINES = 20
 
 
@@ -115,25 +120,9 @@ class RayJobOperator(BaseOperator):
     template_fields: Sequence[str] = ("entrypoint",)
     ui_color = "#c7e9ff"
 
-    def __init__(
-        self,
-        *,
-        entrypoint: str | XComArg,
-        conn_id: str = "ray_default",
-        poll_s: float = 2.0,
-        start_timeout: timedelta = timedelta(minutes=15),
-        run_timeout: timedelta = timedelta(minutes=40),
-        unreachable_timeout: timedelta = timedelta(minutes=2),
-        metadata: Mapping[str, str] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, entrypoint: str | XComArg, metadata: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.entrypoint = entrypoint
-        self.conn_id = conn_id
-        self.poll_s = poll_s
-        self.start_timeout = start_timeout
-        self.run_timeout = run_timeout
-        self.unreachable_timeout = unreachable_timeout
         self.metadata = dict(metadata or {})
         self._submission_id = ""
 
@@ -145,11 +134,11 @@ class RayJobOperator(BaseOperator):
         self.defer(
             trigger=RayJobTrigger(
                 self._submission_id,
-                self.conn_id,
-                self.poll_s,
-                start_deadline=now + self.start_timeout.total_seconds(),
-                run_deadline=now + (self.start_timeout + self.run_timeout).total_seconds(),
-                unreachable_s=self.unreachable_timeout.total_seconds(),
+                _CONNECTION,
+                _POLL_S,
+                start_deadline=now + _START_TIMEOUT_S,
+                run_deadline=now + _START_TIMEOUT_S + _RUN_TIMEOUT_S,
+                unreachable_s=_UNREACHABLE_S,
             ),
             method_name="resume",
         )
@@ -166,7 +155,7 @@ class RayJobOperator(BaseOperator):
             asyncio.run(self._stop(self._submission_id))
 
     async def _submit_or_reattach(self, ids: Sequence[str]) -> tuple[str, RayJob | None]:
-        async with _client(self.conn_id) as ray:
+        async with _client(_CONNECTION) as ray:
             for submission_id in ids:
                 job = await ray.find(submission_id)
                 if job is not None and (job.is_active or submission_id == ids[0]):
@@ -179,7 +168,7 @@ class RayJobOperator(BaseOperator):
 
     async def _stop_and_read_log(self, submission_id: str) -> str:
         """Stop a job that may still run, and return its last log lines, or why they cannot be read."""
-        async with _client(self.conn_id) as ray:
+        async with _client(_CONNECTION) as ray:
             try:
                 await ray.stop(submission_id)
                 lines = (await ray.logs(submission_id)).splitlines()
@@ -188,7 +177,7 @@ class RayJobOperator(BaseOperator):
         return "\n".join(lines[-_LOG_TAIL_LINES:])
 
     async def _stop(self, submission_id: str) -> None:
-        async with _client(self.conn_id) as ray:
+        async with _client(_CONNECTION) as ray:
             await ray.stop(submission_id)
 
     @staticmethod
