@@ -76,11 +76,23 @@ class Supervisor:
         self._socket = config.runtime / "supervisor.sock"
 
     def is_running(self) -> bool:
+        """True while supervisord accepts commands: not any more while it stops its programs."""
         try:
             with self._rpc() as rpc:
                 return bool(rpc.getState())
         except (OSError, xmlrpc.client.Error):
             return False
+
+    def _has_ended(self) -> bool:
+        """True when nobody answers: while supervisord waits for the last programs, it refuses commands by a fault."""
+        try:
+            with self._rpc() as rpc:
+                rpc.getState()
+        except xmlrpc.client.Fault:
+            return False
+        except (OSError, xmlrpc.client.Error):
+            return True
+        return False
 
     def launch(self, programs: Sequence[Program], environment: Mapping[str, str]) -> None:
         """Start supervisord itself; no program runs yet. Raises StackError when it does not start."""
@@ -146,7 +158,7 @@ class Supervisor:
             )
             with self._rpc() as rpc:
                 rpc.shutdown()
-            wait_until(lambda: not self.is_running(), _STOP_TIMEOUT_S, "supervisord does not stop")
+            wait_until(self._has_ended, _STOP_TIMEOUT_S, "supervisord does not stop")
         left = [process for process in before | self.processes() if process.is_running()]
         for process in left:
             with suppress(psutil.NoSuchProcess):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,20 @@ from make_us_rich.embedded import supervisor
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program, Supervisor
 from tests.support.folders import traversable_folder
+
+# Stops as a database does: it takes a second, and then everything is on disk.
+STORE = """
+import signal, sys, time
+
+def stop(*_):
+    time.sleep(1)
+    with open(sys.argv[1], "a") as file:
+        file.write(sys.argv[2] + " ")
+    sys.exit()
+
+signal.signal(signal.SIGTERM, stop)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -28,7 +43,7 @@ def supervised() -> Iterator[Supervisor]:
             {},
         )
         yield supervised
-        supervised.shut_down([])
+        supervised.shut_down()
 
 
 def test_a_program_that_just_started_is_waited_for(supervised: Supervisor) -> None:
@@ -46,3 +61,28 @@ def test_a_program_that_ends_is_an_error(supervised: Supervisor, monkeypatch: py
 
     with pytest.raises(StackError, match="ends"):
         supervised.wait_until_running(["ends"])
+
+
+def test_stores_stop_after_the_others_and_are_not_killed(tmp_path: Path) -> None:
+    script, order = tmp_path / "store.py", tmp_path / "order"
+    script.write_text(STORE)
+    with traversable_folder() as home:
+        config = StackConfig("simulated", home)
+        config.make_runtime_folder()
+        supervised = Supervisor(config)
+        stops_last = {"database": True, "application": False}
+        supervised.launch(
+            [
+                Program(name, [sys.executable, str(script), str(order), name], stops_last=last)
+                for name, last in stops_last.items()
+            ],
+            {},
+        )
+        for name in stops_last:
+            supervised.start(name)
+        supervised.wait_until_running(list(stops_last))
+
+        supervised.shut_down()
+
+    assert order.read_text().split() == ["application", "database"]
+    assert supervised.processes() == set()
