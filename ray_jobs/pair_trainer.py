@@ -30,7 +30,7 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.window import common_window
 from make_us_rich.operations.ray_jobs import TAG_JOB, find_result, trained_before, write_result
-from make_us_rich.registry.client import CHAMPION, TAG_AS_OF_MS, Registry, connect_mlflow
+from make_us_rich.registry.client import CHAMPION, Registry, connect_mlflow
 from make_us_rich.registry.publish import load_weights, publish
 from ray_jobs.job import TrainingJob, comparison
 
@@ -260,7 +260,7 @@ class PairTrainer:
     def _load_foundation(self) -> bytes | None:
         """Load the weights of the foundation champion; None if it saw later candles or has another architecture."""
         model = self._registry.find(foundation_name(self._interval), CHAMPION)
-        if model is None or int(model.tags[TAG_AS_OF_MS]) > self._as_of_ms:
+        if model is None or model.as_of_ms > self._as_of_ms:
             return None
         weights = load_weights(model.run_id)
         try:

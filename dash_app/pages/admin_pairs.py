@@ -108,9 +108,8 @@ def register(app: Dash, services: Services) -> None:
                     notice = _start_training(services.settings, pair)
                     audit(by, "start training", pair)
                 case "admin-park":
-                    checked_reason = _checked_reason(reason)
-                    pairs_table.park(database, pair, checked_reason)
-                    audit(by, "park pair", pair, checked_reason)
+                    parked = pairs_table.park(database, pair, reason or "")
+                    audit(by, "park pair", pair, parked.parked_reason or "")
                     notice = notices.success(f"{pair} is parked: it is not trained or served from the next run on.")
                 case "admin-unpark":
                     pairs_table.unpark(database, pair)
@@ -123,14 +122,6 @@ def register(app: Dash, services: Services) -> None:
         except (InputError, AirflowError) as error:
             notice = notices.refusal(error)
         return notice, _rows(database)
-
-
-def _checked_reason(reason: Text) -> str:
-    """Return the reason without surrounding spaces. Raises InputError when there is none."""
-    stripped = (reason or "").strip()
-    if not stripped:
-        raise InputError("enter a reason: users read it in place of the forecast", field="reason")
-    return stripped
 
 
 def _start_training(settings: Settings, pair: Pair) -> Component:

@@ -59,7 +59,7 @@ def park(pair: OnePair, reason: Annotated[str, typer.Option(help="shown to users
     """Stop training and serving a pair, for example because the exchange halted it."""
     with database_here() as database:
         item = pairs_table.park(database, pair, reason)
-        audit(database, "park pair", item.pair, reason)
+        audit(database, "park pair", item.pair, item.parked_reason or "")
     console.print(f"{pair}: {item.state}")
 
 

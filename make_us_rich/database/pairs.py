@@ -74,33 +74,43 @@ def put(
     max_replicas: int | None = None,
 ) -> TrackedPair:
     """Add a pair, or change the given columns of one. Raises InputError naming the field at fault."""
-    known = next((item for item in tracked(database) if item.pair == pair), None)
-    least = min_replicas if min_replicas is not None else known.min_replicas if known else 1
-    default_most = known.max_replicas if known else DEFAULT_MAX_REPLICAS
-    most = max_replicas if max_replicas is not None else max(least, default_most)
-    chosen = plan if plan is not None else known.plan if known else "dedicated"
-    if chosen not in SERVING_PLANS:
-        raise InputError(f"{chosen!r} is not a plan: choose from {', '.join(SERVING_PLANS)}", field="plan")
-    if not 0 <= least <= most:
-        raise InputError(f"{least} is not between 0 and max_replicas, {most}", field="min_replicas")
-    if not 1 <= most <= _MAX_REPLICAS:
-        raise InputError(f"{most} is not between 1 and {_MAX_REPLICAS}", field="max_replicas")
-    return _change(
-        database,
-        "INSERT INTO pairs (pair, plan, min_replicas, max_replicas) VALUES (%(pair)s, %(plan)s, %(least)s, %(most)s)"
-        " ON CONFLICT (pair) DO UPDATE SET plan = %(plan)s, min_replicas = %(least)s, max_replicas = %(most)s,"
-        " changed_at = now()",
-        {"pair": pair, "plan": chosen, "least": least, "most": most},
-    )
+    with database.transaction() as cursor:
+        # locked, so that a change of another column at the same moment is not undone
+        cursor.execute(f"SELECT {_COLUMNS} FROM pairs WHERE pair = %s FOR UPDATE", (pair,))
+        row = cursor.fetchone()
+        known = _from_row(row) if row else None
+        least = min_replicas if min_replicas is not None else known.min_replicas if known else 1
+        default_most = known.max_replicas if known else DEFAULT_MAX_REPLICAS
+        most = max_replicas if max_replicas is not None else max(least, default_most)
+        chosen = plan if plan is not None else known.plan if known else "dedicated"
+        if chosen not in SERVING_PLANS:
+            raise InputError(f"{chosen!r} is not a plan: choose from {', '.join(SERVING_PLANS)}", field="plan")
+        if not 0 <= least <= most:
+            raise InputError(f"{least} is not between 0 and max_replicas, {most}", field="min_replicas")
+        if not 1 <= most <= _MAX_REPLICAS:
+            raise InputError(f"{most} is not between 1 and {_MAX_REPLICAS}", field="max_replicas")
+        cursor.execute(
+            "INSERT INTO pairs (pair, plan, min_replicas, max_replicas)"
+            " VALUES (%(pair)s, %(plan)s, %(least)s, %(most)s)"
+            " ON CONFLICT (pair) DO UPDATE SET plan = %(plan)s, min_replicas = %(least)s, max_replicas = %(most)s,"
+            f" changed_at = now() RETURNING {_COLUMNS}",
+            {"pair": pair, "plan": chosen, "least": least, "most": most},
+        )
+        return _from_row(cursor.fetchone())
 
 
 def park(database: Database, pair: Pair, reason: str) -> TrackedPair:
-    """Stop training and serving a pair for a reason. A parked pair keeps its `parked_at`. Raises UnknownPair."""
+    """Stop training and serving a pair for a reason. A parked pair keeps its `parked_at`.
+
+    Raises UnknownPair, and InputError when the reason is empty.
+    """
+    if not reason.strip():
+        raise InputError("enter a reason: users read it in place of the forecast", field="reason")
     return _change(
         database,
         "UPDATE pairs SET parked_at = coalesce(parked_at, now()), parked_reason = %(reason)s, changed_at = now()"
         " WHERE pair = %(pair)s",
-        {"pair": pair, "reason": reason},
+        {"pair": pair, "reason": reason.strip()},
     )
 
 
@@ -113,7 +123,7 @@ def unpark(database: Database, pair: Pair) -> TrackedPair:
     )
 
 
-def _change(database: Database, statement: str, values: Mapping[str, str | int]) -> TrackedPair:
+def _change(database: Database, statement: str, values: Mapping[str, str]) -> TrackedPair:
     with database.transaction() as cursor:
         cursor.execute(f"{statement} RETURNING {_COLUMNS}", values)
         row = cursor.fetchone()

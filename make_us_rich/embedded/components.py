@@ -30,7 +30,7 @@ from make_us_rich.database.pool import Database, connect
 from make_us_rich.embedded import stores
 from make_us_rich.embedded.environment import ADMIN, DATABASES, DEMO_USER, StackSecrets, database_url
 from make_us_rich.embedded.stack_config import StackConfig
-from make_us_rich.embedded.supervisor import Program
+from make_us_rich.embedded.supervisor import Program, wait_until
 from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
 
 Service = Literal["serving", "training", "interface"]
@@ -48,6 +48,7 @@ _REQUIRED_BY_SERVICE: Mapping[Service, Sequence[str]] = {
 }
 _BIN = Path(sys.executable).parent
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
+_RAY_RESTART_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,11 @@ def _ray(config: StackConfig) -> Component:
         f"--object-store-memory={_OBJECT_STORE_BYTES}",
         f"--temp-dir={config.runtime / 'ray'}",
     ]
-    return Component(Program("ray", command), (), partial(responds, f"{config.url('ray_dashboard')}/api/gcs_healthz"))
+    return Component(Program("ray", command), (), partial(_ray_responds, config))
+
+
+def _ray_responds(config: StackConfig) -> bool:
+    return responds(f"{config.url('ray_dashboard')}/api/gcs_healthz")
 
 
 def _exchange(config: StackConfig) -> Component:
@@ -250,8 +255,20 @@ def setup_tasks(config: StackConfig, secrets: StackSecrets, environment: Mapping
         SetupTask("buckets", ["s3"], lambda: _create_buckets(config, secrets)),
         SetupTask("accounts", ["databases"], lambda: _create_accounts(config, secrets)),
         SetupTask("airflow database", ["databases"], lambda: _migrate_airflow(secrets, environment)),
-        SetupTask("serving", serving_needs, lambda: _run_module("serve_app.deploy", environment)),
+        SetupTask("serving", serving_needs, lambda: _deploy(config, environment)),
     ]
+
+
+def _deploy(config: StackConfig, environment: Mapping[str, str]) -> None:
+    """Deploy the service, once more if Ray's head ended meanwhile.
+
+    On a busy machine one of Ray's own servers gives up after half a minute, and the head ends with it.
+    """
+    try:
+        _run_module("serve_app.deploy", environment)
+    except StackError:
+        wait_until(partial(_ray_responds, config), _RAY_RESTART_S, "Ray does not respond")
+        _run_module("serve_app.deploy", environment)
 
 
 def _create_databases(config: StackConfig, secrets: StackSecrets) -> None:

@@ -16,7 +16,7 @@ from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, ModelVersion, Registry
 
 TAG_DECISION = "promotion"
 """Tag of a version that holds the outcome of its promotion and the reason."""
@@ -82,7 +82,7 @@ def promote(
                 f"{challenger.name}: version {challenger.version} was compared with champion "
                 f"{comparison.champion_version}, which is {version} now"
             )
-        newer_ms = _as_of_ms(challenger) - _as_of_ms(champion) if champion else 0
+        newer_ms = challenger.as_of_ms - champion.as_of_ms if champion else 0
         if newer_ms < 0:
             decision = PromotionDecision(False, "its as_of is older than the champion's: a backfill promotes nothing")
         else:
@@ -129,10 +129,6 @@ def _promote_manually(registry: Registry, chosen: ModelVersion, by: str) -> Prom
 
 def _tag_decision(registry: Registry, model: ModelVersion, outcome: str, reason: str) -> None:
     registry.set_tag(model.name, model.version, TAG_DECISION, f"{outcome}: {reason}")
-
-
-def _as_of_ms(model: ModelVersion) -> int:
-    return int(model.tags.get(TAG_AS_OF_MS, 0))
 
 
 def _set_champion(registry: Registry, model: ModelVersion, champion: ModelVersion | None) -> None:

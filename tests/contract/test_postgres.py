@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from psycopg2 import errors as pg_errors
@@ -215,6 +217,8 @@ def test_a_parked_pair_rests_until_it_is_unparked(url: str) -> None:
     again = pairs_table.park(Database(url), "luna_usdt", "still not traded")
     assert (first.parked_at, again.parked_reason) == (again.parked_at, "still not traded")
     assert "luna_usdt" not in [item.pair for item in pairs_table.active(Database(url))]
+    with pytest.raises(InputError, match="enter a reason"):
+        pairs_table.park(Database(url), "luna_usdt", " ")
     assert pairs_table.unpark(Database(url), "luna_usdt").active
 
 
@@ -237,3 +241,17 @@ def test_a_bad_change_of_a_pair_names_its_field(url: str, change: dict[str, obje
 def test_an_unlisted_pair_cannot_be_parked(url: str) -> None:
     with pytest.raises(UnknownPair, match="mkrich pairs add"):
         pairs_table.park(Database(url), "nobody_usdt", "why not")
+
+
+def test_two_changes_of_a_pair_at_once_are_both_kept(url: str) -> None:
+    database = Database(url)
+    pairs_table.put(database, "two_usdt", plan="pooled", max_replicas=2)
+    with transaction(url) as cursor:
+        cursor.execute("UPDATE pairs SET plan = 'off' WHERE pair = 'two_usdt'")
+        other = Thread(target=pairs_table.put, args=(database, "two_usdt"), kwargs={"max_replicas": 3})
+        other.start()
+        time.sleep(0.5)  # it waits for the lock of the row
+    other.join()
+
+    (changed,) = [item for item in pairs_table.tracked(database) if item.pair == "two_usdt"]
+    assert (changed.plan, changed.max_replicas) == ("off", 3)

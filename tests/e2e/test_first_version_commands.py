@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import httpx
+import psutil
 import pytest
 
+from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import AIRFLOW
 from make_us_rich.embedded.environment import ADMIN, load_or_create_secrets
 from make_us_rich.embedded.stack_config import StackConfig
@@ -65,11 +71,26 @@ def test_each_component_is_prepared_run_and_stopped(home: Path, config: StackCon
     _mkrich(home, "stop", "training")
     _mkrich(home, "stop", "interface")
     assert _running(home) == SERVERS
-    _mkrich(home, "start", "serving")
+    with _ray_killed_while_it_deploys(config):
+        _mkrich(home, "start", "serving")
     assert httpx.get(f"{config.url('api')}/healthz", timeout=30).json() == {"status": "ok"}
 
     _mkrich(home, "stop")
     assert _running(home) == set()
+
+
+@contextmanager
+def _ray_killed_while_it_deploys(config: StackConfig) -> Iterator[None]:
+    def kill() -> None:
+        while not any("serve_app.deploy" in " ".join(process.cmdline()) for process in psutil.process_iter()):
+            time.sleep(0.05)
+        (ray,) = [state for state in lifecycle.status(config) if state.name == "ray"]
+        os.killpg(ray.pid, signal.SIGKILL)
+
+    killer = Thread(target=kill)
+    killer.start()
+    yield
+    killer.join()
 
 
 def _mkrich(home: Path, *arguments: str) -> str:
