@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -82,7 +82,7 @@ def test_each_component_is_prepared_run_and_stopped(home: Path, config: StackCon
 @contextmanager
 def _ray_killed_while_it_deploys(config: StackConfig) -> Iterator[None]:
     def kill() -> None:
-        while not any("serve_app.deploy" in " ".join(process.cmdline()) for process in psutil.process_iter()):
+        while not any(_deploys(process) for process in psutil.process_iter()):
             time.sleep(0.05)
         (ray,) = [state for state in lifecycle.status(config) if state.name == "ray"]
         os.killpg(ray.pid, signal.SIGKILL)
@@ -91,6 +91,12 @@ def _ray_killed_while_it_deploys(config: StackConfig) -> Iterator[None]:
     killer.start()
     yield
     killer.join()
+
+
+def _deploys(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):  # it ended meanwhile
+        return "serve_app.deploy" in process.cmdline()
+    return False
 
 
 def _mkrich(home: Path, *arguments: str) -> str:
