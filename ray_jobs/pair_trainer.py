@@ -69,6 +69,7 @@ class PairTrainer:
         connect_mlflow(settings)
         self._foundation = self._load_foundation()
         self._bitcoin: Candles | None = None
+        self._lost_workers: dict[Pair, int] = {}
 
     def run(self, pairs: Sequence[Pair], batch_size: int = 1) -> None:
         """Train the pairs and write their results; an error of one pair is recorded in its result.
@@ -110,7 +111,7 @@ class PairTrainer:
         if done is not None:
             self._write(done.model_copy(update={"seconds": 0.0}))
             return "trained before as of the same time"
-        lost = before.lost + 1 if before is not None else 0
+        lost = self._lost_workers[pair] = before.lost + 1 if before is not None else 0
         if lost == _MAX_LOST_WORKERS:
             return "given up: its worker died each time"
         self._write(JobResult(pair=pair, status="begun", lost=lost, reason="its worker died while it was trained"))
@@ -197,7 +198,7 @@ class PairTrainer:
         begun = JobResult(
             pair=pair,
             status="begun",
-            lost=0,
+            lost=self._lost_workers[pair],
             reason="its worker died at the upload",
             name=name,
             interval=self._interval,

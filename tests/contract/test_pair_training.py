@@ -26,6 +26,7 @@ from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.ray_jobs import job_results, write_result
 from make_us_rich.registry.client import CHAMPION, Registry
 from make_us_rich.registry.publish import publish
+from ray_jobs import pair_trainer
 from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
@@ -134,6 +135,21 @@ def test_a_pair_that_kills_its_worker_is_given_up(settings: Settings, as_of_ms: 
     write_result(store, "deadly", deadly)
 
     assert _train(settings, earlier_ms, "deadly") == deadly
+
+
+def test_a_pair_that_kills_its_worker_at_each_upload_is_given_up(
+    settings: Settings, as_of_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publishing = Mock(side_effect=SystemExit)  # ends the worker, as a kill does
+    monkeypatch.setattr(pair_trainer, "publish", publishing)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            _train(settings, as_of_ms - 6 * HOUR_MS, "deadly upload")
+
+    given_up = _train(settings, as_of_ms - 6 * HOUR_MS, "deadly upload")
+
+    assert (given_up.status, given_up.lost, given_up.reason) == ("begun", 1, "its worker died at the upload")
+    assert publishing.call_count == 2
 
 
 def test_a_failed_pair_has_the_reason(settings: Settings, as_of_ms: int) -> None:
