@@ -167,8 +167,8 @@ class RunProgress:
         self._airflow = airflow
         self._dag_id = dag_id
         self._run_id = run_id
-        headers = {"Authorization": f"Bearer {ray_token}"}
-        self._ray = httpx.Client(base_url=ray_url, headers=headers, timeout=_RAY_TIMEOUT_S)
+        self._ray_url = ray_url
+        self._ray_headers = {"Authorization": f"Bearer {ray_token}"}
         self._printed_states: dict[tuple[str, int], str] = {}
         self._printed_steps: set[tuple[str, str]] = set()
         self._earlier_jobs = set(self._job_ids())
@@ -227,6 +227,7 @@ class RunProgress:
     def _ask_ray(self, path: str) -> Any:
         """Return Ray's answer; None when it cannot be reached or answers with an error."""
         try:
-            return self._ray.get(path).raise_for_status().json()
+            answer = httpx.get(f"{self._ray_url}{path}", headers=self._ray_headers, timeout=_RAY_TIMEOUT_S)
+            return answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError):
             return None
