@@ -145,25 +145,29 @@ class Supervisor:
     def shut_down(self) -> None:
         """Stop every program, the stores last, then supervisord; kill what is left of the stack's processes."""
         before = self.processes()
-        if self.is_running():
-            with self._rpc() as rpc:
-                first = [item["name"] for item in rpc.getAllConfigInfo() if item["process_prio"] != _STORE_PRIORITY]
-                for name in first:
-                    with suppress(xmlrpc.client.Fault):  # not running
-                        rpc.stopProcess(name, False)
-            wait_until(
-                lambda: not any(state.pid for state in self.states() if state.name in first),
-                _STOP_TIMEOUT_S,
-                "programs do not stop",
-            )
-            with self._rpc() as rpc:
-                rpc.shutdown()
+        if not self._has_ended():
+            with suppress(OSError, xmlrpc.client.Error):  # another process stops the stack at the same time
+                self._stop_programs()
             wait_until(self._has_ended, _STOP_TIMEOUT_S, "supervisord does not stop")
         left = [process for process in before | self.processes() if process.is_running()]
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=10)
+
+    def _stop_programs(self) -> None:
+        with self._rpc() as rpc:
+            first = [item["name"] for item in rpc.getAllConfigInfo() if item["process_prio"] != _STORE_PRIORITY]
+            for name in first:
+                with suppress(xmlrpc.client.Fault):  # not running
+                    rpc.stopProcess(name, False)
+        wait_until(
+            lambda: not any(state.pid for state in self.states() if state.name in first),
+            _STOP_TIMEOUT_S,
+            "programs do not stop",
+        )
+        with self._rpc() as rpc:
+            rpc.shutdown()
 
     def processes(self) -> set[psutil.Process]:
         """Return every process of this stack: those with its id in their environment, and their descendants.

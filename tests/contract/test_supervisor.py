@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def test_a_program_that_ends_is_an_error(supervised: Supervisor, monkeypatch: py
         supervised.wait_until_running(["ends"])
 
 
-def test_stores_stop_after_the_others_and_are_not_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_stores_stop_after_the_others_and_are_not_killed(tmp_path: Path, at_once: int) -> None:
+    """Neither does a second `mkrich down` at the same time kill them."""
     script, order = tmp_path / "store.py", tmp_path / "order"
     script.write_text(STORE)
     with traversable_folder() as home:
@@ -82,7 +85,9 @@ def test_stores_stop_after_the_others_and_are_not_killed(tmp_path: Path) -> None
             supervised.start(name)
         supervised.wait_until_running(list(stops_last))
 
-        supervised.shut_down()
+        with ThreadPoolExecutor(at_once) as pool:
+            for done in [pool.submit(supervised.shut_down) for _ in range(at_once)]:
+                done.result()
 
     assert order.read_text().split() == ["application", "database"]
     assert supervised.processes() == set()
