@@ -17,7 +17,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[EmbeddedStack]:
     with embedded_stack("simulated", PORT_BASE, SETTINGS) as running:
         running.unpause_without_schedule("train_pairs")
