@@ -10,10 +10,16 @@
     if (text && !bar.isConnected) document.body.append(bar);
     if (!text) bar.remove();
   };
+  // The answers of requests that were under way when the user left the page, for example by logging out, do not matter.
+  let leavingUntil = 0;
+  window.addEventListener("beforeunload", () => {
+    leavingUntil = Date.now() + 5000;
+  });
   window.fetch = async (resource, options) => {
     const isCallback = String(resource.url || resource).includes("/_dash-update-component");
     try {
       const response = await originalFetch(resource, options);
+      if (Date.now() < leavingUntil) return response;
       if (isCallback && response.status === 401) {
         location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
       } else if (isCallback && response.status === 400) {
@@ -23,7 +29,7 @@
       }
       return response;
     } catch (error) {
-      if (isCallback) show("The dashboard cannot be reached. The page retries automatically.");
+      if (isCallback && Date.now() >= leavingUntil) show("The dashboard cannot be reached. The page retries automatically.");
       throw error;
     }
   };

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from make_us_rich.core.errors import WrongCredentials
 from tests.support.accounts import owner_of
@@ -96,6 +97,20 @@ def test_logging_out_ends_the_session(page: Page, dashboard: DashboardServers) -
     page.goto(dashboard.url)
 
     expect(page).to_have_url(f"{dashboard.url}/login?next=/")
+
+
+def test_a_late_callback_does_not_change_where_logging_out_leads(page: Page, dashboard: DashboardServers) -> None:
+    def respond_late(route: Route) -> None:
+        response = route.fetch(max_redirects=0)  # the session has ended; until the page changes, callbacks get 401
+        time.sleep(1)
+        route.fulfill(response=response)
+
+    register(page, dashboard.url, "leaver-with-callbacks")
+    page.evaluate("setInterval(() => fetch('/_dash-update-component', {method: 'POST'}), 50)")
+    page.route("**/logout", respond_late)
+    page.click("text=Log out")
+
+    expect(page).to_have_url(f"{dashboard.url}/login")
 
 
 def test_an_open_tab_of_an_ended_session_goes_to_the_log_in(page: Page, dashboard: DashboardServers) -> None:
