@@ -123,7 +123,7 @@ class Supervisor:
         def all_running() -> bool:
             return all(state.state == "RUNNING" for state in self.states() if state.name in names)
 
-        wait_until(all_running, _START_TIMEOUT_S, f"{', '.join(names)} do not all run; `mkrich status` says which, but")
+        wait_until(all_running, _START_TIMEOUT_S, f"not every program is running ({', '.join(names)})")
 
     def stop(self, name: str) -> None:
         with self._rpc() as rpc, suppress(xmlrpc.client.Fault):  # not running

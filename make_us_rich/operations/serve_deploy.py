@@ -42,7 +42,6 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
     Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not (nothing is changed
     then), ServingError when Ray Serve refuses, is late, or a replica refuses its new model.
     """
-    deadline = time.monotonic() + timeout_s
     token = settings.ray_token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(headers=headers, timeout=timeout_s) as ray:  # the first configuration starts Serve itself
@@ -50,14 +49,14 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
             pairs = pairs_table.active(database)
         models = models_to_serve(settings, pairs)
         config = desired_config(settings, pairs, models)
-        _request(ray, "PUT", settings.ray_url + _APPLICATIONS, deadline, json=config)
+        _request(ray, "PUT", settings.ray_url + _APPLICATIONS, time.monotonic() + timeout_s, json=config)
         wanted = {
             model_name(pair, settings.interval): NamedVersion(name=model.name, version=model.version)
             for pair, model in models.items()
         }
         if wait:
             applications = [application["name"] for application in config["applications"]]
-            _wait_until_serving(ray, settings, applications, wanted, deadline)
+            _wait_until_serving(ray, settings, applications, wanted, time.monotonic() + timeout_s)
     foundation = foundation_name(settings.interval)
     return UpdatedModels(
         applications={name: model.version for name, model in wanted.items()},

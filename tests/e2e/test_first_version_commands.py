@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,12 +16,12 @@ import httpx
 import psutil
 import pytest
 
-from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import AIRFLOW
 from make_us_rich.embedded.environment import ADMIN, load_or_create_secrets
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.operations.airflow import Airflow
 from tests.support.airflow_api import is_paused
+from tests.support.embedded_stack import kill_program
 from tests.support.folders import traversable_folder
 
 pytestmark = pytest.mark.timeout(900)
@@ -84,8 +83,7 @@ def _ray_killed_while_it_deploys(config: StackConfig) -> Iterator[None]:
     def kill() -> None:
         while not any(_deploys(process) for process in psutil.process_iter()):
             time.sleep(0.05)
-        (ray,) = [state for state in lifecycle.status(config) if state.name == "ray"]
-        os.killpg(ray.pid, signal.SIGKILL)
+        kill_program(config, "ray")
 
     killer = Thread(target=kill)
     killer.start()

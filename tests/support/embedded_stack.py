@@ -122,9 +122,7 @@ class EmbeddedStack:
         return runs
 
     def kill(self, program: str) -> None:
-        """Kill a program of supervisord and its children with SIGKILL; supervisord starts it again."""
-        (state,) = [state for state in lifecycle.status(self.config) if state.name == program]
-        os.killpg(state.pid, signal.SIGKILL)
+        kill_program(self.config, program)
 
     def kill_processes(self, words: str) -> int:
         """Kill this stack's processes whose command line contains these words; returns how many there were."""
@@ -170,6 +168,12 @@ class EmbeddedStack:
     def states(self, dag_id: str, run_id: str) -> dict[tuple[str, str], str]:
         """Return the state of each task by its id and mapped label."""
         return {(task.task_id, task.label): task.state for task in self.airflow.task_states(dag_id, run_id)}
+
+
+def kill_program(config: StackConfig, name: str) -> None:
+    """Kill a program of supervisord and its children with SIGKILL; supervisord starts it again."""
+    (state,) = [state for state in lifecycle.status(config) if state.name == name]
+    os.killpg(state.pid, signal.SIGKILL)
 
 
 @contextmanager

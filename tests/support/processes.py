@@ -17,9 +17,12 @@ from urllib.request import urlopen
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
+TEST_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+"""The number of this test process, for the ranges of ports; more than four processes would share them."""
+
+
 def _own_ports() -> Iterator[int]:
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    first, count = 3_000 + process % 4 * 2_000, 2_000
+    first, count = 3_000 + TEST_PROCESS * 2_000, 2_000
     start = random.randrange(count)
     for number in itertools.count(start):
         yield first + number % count

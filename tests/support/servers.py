@@ -28,7 +28,7 @@ from make_us_rich.database.pool import connect
 from make_us_rich.embedded import stores
 from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
 from tests.support.folders import traversable_folder
-from tests.support.processes import PROJECT_ROOT, free_port, running
+from tests.support.processes import PROJECT_ROOT, TEST_PROCESS, free_port, running
 
 BIN = Path(sys.executable).parent
 S3_KEYS = ("an-access-key", "a-secret-key")
@@ -200,8 +200,7 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 def _serve_environment(haproxy: Path) -> dict[str, str]:
     # above the ports of the embedded stacks and of `free_port`, and different in each test process
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    direct = 24_000 + process % 4 * 2_000 + random.randrange(0, 2_000, 250)
+    direct = 24_000 + TEST_PROCESS * 2_000 + random.randrange(0, 2_000, 250)
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": RAY_TOKEN,
