@@ -14,7 +14,7 @@ from collections import Counter
 from statistics import median
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.pictures import log_in, open_browser
 from benchmarks.stack import fit_bitcoin, print_table, promote, settings_of, temporary_stack
@@ -24,6 +24,7 @@ from make_us_rich.operations.serve_deploy import apply
 
 PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 GUESSES = 1_000
+_SLOW_NETWORK = {"offline": False, "latency": 50, "downloadThroughput": 200_000, "uploadThroughput": 200_000}
 # Resolves with the time since navigation began, as soon as the chart shows another close than the one before.
 _NEXT_CHART = """(before) => new Promise((resolve) => {
     const look = () => {
@@ -34,6 +35,15 @@ _NEXT_CHART = """(before) => new Promise((resolve) => {
     };
     look();
 })"""
+_NEXT_SENTENCE = """(before) => new Promise((resolve) => {
+    const look = () => {
+        const now = document.querySelector("#reading").textContent;
+        if (now !== before) resolve([performance.now(), now]);
+        else requestAnimationFrame(look);
+    };
+    look();
+})"""
+_NOTE_KEY = "() => addEventListener('keydown', () => window.pressed = performance.now(), {capture: true, once: true})"
 _NOTE_CLICK = """(label) => {
     window.clicked = null;
     document.querySelectorAll('[role=option]').forEach((option) => option.textContent === label
@@ -62,13 +72,19 @@ def _speed(stack: Stack) -> list[tuple[str, str, str]]:
         page.wait_for_load_state("networkidle")
         first = [_load(page, f"{url}/?pair=btc_usdt") for _ in range(5)]
         switches = [_switch(page, label) for label in ("ETH / USDT", "CHZ / USDT", "BTC / USDT") * 3]
+        horizons = [_choose_horizon(page, key) for key in ("ArrowRight", "End", "Home") * 3]
+        slow = [_first_visit(browser, stack) for _ in range(3)]
         browser.close()
     painted, drawn = (median(values) for values in zip(*first, strict=True))
+    received, slowly_drawn = (median(values) for values in zip(*slow, strict=True))
     return [
         ("first contentful paint of Forecasts, median of 5", f"{painted / 1000:.2f} s", "2.5 s"),
         ("its chart is drawn, median of 5", f"{drawn / 1000:.2f} s", "2.5 s"),
         ("another pair: from click to chart, median of 9", f"{median(switches):.0f} ms", "500 ms"),
         ("another pair, slowest of 9", f"{max(switches):.0f} ms", ""),
+        ("another horizon: from key to sentence, median of 9", f"{median(horizons):.0f} ms", "100 ms"),
+        ("first visit: received until the chart is drawn", f"{received / 1e6:.2f} MB", "0.9 MB"),
+        ("first visit at 1.6 Mbit/s: chart drawn, median of 3", f"{slowly_drawn / 1000:.1f} s", "6 s"),
     ]
 
 
@@ -78,6 +94,31 @@ def _load(page: Page, url: str) -> tuple[float, float]:
     drawn = page.evaluate(_NEXT_CHART, "")[0]
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     return float(paint), float(drawn)
+
+
+def _first_visit(browser: Browser, stack: Stack) -> tuple[int, float]:
+    """Return the bytes of a first visit until the chart is drawn, and the ms that it took at 1.6 Mbit/s.
+
+    Logs in by a request, so that the browser has no script in its cache.
+    """
+    context = browser.new_context()
+    page = context.new_page()
+    url = stack.config.url("dash")
+    login = context.request.get(f"{url}/login").text()
+    form: dict[str, str | float | bool] = {
+        "csrf_token": _csrf_token(login),
+        "name": DEMO_USER,
+        "password": stack.secrets.demo_password,
+    }
+    context.request.post(f"{url}/login", form=form)
+    received: list[int] = []
+    session = context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    session.send("Network.emulateNetworkConditions", _SLOW_NETWORK)
+    _, drawn = _load(page, f"{url}/?pair=btc_usdt")
+    context.close()
+    return sum(received), drawn
 
 
 def _switch(page: Page, label: str) -> float:
@@ -90,11 +131,20 @@ def _switch(page: Page, label: str) -> float:
     return float(drawn - page.evaluate("window.clicked"))
 
 
+def _choose_horizon(page: Page, key: str) -> float:
+    """Move the slider; returns the milliseconds from the key to the sentence of another horizon."""
+    before = page.evaluate(_NEXT_SENTENCE, "")[1]
+    page.evaluate(_NOTE_KEY)
+    page.get_by_role("slider", name="horizon").press(key)
+    shown = page.evaluate(_NEXT_SENTENCE, before)[0]
+    return float(shown - page.evaluate("window.pressed"))
+
+
 def _guessing(stack: Stack) -> list[tuple[str, str, str]]:
     """Guess at one account from one address while its owner logs in from another, by a proxy's header."""
     url = stack.config.url("dash")
     with httpx.Client(base_url=url, timeout=60) as guesser:
-        token = _csrf_token(guesser)
+        token = _csrf_token(guesser.get("/login").text)
         began = time.monotonic()
         statuses = Counter(
             guesser.post(
@@ -104,7 +154,11 @@ def _guessing(stack: Stack) -> list[tuple[str, str, str]]:
         )
         took_s = time.monotonic() - began
     with httpx.Client(base_url=url, headers={"X-Forwarded-For": "198.51.100.7"}) as owner:
-        form = {"csrf_token": _csrf_token(owner), "name": DEMO_USER, "password": stack.secrets.demo_password}
+        form = {
+            "csrf_token": _csrf_token(owner.get("/login").text),
+            "name": DEMO_USER,
+            "password": stack.secrets.demo_password,
+        }
         entered = owner.post("/login", data=form).status_code == 302
     return [
         (f"{GUESSES:,} guesses at one account: passwords checked", f"{statuses[200]}", "10 in 15 min"),
@@ -113,8 +167,8 @@ def _guessing(stack: Stack) -> list[tuple[str, str, str]]:
     ]
 
 
-def _csrf_token(client: httpx.Client) -> str:
-    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/login").text)
+def _csrf_token(page: str) -> str:
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
     if found is None:
         raise SystemExit("the log-in page has no CSRF token")
     return found[1]

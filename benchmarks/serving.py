@@ -38,7 +38,7 @@ from benchmarks.stack import (
     temporary_stack,
 )
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, Series
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded.components import responds
@@ -250,18 +250,18 @@ def _pool(stack: Stack) -> None:
         print(f"{application}: {psutil.Process(pid).memory_full_info().pss / 2**20:.0f} MiB PSS")
 
 
-def _save_snapshots(folder: Path) -> dict[Pair, ModelVersion]:
+def _save_snapshots(folder: Path) -> dict[Series, ModelVersion]:
     """Write what a replica finds on disk after a restart, so that 300 models need not be registered first."""
     fitted, bitcoin, as_of_ms = fit_bitcoin()
     recent = bitcoin[-POOLED_CANDLES:]
     versions = {}
     for pair in POOLED_PAIRS:
-        name = str(pair)
-        version = ModelVersion(f"{name}_1h", 1, run_id=name, created_ms=as_of_ms, tags={})
-        loaded = LoadedModel(version, graph_for_pair(fitted.onnx, name), ModelCache(1))
+        series = Series(pair, Interval.H1)
+        version = ModelVersion(series.name, 1, run_id=series.name, created_ms=as_of_ms, tags={})
+        loaded = LoadedModel(version, graph_for_pair(fitted.onnx, str(pair)), ModelCache(1))
         current = ComputedForecast.compute(pair, loaded, Window(recent, recent, Interval.H1))
-        ForecastSnapshot(folder, pair, Interval.H1, "simulated").save(current)
-        versions[pair] = version
+        ForecastSnapshot(folder, series, "simulated").save(current)
+        versions[series] = version
     return versions
 
 

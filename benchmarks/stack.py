@@ -17,7 +17,7 @@ import onnx
 
 from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair, model_name
+from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded import lifecycle
@@ -102,7 +102,7 @@ def graph_for_pair(graph: bytes, pair: str) -> bytes:
 def promote(stack: Stack, fitted: FittedModel, pair: str, as_of_ms: int) -> None:
     """Register the model as a new version of the pair and make it the champion."""
     settings = settings_of(stack)
-    name = model_name(Pair.parse(pair), Interval.H1)
+    name = Series(Pair.parse(pair), Interval.H1).name
     model = replace(fitted, onnx=graph_for_pair(fitted.onnx, pair))
     _, version = publish(model, name=name, as_of_ms=as_of_ms, market="simulated", tags={})
     with Registry(settings) as registry, Database.from_settings(settings) as database:

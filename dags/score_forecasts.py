@@ -7,21 +7,32 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.support.tasks import CANDLES, FORECASTS, SCORES, TRAINING_DAG, plan_run, report, typed
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairScore, RunItem
+from make_us_rich.operations.airflow import dag_of
 
+# Some minutes after a close, when train_pairs has stored the candle.
+_SCHEDULES = {
+    Interval.M15: "5 */2 * * *",
+    Interval.H1: "20 */6 * * *",
+    Interval.H4: "25 */12 * * *",
+    Interval.D1: "30 0 * * *",
+}
 DOC = """
 ### Are the forecasts still good?
 
-Every six hours, for every active pair: the forecasts of the last 168 candles, as they were first served, are compared
-with the closes that followed. **score** writes skill against the naive forecast, coverage of the 80 % band and the
-shift of the market's features to the table `scores` and to MLflow's experiment `score_forecasts`; the dashboard's
-overview shows it. **alarm** fails for a pair whose forecasts are worse than naive beyond noise, or whose band is too
-wide or too narrow beyond noise, and **report** posts that to Discord. A shift of the market is named as a possible
-cause, but never raises an alarm alone.
+Some times a day, for every active pair: the forecasts of the last 168 candles, as they were first served, are compared
+with the closes that followed, 1, 2, 3, 4, 6, 8, 12, 18 and 24 candles ahead. A forecast is skipped at a horizon, and
+counted, when a candle before its target is missing. **score** writes skill against the naive forecast and coverage of
+the 80 % band, at each horizon and in the mean, and the shift of the market's features to the table `scores` and to
+MLflow's experiment `score_forecasts`; the dashboard's overview shows the mean. **alarm** fails for a pair whose
+forecasts are worse than naive beyond noise in the mean over the horizons, or whose band at one horizon is too wide or
+too narrow beyond noise, and **report** posts that to Discord. A shift of the market is named as a possible cause, but
+never raises an alarm alone.
 
-With the parameter `retrain`, an alarm starts **train_foundation** at once. The hourly run trains each pair anyway.
+With the parameter `retrain`, an alarm starts **train_foundation** at once. **train_pairs** trains each pair anyway.
 """
 
 
@@ -29,23 +40,29 @@ class ForecastsDrifted(AirflowFailException):
     """The forecasts of a pair are worse than naive, or their band is too wide or too narrow, beyond noise."""
 
 
-@dag(
-    schedule=CronDataIntervalTimetable("20 */6 * * *", timezone="UTC"),
-    **TRAINING_DAG
-    | {
-        "params": TRAINING_DAG["params"]
-        | {"retrain": Param(False, type="boolean", description="after an alarm, train the foundation model")}
-    },
-    doc_md=DOC,
-    tags=["forecasting", "quality"],
-)
-def score_forecasts() -> None:
-    items = plan_run()
-    scores = score.expand(item=trained_pairs(items))
-    alarms = alarm.expand(scored=scores)
-    retrain = TriggerDagRunOperator(task_id="retrain", trigger_dag_id="train_foundation")
-    [log_scores(scores), alarms, retrain] >> report(items)
-    alarms >> retrain_wanted(scores) >> retrain
+def score_forecasts(interval: Interval) -> None:
+    """Create the DAG of one interval."""
+
+    @dag(
+        dag_id=dag_of("score_forecasts", interval),
+        schedule=CronDataIntervalTimetable(_SCHEDULES[interval], timezone="UTC"),
+        **TRAINING_DAG
+        | {
+            "params": TRAINING_DAG["params"]
+            | {"retrain": Param(False, type="boolean", description="after an alarm, train the foundation model")}
+        },
+        doc_md=DOC,
+        tags=["forecasting", interval.value, "quality"],
+    )
+    def create() -> None:
+        items = plan_run(interval.value)
+        scores = score.expand(item=trained_pairs(items))
+        alarms = alarm.expand(scored=scores)
+        retrain = TriggerDagRunOperator(task_id="retrain", trigger_dag_id=dag_of("train_foundation", interval))
+        [log_scores(scores), alarms, retrain] >> report(items)
+        alarms >> retrain_wanted(scores) >> retrain
+
+    create()
 
 
 @task
@@ -106,4 +123,5 @@ def retrain_wanted(scores: list[PairScore]) -> None:
         )
 
 
-score_forecasts()
+for each in get_settings().intervals:
+    score_forecasts(each)

@@ -1,11 +1,11 @@
-"""Train, check, promote and serve every pair, each hour."""
+"""Train, check, promote and serve every pair, as often as its candles close."""
 
 from __future__ import annotations
 
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.support.alerts import DEADLINE
+from dags.support.alerts import deadline
 from dags.support.operator import RayJobOperator
 from dags.support.tasks import (
     CANDLES,
@@ -27,6 +27,7 @@ from make_us_rich.core.settings import get_settings
 from make_us_rich.database import forecasts
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, RunItem, TrainBatch, TrainedResult
+from make_us_rich.operations.airflow import dag_of
 from make_us_rich.operations.ray_jobs import job_results, trained_before
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
@@ -36,47 +37,61 @@ _MAX_JOBS = 2  # at a time over all runs, so that a backfill leaves room for the
 # A job is labelled by its first pairs. Airflow stores 250 characters, and a longer label would fail the finished task.
 _JOB_LABEL = "{{ task.metadata['pairs'] | truncate(120) }}"
 
+_SCHEDULES = {
+    Interval.M15: "*/15 * * * *",
+    Interval.H1: "0 * * * *",
+    Interval.H4: "0 */4 * * *",
+    Interval.D1: "0 0 * * *",
+}
 DOC = """
 ### From closed candles to served forecasts
 
-Each hour, for every pair: **fetch** stores closed candles in S3 → **train** runs on Ray (features, sequences, split,
-scale, train, convert, validate, upload, clean: the steps are in that task's log) → **promote** makes the new model the
-champion if it beats the old one on the same held-out weeks → **refresh serving** → **report**.
+At each close, for every pair: **fetch** stores closed candles in S3 → **train** runs on Ray (features, sequences,
+split, scale, train, convert, validate, upload, clean: the steps are in that task's log) → **promote** makes the new
+model the champion if it beats the old one on the same held-out candles → **refresh serving** → **report**.
+
+Each interval of `MUR_INTERVALS` has a DAG of its own: `train_pairs` for hourly candles, `train_pairs_4h` for others.
 
 A run sees only candles closed at or before its `as_of`: the end of its data interval, or the time in the trigger form.
 A pair that fails is reported to Discord; the others are trained and served. A pair that was already trained as of the
 same time is not trained again, so a repeated or cleared run costs little and changes nothing.
 
-A **backfill** trains as of the end of each past interval and stores each forecast for `score_forecasts`. It promotes
+A **backfill** trains as of the end of each past interval and stores each forecast, marked as backfilled. It promotes
 nothing.
 """
 
 
-@dag(
-    schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
-    **TRAINING_DAG
-    | {
-        "params": TRAINING_DAG["params"]
+def train_pairs(interval: Interval) -> None:
+    """Create the DAG of one interval."""
+
+    @dag(
+        dag_id=dag_of("train_pairs", interval),
+        schedule=CronDataIntervalTimetable(_SCHEDULES[interval], timezone="UTC"),
+        **TRAINING_DAG
         | {
-            "pairs_per_job": Param(
-                50, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
-            )
-        }
-    },
-    deadline=DEADLINE,
-    doc_md=DOC,
-    tags=["forecasting", "hourly"],
-)
-def train_pairs() -> None:
-    items = plan_run()
-    fetched = fetch.expand(item=items)
-    batches = batch(items, fetched)
-    jobs = RayJobOperator.partial(
-        task_id="train", map_index_template=_JOB_LABEL, max_active_tis_per_dag=_MAX_JOBS
-    ).expand_kwargs(batches)
-    promoted = promote.expand(result=collect(items, fetched, batches, jobs.output))
-    served = refresh_serving()
-    [items, promoted] >> served >> report(items)
+            "params": TRAINING_DAG["params"]
+            | {
+                "pairs_per_job": Param(
+                    50, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
+                )
+            }
+        },
+        deadline=deadline(interval),
+        doc_md=DOC,
+        tags=["forecasting", interval.value],
+    )
+    def create() -> None:
+        items = plan_run(interval.value)
+        fetched = fetch.expand(item=items)
+        batches = batch(items, fetched)
+        jobs = RayJobOperator.partial(
+            task_id="train", map_index_template=_JOB_LABEL, max_active_tis_per_dag=_MAX_JOBS
+        ).expand_kwargs(batches)
+        promoted = promote.expand(result=collect(items, fetched, batches, jobs.output))
+        served = refresh_serving()
+        [items, promoted] >> served >> report(items)
+
+    create()
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
@@ -134,21 +149,23 @@ def promote(result: JobResult, run_id: str | None = None) -> str:
     """Make the new model the champion if it beats the old one on the same held-out candles.
 
     Fails for a pair whose training or checks failed; its champion stays. In a backfill it instead stores the forecast
-    that the model would have made as of its time, for score_forecasts.
+    that the model would have made as of its time, marked as backfilled.
     """
     if result.status != "trained":
         raise AirflowFailException(result.reason)
     trained = TrainedResult.model_validate(result.model_dump())
     skill, coverage = trained.metrics["skill_vs_naive"], trained.metrics["coverage_80"]
     print(f"held-out skill against naive {skill:+.2%}, 80 % band covers {coverage:.1%}")
-    if is_backfill():
-        return _store_forecast(trained)
     with Registry(_SETTINGS) as registry, Database.from_settings(_SETTINGS) as database:
         challenger = registry.get(trained.name, trained.version)
         decided = challenger.tags.get(promotion.TAG_DECISION)
+        if not decided:
+            run = f"{dag_of('train_pairs', Interval(trained.interval))}/runs/{run_id}"
+            registry.set_tag(trained.name, trained.version, TAG_AIRFLOW_RUN, run)
+        if is_backfill():
+            return _store_forecast(trained)
         if decided:
             return f"decided before: {decided}"
-        registry.set_tag(trained.name, trained.version, TAG_AIRFLOW_RUN, f"train_pairs/runs/{run_id}")
         decision = promotion.promote(
             registry, database, challenger, trained.comparison, expiry_hours=_SETTINGS.model_expiry_hours
         )
@@ -162,13 +179,14 @@ def _store_forecast(result: TrainedResult) -> str:
     with Database.from_settings(_SETTINGS) as database:
         forecasts.record(
             database,
-            result.forecast,
+            result.forecast.horizons,
             market=_SETTINGS.market,
             pair=result.pair,
             interval=Interval(result.interval),
             as_of_ms=result.as_of_ms,
             version=result.version,
             last_close=result.forecast.last_close,
+            backfilled=True,
         )
     return "a backfill promotes nothing; its forecast is stored"
 
@@ -183,4 +201,5 @@ def refresh_serving() -> None:
     print(apply(_SETTINGS))
 
 
-train_pairs()
+for each in _SETTINGS.intervals:
+    train_pairs(each)

@@ -8,16 +8,15 @@ with Client("http://127.0.0.1:28000", token) as api:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 from pydantic import TypeAdapter
 
 from make_us_rich.core.errors import MakeUsRichError
-from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair, foundation_name
+from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.documents import (
     CandleColumns,
@@ -25,6 +24,7 @@ from make_us_rich.documents import (
     NamedVersion,
     PairState,
     PastForecast,
+    Probability,
     Readiness,
     UpdatedModels,
     Usage,
@@ -56,7 +56,10 @@ class ServiceRefused(MakeUsRichError):
 
 
 class Client:
-    """Every method raises ServiceUnavailable or ServiceRefused."""
+    """Every method raises ServiceUnavailable or ServiceRefused.
+
+    `interval`: of the candles, such as "4h"; by default the first of the installation's intervals.
+    """
 
     def __init__(self, api_url: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -68,35 +71,69 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def pairs(self) -> list[Pair]:
-        """Return the pairs that are served now."""
-        return self._get("/v1/pairs", lambda body: [Pair.parse(item["pair"]) for item in body["pairs"]])
-
-    def forecast(self, pair: str, model: str = "champion") -> Forecast:
-        """Return the champion's forecast, or that of `previous`, `foundation` or `naive` to compare with."""
-        return self._get(f"/v1/forecasts/{_segment(pair)}?model={quote(model, safe='')}", Forecast.model_validate)
-
-    def forecasts(self) -> tuple[list[Forecast], dict[str, str]]:
-        """Return the forecasts of all served pairs, for one call; and by pair, why another has none now."""
+    def pairs(self, interval: str | None = None) -> list[Pair]:
+        """Return the pairs that are served now, at any interval or at the given one."""
         return self._get(
-            "/v1/forecasts",
+            f"/v1/pairs{_query(interval=interval)}",
+            lambda body: [Pair.parse(name) for name in dict.fromkeys(item["pair"] for item in body["pairs"])],
+        )
+
+    def forecast(
+        self, pair: str, model: str = "champion", horizons: Collection[int] = (), interval: str | None = None
+    ) -> Forecast:
+        """Return the champion's forecast, or that of `previous`, `foundation` or `naive` to compare with.
+
+        horizons: candles ahead, such as (1, 8, 24); by default all that the model has.
+        """
+        query = _query(model=model, horizons=_joined(horizons), interval=interval)
+        return self._get(f"/v1/forecasts/{_segment(pair)}{query}", Forecast.model_validate)
+
+    def forecasts(
+        self, horizons: Collection[int] = (), interval: str | None = None
+    ) -> tuple[list[Forecast], dict[str, str]]:
+        """Return the forecasts of all served pairs, for one call; and by pair, why another has none now.
+
+        horizons: candles ahead, of which each forecast has those that its model has; by default the next close alone.
+        """
+        return self._get(
+            f"/v1/forecasts{_query(horizons=_joined(horizons), interval=interval)}",
             lambda body: (
                 _FORECASTS.validate_python(body["forecasts"]),
                 {item["pair"]: item["detail"] for item in body["missing"]},
             ),
         )
 
-    def history(self, pair: str, limit: int) -> list[PastForecast]:
-        """Return the forecasts of closed candles, newest first."""
+    def probability(
+        self,
+        pair: str,
+        *,
+        above: float | None = None,
+        below: float | None = None,
+        between: tuple[float, float] | None = None,
+        horizon: int = 1,
+        interval: str | None = None,
+    ) -> Probability:
+        """Return the probability that the close `horizon` candles ahead is above or below a price, or between two.
+
+        Give exactly one of `above`, `below` and `between`, which has the lower price first. A forecast that you have
+        answers without a call: see `HorizonForecast.probability_below`.
+        """
+        asked = {"above": above, "below": below, "between": between and _joined(between)}
+        query = _query(**asked, horizon=horizon, interval=interval)
+        return self._get(f"/v1/forecasts/{_segment(pair)}/probability{query}", Probability.model_validate)
+
+    def history(self, pair: str, limit: int, horizon: int = 1, interval: str | None = None) -> list[PastForecast]:
+        """Return the forecasts of closes that came, made `horizon` candles ahead, newest first."""
         return self._get(
-            f"/v1/forecasts/{_segment(pair)}/history?limit={limit}",
+            f"/v1/forecasts/{_segment(pair)}/history{_query(limit=limit, horizon=horizon, interval=interval)}",
             lambda body: _PAST_FORECASTS.validate_python(body["forecasts"]),
         )
 
-    def candles(self, pair: str, limit: int) -> Candles:
+    def candles(self, pair: str, limit: int, interval: str | None = None) -> Candles:
         """Return the newest closed candles, oldest first."""
         return self._get(
-            f"/v1/candles/{_segment(pair)}?limit={limit}", lambda body: from_columns(CandleColumns.model_validate(body))
+            f"/v1/candles/{_segment(pair)}{_query(limit=limit, interval=interval)}",
+            lambda body: from_columns(CandleColumns.model_validate(body)),
         )
 
     def usage(self) -> Usage:
@@ -186,8 +223,8 @@ def _wanted_models(updated: UpdatedModels) -> dict[str, NamedVersion]:
     """Return the model of each application: the foundation model, or else one with the application's name."""
     wanted = {}
     for application, version in updated.applications.items():
-        pair, _, interval = application.rpartition("_")
-        name = foundation_name(Interval.parse(interval)) if pair in updated.by_foundation else application
+        is_foundation = application in updated.by_foundation
+        name = foundation_name(Series.parse(application).interval) if is_foundation else application
         wanted[application] = NamedVersion(name=name, version=version)
     return wanted
 
@@ -195,6 +232,16 @@ def _wanted_models(updated: UpdatedModels) -> dict[str, NamedVersion]:
 def _segment(text: str) -> str:
     """Quote a text as one segment of a path; an unquoted `..` would be one level up."""
     return quote(text, safe="").replace(".", "%2E")
+
+
+def _query(**parameters: object) -> str:
+    """Return the query of a URL with the parameters that are given, which are neither None nor empty."""
+    given = {name: value for name, value in parameters.items() if value not in (None, "")}
+    return f"?{urlencode(given, safe=',')}" if given else ""
+
+
+def _joined(numbers: Iterable[float]) -> str:
+    return ",".join(map(str, numbers))
 
 
 def _problem(answer: httpx.Response) -> tuple[str, str | None]:

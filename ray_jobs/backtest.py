@@ -2,7 +2,8 @@
 
     python -m ray_jobs.backtest --pairs btc_usdt,eth_usdt --from 2022-01-01 --to 2022-06-30 --every 5w --out FILE
 
-Candles come from S3, or from --candles DIR, a folder of klines such as BTCUSDT.parquet that the cluster can read.
+Candles come from S3, or from --candles DIR, a folder of klines such as BTCUSDT.parquet that the cluster can read. With
+--interval 15m, 1h, 4h or 1d shorter candles are resampled.
 Writes every forecast to FILE (parquet) and a report with plots next to it (html); --upload PREFIX stores both in S3.
 """
 
@@ -30,7 +31,7 @@ from make_us_rich.forecasting.report import html_report, line, table
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.market.recordings import read_recorded, recorded_pairs
+from make_us_rich.market.recordings import read_recorded, recorded_pairs, resample
 from make_us_rich.operations.ray_jobs import BACKTEST_FORECASTS, BACKTEST_REPORT
 from ray_jobs.placement import find_placement
 
@@ -115,11 +116,18 @@ def _read_candles(args: argparse.Namespace, request: Request) -> dict[str, Candl
     step = request.interval.ms
     start_ms = request.starts_ms[0] - (request.config.training + _WARM_UP_CANDLES) * step
     end_ms = request.starts_ms[-1] + request.window * step
-    return {pair: store.read(settings.market, pair, request.interval, start_ms, end_ms) for pair in pairs}
+    stored = request.interval if request.interval in settings.intervals else settings.default_interval
+    if step % stored.ms:
+        raise InputError(f"the store has candles of {stored}: name a folder of {request.interval}", field="candles")
+    return {
+        pair: resample(store.read(settings.market, pair, stored, start_ms, end_ms), stored, request.interval)
+        for pair in pairs
+    }
 
 
 def _request(args: argparse.Namespace) -> Request:
     architecture(args.model)  # raises InputError for an unknown name
+    config = TrainingConfig.of(args.interval)  # raises InputError for an interval that is not trained
     every_ms = duration_ms(args.every)
     if args.pairs:
         chosen = [Pair.parse(text) for text in args.pairs.split(",")]
@@ -132,7 +140,7 @@ def _request(args: argparse.Namespace) -> Request:
         interval=args.interval,
         starts_ms=tuple(windows_between(_ms(args.start), _ms(args.end), every_ms, args.interval)),
         window=every_ms // args.interval.ms,
-        config=replace(TrainingConfig(), architecture=args.model),
+        config=replace(config, architecture=args.model),
         foundation=not args.from_scratch and args.model != "level_mse",
     )
 
@@ -147,7 +155,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--from", dest="start", type=datetime.fromisoformat, required=True)
     parser.add_argument("--to", dest="end", type=datetime.fromisoformat, required=True)
     parser.add_argument("--every", default="5w", help="length of a window, such as 5w, 35d or 840h")
-    parser.add_argument("--interval", default="1h", type=Interval.parse_trained, help="only 1h is supported")
+    parser.add_argument("--interval", default="1h", type=Interval.parse, help="15m, 1h, 4h or 1d")
     parser.add_argument("--model", default="lstm", help="architecture")
     parser.add_argument(
         "--from-scratch", "--from-nothing", action="store_true", help="no foundation model to fine-tune"

@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import ray
@@ -21,6 +21,8 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import Comparison
+from make_us_rich.forecasting.evaluation import MEAN_SKILL, MEAN_T, ModelComparison
+from make_us_rich.forecasting.pipeline import FittedModel
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.registry.client import ModelVersion
 from ray_jobs.placement import find_placement
@@ -43,7 +45,7 @@ def parse_arguments(description: str) -> TrainingJob:
     """Read the job from the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pairs", required=True, help="comma separated, such as btc_usdt,eth_usdt")
-    parser.add_argument("--interval", default="1h", type=Interval.parse_trained, help="only 1h is supported")
+    parser.add_argument("--interval", default="1h", type=Interval.parse_trained, help="15m, 1h, 4h or 1d")
     parser.add_argument("--as-of-ms", type=int, required=True, help="the last close that training may see")
     parser.add_argument("--submission-id", default=os.environ.get("RAY_JOB_SUBMISSION_ID", "by-hand"))
     args = parser.parse_args()
@@ -107,23 +109,24 @@ def training_device() -> str:
 
 
 def comparison(
-    metrics: Mapping[str, float],
-    champion: ModelVersion | None,
-    on_same_candles: tuple[float, float, float | None] | None = None,
+    fitted: FittedModel, champion: ModelVersion | None, on_same_candles: ModelComparison | None = None
 ) -> Comparison:
-    """Return what decides on the promotion of a new model with these metrics.
+    """Return what decides on the promotion of a new model.
 
-    `on_same_candles` are its pinball loss, the champion's, and the Diebold-Mariano t of the two; None where the
-    champion was not evaluated again.
+    `on_same_candles`: the model and the champion on the same candles; None where the champion was not evaluated again.
     """
-    ours, theirs, t = on_same_candles or (metrics["pinball"], None, None)
+    metrics, against = fitted.metrics, on_same_candles
     return Comparison(
         champion_version=champion.version if champion else None,
-        challenger_pinball=ours,
-        champion_pinball=theirs,
-        t=t,
+        challenger_pinball=against.challenger_pinball if against else metrics["pinball"],
+        champion_pinball=against.champion_pinball if against else None,
+        t=against.t if against else None,
         naive_pinball=metrics["pinball_naive"],
-        t_vs_naive=metrics["diebold_mariano_t_vs_naive"],
+        t_vs_naive=metrics[MEAN_T],
+        skill_vs_naive=metrics[MEAN_SKILL],
+        mean=against.mean if against else None,
+        challenger_horizons=fitted.holdout.horizons,
+        champion_horizons=against.champion_horizons if against else 1,
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from make_us_rich.core.errors import BadModel, MakeUsRichError, StoreError
-from make_us_rich.core.pair import BITCOIN, Pair, foundation_name, model_name
+from make_us_rich.core.pair import BITCOIN, Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import BackfilledForecast, Comparison, JobResult, TrainedResult
+from make_us_rich.documents import BackfilledForecast, Comparison, JobResult, Quantiles, TrainedResult
 from make_us_rich.forecasting.architectures import TrainingConfig, from_npz
 from make_us_rich.forecasting.batched import train_batched
 from make_us_rich.forecasting.evaluation import compare
@@ -63,7 +63,7 @@ class PairTrainer:
         self._submission_id = job.submission_id
         self._group = group
         self._device = device
-        self._config = TrainingConfig(architecture=settings.architecture)
+        self._config = replace(TrainingConfig.of(job.interval), architecture=settings.architecture)
         self._objects = ObjectStore.from_settings(settings)
         self._candle_store = CandleStore(self._objects)
         connect_mlflow(settings)
@@ -183,7 +183,7 @@ class PairTrainer:
 
     def _publish(self, pair: Pair, pair_model: _TrainedPair) -> TrainedResult | None:
         """Export, check and register the model; return its result, None on ranks other than 0."""
-        name = model_name(pair, self._interval)
+        name = Series(pair, self._interval).name
         fitted = export_and_evaluate(
             pair_model.prepared,
             pair_model.trained,
@@ -222,20 +222,21 @@ class PairTrainer:
         )
 
     def _forecast(self, name: str, fitted: FittedModel, candles: _PairCandles) -> BackfilledForecast | None:
-        """Forecast the candle after `as_of_ms` as the model would serve it; None if candles before it are missing."""
+        """Forecast the closes after `as_of_ms` as the model would serve them; None if candles before it are missing."""
         window = common_window(candles.own, candles.bitcoin, self._interval)
         if window is None or window.as_of_ms != self._as_of_ms:
             return None
         prices = OnnxModel.load(fitted.onnx, name).quantiles(window.candles, window.reference)
-        return BackfilledForecast.of(prices.tolist(), last_close=float(window.candles.close[-1]))
+        following, *later = map(Quantiles.of, prices.tolist())
+        return BackfilledForecast(**dict(following), last_close=float(window.candles.close[-1]), later=tuple(later))
 
     def _compare(self, name: str, prepared: PreparedPair, fitted: FittedModel) -> Comparison:
         """Compare the model with the present champion on the same held-out candles; neither was trained on them."""
         champion = self._registry.find(name, CHAMPION)
         if champion is None:
-            return comparison(fitted.metrics, None)
+            return comparison(fitted, None)
         champion_holdout = evaluate_model(self._registry.download(champion), prepared, interval=self._interval)
-        return comparison(fitted.metrics, champion, compare(fitted.holdout, champion_holdout))
+        return comparison(fitted, champion, compare(fitted.holdout, champion_holdout, fitted.naive))
 
     def _read_candles(self, pair: Pair) -> _PairCandles:
         """Read the candles of a pair, and Bitcoin's once for all pairs. Collective.
@@ -255,7 +256,7 @@ class PairTrainer:
         return _PairCandles(own, self._bitcoin)
 
     def _read(self, pair: Pair) -> Candles:
-        start_ms = self._as_of_ms - self._settings.history_candles * self._interval.ms
+        start_ms = self._as_of_ms - self._settings.training_candles(self._interval) * self._interval.ms
         return self._candle_store.read(self._settings.market, pair, self._interval, start_ms, self._as_of_ms)
 
     def _load_foundation(self) -> bytes | None:

@@ -1,19 +1,17 @@
-"""Train the foundation model: one model on the candles of all pairs, which `train_pairs` fine-tunes for each pair.
+"""Train the foundation model: one model on the candles of many pairs, which `train_pairs` fine-tunes for each pair.
 
     python -m ray_jobs.train_foundation --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
 
-It is registered as `foundation_1h`. The newest version becomes champion unless it is worse than naive. Of more pairs
-than MUR_FOUNDATION_PAIRS it learns from a random subset, another one each week.
+It is registered as `foundation_1h`. The newest version becomes champion unless it is worse than naive.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
+from make_us_rich.core.pair import BITCOIN, foundation_name
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.forecasting.architectures import TrainingConfig
@@ -36,23 +34,21 @@ def train(job: TrainingJob) -> None:
     torch.set_num_threads(1)
     connect_mlflow(settings)
     store = CandleStore.from_settings(settings)
-    start_ms = job.as_of_ms - settings.history_candles * job.interval.ms
-    pairs = choose_pairs(job.pairs, settings.foundation_pairs, job.as_of_ms)
-    if group.rank == 0:
-        print(f"{len(pairs)} of {len(job.pairs)} pairs to learn from", flush=True)
+    start_ms = job.as_of_ms - settings.training_candles(job.interval) * job.interval.ms
     candles = {
-        pair: store.read(settings.market, pair, job.interval, start_ms, job.as_of_ms) for pair in {*pairs, BITCOIN}
+        pair: store.read(settings.market, pair, job.interval, start_ms, job.as_of_ms) for pair in {*job.pairs, BITCOIN}
     }
     fitted = fit_foundation(
-        {pair: candles[pair] for pair in pairs},
+        {pair: candles[pair] for pair in job.pairs},
         candles[BITCOIN],
         interval=job.interval,
         as_of_ms=job.as_of_ms,
-        config=TrainingConfig(architecture=settings.architecture),
+        config=replace(TrainingConfig.of(job.interval), architecture=settings.architecture),
         device=training_device(),
         group=group,
     )
     if group.rank == 0:
+        print(f"learned from {fitted.params['pairs']}", flush=True)
         print(_publish(fitted, job, settings), flush=True)
 
 
@@ -62,17 +58,10 @@ def _publish(fitted: FittedModel, job: TrainingJob, settings: Settings) -> Promo
     _, version = publish(fitted, name=name, as_of_ms=job.as_of_ms, market=settings.market, tags=tags)
     print(f"{name} version {version}: {fitted.metrics['skill_vs_naive']:+.2%} against naive", flush=True)
     with Registry(settings) as registry, Database.from_settings(settings) as database:
-        compared = comparison(fitted.metrics, registry.find(name, CHAMPION))
+        compared = comparison(fitted, registry.find(name, CHAMPION))
         return promote(
             registry, database, registry.get(name, version), compared, expiry_hours=settings.model_expiry_hours
         )
-
-
-def choose_pairs(pairs: Sequence[Pair], count: int, as_of_ms: int) -> list[Pair]:
-    """Choose up to `count` of the pairs at random; every worker and retry as of this time chooses the same."""
-    if len(pairs) <= count:
-        return list(pairs)
-    return random.Random(as_of_ms).sample(sorted(pairs), count)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from ray.serve import metrics
 
+from make_us_rich.core.pair import Series
+
 _SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]
 _PAIR = ("pair",)
+_SERIES: Any = ("pair", "interval")  # Ray annotates one key, and means any number of them
 _FLUSH_AFTER_S = 1.0
 
 
@@ -25,33 +28,36 @@ def replica_metrics() -> ReplicaMetrics:
 
 
 class ReplicaMetrics:
-    """Metrics of the forecasts, tagged by pair."""
+    """Metrics of the forecasts, tagged by pair and interval."""
 
     def __init__(self) -> None:
         self._onnx_seconds = metrics.Histogram(
-            "mur_onnx_seconds", description="time of one forecast in ONNX Runtime", boundaries=_SECONDS, tag_keys=_PAIR
+            "mur_onnx_seconds",
+            description="time of one forecast in ONNX Runtime",
+            boundaries=_SECONDS,
+            tag_keys=_SERIES,
         )
-        self._swaps = metrics.Counter("mur_model_swaps", description="models that started serving", tag_keys=_PAIR)
+        self._swaps = metrics.Counter("mur_model_swaps", description="models that started serving", tag_keys=_SERIES)
         self._refusals = metrics.Counter(
-            "mur_model_refusals", description="models that failed their checks", tag_keys=_PAIR
+            "mur_model_refusals", description="models that failed their checks", tag_keys=_SERIES
         )
         self._as_of_seconds = metrics.Gauge(
             "mur_forecast_as_of_seconds",
             description="close of the newest candle forecast from, seconds since 1970",
-            tag_keys=_PAIR,
+            tag_keys=_SERIES,
         )
         self._model_as_of_seconds = metrics.Gauge(
             "mur_model_as_of_seconds",
             description="close of the newest candle that the serving model has seen, seconds since 1970",
-            tag_keys=_PAIR,
+            tag_keys=_SERIES,
         )
         self._models_loaded = metrics.Gauge("mur_models_loaded", description="models that the process keeps loaded")
 
     def forecast_computed(
-        self, pair: str, seconds: float, *, as_of_ms: int, model_as_of_ms: int, models_loaded: int, swapped: bool
+        self, series: Series, seconds: float, *, as_of_ms: int, model_as_of_ms: int, models_loaded: int, swapped: bool
     ) -> None:
         """`seconds`: time in ONNX Runtime. `swapped`: it is the first forecast by this model."""
-        tags = {"pair": pair}
+        tags = series._asdict()
         self._onnx_seconds.observe(seconds, tags=tags)
         self._as_of_seconds.set(as_of_ms / 1000, tags=tags)
         self._model_as_of_seconds.set(model_as_of_ms / 1000, tags=tags)
@@ -59,9 +65,9 @@ class ReplicaMetrics:
         if swapped:
             self._swaps.inc(tags=tags)
 
-    def model_refused(self, pair: str) -> None:
+    def model_refused(self, series: Series) -> None:
         """Count a model that failed its checks."""
-        self._refusals.inc(tags={"pair": pair})
+        self._refusals.inc(tags=series._asdict())
 
 
 class GatewayMetrics:

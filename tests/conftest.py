@@ -29,6 +29,7 @@ _LONGEST_FIRST = (
     "tests/contract/test_airflow_login.py",
     "tests/contract/test_ray_jobs_operator.py",
     "tests/package/",
+    "tests/contract/test_universe.py",
     "tests/contract/test_registry.py",
     "tests/contract/test_pair_training.py",
     "tests/contract/test_housekeeping.py",

@@ -19,6 +19,7 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.documents import Document
 from make_us_rich.operations.alerts import GREEN, RED, Alert, post
@@ -29,7 +30,7 @@ REMIND_AFTER_S = 6 * 3600
 _XCOM_KEY = "failure"
 _MAX_LISTED = 10
 _MAX_REASON_CHARS = 300
-_LATE_AFTER = timedelta(minutes=50)
+_LATE_AFTER_MIN = 50
 _UNFINISHED = ("queued", "running")
 
 
@@ -202,7 +203,7 @@ class LateRun(Document):
     state: str
 
 
-async def post_late_run(context: Mapping[str, object], **_: object) -> None:
+async def post_late_run(context: Mapping[str, object], late_after_min: int, **_: object) -> None:
     """Deadline callback: post that a run is late. Runs in the triggerer, once for a run.
 
     Leaves out backfills, whose runs wait for each other, and a run that failed in time: Airflow drops the deadline of
@@ -212,7 +213,7 @@ async def post_late_run(context: Mapping[str, object], **_: object) -> None:
     if run.run_type == "backfill" or run.state not in _UNFINISHED:
         return
     text = (
-        f"The run is still {run.state} {_LATE_AFTER.seconds // 60} minutes after it was due. "
+        f"The run is still {run.state} {late_after_min} minutes after it was due. "
         "It may hang: see which task is running."
     )
     settings = get_settings()
@@ -220,7 +221,11 @@ async def post_late_run(context: Mapping[str, object], **_: object) -> None:
     await asyncio.to_thread(post, alert, settings)
 
 
-DEADLINE = DeadlineAlert(
-    reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=_LATE_AFTER, callback=AsyncCallback(post_late_run)
-)
-"""Reports a run that is not done in time, because a run that hangs never reaches its own report."""
+def deadline(interval: Interval) -> DeadlineAlert:
+    """Return what reports a run that is not done in time, because a run that hangs never reaches its own report."""
+    late_after_min = min(_LATE_AFTER_MIN, interval.ms // 75_000)  # four fifths of a shorter interval
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=late_after_min),
+        callback=AsyncCallback(post_late_run, {"late_after_min": late_after_min}),
+    )

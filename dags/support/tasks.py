@@ -10,7 +10,18 @@ from functools import wraps
 from typing import Any
 
 import pendulum
-from airflow.sdk import Asset, Context, Param, RetryDecision, RetryPolicy, TriggerRule, get_current_context, task
+import psycopg2
+from airflow.sdk import (
+    Asset,
+    Context,
+    Param,
+    RetryDecision,
+    RetryPolicy,
+    TriggerRule,
+    get_current_context,
+    get_parsing_context,
+    task,
+)
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
@@ -24,7 +35,7 @@ from make_us_rich.core.errors import (
     RateLimited,
     UnknownPair,
 )
-from make_us_rich.core.interval import HOUR_MS, TRAINED_INTERVALS, Interval
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
@@ -86,20 +97,33 @@ DAG_DEFAULTS: dict[str, Any] = {
 }
 """Arguments of every DAG. Without catch-up, an outage is followed by one run for the newest interval."""
 
+
+def _offered_pairs() -> list[str]:
+    """Return the pairs of the trigger form: the active ones, or those of the settings while Postgres is away.
+
+    A process that loads the DAG to run a task shows no form, so it asks nobody.
+    """
+    if get_parsing_context().dag_id is None:
+        try:
+            with Database.from_settings(_SETTINGS) as database:
+                return [str(item.pair) for item in pairs_table.active(database)]
+        except psycopg2.Error:  # away, or without tables before the first migration
+            pass
+    return [str(pair) for pair in _SETTINGS.pairs]
+
+
+_PAIRS_HELP = """
+Pairs to train; empty: every active pair. A pair that was added less than a minute ago is not in the list yet: write it
+into *Advanced Options* as `{"pairs": ["sol_usdt"]}`.
+
+**In a backfill**, tick *Override parameters on existing runs*. Otherwise Airflow ignores this form and trains every
+active pair.
+"""
+
 TRAINING_DAG: dict[str, Any] = DAG_DEFAULTS | {
     "params": {
         "pairs": Param(
-            [],
-            type="array",
-            items={"type": "string"},
-            examples=[str(pair) for pair in _SETTINGS.pairs],
-            description="pairs to train, one on each line; empty: every active pair",
-        ),
-        "interval": Param(
-            _SETTINGS.interval,
-            type="string",
-            examples=list(TRAINED_INTERVALS),
-            description="candle interval; only 1h is supported",
+            [], type="array", items={"type": "string"}, examples=_offered_pairs(), description_md=_PAIRS_HELP
         ),
         "as_of": Param(
             None,
@@ -128,7 +152,7 @@ def typed(function: Callable[..., object]) -> Callable[..., Any]:
 
 @task
 @typed
-def plan_run() -> list[RunItem]:
+def plan_run(interval: Interval) -> list[RunItem]:
     """Return the markets whose candles the run needs: its pairs, and BTC, whose candles every model reads.
 
     Raises RunRefused when the trigger form names something that cannot be trained.
@@ -136,7 +160,6 @@ def plan_run() -> list[RunItem]:
     context = get_current_context()
     params = context["params"]
     try:
-        interval = Interval.parse_trained(params["interval"])
         pairs = _pairs(params["pairs"])
         as_of_ms = interval.last_close_ms(_as_of_ms(context))
     except InputError as error:
@@ -217,7 +240,7 @@ def fetch(item: RunItem) -> str:
             pair=item.pair,
             interval=item.interval,
             as_of_ms=item.as_of_ms,
-            history_candles=_SETTINGS.history_candles,
+            history_candles=_SETTINGS.training_candles(item.interval),
         )
     except PairNotTraded as error:
         if item.train and error.idle_ms >= _PARK_AFTER_MS:

@@ -1,4 +1,4 @@
-"""Texts above the chart of a forecast: the headline, badges with the model's record, and warnings."""
+"""Texts around the chart of a forecast: the headline, badges, the probability above a price, and warnings."""
 
 from __future__ import annotations
 
@@ -7,34 +7,52 @@ from collections.abc import Sequence
 import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
-from dash_app.components.formatting import age, change, price, utc_time
+from dash_app.components.formatting import age, change, duration, pair_label, price, probability, utc_time
+from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
-from make_us_rich.documents import Forecast, PastForecast
+from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, PastForecast
 
 
-def headline(forecast: Forecast) -> Component:
-    """Write the 80 % band and the median of the next close as one sentence."""
-    quantiles = forecast.quantiles
+def headline(forecast: Forecast, item: HorizonForecast) -> Component:
+    """Write the 80 % band and the median of the close at one horizon as one sentence."""
+    quantiles = item.quantiles
     median = quantiles["q50"]
-    quote = forecast.pair.quote.upper()
     return dmc.Text(
         [
-            f"Close at {utc_time(forecast.target_close_ms)}: ",
-            dmc.Text(f"{price(quantiles['q10'])} to {price(quantiles['q90'])} {quote}", span=True, fw=700),
-            f" with 80 % probability, median {price(median)} ({change(median / forecast.last_close - 1)}).",
+            f"{pair_label(forecast.pair)}, close at {utc_time(item.target_close_ms)} ({ahead(forecast, item)}): ",
+            dmc.Text(f"{price(quantiles['q10'])} to {price(quantiles['q90'])} {_quote(forecast)}", span=True, fw=700),
+            f" with 80\u00a0% probability, median {price(median)} ({change(median / forecast.last_close - 1)}).",
         ],
         size="lg",
     )
 
 
-def badges(forecast: Forecast, past: Sequence[PastForecast], score: LatestScore | None) -> Component:
-    """Show how good the model has been, which one it is, and which market its prices come from."""
+def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
+    """Show what else the forecast says about the close at one horizon, and how good the model was there."""
+    is_of_model = item.skill_vs_naive == forecast.model.skill_vs_naive  # whose margin is known
+    items = [
+        _badge("P(up)", f"{item.probability_up:.1%}", "blue", "Probability of a close above the last close."),
+        _badge(
+            "Expected move", f"{item.expected_move:.2%}", "blue", "Mean change of the price until then, up or down."
+        ),
+        _badge(
+            "Volatility",
+            f"{item.volatility:.0%} a year",
+            "blue",
+            "Standard deviation of the log return until then, converted to a year.",
+        ),
+        _skill(item.skill_vs_naive, forecast.model.skill_margin if is_of_model else None),
+        _coverage(item.coverage_80),
+    ]
+    return dmc.Group(items, gap=6)
+
+
+def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: LatestScore | None) -> Component:
+    """Show how the served forecasts did, which model makes them, and which market its prices come from."""
     model = forecast.model
     items = [
-        _skill(model.skill_vs_naive, model.skill_margin),
-        _coverage(model.coverage_80),
         *_recent_coverage(past),
-        *([_weekly_skill(score)] if score else []),
+        *([_served_skill(forecast, score)] if score else []),
         _badge(
             "Model",
             f"v{model.version} {model.architecture}, {age(model.age_hours)} old",
@@ -49,6 +67,24 @@ def badges(forecast: Forecast, past: Sequence[PastForecast], score: LatestScore 
         ),
     ]
     return dmc.Group(items, gap=6)
+
+
+def probability_above(forecast: Forecast, item: HorizonForecast, above: float | None) -> Component:
+    """Write the probability of a close above a price, or ask for a price. `above`: None if none above 0 was entered."""
+    if above is None:
+        text = f"Enter a price above 0, such as {price(forecast.last_close)}."
+        return dmc.Text(text, size="sm", c="dimmed")
+    return dmc.Text(
+        [
+            dmc.Text(probability(1 - item.probability_below(above)), span=True, fw=700),
+            f" that the close {ahead(forecast, item)} is above {price(above)} {_quote(forecast)}",
+        ]
+    )
+
+
+def ahead(forecast: Forecast, item: HorizonForecast) -> str:
+    """Write how far after the last close the close of this horizon is: 8 h ahead."""
+    return f"{duration(item.target_close_ms - forecast.as_of_ms)} ahead"
 
 
 def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[str]) -> list[Component]:
@@ -75,9 +111,15 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
             "blue",
         ),
         (
+            len(forecast.horizons) == 1,
+            "One candle ahead",
+            "This model is of an older version and forecasts the next close alone.",
+            "blue",
+        ),
+        (
             score is not None and score.drifted,
             "Drift",
-            f"The last 7 days were worse than the model's evaluation: {score.reason if score else ''}.",
+            f"The last {_scored(forecast)} were worse than the model's evaluation: {score.reason if score else ''}.",
             "orange",
         ),
         (bool(missing), "Model not available", "; ".join(missing), "gray"),
@@ -91,8 +133,8 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
 
 def _skill(skill: float | None, margin: float | None) -> Component:
     explanation = (
-        "Reduction of the pinball loss compared with the naive forecast (a random walk), on four weeks that the model "
-        "was not trained on. Above zero is better than naive."
+        "Reduction of the pinball loss at this horizon compared with the naive forecast (a random walk), on "
+        "candles that the model was not trained on. Above zero is better than naive."
     )
     if skill is None:
         return _badge("Skill", "unknown", "gray", explanation)
@@ -114,28 +156,39 @@ def _coverage(coverage: float | None) -> Component:
         "Coverage",
         "unknown" if coverage is None else f"{coverage:.0%}",
         "gray" if coverage is None else "teal" if abs(coverage - 0.8) < 0.05 else "orange",
-        "Share of closes inside the 80 % band on the same four weeks. A calibrated model is near 80 %.",
+        "Share of closes inside the 80 % band at this horizon, on the same candles. A calibrated model is near 80 %.",
     )
 
 
 def _recent_coverage(past: Sequence[PastForecast]) -> list[Component]:
-    inside = [item.inside_80 for item in past if item.inside_80 is not None]
+    inside = [item.inside_80 for item in past if item.inside_80 is not None and not item.backfilled]
     if not inside:
         return []
     explanation = (
-        "Closes inside the 80 % band, among the forecasts served in the last week. The chart marks those outside."
+        "Closes inside the 80 % band of one candle ahead, among the newest served forecasts. The chart marks "
+        "those outside."
     )
     return [_badge("Served forecasts", f"{sum(inside)} of {len(inside)} inside", "blue", explanation)]
 
 
-def _weekly_skill(score: LatestScore) -> Component:
+def _served_skill(forecast: Forecast, score: LatestScore) -> Component:
     return _badge(
-        "Last 7 days",
+        f"Last {_scored(forecast)}",
         f"{score.skill_vs_naive:+.1%} vs naive",
         "orange" if score.drifted else "teal" if score.skill_vs_naive > 0 else "gray",
-        f"Skill of the {score.n} forecasts served in the week before {score.as_of:%d %b %H:%M} UTC. "
-        "A week is short: a few percent either way are chance.",
+        f"Skill of the {score.n} forecasts served in the {_scored(forecast)} before {score.as_of:%d %b %H:%M} UTC, "
+        f"{'mean over the horizons' if score.horizons else 'of the next close'}. "
+        "That is few forecasts: some percent either way are chance.",
     )
+
+
+def _scored(forecast: Forecast) -> str:
+    """Return the time that a score looks back: 7 d of hourly candles."""
+    return duration(SCORED_CANDLES * Interval(forecast.interval).ms)
+
+
+def _quote(forecast: Forecast) -> str:
+    return forecast.pair.quote.upper()
 
 
 def _badge(name: str, value: str, colour: str, explanation: str) -> Component:

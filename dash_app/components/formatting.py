@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from make_us_rich.core.interval import HOUR_MS
+
 _SIGNIFICANT_DIGITS = 6
 
 
@@ -24,17 +26,34 @@ def age(hours: float) -> str:
     return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
 
 
+def duration(time_ms: int) -> str:
+    """Write a number of candles as time: 45 min, 1 h 15 min, 8 h, 3 d."""
+    minutes, hours = time_ms // (HOUR_MS // 60), time_ms / HOUR_MS
+    if minutes % 60:
+        return f"{minutes // 60} h {minutes % 60} min" if minutes > 60 else f"{minutes} min"
+    return f"{hours / 24:.0f} d" if hours > 24 and hours % 24 == 0 else f"{hours:.0f} h"
+
+
+def probability(value: float) -> str:
+    """Write a probability with the digits that it deserves: 37 %, 0.4 %, less than 0.1 %."""
+    if value < 0.001:
+        return "less than 0.1 %"
+    if value > 0.999:
+        return "more than 99.9 %"
+    return f"{value * 100:.1f} %" if value < 0.0095 or value > 0.9905 else f"{value:.0%}".replace("%", " %")
+
+
 def pair_label(pair: str) -> str:
     """Write BTC / USDT for btc_usdt."""
     return pair.replace("_", " / ").upper()
 
 
 def change(fraction: float) -> str:
-    """Write a change since the last close: +0.31% vs last close."""
-    return "no change vs last close" if abs(fraction) < 0.00005 else f"{fraction:+.2%} vs last close"
+    """Write a change since the last close: +0.31%."""
+    return "no change" if abs(fraction) < 0.00005 else f"{fraction:+.2%}"
 
 
 def as_sentence(message: object) -> str:
     """Write an error's message or a reason with a capital letter and a full stop."""
-    text = str(message)
+    text = str(message).rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."

@@ -9,8 +9,10 @@ from urllib.parse import parse_qs
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
-from dash import dcc
+from dash import Dash, Input, Output, State, dcc
 from dash.development.base_component import Component
+
+from make_us_rich.core.settings import get_settings
 
 Column = dict[str, object]
 """A column definition of AG Grid: https://www.ag-grid.com/javascript-data-grid/column-properties"""
@@ -37,6 +39,7 @@ _OPTIONS = {
         "cellDataType": False,  # else AG Grid takes a column of dates for dates, and it may hold "never"
     },
 }
+PAIRS_BY_START: Any = {"function": "pairsByStart"}  # in assets/dashMantineFunctions.js
 _SINGLE_ROW = {"rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True}}
 
 
@@ -58,17 +61,55 @@ def small_button(label: str, button_id: str) -> Component:
     return dmc.Button(label, id=button_id, size="sm", variant="default")
 
 
+def submits(button_id: str) -> Mapping[str, Any]:
+    """Return the keyword argument of a group of fields in which Enter clicks a button: see assets/enter.js."""
+    return {"data-submits": button_id}
+
+
 def pair_select(select_id: str, *, label: str, width: int | dict[str, object] = 200) -> Component:
     """Return a select for a pair, which the browser remembers. `label`: for screen readers."""
     return dmc.Select(
         id=select_id,
         data=[],
         searchable=True,
+        clearSearchOnFocus=True,
+        filter=PAIRS_BY_START,
+        selectFirstOptionOnChange=True,
+        nothingFoundMessage="No such pair",
         allowDeselect=False,
         placeholder="Pair",
         persistence=True,
         w=width,
         attributes={"input": {"aria-label": label}},
+    )
+
+
+def interval_switch(switch_id: str) -> Component:
+    """Return a switch for the interval, which the browser remembers; invisible where the installation has one."""
+    intervals = get_settings().intervals
+    return dmc.SegmentedControl(
+        id=switch_id,
+        data=[{"value": interval, "label": interval} for interval in intervals],
+        value=intervals[0],
+        persistence=True,
+        display=None if len(intervals) > 1 else "none",
+        **aria_label("candle interval"),
+    )
+
+
+def follow_link(app: Dash, switch_id: str) -> None:
+    """Let a link with ?interval=4h set the switch when the page opens."""
+    app.clientside_callback(
+        """(id, search, data, value) => {
+            const wanted = new URLSearchParams(search).get("interval");
+            // the value all the same, because what follows from it is not called at the start after a no_update
+            return data.some((item) => item.value === wanted) ? wanted : value;
+        }""",
+        Output(switch_id, "value"),
+        Input(switch_id, "id"),
+        State("location", "search"),
+        State(switch_id, "data"),
+        State(switch_id, "value"),
     )
 
 
@@ -123,6 +164,11 @@ def text_column(title: str, field: str, *, sort_field: str = "", **more: object)
     return column | more
 
 
+def wrapped_column(title: str, field: str, **more: object) -> Column:
+    """Return a column of texts that may be long; a row is as high as its longest one."""
+    return text_column(title, field) | {"wrapText": True, "autoHeight": True, "cellClass": "wrapped"} | more
+
+
 def number_column(title: str, field: str, *, text_field: str, **more: object) -> Column:
     """Return a column that sorts by the number in `field` and shows the text in `text_field`."""
     return _right_aligned(title, field, f"params.data.{text_field} || '–'") | more
@@ -136,19 +182,38 @@ def percent_column(title: str, field: str, digits: int, *, signed: bool = True, 
     return _right_aligned(title, field, formatter) | more
 
 
+def half_width_column(title: str, field: str, **more: object) -> Column:
+    """Return a column of fractions that are half a band, written as ±0.43%."""
+    formatter = "params.value == null ? '–' : '±' + d3.format('.2%')(params.value)"
+    return _right_aligned(title, field, formatter) | more
+
+
+def fan_column(title: str, field: str, **more: object) -> Column:
+    """Return a column of small pictures of the coming bands; `CellFan` in the assets says what the field holds."""
+    without_search = {"function": "''"}
+    return {
+        "headerName": title,
+        "field": field,
+        "cellRenderer": "CellFan",
+        "sortable": False,
+        "getQuickFilterText": without_search,
+    } | more
+
+
 def record_columns(*, coverage_digits: int) -> tuple[Column, Column]:
     """Return the columns of a model's skill and coverage, which were measured before it served."""
     skill = "Reduction of pinball loss compared with the naive forecast, held-out weeks"
     coverage = "Share of closes inside the 80 % band, held-out weeks"
     return (
-        percent_column("Skill", "skill", 1, headerTooltip=skill),
+        percent_column("Skill", "skill", 1, headerTooltip=skill, minWidth=80),
         percent_column("Coverage", "coverage", coverage_digits, signed=False, headerTooltip=coverage),
     )
 
 
 def link_column(title: str, field: str, **more: object) -> Column:
     """Return a column of links to the row's `href`, with its `label` as text."""
-    return {"headerName": title, "field": field, "cellRenderer": "CellLink"} | more
+    always_drawn = {"function": "false"}  # or the grid keeps the old link where the text stays the same
+    return {"headerName": title, "field": field, "cellRenderer": "CellLink", "equals": always_drawn} | more
 
 
 def _right_aligned(title: str, field: str, formatter: str) -> Column:

@@ -7,6 +7,7 @@ from dash.development.base_component import Component
 
 from dash_app.components.formatting import as_sentence
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
+from make_us_rich.database.pairs import TrackedPair
 
 
 def success(*content: Component | str) -> Component:
@@ -33,12 +34,32 @@ def service_error(error: ServiceUnavailable | ServiceRefused) -> Component:
     )
 
 
+def download_failed(error: ServiceUnavailable | ServiceRefused) -> Component:
+    return _alert("orange", f"{as_sentence(error)} Try again in a minute.", title="Nothing was downloaded")
+
+
 def registry_down(error: Exception) -> Component:
     return _alert("orange", str(error), title="Model registry unavailable")
 
 
-def no_forecast_yet() -> Component:
-    text = "The first training run has not finished. Training runs every hour; a pair appears here once it is served."
+def not_served(pair: str, tracked: TrackedPair | None) -> Component:
+    """Say why a pair has no forecast. `tracked`: its row in the table of pairs, None if there is none."""
+    if tracked is None:
+        title, text = f"{pair} is unknown", "This installation neither trains nor serves it. Choose another pair."
+    elif tracked.active:
+        title = f"{pair} has no forecast yet"
+        text = "Its first training run has not finished. Training runs at every close of a candle."
+    else:
+        title = f"{pair} is not served"
+        text = as_sentence(tracked.state) + " It is not trained until an admin changes that. Choose another pair."
+    return _alert("orange", text, title=title)
+
+
+def no_forecast_yet(interval: str) -> Component:
+    text = (
+        f"The first training run has not finished. Training runs at every close of a {interval} candle; a pair appears "
+        "here once it is served."
+    )
     return _alert("blue", text, title="No forecast yet")
 
 

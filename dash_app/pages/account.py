@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from flask_login import current_user
 
 from dash_app.components import notices
-from dash_app.components.layout import page, panel
+from dash_app.components.layout import page, panel, submits
 from dash_app.pages import Services
 from dash_app.security.login import end_session, start_session
 from dash_app.security.throttling import confirmation_limit
@@ -23,6 +23,7 @@ def layout() -> Component:
         "Account",
         dmc.Text(["Logged in as ", dmc.Text(current_user.name, span=True, fw=700), "."]),
         _section(
+            "change-password",
             "Password",
             _password_input("current-password", "Current password", "current-password"),
             _password_input("new-password", "New password", "new-password"),
@@ -30,11 +31,13 @@ def layout() -> Component:
             html.Div(id="password-notice", role="status"),
         ),
         _section(
+            "log-out-everywhere",
             "Sessions",
             dmc.Text("End all sessions of this account, on every device including this one."),
             dmc.Button("Log out everywhere", id="log-out-everywhere", variant="default"),
         ),
         _section(
+            "delete-account",
             "Delete account",
             dmc.Text("Your tokens stop working at once. This cannot be undone."),
             _password_input("delete-password", "Current password", "current-password"),
@@ -45,8 +48,9 @@ def layout() -> Component:
     return dmc.Box(content, maw=560)
 
 
-def _section(title: str, *content: Component) -> Component:
-    return panel(dmc.Stack([dmc.Title(title, order=2, size="h4"), *content], gap="sm", align="start"))
+def _section(button_id: str, title: str, *content: Component) -> Component:
+    heading = dmc.Title(title, order=2, size="h4")
+    return panel(dmc.Stack([heading, *content], gap="sm", align="start", **submits(button_id)))
 
 
 def _password_input(name: str, label: str, autocomplete: str) -> Component:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output
+from dash import Dash, Input, Output, no_update
 from dash.development.base_component import Component
 
-from dash_app.components.layout import page, plain_table, table, text_column
+from dash_app.components.layout import page, plain_table, table, text_column, wrapped_column
 from dash_app.pages import Services, admin_pairs, admin_users
 from dash_app.security.access import admins_only
-from dash_app.security.validation import Clicks, validated
+from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.operations.health import HealthResult, check_components
 
+_HEALTH = "Health"
 _STATE_COLOURS = {"ok": "teal", "warning": "orange", "failed": "red"}
 _MAX_AUDIT_ENTRIES = 500
 _AUDIT_COLUMNS = (
-    text_column("Time, UTC", "at", minWidth=160),
-    text_column("Actor", "actor", minWidth=120),
+    text_column("Time, UTC", "at", minWidth=184),
+    wrapped_column("Actor", "actor", minWidth=130),
     text_column("Action", "action", minWidth=150),
-    text_column("Subject", "subject", minWidth=120),
-    text_column("Details", "detail", flex=3, minWidth=200),
+    wrapped_column("Subject", "subject", minWidth=130),
+    wrapped_column("Details", "detail", flex=3, minWidth=220),
 )
 
 
@@ -29,21 +31,26 @@ def layout() -> Component:
     tabs = {
         "Users": admin_users.layout(),
         "Pairs": admin_pairs.layout(),
-        "Health": _health_layout(),
+        _HEALTH: _health_layout(),
         "Audit log": table("admin-audit", _AUDIT_COLUMNS, rows=12),
     }
     return page(
         "Admin",
         dmc.Tabs(
             [
-                dmc.TabsList([dmc.TabsTab(label, value=label) for label in tabs]),
-                *(dmc.TabsPanel(content, value=label, pt="md") for label, content in tabs.items()),
+                dmc.TabsList([dmc.TabsTab(label, value=_tab_value(label)) for label in tabs]),
+                *(dmc.TabsPanel(content, value=_tab_value(label), pt="md") for label, content in tabs.items()),
             ],
             id="admin-tabs",
             value="Users",
             keepMounted=False,
         ),
     )
+
+
+def _tab_value(label: str) -> str:
+    """Return the name of a tab, which becomes part of an id: a space in it breaks the tab for screen readers."""
+    return label.replace(" ", "-")
 
 
 def register(app: Dash, services: Services) -> None:
@@ -53,11 +60,14 @@ def register(app: Dash, services: Services) -> None:
     @app.callback(
         Output("admin-health", "children"),
         Input("admin-check-health", "n_clicks"),
+        Input("admin-tabs", "value"),
         running=[(Output("admin-check-health", "loading"), True, False)],
     )
     @admins_only
     @validated
-    def check_health(_: Clicks) -> Component:
+    def check_health(_: Clicks, tab: Text) -> Any:
+        if tab != _HEALTH:
+            return no_update
         rows = [_health_row(result) for result in check_components(services.settings)]
         return plain_table(("Component", "State", "Finding", "What to do"), rows, min_width=640)
 
@@ -84,5 +94,5 @@ def _health_layout() -> Component:
 
 
 def _health_row(result: HealthResult) -> tuple[Component | str, ...]:
-    badge = dmc.Badge(result.state, color=_STATE_COLOURS[result.state], variant="light", tt="none")
+    badge = dmc.Badge(result.state, color=_STATE_COLOURS[result.state], variant="light", tt="none", miw="max-content")
     return dmc.Text(result.name, fw=600, size="sm"), badge, result.detail, result.way_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -10,26 +11,41 @@ from dash.development.base_component import Component
 from flask_login import current_user
 from typing_extensions import TypedDict
 
-from dash_app.components import notices
-from dash_app.components.layout import height_of, panel, small_button, table, text_column
+from dash_app.components import confirmation, notices
+from dash_app.components.layout import (
+    PAIRS_BY_START,
+    height_of,
+    panel,
+    small_button,
+    submits,
+    table,
+    text_column,
+    wrapped_column,
+)
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated
-from make_us_rich.core.errors import InputError
+from make_us_rich.core.errors import InputError, MarketError, MarketUnavailable
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.airflow import Airflow, AirflowError
+from make_us_rich.market import listing
+from make_us_rich.operations.airflow import Airflow, AirflowError, dag_of
 
-_DAG = "train_pairs"
 _MAX_VISIBLE_ROWS = 10
-_BUTTONS = ("admin-train", "admin-park", "admin-unpark", "admin-put-pair")
+_LONG_STATE = 60  # characters: a longer one has a second line
+_OFFERED_PAIRS = 30  # of those that match what was typed
+_REMOVAL = (
+    "It is neither trained nor served from the next run on. Its models, candles and forecasts stay. The setting of the "
+    "first pairs, MUR_PAIRS, adds a pair that it names again when the installation is prepared again."
+)
+_BUTTONS = ("admin-train", "admin-park", "admin-unpark", "admin-put-pair", "admin-remove-dialog-yes")
 _COLUMNS = (
     text_column("Pair", "pair", minWidth=120),
     text_column("Serving plan", "plan", minWidth=120),
     text_column("Replicas", "replicas", minWidth=100),
-    text_column("State", "state", flex=3, minWidth=240),
+    wrapped_column("State", "state", flex=3, minWidth=240),
 )
 
 
@@ -45,9 +61,19 @@ def layout() -> Component:
         dmc.TextInput(id="admin-park-reason", label="Reason, shown to users", size="sm", w=240),
         small_button("Park", "admin-park"),
         small_button("Unpark", "admin-unpark"),
+        small_button("Remove", "admin-remove"),
     ]
     new_pair_controls = [
-        dmc.TextInput(id="admin-new-pair", label="Pair", placeholder="btc_usdt", size="sm", w=180),
+        dmc.Autocomplete(
+            id="admin-new-pair",
+            label="Pair",
+            placeholder="btc_usdt",
+            data=[],
+            limit=_OFFERED_PAIRS,
+            filter=PAIRS_BY_START,
+            size="sm",
+            w=180,
+        ),
         dmc.Select(
             id="admin-pair-plan",
             label="Serving plan",
@@ -63,8 +89,20 @@ def layout() -> Component:
         [
             table("admin-pairs", _COLUMNS, key="pair", rows=4, selectable=True),
             html.Div(id="admin-pairs-notice", role="status"),
-            panel(dmc.Stack([dmc.Text("Selected pair", fw=600), dmc.Group(pair_controls, align="end")])),
-            panel(dmc.Stack([dmc.Text("Add or update a pair", fw=600), dmc.Group(new_pair_controls, align="end")])),
+            panel(
+                dmc.Stack(
+                    [dmc.Text("Selected pair", fw=600), dmc.Group(pair_controls, align="end", **submits("admin-park"))]
+                )
+            ),
+            panel(
+                dmc.Stack(
+                    [
+                        dmc.Text("Add or update a pair", fw=600),
+                        dmc.Group(new_pair_controls, align="end", **submits("admin-put-pair")),
+                    ]
+                )
+            ),
+            confirmation.confirmation("admin-remove-dialog", "Remove the selected pair?", _REMOVAL, action="Remove"),
         ]
     )
 
@@ -77,10 +115,26 @@ def register(app: Dash, services: Services) -> None:
     @validated
     def show(_: str) -> tuple[list[dict[str, str]], dict[str, str]]:
         rows = _rows(database)
-        return rows, height_of(len(rows), limit=_MAX_VISIBLE_ROWS)
+        return rows, _height(rows)
+
+    confirmation.open_by(app, "admin-remove-dialog", "admin-remove")
+    confirmation.register(app, "admin-remove-dialog")
+
+    @app.callback(Output("admin-new-pair", "data"), Input("admin-pairs", "id"))
+    @admins_only
+    @validated
+    def offer_traded_pairs(_: str) -> list[str]:
+        try:
+            return sorted(listing.traded_pairs(services.settings.exchange_url))
+        except MarketUnavailable:  # the reason is shown when a pair is added
+            return []
 
     @app.callback(
-        output=[Output("admin-pairs-notice", "children"), Output("admin-pairs", "rowData", allow_duplicate=True)],
+        output=[
+            Output("admin-pairs-notice", "children"),
+            Output("admin-pairs", "rowData", allow_duplicate=True),
+            Output("admin-pairs", "style", allow_duplicate=True),
+        ],
         inputs=[
             [Input(button, "n_clicks") for button in _BUTTONS],
             State("admin-pairs", "selectedRows"),
@@ -89,18 +143,19 @@ def register(app: Dash, services: Services) -> None:
             State("admin-pair-plan", "value"),
         ],
         prevent_initial_call=True,
+        running=[(Output(button, "loading"), True, False) for button in ("admin-train", "admin-put-pair")],
     )
     @admins_only
     @validated
     def change_pair(
         _: list[Clicks], selected: list[SelectedPair] | None, reason: Text, new_pair: Text, plan: Text
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Any, ...]:
         button, by = ctx.triggered_id, current_user.name
         if not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked
-            return no_update, no_update
+            return no_update, no_update, no_update
         name = new_pair if button == "admin-put-pair" else selected[0]["pair"] if selected else None
         if not name:
-            return notices.selection_missing("a pair"), no_update
+            return notices.selection_missing("a pair"), no_update, no_update
         try:
             pair = Pair.parse(name)
             match button:
@@ -115,22 +170,36 @@ def register(app: Dash, services: Services) -> None:
                     pairs_table.unpark(database, pair)
                     audit(by, "unpark pair", pair)
                     notice = notices.success(f"{pair} is trained and served again from the next run on.")
+                case "admin-remove-dialog-yes":
+                    pairs_table.remove(database, pair)
+                    audit(by, "remove pair", pair)
+                    notice = notices.success(f"{pair} is removed: it is not trained or served from the next run on.")
                 case _:
+                    if all(item.pair != pair for item in pairs_table.tracked(database)):
+                        listing.check_traded(services.settings.exchange_url, pair)
                     listed = pairs_table.put(database, pair, plan=plan)
                     audit(by, "put pair", listed.pair, listed.plan)
                     notice = notices.success(f"{listed.pair} has the serving plan {listed.plan} from the next run on.")
-        except (InputError, AirflowError) as error:
+        except (InputError, MarketError, AirflowError) as error:
             notice = notices.refusal(error)
-        return notice, _rows(database)
+        rows = _rows(database)
+        return notice, rows, _height(rows)
 
 
 def _start_training(settings: Settings, pair: Pair) -> Component:
+    links: list[Component | str] = []
     with Airflow.from_settings(settings) as airflow:
-        airflow.unpause(_DAG)
-        run_id = airflow.trigger(_DAG, {"pairs": [pair]})
-    url = f"{settings.airflow_link_url}/dags/{_DAG}/runs/{run_id}"
-    link = dmc.Anchor("Open it in Airflow", href=url, target="_blank", inherit=True)
-    return notices.success(f"A training run of {pair} was started. ", link, ".")
+        for interval in settings.intervals:
+            dag_id = dag_of("train_pairs", interval)
+            airflow.unpause(dag_id)
+            url = f"{settings.airflow_link_url}/dags/{dag_id}/runs/{airflow.trigger(dag_id, {'pairs': [pair]})}"
+            links += [dmc.Anchor(f"Open {interval} in Airflow", href=url, target="_blank", inherit=True), ". "]
+    return notices.success(f"Training of {pair} was started. ", *links)
+
+
+def _height(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    lines = sum(1 + (len(row["state"]) > _LONG_STATE) for row in rows)
+    return height_of(lines, limit=_MAX_VISIBLE_ROWS)
 
 
 def _rows(database: Database) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from dash_app.components import notices
-from dash_app.components.layout import height_of, panel, small_button, table, text_column
+from dash_app.components.layout import height_of, panel, small_button, submits, table, text_column
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated
@@ -68,7 +68,14 @@ def layout() -> Component:
                     ]
                 )
             ),
-            panel(dmc.Stack([dmc.Text("Quota of a plan", fw=600), dmc.Group(quota_controls, align="end")])),
+            panel(
+                dmc.Stack(
+                    [
+                        dmc.Text("Quota of a plan", fw=600),
+                        dmc.Group(quota_controls, align="end", **submits("admin-set-quota")),
+                    ]
+                )
+            ),
         ]
     )
 

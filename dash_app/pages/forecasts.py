@@ -1,62 +1,113 @@
-"""Forecasts: the distribution of one pair's next close, with the record of its model."""
+"""Forecasts: the distribution of one pair's coming closes, with the record of its model."""
 
 from __future__ import annotations
 
-import csv
-import io
+import json
+import math
+import re
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, dcc, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
-from pydantic import Field
+from flask import abort
+from itsdangerous import BadSignature, URLSafeSerializer
+from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
 from dash_app.components import notices
-from dash_app.components.figures import forecast_figure
-from dash_app.components.forecast_summary import badges, headline, warnings
-from dash_app.components.formatting import pair_label
-from dash_app.components.layout import graph, page, pair_in_query, pair_select
-from dash_app.pages import Services
-from dash_app.security.validation import Clicks, Text, validated
+from dash_app.components.forecast_figure import forecast_figure, horizon_marks
+from dash_app.components.forecast_summary import headline, horizon_badges, model_badges, probability_above, warnings
+from dash_app.components.formatting import duration, pair_label
+from dash_app.components.layout import aria_label, follow_link, graph, interval_switch, page, pair_in_query, pair_select
+from dash_app.pages import Services, forecast_downloads
+from dash_app.security.validation import Clicks, IntervalName, Text, validated
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
-from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.interval import TRAINING_CANDLES
+from make_us_rich.core.pair import SLUG, Pair
+from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
-from make_us_rich.documents import QUANTILE_NAMES, Forecast, PastForecast
+from make_us_rich.database.pool import Database
+from make_us_rich.documents import HORIZONS, Forecast
 
-_CANDLES, _CANDLES_ON_PHONE = 48, 20
-_HISTORY = 168  # past forecasts that the badge of served forecasts counts: a week of hours
+_CANDLES, _CANDLES_ON_PHONE = 48, 24
 _PHONE_PX = 700
-_CHAMPION = "champion"
-OtherModel = Literal["previous", "foundation", "naive"]
 _OTHER_MODELS = {"previous": "Previous model", "foundation": "Foundation model", "naive": "Naive forecast"}
 # The page refreshes shortly after the next close, and once a minute so that an outage shows.
 _AFTER_CLOSE_MS, _MAX_REFRESH_MS, _MIN_REFRESH_MS = 5_000, 60_000, 10_000
 _HALF_OF_A_PHONE: dict[str, object] = {"base": "calc(50vw - 24px)", "sm": 200}
+_LIVE: dict[str, Any] = {"aria-live": "polite"}
 _EMPTY_FIGURE = {"layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)"}}
+_FIRST_HORIZON = 8  # candles ahead, until the reader chooses
+_MARKED_HORIZONS = (1, 4, 8, 12, 18, HORIZONS)
+# By interval, how long each number of candles lasts.
+_DURATIONS = {
+    interval: [duration(horizon * interval.ms) for horizon in range(1, HORIZONS + 1)] for interval in TRAINING_CANDLES
+}
+# The slider counts candles and shows how long they last.
+_LABEL_SLIDER = f"""(interval) => {{
+    const labels = {json.dumps(_DURATIONS)}[interval];
+    const marks = {list(_MARKED_HORIZONS)}.map((horizon) => ({{value: horizon, label: labels[horizon - 1]}}));
+    return [marks, {{function: "labelOf", options: {{labels}}}}];  // in assets/dashMantineFunctions.js
+}}"""
 _DISCLAIMER = (
-    "Each band contains the next close with the stated probability, if the market behaves as it did in the training "
-    "period. A forecast is not advice to buy or sell."
+    "Each band contains a close with the stated probability, if the market behaves as it did in the training period. "
+    "That holds for each close alone, not for all of them together. A forecast is not advice to buy or sell."
 )
+# Only the line and the labels change with the horizon. What is shown holds the part that the reader zoomed to.
+_DRAW = """(drawing, horizon, shown) => {
+    const {no_update, callback_context} = window.dash_clientside;
+    if (!drawing) return no_update;
+    const {figure, marks} = drawing;
+    const mark = marks[Math.min(horizon || 1, marks.length) - 1];
+    const shapes = [...figure.layout.shapes, ...mark.shapes];
+    const isNew = callback_context.triggered.some((part) => part.prop_id !== "horizon.value");
+    const base = isNew ? figure : shown;
+    return {...base, layout: {...base.layout, shapes, annotations: mark.annotations}};
+}"""
+# A price of one pair means nothing for another.
+_CHOOSE = """(pair, interval, above, intervals) => {
+    const query = intervals.length > 1 ? `pair=${pair}&interval=${interval}` : `pair=${pair}`;
+    if (pair && location.pathname === "/") history.replaceState(null, "", `/?${query}`);
+    const unchanged = window.dash_clientside.no_update;
+    const choice = {pair: pair ?? null, interval: interval, width: window.innerWidth};
+    return [choice, above ? "" : unchanged, pair ? ` ${pair.split("_")[1].toUpperCase()}` : unchanged];
+}"""
+# The forecast of another pair must not stand below the name of the chosen one while that one's is on its way.
+_WAIT = """(one, other) => {
+    const [choice, drawing] = one?.figure || !one ? [other, one] : [one, other];
+    const isOther = choice?.pair && drawing && (choice.pair !== drawing.pair || choice.interval !== drawing.interval);
+    const text = isOther ? `Loading ${choice.pair.replace("_", " / ").toUpperCase()} …` : "";
+    return [text, isOther ? "of-another-pair" : "", isOther ? "of-another-pair" : ""];
+}"""
+
+
+Horizon = Annotated[int, Field(ge=1, le=HORIZONS)] | None
+Price = Annotated[float, Field(allow_inf_nan=False)] | Text
+"""A number, or what the browser has instead, such as an empty text."""
+Signed = Annotated[str, Field(max_length=100_000)] | None
 
 
 class Choice(TypedDict):
-    """The selected pair, and the width of the window in pixels."""
+    """The selected pair and interval, and the width of the window in pixels."""
 
     pair: Pair | None
+    interval: IntervalName
     width: Annotated[float, Field(allow_inf_nan=False)]
 
 
 def layout() -> Component:
     return page(
         "Forecasts",
-        dmc.Box(id="forecast", children=dmc.Skeleton(h=140)),
+        html.Div(id="waiting", role="status"),
+        dmc.Box(id="forecast"),
         dmc.Stack(
             [
+                dmc.Box(dmc.Skeleton(h=56), id="reading", **aria_label("forecast"), **_LIVE),
+                _horizon_slider(),
+                dmc.Box(dmc.Skeleton(h=26), id="horizon-badges"),
                 # The empty chart is there from the start, so that Plotly loads while the forecast is fetched.
                 dmc.Paper(
                     graph(_EMPTY_FIGURE, id="chart", style={"minHeight": 420}),
@@ -65,6 +116,8 @@ def layout() -> Component:
                     radius="md",
                     mih=440,
                 ),
+                _price_field(),
+                dmc.Box(id="model-badges"),
                 dmc.Text(_DISCLAIMER, size="sm", c="dimmed"),
                 dmc.Group(
                     [
@@ -73,6 +126,7 @@ def layout() -> Component:
                     ],
                     gap="xs",
                 ),
+                dmc.Box(id="csv-notice", **_LIVE),
             ],
             id="chart-section",
             gap="sm",
@@ -81,8 +135,43 @@ def layout() -> Component:
         dcc.Interval(id="refresh", interval=_MIN_REFRESH_MS),
         dcc.Store(id="shown"),
         dcc.Store(id="choice"),
-        controls=dmc.Group([_model_select(), pair_select("pair", label="pair", width=_HALF_OF_A_PHONE)], gap="xs"),
+        dcc.Store(id="drawing"),
+        dcc.Store(id="document"),
+        controls=dmc.Group(
+            [interval_switch("interval"), _model_select(), pair_select("pair", label="pair", width=_HALF_OF_A_PHONE)],
+            gap="xs",
+        ),
     )
+
+
+def _horizon_slider() -> Component:
+    slider = dmc.Slider(
+        id="horizon", value=_FIRST_HORIZON, min=1, max=HORIZONS, thumbLabel="horizon", persistence=True, flex=1
+    )
+    return dmc.Group(
+        [dmc.Text("Horizon", size="sm", fw=500), slider],
+        id="horizon-row",
+        wrap="nowrap",
+        gap="lg",
+        pt="xs",
+        pb="lg",
+        pr="md",
+    )
+
+
+def _price_field() -> Component:
+    field = dmc.NumberInput(
+        id="above",
+        label="Probability above",
+        value="",
+        suffix="",
+        placeholder="price",
+        thousandSeparator=",",
+        hideControls=True,
+        debounce=300,
+        w=_HALF_OF_A_PHONE,
+    )
+    return dmc.Group([field, dmc.Box(id="probability", flex=1, miw=200, pb=6, **_LIVE)], align="flex-end", gap="sm")
 
 
 def _model_select() -> Component:
@@ -100,41 +189,71 @@ def _model_select() -> Component:
 def register(app: Dash, services: Services) -> None:
     client, database = services.client, services.database
     pool = ThreadPoolExecutor(8)
+    signer = URLSafeSerializer(services.settings.secret_key.get_secret_value(), salt="forecast")
 
     @app.callback(
         Output("pair", "data"),
         Output("pair", "value"),
         Input("refresh", "n_intervals"),
+        Input("interval", "value"),
         State("pair", "value"),
         State("pair", "data"),
         State("location", "search"),
     )
     @validated
-    def offer_pairs(_: Clicks, selected: Text, known: list[dict[str, str]] | None, search: Text) -> tuple[Any, Any]:
+    def offer_pairs(
+        _: Clicks, interval: IntervalName, selected: Text, known: list[dict[str, str]] | None, search: Text
+    ) -> tuple[Any, Any]:
         try:
-            pairs = client.pairs()
+            pairs = client.pairs(interval)
         except (ServiceUnavailable, ServiceRefused):
             return no_update, no_update
         in_query = pair_in_query(search)
-        wanted = in_query if in_query in pairs and not known else selected
-        offered = [{"value": pair, "label": pair_label(pair)} for pair in pairs]
-        value = wanted if wanted in pairs else (pairs[0] if pairs else None)
+        wanted = (in_query if not known else None) or selected
+        offered = [{"value": str(pair), "label": pair_label(pair)} for pair in pairs]
+        value: str | None = wanted or (pairs[0] if pairs else None)
+        if wanted and wanted not in pairs:
+            if _is_pair(wanted):  # stays chosen, and the page says why it has no forecast
+                offered.append({"value": wanted, "label": pair_label(wanted)})
+            else:
+                value = None
         if offered == known:
             return no_update, (no_update if value == selected else value)
         return offered, value  # the value too when it stays: without options the browser could not select it
 
+    # Two callbacks: one with both inputs would wait for the drawing.
+    for changed, known in (("choice", "drawing"), ("drawing", "choice")):
+        app.clientside_callback(
+            _WAIT,
+            Output("waiting", "children", allow_duplicate=True),
+            Output("forecast", "className", allow_duplicate=True),
+            Output("chart-section", "className", allow_duplicate=True),
+            Input(changed, "data"),
+            State(known, "data"),
+            prevent_initial_call=True,
+        )
+
     app.clientside_callback(
-        """(pair) => {
-            if (pair && location.pathname === "/") history.replaceState(null, "", `/?pair=${pair}`);
-            return {pair: pair ?? null, width: window.innerWidth};
-        }""",
+        _CHOOSE,
         Output("choice", "data"),
+        Output("above", "value"),
+        Output("above", "suffix"),
         Input("pair", "value"),
+        Input("interval", "value"),
+        State("above", "value"),
+        State("interval", "data"),
+    )
+
+    follow_link(app, "interval")
+    app.clientside_callback(
+        _LABEL_SLIDER, Output("horizon", "marks"), Output("horizon", "label"), Input("interval", "value")
     )
 
     @app.callback(
         Output("forecast", "children"),
-        Output("chart", "figure"),
+        Output("model-badges", "children"),
+        Output("drawing", "data"),
+        Output("document", "data"),
         Output("chart-section", "display"),
         Output("shown", "data"),
         Output("refresh", "interval"),
@@ -142,79 +261,107 @@ def register(app: Dash, services: Services) -> None:
         Input("compare", "value"),
         Input("refresh", "n_intervals"),
         State("shown", "data"),
+        State("location", "search"),
         prevent_initial_call=True,  # the first call comes with the choice
     )
     @validated
     def show(
-        choice: Choice | None, others: list[OtherModel] | None, _: Clicks, shown: list[Any] | None
+        choice: Choice | None,
+        others: list[forecast_downloads.OtherModel] | None,
+        _: Clicks,
+        shown: list[Any] | None,
+        search: Text,
     ) -> tuple[Any, ...]:
-        pair, width = (choice["pair"], choice["width"]) if choice else (None, 0)
+        if choice is None:
+            return *(no_update,) * 6, _MIN_REFRESH_MS
+        pair, interval, width = choice["pair"], choice["interval"], choice["width"]
         try:
             if pair is None:
-                notice = no_update if client.pairs() else notices.no_forecast_yet()
-                return notice, no_update, "none", None, _MIN_REFRESH_MS
-            forecast = client.forecast(pair)
+                notice = _without_a_pair(client, pair_in_query(search), interval)
+                return notice, no_update, no_update, no_update, "none", None, _MIN_REFRESH_MS
+            forecast = client.forecast(pair, interval=interval)
             now_shown = [choice, others, forecast.as_of_ms, forecast.model.version, forecast.flags.stale]
-            if now_shown == shown:  # nothing new: a redraw would reset the reader's zoom
-                return no_update, no_update, no_update, no_update, _refresh_ms(forecast)
-            answers = {name: pool.submit(client.forecast, pair, name) for name in set(others or [])}
-            history = pool.submit(client.history, pair, _HISTORY)
+            if now_shown == shown:
+                return *(no_update,) * 6, _refresh_ms(forecast)
+            compared = pool.submit(forecast_downloads.with_others, client, forecast, others or [])
+            history = pool.submit(client.history, pair, forecast_downloads.HISTORY, interval=interval)
             is_phone = width < _PHONE_PX
-            candles = client.candles(pair, _CANDLES_ON_PHONE if is_phone else _CANDLES)
-            forecasts, missing = {_CHAMPION: forecast}, []
-            for name, answer in answers.items():
-                try:
-                    forecasts[name] = answer.result()
-                except ServiceRefused as error:
-                    missing.append(str(error))
+            candles = client.candles(pair, _CANDLES_ON_PHONE if is_phone else _CANDLES, interval)
+            forecasts, missing = compared.result()
             past = history.result()
         except (ServiceUnavailable, ServiceRefused) as error:
-            return notices.service_error(error), no_update, "none", None, _MIN_REFRESH_MS
-        interval = Interval(forecast.interval)
+            notice = _why_no_forecast(client, database, pair, interval, error)
+            return notice, no_update, None, no_update, "none", None, _MIN_REFRESH_MS
         score = scores.latest(database, market=forecast.market, interval=interval).get(pair)
-        summary = [*warnings(forecast, score, missing), headline(forecast), badges(forecast, past, score)]
-        figure = forecast_figure(candles, forecasts, past, narrow=is_phone)
-        return dmc.Stack(summary, gap="sm"), figure, "flex", now_shown, _refresh_ms(forecast)
-
-    _register_downloads(app, client)
-
-
-def _register_downloads(app: Dash, client: Client) -> None:
-    @app.callback(
-        Output("csv-file", "data"),
-        Input("csv", "n_clicks"),
-        State("pair", "value"),
-        prevent_initial_call=True,
-        running=[(Output("csv", "loading"), True, False)],
-    )
-    @validated
-    def download_csv(clicks: Clicks, pair: Pair | None) -> Any:
-        if not clicks or pair is None:
-            return no_update
-        try:
-            content = _csv(client.forecast(pair), client.history(pair, _HISTORY))
-        except (ServiceUnavailable, ServiceRefused):
-            return no_update
-        return {"content": content, "filename": f"{pair}.csv", "type": "text/csv"}
+        drawing = {
+            "figure": forecast_figure(candles, forecasts, past, narrow=is_phone),
+            "marks": horizon_marks(list(forecasts.values()), narrow=is_phone),
+            "pair": pair,
+            "interval": interval,
+            "name": forecast_downloads.file_name(forecast),
+            "title": forecast_downloads.picture_title(forecast),
+        }
+        return (
+            dmc.Stack(warnings(forecast, score, missing), gap="sm"),
+            model_badges(forecast, past, score),
+            drawing,
+            signer.dumps(forecast.model_dump_json()),
+            "flex",
+            now_shown,
+            _refresh_ms(forecast),
+        )
 
     app.clientside_callback(
-        """(clicks, pair) => {
-            const plot = document.querySelector("#chart .js-plotly-plot");
-            if (clicks && plot) {
-                const back = getComputedStyle(document.body).backgroundColor;
-                const colours = {paper_bgcolor: back, plot_bgcolor: back};
-                const figure = {data: plot.data, layout: {...plot.layout, ...colours}};
-                Plotly.downloadImage(figure, {
-                    format: "png", filename: pair, scale: 2, width: plot.offsetWidth, height: plot.offsetHeight,
-                });
-            }
-            return window.dash_clientside.no_update;
-        }""",
-        Output("png", "n_clicks"),
-        Input("png", "n_clicks"),
-        State("pair", "value"),
+        _DRAW, Output("chart", "figure"), Input("drawing", "data"), Input("horizon", "value"), State("chart", "figure")
+    )
+
+    @app.callback(
+        Output("reading", "children"),
+        Output("horizon-badges", "children"),
+        Output("probability", "children"),
+        Output("horizon-row", "display"),
+        Input("document", "data"),
+        Input("horizon", "value"),
+        Input("above", "value"),
         prevent_initial_call=True,
     )
+    @validated
+    def read_out(document: Signed, horizon: Horizon, above: Price) -> tuple[Any, ...]:
+        if document is None:
+            return (no_update,) * 4
+        forecast = _signed_forecast(signer, document)
+        item = forecast.horizons[min(horizon or 1, len(forecast.horizons)) - 1]
+        return (
+            headline(forecast, item),
+            horizon_badges(forecast, item),
+            probability_above(forecast, item, _price_above_zero(above)),
+            "flex" if len(forecast.horizons) > 1 else "none",
+        )
+
+    forecast_downloads.register(app, client)
+
+
+def _without_a_pair(client: Client, in_query: str, interval: str) -> Any:
+    if in_query and not _is_pair(in_query):
+        return notices.not_served(in_query, None)
+    return no_update if client.pairs(interval) else notices.no_forecast_yet(interval)
+
+
+def _is_pair(text: str) -> bool:
+    return re.fullmatch(SLUG, text) is not None
+
+
+def _why_no_forecast(
+    client: Client, database: Database, pair: Pair | None, interval: str, error: ServiceUnavailable | ServiceRefused
+) -> Component:
+    try:
+        is_served = pair is None or pair in client.pairs(interval)
+    except (ServiceUnavailable, ServiceRefused):
+        is_served = True
+    if pair is None or is_served:
+        return notices.service_error(error)
+    tracked = {item.pair: item for item in pairs_table.tracked(database)}
+    return notices.not_served(pair_label(pair), tracked.get(pair))
 
 
 def _refresh_ms(forecast: Forecast) -> int:
@@ -223,17 +370,17 @@ def _refresh_ms(forecast: Forecast) -> int:
     return max(_MIN_REFRESH_MS, min(left_ms + _AFTER_CLOSE_MS, _MAX_REFRESH_MS))
 
 
-def _csv(forecast: Forecast, past: Sequence[PastForecast]) -> str:
-    """Return the next forecast, then the past ones with their actual closes. Prices in the quote currency."""
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(["pair", "target_close_ms", "model_version", "last_close", *QUANTILE_NAMES, "close", "inside_80"])
-    writer.writerow(_csv_row(forecast.pair, forecast, forecast.model.version, "", ""))
-    for item in past:
-        if item.target_open_ms != forecast.target_open_ms:
-            writer.writerow(_csv_row(forecast.pair, item, item.model_version, item.close, item.inside_80))
-    return file.getvalue()
+def _signed_forecast(signer: URLSafeSerializer, document: str) -> Forecast:
+    """Return the forecast that `show` gave to the browser. Answers 400 if it was changed, or by another version."""
+    try:
+        return Forecast.model_validate_json(signer.loads(document))
+    except (BadSignature, ValidationError):
+        abort(400, "This page has expired.")
 
 
-def _csv_row(pair: str, forecast: Forecast | PastForecast, version: int, *actual: object) -> list[object]:
-    return [pair, forecast.target_close_ms, version, forecast.last_close, *forecast.quantiles.prices(), *actual]
+def _price_above_zero(value: float | str | None) -> float | None:
+    try:
+        number = float(value or 0)
+    except ValueError:  # a text such as "-"
+        return None
+    return number if math.isfinite(number) and number > 0 else None

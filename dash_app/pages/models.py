@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from dash_app.components import notices
+from dash_app.components import confirmation, notices
 from dash_app.components.figures import loss_figure
 from dash_app.components.formatting import as_sentence, pair_label, utc_time
 from dash_app.components.layout import (
+    follow_link,
     graph,
     height_of,
+    interval_switch,
     page,
     pair_in_query,
     pair_select,
@@ -28,15 +30,17 @@ from dash_app.components.layout import (
 )
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
-from dash_app.security.validation import Clicks, Text, validated
+from dash_app.security.validation import Clicks, IntervalName, Text, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair, foundation_name, model_name
+from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import (
+    BACKFILL_RUN,
+    CHAMPION,
     TAG_AIRFLOW_RUN,
     TAG_ARCHITECTURE,
     TAG_AS_OF_MS,
@@ -45,6 +49,7 @@ from make_us_rich.registry.client import (
     ModelVersion,
     Registry,
     TrainingRun,
+    mlflow_page,
 )
 
 _FOUNDATION = "foundation"
@@ -60,6 +65,9 @@ _COLUMNS = (
     *record_columns(coverage_digits=1),
     text_column("Decision", "decision", flex=4, minWidth=280),
 )
+
+
+_ROLLBACK_NOTE = "The next training run may promote another version. A second rollback undoes the first."
 
 
 class SelectedVersion(TypedDict):
@@ -89,20 +97,28 @@ def layout() -> Component:
         table("models-grid", _COLUMNS, key="version", selectable=True),
         *(_rollback_controls() if current_user.is_admin else []),
         dmc.Box(id="model-detail"),
-        controls=pair_select("models-pair", label="pair whose models are listed"),
+        controls=dmc.Group(
+            [interval_switch("models-interval"), pair_select("models-pair", label="pair whose models are listed")],
+            gap="xs",
+        ),
     )
 
 
 def _rollback_controls() -> list[Component]:
-    note = "The next training run may promote another version. A second rollback undoes the first."
     return [
         dmc.Group(
             [
                 dmc.Button("Roll back to the previous champion", id="rollback", variant="default"),
-                dmc.Text(note, size="sm", c="dimmed"),
+                dmc.Text(_ROLLBACK_NOTE, size="sm", c="dimmed", id="rollback-note"),
             ]
         ),
-        dcc.ConfirmDialog(id="confirm-rollback", message="Serve this pair with the previous champion from now on?"),
+        confirmation.confirmation(
+            "confirm-rollback",
+            "Roll back?",
+            "The previous champion serves this pair from now on. Callers notice no interruption.",
+            action="Roll back",
+            colour="blue",
+        ),
     ]
 
 
@@ -123,14 +139,21 @@ def register(app: Dash, services: Services) -> None:
         options = [{"value": name, "label": pair_label(name)} for name in names]
         options.append({"value": _FOUNDATION, "label": "Foundation model"})
         names.append(_FOUNDATION)
-        return options, next(name for name in (pair_in_query(search), selected, names[0]) if name in names)
+        in_query = pair_in_query(search)
+        if in_query and in_query not in names:  # the page says so
+            return options, None
+        return options, next(name for name in (in_query, selected, names[0]) if name in names)
 
     app.clientside_callback(
-        """(pair) => {
-            if (pair && location.pathname === "/models") history.replaceState(null, "", `/models?pair=${pair}`);
+        """(pair, interval, intervals) => {
+            const query = intervals.length > 1 ? `pair=${pair}&interval=${interval}` : `pair=${pair}`;
+            if (pair && location.pathname === "/models") history.replaceState(null, "", `/models?${query}`);
         }""",
         Input("models-pair", "value"),
+        Input("models-interval", "value"),
+        State("models-interval", "data"),
     )
+    follow_link(app, "models-interval")
 
     @app.callback(
         Output("models-grid", "rowData"),
@@ -138,16 +161,22 @@ def register(app: Dash, services: Services) -> None:
         Output("models-grid", "selectedRows"),
         Output("models-notice", "children"),
         Input("models-pair", "value"),
+        Input("models-interval", "value"),
+        State("location", "search"),
     )
     @validated
-    def show_versions(pair: ModelChoice | None) -> tuple[Any, ...]:
+    def show_versions(pair: ModelChoice | None, interval: IntervalName, search: Text) -> tuple[Any, ...]:
         if pair is None:
-            return no_update, no_update, no_update, no_update
+            in_query = pair_in_query(search)
+            if in_query in {"", _FOUNDATION, *(item.pair for item in pairs_table.tracked(database))}:
+                return no_update, no_update, no_update, no_update
+            return [], height_of(0), [], notices.not_served(pair_label(in_query), None)
         try:
-            rows = _rows(registry, _registered_name(pair, settings.interval))
+            rows = _rows(registry, _registered_name(pair, interval))
         except RegistryError as error:
             return [], height_of(0), [], notices.registry_down(error)
-        return rows, height_of(len(rows)), rows[:1], None if rows else notices.no_model_yet()
+        champion = [row for row in rows if CHAMPION in row["alias"].split(", ")]
+        return rows, height_of(len(rows)), champion or rows[:1], None if rows else notices.no_model_yet()
 
     @app.callback(Output("model-detail", "children"), Input("models-grid", "selectedRows"))
     @validated
@@ -162,25 +191,27 @@ def register(app: Dash, services: Services) -> None:
             return notices.registry_down(error)
         return _detail(row, run, losses, settings)
 
-    @app.callback(Output("confirm-rollback", "displayed"), Input("rollback", "n_clicks"), prevent_initial_call=True)
-    @admins_only
-    @validated
-    def confirm_rollback(clicks: Clicks) -> bool:
-        return bool(clicks)
+    confirmation.open_by(app, "confirm-rollback", "rollback")
+    confirmation.register(app, "confirm-rollback")
 
     @app.callback(
         Output("models-notice", "children", allow_duplicate=True),
         Output("models-grid", "rowData", allow_duplicate=True),
-        Input("confirm-rollback", "submit_n_clicks"),
+        Input("confirm-rollback-yes", "n_clicks"),
         State("models-pair", "value"),
+        State("models-interval", "value"),
         prevent_initial_call=True,
+        running=[
+            (Output("rollback", "loading"), True, False),
+            (Output("rollback-note", "children"), "Rolling back: the service loads the model …", _ROLLBACK_NOTE),
+        ],
     )
     @admins_only
     @validated
-    def roll_back(clicks: Clicks, pair: ModelChoice | None) -> tuple[Any, Any]:
+    def roll_back(clicks: Clicks, pair: ModelChoice | None, interval: IntervalName) -> tuple[Any, Any]:
         if not clicks or pair is None:
             return no_update, no_update
-        name = _registered_name(pair, settings.interval)
+        name = _registered_name(pair, interval)
         try:
             decision = promotion.rollback(registry, database, name, by=current_user.name)
             services.accounts.audit.write(current_user.name, "roll back model", name, decision.reason)
@@ -196,15 +227,17 @@ def register(app: Dash, services: Services) -> None:
 
 
 def _registered_name(pair: ModelChoice, interval: Interval) -> str:
-    return model_name(pair, interval) if isinstance(pair, Pair) else foundation_name(interval)
+    return Series(pair, interval).name if isinstance(pair, Pair) else foundation_name(interval)
 
 
 def _rows(registry: Registry, name: str) -> list[VersionRow]:
     """Return all versions, newest first."""
-    return [_row(version, ", ".join(aliases)) for version, aliases in registry.versions_with_aliases(name)]
+    versions = registry.versions_with_aliases(name)
+    champion_as_of_ms = max((version.as_of_ms for version, aliases in versions if CHAMPION in aliases), default=0)
+    return [_row(version, ", ".join(aliases), champion_as_of_ms) for version, aliases in versions]
 
 
-def _row(version: ModelVersion, alias: str) -> VersionRow:
+def _row(version: ModelVersion, alias: str, champion_as_of_ms: int) -> VersionRow:
     tags = version.tags
     as_of_ms = int(tags.get(TAG_AS_OF_MS, 0))
     return {
@@ -215,16 +248,28 @@ def _row(version: ModelVersion, alias: str) -> VersionRow:
         "as_of": utc_time(as_of_ms) if as_of_ms else "",
         "skill": version.number(TAG_SKILL_VS_NAIVE),
         "coverage": version.number(TAG_COVERAGE_80),
-        "decision": tags.get(promotion.TAG_DECISION, "pending"),
+        "decision": tags.get(promotion.TAG_DECISION) or _why_undecided(version, champion_as_of_ms),
         "run_id": version.run_id,
         "airflow_run": tags.get(TAG_AIRFLOW_RUN, ""),
     }
 
 
+def _why_undecided(version: ModelVersion, champion_as_of_ms: int) -> str:
+    if BACKFILL_RUN in version.tags.get(TAG_AIRFLOW_RUN, ""):
+        return "none: a backfill promotes nothing"
+    if version.as_of_ms < champion_as_of_ms:  # versions of a backfill had no tag of their run before
+        return "none: it has older data than the champion"
+    return "pending: decided at the end of its training run"
+
+
 def _detail(
     row: SelectedVersion, run: TrainingRun, losses: Mapping[str, Sequence[float]], settings: Settings
 ) -> Component:
-    links = [("MLflow run", f"{settings.mlflow_link_url}/#/experiments/{run.experiment_id}/runs/{row['run_id']}")]
+    runs = ("experiments", run.experiment_id, "runs")
+    links = [
+        ("MLflow run", mlflow_page(settings.mlflow_link_url, *runs, row["run_id"])),
+        ("All runs in MLflow", mlflow_page(settings.mlflow_link_url, *runs)),
+    ]
     if row["airflow_run"]:
         links.append(("Airflow run", f"{settings.airflow_link_url}/dags/{row['airflow_run']}"))
     anchors = [dmc.Anchor(label, href=href, target="_blank", size="sm") for label, href in links]

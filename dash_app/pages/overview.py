@@ -11,42 +11,74 @@ from dash.development.base_component import Component
 from typing_extensions import TypedDict
 
 from dash_app.components import notices
-from dash_app.components.formatting import age, pair_label, price, utc_time
+from dash_app.components.formatting import age, duration, pair_label, price, utc_time
 from dash_app.components.layout import (
+    Column,
+    fan_column,
+    follow_link,
+    half_width_column,
     height_of,
+    interval_switch,
     link_column,
     number_column,
     page,
-    percent_column,
     record_columns,
     table,
     text_column,
+    wrapped_column,
 )
 from dash_app.pages import Services
-from dash_app.security.validation import Clicks, validated
+from dash_app.security.validation import Clicks, IntervalName, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.settings import get_settings
 from make_us_rich.database import scores
 from make_us_rich.database.scores import LatestScore
-from make_us_rich.documents import Forecast
+from make_us_rich.documents import HORIZONS, SCORED_CANDLES, Forecast, Quantiles
 
 _REFRESH_MS = 30_000
-_COLUMNS = (
-    link_column("Pair", "pair", pinned="left", width=132),
-    number_column("Last close", "last_close", text_field="last_close_text", minWidth=112),
-    percent_column("Median", "median", 2, headerTooltip="Median of the next close, compared with the last close"),
-    percent_column("80 % low", "low", 2, headerTooltip="Lower end of the 80 % band, compared with the last close"),
-    percent_column("80 % high", "high", 2, headerTooltip="Upper end of the 80 % band, compared with the last close"),
-    percent_column("Band width", "width", 2, signed=False, headerTooltip="Width of the 80 % band", minWidth=110),
-    *record_columns(coverage_digits=0),
-    text_column("Drift", "drift", headerTooltip="Whether the last 7 days were worse than the model's evaluation"),
-    text_column("Model age", "age", minWidth=112, sort_field="age_hours"),
-    text_column("Status", "status", minWidth=140, flex=2),
-)
+_HORIZONS = (1, 8, 24)  # candles ahead that have a column
+_FAN_HORIZONS = (1, 2, 4, 6, 8, 12, 16, 20, 24)  # candles ahead that the small picture shows
+
+
+def _columns(interval: Interval) -> list[Column]:
+    scored = duration(SCORED_CANDLES * interval.ms)
+    return [
+        link_column("Pair", "pair", pinned="left", width=132),
+        number_column("Last close", "last_close", text_field="last_close_text", minWidth=108),
+        fan_column(
+            f"Next {duration(HORIZONS * interval.ms)}",
+            "fan",
+            minWidth=116,
+            headerTooltip="50 % and 80 % bands of the next 24 closes, one scale for all pairs",
+        ),
+        *(
+            half_width_column(
+                f"In {duration(horizon * interval.ms)}",
+                f"half.{horizon}",
+                tooltipField=f"band.{horizon}",
+                headerTooltip="Half the width of the 80 % band of that close, as a share of the last close",
+            )
+            for horizon in _HORIZONS
+        ),
+        *record_columns(coverage_digits=0),
+        text_column(
+            "Drift",
+            "drift",
+            minWidth=84,
+            headerTooltip=f"Whether the last {scored} were worse than the model's evaluation",
+        ),
+        text_column("Model age", "age", minWidth=104, sort_field="age_hours"),
+        wrapped_column("Status", "status", minWidth=180, flex=2),
+    ]
 
 
 class OverviewRow(TypedDict, total=False):
-    """A row of the table; changes are fractions of the last close. A pair without a forecast has a status only."""
+    """A row of the table. A pair without a forecast has a status only.
+
+    fan: see `_fan`. By horizon, half: half the width of the 80 % band as a fraction of the last close; band: its ends
+    and median as text.
+    """
 
     pair: str
     label: str
@@ -54,10 +86,9 @@ class OverviewRow(TypedDict, total=False):
     status: str
     last_close: float
     last_close_text: str
-    median: float
-    low: float
-    high: float
-    width: float
+    fan: str
+    half: dict[str, float]
+    band: dict[str, str]
     skill: float | None
     coverage: float | None
     drift: str
@@ -66,18 +97,19 @@ class OverviewRow(TypedDict, total=False):
 
 
 def layout() -> Component:
+    search = dmc.TextInput(
+        id="overview-search",
+        placeholder="Filter pairs",
+        w=220,
+        debounce=200,
+        attributes={"input": {"aria-label": "filter pairs"}},
+    )
     return page(
         "Overview",
         dmc.Box(id="overview-notice", children=dmc.Skeleton(h=36)),
-        table("overview-grid", _COLUMNS, key="pair"),
+        table("overview-grid", _columns(get_settings().default_interval), key="pair"),
         dcc.Interval(id="overview-refresh", interval=_REFRESH_MS),
-        controls=dmc.TextInput(
-            id="overview-search",
-            placeholder="Filter pairs",
-            w=220,
-            debounce=200,
-            attributes={"input": {"aria-label": "filter pairs"}},
-        ),
+        controls=dmc.Group([interval_switch("overview-interval"), search], gap="xs"),
     )
 
 
@@ -89,20 +121,28 @@ def register(app: Dash, services: Services) -> None:
         Output("overview-grid", "style"),
         Output("overview-notice", "children"),
         Input("overview-refresh", "n_intervals"),
+        Input("overview-interval", "value"),
     )
     @validated
-    def refresh(_: Clicks) -> tuple[Any, ...]:
+    def refresh(_: Clicks, interval: IntervalName) -> tuple[Any, ...]:
         try:
-            forecasts, missing = client.forecasts()
+            forecasts, missing = client.forecasts(_FAN_HORIZONS, interval)
         except (ServiceUnavailable, ServiceRefused) as error:
             return no_update, no_update, notices.service_error(error)
         latest: Mapping[str, LatestScore] = {}
         if forecasts:
-            first = forecasts[0]  # all have the same market and interval
-            latest = scores.latest(database, market=first.market, interval=Interval(first.interval))
-        rows = [_row(forecast, latest.get(forecast.pair)) for forecast in forecasts]
-        rows += [_status_row(pair, reason) for pair, reason in missing.items()]
-        return rows, height_of(len(rows)), _summary(forecasts, missing)
+            latest = scores.latest(database, market=forecasts[0].market, interval=interval)
+        scale = max((_reach(forecast) for forecast in forecasts), default=0.0) or 1.0
+        rows = [_row(forecast, latest.get(forecast.pair), scale) for forecast in forecasts]
+        rows += [_status_row(pair, interval, reason) for pair, reason in missing.items()]
+        return rows, height_of(len(rows)), _summary(forecasts, missing, interval)
+
+    follow_link(app, "overview-interval")
+
+    @app.callback(Output("overview-grid", "columnDefs"), Input("overview-interval", "value"))
+    @validated
+    def name_columns(interval: IntervalName) -> list[Column]:
+        return _columns(interval)
 
     app.clientside_callback(
         """(text, options) => ({...options, quickFilterText: text || ""})""",
@@ -113,25 +153,52 @@ def register(app: Dash, services: Services) -> None:
     )
 
 
-def _status_row(pair: str, status: str) -> OverviewRow:
-    return {"pair": pair, "label": pair_label(pair), "href": f"/?pair={pair}", "status": status}
+def _status_row(pair: str, interval: str, status: str) -> OverviewRow:
+    href = f"/?pair={pair}&interval={interval}"
+    return {"pair": pair, "label": pair_label(pair), "href": href, "status": status}
 
 
-def _row(forecast: Forecast, score: LatestScore | None) -> OverviewRow:
-    quantiles, last, model = forecast.quantiles, forecast.last_close, forecast.model
-    return _status_row(forecast.pair, _status(forecast)) | {
+def _row(forecast: Forecast, score: LatestScore | None, scale: float) -> OverviewRow:
+    last, model = forecast.last_close, forecast.model
+    bands = {str(item.horizon): item.quantiles for item in forecast.horizons if item.horizon in _HORIZONS}
+    return _status_row(forecast.pair, forecast.interval, _status(forecast)) | {
         "last_close": last,
         "last_close_text": price(last),
-        "median": quantiles["q50"] / last - 1,
-        "low": quantiles["q10"] / last - 1,
-        "high": quantiles["q90"] / last - 1,
-        "width": (quantiles["q90"] - quantiles["q10"]) / last,
+        "fan": _fan(forecast, scale),
+        "half": {horizon: (band["q90"] - band["q10"]) / 2 / last for horizon, band in bands.items()},
+        "band": {horizon: _band(band, last) for horizon, band in bands.items()},
         "skill": model.skill_vs_naive,
         "coverage": model.coverage_80,
         "drift": "–" if score is None else f"yes: {score.reason}" if score.drifted else "no",
         "age_hours": model.age_hours,
         "age": age(model.age_hours),
     }
+
+
+def _band(quantiles: Quantiles, last_close: float) -> str:
+    low, median, high = (f"{quantiles[name] / last_close - 1:+.2%}" for name in ("q10", "q50", "q90"))
+    return f"80 % between {low} and {high}, median {median}"
+
+
+def _reach(forecast: Forecast) -> float:
+    """Return how far the 80 % bands reach from the last close, as a fraction of it."""
+    ends = (item.quantiles[name] for item in forecast.horizons for name in ("q10", "q90"))
+    return max(abs(end / forecast.last_close - 1) for end in ends)
+
+
+def _fan(forecast: Forecast, scale: float) -> str:
+    """Return the corners of the 80 % band and of the 50 % band, as CellFan reads them.
+
+    Right is the time, 0 to 100 for 24 candles; down is the price, from 0 at `scale` above the last close to 100.
+    """
+    items = [item for item in forecast.horizons if item.horizon in _FAN_HORIZONS]
+
+    def curve(name: str) -> list[str]:
+        ends = ((item.horizon, item.quantiles[name] / forecast.last_close - 1) for item in items)
+        return ["0,50", *(f"{horizon / 0.24:.0f},{50 - 50 * end / scale:.1f}" for horizon, end in ends)]
+
+    bands = [" ".join([*curve(low), *reversed(curve(high))]) for low, high in (("q10", "q90"), ("q25", "q75"))]
+    return "|".join(bands)
 
 
 def _status(forecast: Forecast) -> str:
@@ -144,14 +211,15 @@ def _status(forecast: Forecast) -> str:
     return ", ".join(text for is_set, text in items if is_set) or "ok"
 
 
-def _summary(forecasts: Sequence[Forecast], missing: Mapping[str, str]) -> Component:
+def _summary(forecasts: Sequence[Forecast], missing: Mapping[str, str], interval: Interval) -> Component:
     if not forecasts:
-        return notices.no_forecast_yet()
+        return notices.no_forecast_yet(interval)
     up_to_date = sum(not (forecast.flags.stale or forecast.flags.expired) for forecast in forecasts)
     next_close = utc_time(max(forecast.target_close_ms for forecast in forecasts))
     return dmc.Text(
         f"{up_to_date} of {len(forecasts) + len(missing)} pairs are up to date. "
-        f"Next close: {next_close}. Market: {forecasts[0].market}.",
+        f"Next close: {next_close}. Market: {forecasts[0].market}. "
+        "± is half the width of the 80 % band.",
         c="dimmed",
         size="sm",
     )

@@ -5,19 +5,20 @@ from __future__ import annotations
 from calendar import monthrange
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Literal
 
 import dash_mantine_components as dmc
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
+from typing_extensions import TypedDict
 
-from dash_app.components import notices
+from dash_app.components import confirmation, notices
 from dash_app.components.figures import usage_figure
 from dash_app.components.formatting import as_sentence
-from dash_app.components.layout import aria_label, graph, page, panel, plain_table
+from dash_app.components.layout import aria_label, graph, page, panel, plain_table, submits
 from dash_app.pages import Services
-from dash_app.security.validation import Clicks, Text, validated
+from dash_app.security.validation import Clicks, RowId, Text, validated
 from make_us_rich.accounts import Token, Usage
 from make_us_rich.core.errors import InputError, NameTaken, UnknownToken
 from make_us_rich.database import pairs as pairs_table
@@ -26,6 +27,17 @@ from make_us_rich.database.pool import Database
 _HIGH_USAGE = 0.8
 _REFRESH_MS = 15_000
 _PLACEHOLDER = "paste-your-token"
+_ACTIONS = {
+    "rotate": ("Rotate", "A new token is shown once. Programs that use the old one get status 401 from now on."),
+    "revoke": ("Revoke", "Programs that use it get status 401 from now on. This cannot be undone."),
+}
+
+
+class TokenAction(TypedDict):
+    """What to do with which token, once the user confirms."""
+
+    kind: Literal["rotate", "revoke"]
+    token_id: RowId
 
 
 def layout() -> Component:
@@ -44,9 +56,12 @@ def layout() -> Component:
                 dmc.Button("Create token", id="create-token"),
             ],
             align="start",
+            **submits("create-token"),
         ),
         html.Div(id="new-token", role="status"),
         dmc.Box(id="tokens"),
+        confirmation.confirmation("token-dialog", "Change a token"),
+        dcc.Store(id="token-action"),
         dmc.Title("Examples", order=2, size="h4"),
         dmc.Box(id="examples"),
         dcc.Interval(id="usage-refresh", interval=_REFRESH_MS),
@@ -65,12 +80,12 @@ def register(app: Dash, services: Services) -> None:
         Output("token-name", "error"),
         Output("token-name", "value"),
         Input("create-token", "n_clicks"),
-        Input({"revoke": ALL}, "n_clicks"),
-        Input({"rotate": ALL}, "n_clicks"),
+        Input("token-dialog-yes", "n_clicks"),
+        State("token-action", "data"),
         State("token-name", "value"),
     )
     @validated
-    def manage(_: Clicks, __: list[Clicks], ___: list[Clicks], name: Text) -> tuple[Any, ...]:
+    def manage(_: Clicks, __: Clicks, action: TokenAction | None, name: Text) -> tuple[Any, ...]:
         trigger, is_click = ctx.triggered_id, bool(ctx.triggered and ctx.triggered[0]["value"])
         user_id = current_user.user_id
         new_token: str | None = None
@@ -80,11 +95,11 @@ def register(app: Dash, services: Services) -> None:
         try:
             if is_click and trigger == "create-token":
                 new_token, new_name = accounts.tokens.create(user_id, name or ""), ""
-            elif is_click and "rotate" in trigger:
-                new_token = accounts.tokens.rotate(user_id, int(trigger["rotate"]))
-            elif is_click and "revoke" in trigger:
-                accounts.tokens.revoke(user_id, int(trigger["revoke"]))
-                notice = None
+            elif is_click and action and action["kind"] == "rotate":
+                new_token = accounts.tokens.rotate(user_id, action["token_id"])
+            elif is_click and action:
+                accounts.tokens.revoke(user_id, action["token_id"])
+                notice = None  # it may show the revoked token, as may the examples
         except (InputError, NameTaken, UnknownToken) as refusal:
             error = as_sentence(refusal)
         examples: Any = no_update
@@ -92,10 +107,34 @@ def register(app: Dash, services: Services) -> None:
             notice = notices.shown_once(
                 "Copy the token now: it is not shown again", new_token, text_id="new-token-text"
             )
-        if new_token is not None or not trigger:
+        if new_token is not None or notice is None or not trigger:
             examples = _examples(api_url, _example_pair(services.database), new_token or _PLACEHOLDER)
         usage = _usage(accounts.quota.usage(user_id))
         return usage, _token_table(accounts.tokens.of_user(user_id)), notice, examples, error, new_name
+
+    @app.callback(
+        Output("token-dialog", "opened"),
+        Output("token-dialog-title", "children"),
+        Output("token-dialog-text", "children"),
+        Output("token-dialog-yes", "children"),
+        Output("token-action", "data"),
+        Input({"revoke": ALL}, "n_clicks"),
+        Input({"rotate": ALL}, "n_clicks"),
+        prevent_initial_call=True,
+    )
+    @validated
+    def confirm(_: list[Clicks], __: list[Clicks]) -> tuple[Any, ...]:
+        if not ctx.triggered[0]["value"]:  # the table was drawn, no button was clicked
+            return (no_update,) * 5
+        ((kind, token_id),) = ctx.triggered_id.items()
+        names = {token.token_id: token.name for token in accounts.tokens.of_user(current_user.user_id)}
+        if token_id not in names:  # revoked in another window
+            return (no_update,) * 5
+        verb, effect = _ACTIONS[kind]
+        action: TokenAction = {"kind": kind, "token_id": token_id}
+        return True, f"{verb} the token {names[token_id]}?", effect, verb, action
+
+    confirmation.register(app, "token-dialog")
 
     @app.callback(
         Output("usage", "children", allow_duplicate=True),

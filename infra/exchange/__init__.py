@@ -6,5 +6,6 @@
 It replaces only the exchange: production code uses it exactly as it uses Binance. Imports `make_us_rich` alone.
 
 simulated.py  seeded simulation                           recorded.py  parquet files of a folder
+universe.py   simulated pairs that nobody serves
 server.py     HTTP endpoints, kline rows and the clock    faults.py    faults that can be switched on
 """

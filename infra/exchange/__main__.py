@@ -10,6 +10,7 @@ import uvicorn
 from infra.exchange.recorded import RecordingError, load
 from infra.exchange.server import create_app
 from infra.exchange.simulated import simulate
+from infra.exchange.universe import UNIVERSE
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
 
@@ -24,13 +25,13 @@ def main() -> None:
     parser.add_argument(
         "--pairs",
         default=",".join(get_settings().pairs),
-        help="pairs to simulate in addition to the ten built-in ones; default: MUR_PAIRS",
+        help="pairs to simulate in addition to the built-in ones; default: MUR_PAIRS",
     )
     args = parser.parse_args()
     now_ms = time.time_ns() // 1_000_000
     if args.data is None:
         additional = [Pair.parse(text).symbol for text in args.pairs.split(",")]
-        app = create_app(simulate(now_ms, args.seed, additional), "SIMULATED")
+        app = create_app(simulate(now_ms, args.seed, additional, UNIVERSE), "SIMULATED")
     else:
         try:
             app = create_app(load(args.data, args.state, now_ms), "RECORDED")

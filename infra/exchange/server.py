@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from infra.exchange.faults import CLOCK_SKEW, CORRUPTIONS, OUTAGES, PAIR_FAULTS, Fault, Faults, corrupt, fault_response
 from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import parse_symbol
 from make_us_rich.market.candles import Candles
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -28,7 +29,11 @@ Model = TypeVar("Model", bound=BaseModel)
 _DEFAULT_ROWS = 500
 _MAX_ROWS = 1000
 _WEIGHT_PER_MINUTE = 6000
-_SERVED_INTERVALS = tuple(name for name in Interval if name.ms >= HOUR_MS)
+_WEEK, _FIRST_MONDAY = 7 * 24 * HOUR_MS, 4 * 24 * HOUR_MS  # milliseconds; 1970 began on a Thursday
+# name: (length, the time that a candle opened at), milliseconds
+_SERVED_INTERVALS = {str(name): (name.ms, 0) for name in Interval if name.ms >= HOUR_MS} | {
+    "1w": (_WEEK, _FIRST_MONDAY)
+}
 
 
 class ClockChange(BaseModel):
@@ -73,6 +78,7 @@ class Exchange:
         self._clock = Clock()
         self._weight_minute = 0
         self._weight_used = 0
+        self._usage = {"requests": 0, "weight": 0, "bytes": 0}
 
     def routes(self) -> list[Route]:
         return [
@@ -83,6 +89,7 @@ class Exchange:
             Route("/api/v3/klines", self.klines),
             Route("/_control/faults", self.control_faults, methods=["GET", "POST", "DELETE"]),
             Route("/_control/clock", self.control_clock, methods=["GET", "POST"]),
+            Route("/_control/usage", self.control_usage, methods=["GET", "DELETE"]),
         ]
 
     async def root(self, request: Request) -> Response:
@@ -98,18 +105,24 @@ class Exchange:
         return await self._outage() or self._respond({"serverTime": self._now_ms()}, weight=1)
 
     async def exchange_info(self, request: Request) -> Response:
+        now_ms = self._now_ms()
         symbols = [
-            {
-                "symbol": symbol,
-                "status": "BREAK" if self._faults.is_active("halt", symbol) else "TRADING",
-                "baseAsset": symbol.removesuffix("USDT"),
-                "quoteAsset": "USDT",
-            }
-            for symbol in sorted(self._candles)
-            if not self._faults.is_active("unknown_symbol", symbol)
+            self._listing(symbol, candles, now_ms)
+            for symbol, candles in sorted(self._candles.items())
+            if candles.open_time_ms[0] <= now_ms and not self._faults.is_active("unknown_symbol", symbol)
         ]
-        body = {"timezone": "UTC", "serverTime": self._now_ms(), "label": self._label, "symbols": symbols}
+        body = {"timezone": "UTC", "serverTime": now_ms, "label": self._label, "symbols": symbols}
         return await self._outage() or self._respond(body, weight=20)
+
+    def _listing(self, symbol: str, candles: Candles, now_ms: int) -> dict[str, str]:
+        pair = parse_symbol(symbol)
+        halted = candles.open_time_ms[-1] + HOUR_MS <= now_ms or self._faults.is_active("halt", symbol)
+        return {
+            "symbol": symbol,
+            "status": "BREAK" if halted else "TRADING",
+            "baseAsset": pair.base.upper() if pair else symbol,
+            "quoteAsset": pair.quote.upper() if pair else "",
+        }
 
     async def klines(self, request: Request) -> Response:
         query = request.query_params
@@ -146,6 +159,11 @@ class Exchange:
             self._clock.change(await _body(request, ClockChange))
         return JSONResponse({"now_ms": self._now_ms()})
 
+    async def control_usage(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self._usage = dict.fromkeys(self._usage, 0)
+        return JSONResponse(self._usage)
+
     def _now_ms(self) -> int:
         skewed = self._faults.take(None, CLOCK_SKEW)
         return self._clock.now_ms() + (skewed[0].skew_ms if skewed else 0)
@@ -164,7 +182,10 @@ class Exchange:
             return JSONResponse(
                 {"code": -1003, "msg": "Too much request weight used."}, 429, headers | {"Retry-After": wait}
             )
-        return JSONResponse(body, headers=headers)
+        response = JSONResponse(body, headers=headers)
+        for name, used in (("requests", 1), ("weight", weight), ("bytes", len(response.body))):
+            self._usage[name] += used
+        return response
 
 
 def create_app(candles_by_symbol: Mapping[str, Candles], label: str) -> Starlette:
@@ -186,8 +207,8 @@ def kline_rows(
     candles: Candles, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
 ) -> list[list[Any]]:
     """Return the rows opened inside [start, end] and not after now: the first `limit` from a start, else the last."""
-    length = Interval(interval).ms
-    aggregated = candles if length == HOUR_MS else _aggregate(candles, length)
+    length, first_ms = _SERVED_INTERVALS[interval]
+    aggregated = candles if length == HOUR_MS else _aggregate(candles, length, first_ms)
     keep = aggregated.open_time_ms <= now_ms
     if start_ms is not None:
         keep &= aggregated.open_time_ms >= start_ms
@@ -214,8 +235,9 @@ def _row(candles: Candles, index: int, length: int, now_ms: int) -> list[Any]:
     return [opened, *texts, opened + length - 1, f"{quote:.8f}", trades, *taker, "0"]
 
 
-def _aggregate(candles: Candles, length: int) -> Candles:
-    opens, starts = np.unique(candles.open_time_ms // length * length, return_index=True)
+def _aggregate(candles: Candles, length: int, first_ms: int) -> Candles:
+    numbers, starts = np.unique((candles.open_time_ms - first_ms) // length, return_index=True)
+    opens = numbers * length + first_ms
     ends = np.append(starts[1:], len(candles)) - 1
     return Candles(
         opens,

@@ -12,7 +12,7 @@ change no candle.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +32,17 @@ _JUMP_SIZE = 6.0  # in units of the hour's volatility
 
 @dataclass(frozen=True)
 class Profile:
-    """A pair's first price, hourly volatility of its own noise, beta to BTC, and typical volume (base currency)."""
+    """A pair's first price, hourly volatility of its own noise, beta to BTC, and typical volume (base currency).
+
+    It is traded from `listed_ms` until `delisted_ms`.
+    """
 
     price: float
     volatility: float
     beta: float
     volume: float
+    listed_ms: int = 0
+    delisted_ms: int | None = None
 
 
 _BITCOIN = Profile(62_000.0, 0.0045, 0.0, 1_400.0)
@@ -55,20 +60,50 @@ PROFILES = {
 }
 
 
-def simulate(now_ms: int, seed: int = 0, additional: Iterable[str] = ()) -> dict[str, Candles]:
-    """Simulate hourly candles of the built-in and the `additional` symbols, from FIRST_MS to 60 days after now."""
-    hours = (now_ms - FIRST_MS) // HOUR_MS + _AHEAD_HOURS
-    times = FIRST_MS + np.arange(hours, dtype=np.int64) * HOUR_MS
-    bitcoin = _steps("BTCUSDT", _BITCOIN, seed, times)
-    candles = {"BTCUSDT": _candles(_BITCOIN, bitcoin, None, times)}
-    profiles = {symbol: _random_profile(symbol) for symbol in additional} | PROFILES
-    for symbol, profile in profiles.items():
-        if symbol != "BTCUSDT":
-            candles[symbol] = _candles(profile, _steps(symbol, profile, seed, times), bitcoin, times)
-    return candles
+class SimulatedMarket(Mapping[str, Candles]):
+    """Hourly candles by symbol, from FIRST_MS to 60 days after the start. A symbol is simulated when first read."""
+
+    def __init__(self, profiles: Mapping[str, Profile], seed: int, now_ms: int) -> None:
+        self._profiles = {"BTCUSDT": _BITCOIN, **profiles}
+        self._seed = seed
+        hours = (now_ms - FIRST_MS) // HOUR_MS + _AHEAD_HOURS
+        self._times = FIRST_MS + np.arange(hours, dtype=np.int64) * HOUR_MS
+        self._bitcoin = _steps("BTCUSDT", _BITCOIN, seed, self._times)
+        self._candles: dict[str, Candles] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._profiles)
+
+    def __len__(self) -> int:
+        return len(self._profiles)
+
+    def __contains__(self, symbol: object) -> bool:
+        return symbol in self._profiles
+
+    def __getitem__(self, symbol: str) -> Candles:
+        if symbol not in self._candles:
+            self._candles[symbol] = self._simulated(symbol, self._profiles[symbol])
+        return self._candles[symbol]
+
+    def _simulated(self, symbol: str, profile: Profile) -> Candles:
+        if symbol == "BTCUSDT":
+            return _candles(profile, self._bitcoin, None, self._times)
+        steps = _steps(symbol, profile, self._seed, self._times)
+        candles = _candles(profile, steps, self._bitcoin, self._times)
+        ended = profile.delisted_ms or self._times[-1] + 1
+        return candles[(self._times >= profile.listed_ms) & (self._times < ended)]
 
 
-def _random_profile(symbol: str) -> Profile:
+def simulate(
+    now_ms: int, seed: int = 0, additional: Iterable[str] = (), universe: Mapping[str, Profile] | None = None
+) -> SimulatedMarket:
+    """Simulate the built-in pairs, those of `universe`, and the `additional` ones, with profiles from their names."""
+    profiles = {symbol: random_profile(symbol) for symbol in additional}
+    return SimulatedMarket(dict(universe or {}) | profiles | PROFILES, seed, now_ms)
+
+
+def random_profile(symbol: str) -> Profile:
+    """Derive a price, a volatility and a beta from the name of a symbol; 5 million USDT are traded an hour."""
     draw = _stream(symbol, 0, "profile")
     price = float(np.exp(draw.uniform(np.log(0.05), np.log(50))))
     return Profile(price, draw.uniform(0.004, 0.007), draw.uniform(0.8, 1.2), 5_000_000.0 / price)
@@ -99,7 +134,7 @@ def _candles(profile: Profile, own: _Steps, bitcoin: _Steps | None, times: NDArr
     returns, relative = own.returns, own.volatility / profile.volatility
     if bitcoin is not None:
         returns = returns + profile.beta * bitcoin.returns
-        relative = relative + profile.beta * bitcoin.volatility / _BITCOIN.volatility
+        relative = relative + abs(profile.beta) * bitcoin.volatility / _BITCOIN.volatility
     path = np.cumsum(returns, axis=1)
     hourly = path[:, -1]
     open_ = profile.price * np.exp(_reverting(hourly))

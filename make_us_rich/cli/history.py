@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from make_us_rich.cli.shared import command_error, settings_here, split_pairs
 from make_us_rich.core.errors import InputError, MarketError
-from make_us_rich.core.interval import duration_ms, windows_between
+from make_us_rich.core.interval import Interval, duration_ms, windows_between
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.core.terminal import console
 
@@ -51,7 +51,7 @@ def download(
     if start_ms >= end_ms:
         raise InputError("--from is not before --to, or is in the future: move them apart", field="from")
     out.mkdir(parents=True, exist_ok=True)
-    downloads = {pair: Download(pair, settings.interval, start_ms, end_ms, out) for pair in chosen}
+    downloads = {pair: Download(pair, Interval.H1, start_ms, end_ms, out) for pair in chosen}
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, disable=not console.is_terminal,
@@ -75,6 +75,10 @@ def backtest(
     pairs: Annotated[str, typer.Option(help="comma separated; none: all of --candles")] = "",
     every: Annotated[str, typer.Option(help="length of a window, such as 5w, 35d or 840h")] = "5w",
     model: Annotated[str, typer.Option(help="architecture: lstm, gru, linear, patchtst, level_mse")] = "lstm",
+    interval: Annotated[
+        str,
+        typer.Option(help="15m, 1h, 4h or 1d, made from shorter candles if need be; none: the first of MUR_INTERVALS"),
+    ] = "",
     candles: Annotated[
         Path | None, typer.Option(help="folder of klines (BTCUSDT.parquet …) that the cluster sees; none: S3's")
     ] = None,
@@ -87,10 +91,11 @@ def backtest(
     chosen = split_pairs(pairs)
     if not chosen and candles is None:
         raise InputError("--pairs: name some, such as btc_usdt,eth_usdt, or a folder by --candles", field="pairs")
-    windows = windows_between(_utc_ms(start), _utc_ms(end), duration_ms(every), settings.interval)
-    console.print(f"{len(windows)} windows of {every}, each after a year of training")
+    length = Interval.parse(interval) if interval else settings.default_interval
+    windows = windows_between(_utc_ms(start), _utc_ms(end), duration_ms(every), length)
+    console.print(f"{len(windows)} windows of {every}, each trained on the time before it")
     arguments = ["--from", f"{start:%Y-%m-%d}", "--to", f"{end:%Y-%m-%d}", "--every", every]
-    arguments += ["--interval", settings.interval, "--model", model]
+    arguments += ["--interval", length, "--model", model]
     arguments += ["--pairs", ",".join(chosen)] if chosen else []
     arguments += ["--candles", str(candles.resolve())] if candles else []
     out.resolve().parent.mkdir(parents=True, exist_ok=True)

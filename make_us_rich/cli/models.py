@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from getpass import getuser
 from typing import TYPE_CHECKING, Annotated
@@ -9,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, Pairs, audit, print_json, settings_here, utc_text
+from make_us_rich.cli.shared import AsJson, IntervalOption, Pairs, audit, print_json, settings_here, utc_text
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair, foundation_name, model_name
+from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.core.terminal import console, print_progress
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import Forecast
+from make_us_rich.documents import HORIZONS, Forecast, HorizonForecast
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import (
     CHAMPION,
@@ -41,29 +42,29 @@ Serve = Annotated[bool, typer.Option(help="make the service load it at once")]
 
 def train(
     pairs: Pairs = None,
-    interval: Annotated[str | None, typer.Option(help="candle interval; only 1h is supported")] = None,
+    interval: IntervalOption = None,
     as_of: Annotated[str | None, typer.Option(help="train on candles closed by this time only (ISO, UTC)")] = None,
     foundation: Annotated[
         bool,
-        typer.Option("--foundation", help="train the foundation model, from which each pair's model is fine-tuned"),
+        typer.Option("--foundation", help="train the foundation model, on the most traded pairs unless you name some"),
     ] = False,
     follow: Annotated[bool, typer.Option(help="wait for the end and print each step")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Start a training run in Airflow and follow it. The exit code is 1 when a part of it failed."""
-    from make_us_rich.operations.airflow import Airflow
+    from make_us_rich.operations.airflow import Airflow, dag_of
 
     settings = settings_here()
-    chosen = {"pairs": pairs, "interval": interval and Interval.parse_trained(interval), "as_of": as_of}
-    dag_id = "train_foundation" if foundation else "train_pairs"
+    chosen = {"pairs": pairs, "as_of": as_of}
+    dag = dag_of("train_foundation" if foundation else "train_pairs", settings.forecast_interval(interval))
     with Airflow.from_settings(settings) as airflow:
-        airflow.unpause(dag_id)
-        run_id = airflow.trigger(dag_id, {key: value for key, value in chosen.items() if value})
-        state = _follow(airflow, dag_id, run_id, settings, quiet=as_json) if follow else "queued"
+        airflow.unpause(dag)
+        run_id = airflow.trigger(dag, {key: value for key, value in chosen.items() if value})
+        state = _follow(airflow, dag, run_id, settings, quiet=as_json) if follow else "queued"
     if as_json:
-        print_json({"dag_id": dag_id, "run_id": run_id, "state": state})
+        print_json({"dag_id": dag, "run_id": run_id, "state": state})
     else:
-        console.print(f"{run_id}: {state}; {settings.airflow_link_url}/dags/{dag_id}")
+        console.print(f"{run_id}: {state}; {settings.airflow_link_url}/dags/{dag}")
     if state == "failed":
         raise typer.Exit(1)
 
@@ -77,6 +78,10 @@ def _follow(airflow: Airflow, dag_id: str, run_id: str, settings: Settings, *, q
 
 def forecast(
     pairs: Pairs = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, max=HORIZONS, help="candles ahead; by default the next close, with --json all")
+    ] = None,
+    interval: IntervalOption = None,
     token: Annotated[str, typer.Option(envvar="MUR_TOKEN", help="your API token; by default the pipeline's")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -85,24 +90,26 @@ def forecast(
 
     settings = settings_here()
     with Client(settings.api_url, token or settings.service_token.get_secret_value()) as api:
-        found = [api.forecast(pair) for pair in pairs or api.pairs()]
+        asked = (horizon,) if horizon else ()
+        chosen = pairs or api.pairs(settings.forecast_interval(interval))
+        found = [api.forecast(pair, horizons=asked, interval=interval) for pair in chosen]
     if as_json:
         print_json([item.model_dump() for item in found])
         return
     table = Table("pair", "last close", "for", "median", "80 % band", "model", "skill vs naive", "notes")
     for item in found:
-        table.add_row(*_forecast_row(item))
+        table.add_row(*_forecast_row(item, item.at(horizon or 1)))
     console.print(table)
 
 
-def _forecast_row(item: Forecast) -> list[str]:
-    skill = item.model.skill_vs_naive
+def _forecast_row(item: Forecast, ahead: HorizonForecast) -> list[str]:
+    skill, quantiles = ahead.skill_vs_naive, ahead.quantiles
     return [
         item.pair,
         f"{item.last_close:.6g}",
-        utc_text(item.target_close_ms),
-        f"{item.quantiles['q50']:.6g}",
-        f"{item.quantiles['q10']:.6g} to {item.quantiles['q90']:.6g}",
+        utc_text(ahead.target_close_ms),
+        f"{quantiles['q50']:.6g}",
+        f"{quantiles['q10']:.6g} to {quantiles['q90']:.6g}",
         f"v{item.model.version} {item.model.architecture}, {item.model.age_hours:.1f} h",
         "unknown" if skill is None else f"{skill:+.1%}",
         ", ".join(name for name, is_so in item.flags if is_so),
@@ -113,12 +120,16 @@ def models(
     pair: Annotated[
         str | None, typer.Argument(help="list the versions of this pair or of `foundation`; by default all champions")
     ] = None,
+    interval: IntervalOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List the champions, or every version of one model with the decision about it."""
     settings = settings_here()
     with Registry(settings) as registry:
-        found = registry.versions_with_aliases(name_of(pair, settings)) if pair else champions(registry, settings)
+        if pair:
+            found = registry.versions_with_aliases(name_of(pair, settings.forecast_interval(interval)))
+        else:
+            found = champions(registry, settings, settings.forecast_intervals(interval))
     if as_json:
         print_json([asdict(version) | {"aliases": aliases} for version, aliases in found])
         return
@@ -131,23 +142,26 @@ def models(
 def promote(
     pair: Model,
     version: Annotated[int, typer.Argument(help="version number, from `mkrich models PAIR`")],
+    interval: IntervalOption = None,
     by: By = "",
     serve: Serve = True,
 ) -> None:
     """Make a version the champion without a comparison. The old champion stays as `previous`."""
     settings = settings_here()
+    name = name_of(pair, settings.forecast_interval(interval))
     with Registry(settings) as registry, Database.from_settings(settings) as database:
-        decision = promotion.promote_manually(registry, database, name_of(pair, settings), version, by=by or getuser())
-        audit(database, "promote model", name_of(pair, settings), decision.reason)
+        decision = promotion.promote_manually(registry, database, name, version, by=by or getuser())
+        audit(database, "promote model", name, decision.reason)
     _print_and_serve(settings, pair, decision, serve)
 
 
-def rollback(pair: Model, by: By = "", serve: Serve = True) -> None:
+def rollback(pair: Model, interval: IntervalOption = None, by: By = "", serve: Serve = True) -> None:
     """Make the previous champion the champion again. A second rollback undoes it."""
     settings = settings_here()
+    name = name_of(pair, settings.forecast_interval(interval))
     with Registry(settings) as registry, Database.from_settings(settings) as database:
-        decision = promotion.rollback(registry, database, name_of(pair, settings), by=by or getuser())
-        audit(database, "roll back model", name_of(pair, settings), decision.reason)
+        decision = promotion.rollback(registry, database, name, by=by or getuser())
+        audit(database, "roll back model", name, decision.reason)
     _print_and_serve(settings, pair, decision, serve)
 
 
@@ -160,18 +174,19 @@ def _print_and_serve(settings: Settings, pair: str, decision: promotion.Promotio
         console.print("the service serves it now")
 
 
-def name_of(pair: str, settings: Settings) -> str:
+def name_of(pair: str, interval: Interval) -> str:
     """Return the registered name of a pair's model or of the foundation model. Raises UnknownPair."""
-    if pair == FOUNDATION:
-        return foundation_name(settings.interval)
-    return model_name(Pair.parse(pair), settings.interval)
+    return foundation_name(interval) if pair == FOUNDATION else Series(Pair.parse(pair), interval).name
 
 
-def champions(registry: Registry, settings: Settings) -> list[tuple[ModelVersion, list[str]]]:
-    """Return the champion of each active pair and of the foundation, with its alias."""
+def champions(
+    registry: Registry, settings: Settings, intervals: Sequence[Interval]
+) -> list[tuple[ModelVersion, list[str]]]:
+    """Return the champions of each active pair and of the foundation, with their alias."""
     with Database.from_settings(settings) as database:
         pairs = [item.pair for item in pairs_table.active(database)]
-    found = [registry.find(name_of(pair, settings), CHAMPION) for pair in [*pairs, FOUNDATION]]
+    names = [name_of(pair, interval) for interval in intervals for pair in [*pairs, FOUNDATION]]
+    found = [registry.find(name, CHAMPION) for name in names]
     return [(version, [CHAMPION]) for version in found if version is not None]
 
 

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, OnePair, audit, database_here, print_json
+from make_us_rich.cli.shared import AsJson, OnePair, audit, database_here, print_json, settings_here
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.terminal import console
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
+from make_us_rich.market.listing import check_traded
 
-pairs_app = typer.Typer(help="List, add, change, park and unpark pairs.", no_args_is_help=True)
+pairs_app = typer.Typer(help="List, add, change, park, unpark and remove pairs.", no_args_is_help=True)
 
 Plan = Annotated[str, typer.Option(help=", ".join(SERVING_PLANS))]
 Least = Annotated[int | None, typer.Option(help="replicas kept while idle; 0 starts one at the first call")]
@@ -37,7 +38,8 @@ def list_pairs(as_json: AsJson = False) -> None:
 
 @pairs_app.command()
 def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
-    """Add a pair, which is trained and served from the next run on."""
+    """Add a pair that the exchange trades, which is trained and served from the next run on."""
+    check_traded(settings_here().exchange_url, pair)
     item = _put(pair, plan, least, most)
     console.print(f"{item.pair}: {item.state}; `mkrich train {item.pair}` trains it now")
 
@@ -70,6 +72,15 @@ def unpark(pair: OnePair) -> None:
         item = pairs_table.unpark(database, pair)
         audit(database, "unpark pair", item.pair)
     console.print(f"{pair}: {item.state}")
+
+
+@pairs_app.command()
+def remove(pair: OnePair) -> None:
+    """Take a pair out of the table; its models, candles and forecasts stay."""
+    with database_here() as database:
+        pairs_table.remove(database, pair)
+        audit(database, "remove pair", pair)
+    console.print(f"{pair}: removed")
 
 
 def _put(pair: Pair, plan: str, least: int | None, most: int | None) -> TrackedPair:

@@ -17,6 +17,9 @@ from make_us_rich.database.pool import Database
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Pairs = Annotated[list[Pair] | None, typer.Argument(parser=Pair.parse, help="pairs such as btc_usdt; none: every pair")]
+IntervalOption = Annotated[
+    str | None, typer.Option("--interval", help="candle interval, one of MUR_INTERVALS; by default the first of them")
+]
 OnePair = Annotated[Pair, typer.Argument(parser=Pair.parse, help="a pair such as btc_usdt")]
 
 

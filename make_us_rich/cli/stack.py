@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, command_error, print_json
+from make_us_rich.cli.shared import AsJson, command_error, print_json, settings_here
 from make_us_rich.core.terminal import console
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ Data = Annotated[
     Path | None, typer.Option(help="folder of recorded klines (BTCUSDT.parquet …), replayed as if they closed now")
 ]
 
-_TRAINING_DAGS = ("train_pairs", "train_foundation")
 _DAG_TIMEOUT_S = 120.0
 
 
@@ -179,16 +178,15 @@ def _pause_dags(paused: bool) -> str:
     """Pause or unpause every DAG, once Airflow has read the training DAGs; return their names."""
     from make_us_rich.embedded.environment import ADMIN
     from make_us_rich.embedded.lifecycle import open_stack
-    from make_us_rich.operations.airflow import Airflow
+    from make_us_rich.operations.airflow import Airflow, dag_of
 
-    config = _running_stack_config()
+    config, intervals = _running_stack_config(), settings_here().intervals
+    needed = {dag_of(work, interval) for work in ("train_pairs", "train_foundation") for interval in intervals}
     with Airflow(config.url("airflow"), ADMIN, open_stack(config).secrets.admin_password) as airflow:
         deadline = time.monotonic() + _DAG_TIMEOUT_S
-        while not all(airflow.has_dag(dag_id) for dag_id in _TRAINING_DAGS):
+        while missing := needed - set(airflow.dag_ids()):
             if time.monotonic() > deadline:
-                raise command_error(
-                    f"Airflow does not know {' and '.join(_TRAINING_DAGS)}: `mkrich logs airflow-dag-processor`"
-                )
+                raise command_error(f"Airflow does not know {', '.join(missing)}: `mkrich logs airflow-dag-processor`")
             time.sleep(0.5)
         return ", ".join(airflow.pause_all(paused))
 

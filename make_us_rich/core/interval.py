@@ -40,11 +40,9 @@ class Interval(StrEnum):
     @classmethod
     def parse_trained(cls, text: str) -> Interval:
         """Read an interval that models are trained on. Raises InputError for any other."""
-        if text not in TRAINED_INTERVALS:
-            raise InputError(
-                f"interval {text[:20]!r} is not supported, only hourly candles are trained and forecast: use 1h",
-                field="interval",
-            )
+        if text not in TRAINING_CANDLES:
+            known = ", ".join(TRAINING_CANDLES)
+            raise InputError(f"no model is trained on candles of {text[:20]!r}: use one of {known}", field="interval")
         return cls(text)
 
     @property
@@ -57,8 +55,8 @@ class Interval(StrEnum):
         return at_ms - at_ms % self.ms
 
 
-TRAINED_INTERVALS = (Interval.H1,)
-"""Features count candles as hours, so no other interval can be trained or served."""
+TRAINING_CANDLES = {Interval.M15: 10_128, Interval.H1: 10_200, Interval.H4: 5_136, Interval.D1: 1_628}
+"""The intervals that models are trained on, and how many candles a training reads: the sum of its TrainingConfig."""
 
 
 def duration_ms(text: str) -> int:

@@ -1,4 +1,4 @@
-"""A traded pair, its two spellings, and the names of its models.
+"""A traded pair and its two spellings; its series of candles, and the names of their models.
 
 Ours is `btc_usdt`, in names, URLs and files; the exchange's is `BTCUSDT`.
 """
@@ -6,7 +6,7 @@ Ours is `btc_usdt`, in names, URLs and files; the exchange's is `BTCUSDT`.
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -16,6 +16,8 @@ from make_us_rich.core.interval import Interval
 
 SLUG = "[a-z0-9]{1,20}_[a-z0-9]{2,10}"
 """Our spelling, as a regular expression."""
+
+_QUOTES = ("usdt", "usdc", "busd", "btc", "eth", "eur", "usd")  # a name that another one ends with comes after it
 
 
 class Pair(str):
@@ -70,13 +72,35 @@ class Pair(str):
             raise ValueError(str(error)) from None
 
 
+def parse_symbol(symbol: str) -> Pair | None:
+    """Read the exchange's spelling, such as BTCUSDT; None when it ends with no known quote currency."""
+    name = symbol.lower()
+    for quote in _QUOTES:
+        if name.endswith(quote) and name != quote:
+            return Pair(name.removesuffix(quote), quote)
+    return None
+
+
 BITCOIN = Pair("btc", "usdt")
 """The reference market: every model also reads its candles."""
 
 
-def model_name(pair: Pair, interval: Interval) -> str:
-    """Return the registered name of a pair's own model."""
-    return f"{pair}_{interval}"
+class Series(NamedTuple):
+    """The candles of a pair at one interval. Each series has models, forecasts and scores of its own."""
+
+    pair: Pair
+    interval: Interval
+
+    @classmethod
+    def parse(cls, name: str) -> Series:
+        """Read `btc_usdt_1h`. Raises InputError for anything else."""
+        pair, _, interval = name.rpartition("_")
+        return cls(Pair.parse(pair), Interval.parse(interval))
+
+    @property
+    def name(self) -> str:
+        """`btc_usdt_1h`: the registered name of its models, and the name of its application in Ray Serve."""
+        return f"{self.pair}_{self.interval}"
 
 
 def foundation_name(interval: Interval) -> str:

@@ -6,11 +6,19 @@ from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from make_us_rich.core.errors import InputError, SettingsError
-from make_us_rich.core.interval import Interval
+from make_us_rich.core.interval import TRAINING_CANDLES, Interval
 from make_us_rich.core.pair import Pair
 
 BINANCE_URL = "https://api.binance.com"
@@ -40,6 +48,13 @@ def secret_fault(value: str) -> str:
     if secret and len(set(secret)) < _MIN_DIFFERENT:
         return f"has fewer than {_MIN_DIFFERENT} different characters"
     return ""
+
+
+def _trained_interval(text: str) -> Interval:
+    try:
+        return Interval.parse_trained(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 class Settings(BaseSettings):
@@ -76,8 +91,17 @@ class Settings(BaseSettings):
     pooled_pairs: Annotated[
         tuple[Pair, ...], NoDecode, Field(description="those of `MUR_PAIRS` that share one serving process")
     ] = ()
-    interval: Annotated[Interval, Field(description="candle interval; only 1h is supported")] = Interval.H1
-    history_candles: Annotated[int, Field(ge=1500, description="candles that a training run reads")] = 8760 + 1440
+    intervals: Annotated[
+        tuple[Annotated[Interval, BeforeValidator(_trained_interval)], ...],
+        NoDecode,
+        Field(
+            description=f"candle intervals to forecast, of {', '.join(TRAINING_CANDLES)}, comma separated; "
+            "the first one is meant where none is named"
+        ),
+    ] = (Interval.H1,)
+    history_candles: Annotated[
+        int, Field(ge=1500, description="candles that a training run reads, at most; it needs 10,200 hourly ones")
+    ] = TRAINING_CANDLES[Interval.H1]
     architecture: Annotated[str, Field(description="network architecture that is trained")] = "lstm"
     model_expiry_hours: Annotated[int, Field(ge=1, description="age from which a model counts as expired")] = 24 * 35
 
@@ -119,8 +143,12 @@ class Settings(BaseSettings):
     ] = False
     foundation_pairs: Annotated[
         int,
-        Field(ge=1, description="pairs that train the foundation model, at most; a worker needs about 5 MB for each"),
-    ] = 100
+        Field(
+            ge=1,
+            description="most traded pairs of the exchange that the foundation model learns from, served or not; "
+            "a worker needs about 5 MB for each",
+        ),
+    ] = 50
 
     # orchestration
     airflow_url: Annotated[str, Field(description="Airflow, as other components reach it")] = "http://127.0.0.1:28080"
@@ -174,6 +202,28 @@ class Settings(BaseSettings):
     public_airflow_url: Annotated[str, Field(description="Airflow in links; empty: `MUR_AIRFLOW_URL`")] = ""
 
     @property
+    def default_interval(self) -> Interval:
+        """Return the interval that is meant where none is named."""
+        return self.intervals[0]
+
+    def forecast_interval(self, text: str | None) -> Interval:
+        """Read one of the installation's intervals; the default one for None. Raises InputError."""
+        if text is None:
+            return self.default_interval
+        if text not in self.intervals:
+            known = ", ".join(self.intervals)
+            raise InputError(f"candles of {text[:20]!r} are not forecast here: use {known}", field="interval")
+        return Interval(text)
+
+    def forecast_intervals(self, text: str | None) -> tuple[Interval, ...]:
+        """Read one of the installation's intervals; all of them for None. Raises InputError."""
+        return self.intervals if text is None else (self.forecast_interval(text),)
+
+    def training_candles(self, interval: Interval) -> int:
+        """Return how many candles before its as_of a training run reads."""
+        return min(self.history_candles, TRAINING_CANDLES[interval])
+
+    @property
     def airflow_link_url(self) -> str:
         """Return Airflow's address for links, without a slash at its end."""
         return (self.public_airflow_url or self.airflow_url).rstrip("/")
@@ -183,7 +233,7 @@ class Settings(BaseSettings):
         """Return MLflow's address for links, without a slash at its end."""
         return (self.public_mlflow_url or self.mlflow_url).rstrip("/")
 
-    @field_validator("pairs", "pooled_pairs", "cors_origins", mode="before")
+    @field_validator("pairs", "pooled_pairs", "intervals", "cors_origins", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -203,13 +253,12 @@ class Settings(BaseSettings):
             raise ValueError(f"{', '.join(unknown)} is not among MUR_PAIRS: add it there too")
         return value
 
-    @field_validator("interval", mode="before")
+    @field_validator("intervals")
     @classmethod
-    def _interval_is_trained(cls, value: str) -> Interval:
-        try:
-            return Interval.parse_trained(value)
-        except InputError as error:
-            raise ValueError(str(error)) from None
+    def _at_least_one_interval(cls, value: tuple[Interval, ...]) -> tuple[Interval, ...]:
+        if not value:
+            raise ValueError("name at least one interval, such as 1h")
+        return tuple(dict.fromkeys(value))
 
     @model_validator(mode="after")
     def _no_weak_secret_in_production(self) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
@@ -16,29 +17,44 @@ _COLUMNS = (
     "target_open_ms",
     "model_version",
     "foundation",
+    "backfilled",
     "as_of_ms",
     "last_close",
     *QUANTILE_NAMES,
+    "horizon_quantiles",
 )
-_INSERT = (
-    f"INSERT INTO forecasts ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
-)
-# When two models forecast the same candle, callers saw the later one's forecast last.
-_SELECT_PAST = f"""
-SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, last_close, {", ".join(QUANTILE_NAMES)}
-FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms <= %s
-ORDER BY target_open_ms DESC, forecast_id DESC LIMIT %s
+_INSERT = f"""
+INSERT INTO forecasts ({", ".join(_COLUMNS)}) VALUES ({", ".join(["%s"] * (len(_COLUMNS) - 1))}, %s::real[])
+ON CONFLICT DO NOTHING
+"""
+_NEXT_CLOSE = f"ARRAY[ARRAY[{', '.join(QUANTILE_NAMES)}]]"  # rows of older versions have these alone
+_LATER_CLOSE = "horizon_quantiles[%(horizon)s:%(horizon)s]"
+# When two models forecast the same candle, callers saw the later one's forecast last. A backfill's they never saw.
+_SELECT_PAST = """
+SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, backfilled, last_close, {quantiles}
+FROM forecasts WHERE market = %(market)s AND pair = %(pair)s AND interval = %(interval)s
+AND target_open_ms <= %(last_ms)s AND (%(horizon)s = 1 OR array_length(horizon_quantiles, 1) >= %(horizon)s)
+ORDER BY target_open_ms DESC, backfilled, forecast_id DESC LIMIT %(limit)s
 """
 _SELECT_FIRST = f"""
-SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, {", ".join(QUANTILE_NAMES)}
-FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s
+SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, coalesce(horizon_quantiles, {_NEXT_CLOSE}::real[])
+FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s AND NOT backfilled
 ORDER BY target_open_ms, made_at, forecast_id
 """
 
 
+@dataclass(frozen=True)
+class FirstForecast:
+    """The forecast that was served first as of a time. `prices`: quantiles [horizons][7], the next close first."""
+
+    as_of_ms: int
+    last_close: float
+    prices: list[list[float]]
+
+
 def record(
     database: Database,
-    quantiles: Quantiles,
+    horizons: Sequence[Quantiles],
     *,
     market: str,
     pair: Pair,
@@ -47,51 +63,54 @@ def record(
     version: int,
     last_close: float,
     foundation: bool = False,
+    backfilled: bool = False,
 ) -> None:
-    """Record the forecast of the candle that opens at `as_of_ms`; a repeated record changes nothing.
+    """Record the forecast that was made as of `as_of_ms`; a repeated record changes nothing.
 
-    `foundation`: `version` is one of the foundation model, not of the pair's own. Raises psycopg2.Error.
+    `horizons`: the quantiles of the next close, then of the closes after it. `foundation`: `version` is one of the
+    foundation model, not of the pair's own. `backfilled`: made afterwards, so nobody was served it. Raises
+    psycopg2.Error.
     """
-    row = (market, pair, interval, as_of_ms, version, foundation, as_of_ms, last_close)
+    row = (market, pair, interval, as_of_ms, version, foundation, backfilled, as_of_ms, last_close)
     with database.transaction() as cursor:
-        cursor.execute(_INSERT, (*row, *quantiles.prices()))
+        cursor.execute(_INSERT, (*row, *horizons[0].prices(), [each.prices() for each in horizons]))
 
 
 def past(
-    database: Database, *, market: str, pair: Pair, interval: Interval, closed_by_ms: int, limit: int
+    database: Database, *, market: str, pair: Pair, interval: Interval, closed_by_ms: int, limit: int, horizon: int = 1
 ) -> list[PastForecast]:
-    """Return the newest forecasts of candles that closed by `closed_by_ms`, newest first, without their outcomes.
+    """Return the newest forecasts of closes `horizon` candles ahead that came by `closed_by_ms`, without outcomes.
 
-    Of several models that forecast one candle, the last one's is returned. Raises psycopg2.Error.
+    Newest first. Of several models that made one forecast, the last one's is returned, a backfill's only where none was
+    served; forecasts by models without this horizon are left out. Raises psycopg2.Error.
     """
-    values = (market, pair, interval, closed_by_ms - interval.ms, limit)
+    values = {"market": market, "pair": pair, "interval": interval, "horizon": horizon, "limit": limit}
+    values |= {"last_ms": closed_by_ms - horizon * interval.ms}
+    statement = _SELECT_PAST.format(quantiles=_NEXT_CLOSE if horizon == 1 else _LATER_CLOSE)
     with database.transaction() as cursor:
-        cursor.execute(_SELECT_PAST, values)
+        cursor.execute(statement, values)
         rows = cursor.fetchall()
     return [
         PastForecast(
-            target_open_ms=open_ms,
-            target_close_ms=open_ms + interval.ms,
+            horizon=horizon,
+            target_open_ms=as_of_ms + (horizon - 1) * interval.ms,
+            target_close_ms=as_of_ms + horizon * interval.ms,
             model_version=version,
             foundation=foundation,
+            backfilled=backfilled,
             last_close=last_close,
             quantiles=Quantiles.of(prices),
             close=None,
             inside_80=None,
         )
-        for open_ms, version, foundation, last_close, *prices in rows
+        for as_of_ms, version, foundation, backfilled, last_close, (prices,) in rows
     ]
 
 
-def first_of_each_candle(
-    database: Database, *, market: str, pair: Pair, interval: Interval, first_open_ms: int, last_open_ms: int
-) -> Sequence[tuple[float, ...]]:
-    """Return target_open_ms, last_close and the quantiles that were forecast first for each candle, oldest first.
-
-    Raises psycopg2.Error.
-    """
-    values = (market, pair, interval, first_open_ms, last_open_ms)
+def first_as_of_each_time(
+    database: Database, *, market: str, pair: Pair, interval: Interval, first_ms: int, last_ms: int
+) -> list[FirstForecast]:
+    """Return what was served first as of each close between two times, oldest first. Raises psycopg2.Error."""
     with database.transaction() as cursor:
-        cursor.execute(_SELECT_FIRST, values)
-        rows: list[tuple[float, ...]] = cursor.fetchall()
-    return rows
+        cursor.execute(_SELECT_FIRST, (market, pair, interval, first_ms, last_ms))
+        return [FirstForecast(*row) for row in cursor.fetchall()]

@@ -42,7 +42,7 @@ class TrackedPair:
     def state(self) -> str:
         """What a person reads of the state: parked since when and why, active or off."""
         if self.parked_at is not None:
-            return f"parked since {self.parked_at:%Y-%m-%d %H:%M}: {self.parked_reason}"
+            return f"parked since {self.parked_at:%Y-%m-%d %H:%M} UTC: {self.parked_reason}"
         return "active" if self.active else "off"
 
 
@@ -121,6 +121,11 @@ def unpark(database: Database, pair: Pair) -> TrackedPair:
         "UPDATE pairs SET parked_at = NULL, parked_reason = NULL, changed_at = now() WHERE pair = %(pair)s",
         {"pair": pair},
     )
+
+
+def remove(database: Database, pair: Pair) -> None:
+    """Delete a pair from the table; its models, candles and forecasts stay. Raises UnknownPair."""
+    _change(database, "DELETE FROM pairs WHERE pair = %(pair)s", {"pair": pair})
 
 
 def _change(database: Database, statement: str, values: Mapping[str, str]) -> TrackedPair:

@@ -27,6 +27,7 @@ POSTGRES_UNAVAILABLE = (psycopg2.OperationalError, psycopg2.InterfaceError)
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 5.0
 """Limit of a statement unless its transaction sets another one: a person or a request waits for most of them."""
+_IDLE_WAIT_S = 1.0  # a living connection begins a transaction within a millisecond
 _GRACE_S = 1.0  # the server ends a late statement first, and its error says why
 
 _MAX_CONNECTIONS = 16
@@ -58,15 +59,20 @@ class Connection(connection):  # type: ignore[misc]
         """Set how long each statement may take, waiting for locks included."""
         self.timeout_s, self._wait_s = timeout_s, timeout_s + _GRACE_S
 
+    def begin(self, timeout_s: float, *, wait_s: float | None = None) -> None:
+        """Begin a transaction whose statements may take `timeout_s`, and wait `wait_s` at most for it to begin."""
+        has_limit = timeout_s == self.timeout_s
+        begin = "BEGIN" if has_limit else f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}"
+        self._wait_s = timeout_s + _GRACE_S if wait_s is None else wait_s
+        with self.cursor() as cursor:
+            cursor.execute(begin)
+        self._wait_s = timeout_s + _GRACE_S
+
     @contextmanager
-    def transaction(self, timeout_s: float) -> Iterator[Any]:
-        """Give a cursor whose work is committed at the end of the block, and rolled back after an error."""
-        usual_s = self.timeout_s
-        begin = "BEGIN" if timeout_s == usual_s else f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}"
-        self.set_timeout(timeout_s)
+    def transaction(self) -> Iterator[Any]:
+        """Give a cursor for the transaction that began; commits it at the end of the block, or rolls it back."""
         try:
             with self.cursor() as cursor:
-                cursor.execute(begin)
                 try:
                     yield cursor
                     cursor.execute("COMMIT")
@@ -75,7 +81,7 @@ class Connection(connection):  # type: ignore[misc]
                         cursor.execute("ROLLBACK")
                     raise
         finally:
-            self.set_timeout(usual_s)
+            self.set_timeout(self.timeout_s)
 
 
 class _WaitingCursor(cursor):  # type: ignore[misc]
@@ -130,13 +136,33 @@ class Database:
             raise psycopg2.OperationalError(f"all {_MAX_CONNECTIONS} connections to Postgres are in use")
         connection = None
         try:
-            connection = self._take_idle() or self._connect()
-            with connection.transaction(timeout_s) as cursor:
+            connection = self._begin(timeout_s)
+            with connection.transaction() as cursor:
                 yield cursor
         finally:
             if connection is not None:
                 self._put_back(connection)
             self._slots.release()
+
+    def _begin(self, timeout_s: float) -> Connection:
+        """Begin a transaction on an idle connection, or on a new one when the idle ones are dead.
+
+        A connection that the network lost is not closed and answers nothing. It is safe to begin again elsewhere.
+        """
+        if connection := self._take_idle():
+            try:
+                connection.begin(timeout_s, wait_s=_IDLE_WAIT_S)
+                return connection
+            except POSTGRES_UNAVAILABLE:
+                connection.close()
+                self.close()  # the other idle ones were lost with it
+        connection = self._connect()
+        try:
+            connection.begin(timeout_s)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _connect(self) -> Connection:
         with self._breaker.watch():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import Score
+from make_us_rich.documents import HorizonScore, Score
 
 _KEY = ("market", "pair", "interval", "day")
 
@@ -25,24 +25,38 @@ class LatestScore:
     n: int
     drifted: bool
     reason: str
+    horizons: tuple[HorizonScore, ...]  # empty in rows of versions that scored the next close alone
 
 
 def latest(database: Database, *, market: str, interval: Interval) -> dict[str, LatestScore]:
     """Return the newest score of each pair that has one in this market and interval, by pair."""
     with database.transaction() as cursor:
         cursor.execute(
-            "SELECT DISTINCT ON (pair) pair, as_of_ms, skill_vs_naive, coverage_80, n, drifted, reason"
+            "SELECT DISTINCT ON (pair) pair, as_of_ms, skill_vs_naive, coverage_80, n, drifted, reason, horizons"
             " FROM scores WHERE market = %s AND interval = %s ORDER BY pair, as_of_ms DESC",
             (market, interval),
         )
         rows = cursor.fetchall()
-    found = [LatestScore(Pair.parse(row[0]), _from_ms(row[1]), *row[2:]) for row in rows]
+    found = [
+        LatestScore(
+            Pair.parse(pair),
+            _from_ms(as_of_ms),
+            skill_vs_naive=skill,
+            coverage_80=coverage,
+            n=n,
+            drifted=drifted,
+            reason=reason,
+            horizons=tuple(HorizonScore.model_validate(item) for item in horizons),
+        )
+        for pair, as_of_ms, skill, coverage, n, drifted, reason, horizons in rows
+    ]
     return {str(score.pair): score for score in found}
 
 
 def save(database: Database, score: Score, *, market: str, pair: Pair, interval: Interval, as_of_ms: int) -> None:
     """Save the day's score, unless the day has a newer one."""
-    row = score.model_dump() | {"shift": json.dumps(score.shift), "as_of_ms": as_of_ms}
+    row = score.model_dump() | {"as_of_ms": as_of_ms}
+    row |= {name: json.dumps(row[name]) for name in ("shift", "horizons")}
     row |= {"market": market, "pair": pair, "interval": interval, "day": _from_ms(as_of_ms).date()}
     changed = ", ".join(f"{name} = excluded.{name}" for name in row if name not in _KEY)
     with database.transaction() as cursor:

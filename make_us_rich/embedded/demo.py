@@ -6,13 +6,15 @@ import os
 import signal
 import time
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 from rich.table import Table
 
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import ComponentDied, StackError
-from make_us_rich.core.settings import BINANCE_URL
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.settings import BINANCE_URL, Settings, read_settings
 from make_us_rich.core.terminal import console, print_progress
 from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
@@ -22,10 +24,10 @@ from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import StackConfig, new_stack_config
 from make_us_rich.embedded.supervisor import wait_until
 from make_us_rich.market.exchange import ExchangeClient
-from make_us_rich.operations.airflow import Airflow, RunProgress
+from make_us_rich.operations.airflow import Airflow, RunProgress, dag_of
+from make_us_rich.registry.client import mlflow_page
 
 DEMO_PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
-DAG_ID = "train_pairs"
 _DAG_TIMEOUT_S = 120.0
 _RUN_TIMEOUT_S = 1800.0
 _SCHEDULED_RUN_TIMEOUT_S = 10.0
@@ -64,17 +66,17 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
     Returns the exit code: with `once`, 0 when every pair was trained and served.
     """
     os.environ.setdefault("MUR_PAIRS", ",".join(DEMO_PAIRS))
-    pairs = tuple(os.environ["MUR_PAIRS"].split(","))
+    settings = read_settings()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # handle it like Ctrl-C
     # The other DAGs are unpaused after the run that is shown, so that they do not slow it down.
     stack = start_stack(live=live, data=data, dags_paused=True)
     try:
         with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
-            state = _follow_run(stack, airflow)
-            served = _show_forecasts(stack, pairs)
+            states = [_follow_run(stack, airflow, interval) for interval in settings.intervals]
+            all_served = _show_forecasts(stack, settings)
             show_addresses(stack)
             if once:
-                return 0 if served == len(pairs) and state == "success" else 1
+                return 0 if all_served and set(states) == {"success"} else 1
             airflow.pause_all(False)
         console.print("\nthe stack stays up and trains every hour; Ctrl-C ends it")
         _report_restarts(stack)
@@ -95,32 +97,34 @@ def show_addresses(stack: Stack) -> None:
     table.add_row("dashboard", config.url("dash"), f"{DEMO_USER} / {secrets.demo_password}, or {login}")
     table.add_row("HTTP API", f"{config.url('api')}/docs", "a token from the dashboard's API page")
     table.add_row("Airflow", config.url("airflow"), login)
-    table.add_row("MLflow", config.url("mlflow"), mlflow)
+    table.add_row("MLflow", mlflow_page(config.url("mlflow"), "experiments"), mlflow)
     table.add_row("Ray", config.url("ray_dashboard"), f"token {secrets.ray_token}")
     console.print(table)
 
 
-def _follow_run(stack: Stack, airflow: Airflow) -> str:
+def _follow_run(stack: Stack, airflow: Airflow, interval: Interval) -> str:
     """Print the progress of a training run until it ends; returns its state."""
-    wait_until(lambda: airflow.has_dag(DAG_ID), _DAG_TIMEOUT_S, f"Airflow has not read the {DAG_ID} DAG", poll_s=0.5)
-    airflow.unpause(DAG_ID)
-    # The first time a DAG is unpaused, Airflow starts the run of the last hour.
+    dag_id = dag_of("train_pairs", interval)
+    wait_until(lambda: airflow.has_dag(dag_id), _DAG_TIMEOUT_S, f"Airflow has not read the {dag_id} DAG", poll_s=0.5)
+    airflow.unpause(dag_id)
+    # The first time a DAG is unpaused, Airflow starts the run of the last close.
     with suppress(StackError):
-        wait_until(lambda: airflow.active_runs(DAG_ID), _SCHEDULED_RUN_TIMEOUT_S, "no run is scheduled", poll_s=0.5)
-    active = airflow.active_runs(DAG_ID)
-    run_id = active[0] if active else airflow.trigger(DAG_ID)
+        wait_until(lambda: airflow.active_runs(dag_id), _SCHEDULED_RUN_TIMEOUT_S, "no run is scheduled", poll_s=0.5)
+    active = airflow.active_runs(dag_id)
+    run_id = active[0] if active else airflow.trigger(dag_id)
     began = time.monotonic()
-    console.print(f"\nfollowing run {run_id}")
-    progress = RunProgress(airflow, DAG_ID, run_id, stack.config.url("ray_dashboard"), stack.secrets.ray_token)
+    console.print(f"\nfollowing run {run_id} of {dag_id}")
+    progress = RunProgress(airflow, dag_id, run_id, stack.config.url("ray_dashboard"), stack.secrets.ray_token)
     state = progress.follow(print_progress, _RUN_TIMEOUT_S)
     console.print(f"run {state} after {time.monotonic() - began:.0f} s")
     return state
 
 
-def _show_forecasts(stack: Stack, pairs: tuple[str, ...]) -> int:
-    """Print a table of the served forecasts; returns how many pairs are served."""
+def _show_forecasts(stack: Stack, settings: Settings) -> bool:
+    """Print a table of the served forecasts; returns whether every pair is served at each interval."""
     table = Table(
         "pair",
+        "candles",
         "last close",
         "median of the next",
         "80 % band",
@@ -131,24 +135,24 @@ def _show_forecasts(stack: Stack, pairs: tuple[str, ...]) -> int:
         title_justify="left",
         title_style="bold",
     )
-    served = 0
+    all_served = True
     with Client(stack.config.url("api"), stack.secrets.service_token) as api:
-        for pair in pairs:
+        for interval, pair in product(settings.intervals, settings.pairs):
             try:
-                table.add_row(*_cells(_forecast(api, pair)))
-                served += 1
+                table.add_row(*_cells(_forecast(api, pair, interval)))
             except (ServiceRefused, ServiceUnavailable) as error:
-                table.add_row(pair, f"[red]not served: {error}[/red]")
+                all_served = False
+                table.add_row(pair, interval, f"[red]not served: {error}[/red]")
     console.print(table)
-    return served
+    return all_served
 
 
-def _forecast(api: Client, pair: str) -> Forecast:
+def _forecast(api: Client, pair: str, interval: str) -> Forecast:
     """Retry until the service has swapped to the pair's new model."""
     deadline = time.monotonic() + _FORECAST_TIMEOUT_S
     while True:
         try:
-            return api.forecast(pair)
+            return api.forecast(pair, interval=interval)
         except ServiceUnavailable:
             if time.monotonic() > deadline:
                 raise
@@ -159,6 +163,7 @@ def _cells(forecast: Forecast) -> list[str]:
     quantiles, model = forecast.quantiles, forecast.model
     return [
         forecast.pair,
+        forecast.interval,
         f"{forecast.last_close:.6g}",
         f"{quantiles['q50']:.6g}",
         f"{quantiles['q10']:.6g} to {quantiles['q90']:.6g}",

@@ -60,6 +60,7 @@ class StackConfig:
     state: Path
     port_base: int = 20_000
     data: Path | None = None  # folder of recorded klines, for the recorded market
+    intervals: str = ""  # MUR_INTERVALS of the command that started it, which later commands know from here
 
     def port(self, name: str) -> int:
         return self.port_base + PORT_OFFSETS[name]
@@ -120,7 +121,8 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
             "as `mkrich candles download` makes it"
         )
     base = int(os.environ.get("MUR_PORT_BASE", "20000"))
-    return StackConfig(market, stack_home() / market, base, data.resolve() if data else None)
+    intervals = os.environ.get("MUR_INTERVALS", "")
+    return StackConfig(market, stack_home() / market, base, data.resolve() if data else None, intervals)
 
 
 def saved_stack_config() -> StackConfig | None:
@@ -130,7 +132,8 @@ def saved_stack_config() -> StackConfig | None:
         return None
     saved = json.loads(path.read_text())
     data = Path(saved["data"]) if "data" in saved else None
-    return StackConfig(saved["market"], Path(saved["state"]), int(saved["port_base"]), data)
+    intervals = saved.get("intervals", "")
+    return StackConfig(saved["market"], Path(saved["state"]), int(saved["port_base"]), data, intervals)
 
 
 def check_ports(config: StackConfig) -> None:

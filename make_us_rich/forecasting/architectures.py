@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor
 
 from make_us_rich.core.errors import BadModel, InputError
-from make_us_rich.forecasting.features import WARMUP, level_features, sequence_features
-from make_us_rich.forecasting.networks import LevelMse, Network, gru, linear, lstm, patchtst
+from make_us_rich.core.interval import Interval
+from make_us_rich.forecasting.features import FeatureLayout, feature_layout, level_features, sequence_features
+from make_us_rich.forecasting.level_mse import LevelMse
+from make_us_rich.forecasting.networks import Network, gru, linear, lstm, patchtst
 from make_us_rich.market.candles import MAX_BRIDGED
 
 _AS_OF = "as_of_ms"
@@ -21,8 +24,12 @@ _AS_OF = "as_of_ms"
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Lengths are in candles. Fine-tuning uses the fine_tune_* values, the foundation model the foundation_* ones."""
+    """Lengths are in candles of the interval; `of` has those of each.
 
+    Fine-tuning uses the fine_tune_* values, the foundation model the foundation_* ones.
+    """
+
+    interval: Interval = Interval.H1
     architecture: str = "lstm"
     length: int = 24
     hidden: int = 64
@@ -31,11 +38,12 @@ class TrainingConfig:
     fine_tune_epochs: int = 2
     fine_tune_learning_rate: float = 3e-4
     foundation_epochs: int = 2
+    foundation_draws: int = 10  # samples of each candle in an epoch of the foundation, over all pairs
     foundation_learning_rate: float = 4e-3
-    foundation_views: int = 32  # at most so often does training see one hour, over all pairs and epochs
     batch: int = 256
     weight_decay: float = 0.1
     training: int = 8760  # at most; includes validation
+    least_training: int = 500
     validation: int = 672
     holdout: int = 672
     level: int = 2016  # newest samples that fine-tuning adapts the level of volatility to
@@ -43,17 +51,43 @@ class TrainingConfig:
     max_bridged: int = MAX_BRIDGED
     seed: int = 0
 
+    @classmethod
+    def of(cls, interval: Interval) -> TrainingConfig:
+        """Return the config of an interval. Raises InputError for one that no model is trained on."""
+        return cls(interval=interval, **_LENGTHS[Interval.parse_trained(interval)])
+
+
+# Batches are smaller where there are fewer candles, so that training has enough steps.
+_LENGTHS: dict[Interval, dict[str, Any]] = {
+    # twelve weeks, because more candles would make fine-tuning slow; a week each of validation and holdout
+    Interval.M15: {"training": 8064},
+    Interval.H1: {},
+    # two years; four weeks each of validation and holdout, twelve weeks for the level, 24 to calibrate
+    Interval.H4: {"training": 4380, "validation": 168, "holdout": 168, "level": 504, "calibration": 1008, "batch": 64},
+    # four years; four months and two of validation and holdout
+    Interval.D1: {
+        "training": 1460,
+        "least_training": 150,
+        "validation": 90,
+        "holdout": 60,
+        "level": 180,
+        "calibration": 365,
+        "batch": 32,
+    },
+}
+
 
 @dataclass(frozen=True)
 class Architecture:
     """A network and the features that it reads.
 
-    build: takes (hidden, length). features: raw candles to (sequence, static); the first `warmup` candles give none.
+    build: takes (layout, hidden, length). features: raw candles, reference and layout to (sequence, static); the first
+    `layout.warmup` candles give none, if it needs the warm-up.
     """
 
-    build: Callable[[int, int], Network]
-    features: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = sequence_features
-    warmup: int = WARMUP
+    build: Callable[[FeatureLayout, int, int], Network]
+    features: Callable[[Tensor, Tensor, FeatureLayout], tuple[Tensor, Tensor]] = sequence_features
+    needs_warmup: bool = True
 
 
 ARCHITECTURES = {
@@ -61,7 +95,7 @@ ARCHITECTURES = {
     "gru": Architecture(gru),
     "linear": Architecture(linear),
     "patchtst": Architecture(patchtst),
-    "level_mse": Architecture(LevelMse, level_features, warmup=0),
+    "level_mse": Architecture(LevelMse, level_features, needs_warmup=False),
 }
 
 
@@ -76,7 +110,13 @@ def architecture(name: str) -> Architecture:
 
 def context_length(config: TrainingConfig) -> int:
     """Return the number of candles that a forecast needs. Raises InputError for an unknown architecture."""
-    return architecture(config.architecture).warmup + config.length
+    warmup = feature_layout(config.interval).warmup if architecture(config.architecture).needs_warmup else 0
+    return warmup + config.length
+
+
+def new_network(config: TrainingConfig) -> Network:
+    """Build a network with random weights. Raises InputError for an unknown architecture."""
+    return architecture(config.architecture).build(feature_layout(config.interval), config.hidden, config.length)
 
 
 def to_npz(network: Network, as_of_ms: int) -> bytes:
@@ -92,7 +132,7 @@ def from_npz(content: bytes, config: TrainingConfig, as_of_ms: int) -> Network:
 
     Raises BadModel when it does not fit the config, or has seen candles that closed after `as_of_ms`.
     """
-    network = architecture(config.architecture).build(config.hidden, config.length)
+    network = new_network(config)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             seen_ms = int(arrays[_AS_OF])
@@ -100,7 +140,8 @@ def from_npz(content: bytes, config: TrainingConfig, as_of_ms: int) -> Network:
             network.load_state_dict(tensors)
     except (KeyError, ValueError, OSError, RuntimeError, BadZipFile) as error:
         raise BadModel(
-            f"the weights to start from do not fit {config.architecture} with {config.hidden} hidden units: {error}"
+            f"the weights to start from do not fit {config.architecture} of {config.interval} with {config.hidden} "
+            f"hidden units: {error}"
         ) from None
     if seen_ms > as_of_ms:
         raise BadModel(

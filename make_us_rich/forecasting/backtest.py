@@ -10,31 +10,52 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting import baselines
 from make_us_rich.forecasting.architectures import TrainingConfig, architecture
-from make_us_rich.forecasting.evaluation import HoldoutForecasts, coverage, diebold_mariano, holdout_forecasts
-from make_us_rich.forecasting.features import HAR, LOG_VARIANCES, sequence_features
+from make_us_rich.forecasting.evaluation import (
+    LAGS_PER_CANDLE,
+    HoldoutForecasts,
+    HorizonSeries,
+    coverage,
+    diebold_mariano,
+    pinball,
+)
+from make_us_rich.forecasting.features import feature_layout, sequence_features
 from make_us_rich.forecasting.pipeline import PreparedPair, export_and_evaluate, fit_foundation_on, prepare, train_pair
+from make_us_rich.forecasting.probabilities import ProbabilityScore, pool, score_probabilities
 from make_us_rich.market.candles import Candles
+
+Array = NDArray[np.float64]
 
 WINDOW = 35 * 24
 """Length of a window in candles: five weeks of hours."""
 
+HORIZONS_COMPARED = (1, 4, 8, 24)
+"""The horizons at which a backtest compares by default; any of HORIZON_GRID can be."""
+
+_LEAST_ROLLING = 90  # candles of the rolling baseline, where thirty days have fewer
 MODEL = "model"
 BASELINES = ("naive", "rolling", "ewma", "garch_t", "linear_har", "linear_all")
 
 
 @dataclass(frozen=True, eq=False)
 class WindowResult:
-    """The forecasts of one pair and window by model name (MODEL or one of BASELINES), all of the same candles."""
+    """The forecasts of one pair and window: by horizon, then by model name (MODEL or one of BASELINES).
+
+    The models of one horizon forecast the same candles. probabilities: of the model, by horizon. inside_throughout:
+    share of the model's paths over all horizons that stay in the 80 % band; None for a model of one horizon.
+    """
 
     pair: str
     start_ms: int
-    forecasts: dict[str, HoldoutForecasts]
+    forecasts: dict[int, dict[str, HorizonSeries]]
+    probabilities: dict[int, ProbabilityScore]
+    inside_throughout: float | None
     curves: list[dict[str, float]]
 
 
@@ -47,11 +68,13 @@ def backtest_window(
     config: TrainingConfig,
     window: int = WINDOW,
     foundation: bool = True,
+    horizons: Sequence[int] = HORIZONS_COMPARED,
     on_result: Callable[[WindowResult], None] = lambda result: None,
 ) -> list[WindowResult]:
     """Backtest every pair in one window of `window` candles. `reference` are BTC's candles.
 
     foundation: train one model of all pairs first and fine-tune it for each; otherwise train each pair from scratch.
+    horizons: to compare at, of HORIZON_GRID; those that the model does not forecast are left out.
     Pairs without enough history for the window are left out. Raises BadCandles, and NotEnoughHistory when a foundation
     is wanted and no pair has enough.
     """
@@ -71,29 +94,74 @@ def backtest_window(
         if architecture(config.architecture).features is not sequence_features:  # the baselines read these
             linear = replace(config, architecture="linear")
             item = prepare(candles_by_pair[pair], reference, interval=interval, as_of_ms=end_ms, config=linear)
-        forecasts = {MODEL: fitted.holdout, **baseline_forecasts(item)}
-        result = WindowResult(pair, start_ms, forecasts, fitted.curves)
+        ours = fitted.holdout
+        known = [horizon for horizon in horizons if horizon <= ours.horizons]
+        forecasts = _same_candles(
+            ours, baseline_forecasts(item, known, interval), item.split.holdout.target_open_ms, known
+        )
+        tails = trained.network.tails().double().numpy()
+        result = WindowResult(
+            pair,
+            start_ms,
+            forecasts,
+            {horizon: _score_probabilities(item, forecasts[horizon][MODEL], tails, horizon) for horizon in known},
+            ours.inside_throughout() if ours.horizons > 1 else None,
+            fitted.curves,
+        )
         on_result(result)
         results.append(result)
     return results
 
 
-def baseline_forecasts(prepared: PreparedPair) -> dict[str, HoldoutForecasts]:
-    """Forecast the holdout with every baseline, each fitted on the training and validation samples."""
-    parts, past = prepared.split, prepared.past_returns
-    actual = parts.holdout.target.double().numpy()
-    static = torch.cat([parts.train.static, parts.validation.static, parts.holdout.static]).double().numpy()
-    regressors = np.concatenate([np.exp(0.5 * static[:, :LOG_VARIANCES]), static[:, LOG_VARIANCES:]], axis=1)
-    quantiles = {
-        "naive": baselines.naive(past, actual),
-        "rolling": baselines.rolling(past, actual),
-        "ewma": baselines.ewma(past, actual),
-        "garch_t": baselines.garch_t(past, actual),
-        "linear_har": baselines.linear_quantiles(regressors[:, HAR], past, actual),
-        "linear_all": baselines.linear_quantiles(regressors, past, actual),
+def baseline_forecasts(prepared: PreparedPair, horizons: Sequence[int], interval: Interval) -> dict[str, Array]:
+    """Forecast the holdout with every baseline, fitted on the samples before it. Returns quantiles [n, horizons, 7]."""
+    past, holdout = prepared.split.past, prepared.split.holdout
+    returns, upcoming = prepared.past_returns, holdout.target[:, 0].double().numpy()
+    static = torch.cat([past.static, holdout.static]).double().numpy()
+    layout = feature_layout(interval)
+    deviations, others = np.split(static, [layout.log_variances], axis=1)
+    regressors = np.concatenate([np.exp(0.5 * deviations), others], axis=1)
+    thirty_days = max(_LEAST_ROLLING, 30 * layout.day)
+
+    def linear(columns: Callable[[int], Sequence[int]]) -> Array:
+        targets = past.target.double().numpy()
+        each = [
+            baselines.linear_quantiles(regressors[:, columns(horizon)], targets[:, horizon - 1]) for horizon in horizons
+        ]
+        return np.stack(each, axis=1)
+
+    return {
+        "naive": baselines.naive(returns, upcoming, horizons),
+        "rolling": baselines.rolling(returns, upcoming, horizons, window=thirty_days),
+        "ewma": baselines.ewma(returns, upcoming, horizons),
+        "garch_t": baselines.garch_t(returns, upcoming, horizons),
+        "linear_har": linear(lambda horizon: [*layout.har, *layout.coming(horizon)]),
+        "linear_all": linear(lambda horizon: range(regressors.shape[1])),
     }
-    times = parts.holdout.target_open_ms
-    return {name: holdout_forecasts(times, values, actual) for name, values in quantiles.items()}
+
+
+def _score_probabilities(prepared: PreparedPair, series: HorizonSeries, tails: Array, horizon: int) -> ProbabilityScore:
+    past = prepared.split.past.target[:, horizon - 1].double().numpy()
+    return score_probabilities(series, tails[horizon - 1], past[np.isfinite(past)])
+
+
+def _same_candles(
+    ours: HoldoutForecasts, others: Mapping[str, Array], other_open_ms: NDArray[np.int64], horizons: Sequence[int]
+) -> dict[int, dict[str, HorizonSeries]]:
+    """Return the forecasts by horizon and model, at the candles that all forecast and whose close is known.
+
+    others: quantiles [n, horizons, 7] of the candles `other_open_ms`, [n].
+    """
+    found: dict[int, dict[str, HorizonSeries]] = {}
+    for index, horizon in enumerate(horizons):
+        model = ours.at(horizon)
+        times, mine, theirs = np.intersect1d(model.target_open_ms, other_open_ms, return_indices=True)
+        target = model.target[mine]
+        quantiles = {MODEL: model.quantiles[mine]} | {name: item[theirs, index] for name, item in others.items()}
+        found[horizon] = {
+            name: HorizonSeries(times, item, target, pinball(item, target)) for name, item in quantiles.items()
+        }
+    return found
 
 
 def forecasts_table(
@@ -101,13 +169,15 @@ def forecasts_table(
 ) -> pa.Table:
     """Make a table with one row for each forecast.
 
-    Columns: pair, target_open_ms, model, q05 ... q95 (prices), last_close, close, made_at (UTC). model is the
-    architecture, or the name of a baseline.
+    Columns: pair, target_open_ms, horizon, model, q05 ... q95 (prices), last_close, close, made_at (UTC).
+    target_open_ms is of the candle after the forecast, whose close is 1 candle ahead. model is the architecture, or the
+    name of a baseline.
     """
     step, parts = interval.ms, []
     for result in results:
         candles = candles_by_pair[result.pair]
-        for model, forecast in result.forecasts.items():
+        each = [(h, model, item) for h, models in result.forecasts.items() for model, item in models.items()]
+        for horizon, model, forecast in each:
             known = np.searchsorted(candles.open_time_ms, forecast.target_open_ms - step, side="right") - 1
             last_close = candles.close[known]
             prices = last_close[:, None] * np.exp(forecast.quantiles)
@@ -116,6 +186,7 @@ def forecasts_table(
                     {
                         "pair": [result.pair] * len(forecast.target),
                         "target_open_ms": forecast.target_open_ms,
+                        "horizon": pa.array([horizon] * len(forecast.target), pa.int16()),
                         "model": [architecture_name if model == MODEL else model] * len(forecast.target),
                         **dict(zip(QUANTILE_NAMES, prices.T, strict=True)),
                         "last_close": last_close,
@@ -131,8 +202,9 @@ def forecasts_table(
 class Skill:
     """The model compared with one baseline: skill (a fraction), the share of pair-windows won, and t.
 
-    t is the Diebold-Mariano statistic over hours. The loss difference of an hour is the mean over pairs, each relative
-    to the baseline's mean loss in that window, so that pairs which move together do not count several times.
+    t is the Diebold-Mariano statistic over hours, with at least as many Newey-West lags as the horizon, because the
+    targets overlap. The loss difference of an hour is the mean over pairs, each relative to the baseline's mean loss in
+    that window, so that pairs which move together do not count several times.
     """
 
     baseline: str
@@ -142,9 +214,12 @@ class Skill:
 
 
 @dataclass(frozen=True)
-class Summary:
-    windows: int
+class HorizonSummary:
+    """How the model did at one horizon. Gains are over the naive forecast; direction is the share that was right."""
+
+    horizon: int
     skills: tuple[Skill, ...]
+    probabilities: ProbabilityScore
     coverage_80: float
     coverage_90: float
     mae_gain: float
@@ -152,13 +227,30 @@ class Summary:
     direction: float
 
 
+@dataclass(frozen=True)
+class Summary:
+    """inside_throughout: see WindowResult."""
+
+    windows: int
+    horizons: tuple[HorizonSummary, ...]
+    inside_throughout: float | None
+
+
 def summarise(results: Sequence[WindowResult]) -> Summary:
     """Average over pair-windows with equal weights. Raises NotEnoughHistory when there is none."""
     if not results:
         raise NotEnoughHistory("no pair had enough history for any window")
-    ours = [result.forecasts[MODEL] for result in results]
+    inside = [result.inside_throughout for result in results if result.inside_throughout is not None]
+    return Summary(
+        len(results),
+        tuple(_summarise_horizon(results, horizon) for horizon in results[0].forecasts),
+        float(np.mean(inside)) if inside else None,
+    )
+
+
+def _summarise_horizon(results: Sequence[WindowResult], horizon: int) -> HorizonSummary:
     gains = []
-    for item in ours:
+    for item in (result.forecasts[horizon][MODEL] for result in results):
         error, moved = item.target - item.quantiles[:, 3], item.target != 0
         right = np.sign(item.quantiles[moved, 3]) == np.sign(item.target[moved])
         gains.append(
@@ -171,23 +263,21 @@ def summarise(results: Sequence[WindowResult]) -> Summary:
             )
         )
     means = [float(value) for value in np.mean(gains, axis=0)]
-    return Summary(len(results), tuple(_skill(results, name) for name in BASELINES), *means)
+    skills = tuple(_skill(results, horizon, name) for name in BASELINES)
+    return HorizonSummary(horizon, skills, pool([result.probabilities[horizon] for result in results]), *means)
 
 
-def _skill(results: Sequence[WindowResult], baseline: str) -> Skill:
+def _skill(results: Sequence[WindowResult], horizon: int, baseline: str) -> Skill:
     relative = []  # loss differences by hour, one series for each pair-window; the mean of a series is its skill
     for result in results:
-        losses = pd.DataFrame({name: _losses(result.forecasts[name]) for name in (MODEL, baseline)}).dropna()
-        relative.append((losses[baseline] - losses[MODEL]) / losses[baseline].mean())
+        ours, theirs = result.forecasts[horizon][MODEL], result.forecasts[horizon][baseline]
+        gain = (theirs.losses - ours.losses) / theirs.losses.mean()
+        relative.append(pd.Series(gain, index=ours.target_open_ms))
     skills = pd.Series([gain.mean() for gain in relative])
     gains = pd.concat(relative).groupby(level=0).mean().to_numpy()
     return Skill(
         baseline,
         skill=float(skills.mean()),
         won=float((skills > 0).mean()),
-        t=diebold_mariano(-gains, np.zeros_like(gains)),
+        t=diebold_mariano(-gains, np.zeros_like(gains), lags=LAGS_PER_CANDLE * horizon),
     )
-
-
-def _losses(forecast: HoldoutForecasts) -> pd.Series:
-    return pd.Series(forecast.losses, index=forecast.target_open_ms)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import TypeVar
 
 import numpy as np
@@ -51,7 +52,8 @@ def _fine_tune(
 ) -> list[TrainedNetwork]:
     everything = [concatenate([old, new]) for old, new in zip(samples, validation, strict=True)]
     networks = BatchedNetworks([copy_for_pair(start, own, config) for own in everything])
-    epochs = list(train_epochs(networks, networks.loss, _stack(everything), _stack(validation), fine_tuning(config)))
+    stacked = repeat(_stack(everything), config.fine_tune_epochs)
+    epochs = list(train_epochs(networks, networks.loss, stacked, _stack(validation), fine_tuning(config)))
     trained = []
     for index, (network, own) in enumerate(zip(networks.unstack(), everything, strict=True)):
         network.calibrate(own[-config.calibration :])
@@ -66,6 +68,7 @@ def _stack(pairs: Sequence[Samples]) -> Samples:
         torch.stack([samples.sequence for samples in pairs], dim=1),
         torch.stack([samples.static for samples in pairs], dim=1),
         torch.stack([samples.target for samples in pairs], dim=1),
+        torch.stack([samples.realised for samples in pairs], dim=1),
         np.stack([samples.target_open_ms for samples in pairs], axis=1),
     )
 

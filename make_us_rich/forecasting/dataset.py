@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from make_us_rich.core.errors import BadCandles, NotEnoughHistory
 from make_us_rich.core.interval import Interval
+from make_us_rich.documents import HORIZONS
 from make_us_rich.forecasting.architectures import TrainingConfig, architecture, context_length
+from make_us_rich.forecasting.features import CLOSE, feature_layout, range_deviation
 from make_us_rich.forecasting.onnx_model import COLUMNS, GraphInputs, candle_array
 from make_us_rich.forecasting.samples import Samples, Split, concatenate
 from make_us_rich.market.candles import Candles, closed, regular_segments
 
-_MIN_TRAINING_SAMPLES = 500
 _MAX_IDLE_SHARE = 0.5  # of candles without volume
 
 CandleArray = NDArray[np.float32]
@@ -75,23 +77,29 @@ def make_samples(aligned: AlignedCandles, *, interval: Interval, config: Trainin
     return concatenate(parts)
 
 
-def split(samples: Samples, *, interval: Interval, as_of_ms: int, config: TrainingConfig) -> Split:
+def split(
+    samples: Samples, *, interval: Interval, as_of_ms: int, config: TrainingConfig, may_have_ended: bool = False
+) -> Split:
     """Split by time: the last `holdout` candles, the `validation` candles before them, and the rest of `training`.
 
-    A target spans one candle and features only look back, so the parts share no target. Raises NotEnoughHistory.
+    Features only look back, and samples before the holdout whose targets reach into it are left out: training knows
+    nothing of the holdout. Raises NotEnoughHistory; with `may_have_ended` only for too few samples to train on, because
+    a delisted pair has no newer ones.
     """
     step = interval.ms
     holdout_start = as_of_ms - config.holdout * step
     validation_start = holdout_start - config.validation * step
     starts = [holdout_start - config.training * step, validation_start, holdout_start]
     oldest, first, second = (int(index) for index in np.searchsorted(samples.target_open_ms, starts))
-    parts = Split(samples[oldest:first], samples[first:second], samples[second:])
+    past = samples[oldest:second].known_at(holdout_start, step)
+    train, validation = past[: first - oldest].complete(), past[first - oldest :].complete()
+    parts = Split(train, validation, samples[second:], past)
     for name, part, minimum in (
-        ("to train on", parts.train, _MIN_TRAINING_SAMPLES),
+        ("to train on", parts.train, config.least_training),
         ("to validate on", parts.validation, config.validation // 2),
         ("in the holdout", parts.holdout, config.holdout // 2),
     ):
-        if len(part) < minimum:
+        if len(part) < minimum and not (may_have_ended and part is not parts.train):
             raise NotEnoughHistory(
                 f"{len(part)} usable candles {name}, {minimum} needed: the pair is too young, or was halted"
             )
@@ -122,16 +130,29 @@ def _segment_samples(
 ) -> Samples:
     length, features = config.length, architecture(config.architecture).features
     with torch.no_grad():
-        sequence, static = features(torch.from_numpy(own)[None], torch.from_numpy(btc)[None])
+        sequence, static = features(
+            torch.from_numpy(own)[None], torch.from_numpy(btc)[None], feature_layout(config.interval)
+        )
     windows = sequence[0].unfold(0, length, 1).transpose(1, 2)  # [n, length, features]
     last = torch.arange(context_length(config) - 1, len(times) - 1)  # the newest candle known to each forecast
-    close = torch.from_numpy(own[:, 3])
+    candles = torch.from_numpy(own).double()
     return Samples(
         windows[: len(last)],
         static[0][length - 1 : length - 1 + len(last)],
-        (close[last + 1] / close[last]).log(),
+        _returns_ahead(candles[:, CLOSE].log(), last),
+        _returns_ahead(range_deviation(candles).square().cumsum(0), last).sqrt(),
         times[last.numpy()] + step,
     )
+
+
+def _returns_ahead(level: Tensor, last: Tensor) -> Tensor:
+    """Return the change of `level` [n] from each of `last` [k] to 1 to HORIZONS candles later, [k, HORIZONS].
+
+    NaN where there is no such candle.
+    """
+    padded = torch.cat([level, level.new_full((HORIZONS,), float("nan"))])
+    ahead = padded[last.unsqueeze(1) + torch.arange(1, HORIZONS + 1)]
+    return (ahead - level[last].unsqueeze(1)).float()
 
 
 def _check(candles: Candles, owner: str, step: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import warnings
 from collections.abc import Mapping
 
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 
 from make_us_rich.core.errors import BadModel
 from make_us_rich.forecasting.architectures import TrainingConfig, architecture, context_length
-from make_us_rich.forecasting.features import CLOSE
+from make_us_rich.forecasting.features import CLOSE, feature_layout
 from make_us_rich.forecasting.networks import Network
-from make_us_rich.forecasting.onnx_model import META_CONTEXT_LENGTH, GraphInputs, open_session
+from make_us_rich.forecasting.onnx_model import META_CONTEXT_LENGTH, META_TAILS, GraphInputs, open_session
 
 _OPSET = 17
 # of log returns, whose size is 1e-3 to 1e-2
@@ -29,12 +30,12 @@ class Forecast(nn.Module):
     def __init__(self, network: Network, config: TrainingConfig) -> None:
         super().__init__()
         self.network = network
-        self.features = architecture(config.architecture).features
+        self.features, self.layout = architecture(config.architecture).features, feature_layout(config.interval)
 
     def forward(self, candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        sequence, static = self.features(candles, reference)
+        sequence, static = self.features(candles, reference, self.layout)
         log_returns = self.network(sequence, static[:, -1])
-        last_close = candles[:, -1, CLOSE].unsqueeze(-1)
+        last_close = candles[:, -1, CLOSE].view(-1, 1, 1)
         return last_close * log_returns.exp(), log_returns
 
 
@@ -55,7 +56,8 @@ def to_onnx(network: Network, config: TrainingConfig, metadata: Mapping[str, str
             dynamo=False,
         )
     graph = onnx.load_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(graph, {**metadata, META_CONTEXT_LENGTH: str(context_length(config))})
+    own = {META_CONTEXT_LENGTH: str(context_length(config)), META_TAILS: json.dumps(network.tails().tolist())}
+    onnx.helper.set_model_props(graph, {**metadata, **own})
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString()
     return content
@@ -71,8 +73,10 @@ def metadata_of(graph: bytes) -> dict[str, str]:
 
 
 def run_onnx(graph: bytes, inputs: GraphInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run a graph on one thread; return (price quantiles, log-return quantiles), each [n, 7]."""
+    """Run a graph on one thread; return (price quantiles, log-return quantiles), each [n, horizons, 7]."""
     quantiles, log_returns = open_session(graph).run(["quantiles", "log_returns"], inputs)
+    if quantiles.ndim == 2:  # a graph of the first contract
+        return quantiles[:, None], log_returns[:, None]
     return quantiles, log_returns
 
 
@@ -87,5 +91,5 @@ def check_parity(exported: NDArray[np.float64], network: Network, config: Traini
     if not np.allclose(exported, expected.numpy(), rtol=_RTOL, atol=_ATOL):
         worst = float(np.abs(exported - expected.numpy()).max())
         raise BadModel(f"the exported graph differs from PyTorch by up to {worst:.2e} in log return")
-    if (np.diff(exported, axis=1) < 0).any():
+    if (np.diff(exported, axis=2) < 0).any():
         raise BadModel("the exported graph's quantiles cross")

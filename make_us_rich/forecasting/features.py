@@ -1,85 +1,207 @@
 """Features of candles as torch operations: the same code runs in training and inside the ONNX graph.
 
-The features at candle t use candles up to t and nothing later. Volatility is measured by HAR-type means of squared
-returns (Corsi 2009) and of Parkinson's range variance, (ln high/low)^2 / (4 ln 2) (Parkinson 1980), over an hour to
-thirty days, and by the mean of the upcoming hour of the day over the last thirty days.
+The features at candle t use candles up to t and nothing later. Volatility is measured by HAR-type means (Corsi 2009) of
+squared returns and of Parkinson's range deviation, ln(high/low) / sqrt(4 ln 2) (Parkinson 1980), over an hour to thirty
+days, and by the mean of the coming times of day over the last thirty days. The mean of deviations is less disturbed
+by a crash than that of variances. All enter as the logarithm of a variance. Windows are durations: each interval has
+its own numbers of candles, see `feature_layout`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, conv1d
 
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.documents import HORIZON_GRID
+
 OPEN, HIGH, LOW, CLOSE, VOLUME, HOUR_OF_WEEK = range(6)
 
-WARMUP = 720
-"""Candles before the first one whose features are complete."""
-
-_MIN_VARIANCE = 1e-10  # a volatility of 0.001 %, for candles whose price does not move
+_MIN_DEVIATION = 1e-5  # a volatility of 0.001 %, for candles whose price does not move
+_MIN_VARIANCE = _MIN_DEVIATION**2
 _CLIP = 8.0
 _MAX_MOVE = 0.25  # of log prices: one extreme wick must not dominate a month of volatility
-_PARKINSON = 4 * math.log(2)
-_DAY = 24
-
-SEQUENCE_FEATURES = 14
-STATIC_FEATURES = 34
-LOG_VARIANCES = 16
-"""The first 16 static features are logarithms of variances."""
-HAR = (0, 2, 3, 5, 7, 9, 11, 13, 17, 29, 30, 31, 32, 33)
-"""Indices of the static features of a plain HAR model: variances of the pair and of BTC, volume and calendar."""
+_PARKINSON = math.sqrt(4 * math.log(2))
+_DAY_MS = 24 * HOUR_MS
 
 
-def sequence_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the features of each candle that has WARMUP candles before it.
+@dataclass(frozen=True)
+class FeatureLayout:
+    """The features of one interval: their windows, and their order. Windows are in candles, ascending.
+
+    step_hours: length of a candle. ranges: windows of the pair's volatility; the longest is the warm-up.
+    nearest: the windows of BTC's volatility and of volume shorter than `recent`. recent: a day; moves are measured in
+    its volatility. usual: a week; short windows are compared with it. moves: windows of returns.
+    """
+
+    step_hours: float
+    ranges: tuple[int, ...]
+    nearest: tuple[int, ...]
+    recent: int
+    usual: int
+    moves: tuple[int, ...]
+
+    @property
+    def warmup(self) -> int:
+        """Candles before the first one whose features are complete."""
+        return self.ranges[-1]
+
+    @property
+    def day(self) -> int:
+        """Candles of a day."""
+        return round(24 / self.step_hours)
+
+    @property
+    def profiled(self) -> tuple[int, ...]:
+        """The horizons with a volatility of their times of day. Over more than a day the times even out."""
+        return tuple(horizon for horizon in HORIZON_GRID if 1 < self.day >= horizon)
+
+    @property
+    def sequence_size(self) -> int:
+        """Number of sequence features."""
+        return 7 + 2 * bool(self.profiled) + len(self._calendar)
+
+    @property
+    def static_size(self) -> int:
+        """Number of static features."""
+        return len(self._static)
+
+    @property
+    def log_variances(self) -> int:
+        """So many static features are logarithms of variances; they come first."""
+        return len(self._log_variances)
+
+    @cached_property
+    def har(self) -> list[int]:
+        """Indices of the static features of a plain HAR model: variances, volume and calendar."""
+        windows = (*self.nearest, self.recent, self.usual)
+        names = [*(f"range {window}" for window in windows), f"square {self.recent}", f"square {self.warmup}", "falls"]
+        names += [f"BTC range {self.nearest[0]}", f"BTC range {self.recent}", f"volume {self.nearest[0]}"]
+        return [self._static.index(name) for name in (*names, *self._calendar)]
+
+    def coming(self, horizon: int) -> list[int]:
+        """Return the index of the volatility of the coming times of day until `horizon`; none if it has no profile."""
+        return [self._static.index(f"coming {horizon}")] if horizon in self.profiled else []
+
+    @cached_property
+    def next_close(self) -> list[int]:
+        """Indices of the static features for the next close: all but the times of day after the coming one."""
+        later = [index for horizon in HORIZON_GRID[1:] for index in self.coming(horizon)]
+        return [index for index in range(self.static_size) if index not in later]
+
+    @cached_property
+    def _log_variances(self) -> list[str]:
+        return [
+            *(f"range {window}" for window in self.ranges),
+            *(f"square {window}" for window in (self.recent, self.usual, self.warmup)),
+            "falls",
+            *(f"BTC range {window}" for window in (*self.nearest, self.recent, self.usual)),
+            *(f"coming {horizon}" for horizon in self.profiled),
+        ]
+
+    @cached_property
+    def _static(self) -> list[str]:
+        """The names of the static features, in their order in `sequence_features`."""
+        return [
+            *self._log_variances,
+            *(["unusual"] if self.profiled else []),
+            *(f"volume {window}" for window in self.nearest),
+            "close in range",
+            *(f"move {window}" for window in self.moves),
+            *(f"BTC move {window}" for window in self.moves),
+            "BTC close in range",
+            *self._calendar,
+        ]
+
+    @property
+    def _calendar(self) -> tuple[str, ...]:
+        if self.day > 1:
+            return "sin day", "cos day", "sin half day", "cos half day", "weekend"
+        return "sin week", "cos week", "weekend"
+
+
+@cache
+def feature_layout(interval: Interval) -> FeatureLayout:
+    """Return the layout of an interval.
+
+    Windows are an hour to thirty days; to fourteen days below an hour, where a warm-up of 2,880 candles would make each
+    forecast slower, and to ninety from four hours on, whose horizons are days. A window shorter than a candle becomes
+    one candle, and equal windows count once. Daily candles have windows of a day to sixty days, a week for `recent` and
+    thirty days for `usual`.
+    """
+    hours = interval.ms / HOUR_MS
+
+    def candles(*durations: float) -> tuple[int, ...]:
+        return tuple(sorted({max(1, int(duration / hours)) for duration in (hours, *durations)}))
+
+    if interval.ms >= _DAY_MS:
+        return FeatureLayout(hours, ranges=(1, 3, 7, 30, 60), nearest=(1, 3), recent=7, usual=30, moves=(1, 3, 7))
+    longest = (336,) if hours < 1 else (720,) if hours < 4 else (720, 2160)
+    return FeatureLayout(
+        hours,
+        ranges=candles(1, 3, 6, 24, 72, 168, *longest),
+        nearest=candles(1, 6),
+        recent=int(24 / hours),
+        usual=int(168 / hours),
+        moves=candles(1, 3, 12, 48),
+    )
+
+
+def sequence_features(candles: Tensor, reference: Tensor, layout: FeatureLayout) -> tuple[Tensor, Tensor]:
+    """Compute the features of each candle that has `layout.warmup` candles before it.
 
     candles, reference: [batch, n, 6], columns as in onnx_model.COLUMNS.
-    Returns (sequence [batch, n - WARMUP, 14], static [batch, n - WARMUP, 34]), finite, not standardised. The static
-    ones are the regressors of the volatility model and of the linear head.
+    Returns (sequence [batch, n - warmup, sequence_size], static [batch, n - warmup, static_size]), finite, not
+    standardised. The static ones are the regressors of the volatility model and of the linear head.
     """
-    own_return, own_range = _returns(candles), _range_variance(candles)
-    btc_return, btc_range = _returns(reference), _range_variance(reference)
-    ranges = {hours: _log_mean(own_range, hours) for hours in (1, 3, 6, 24, 72, 168, WARMUP)}
-    btc_ranges = {hours: _log_mean(btc_range, hours) for hours in (1, 6, 24, 168)}
-    squares = [_log_mean(own_return**2, hours) for hours in (24, 168, WARMUP)]
-    downside = _log_mean(own_return.clamp(max=0) ** 2, 24)
-    deviation, btc_deviation = (0.5 * ranges[24]).exp(), (0.5 * btc_ranges[24]).exp()
-    coming_hour, this_hour = _log_same_hour(own_range, ahead=1), _log_same_hour(own_range, ahead=0)
-    unusual = ranges[1] - this_hour
-    volume, close_in_range, calendar = (_relative_volume(candles, 1), _close_in_range(candles), _calendar(candles))
+    recent, usual, warmup = layout.recent, layout.usual, layout.warmup
+    own_return, own_range = _returns(candles), range_deviation(candles)
+    btc_return, btc_range = _returns(reference), range_deviation(reference)
+    ranges = {window: _log_variance(own_range, window, warmup) for window in layout.ranges}
+    btc_ranges = {window: _log_variance(btc_range, window, warmup) for window in (*layout.nearest, recent, usual)}
+    squares = [_log_mean(own_return**2, window, warmup) for window in (recent, usual, warmup)]
+    falls = _log_mean(own_return.clamp(max=0) ** 2, recent, warmup)
+    deviation, btc_deviation = (0.5 * ranges[recent]).exp(), (0.5 * btc_ranges[recent]).exp()
+    this_time, coming = _same_times(own_range, layout)  # both empty for daily candles, and so is what follows from them
+    unusual = [ranges[1] - usual_range for usual_range in this_time]
+    volume = _relative_volume(candles, layout.nearest[0], layout)
+    close_in_range, calendar = _close_in_range(candles, warmup), _calendar(candles, layout)
     sequence = [
-        _move(own_return, deviation, 1),
+        _move(own_return, deviation, 1, warmup),
         close_in_range,
-        ranges[1] - ranges[168],
-        ranges[24] - ranges[168],
+        ranges[1] - ranges[usual],
+        ranges[recent] - ranges[usual],
         volume,
-        _move(btc_return, btc_deviation, 1),
-        btc_ranges[1] - btc_ranges[24],
-        unusual,
-        coming_hour - ranges[WARMUP],
+        _move(btc_return, btc_deviation, 1, warmup),
+        btc_ranges[1] - btc_ranges[recent],
+        *unusual,
+        *(next_range - ranges[warmup] for next_range in coming[:1]),
         *calendar,
     ]
     static = [
         *ranges.values(),
         *squares,
-        downside,
+        falls,
         *btc_ranges.values(),
-        coming_hour,
-        unusual,
+        *coming,
+        *unusual,
         volume,
-        _relative_volume(candles, 6),
+        *(_relative_volume(candles, window, layout) for window in layout.nearest[1:]),
         close_in_range,
-        *(_move(own_return, deviation, hours) for hours in (1, 3, 12, 48)),
-        *(_move(btc_return, btc_deviation, hours) for hours in (1, 3, 12, 48)),
-        _close_in_range(reference),
+        *(_move(own_return, deviation, window, warmup) for window in layout.moves),
+        *(_move(btc_return, btc_deviation, window, warmup) for window in layout.moves),
+        _close_in_range(reference, warmup),
         *calendar,
     ]
     return torch.stack(sequence, dim=-1), torch.stack(static, dim=-1)
 
 
-def level_features(candles: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+def level_features(candles: Tensor, reference: Tensor, layout: FeatureLayout) -> tuple[Tensor, Tensor]:
     """Return what LevelMse reads: open, high, low, close and volume unchanged, and the last close. Needs no warm-up."""
     # the zero term makes the exported graph read `reference`, as the contract demands
     return candles[..., :HOUR_OF_WEEK], candles[..., CLOSE : CLOSE + 1] + 0 * reference[..., CLOSE : CLOSE + 1]
@@ -92,53 +214,71 @@ def _returns(candles: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logs[:, :1]), change], dim=1)
 
 
-def _range_variance(candles: Tensor) -> Tensor:
-    return (candles[..., HIGH] / candles[..., LOW]).log().clamp(max=_MAX_MOVE) ** 2 / _PARKINSON
+def range_deviation(candles: Tensor) -> Tensor:
+    """Return Parkinson's estimate of the standard deviation of each candle's log return, [batch, n]."""
+    return (candles[..., HIGH] / candles[..., LOW]).log().clamp(max=_MAX_MOVE) / _PARKINSON
 
 
-def _log_mean(values: Tensor, window: int) -> Tensor:
-    return (_mean(values, window) + _MIN_VARIANCE).log()
+def _log_mean(variances: Tensor, window: int, warmup: int) -> Tensor:
+    return (_mean(variances, window, warmup) + _MIN_VARIANCE).log()
 
 
-def _mean(values: Tensor, window: int) -> Tensor:
-    """Return the mean over the last `window` candles, for each candle from WARMUP on."""
-    return avg_pool1d(values[:, WARMUP - window + 1 :].unsqueeze(1), window, stride=1).squeeze(1)
+def _log_variance(deviations: Tensor, window: int, warmup: int) -> Tensor:
+    """Return the logarithm of the squared mean deviation over the last `window` candles."""
+    return 2 * (_mean(deviations, window, warmup) + _MIN_DEVIATION).log()
 
 
-def _log_same_hour(values: Tensor, ahead: int) -> Tensor:
-    """Return ln of the mean over thirty days, at the hour of day of the candle `ahead` of each one."""
-    days = WARMUP // _DAY
-    kernel = torch.full((1, 1, days), 1 / days, dtype=values.dtype, device=values.device)
-    whole_days_before = values[:, ahead : values.shape[1] - _DAY + ahead].unsqueeze(1)
-    mean = conv1d(whole_days_before, kernel, dilation=_DAY).squeeze(1)
-    return (mean + _MIN_VARIANCE).log()
+def _mean(values: Tensor, window: int, warmup: int) -> Tensor:
+    """Return the mean over the last `window` candles, for each candle from `warmup` on."""
+    return avg_pool1d(values[:, warmup - window + 1 :].unsqueeze(1), window, stride=1).squeeze(1)
 
 
-def _move(returns: Tensor, deviation: Tensor, window: int) -> Tensor:
+def _same_times(deviations: Tensor, layout: FeatureLayout) -> tuple[list[Tensor], list[Tensor]]:
+    """Return ([log variance at this candle's time of day], that of the coming times up to each of `layout.profiled`).
+
+    Each is a mean over the days of the warm-up. Both are empty when the layout has no profile.
+    """
+    if not layout.profiled:
+        return [], []
+    days = layout.warmup // layout.day
+    kernel = torch.full((1, 1, days), 1 / days, dtype=deviations.dtype, device=deviations.device)
+    # by time of day: the entry `ahead` after the first belongs, for each candle from the warm-up on, to `ahead` later
+    by_time = conv1d(deviations.unsqueeze(1), kernel, dilation=layout.day).squeeze(1)
+    count = deviations.shape[1] - layout.warmup
+    this_time, later = by_time[:, :count], by_time[:, 1:]
+    coming = [avg_pool1d(later.unsqueeze(1), ahead, stride=1).squeeze(1)[:, :count] for ahead in layout.profiled]
+    logs = [2 * (mean + _MIN_DEVIATION).log() for mean in (this_time, *coming)]
+    return logs[:1], logs[1:]
+
+
+def _move(returns: Tensor, deviation: Tensor, window: int, warmup: int) -> Tensor:
     """Return the move over `window` candles in standard deviations of that many candles."""
-    total = _mean(returns, window) * window
+    total = _mean(returns, window, warmup) * window
     return (total / (deviation * math.sqrt(window))).clamp(-_CLIP, _CLIP)
 
 
-def _relative_volume(candles: Tensor, window: int) -> Tensor:
-    """Return ln of the mean volume over its weekly mean, within +-8; a volume of 0 gives a large negative number."""
+def _relative_volume(candles: Tensor, window: int, layout: FeatureLayout) -> Tensor:
+    """Return ln of the mean volume over its usual mean, within +-8; a volume of 0 gives a large negative number."""
     volume = candles[..., VOLUME]
     # the floor applies to the ratio, so that it is the same for coins of any price
-    ratio = _mean(volume, window) / (_mean(volume, 168) + 1e-30)
+    ratio = _mean(volume, window, layout.warmup) / (_mean(volume, layout.usual, layout.warmup) + 1e-30)
     return (ratio + 1e-3).log().clamp(-_CLIP, _CLIP)
 
 
-def _close_in_range(candles: Tensor) -> Tensor:
+def _close_in_range(candles: Tensor, warmup: int) -> Tensor:
     """Return the position of the close between low (-0.5) and high (+0.5)."""
-    known = candles[:, WARMUP:]
+    known = candles[:, warmup:]
     width = known[..., HIGH] - known[..., LOW]
     position = (known[..., CLOSE] - known[..., LOW]) / (width + known[..., CLOSE] * 1e-7)
     return position.clamp(0, 1) - 0.5
 
 
-def _calendar(candles: Tensor) -> list[Tensor]:
-    """Return two harmonics of the hour of day, and the weekend flag, of the candle to be forecast."""
-    upcoming = (candles[:, WARMUP:, HOUR_OF_WEEK] + 1) % 168
-    day = upcoming * (2 * math.pi / 24)
+def _calendar(candles: Tensor, layout: FeatureLayout) -> list[Tensor]:
+    """Return harmonics, two of the time of day or one of the week, and the weekend flag, of the candle to forecast."""
+    upcoming = (candles[:, layout.warmup :, HOUR_OF_WEEK] + layout.step_hours) % 168
+    period = 24 if layout.day > 1 else 168
+    phase = upcoming * (2 * math.pi / period)
     weekend = (upcoming >= 120).to(candles.dtype)
-    return [day.sin(), day.cos(), (2 * day).sin(), (2 * day).cos(), weekend]
+    if layout.day == 1:
+        return [phase.sin(), phase.cos(), weekend]
+    return [phase.sin(), phase.cos(), (2 * phase).sin(), (2 * phase).cos(), weekend]

@@ -2,17 +2,20 @@
 
 Inputs, float32 [batch, context_length, 6], raw and oldest first, columns as in COLUMNS:
     candles    the pair's own closed candles
-    reference  BTC's candles of the same hours (the pair's own, if it is BTC)
-Outputs, float32 [batch, 7], one column for each level of QUANTILE_LEVELS, ascending:
-    quantiles    price of the next close, quote currency
-    log_returns  the same as ln(next close / last close)
+    reference  BTC's candles of the same times (the pair's own, if it is BTC)
+Outputs, float32 [batch, horizons, 7], one row for each horizon, 1 candle ahead first, and one column for each level of
+QUANTILE_LEVELS, ascending:
+    quantiles    price of the close at that horizon, quote currency
+    log_returns  the same as ln(that close / last close)
+The distance between two quantiles never shrinks with the horizon. Models of the first contract have one horizon and
+outputs [batch, 7]; they keep being served.
 
 Features, scaling and calibration are nodes of the graph, so a caller prepares these two arrays alone.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import os
 from dataclasses import dataclass
 
@@ -20,6 +23,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from make_us_rich.core.distribution import DEFAULT_TAIL
 from make_us_rich.core.errors import BadModel, NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.documents import QUANTILE_LEVELS
@@ -36,17 +40,22 @@ META_INTERVAL = "make_us_rich.interval"
 META_CONTEXT_LENGTH = "make_us_rich.context_length"
 META_ARCHITECTURE = "make_us_rich.architecture"
 META_AS_OF_MS = "make_us_rich.as_of_ms"
+META_TAILS = "make_us_rich.tails"  # JSON [horizons][2]: scale and shape, see core/distribution.py; absent in old models
 
 _HOURS_A_WEEK = 168
 _MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday
-# A next close beyond half or twice the last one is a broken model, not a forecast, at every interval we train.
+# A close beyond half or twice the last one is a broken model, not a forecast, at every horizon and interval we train.
 _SANE_BAND = (0.5, 2.0)
+_ROUNDING = 1e-6  # of float32 prices, relative
 
 
 @dataclass(frozen=True)
 class OnnxModel:
+    """A loaded graph. tails: [horizons, 2], scale and shape; see core/distribution.py."""
+
     session: onnxruntime.InferenceSession
     context_length: int
+    tails: NDArray[np.float64]
 
     @classmethod
     def load(cls, graph: bytes, name: str) -> OnnxModel:
@@ -60,16 +69,24 @@ class OnnxModel:
             metadata = session.get_modelmeta().custom_metadata_map
             made_for = f"{metadata[META_PAIR]}_{metadata[META_INTERVAL]}"
             context_length = int(metadata[META_CONTEXT_LENGTH])
+            tails = np.array(json.loads(metadata.get(META_TAILS, "null")) or [DEFAULT_TAIL], dtype=np.float64)
         except KeyError as error:
             raise BadModel(f"the graph's metadata lacks {error}") from None
         except Exception as error:  # onnxruntime's errors share no narrower base
             raise BadModel(f"the graph does not load: {error}") from error
         if made_for != name:
             raise BadModel(f"the graph was made for {made_for}, not for {name}")
-        return cls(session, context_length)
+        if tails.shape != (_horizons(session), 2) or not np.isfinite(tails).all():
+            raise BadModel(f"the graph has {_horizons(session)} horizons and tails of shape {tails.shape}")
+        return cls(session, context_length, tails)
+
+    @property
+    def horizons(self) -> int:
+        """How many candles ahead the model forecasts."""
+        return len(self.tails)
 
     def quantiles(self, candles: Candles, reference: Candles) -> NDArray[np.float64]:
-        """Return the quantiles of the next close, [7], in quote currency, at the levels of QUANTILE_LEVELS.
+        """Return the quantiles of the coming closes, [horizons, 7], in quote currency, at QUANTILE_LEVELS.
 
         Raises BadModel when the graph fails, or `check_quantiles` refuses its output.
         """
@@ -78,16 +95,20 @@ class OnnxModel:
             "reference": input_array(reference, self.context_length),
         }
         try:
-            prices: NDArray[np.float64] = self.session.run(["quantiles"], inputs)[0][0].astype(np.float64)
+            output: NDArray[np.float32] = self.session.run(["quantiles"], inputs)[0]
         except Exception as error:  # as above
             raise BadModel(f"the graph does not run: {error}") from error
+        prices = output.astype(np.float64).reshape(-1, output.shape[-1])
+        if prices.shape != (self.horizons, len(QUANTILE_LEVELS)):
+            raise BadModel(f"{prices.shape} quantiles instead of {(self.horizons, len(QUANTILE_LEVELS))}")
         check_quantiles(prices, float(candles.close[-1]))
         return prices
 
 
-def hour_of_week(open_time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the hour of the week: 0 for Monday 00:00 UTC to 167 for Sunday 23:00."""
-    return (open_time_ms // HOUR_MS + _MONDAY_OFFSET_HOURS) % _HOURS_A_WEEK
+def hour_of_week(open_time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the hour of the week: 0 for Monday 00:00 UTC to 167 for Sunday 23:00; 13.25 for Monday 13:15."""
+    hours: NDArray[np.float64] = (open_time_ms / HOUR_MS + _MONDAY_OFFSET_HOURS) % _HOURS_A_WEEK
+    return hours
 
 
 def candle_array(candles: Candles) -> NDArray[np.float32]:
@@ -104,17 +125,22 @@ def input_array(candles: Candles, context_length: int) -> NDArray[np.float32]:
 
 
 def check_quantiles(prices: NDArray[np.float64], last_close: float) -> None:
-    """Raise BadModel unless there is one finite value for each level, ascending and near the last close."""
-    if prices.shape != (len(QUANTILE_LEVELS),):
-        raise BadModel(f"{prices.shape} quantiles instead of {len(QUANTILE_LEVELS)}")
-    values = prices.tolist()  # plain Python is faster than numpy for seven numbers
-    if not all(map(math.isfinite, values)):
-        raise BadModel(f"quantiles are not finite: {values}")
-    if values != sorted(values) or values[0] == values[-1]:
-        raise BadModel(f"quantiles do not increase: {values}")
+    """Raise BadModel unless the quantiles [horizons, 7] are finite, ascending, near the last close and ever wider."""
     low, high = (factor * last_close for factor in _SANE_BAND)
-    if values[0] < low or values[-1] > high:
-        raise BadModel(f"quantiles {values} are too far from the last close {last_close}")
+    increase = (np.diff(prices, axis=1) >= 0).all(axis=1) & (prices[:, 0] < prices[:, -1])
+    near = (prices[:, 0] >= low) & (prices[:, -1] <= high)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        widths = np.log(prices[:, -1] / prices[:, 0])
+    wider = np.diff(widths, prepend=0.0) >= -_ROUNDING
+    for holds, problem in (
+        (np.isfinite(prices).all(axis=1), "are not finite"),
+        (increase, "do not increase"),
+        (near, f"are too far from the last close {last_close}"),
+        (wider, f"are closer together than those 1 candle before: {widths.tolist()}"),
+    ):
+        if not holds.all():
+            row = int(np.argmin(holds))
+            raise BadModel(f"quantiles {row + 1} candles ahead {problem}: {prices[row].tolist()}")
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
@@ -128,3 +154,9 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _horizons(session: onnxruntime.InferenceSession) -> int:
+    """Return the number of horizons of a graph; 1 for the first contract, whose outputs have no such dimension."""
+    shape = session.get_outputs()[0].shape
+    return int(shape[1]) if len(shape) == 3 else 1

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles, BadModel, InputError, NotEnoughHistory
@@ -25,7 +24,7 @@ from make_us_rich.forecasting.onnx_model import (
     META_PAIR,
     GraphInputs,
 )
-from make_us_rich.forecasting.samples import Split, concatenate, subsample
+from make_us_rich.forecasting.samples import Samples, Split, draw
 from make_us_rich.forecasting.training import (
     SINGLE_PROCESS,
     ProcessGroup,
@@ -47,7 +46,8 @@ class FittedModel:
     """A model that passed its checks, with everything that is logged of it.
 
     onnx: the graph, as onnx_model.py describes it. weights: see architectures.to_npz. metrics: on the holdout.
-    input_example: the graph's inputs for the newest forecast of the holdout.
+    input_example: the graph's inputs for the newest forecast of the holdout. naive: the random walk's forecasts of the
+    same candles.
     """
 
     onnx: bytes
@@ -57,6 +57,7 @@ class FittedModel:
     curves: list[dict[str, float]]
     input_example: GraphInputs
     holdout: HoldoutForecasts
+    naive: HoldoutForecasts
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +69,8 @@ class PreparedPair:
 
     @property
     def past_returns(self) -> NDArray[np.float64]:
-        """The returns before the holdout, which baselines are fitted on."""
-        return torch.cat([self.split.train.target, self.split.validation.target]).double().numpy()
+        """The returns of one candle before the holdout, [n], which baselines are fitted on."""
+        return self.split.past.target[:, 0].double().numpy()
 
 
 def prepare(
@@ -80,17 +81,24 @@ def prepare(
     as_of_ms: int,
     config: TrainingConfig,
     on_step: OnStep = lambda step: None,
+    may_have_ended: bool = False,
 ) -> PreparedPair:
     """Make the samples of the candles that closed at or before `as_of_ms`, split into train, validation and holdout.
 
-    Raises NotEnoughHistory, BadCandles, or InputError for an unknown architecture.
+    `may_have_ended`: accept a delisted pair, which has nothing to validate on and no holdout. Raises NotEnoughHistory,
+    BadCandles, or InputError for an unknown architecture or a config of another interval.
     """
+    if config.interval != interval:
+        raise InputError(
+            f"the config is for candles of {config.interval}, not {interval}: use TrainingConfig.of", field="interval"
+        )
     on_step("features")
     aligned = align_candles(candles, reference, interval=interval, as_of_ms=as_of_ms, max_bridged=config.max_bridged)
     on_step("sequences")
     samples = make_samples(aligned, interval=interval, config=config)
     on_step("split")
-    return PreparedPair(aligned, split(samples, interval=interval, as_of_ms=as_of_ms, config=config))
+    parts = split(samples, interval=interval, as_of_ms=as_of_ms, config=config, may_have_ended=may_have_ended)
+    return PreparedPair(aligned, parts)
 
 
 def fit(
@@ -153,15 +161,16 @@ def export_and_evaluate(
     graph = _export(trained, config, pair=pair, interval=interval, as_of_ms=as_of_ms)
     on_step("validate")
     forecasts, example = _checked_forecasts(graph, trained, prepared, config, interval)
-    baseline = naive(prepared.past_returns, forecasts.target)
+    baseline = _naive_forecasts(prepared, forecasts)
     return FittedModel(
         onnx=graph,
         weights=to_npz(trained.network, as_of_ms),
         params=_params(config) | {"start": trained.start, "train_rows": len(prepared.split.train)},
-        metrics=metrics(forecasts.quantiles, baseline, forecasts.target),
+        metrics=metrics(forecasts, baseline),
         curves=trained.curves,
         input_example=example,
         holdout=forecasts,
+        naive=baseline,
     )
 
 
@@ -177,13 +186,15 @@ def fit_foundation(
 ) -> FittedModel:
     """Train one model on many pairs: to be fine-tuned for each, and to forecast pairs with too little history.
 
-    Pairs without enough usable history are left out. See `fit_foundation_on`. Raises NotEnoughHistory when no pair has
-    enough.
+    Pairs without enough usable history are left out; delisted ones are trained on. See `fit_foundation_on`. Raises
+    NotEnoughHistory when no pair has enough.
     """
     prepared = {}
     for pair, candles in candles_by_pair.items():
         with suppress(NotEnoughHistory, BadCandles):
-            prepared[pair] = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, config=config)
+            prepared[pair] = prepare(
+                candles, reference, interval=interval, as_of_ms=as_of_ms, config=config, may_have_ended=True
+            )
     return fit_foundation_on(prepared, interval=interval, as_of_ms=as_of_ms, config=config, device=device, group=group)
 
 
@@ -198,38 +209,48 @@ def fit_foundation_on(
 ) -> FittedModel:
     """Train one model on prepared pairs. Its `holdout` has one forecast for each pair and candle, pair after pair.
 
-    Pairs move together, so a network that sees the same hour of many pairs memorises that hour: training subsamples
-    such that it sees no hour more than `config.foundation_views` times. Raises NotEnoughHistory when there is no pair.
+    A pair without half of the holdout, as a delisted one, is trained on and not judged.
+
+    Pairs move together, and a network that sees an hour of the market too often memorises it. Training is therefore
+    budgeted by hours: each epoch draws `config.foundation_draws` samples of each hour, of any number of pairs. Raises
+    NotEnoughHistory when there is no pair.
     """
     if config.architecture == "level_mse":
         raise InputError("level_mse learns the price level of one pair: it cannot be shared", field="architecture")
-    if not prepared:
+    judged = [item for item in prepared.values() if len(item.split.holdout) >= config.holdout // 2]
+    if not judged:
         raise NotEnoughHistory("no pair has enough history to train a foundation model")
     splits = [item.split for item in prepared.values()]
     newest = [part.validation for part in splits]
-    pairs_per_hour = max(1, config.foundation_views // config.foundation_epochs)
-    samples = concatenate(subsample([*(part.train for part in splits), *newest], pairs_per_hour, config.seed)).to(
-        device
+    everything = [*(part.train for part in splits), *newest]
+    candles = len(np.unique(np.concatenate([part.target_open_ms for part in everything])))
+    draws, epochs = config.foundation_draws, config.foundation_epochs
+
+    def drawn(epoch: int) -> Samples:
+        return draw(everything, draws, seed=config.seed, epoch=epoch).to(device)
+
+    trained = train_foundation(
+        drawn,
+        draw(newest, epochs * draws, seed=config.seed).to(device),
+        replace(config, epochs=epochs, learning_rate=config.foundation_learning_rate, batch=2 * config.batch),
+        group,
     )
-    foundation_config = replace(
-        config, epochs=config.foundation_epochs, learning_rate=config.foundation_learning_rate, batch=2 * config.batch
-    )
-    trained = train_foundation(samples, concatenate(newest).to(device), foundation_config, group)
     graph = _export(trained, config, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)
-    evaluated = [_checked_forecasts(graph, trained, item, config, interval) for item in prepared.values()]
-    forecasts = [item for item, _ in evaluated]
-    baseline = np.concatenate(
-        [naive(item.past_returns, own.target) for item, own in zip(prepared.values(), forecasts, strict=True)]
-    )
-    together = _join(forecasts)
+    evaluated = [_checked_forecasts(graph, trained, item, config, interval) for item in judged]
+    example = evaluated[-1][1]
+    naives = [_naive_forecasts(item, own) for item, (own, _) in zip(judged, evaluated, strict=True)]
+    together = _join([own for own, _ in evaluated])
+    del evaluated  # 2.5 MB for each pair
+    baseline = _join(naives)
     return FittedModel(
         onnx=graph,
         weights=to_npz(trained.network, as_of_ms),
-        params=_params(config) | {"pairs": ",".join(prepared), "train_rows": len(samples)},
-        metrics=metrics(together.quantiles, baseline, together.target),
+        params=_params(config) | {"pairs": ",".join(prepared), "train_rows": epochs * draws * candles},
+        metrics=metrics(together, baseline),
         curves=trained.curves,
-        input_example=evaluated[-1][1],
+        input_example=example,
         holdout=together,
+        naive=baseline,
     )
 
 
@@ -271,12 +292,15 @@ def _forecast_holdout(
     return holdout_forecasts(holdout.target_open_ms[usable], log_returns, holdout.target.numpy()[usable]), inputs
 
 
+def _naive_forecasts(prepared: PreparedPair, model: HoldoutForecasts) -> HoldoutForecasts:
+    """Forecast the same candles with the random walk, at the same horizons."""
+    quantiles = naive(prepared.past_returns, model.target[:, 0], range(1, model.horizons + 1))
+    return holdout_forecasts(model.target_open_ms, quantiles, model.target)
+
+
 def _join(forecasts: Sequence[HoldoutForecasts]) -> HoldoutForecasts:
-    return holdout_forecasts(
-        np.concatenate([item.target_open_ms for item in forecasts]),
-        np.concatenate([item.quantiles for item in forecasts]),
-        np.concatenate([item.target for item in forecasts]),
-    )
+    columns = zip(*(vars(item).values() for item in forecasts), strict=True)
+    return HoldoutForecasts(*map(np.concatenate, columns))
 
 
 def _params(config: TrainingConfig) -> dict[str, str | int | float]:

@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from make_us_rich.core.interval import Interval
-from make_us_rich.documents import QUANTILE_LEVELS
+from make_us_rich.documents import HORIZONS, QUANTILE_LEVELS
 from make_us_rich.forecasting.backtest import MODEL, Summary, WindowResult, summarise
+from make_us_rich.forecasting.evaluation import HorizonSeries, random_walk_inside
 from make_us_rich.market.candles import Candles
 
 _TITLES = {
@@ -25,7 +26,8 @@ _TITLES = {
     "linear_all": "linear quantile regression, all features",
 }
 _FAN_CANDLES = 72
-_INK, _SOFT = "#1f4e79", "#9dbad5"
+_INK = "#1f4e79"
+_COLOURS = ("#7f7f7f", "#c2255c", _INK, "#d97706")
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:right}"
@@ -34,38 +36,44 @@ _STYLE = (
 
 
 def table(summary: Summary) -> str:
-    """Format the summary as plain text, one line for each baseline."""
-    facts = _facts(summary).to_string(header=False)
-    return f"{summary.windows} pair-windows\n{_skills(summary).to_string()}\n{facts}"
+    """Format the summary as plain text: one line for each baseline, one column for each horizon."""
+    facts = _facts(summary).to_string()
+    return f"{summary.windows} pair-windows\n\n{_skills(summary).to_string()}\n\n{facts}\n\n{_paths(summary)}"
 
 
 def line(result: WindowResult) -> str:
     """Format one result as a line of text, to show progress."""
     day = datetime.fromtimestamp(result.start_ms / 1000, UTC).date()
-    ours = result.forecasts[MODEL].losses.mean()
-    skills = (
-        f"{name} {1 - ours / other.losses.mean():+.2%}" for name, other in result.forecasts.items() if name != MODEL
-    )
-    return f"{result.pair} {day}: {', '.join(skills)}"
+    first = result.forecasts[1]
+    skills = (f"{name} {_skill(first[MODEL], other):+.2%}" for name, other in first.items() if name != MODEL)
+    return f"{result.pair} {day}, next close: {', '.join(skills)}"
 
 
 def html_report(results: Sequence[WindowResult], candles_by_pair: Mapping[str, Candles], interval: Interval) -> str:
     """Render the backtest as a self-contained HTML page."""
     summary = summarise(results)
-    intro = f"{_skills(summary).to_html(border=0)}<p></p>{_facts(summary).to_html(border=0, header=False)}"
+    tables = (_skills(summary), _facts(summary))
+    intro = "<p></p>".join(item.to_html(border=0) for item in tables) + f"<p>{_paths(summary)}</p>"
     return _page(
         f"Backtest: {summary.windows} pair-windows",
         intro,
         [
             (
-                "Skill of each pair and window",
-                "Reduction of pinball loss against the baseline, in percent; above zero the model is better.",
+                "Skill by horizon",
+                "Reduction of pinball loss against the baseline, in percent: the mean over pairs and windows, and the "
+                "middle half of them; above zero the model is better.",
                 _skill_figure(results),
             ),
             (
                 "Reliability",
-                "Share of closes below each quantile; a perfect forecast lies on the diagonal.",
+                "Share of closes below each quantile, a line for each horizon; a perfect forecast is on the diagonal.",
                 _reliability_figure(results),
+            ),
+            (
+                "Probabilities",
+                "Share of closes above a price against its forecast probability, for prices 0, 1 and 2 standard "
+                "deviations around the last close; a line for each horizon.",
+                _probability_figure(summary),
             ),
             (
                 "The newest forecasts",
@@ -90,40 +98,67 @@ def _page(title: str, intro: str, plots: Sequence[tuple[str, str, Figure]]) -> s
 
 
 def _skills(summary: Summary) -> pd.DataFrame:
-    rows = {
-        _TITLES[item.baseline]: (f"{item.skill:+.2%}", f"{item.won:.0%}", f"{item.t:.1f}") for item in summary.skills
+    """Return skill, t and the share of windows won against each baseline, one column for each horizon."""
+    columns = {
+        _ahead(item.horizon): [f"{skill.skill:+.2%} (t {skill.t:.1f}, won {skill.won:.0%})" for skill in item.skills]
+        for item in summary.horizons
     }
-    columns = pd.Index(["skill", "won", "t"], name="compared with")
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    names = [_TITLES[skill.baseline] for skill in summary.horizons[0].skills]
+    return pd.DataFrame(columns, index=pd.Index(names, name="skill compared with"))
 
 
 def _facts(summary: Summary) -> pd.DataFrame:
     rows = {
-        "coverage of the 80 % band": f"{summary.coverage_80:.1%}",
-        "coverage of the 90 % band": f"{summary.coverage_90:.1%}",
-        "MAE of the median, gain over naive": f"{summary.mae_gain:+.2%}",
-        "RMSE of the median, gain over naive": f"{summary.rmse_gain:+.2%}",
-        "direction correct": f"{summary.direction:.1%}",
+        "coverage of the 80 % band": [f"{item.coverage_80:.1%}" for item in summary.horizons],
+        "coverage of the 90 % band": [f"{item.coverage_90:.1%}" for item in summary.horizons],
+        "MAE of the median, gain over naive": [f"{item.mae_gain:+.2%}" for item in summary.horizons],
+        "RMSE of the median, gain over naive": [f"{item.rmse_gain:+.2%}" for item in summary.horizons],
+        "direction correct": [f"{item.direction:.1%}" for item in summary.horizons],
+        "Brier score of probabilities, gain over naive": [
+            f"{1 - item.probabilities.brier / item.probabilities.brier_naive:+.2%}" for item in summary.horizons
+        ],
+        "closes beyond the 1 % and 99 % points": [f"{item.probabilities.beyond_1:.1%}" for item in summary.horizons],
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    columns = [_ahead(item.horizon) for item in summary.horizons]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _paths(summary: Summary) -> str:
+    if summary.inside_throughout is None:
+        return "the model forecasts one horizon"
+    return (
+        f"{summary.inside_throughout:.1%} of the paths over {HORIZONS} candles stay inside the 80 % band throughout; "
+        f"{random_walk_inside(HORIZONS):.1%} of Gaussian random walks would"
+    )
+
+
+def _ahead(horizon: int) -> str:
+    return "next close" if horizon == 1 else f"{horizon} candles"
+
+
+def _skill(ours: HorizonSeries, other: HorizonSeries) -> float:
+    return float(1 - ours.losses.mean() / other.losses.mean())
 
 
 def _skill_figure(results: Sequence[WindowResult]) -> Figure:
+    """Plot skill against horizon: the mean over pair-windows, and the middle half of them."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    pairs = sorted({result.pair for result in results})
-    chosen = ("naive", "garch_t", "linear_har")
-    for offset, name in enumerate(chosen):
-        x = [pairs.index(result.pair) + 0.2 * (offset - 1) for result in results]
-        y = [
-            100 * (1 - result.forecasts[MODEL].losses.mean() / result.forecasts[name].losses.mean())
-            for result in results
+    horizons = list(results[0].forecasts)
+    for name, color in zip(("naive", "ewma", "garch_t", "linear_har"), _COLOURS, strict=True):
+        skills = [
+            [100 * _skill(result.forecasts[horizon][MODEL], result.forecasts[horizon][name]) for result in results]
+            for horizon in horizons
         ]
-        axes.scatter(x, y, s=18, label=_TITLES[name])
+        low, high = np.quantile(skills, (0.25, 0.75), axis=1)
+        axes.plot(horizons, np.mean(skills, axis=1), "o-", color=color, label=_TITLES[name])
+        axes.fill_between(horizons, low, high, color=color, alpha=0.15, linewidth=0)
     axes.axhline(0, color="#888", linewidth=1)
-    axes.set_xticks(range(len(pairs)), pairs, rotation=30)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(horizons, [str(horizon) for horizon in horizons])
+    axes.set_xlabel("candles ahead")
     axes.set_ylabel("skill, %")
-    figure.legend(loc="outside upper center", ncols=len(chosen))
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -131,14 +166,28 @@ def _reliability_figure(results: Sequence[WindowResult]) -> Figure:
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#888", linewidth=1)
-    for name, color in ((MODEL, _INK), ("garch_t", _SOFT)):
-        below = [
-            (item.target[:, None] <= item.quantiles).mean(axis=0)
-            for item in (result.forecasts[name] for result in results)
-        ]
-        axes.plot(QUANTILE_LEVELS, np.mean(below, axis=0), "o-", color=color, label=name)
+    horizons = list(results[0].forecasts)
+    for index, horizon in enumerate(horizons):
+        items = [result.forecasts[horizon][MODEL] for result in results]
+        below = [(item.target[:, None] <= item.quantiles).mean(axis=0) for item in items]
+        alpha = 1 - 0.7 * index / len(horizons)
+        axes.plot(QUANTILE_LEVELS, np.mean(below, axis=0), "o-", color=_INK, alpha=alpha, label=_ahead(horizon))
     axes.set_xlabel("level")
     axes.set_ylabel("share of closes below")
+    axes.legend()
+    return figure
+
+
+def _probability_figure(summary: Summary) -> Figure:
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#888", linewidth=1)
+    for index, item in enumerate(summary.horizons):
+        alpha = 1 - 0.7 * index / len(summary.horizons)
+        score = item.probabilities
+        axes.plot(score.forecast, score.came, "o-", color=_INK, alpha=alpha, label=_ahead(item.horizon))
+    axes.set_xlabel("probability of a close above the price")
+    axes.set_ylabel("share of closes above it")
     axes.legend()
     return figure
 
@@ -146,7 +195,7 @@ def _reliability_figure(results: Sequence[WindowResult]) -> Figure:
 def _fan_figure(result: WindowResult, candles_by_pair: Mapping[str, Candles], interval: Interval) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    forecast, candles = result.forecasts[MODEL], candles_by_pair[result.pair]
+    forecast, candles = result.forecasts[1][MODEL], candles_by_pair[result.pair]
     tail = slice(-_FAN_CANDLES, None)
     times = forecast.target_open_ms[tail]
     known = np.searchsorted(candles.open_time_ms, times - interval.ms, side="right") - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,22 +15,44 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """`n` forecasts to make: the features known at each, and the return that followed.
+    """`n` forecasts to make: the features known at each, and the returns that followed.
 
-    sequence: float32 [n, length, features]; static: float32 [n, features]; target: float32 [n], ln(next close / close).
-    target_open_ms: int64 [n], the open time of the candle that is forecast.
+    sequence: float32 [n, length, features]; static: float32 [n, features].
+    target: float32 [n, HORIZONS], ln(close / last close) 1 to HORIZONS candles ahead; NaN where that close is unknown.
+    realised: float32 [n, HORIZONS], the volatility until then, from the candles' ranges; NaN like target.
+    target_open_ms: int64 [n], the open time of the next candle.
     """
 
     sequence: Tensor
     static: Tensor
     target: Tensor
+    realised: Tensor
     target_open_ms: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.target)
 
     def __getitem__(self, chosen: slice | NDArray[np.int64]) -> Samples:
-        return Samples(self.sequence[chosen], self.static[chosen], self.target[chosen], self.target_open_ms[chosen])
+        return Samples(
+            self.sequence[chosen],
+            self.static[chosen],
+            self.target[chosen],
+            self.realised[chosen],
+            self.target_open_ms[chosen],
+        )
+
+    def known_at(self, time_ms: int, step_ms: int) -> Samples:
+        """Return these samples with NaN for the targets that closed later than `time_ms`."""
+        ahead = np.arange(1, self.target.shape[1] + 1)
+        later = torch.from_numpy(self.target_open_ms[:, None] + ahead * step_ms > time_ms).to(self.target.device)
+        target, realised = (values.masked_fill(later, float("nan")) for values in (self.target, self.realised))
+        return replace(self, target=target, realised=realised)
+
+    def complete(self) -> Samples:
+        """Return the samples whose targets are all known."""
+        known = torch.isfinite(self.target).all(dim=1).cpu().numpy()
+        count = int(known.sum())
+        return self[:count] if known[:count].all() else self[np.flatnonzero(known)]  # a slice copies nothing
 
     def chunks(self) -> Iterator[Samples]:
         """Yield all samples in parts that a network evaluates in little memory."""
@@ -39,16 +61,27 @@ class Samples:
 
     def to(self, device: str) -> Samples:
         """Copy the tensors to a device."""
-        return Samples(self.sequence.to(device), self.static.to(device), self.target.to(device), self.target_open_ms)
+        return Samples(
+            self.sequence.to(device),
+            self.static.to(device),
+            self.target.to(device),
+            self.realised.to(device),
+            self.target_open_ms,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Samples in order of time. The holdout is for evaluation alone."""
+    """Samples in order of time.
+
+    train and validation have all their targets before the holdout. The holdout is for evaluation alone; the last of its
+    far targets are unknown. past: all samples before the holdout, for baselines; NaN for targets inside the holdout.
+    """
 
     train: Samples
     validation: Samples
     holdout: Samples
+    past: Samples
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
@@ -59,24 +92,22 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
         torch.cat([part.sequence for part in parts]),
         torch.cat([part.static for part in parts]),
         torch.cat([part.target for part in parts]),
+        torch.cat([part.realised for part in parts]),
         np.concatenate([part.target_open_ms for part in parts]),
     )
 
 
-def subsample(parts: Sequence[Samples], max_per_candle: int, seed: int) -> list[Samples]:
-    """Keep at most `max_per_candle` samples of the same target candle, chosen at random over all parts.
+def draw(parts: Sequence[Samples], per_candle: int, *, seed: int, epoch: int = 0) -> Samples:
+    """Draw `per_candle` samples of each target candle at random over all parts; with the same seed every worker alike.
 
-    The order of the samples within a part stays.
+    Epochs draw different samples until all of a candle's were drawn, and then the same again. The result has the order
+    of the parts.
     """
     times = np.concatenate([part.target_open_ms for part in parts])
     shuffled = np.random.default_rng(seed).permutation(len(times))
     by_time = shuffled[np.argsort(times[shuffled], kind="stable")]
     _, first, count = np.unique(times[by_time], return_index=True, return_counts=True)
-    rank = np.arange(len(times)) - np.repeat(first, count)  # of each sample among those of its candle
-    kept = np.zeros(len(times), dtype=bool)
-    kept[by_time[rank < max_per_candle]] = True
-    ends = np.cumsum([len(part) for part in parts])[:-1]
-    return [
-        part if mine.all() else part[np.flatnonzero(mine)]
-        for part, mine in zip(parts, np.split(kept, ends), strict=True)
-    ]
+    chosen = np.sort(by_time[first[:, None] + (epoch * per_candle + np.arange(per_candle)) % count[:, None]].ravel())
+    ends = np.cumsum([len(part) for part in parts])
+    each = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    return concatenate([part[mine - (end - len(part))] for part, mine, end in zip(parts, each, ends, strict=True)])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Protocol
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
 
-from make_us_rich.forecasting.architectures import TrainingConfig, architecture
+from make_us_rich.forecasting.architectures import TrainingConfig, new_network
 from make_us_rich.forecasting.networks import Loss, Network
 from make_us_rich.forecasting.samples import Samples, concatenate
 
@@ -103,7 +105,7 @@ def train(
     network = _new_network(samples, config)
     on_step("train")
     best, best_loss, since_best, curves = copy.deepcopy(network.state_dict()), math.inf, 0, []
-    for losses in _train_epochs(network, samples, validation, config, group):
+    for losses in _train_epochs(network, repeat(samples, config.epochs), validation, config, group):
         curves.append(losses)
         since_best += 1
         if losses["validation_loss"] < best_loss:
@@ -116,15 +118,15 @@ def train(
 
 
 def train_foundation(
-    samples: Samples, validation: Samples, config: TrainingConfig, group: ProcessGroup = SINGLE_PROCESS
+    drawn: Callable[[int], Samples], validation: Samples, config: TrainingConfig, group: ProcessGroup = SINGLE_PROCESS
 ) -> TrainedNetwork:
-    """Train one network on the samples of many pairs, which include the validation samples.
+    """Train one network on the samples of many pairs that `drawn` returns for each epoch, as many for each.
 
     The number of epochs is fixed, so that the newest weeks are trained on rather than reserved for early stopping:
     they matter most after the market has changed. The validation losses are therefore in-sample.
     """
-    network = _new_network(samples, config)
-    curves = list(_train_epochs(network, samples, validation, config, group))
+    network = _new_network(drawn(0), config)
+    curves = list(_train_epochs(network, map(drawn, range(config.epochs)), validation, config, group))
     network.calibrate(validation)
     return TrainedNetwork(network, curves)
 
@@ -142,7 +144,8 @@ def fine_tune(
     everything = concatenate([samples, validation])
     network = copy_for_pair(start, everything, config)
     on_step("train")
-    curves = list(_train_epochs(network, everything, validation, fine_tuning(config), group))
+    epochs = repeat(everything, config.fine_tune_epochs)
+    curves = list(_train_epochs(network, epochs, validation, fine_tuning(config), group))
     network.calibrate(everything[-config.calibration :])
     return TrainedNetwork(network, curves, "weights")
 
@@ -162,17 +165,21 @@ def fine_tuning(config: TrainingConfig) -> TrainingConfig:
 def train_epochs(
     network: Trainable,
     loss_function: LossFunction,
-    samples: Samples,
+    epochs: Iterable[Samples],
     validation: Samples,
     config: TrainingConfig,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Iterator[dict[str, Tensor]]:
-    """Train epoch by epoch and yield the losses of each; the network is left in evaluation mode."""
+    """Train epoch by epoch and yield the losses of each; the network is left in evaluation mode.
+
+    epochs: the samples of each of the `config.epochs` epochs, all as many.
+    """
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_up_then_linear_decay(len(samples), config))
     shuffle = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed + group.rank)  # for dropout
-    for _ in range(config.epochs):
+    schedule = None
+    for samples in epochs:
+        schedule = schedule or LambdaLR(optimiser, _warm_up_then_linear_decay(len(samples), config))
         network.train()
         # of batched networks, one total for each
         total = torch.zeros((), dtype=torch.float64, device=samples.target.device)
@@ -190,16 +197,16 @@ def train_epochs(
 
 
 def _train_epochs(
-    network: Network, samples: Samples, validation: Samples, config: TrainingConfig, group: ProcessGroup
+    network: Network, epochs: Iterable[Samples], validation: Samples, config: TrainingConfig, group: ProcessGroup
 ) -> Iterator[dict[str, float]]:
     loss_function = group.data_parallel(Loss(network))
-    for losses in train_epochs(network, loss_function, samples, validation, config, group):
+    for losses in train_epochs(network, loss_function, epochs, validation, config, group):
         yield {name: float(loss) for name, loss in losses.items()}
 
 
 def _new_network(samples: Samples, config: TrainingConfig) -> Network:
     torch.manual_seed(config.seed)
-    network = architecture(config.architecture).build(config.hidden, config.length).to(samples.target.device)
+    network = new_network(config).to(samples.target.device)
     network.fit_scaling(samples)
     return network
 

@@ -40,6 +40,7 @@ class CandleUpdate:
     stored: int  # candles now stored of the requested history
     requested: int  # candles requested from the exchange
     report: CandleReport  # of the candles that the exchange returned
+    newest_close_ms: int  # of the stored candles, 0 without any
 
     def __str__(self) -> str:
         return f"{self.pair}: {self.stored} candles stored; requested {self.requested} and received {self.report}"
@@ -77,10 +78,32 @@ class CandleStore:
         as_of_ms: int,
         history_candles: int,
     ) -> CandleUpdate:
+        """Fetch and store as `fetch_missing` does.
+
+        Also raises MarketUnavailable when the exchange does not have the candle that closed at `as_of_ms` yet, and
+        PairNotTraded when it never will.
+        """
+        update = self.fetch_missing(
+            exchange, market=market, pair=pair, interval=interval, as_of_ms=as_of_ms, history_candles=history_candles
+        )
+        end_ms = interval.last_close_ms(as_of_ms)
+        if update.newest_close_ms < end_ms:
+            raise newest_missing(pair, update.newest_close_ms, end_ms, traded=pair.symbol in exchange.traded_pairs())
+        return update
+
+    def fetch_missing(
+        self,
+        exchange: ExchangeClient,
+        *,
+        market: str,
+        pair: Pair,
+        interval: Interval,
+        as_of_ms: int,
+        history_candles: int,
+    ) -> CandleUpdate:
         """Fetch the missing ones of the last `history_candles` candles before `as_of_ms` and store them.
 
-        Raises MarketUnavailable when the exchange does not have the candle that closed at `as_of_ms` yet, PairNotTraded
-        when it never will, and the errors of ExchangeClient.
+        The newest ones may stay missing. Raises the errors of ExchangeClient.
         """
         step = interval.ms
         end_ms = interval.last_close_ms(as_of_ms)
@@ -94,9 +117,7 @@ class CandleStore:
         stored = merge([known[_has_prices(known)], fetched])
         self.write(market, pair, interval, merge([_absent_rows(missing, stored, end_ms), fetched]))
         newest_close_ms = int(stored.open_time_ms[-1]) + step if len(stored) else 0
-        if newest_close_ms < end_ms:
-            raise _newest_missing(exchange, pair, newest_close_ms, end_ms)
-        return CandleUpdate(str(pair), len(stored), len(missing), report)
+        return CandleUpdate(str(pair), len(stored), len(missing), report, newest_close_ms)
 
     def _read_rows(self, folder: str, interval: Interval, start_ms: int, end_ms: int) -> Candles:
         """Read all stored rows, those without prices too."""
@@ -120,11 +141,10 @@ class CandleStore:
         raise StoreError(f"{key} was changed by other writers {_MAX_WRITE_ATTEMPTS} times in a row: try again")
 
 
-def _newest_missing(
-    exchange: ExchangeClient, pair: Pair, newest_close_ms: int, end_ms: int
-) -> PairNotTraded | MarketUnavailable:
+def newest_missing(pair: Pair, newest_close_ms: int, end_ms: int, *, traded: bool) -> PairNotTraded | MarketUnavailable:
+    """Return the error of a pair whose newest candle closed before `end_ms`; `traded`: whether it still is."""
     newest, wanted = (np.datetime64(time_ms, "ms").item() for time_ms in (newest_close_ms, end_ms))
-    if pair.symbol not in exchange.traded_pairs():
+    if not traded:
         return PairNotTraded(
             f"{pair} is not traded any more: its newest candle closed at {newest:%F %H:%M} UTC",
             idle_ms=end_ms - newest_close_ms,

@@ -9,7 +9,9 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import requests
 from binance.client import Client
@@ -22,6 +24,7 @@ from make_us_rich.core.errors import (
     MarketUnavailable,
     PairNotTraded,
     RateLimited,
+    UnknownPair,
 )
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
@@ -41,6 +44,34 @@ _WEIGHT_PER_MINUTE = 6000
 _WEIGHT_RESERVE = 600  # left to other clients behind the same address
 
 
+class ListedPair(NamedTuple):
+    """A pair that the exchange lists; `traded` is False for a halted or delisted one, whose candles remain."""
+
+    pair: Pair
+    traded: bool
+
+
+class Week(NamedTuple):
+    """The extremes of a week from Monday 00:00 UTC, and its volume, all in the quote currency."""
+
+    high: float
+    low: float
+    quote_volume: float
+
+
+@dataclass
+class ExchangeUsage:
+    """What a client used so far. `weight`: all of this address in the last minute, as the exchange counts it."""
+
+    requests: int = 0
+    received_bytes: int = 0  # uncompressed
+    weight: int = 0
+
+    def __str__(self) -> str:
+        received = f"{self.received_bytes / 1e6:.1f} MB"
+        return f"{self.requests} requests, {received}, {self.weight} of {_WEIGHT_PER_MINUTE} request weight this minute"
+
+
 class ExchangeClient:
     """Reads candles from the exchange; needs no API key. Every method raises MarketError.
 
@@ -48,6 +79,7 @@ class ExchangeClient:
     """
 
     def __init__(self, exchange_url: str, *, timeout_s: float = 10.0, max_wait_s: float = _MAX_WAIT_S) -> None:
+        self.usage = ExchangeUsage()
         self._max_wait_s = max_wait_s
         self._client = Client(ping=False, requests_params={"timeout": timeout_s})
         self._client.API_URL = f"{exchange_url.rstrip('/')}/api"
@@ -58,10 +90,42 @@ class ExchangeClient:
 
     def traded_pairs(self) -> set[str]:
         """Return the symbols with status TRADING, in the exchange's spelling. Binance's response has megabytes."""
-        return self._call(
-            self._client.get_exchange_info,
-            lambda body: {item["symbol"] for item in body["symbols"] if item["status"] == "TRADING"},
-        )
+        return {item["symbol"] for item in self._symbols() if item["status"] == "TRADING"}
+
+    def listed_pairs(self, quote: str) -> list[ListedPair]:
+        """Return the pairs priced in `quote`, also those that are not traded any more.
+
+        Leaves out a coin whose name our spelling cannot express, such as a Chinese one.
+        """
+        found = []
+        for item in self._symbols():
+            if item["quoteAsset"] == quote.upper():
+                with suppress(UnknownPair):
+                    pair = Pair.parse(f"{item['baseAsset'].lower()}_{quote}")
+                    found.append(ListedPair(pair, item["status"] == "TRADING"))
+        return found
+
+    def _symbols(self) -> list[dict[str, Any]]:
+        def request() -> Any:
+            # python-binance's get_exchange_info cannot leave out the permissions, most of the response
+            query = {"showPermissionSets": "false"}
+            return self._client._get("exchangeInfo", data=query)
+
+        return self._call(request, _listed_symbols)
+
+    def weeks(self, pair: Pair, start_ms: int, end_ms: int) -> list[Week]:
+        """Fetch the weeks that began at or after `start_ms` and ended at or before `end_ms`, at most 1,000."""
+
+        def request() -> Any:
+            return self._client.get_klines(
+                symbol=pair.symbol, interval="1w", startTime=start_ms, endTime=end_ms - 1, limit=_PAGE
+            )
+
+        def read(body: Any) -> list[Week]:
+            found = [Week(*(float(row[n]) for n in (2, 3, 7))) for row in _kline_rows(body) if row[6] < end_ms]
+            return [week for week in found if week.low > 0]
+
+        return self._call(request, read, about=str(pair))
 
     def klines(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int) -> Candles:
         """Fetch the candles opened at or after `start_ms` and closed at or before `end_ms`, oldest first, uncleaned.
@@ -117,7 +181,11 @@ class ExchangeClient:
 
     def _throttle(self) -> None:
         """Sleep to the next minute when the request weight of this one is nearly used up: exceeding it means a ban."""
-        used = int(self._client.response.headers.get("X-MBX-USED-WEIGHT-1M", 0))
+        response = self._client.response
+        used = int(response.headers.get("X-MBX-USED-WEIGHT-1M", 0))
+        self.usage.requests += 1
+        self.usage.received_bytes += len(response.content)
+        self.usage.weight = used
         wait_s = _throttle_wait_s(used, time.time())
         if wait_s:
             _log.warning("%d of %d request weight used: waiting %.0f s", used, _WEIGHT_PER_MINUTE, wait_s)
@@ -164,6 +232,13 @@ def _retry_after_s(response: requests.Response) -> float:
         return float(response.headers["Retry-After"])
     except (KeyError, ValueError):  # absent, or a date
         return _DEFAULT_RETRY_AFTER_S
+
+
+def _listed_symbols(body: Any) -> list[dict[str, Any]]:
+    symbols = body["symbols"]
+    if not all({"symbol", "status", "baseAsset", "quoteAsset"} <= item.keys() for item in symbols):
+        raise ValueError
+    return list(symbols)
 
 
 def _kline_rows(body: Any) -> list[list[Any]]:

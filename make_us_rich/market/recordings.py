@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,24 +15,71 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles, InputError
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, parse_symbol
 from make_us_rich.market.candles import CandleReport, Candles, clean, concatenate, contiguous_ranges, from_klines
 from make_us_rich.market.exchange import ExchangeClient
 
 _COLUMNS = ("open", "high", "low", "close", "volume")
-_QUOTES = ("usdt", "usdc", "busd", "btc", "eth", "eur", "usd")  # a name that another one ends with comes after it
 _SAVE_EVERY_S = 5.0
 
 
 def read_klines(path: Path, interval: Interval) -> Candles:
     """Read and clean one file with the columns open_time (ms), open, high, low, close, volume. Raises BadCandles."""
+    with _unreadable_named(path):
+        return clean(_read_rows(path), interval)[0]
+
+
+def read_resampled(path: Path, interval: Interval) -> Candles:
+    """Read a file like `read_klines`; candles of a shorter interval, such as 1h for 4h, are resampled.
+
+    Raises BadCandles, or InputError when the file has candles of a longer interval.
+    """
+    with _unreadable_named(path):
+        rows = _read_rows(path)
+        recorded = _recorded_interval(rows) or interval
+        candles = clean(rows, recorded)[0]
+    if interval.ms % recorded.ms:
+        raise InputError(
+            f"{path.name} has candles of {recorded}, not of {interval} or shorter: download those", field="candles"
+        )
+    return resample(candles, recorded, interval)
+
+
+def resample(candles: Candles, interval: Interval, to: Interval) -> Candles:
+    """Merge clean candles into candles of a longer interval; one exists only where all its parts do."""
+    count = to.ms // interval.ms
+    starts = np.flatnonzero(np.diff(candles.open_time_ms // to.ms, prepend=-1))
+    complete = starts[np.diff(starts, append=len(candles)) == count]
+    parts = candles[complete[:, None] + np.arange(count)]
+    return Candles(
+        parts.open_time_ms[:, 0],
+        parts.open[:, 0],
+        parts.high.max(axis=1),
+        parts.low.min(axis=1),
+        parts.close[:, -1],
+        parts.volume.sum(axis=1),
+    )
+
+
+def _read_rows(path: Path) -> Candles:
+    rows = pq.read_table(path)
+    return Candles(rows["open_time"].to_numpy(), *(rows[name].to_numpy().astype(float) for name in _COLUMNS))
+
+
+@contextmanager
+def _unreadable_named(path: Path) -> Iterator[None]:
     try:
-        rows = pq.read_table(path)
-        columns = [rows[name].to_numpy().astype(float) for name in _COLUMNS]
-        return clean(Candles(rows["open_time"].to_numpy(), *columns), interval)[0]
+        yield
     except (pa.ArrowException, KeyError, ValueError) as error:
         wanted = ", ".join(("open_time", *_COLUMNS))
         raise BadCandles(f"{path.name} is not a table of klines with {wanted}: {error}") from None
+
+
+def _recorded_interval(rows: Candles) -> Interval | None:
+    """Return the interval between most of the rows; None when it is none of ours."""
+    between = np.diff(np.unique(rows.open_time_ms))
+    typical = float(np.median(between)) if len(between) else 0.0
+    return next((interval for interval in Interval if interval.ms == typical), None)
 
 
 def write_klines(path: Path, candles: Candles) -> None:
@@ -44,12 +92,15 @@ def write_klines(path: Path, candles: Candles) -> None:
 
 def recorded_pairs(folder: Path) -> list[Pair]:
     """List the pairs that a folder has klines of, sorted."""
-    found = (_parse_symbol(path.stem.lower()) for path in folder.glob("*.parquet"))
+    found = (parse_symbol(path.stem) for path in folder.glob("*.parquet"))
     return sorted(pair for pair in found if pair is not None)
 
 
 def read_recorded(folder: Path, pairs: Collection[Pair], interval: Interval) -> dict[str, Candles]:
-    """Read the candles of each pair. Raises InputError that names the pairs that the folder lacks."""
+    """Read the candles of each pair, resampled where the folder has those of a shorter interval.
+
+    Raises BadCandles, or InputError that names the pairs that the folder lacks.
+    """
     missing = [str(pair) for pair in pairs if not klines_path(folder, pair).is_file()]
     if missing:
         have = ", ".join(map(str, recorded_pairs(folder))) or "no klines"
@@ -58,19 +109,12 @@ def read_recorded(folder: Path, pairs: Collection[Pair], interval: Interval) -> 
             f"`mkrich candles download --pairs {','.join(missing)} --from … --to … --out {folder}`",
             field="candles",
         )
-    return {str(pair): read_klines(klines_path(folder, pair), interval) for pair in pairs}
+    return {str(pair): read_resampled(klines_path(folder, pair), interval) for pair in pairs}
 
 
 def klines_path(folder: Path, pair: Pair) -> Path:
     """Return the path of a pair's file."""
     return folder / f"{pair.symbol}.parquet"
-
-
-def _parse_symbol(symbol: str) -> Pair | None:
-    for quote in _QUOTES:
-        if symbol.endswith(quote) and symbol != quote:
-            return Pair(symbol.removesuffix(quote), quote)
-    return None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The newest closed candles of a pair and of BTC, fetched once per candle close."""
+"""The newest closed candles of a series and of BTC, fetched once per candle close."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from functools import cache
 import numpy as np
 
 from make_us_rich.core.errors import MarketUnavailable
-from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.market.candles import MAX_BRIDGED, Candles, clean, merge, regular_segments
 from make_us_rich.market.exchange import ExchangeClient
@@ -20,7 +20,8 @@ from make_us_rich.market.exchange import ExchangeClient
 _log = logging.getLogger("ray.serve")
 
 WINDOW_CANDLES = 1000
-"""Candles that are kept: what one request returns, enough for a chart and for the 744 candles that a model reads."""
+"""Candles that are kept: what one request returns, enough for a chart and for the 744 hours that a model reads."""
+_SHORT_WINDOW_CANDLES = 1500  # of candles below an hour, of which a model reads 1,368
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,11 @@ class Window:
 
 
 class NewestCandles:
-    """The newest candles of one pair, cached until the next close. Single-flight: concurrent calls share a request."""
+    """The newest candles of a series, cached until the next close. Single-flight: concurrent calls share a request."""
 
-    def __init__(self, pair: Pair, settings: Settings) -> None:
-        self._pair = pair
-        self._interval = settings.interval
+    def __init__(self, series: Series, settings: Settings) -> None:
+        self._pair, self._interval = series
+        self._count = WINDOW_CANDLES if self._interval.ms >= HOUR_MS else _SHORT_WINDOW_CANDLES
         self._exchange = ExchangeClient(settings.exchange_url)
         self._lock = threading.Lock()
         self._cached: Candles | None = None
@@ -79,7 +80,7 @@ class NewestCandles:
 
     def _with_newer(self, due_ms: int) -> Candles:
         step_ms, cached = self._interval.ms, self._cached
-        oldest_ms = due_ms - WINDOW_CANDLES * step_ms
+        oldest_ms = due_ms - self._count * step_ms
         start_ms = oldest_ms if cached is None else max(oldest_ms, int(cached.open_time_ms[-1]) + step_ms)
         fetched, report = clean(self._exchange.klines(self._pair, self._interval, start_ms, due_ms), self._interval)
         if report.rejected:
@@ -89,22 +90,21 @@ class NewestCandles:
 
 
 @cache
-def shared_bitcoin(settings: Settings) -> NewestCandles:
+def shared_bitcoin(interval: Interval, settings: Settings) -> NewestCandles:
     """Return the process-wide cache of BTC's candles, which the model of every pair reads."""
-    return NewestCandles(BITCOIN, settings)
+    return NewestCandles(Series(BITCOIN, interval), settings)
 
 
 class LiveWindow:
-    """The window of a pair, refreshed from the exchange.
+    """The window of a series, refreshed from the exchange.
 
     `candles` are the newest that could be fetched, with their gaps; `window` is the part that a model reads.
     """
 
-    def __init__(self, pair: Pair, settings: Settings, bitcoin: NewestCandles) -> None:
-        self._pair = pair
-        self._interval = settings.interval
+    def __init__(self, series: Series, settings: Settings, bitcoin: NewestCandles) -> None:
+        self._pair, self._interval = series
         self._bitcoin = bitcoin
-        self._own = bitcoin if pair == BITCOIN else NewestCandles(pair, settings)
+        self._own = bitcoin if self._pair == BITCOIN else NewestCandles(series, settings)
         self._is_fetched = False
         self.candles: Candles | None = None
         self.window: Window | None = None

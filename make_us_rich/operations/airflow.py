@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 
 from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.responses import read_json
 from make_us_rich.core.settings import Settings
 
@@ -35,6 +36,11 @@ _SHOWN = {
     "up_for_retry": "[yellow]failed, will be retried[/yellow]",
     "upstream_failed": "[red]skipped: a task before it failed[/red]",
 }
+
+
+def dag_of(work: Literal["train_pairs", "train_foundation", "score_forecasts"], interval: Interval) -> str:
+    """Return the id of the DAG that does this work for one interval: `train_pairs`, or `train_pairs_4h`."""
+    return work if interval == Interval.H1 else f"{work}_{interval}"
 
 
 class AirflowError(MakeUsRichError):
@@ -218,7 +224,7 @@ class RunProgress:
     def _job_ids(self) -> list[str]:
         """Return the submission ids of this DAG's jobs."""
         ids = [str(job.get("submission_id") or "") for job in self._ask_ray("/api/jobs/") or []]
-        return [submission_id for submission_id in ids if submission_id.startswith(self._dag_id)]
+        return [submission_id for submission_id in ids if submission_id.startswith(f"{self._dag_id}-")]
 
     def _logs(self, submission_id: str) -> list[str]:
         answer = self._ask_ray(f"/api/jobs/{submission_id}/logs") or {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +18,7 @@ import psycopg2
 
 from make_us_rich.core.errors import MakeUsRichError, ServingError
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import model_name
+from make_us_rich.core.pair import Series
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
 from make_us_rich.database import pairs as pairs_table
@@ -83,9 +83,9 @@ def check_api(settings: Settings) -> None:
 
 
 def check_pairs(settings: Settings, *, now_ms: int | None = None) -> list[PairHealth]:
-    """Check that each active pair is loaded, serves its champion, and has a fresh forecast.
+    """Check that each active pair is loaded, serves its champion, and has a fresh forecast, for every interval.
 
-    Leaves out a pair that no model serves yet. Raises ServingError or RegistryError when the gateway or MLflow does
+    Leaves out what no model serves yet. Raises ServingError or RegistryError when the gateway or MLflow does
     not answer.
     """
     readiness = read_readiness(settings)
@@ -93,19 +93,27 @@ def check_pairs(settings: Settings, *, now_ms: int | None = None) -> list[PairHe
     found = []
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         for tracked in pairs_table.active(database):
-            name = model_name(tracked.pair, settings.interval)
-            champion, state = registry.find(name, CHAMPION), readiness.pairs.get(name)
-            if champion or state:
-                found.append(
-                    PairHealth(pair=tracked.pair, problem=_pair_problem(state, champion, settings.interval, now_ms))
-                )
+            problems = {}
+            for interval in settings.intervals:
+                name = Series(tracked.pair, interval).name
+                champion, state = registry.find(name, CHAMPION), readiness.pairs.get(name)
+                if champion or state:
+                    problems[interval] = _series_problem(state, champion, interval, now_ms)
+            if problems:
+                found.append(PairHealth(pair=tracked.pair, problem=_joined(problems)))
     return found
 
 
-def _pair_problem(
+def _joined(problems: Mapping[Interval, str | None]) -> str | None:
+    """Return one text of the problems, each with its interval if there are several intervals."""
+    texts = [f"{interval}: {text}" if len(problems) > 1 else text for interval, text in problems.items() if text]
+    return "; ".join(texts) or None
+
+
+def _series_problem(
     state: PairState | None, champion: ModelVersion | None, interval: Interval, now_ms: int
 ) -> str | None:
-    """Return what is wrong with a pair, if anything. Without a champion of its own the foundation model serves it."""
+    """Return what is wrong with a series, if anything. Without a champion of its own the foundation model serves it."""
     if state is None:
         return "it has a champion and is not loaded"
     if state.asleep:
@@ -163,11 +171,14 @@ def _s3(settings: Settings) -> str:
 def _mlflow(settings: Settings) -> str:
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         pairs = [tracked.pair for tracked in pairs_table.active(database)]
-        missing = [pair for pair in pairs if not registry.find(model_name(pair, settings.interval), CHAMPION)]
-    if missing:
-        names = " ".join(missing)
-        raise HealthProblem(f"no champion yet: {names}", f"run `mkrich train {names}`", warning=True)
-    return f"a champion for each of {len(pairs)} pairs"
+        for interval in settings.intervals:
+            missing = [pair for pair in pairs if not registry.find(Series(pair, interval).name, CHAMPION)]
+            if missing:
+                names = " ".join(missing)
+                option = "" if interval == settings.default_interval else f" --interval {interval}"
+                way_out = f"run `mkrich train {names}{option}`"
+                raise HealthProblem(f"no champion of {interval} candles yet: {names}", way_out, warning=True)
+    return f"a champion for each of {len(pairs)} pairs, of candles of {', '.join(settings.intervals)}"
 
 
 def _ray(settings: Settings) -> str:
@@ -191,7 +202,7 @@ def _ray(settings: Settings) -> str:
 
 
 def _airflow(settings: Settings) -> str:
-    from make_us_rich.operations.airflow import Airflow, AirflowError
+    from make_us_rich.operations.airflow import Airflow, AirflowError, dag_of
 
     answer = httpx.get(f"{settings.airflow_url}/api/v2/monitor/health", timeout=_TIMEOUT_S)
     parts = answer.raise_for_status().json().items()
@@ -200,13 +211,15 @@ def _airflow(settings: Settings) -> str:
         raise HealthProblem(f"not healthy: {', '.join(unhealthy)}", "see the logs of these parts of Airflow")
     try:
         with Airflow.from_settings(settings) as airflow:
-            if not airflow.has_dag("train_pairs"):
-                raise HealthProblem("the DAG train_pairs is missing", "look for import errors in Airflow")
+            known, wanted = airflow.dag_ids(), [dag_of("train_pairs", interval) for interval in settings.intervals]
+            missing = ", ".join(name for name in wanted if name not in known)
+            if missing:
+                raise HealthProblem(f"DAGs are missing: {missing}", "look for import errors in Airflow")
     except AirflowError as error:
         raise HealthProblem(
             str(error), "set MUR_AIRFLOW_USER and MUR_AIRFLOW_PASSWORD to start runs from here", warning=True
         ) from None
-    return "healthy, and the DAG train_pairs is loaded"
+    return f"healthy, and {', '.join(wanted)} is loaded"
 
 
 def _api(settings: Settings) -> str:

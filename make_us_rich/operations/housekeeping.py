@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from make_us_rich.core.interval import TRAINING_CANDLES, Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from make_us_rich.registry.client import TRAINING_EXPERIMENT, connect_mlflow
@@ -25,8 +26,10 @@ _TIMEOUT_S = 30.0  # of a statement on many rows, which nobody waits for
 
 
 def delete_candles(store: ObjectStore, before: datetime, *, dry_run: bool) -> list[str]:
-    """Delete the monthly candle objects whose month ended before `before`."""
-    keys = [key for key in store.list_keys("candles/") if _month_ended(key) <= before]
+    """Delete the monthly candle objects whose month ended before `before`, but none that a training still reads."""
+    ended = {key: _month_ended(key) for key in store.list_keys("candles/")}
+    # in this order, because only the key of a candle object has an interval
+    keys = [key for key, when in ended.items() if when <= before and when <= _first_read(key)]
     return _delete(keys, store.remove, dry_run)
 
 
@@ -107,6 +110,15 @@ def _delete(names: Iterable[str], remove: Callable[[str], object], dry_run: bool
         for name in found:
             remove(name)
     return found
+
+
+def _first_read(key: str) -> datetime:
+    """Return when the first candle opened that a training of this interval still reads.
+
+    `key`: candles/MARKET/INTERVAL/PAIR/MONTH.parquet
+    """
+    interval = Interval.parse(key.split("/")[2])
+    return datetime.now(UTC) - timedelta(milliseconds=TRAINING_CANDLES.get(interval, 0) * interval.ms)
 
 
 def _month_ended(key: str) -> datetime:

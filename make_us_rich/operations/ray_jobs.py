@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair, model_name
+from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.responses import read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import JobResult
@@ -136,7 +136,7 @@ def trained_before(
     there is no such version, or its result is gone.
     """
     wanted = {TAG_AS_OF_MS: str(as_of_ms), TAG_MARKET: settings.market, TAG_ARCHITECTURE: settings.architecture}
-    for version in registry.versions_tagged(model_name(pair, interval), TAG_AS_OF_MS, str(as_of_ms)):
+    for version in registry.versions_tagged(Series(pair, interval).name, TAG_AS_OF_MS, str(as_of_ms)):
         if wanted.items() <= version.tags.items():
             result = find_result(store, version.tags.get(TAG_JOB, ""), pair)
             if result is not None and result.metrics is not None:

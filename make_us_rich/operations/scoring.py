@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,46 +13,39 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts, scores
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import QUANTILE_NAMES, PairScore, Score
-from make_us_rich.forecasting.evaluation import population_shift, score_served
+from make_us_rich.documents import HORIZON_GRID, QUANTILE_NAMES, SCORED_CANDLES, PairScore, Score
+from make_us_rich.forecasting.served import ServedForecasts, population_shift, score_served
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.registry.client import connect_mlflow
 
 EXPERIMENT = "score_forecasts"
 _TAG_MARKET = "market"
-_WEEK = 168  # candles that are scored
 _BEFORE = 1440  # candles before them, for the naive forecast and the shift of features
 
-
-@dataclass(frozen=True, eq=False)
-class FirstForecasts:
-    """The first forecast of each of n candles. `quantiles` is [n, 7], in log returns on the last close."""
-
-    target_open_ms: NDArray[np.int64]
-    last_close: NDArray[np.float64]
-    quantiles: NDArray[np.float64]
+Array = NDArray[np.float64]
 
 
 def score(
     database: Database, store: CandleStore, *, market: str, pair: Pair, interval: Interval, as_of_ms: int
 ) -> Score | None:
-    """Score the week before `as_of_ms` and store the score of the day; None if there is no forecast to score."""
+    """Score the last 168 candles before `as_of_ms` and store the score of the day; None if no forecast is to score.
+
+    A forecast is scored at each of its horizons whose target closed within them.
+    """
     step = interval.ms
-    week_ms = as_of_ms - _WEEK * step
-    served = _first_forecasts(database, market, pair, interval, week_ms, as_of_ms - step)
-    candles = store.read(market, pair, interval, week_ms - _BEFORE * step, as_of_ms)
-    _, scored, closed = np.intersect1d(served.target_open_ms, candles.open_time_ms, return_indices=True)
-    before, now = candles[candles.open_time_ms < week_ms], candles[candles.open_time_ms >= week_ms]
-    if len(scored) == 0 or len(before) < _WEEK or len(now) <= _WEEK // 2:
-        return None
-    found = score_served(
-        served.quantiles[scored],
-        np.log(candles.close[closed] / served.last_close[scored]),
-        _returns(before, step),
-        population_shift(before, now),
+    first_ms = as_of_ms - SCORED_CANDLES * step
+    first = forecasts.first_as_of_each_time(
+        database, market=market, pair=pair, interval=interval, first_ms=first_ms, last_ms=as_of_ms - step
     )
-    scores.save(database, found, market=market, pair=pair, interval=interval, as_of_ms=as_of_ms)
+    candles = store.read(market, pair, interval, first_ms - _BEFORE * step, as_of_ms)
+    before, now = candles[candles.open_time_ms < first_ms], candles[candles.open_time_ms >= first_ms]
+    if not first or len(before) < SCORED_CANDLES or len(now) <= SCORED_CANDLES // 2:
+        return None
+    past = [_returns(before, step, horizon) for horizon in HORIZON_GRID]
+    found = score_served(_with_outcomes(first, now, past, first_ms, step), population_shift(before, now))
+    if found is not None:
+        scores.save(database, found, market=market, pair=pair, interval=interval, as_of_ms=as_of_ms)
     return found
 
 
@@ -69,6 +61,9 @@ def log_to_mlflow(settings: Settings, scored: Iterable[PairScore]) -> None:
             continue
         values = item.score.model_dump(include={"n", "skill_vs_naive", "t_vs_naive", "coverage_80", "drifted"})
         values |= {f"shift_{name}": value for name, value in item.score.shift.items()}
+        for at in item.score.horizons:
+            named = at.model_dump(exclude={"horizon"}, exclude_none=True)
+            values |= {f"{name}_h{at.horizon}": value for name, value in named.items()}
         step = item.as_of_ms // item.interval.ms
         metrics = [Metric(name, float(value), item.as_of_ms, step) for name, value in values.items()]
         run_id = _mlflow_run(client, experiment_id, f"{item.pair}_{item.interval}", item.market)
@@ -84,17 +79,39 @@ def _mlflow_run(client: Any, experiment_id: str, name: str, market: str) -> str:
     return run_id
 
 
-def _first_forecasts(
-    database: Database, market: str, pair: Pair, interval: Interval, first_ms: int, last_ms: int
-) -> FirstForecasts:
-    found = forecasts.first_of_each_candle(
-        database, market=market, pair=pair, interval=interval, first_open_ms=first_ms, last_open_ms=last_ms
-    )
-    rows = np.array(found, dtype=np.float64).reshape(-1, 2 + len(QUANTILE_NAMES))
-    return FirstForecasts(rows[:, 0].astype(np.int64), rows[:, 1], np.log(rows[:, 2:] / rows[:, 1:2]))
+def _with_outcomes(
+    first: Sequence[forecasts.FirstForecast], now: Candles, past: Sequence[Array], first_ms: int, step: int
+) -> ServedForecasts:
+    """Add the actual returns to the forecasts of the scored candles, `now`, which begin at `first_ms`.
+
+    A forecast is skipped at a horizon when a candle is missing between its as_of and its target.
+    """
+    opened = (now.open_time_ms - first_ms) // step
+    closes = np.full(opened[-1] + 1, np.nan)
+    closes[opened] = now.close
+    missing = np.cumsum(np.isnan(closes), dtype=np.int64)
+    begin = np.array([(item.as_of_ms - first_ms) // step for item in first])[:, None]  # the first candle after as_of
+    target = begin + np.array(HORIZON_GRID) - 1
+    last_close = np.array([item.last_close for item in first])[:, None]
+    quantiles = np.log(_at_scored_horizons(first) / last_close[:, :, None])
+    closed = ~np.isnan(quantiles[:, :, 0]) & (target < len(closes))
+    newest = len(closes) - 1
+    target = np.minimum(target, newest)
+    gap = missing[target] - np.where(begin > 0, missing[np.minimum(begin - 1, newest)], 0) > 0
+    actual = np.where(closed & ~gap, np.log(closes[target] / last_close), np.nan)
+    return ServedForecasts(quantiles, actual, (closed & gap).sum(axis=0), past)
 
 
-def _returns(candles: Candles, step: int) -> NDArray[np.float64]:
-    """Return the log returns between neighbouring candles, leaving out those over a gap."""
-    returns: NDArray[np.float64] = np.diff(np.log(candles.close))[np.diff(candles.open_time_ms) == step]
+def _at_scored_horizons(first: Sequence[forecasts.FirstForecast]) -> Array:
+    """Return the prices [n, HORIZON_GRID, 7]; NaN at horizons that a model did not forecast."""
+    prices = np.full((len(first), HORIZON_GRID[-1], len(QUANTILE_NAMES)), np.nan)
+    for row, item in enumerate(first):
+        prices[row, : len(item.prices)] = item.prices[: HORIZON_GRID[-1]]
+    return prices[:, np.array(HORIZON_GRID) - 1]
+
+
+def _returns(candles: Candles, step: int, horizon: int) -> Array:
+    """Return the log returns over `horizon` candles, leaving out those over a gap."""
+    logs, times = np.log(candles.close), candles.open_time_ms
+    returns: Array = (logs[horizon:] - logs[:-horizon])[times[horizon:] - times[:-horizon] == horizon * step]
     return returns

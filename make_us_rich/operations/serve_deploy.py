@@ -1,4 +1,4 @@
-"""Makes Ray Serve run the tracked pairs by the present champions: its declarative configuration, and its deployment.
+"""Makes Ray Serve run the series of the active pairs by the present champions: its configuration and deployment.
 
 It imports no Ray, so that Airflow can call it.
 """
@@ -14,7 +14,7 @@ import httpx
 
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable, not_serving
 from make_us_rich.core.errors import ServingError
-from make_us_rich.core.pair import Pair, foundation_name, model_name
+from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.responses import read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
@@ -35,9 +35,9 @@ _RETRY_AFTER_S = 1.0
 
 
 def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) -> UpdatedModels:
-    """Make Ray Serve run the tracked pairs by the present champions, and wait until they answer.
+    """Make Ray Serve run the series of the active pairs by the present champions, and wait until they answer.
 
-    `wait` False: return when Ray Serve has the configuration; /readyz then tells when each pair serves its model.
+    `wait` False: return when Ray Serve has the configuration; /readyz then tells when each series serves its model.
 
     Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not (nothing is changed
     then), ServingError when Ray Serve refuses, is late, or a replica refuses its new model.
@@ -50,42 +50,44 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
         models = models_to_serve(settings, pairs)
         config = desired_config(settings, pairs, models)
         _request(ray, "PUT", settings.ray_url + _APPLICATIONS, time.monotonic() + timeout_s, json=config)
-        wanted = {
-            model_name(pair, settings.interval): NamedVersion(name=model.name, version=model.version)
-            for pair, model in models.items()
-        }
+        wanted = {series.name: NamedVersion(name=model.name, version=model.version) for series, model in models.items()}
         if wait:
             applications = [application["name"] for application in config["applications"]]
             _wait_until_serving(ray, settings, applications, wanted, time.monotonic() + timeout_s)
-    foundation = foundation_name(settings.interval)
+    due = [Series(tracked.pair, interval) for tracked in pairs for interval in settings.intervals]
     return UpdatedModels(
         applications={name: model.version for name, model in wanted.items()},
-        by_foundation=tuple(pair for pair, model in models.items() if model.name == foundation),
-        without_champion=tuple(tracked.pair for tracked in pairs if tracked.pair not in models),
+        by_foundation=tuple(
+            each.name for each, model in models.items() if model.name == foundation_name(each.interval)
+        ),
+        without_champion=tuple(each.name for each in due if each not in models),
     )
 
 
-def models_to_serve(settings: Settings, pairs: Sequence[TrackedPair]) -> dict[Pair, ModelVersion]:
-    """Return each pair's champion, or the foundation's while it has none; a pair without both is left out.
+def models_to_serve(settings: Settings, pairs: Sequence[TrackedPair]) -> dict[Series, ModelVersion]:
+    """Return the champion of each series, or the foundation's while it has none; a series without both is left out.
 
     Raises RegistryError.
     """
+    models = {}
     with Registry(settings) as registry:
-        foundation = registry.find(foundation_name(settings.interval), CHAMPION)
-        found = {
-            tracked.pair: registry.find(model_name(tracked.pair, settings.interval), CHAMPION) or foundation
-            for tracked in pairs
-        }
-    return {pair: model for pair, model in found.items() if model is not None}
+        for interval in settings.intervals:
+            foundation = registry.find(foundation_name(interval), CHAMPION)
+            for tracked in pairs:
+                series = Series(tracked.pair, interval)
+                model = registry.find(series.name, CHAMPION) or foundation
+                if model is not None:
+                    models[series] = model
+    return models
 
 
 def desired_config(
-    settings: Settings, pairs: Sequence[TrackedPair], models: Mapping[Pair, ModelVersion]
+    settings: Settings, pairs: Sequence[TrackedPair], models: Mapping[Series, ModelVersion]
 ) -> dict[str, Any]:
-    """Return the configuration, as JSON: the gateway at /, an application for each dedicated pair, one for the pool.
+    """Return the configuration, as JSON: the gateway at /, an application for each dedicated series, one for the pool.
 
-    `models` is by pair; a pair without a model is not served. The model is in user_config, so that a replica swaps to a
-    new one in place; any other change restarts the replica.
+    A series without a model is not served; the plan of a pair holds for its series of every interval. The model is in
+    user_config, so that a replica swaps to a new one in place; any other change restarts the replica.
     """
     address = urlsplit(settings.api_url)
     http_options = {
@@ -93,19 +95,17 @@ def desired_config(
         "port": address.port or 8000,
         "request_timeout_s": REQUEST_TIMEOUT_S,
     }
-    wanted = {pair: _wanted_model(model) for pair, model in models.items()}
+    tracked_pairs = {tracked.pair: tracked for tracked in pairs}
     cpus = settings.replica_cpus
     applications = [_application(GATEWAY, "/", cpus, num_replicas=settings.gateway_replicas)]
-    for tracked in pairs:
-        if tracked.plan == "dedicated" and tracked.pair in wanted:
-            name = model_name(tracked.pair, settings.interval)
-            deployment = {"user_config": wanted[tracked.pair], **_replicas(settings, tracked)}
-            applications.append(
-                _application(FORECASTER, None, cpus, name=name, args={"pair": tracked.pair}, **deployment)
-            )
-    pooled = {
-        tracked.pair: wanted[tracked.pair] for tracked in pairs if tracked.plan == "pooled" and tracked.pair in wanted
-    }
+    pooled = {}
+    for series, model in sorted(models.items()):
+        name, tracked = series.name, tracked_pairs[series.pair]
+        if tracked.plan == "pooled":
+            pooled[name] = _wanted_model(model)
+        elif tracked.plan == "dedicated":
+            deployment = {"user_config": _wanted_model(model), **_replicas(settings, tracked)}
+            applications.append(_application(FORECASTER, None, cpus, name=name, args={"series": name}, **deployment))
     if pooled:
         applications.append(_application(POOL, None, cpus, num_replicas=1, user_config=pooled))
     # The gateway writes its own log line for every request.

@@ -7,6 +7,7 @@ A registered model is named by pair and interval, `btc_usdt_1h`. The alias `cham
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,10 @@ TAG_MARKET = "market"  # binance, recorded or simulated
 TAG_SKILL_VS_NAIVE = "skill_vs_naive"  # fraction: 0.07 is 7 % less pinball loss than the random walk
 TAG_SKILL_MARGIN = "skill_margin"  # fraction: half the width of the skill's 95 % confidence interval
 TAG_AIRFLOW_RUN = "airflow_run"  # DAG id and run id, as in the URL of the run in Airflow
+BACKFILL_RUN = "/runs/backfill__"  # in the tag of a version that a backfill trained
 TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
+TAG_HORIZON_SKILLS = "horizon_skills"  # JSON list: skill_vs_naive at each horizon, 1 candle ahead first
+TAG_HORIZON_COVERAGES = "horizon_coverages"  # JSON list: coverage_80 at each horizon
 
 _API = "/api/2.0/mlflow/"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
@@ -69,6 +73,20 @@ class ModelVersion:
             coverage_80=self.number(TAG_COVERAGE_80),
             age_hours=round((now_ms - self.as_of_ms) / HOUR_MS, 2),
         )
+
+    @property
+    def horizon_skills(self) -> list[float | None]:
+        """Skill against the random walk at each horizon, 1 candle ahead first."""
+        return self._by_horizon(TAG_HORIZON_SKILLS, TAG_SKILL_VS_NAIVE)
+
+    @property
+    def horizon_coverages(self) -> list[float | None]:
+        """Coverage of the 80 % band at each horizon, 1 candle ahead first."""
+        return self._by_horizon(TAG_HORIZON_COVERAGES, TAG_COVERAGE_80)
+
+    def _by_horizon(self, tag: str, tag_of_next: str) -> list[float | None]:
+        """Return the figures of a tag; without it, as for models of one horizon, that of the next close alone."""
+        return list(json.loads(self.tags[tag])) if tag in self.tags else [self.number(tag_of_next)]
 
     def number(self, tag: str) -> float | None:
         """Return the figure that a tag holds, or None when it was never measured."""
@@ -183,6 +201,14 @@ class Registry:
             raise RegistryError(
                 f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
             ) from error
+
+
+def mlflow_page(mlflow_url: str, *path: str) -> str:
+    """Return the address of a page of MLflow, such as ("experiments", id, "runs"), in the view for training runs.
+
+    MLflow opens its pages in a view for language models otherwise, where ours are empty.
+    """
+    return f"{mlflow_url}/#/{'/'.join(path)}?workflowType=machine_learning"
 
 
 def connect_mlflow(settings: Settings) -> MlflowClient:

@@ -22,7 +22,7 @@ TAG_DECISION = "promotion"
 """Tag of a version that holds the outcome of its promotion and the reason."""
 
 _LOCK_TIMEOUT_S = 120.0
-_WORSE_THAN_NAIVE_T = -2.0  # below this Diebold-Mariano t a model is worse than naive beyond noise
+_BEYOND_NOISE_T = -2.0  # with this Diebold-Mariano t or a lower one a model is worse beyond noise
 
 
 class ChampionChanged(RegistryError):
@@ -38,29 +38,70 @@ class PromotionDecision:
 def decide(comparison: Comparison, *, champion_expired: bool = False) -> PromotionDecision:
     """Apply the promotion rules to a comparison on held-out candles.
 
-    Refuses a challenger that is worse than naive beyond noise; otherwise promotes it if there is no champion, if the
-    champion is expired or not compared by loss, or if its loss is no higher than the champion's.
+    Refuses a challenger that is worse than naive beyond noise in the mean over its horizons. Otherwise promotes it if
+    there is no champion, if the champion is expired or not compared by loss, or if the challenger is no worse: see
+    `_why_the_champion_stays`.
     """
-    challenger, naive = comparison.challenger_pinball, comparison.naive_pinball
-    if comparison.t_vs_naive < _WORSE_THAN_NAIVE_T:
-        return PromotionDecision(
-            False,
-            f"worse than the naive forecast beyond noise: held-out pinball {challenger:.3e} against {naive:.3e}, "
-            f"Diebold-Mariano t {comparison.t_vs_naive:+.1f}",
-        )
+    if comparison.t_vs_naive <= _BEYOND_NOISE_T:
+        return PromotionDecision(False, f"worse than the naive forecast beyond noise: {_figures_vs_naive(comparison)}")
     if comparison.champion_version is None:
         return PromotionDecision(True, "first model of this name")
     if comparison.champion_pinball is None:
         return PromotionDecision(True, "its as_of is newer")
-    champion = comparison.champion_pinball
-    change = (champion - challenger) / champion
-    losses = f"held-out pinball {challenger:.3e} against {champion:.3e} of version {comparison.champion_version}"
-    t = "" if comparison.t is None else f", Diebold-Mariano t {comparison.t:+.1f}"
-    if challenger <= champion:
-        return PromotionDecision(True, f"{change:+.2%}: {losses}{t}")
+    figures = _figures(comparison, comparison.champion_pinball)
+    objection = _why_the_champion_stays(comparison, comparison.champion_pinball)
+    if not objection:
+        return PromotionDecision(True, figures)
     if champion_expired:
-        return PromotionDecision(True, f"the champion is past its expiry ({change:+.2%}): {losses}{t}")
-    return PromotionDecision(False, f"not better ({change:+.2%}): {losses}{t}")
+        return PromotionDecision(True, f"the champion is past its expiry ({objection}): {figures}")
+    return PromotionDecision(False, f"{objection}: {figures}")
+
+
+def _why_the_champion_stays(comparison: Comparison, champion_pinball: float) -> str:
+    """Return what speaks against the challenger; empty when nothing does.
+
+    It must be no worse in the mean over the horizons, and not worse at the next close beyond noise. With more horizons
+    than the champion has, the next close decides alone. With one horizon each, it must be no worse there.
+    """
+    ours, theirs = comparison.challenger_horizons, comparison.champion_horizons
+    if ours < theirs:
+        return f"it forecasts fewer horizons, {ours} instead of {theirs}"
+    mean = comparison.mean
+    if mean is not None and mean.challenger > mean.champion:
+        return "not better in the mean over the horizons"
+    if mean is None and ours == theirs:
+        return "not better" if comparison.challenger_pinball > champion_pinball else ""
+    worse_at_the_next_close = comparison.t is not None and comparison.t <= _BEYOND_NOISE_T
+    return "worse at the next close beyond noise" if worse_at_the_next_close else ""
+
+
+def _figures(comparison: Comparison, champion_pinball: float) -> str:
+    """Return the losses of challenger and champion, with what the challenger saves, in the mean and at one horizon."""
+    found, mean, challenger_pinball = [], comparison.mean, comparison.challenger_pinball
+    if mean is not None:
+        found.append(
+            f"{1 - mean.challenger / mean.champion:+.2%} in the mean over {mean.horizons} horizons "
+            f"({mean.challenger:.4f} of naive's loss against {mean.champion:.4f}, Diebold-Mariano t {mean.t:+.1f})"
+        )
+    elif comparison.challenger_horizons > comparison.champion_horizons:
+        found.append(
+            f"it forecasts {comparison.challenger_horizons} horizons, the champion {comparison.champion_horizons}"
+        )
+    t = "" if comparison.t is None else f", Diebold-Mariano t {comparison.t:+.1f}"
+    found.append(
+        f"{1 - challenger_pinball / champion_pinball:+.2%} at the next close "
+        f"(held-out pinball {challenger_pinball:.3e} against {champion_pinball:.3e}{t})"
+    )
+    return f"{'; '.join(found)}; compared with version {comparison.champion_version}"
+
+
+def _figures_vs_naive(comparison: Comparison) -> str:
+    skill = comparison.skill_vs_naive
+    mean = "" if skill is None else f"skill {skill:+.2%} in the mean over the horizons, "
+    return (
+        f"{mean}Diebold-Mariano t {comparison.t_vs_naive:+.1f}; at the next close held-out pinball "
+        f"{comparison.challenger_pinball:.3e} against {comparison.naive_pinball:.3e}"
+    )
 
 
 def promote(

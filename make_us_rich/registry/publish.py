@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
@@ -14,12 +16,15 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from make_us_rich.forecasting.evaluation import COVERAGE, SKILL
 from make_us_rich.forecasting.onnx_model import open_session
 from make_us_rich.forecasting.pipeline import FittedModel
 from make_us_rich.registry.client import (
     TAG_ARCHITECTURE,
     TAG_AS_OF_MS,
     TAG_COVERAGE_80,
+    TAG_HORIZON_COVERAGES,
+    TAG_HORIZON_SKILLS,
     TAG_MARKET,
     TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
@@ -37,7 +42,8 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
     The version is created last: a crash before that leaves a run without a version, never an incomplete version.
     """
     mlflow.set_experiment(TRAINING_EXPERIMENT)
-    with mlflow.start_run(run_name=f"{name} as of {as_of_ms}", tags=dict(tags)) as run:
+    as_of = datetime.fromtimestamp(as_of_ms / 1000, UTC)
+    with mlflow.start_run(run_name=f"{name} as of {as_of:%Y-%m-%d %H:%M} UTC", tags=dict(tags)) as run:
         client = MlflowClient()
         params = [Param(key, str(value)) for key, value in fitted.params.items()]
         client.log_batch(run.info.run_id, metrics=_metrics(fitted), params=params)
@@ -95,4 +101,14 @@ def _version_tags(fitted: FittedModel, as_of_ms: int, market: str) -> dict[str, 
         TAG_SKILL_VS_NAIVE: repr(fitted.metrics["skill_vs_naive"]),
         TAG_SKILL_MARGIN: repr(fitted.metrics["skill_margin"]),
         TAG_COVERAGE_80: repr(fitted.metrics["coverage_80"]),
+        TAG_HORIZON_SKILLS: _by_horizon(fitted, SKILL),
+        TAG_HORIZON_COVERAGES: _by_horizon(fitted, COVERAGE),
     }
+
+
+def _by_horizon(fitted: FittedModel, name: str) -> str:
+    """Return a metric at each horizon, 1 candle ahead first, as a JSON list.
+
+    Not rounded, so that readers recognise the first one as the model's own figure.
+    """
+    return json.dumps([fitted.metrics[f"{name}_h{horizon:02d}"] for horizon in range(1, fitted.holdout.horizons + 1)])

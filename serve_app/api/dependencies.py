@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPBearer
 
 from make_us_rich.accounts import TokenOwner
@@ -52,6 +52,9 @@ async def _pair_in_path(
     ],
 ) -> Pair:
     return Pair.parse(pair)
+
+
+IntervalInQuery = Annotated[str | None, Query(alias="interval", description="of the candles; by default the first one")]
 
 
 _FOR_DASHBOARD = frozenset(

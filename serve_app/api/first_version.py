@@ -22,7 +22,7 @@ from serve_app.api.schemas import respond
 from serve_app.problems import Problem, errors, unavailable
 
 _SUBMIT_WITHIN_S = 0.8 * REQUEST_TIMEOUT_S  # so that our answer comes before Serve ends the request
-_FIVE_DAYS = 5 * 24  # hourly candles in `data`
+_FIVE_DAYS = 5 * 24  # candles in `data`, if they are hourly
 
 T = TypeVar("T")
 
@@ -52,7 +52,8 @@ async def predict(
     ] = None,
 ) -> Response:
     parsed = _parse_pair(pair, currency, compare)
-    forecast, candles = await asyncio.gather(service.forecast(parsed), service.candles(parsed, _FIVE_DAYS))
+    series = service.series(parsed, None)
+    forecast, candles = await asyncio.gather(service.forecast(series), service.candles(series, _FIVE_DAYS))
     prediction = schemas.Prediction(
         **dict(forecast.document), prediction=forecast.document.quantiles.q50, data=first_version_candles(candles)
     )
@@ -105,7 +106,7 @@ async def update_date(service: Service, _: Admin) -> Response:
     summary="Which models are served, and how many",
 )
 async def check_models_number(service: Service) -> Response:
-    models = await service.served_pairs()
+    models = await service.served_pairs(service.settings.default_interval)
     message = f"Number of running models: {len(models)}" if models else "Warning: No models are running."
     return respond(schemas.ModelsNumber(message=message, models=models, number_of_running_models=len(models)))
 

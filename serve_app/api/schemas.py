@@ -1,4 +1,4 @@
-"""The documents of the HTTP API that no other process reads; the shared ones are in make_us_rich/documents.py."""
+"""The documents of the HTTP API that no other process reads; the shared ones are in make_us_rich/documents/."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
-from make_us_rich.documents import CandleColumns, Forecast, PastForecast
+from make_us_rich.core.pair import Pair, Series
+from make_us_rich.documents import CandleColumns, Forecast, NextClose, PastForecast
 from make_us_rich.market.candles import Candles as MarketCandles
 
 ModelChoice = Literal["champion", "previous", "foundation", "naive"]
@@ -54,8 +54,8 @@ class FirstVersionCandles(BaseModel):
     close_time: Annotated[dict[str, int], Field(description="last millisecond of the candle")]
 
 
-class Prediction(Forecast):
-    """The forecast, with the two fields that version 1 answered: `prediction` and `data`."""
+class Prediction(NextClose):
+    """The next close, with the two fields that version 1 answered: `prediction` and `data`."""
 
     prediction: Annotated[float, Field(description="the median, q50, in the quote currency")]
     data: FirstVersionCandles
@@ -117,12 +117,12 @@ class OwnColumns(BaseModel):
     close: Annotated[list[Price], _Rows]
     volume: Annotated[list[Volume], _Rows]
 
-    def candles(self, pair: Pair, interval: Interval, field: str) -> MarketCandles:
-        """Return them as candles of this pair and interval. `field`: their name in the request's body.
+    def candles(self, series: Series, field: str) -> MarketCandles:
+        """Return them as candles of this series. `field`: their name in the request's body.
 
         Raises BadCandles naming the column, such as `candles.close`, and the first wrong row.
         """
-        for name, given, due in (("pair", self.pair, pair), ("interval", self.interval, interval)):
+        for name, given, due in (("pair", self.pair, series.pair), ("interval", self.interval, series.interval)):
             if given not in (None, due):
                 raise BadCandles(f"{field} are of {given[:40]!r}, not of {due}", field=f"{field}.{name}")
         rows = len(self.open_time_ms)
@@ -135,7 +135,7 @@ class OwnColumns(BaseModel):
                 )
         values = {name: np.array(getattr(self, name), dtype=np.float64) for name in (*_PRICES, "volume")}
         candles = MarketCandles(np.array(self.open_time_ms, dtype=np.int64), **values)
-        _check_grid(candles, interval, field)
+        _check_grid(candles, series.interval, field)
         _check_values(candles, field)
         return candles
 

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from make_us_rich.core.pair import BITCOIN, SLUG, Pair
-from make_us_rich.documents import Forecast, ModelCard, PastForecast, Usage
+from make_us_rich.core.errors import InputError
+from make_us_rich.core.pair import BITCOIN, SLUG, Pair, Series
+from make_us_rich.documents import HORIZONS, Forecast, ModelCard, PastForecast, Probability, Usage
 from make_us_rich.market.window import WINDOW_CANDLES
 from serve_app.api import schemas
-from serve_app.api.dependencies import Caller, PairInPath, Service, bearer_token, forecast_service
+from serve_app.api.dependencies import Caller, IntervalInQuery, PairInPath, Service, bearer_token, forecast_service
+from serve_app.api.questions import ALL, Horizons, PriceQuestion, parse_horizons
 from serve_app.api.schemas import ModelChoice, respond
-from serve_app.gateway.forecast_service import ForecastService
+from serve_app.gateway.forecast_service import CachedForecast, ForecastService
 from serve_app.problems import Problem, errors
 
 _MOST_PAIRS = 100
 _MODELS: tuple[ModelChoice, ...] = get_args(ModelChoice)
 _CHAMPION: ModelChoice = "champion"
+_NO_QUERY: Mapping[str, str] = {}
 
 Limit = Annotated[int, Query(ge=1, le=WINDOW_CANDLES)]
+Horizon = Annotated[int, Query(ge=1, le=HORIZONS, description="candles ahead: 1 is the next close")]
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 
 
-@router.get("/pairs", response_model=schemas.Pairs, summary="Pairs that are served now", responses=errors(422))
-async def pairs(service: Service) -> Response:
-    interval = service.settings.interval
-    served = await service.served_pairs()
-    return respond(schemas.Pairs(pairs=[schemas.ServedPair(pair=pair, interval=interval) for pair in served]))
+@router.get(
+    "/pairs", response_model=schemas.Pairs, summary="Pairs and intervals that are served now", responses=errors(422)
+)
+async def pairs(service: Service, interval: IntervalInQuery = None) -> Response:
+    """Without `interval`, those of each interval: a pair is listed once for each."""
+    chosen = service.settings.forecast_intervals(interval)
+    found = [schemas.ServedPair(**each._asdict()) for each in await service.served_series() if each.interval in chosen]
+    return respond(schemas.Pairs(pairs=found))
 
 
 class FastForecastRoute(APIRoute):
@@ -46,16 +53,17 @@ class FastForecastRoute(APIRoute):
         async def handle(request: Request) -> Response:
             owner = await bearer_token(request)
             service = await forecast_service(request)
-            model = _model_choice(request) if request.scope["query_string"] else _CHAMPION
+            query = request.query_params if request.scope["query_string"] else _NO_QUERY
+            model = _model_choice(query.get("model", _CHAMPION))
             pair = Pair.parse(request.path_params["pair"])
             if_none_match = request.headers.get("If-None-Match", "")
-            return await forecast(owner, service, pair, model, if_none_match)
+            interval = query.get("interval")
+            return await forecast(owner, service, pair, interval, model, query.get("horizons", ALL), if_none_match)
 
         return handle
 
 
-def _model_choice(request: Request) -> ModelChoice:
-    given = request.query_params.get("model", _CHAMPION)
+def _model_choice(given: str) -> ModelChoice:
     for choice in _MODELS:
         if choice == given:
             return choice
@@ -67,10 +75,15 @@ async def forecast(
     owner: Caller,
     service: Service,
     pair: PairInPath,
+    interval: IntervalInQuery = None,
     model: Annotated[ModelChoice, Query(description=schemas.MODEL_CHOICES)] = _CHAMPION,
+    horizons: Horizons = ALL,
     if_none_match: Annotated[str, Header(alias="If-None-Match", description="the ETag of the forecast you have")] = "",
 ) -> Response:
-    cached = await service.forecast(pair, model)
+    asked = parse_horizons(horizons)
+    cached = await service.forecast(service.series(pair, interval), model)
+    if asked is not None:
+        cached = cached.only(asked)
     if if_none_match == cached.etag:
         return Response(status_code=304, headers=cached.headers)
     quota = await service.count_call(owner)
@@ -82,7 +95,7 @@ router.add_api_route(
     forecast,
     route_class_override=FastForecastRoute,
     response_model=Forecast,
-    summary="The next close of a pair",
+    summary="The next close of a pair, and the closes after it",
     responses=errors(401, 404, 422, 429, 503) | {304: {"description": "the forecast you have still holds; free"}},
 )
 
@@ -90,7 +103,7 @@ router.add_api_route(
 @router.get(
     "/forecasts",
     response_model=schemas.Forecasts,
-    summary="The next close of many pairs, for one call",
+    summary="The next close of many pairs, and later ones if asked for; one call",
     responses=errors(401, 404, 422, 429, 503),
 )
 async def forecasts(
@@ -105,38 +118,93 @@ async def forecasts(
             json_schema_extra={"pattern": f"^({SLUG}(,{SLUG})*)?$"},
         ),
     ] = "",
+    interval: IntervalInQuery = None,
+    horizons: Horizons = "1",
 ) -> Response:
+    chosen, length = parse_horizons(horizons), service.settings.forecast_interval(interval)
     named = [text.strip() for text in pairs.split(",") if text.strip()]
-    asked = [Pair.parse(text) for text in dict.fromkeys(named)] or await service.served_pairs()
+    asked = [Pair.parse(text) for text in dict.fromkeys(named)] or await service.served_pairs(length)
     if len(asked) > _MOST_PAIRS and named:
         raise Problem(422, "bad-input", f"{len(asked)} pairs asked for: ask for at most {_MOST_PAIRS}", field="pairs")
-    answers = await asyncio.gather(*(_forecast_or_missing(service, pair, wake=bool(named)) for pair in asked))
+    answers = await asyncio.gather(
+        *(_forecast_or_missing(service, Series(pair, length), chosen, wake=bool(named)) for pair in asked)
+    )
     found = [answer for answer in answers if not isinstance(answer, schemas.Missing)]
     missing = [answer for answer in answers if isinstance(answer, schemas.Missing)]
     quota = await service.count_call(owner) if found else {}
     return respond(schemas.Forecasts(forecasts=found, missing=missing), headers=quota)
 
 
-async def _forecast_or_missing(service: ForecastService, pair: Pair, *, wake: bool) -> Forecast | schemas.Missing:
+async def _forecast_or_missing(
+    service: ForecastService, series: Series, horizons: tuple[int, ...] | None, *, wake: bool
+) -> Forecast | schemas.Missing:
     try:
-        return (await service.forecast(pair, wake=wake)).document
+        cached = await service.forecast(series, wake=wake)
+        return cached.document if horizons is None else _known_part(cached, horizons).document
     except Problem as problem:
-        return schemas.Missing(pair=pair, detail=problem.detail)
+        return schemas.Missing(pair=series.pair, detail=problem.detail)
+    except InputError as error:
+        return schemas.Missing(pair=series.pair, detail=str(error))
+
+
+def _known_part(cached: CachedForecast, horizons: tuple[int, ...]) -> CachedForecast:
+    """Leave out what this model lacks: one older model must not fail the call of all pairs. Raises InputError."""
+    known = {item.horizon for item in cached.document.horizons}
+    return cached.only(tuple(item for item in horizons if item in known) or horizons)
 
 
 @router.post(
     "/forecasts/{pair}",
     response_model=Forecast,
-    summary="The next close after your own candles",
+    summary="The next close after your own candles, and the closes after it",
     responses=errors(401, 404, 413, 422, 429, 503),
 )
-async def forecast_own(service: Service, owner: Caller, pair: PairInPath, own: schemas.OwnCandles) -> Response:
-    await service.application_of(pair)  # an unknown pair is reported before a wrong candle
-    interval = service.settings.interval
-    candles = own.candles.candles(pair, interval, "candles")
-    reference = own.reference.candles(BITCOIN, interval, "reference") if own.reference else None
-    forecast = await service.forecast_from(pair, candles, reference)
-    return respond(forecast, headers=await service.count_call(owner))
+async def forecast_own(
+    service: Service,
+    owner: Caller,
+    pair: PairInPath,
+    own: schemas.OwnCandles,
+    interval: IntervalInQuery = None,
+    horizons: Horizons = ALL,
+) -> Response:
+    asked, series = parse_horizons(horizons), service.series(pair, interval)
+    await service.application_of(series)  # an unknown pair is reported before a wrong candle
+    candles = own.candles.candles(series, "candles")
+    reference = own.reference.candles(Series(BITCOIN, series.interval), "reference") if own.reference else None
+    forecast = await service.forecast_from(series, candles, reference)
+    answer = forecast if asked is None else forecast.only(asked)
+    return respond(answer, headers=await service.count_call(owner))
+
+
+@router.get(
+    "/forecasts/{pair}/probability",
+    response_model=Probability,
+    summary="The probability of a close above or below a price, or between two",
+    responses=errors(401, 404, 422, 429, 503),
+)
+async def probability(
+    service: Service,
+    owner: Caller,
+    pair: PairInPath,
+    above: Annotated[schemas.Price | None, Query(description="a price, quote currency", examples=[37_000])] = None,
+    below: Annotated[schemas.Price | None, Query(description="a price, quote currency")] = None,
+    between: Annotated[str | None, Query(description="two prices, the lower one first, such as 36000,37000")] = None,
+    horizon: Horizon = 1,
+    interval: IntervalInQuery = None,
+) -> Response:
+    """Ask exactly one of `above`, `below` and `between`.
+
+    The answer is of the price at `target_close_ms` alone. It is not the probability that the price touches a level on
+    the way: the model forecasts closes, which say nothing of the path between them.
+
+    It follows from the quantiles and the tail of the horizon (`make_us_rich/core/distribution.py`). Between the
+    quantiles, the logarithm of the price is interpolated in the normal score of the probability. Below q05 and above
+    q95 a generalised Pareto distribution continues it. The answer is at least 0.000001 and at most 0.999999, because
+    the closes that the tails were fitted to say nothing of rarer events.
+    """
+    question = PriceQuestion.parse(above, below, between)
+    answer = question.answer((await service.forecast(service.series(pair, interval))).document, horizon)
+    return respond(answer, headers=await service.count_call(owner))
 
 
 @router.get(
@@ -145,12 +213,22 @@ async def forecast_own(service: Service, owner: Caller, pair: PairInPath, own: s
     summary="Past forecasts, and the closes that came",
     responses=errors(401, 404, 422, 429, 503),
 )
-async def history(service: Service, _: Caller, pair: PairInPath, limit: Limit = 168) -> Response:
-    candles, past = await asyncio.gather(service.candles(pair, WINDOW_CANDLES), service.past_forecasts(pair, limit))
+async def history(
+    service: Service,
+    _: Caller,
+    pair: PairInPath,
+    limit: Limit = 168,
+    horizon: Horizon = 1,
+    interval: IntervalInQuery = None,
+) -> Response:
+    series = service.series(pair, interval)
+    candles, past = await asyncio.gather(
+        service.candles(series, WINDOW_CANDLES), service.past_forecasts(series, limit, horizon)
+    )
     closes = dict(zip(candles.open_time_ms, candles.close, strict=True))
     outcomes = [_with_outcome(forecast, closes.get(forecast.target_open_ms)) for forecast in past]
-    settings = service.settings
-    return respond(schemas.History(pair=pair, interval=settings.interval, market=settings.market, forecasts=outcomes))
+    market = service.settings.market
+    return respond(schemas.History(pair=pair, interval=series.interval, market=market, forecasts=outcomes))
 
 
 def _with_outcome(forecast: PastForecast, close: float | None) -> PastForecast:
@@ -165,8 +243,10 @@ def _with_outcome(forecast: PastForecast, close: float | None) -> PastForecast:
     summary="The newest closed candles of a pair",
     responses=errors(401, 404, 422, 429, 503),
 )
-async def candles(service: Service, _: Caller, pair: PairInPath, limit: Limit = 168) -> Response:
-    return respond(await service.candles(pair, limit))
+async def candles(
+    service: Service, _: Caller, pair: PairInPath, limit: Limit = 168, interval: IntervalInQuery = None
+) -> Response:
+    return respond(await service.candles(service.series(pair, interval), limit))
 
 
 @router.get(
@@ -175,8 +255,8 @@ async def candles(service: Service, _: Caller, pair: PairInPath, limit: Limit = 
     summary="The model that serves a pair, the one before it, and why newer ones do not",
     responses=errors(401, 404, 422, 429, 503),
 )
-async def model(service: Service, _: Caller, pair: PairInPath) -> Response:
-    return respond(await service.model_card(pair))
+async def model(service: Service, _: Caller, pair: PairInPath, interval: IntervalInQuery = None) -> Response:
+    return respond(await service.model_card(service.series(pair, interval)))
 
 
 @router.get("/usage", response_model=Usage, summary="Calls of this month", responses=errors(401, 422, 429, 503))

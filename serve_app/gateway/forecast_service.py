@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from make_us_rich.accounts import Accounts, TokenOwner, next_month
 from make_us_rich.core.errors import QuotaExceeded, RegistryError
-from make_us_rich.core.pair import Pair, foundation_name, model_name
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
@@ -30,10 +31,12 @@ _NEWEST_MODELS = 10
 _TTL_S = 0.5
 # How long a caller waits for a replica when the cached forecast is still valid.
 _WAIT_FOR_FRESH_S = 0.25
+# Lists of horizons whose answers are kept for each forecast.
+_MOST_PARTS = 16
 
 
 class ForecastService:
-    """Methods that call a replica raise Problem 404 when the pair is not served, 503 when there is no answer."""
+    """Methods that call a replica raise Problem 404 when the series is not served, 503 when there is no answer."""
 
     def __init__(
         self, settings: Settings, replicas: ReplicaClient, accounts: Accounts, metrics: GatewayMetrics
@@ -45,41 +48,49 @@ class ForecastService:
         self._metrics = metrics
         self._forecasts = ForecastCache(replicas, metrics)
 
-    async def served_pairs(self) -> list[Pair]:
-        """Return the pairs that have an application, in order."""
-        suffix = f"_{self.settings.interval}"
-        names = await self.replicas.applications()
-        return sorted(Pair.parse(name.removesuffix(suffix)) for name in names if name.endswith(suffix))
+    def series(self, pair: Pair, interval: str | None) -> Series:
+        """Return the series that a caller asks about. Raises InputError for an interval that is not forecast here."""
+        return Series(pair, self.settings.forecast_interval(interval))
 
-    async def application_of(self, pair: Pair) -> str:
-        """Return the name of a pair's application. Raises Problem 404 when it is not served, 503 when not yet."""
-        name = model_name(pair, self.settings.interval)
+    async def served_series(self) -> list[Series]:
+        """Return the series that have an application, in order."""
+        return sorted(Series.parse(name) for name in await self.replicas.applications())
+
+    async def served_pairs(self, interval: Interval) -> list[Pair]:
+        """Return the pairs that have an application of this interval, in order."""
+        return [series.pair for series in await self.served_series() if series.interval == interval]
+
+    async def application_of(self, series: Series) -> str:
+        """Return the name of a series' application. Raises Problem 404 when it is not served, 503 when not yet."""
+        name = series.name
         if name in await self.replicas.applications():
             return name
+        pair, interval = series
         tracked = await asyncio.to_thread(pairs_table.active, self._accounts.database)
         if any(item.pair == pair for item in tracked):
-            raise unavailable("warming", f"{pair} has no model yet: its first training run is due", WARMING_S)
-        served = ", ".join((await self.served_pairs())[:20])
+            detail = f"{pair} has no model of {interval} candles yet: its first training run is due"
+            raise unavailable("warming", detail, WARMING_S)
+        served = ", ".join((await self.served_pairs(interval))[:20])
         raise Problem(404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair")
 
-    async def forecast(self, pair: Pair, model: str = CHAMPION, *, wake: bool = True) -> CachedForecast:
-        """Return a pair's forecast, from the cache or its replica.
+    async def forecast(self, series: Series, model: str = CHAMPION, *, wake: bool = True) -> CachedForecast:
+        """Return the forecast of a series, from the cache or its replica.
 
-        Raises Problem 404 for a pair or model that does not exist, 503 when there is no forecast, or when its replica
+        Raises Problem 404 for a series or model that does not exist, 503 when there is no forecast, or when its replica
         is stopped and must not be woken.
         """
-        return await self._forecasts.get(await self.application_of(pair), model, wake=wake)
+        return await self._forecasts.get(await self.application_of(series), model, wake=wake)
 
-    async def forecast_from(self, pair: Pair, candles: Candles, reference: Candles | None) -> Forecast:
+    async def forecast_from(self, series: Series, candles: Candles, reference: Candles | None) -> Forecast:
         """Return the forecast after a caller's own candles. Raises Problem 422 when the model cannot use them."""
-        return await self._call(Forecast, pair, "forecast_from", candles, reference)
+        return await self._call(Forecast, series, "forecast_from", candles, reference)
 
-    async def candles(self, pair: Pair, limit: int) -> CandleColumns:
-        """Return the newest closed candles of a pair."""
-        return await self._call(CandleColumns, pair, "candles", limit)
+    async def candles(self, series: Series, limit: int) -> CandleColumns:
+        """Return the newest closed candles of a series."""
+        return await self._call(CandleColumns, series, "candles", limit)
 
-    async def past_forecasts(self, pair: Pair, limit: int) -> list[PastForecast]:
-        """Return forecasts of closed candles, newest first; one of the open candle would be free of charge.
+    async def past_forecasts(self, series: Series, limit: int, horizon: int) -> list[PastForecast]:
+        """Return forecasts of closes that came, newest first; one of a coming close would be free of charge.
 
         Raises psycopg2.Error.
         """
@@ -87,18 +98,20 @@ class ForecastService:
             forecasts.past,
             self._accounts.database,
             market=self.settings.market,
-            pair=pair,
-            interval=self.settings.interval,
+            pair=series.pair,
+            interval=series.interval,
             closed_by_ms=time.time_ns() // 1_000_000,
             limit=limit,
+            horizon=horizon,
         )
 
-    async def model_card(self, pair: Pair) -> ModelCard:
-        """Return the model that serves a pair, with its history in the registry; null where that does not answer."""
-        serving = await self._call(Model, pair, "model")
-        return await asyncio.to_thread(self._model_card, model_name(pair, self.settings.interval), serving)
+    async def model_card(self, series: Series) -> ModelCard:
+        """Return the model that serves a series, with its history in the registry; null where that does not answer."""
+        serving = await self._call(Model, series, "model")
+        return await asyncio.to_thread(self._model_card, series, serving)
 
-    def _model_card(self, name: str, serving: Model) -> ModelCard:
+    def _model_card(self, series: Series, serving: Model) -> ModelCard:
+        name = series.name
         try:
             with Registry(self.settings) as registry:
                 promotion = registry.get(serving.name, serving.version).tags.get(TAG_DECISION)
@@ -108,13 +121,13 @@ class ForecastService:
         except RegistryError as error:
             _log.warning("%s: the history of its model cannot be read: %s", name, error)
             promotion = previous = newest = None
-        by_foundation = serving.name == foundation_name(self.settings.interval)
+        by_foundation = serving.name == foundation_name(series.interval)
         return ModelCard(
             **dict(serving), foundation=by_foundation, promotion=promotion, previous=previous, newest=newest
         )
 
-    async def _call(self, kind: type[D], pair: Pair, method: str, *arguments: object) -> D:
-        return await ask(self.replicas, kind, await self.application_of(pair), method, *arguments)
+    async def _call(self, kind: type[D], series: Series, method: str, *arguments: object) -> D:
+        return await ask(self.replicas, kind, await self.application_of(series), method, *arguments)
 
     async def count_call(self, owner: TokenOwner) -> dict[str, str]:
         """Count one call of the month and return the RateLimit headers. Raises Problem 429.
@@ -149,6 +162,7 @@ class CachedForecast:
     document: Forecast
     body: bytes
     etag: str
+    _parts: dict[tuple[int, ...], CachedForecast] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, document: Forecast) -> CachedForecast:
@@ -157,6 +171,18 @@ class CachedForecast:
         # Weak, because the body changes with the model's age while forecast and model stay the same.
         etag = f'W/"{document.as_of_ms}-{model.version}-{model.as_of_ms}-{raised}"'
         return cls(document, document.model_dump_json().encode(), etag)
+
+    def only(self, horizons: tuple[int, ...]) -> CachedForecast:
+        """Return the forecast with these horizons, ascending, alone. Raises InputError when it lacks one of them."""
+        if horizons not in self._parts:
+            document = self.document.only(horizons)
+            if len(document.horizons) == len(self.document.horizons):
+                return self
+            while len(self._parts) >= _MOST_PARTS:
+                del self._parts[next(iter(self._parts))]
+            etag = f'{self.etag[:-1]}-{".".join(map(str, horizons))}"'
+            self._parts[horizons] = CachedForecast(document, document.model_dump_json().encode(), etag)
+        return self._parts[horizons]
 
     @property
     def is_valid(self) -> bool:

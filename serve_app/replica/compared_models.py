@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from make_us_rich.core.distribution import DEFAULT_TAIL
 from make_us_rich.core.errors import BadModel, NotEnoughHistory, RegistryError
-from make_us_rich.core.pair import Pair, foundation_name, model_name
+from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import QUANTILE_LEVELS, Forecast, ReplicaError
+from make_us_rich.documents import HORIZONS, QUANTILE_LEVELS, Forecast, ReplicaError
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import (
     CHAMPION,
     PREVIOUS,
     TAG_ARCHITECTURE,
+    TAG_HORIZON_SKILLS,
     TAG_SKILL_VS_NAIVE,
     ModelVersion,
     Registry,
@@ -34,16 +37,13 @@ _FEWEST_CANDLES = 48
 
 
 class ComparedModels:
-    """The other models of one pair. Each is looked up in the registry when it is asked for, at most once a minute."""
+    """The other models of one series. Each is looked up in the registry when it is asked for, at most once a minute."""
 
-    def __init__(self, pair: Pair, settings: Settings, model_cache: ModelCache) -> None:
-        self._pair = pair
+    def __init__(self, series: Series, settings: Settings, model_cache: ModelCache) -> None:
+        self._series = series
         self._settings = settings
         self._model_cache = model_cache
-        self._aliases = {
-            PREVIOUS: (model_name(pair, settings.interval), PREVIOUS),
-            FOUNDATION: (foundation_name(settings.interval), CHAMPION),
-        }
+        self._aliases = {PREVIOUS: (series.name, PREVIOUS), FOUNDATION: (foundation_name(series.interval), CHAMPION)}
         self._models: dict[str, tuple[float, LoadedModel | None]] = {}
         self._forecasts: dict[str, ComputedForecast] = {}
 
@@ -54,7 +54,7 @@ class ComparedModels:
         except (BadModel, NotEnoughHistory) as error:
             return ReplicaError(kind="not-ready", detail=str(error))
         except RegistryError as error:
-            _log.warning("%s: the model %r cannot be looked up: %s", self._pair, choice, error)
+            _log.warning("%s: the model %r cannot be looked up: %s", self._series.name, choice, error)
             return ReplicaError(kind="not-ready", detail="the model registry does not answer")
         if forecast is None:
             name, alias = self._aliases[choice]
@@ -63,10 +63,12 @@ class ComparedModels:
 
     def _naive(self, window: Window) -> ComputedForecast:
         """Raises NotEnoughHistory."""
-        tags = {TAG_ARCHITECTURE: NAIVE, TAG_SKILL_VS_NAIVE: "0"}
+        skills = json.dumps([0.0] * HORIZONS)
+        tags = {TAG_ARCHITECTURE: NAIVE, TAG_SKILL_VS_NAIVE: "0", TAG_HORIZON_SKILLS: skills}
         version = ModelVersion(NAIVE, 0, run_id="", created_ms=window.as_of_ms, tags=tags)
         no_graph = LoadedModel(version, b"", self._model_cache)
-        return ComputedForecast(self._pair, no_graph, window, naive_prices(window))
+        tails = np.tile(DEFAULT_TAIL, (HORIZONS, 1))
+        return ComputedForecast.of(self._series.pair, no_graph, window, naive_prices(window), tails)
 
     def _compute(self, choice: str, window: Window) -> ComputedForecast | None:
         """Raises RegistryError, NotEnoughHistory."""
@@ -75,7 +77,7 @@ class ComparedModels:
             return None
         known = self._forecasts.get(choice)
         if known is None or known.model is not model or known.window is not window:
-            known = self._forecasts[choice] = ComputedForecast.compute(self._pair, model, window)
+            known = self._forecasts[choice] = ComputedForecast.compute(self._series.pair, model, window)
         return known
 
     def _find(self, choice: str) -> LoadedModel | None:
@@ -96,12 +98,13 @@ class ComparedModels:
 
 
 def naive_prices(window: Window) -> NDArray[np.float64]:
-    """Return the random walk's quantiles [7] of the next close: the last close times the window's own returns.
+    """Return the random walk's quantiles [HORIZONS, 7] of the coming closes: the last close times past returns.
 
-    Raises NotEnoughHistory.
+    The returns are those of the window, over as many candles as the horizon. Raises NotEnoughHistory.
     """
-    close = window.candles.close
-    if len(close) < _FEWEST_CANDLES:
-        raise NotEnoughHistory(f"{len(close)} candles without a gap, {_FEWEST_CANDLES} are needed")
-    levels: NDArray[np.float64] = np.quantile(np.diff(np.log(close)), QUANTILE_LEVELS)
-    return float(close[-1]) * np.exp(levels)
+    logs = np.log(window.candles.close)
+    if len(logs) < _FEWEST_CANDLES:
+        raise NotEnoughHistory(f"{len(logs)} candles without a gap, {_FEWEST_CANDLES} are needed")
+    levels = [np.quantile(logs[horizon:] - logs[:-horizon], QUANTILE_LEVELS) for horizon in range(1, HORIZONS + 1)]
+    prices: NDArray[np.float64] = float(window.candles.close[-1]) * np.exp(np.stack(levels))
+    return prices

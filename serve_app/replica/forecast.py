@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair, foundation_name, model_name
+from make_us_rich.core.distribution import expected_move, probability_below, standard_deviation
+from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import Flags, Forecast, Quantiles
+from make_us_rich.documents import Flags, Forecast, HorizonForecast, Quantiles, Tail
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import TAG_MARKET, ModelVersion
@@ -25,11 +27,12 @@ _log = logging.getLogger("ray.serve")
 
 # After this time without the candle of the latest close, the forecast is called stale.
 _STALE_AFTER_MS = 120_000
+_YEAR_MS = 365 * 24 * HOUR_MS
 
 
 @dataclass(frozen=True, eq=False)
 class ComputedForecast:
-    """A model, a window of candles, and the forecast that they give: prices [7] of the next close, quote currency.
+    """A model, a window of candles, and the forecasts that they give, of the next close first.
 
     It is replaced as a whole and never changed, so its parts always belong together.
     """
@@ -37,12 +40,20 @@ class ComputedForecast:
     pair: Pair
     model: LoadedModel
     window: Window
-    prices: NDArray[np.float64]
+    horizons: tuple[HorizonForecast, ...]
 
     @classmethod
     def compute(cls, pair: Pair, model: LoadedModel, window: Window) -> ComputedForecast:
         """Raises BadModel when the model's answer cannot be a forecast, NotEnoughHistory after a recent gap."""
-        return cls(pair, model, window, model.session.quantiles(window.candles, window.reference))
+        session = model.session
+        return cls.of(pair, model, window, session.quantiles(window.candles, window.reference), session.tails)
+
+    @classmethod
+    def of(
+        cls, pair: Pair, model: LoadedModel, window: Window, prices: NDArray[np.float64], tails: NDArray[np.float64]
+    ) -> ComputedForecast:
+        """Build the forecast from prices [horizons, 7], quote currency, and tails [horizons, 2]."""
+        return cls(pair, model, window, _horizon_forecasts(model.version, window, prices, tails))
 
     @property
     def last_close(self) -> float:
@@ -66,7 +77,8 @@ class ComputedForecast:
             last_close=self.last_close,
             target_open_ms=self.window.as_of_ms,
             target_close_ms=close_ms,
-            quantiles=Quantiles.of(self.prices.tolist()),
+            quantiles=self.horizons[0].quantiles,
+            horizons=self.horizons,
             model=model,
             flags=Flags(
                 stale=model_is_late or now_ms >= close_ms + _STALE_AFTER_MS,
@@ -77,16 +89,43 @@ class ComputedForecast:
         )
 
 
+def _horizon_forecasts(
+    version: ModelVersion, window: Window, prices: NDArray[np.float64], tails: NDArray[np.float64]
+) -> tuple[HorizonForecast, ...]:
+    log_returns = np.log(prices / window.candles.close[-1])
+    moves = expected_move(log_returns, tails)
+    deviations = standard_deviation(log_returns, tails)
+    up = 1 - probability_below(np.zeros(len(tails)), log_returns, tails)
+    step_ms = window.interval.ms
+    skills, coverages = version.horizon_skills, version.horizon_coverages
+    forecasts = []
+    for index, (scale, shape) in enumerate(tails.tolist()):
+        horizon, quantiles = index + 1, prices[index].tolist()
+        forecasts.append(
+            HorizonForecast(
+                horizon=horizon,
+                target_close_ms=window.as_of_ms + horizon * step_ms,
+                quantiles=Quantiles.of(quantiles),
+                tail=Tail(scale=scale, shape=shape),
+                probability_up=float(up[index]),
+                expected_move=float(moves[index]),
+                volatility=float(deviations[index]) * math.sqrt(_YEAR_MS / (horizon * step_ms)),
+                skill_vs_naive=skills[index] if index < len(skills) else None,
+                coverage_80=coverages[index] if index < len(coverages) else None,
+            )
+        )
+    return tuple(forecasts)
+
+
 class ForecastSnapshot:
     """Keeps the last good model and candles on disk, so that a replica restarts without registry or exchange.
 
-    One file for a pair, interval and market, replaced as a whole.
+    One file for a series and a market, replaced as a whole.
     """
 
-    def __init__(self, folder: Path, pair: Pair, interval: Interval, market: str) -> None:
-        self._pair = pair
-        self._interval = interval
-        self._path = folder / f"{market}-{model_name(pair, interval)}.npz"
+    def __init__(self, folder: Path, series: Series, market: str) -> None:
+        self._series = series
+        self._path = folder / f"{market}-{series.name}.npz"
 
     def save(self, forecast: ComputedForecast) -> None:
         """Write the file. A failure, such as a full disk, is only logged: it costs the next restart, not a forecast."""
@@ -117,7 +156,8 @@ class ForecastSnapshot:
                     for name in ("candles", "reference")
                 )
             model = LoadedModel(version, graph, model_cache)
-            return ComputedForecast.compute(self._pair, model, Window(candles, reference, self._interval))
+            window = Window(candles, reference, self._series.interval)
+            return ComputedForecast.compute(self._series.pair, model, window)
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever is wrong with the file, the replica starts without it

@@ -1,4 +1,4 @@
-"""The replicas: of one pair, and of a pool of pairs. They answer the gateway from what the updaters have in memory."""
+"""The replicas: of one series, and of a pool of them. They answer the gateway from what the updaters have in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from make_us_rich.core.errors import BadCandles, BadModel, InputError
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.core.pair import BITCOIN, Pair, model_name
+from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import CandleColumns, Document, Forecast, Model, PairState, ReplicaError
 from make_us_rich.market.candles import Candles
@@ -25,7 +25,7 @@ from serve_app.replica.updater import ForecastUpdater
 
 
 class WantedModel(TypedDict):
-    """The user_config of a pair, as `make_us_rich/operations/serve_deploy.py` writes it: a ModelKey as JSON."""
+    """The user_config of a series, as `make_us_rich/operations/serve_deploy.py` writes it: a ModelKey as JSON."""
 
     name: str
     version: int
@@ -38,11 +38,11 @@ class Forecaster:
     The gateway's calls return documents; a ReplicaError stands for whatever cannot be answered.
     """
 
-    def __init__(self, pair: Pair, settings: Settings, model_cache: ModelCache) -> None:
-        self._pair = pair
+    def __init__(self, series: Series, settings: Settings, model_cache: ModelCache) -> None:
+        self._series = series
         self._settings = settings
-        self._updater = ForecastUpdater(pair, settings, model_cache)
-        self._compared = ComparedModels(pair, settings, model_cache)
+        self._updater = ForecastUpdater(series, settings, model_cache)
+        self._compared = ComparedModels(series, settings, model_cache)
 
     async def reconfigure(self, user_config: WantedModel) -> None:
         """Swap to the model of the user_config."""
@@ -90,7 +90,7 @@ class Forecaster:
             return self._not_ready()
         try:
             window = self._own_window(candles, reference, current.window)
-            own = await asyncio.to_thread(ComputedForecast.compute, self._pair, current.model, window)
+            own = await asyncio.to_thread(ComputedForecast.compute, self._series.pair, current.model, window)
         except InputError as error:
             return ReplicaError(kind="bad-input", detail=str(error), field=error.field)
         except BadModel as error:
@@ -101,7 +101,7 @@ class Forecaster:
         return document.model_copy(update={"market": "own", "flags": flags})
 
     def _own_window(self, candles: Candles, reference: Candles | None, market: Window) -> Window:
-        if self._pair == BITCOIN:
+        if self._series.pair == BITCOIN:
             return Window(candles, candles, market.interval)
         bitcoin = market.reference if reference is None else reference
         bitcoin = bitcoin[np.isin(bitcoin.open_time_ms, candles.open_time_ms)]
@@ -118,8 +118,8 @@ class Forecaster:
             return self._not_ready()
         newest = candles[-limit:]
         return CandleColumns(
-            pair=self._pair,
-            interval=self._settings.interval,
+            pair=self._series.pair,
+            interval=self._series.interval,
             market=self._settings.market,
             simulated=self._settings.market == "simulated",
             **{column.name: getattr(newest, column.name).tolist() for column in fields(newest)},
@@ -136,9 +136,9 @@ class Forecaster:
 
 
 class Pool:
-    """Many rarely requested pairs in one replica: a process costs 150 MiB, a pair in it one, with its model three.
+    """Many rarely requested series in one replica: a process costs 150 MiB, a series one, with its model three.
 
-    It has a forecaster for each pair, called by the name that its own application would have, such as btc_usdt_1h.
+    It has a forecaster for each, called by the name that its own application would have, such as btc_usdt_1h.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -147,27 +147,26 @@ class Pool:
         self._forecasters: dict[str, Forecaster] = {}
 
     async def reconfigure(self, user_config: Mapping[str, WantedModel]) -> None:
-        """Add and remove pairs, and swap to their models; `user_config` is by pair."""
-        wanted = {model_name(Pair.parse(pair), self._settings.interval): pair for pair in user_config}
-        for name in self._forecasters.keys() - wanted.keys():
+        """Add and remove series, and swap to their models; `user_config` is by the name of the series."""
+        for name in self._forecasters.keys() - user_config.keys():
             self._forecasters.pop(name).close()
-        for name in wanted.keys() - self._forecasters.keys():
-            self._forecasters[name] = Forecaster(Pair.parse(wanted[name]), self._settings, self._model_cache)
-        await asyncio.gather(*(self._forecasters[name].reconfigure(user_config[pair]) for name, pair in wanted.items()))
+        for name in user_config.keys() - self._forecasters.keys():
+            self._forecasters[name] = Forecaster(Series.parse(name), self._settings, self._model_cache)
+        await asyncio.gather(*(self._forecasters[name].reconfigure(model) for name, model in user_config.items()))
 
     async def names(self) -> list[str]:
-        """Return the names of the pooled pairs."""
+        """Return the names of the pooled series."""
         return sorted(self._forecasters)
 
     async def call(self, name: str, method: str, *arguments: object) -> Document:
-        """Call one method of a pair's forecaster."""
+        """Call one method of the forecaster of a series."""
         if name not in self._forecasters:
             return ReplicaError(kind="not-ready", detail="it has just left the pool")
         document: Document = await getattr(self._forecasters[name], method)(*arguments)
         return document
 
     async def states(self, method: Literal["state", "refresh"]) -> dict[str, PairState]:
-        """Return the state of every pair, by name; `refresh` fetches the newest candles first."""
+        """Return the state of every series, by name; `refresh` fetches the newest candles first."""
         forecasters = dict(self._forecasters)
         states = await asyncio.gather(*(getattr(each, method)() for each in forecasters.values()))
         return dict(zip(forecasters, states, strict=True))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from make_us_rich.core.errors import BadModel, RegistryError
-from make_us_rich.core.pair import Pair, foundation_name, model_name
+from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import NamedVersion
 from make_us_rich.forecasting.onnx_model import OnnxModel
@@ -85,13 +85,13 @@ class LoadedModel:
 
 
 class ModelLoader:
-    """Fetches the `wanted` model of one pair, and remembers which models failed their checks."""
+    """Fetches the `wanted` model of one series, and remembers which models failed their checks."""
 
-    def __init__(self, pair: Pair, settings: Settings, cache: ModelCache) -> None:
-        self._pair = pair
+    def __init__(self, series: Series, settings: Settings, cache: ModelCache) -> None:
+        self._series = series
         self._settings = settings
         self._cache = cache
-        self._allowed_names = model_name(pair, settings.interval), foundation_name(settings.interval)
+        self._allowed_names = series.name, foundation_name(series.interval)
         self._refused: dict[ModelKey, str] = {}
         self.wanted: ModelKey | None = None
 
@@ -130,10 +130,10 @@ class ModelLoader:
     def refuse(self, key: ModelKey, error: BadModel, serving: LoadedModel | None) -> None:
         """Never try this version again, because its file does not change; log it and alert on Discord."""
         self._refused[key] = str(error)
-        replica_metrics().model_refused(self._pair)
+        replica_metrics().model_refused(self._series)
         version = serving.version if serving else None
         instead = f"version {version.version} of {version.name} keeps serving" if version else "nothing serves"
-        _log.error("%s: version %d of %s is refused, %s: %s", self._pair, key.version, key.name, instead, error)
+        _log.error("%s: version %d of %s is refused, %s: %s", self._series.name, key.version, key.name, instead, error)
         self._alert(key, error, version)
 
     def _alert(self, key: ModelKey, error: BadModel, serving: ModelVersion | None) -> None:
@@ -150,8 +150,8 @@ class ModelLoader:
         )
         alert = alerts.Alert(
             title=f"{key.name}: version {key.version} is refused",
-            text=f"It was promoted for {self._pair} and failed its checks: {error}\n{consequence}",
-            fields={"pair": self._pair, "run": key.run_id},
+            text=f"It was promoted for {self._series.name} and failed its checks: {error}\n{consequence}",
+            fields={"pair": self._series.pair, "run": key.run_id},
             link=f"{self._settings.mlflow_link_url}/#/models/{key.name}/versions/{key.version}",
         )
         threading.Thread(target=alerts.post, args=(alert, self._settings), daemon=True).start()

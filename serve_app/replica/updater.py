@@ -1,4 +1,4 @@
-"""Keeps one pair's forecast up to date with the candle closes and with the promoted model."""
+"""Keeps the forecast of one series up to date with the candle closes and with the promoted model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from make_us_rich.core.errors import BadModel, MakeUsRichError
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
-from make_us_rich.documents import Quantiles
 from make_us_rich.market.window import LiveWindow, Window, shared_bitcoin
 from serve_app.metrics import replica_metrics
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
@@ -36,15 +35,15 @@ _MARKET_THREADS = ThreadPoolExecutor(16, thread_name_prefix="market")
 class ForecastUpdater:
     """`current` is the forecast to serve: None until the first one, then always the newest that could be computed."""
 
-    def __init__(self, pair: Pair, settings: Settings, model_cache: ModelCache) -> None:
-        self._pair = pair
+    def __init__(self, series: Series, settings: Settings, model_cache: ModelCache) -> None:
+        self._series = series
         self._settings = settings
         self._model_cache = model_cache
         folder = Path(settings.cache_folder).expanduser()
-        self._snapshot = ForecastSnapshot(folder, pair, settings.interval, settings.market)
+        self._snapshot = ForecastSnapshot(folder, series, settings.market)
         self.current: ComputedForecast | None = None
-        self.market = LiveWindow(pair, settings, shared_bitcoin(settings))
-        self.models = ModelLoader(pair, settings, model_cache)
+        self.market = LiveWindow(series, settings, shared_bitcoin(series.interval, settings))
+        self.models = ModelLoader(series, settings, model_cache)
         self._metrics = replica_metrics()
         self._recorded: ComputedForecast | None = None
         self._market_problem, self._model_problem = "starting", ""
@@ -68,7 +67,7 @@ class ForecastUpdater:
     @property
     def _is_up_to_date(self) -> bool:
         """True for a replica that was restored from a snapshot of this hour, as after it was scaled to zero."""
-        newest_close_ms = self._settings.interval.last_close_ms(time.time_ns() // 1_000_000)
+        newest_close_ms = self._series.interval.last_close_ms(time.time_ns() // 1_000_000)
         return not self.waits_for_model and self.current is not None and self.current.window.as_of_ms >= newest_close_ms
 
     def close(self) -> None:
@@ -113,10 +112,10 @@ class ForecastUpdater:
             now_ms = time.time_ns() // 1_000_000
             await asyncio.get_running_loop().run_in_executor(_MARKET_THREADS, self.market.refresh, now_ms)
         except MakeUsRichError as error:
-            _log.warning("%s: no newer candles: %s", self._pair, error)
+            _log.warning("%s: no newer candles: %s", self._series.name, error)
             return str(error)
         except Exception as error:  # whatever the exchange sent, the replica keeps serving
-            _log.exception("%s: the newest candles cannot be read", self._pair)
+            _log.exception("%s: the newest candles cannot be read", self._series.name)
             return repr(error)
         return ""
 
@@ -131,7 +130,7 @@ class ForecastUpdater:
         if self._failures:
             return float(min(_FIRST_RETRY_S * 2 ** (self._failures - 1), _LONGEST_RETRY_S))
         now_ms = time.time_ns() // 1_000_000
-        next_close_ms = self._settings.interval.last_close_ms(now_ms) + self._settings.interval.ms
+        next_close_ms = self._series.interval.last_close_ms(now_ms) + self._series.interval.ms
         return (next_close_ms - now_ms) / 1000 + random.uniform(*_DELAY_AFTER_CLOSE_S)
 
     async def _update(self) -> None:
@@ -139,7 +138,7 @@ class ForecastUpdater:
             try:
                 self._model_problem = await asyncio.to_thread(self._compute_and_record)
             except Exception as error:  # whatever failed, the replica keeps serving
-                _log.exception("%s: the forecast cannot be updated", self._pair)
+                _log.exception("%s: the forecast cannot be updated", self._series.name)
                 self._model_problem = repr(error)
         self._failures = self._failures + 1 if self.problem else 0
 
@@ -150,7 +149,7 @@ class ForecastUpdater:
         try:
             wanted = self.models.load(serving)
         except MakeUsRichError as error:
-            _log.warning("%s: the model %s cannot be fetched: %s", self._pair, self.models.wanted, error)
+            _log.warning("%s: the model %s cannot be fetched: %s", self._series.name, self.models.wanted, error)
             no_model = str(error)
         no_forecast = self._compute(wanted, serving, self.market.window) if self.market.window else ""
         not_recorded = self._record(self.current) if self.current else ""
@@ -164,7 +163,7 @@ class ForecastUpdater:
                 return ""
             started = time.perf_counter()
             try:
-                forecast = ComputedForecast.compute(self._pair, model, window)
+                forecast = ComputedForecast.compute(self._series.pair, model, window)
             except BadModel as error:
                 if model is not serving:
                     self.models.refuse(model.key, error, serving)
@@ -180,7 +179,7 @@ class ForecastUpdater:
 
     def _note(self, forecast: ComputedForecast, seconds: float, *, swapped: bool) -> None:
         self._metrics.forecast_computed(
-            self._pair,
+            self._series,
             seconds,
             as_of_ms=forecast.window.as_of_ms,
             model_as_of_ms=forecast.model.version.as_of_ms,
@@ -197,17 +196,17 @@ class ForecastUpdater:
             with Database.from_settings(self._settings) as database:
                 forecasts.record(
                     database,
-                    Quantiles.of(forecast.prices.tolist()),
+                    [each.quantiles for each in forecast.horizons],
                     market=self._settings.market,
-                    pair=self._pair,
-                    interval=forecast.window.interval,
+                    pair=self._series.pair,
+                    interval=self._series.interval,
                     as_of_ms=forecast.window.as_of_ms,
                     version=forecast.model.version.version,
                     last_close=forecast.last_close,
                     foundation=forecast.by_foundation,
                 )
         except POSTGRES_UNAVAILABLE as error:
-            _log.warning("%s: the forecast is not recorded yet: %s", self._pair, error)
+            _log.warning("%s: the forecast is not recorded yet: %s", self._series.name, error)
             return "the forecast is not recorded yet: Postgres does not answer"
         self._recorded = forecast
         return ""

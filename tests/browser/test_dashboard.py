@@ -76,9 +76,71 @@ def test_a_token_is_shown_once_works_and_can_be_revoked(page: Page, dashboard: D
     expect(page.get_by_text("1 of 1,000 calls used this month")).to_be_visible()
     assert plaintext not in page.content()
 
-    page.click("text=Revoke")
+    page.get_by_role("button", name="rotate the token laptop").click()
+    page.get_by_role("button", name="Rotate", exact=True).click()
+    rotated = page.locator("#new-token-text").inner_text()
+    expect(page.locator("#curl-example code")).to_contain_text(rotated)
+    page.get_by_role("button", name="revoke the token laptop").click()
+    expect(page.get_by_text("Revoke the token laptop?")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    assert len(dashboard.accounts.tokens.of_user(owner.user_id)) == 1
+    page.get_by_role("button", name="revoke the token laptop").click()
+    page.get_by_role("button", name="Revoke", exact=True).click()
     expect(page.get_by_text("No tokens yet")).to_be_visible()
     assert dashboard.accounts.tokens.of_user(owner.user_id) == []
+    for example in ("#curl-example code", "#python-example code"):
+        expect(page.locator(example)).to_contain_text("paste-your-token")
+        expect(page.locator(example)).not_to_contain_text(rotated)
+
+
+def test_an_action_whose_answer_was_lost_is_not_repeated(page: Page, dashboard: DashboardServers) -> None:
+    def lose_the_answer(route: Route) -> None:
+        if "create-token.n_clicks" in str(route.request.post_data_json["changedPropIds"]):
+            route.fetch()
+            route.abort()
+        else:
+            route.continue_()
+
+    register(page, dashboard.url, "unlucky")
+    page.click("text=API")
+    expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
+    page.route("**/_dash-update-component**", lose_the_answer)
+    page.fill("#token-name", "laptop")
+    page.click("#create-token")
+    expect(page.locator("#connection")).to_contain_text("Try again when it answers.")
+    time.sleep(3)  # longer than the pause before a repetition
+
+    user = dashboard.accounts.users.authenticate("unlucky", PASSWORD)
+    assert [token.name for token in dashboard.accounts.tokens.of_user(user.user_id)] == ["laptop"]
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (503, "The server is not available. The page retries automatically."),
+        (500, "Reload the page, or try again later."),
+    ],
+)
+def test_a_failed_callback_is_repeated_only_where_that_may_help(
+    page: Page, dashboard: DashboardServers, status: int, text: str
+) -> None:
+    sent: list[str] = []
+
+    def fail_twice(route: Route) -> None:
+        sent.append(route.request.post_data_json["output"])
+        if sent.count(sent[-1]) <= 2:
+            route.fulfill(status=status, json={"error": "a test"})
+        else:
+            route.continue_()
+
+    register(page, dashboard.url, f"patient {status}")
+    expect(page.locator("header")).to_be_visible()
+    page.route("**/_dash-update-component**", fail_twice)
+    page.click("text=API")
+    expect(page.locator("#connection")).to_contain_text(text)
+    if status == 503:
+        expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
+        expect(page.locator("#connection")).to_have_count(0)
 
 
 def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: DashboardServers) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from make_us_rich.accounts import ADMIN
 from make_us_rich.core.interval import HOUR_MS, Interval
@@ -22,9 +21,23 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
 from make_us_rich.registry.client import CHAMPION, Registry
 from tests.support.accounts import owner_of
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, log_in, register
-from tests.support.dashboard_servers import DashboardServers, dashboard_servers, register_model_versions
+from tests.support.browser import (
+    ARTIFACTS,
+    PASSWORD,
+    PHONE,
+    horizontal_overflow_px,
+    log_in,
+    register,
+    serious_violations,
+)
+from tests.support.dashboard_servers import (
+    DashboardServers,
+    dashboard_servers,
+    register_model_versions,
+    register_undecided_version,
+)
 from tests.support.registry import champion_of
+from tests.support.servers import MLFLOW_LOGIN
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -78,7 +91,13 @@ def test_register_use_a_token_and_exhaust_the_quota(page: Page, dashboard: Dashb
     page.screenshot(path=ARTIFACTS / "quota.png", full_page=True)
 
     page.get_by_role("button", name="rotate the token laptop").click()
+    expect(page.get_by_text("Rotate the token laptop?")).to_be_visible()
+    page.screenshot(path=ARTIFACTS / "confirm-rotate.png")
+    page.get_by_role("button", name="Rotate", exact=True).click()
     expect(page.locator("#new-token-text")).not_to_have_text(token)
+    fresh = page.locator("#new-token-text").inner_text()
+    expect(page.locator("#curl-example code")).to_contain_text(fresh)
+    expect(page.locator("#python-example code")).not_to_contain_text(token)
     page.click("text=Log out")
     expect(page).to_have_url(f"{dashboard.url}/login")
 
@@ -115,28 +134,13 @@ def test_select_another_pair_and_compare_models(page: Page, dashboard: Dashboard
     page.screenshot(path=ARTIFACTS / "compared.png", full_page=True)
 
 
-def test_download_csv_and_png(page: Page, dashboard: DashboardServers) -> None:
-    log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
-    _wait_for_chart(page)
-    with page.expect_download() as table:
-        page.click("#csv")
-    rows = list(csv.DictReader(Path(table.value.path()).read_text().splitlines()))
-    assert table.value.suggested_filename == "btc_usdt.csv"
-    assert rows[0]["close"] == ""  # the candle has not closed yet
-    assert {row["inside_80"] for row in rows[1:]} == {"True", "False"}
-    assert all(float(row["q10"]) <= float(row["q90"]) for row in rows)
-
-    with page.expect_download() as picture:
-        page.click("#png")
-    assert picture.value.suggested_filename == "btc_usdt.png"
-    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
-
-
 def test_an_outage_shows_a_notice_and_recovers_without_a_reload(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root")
     _wait_for_chart(page)
     dashboard.stop_service()
     try:
+        page.click("#csv")
+        expect(page.get_by_text("Nothing was downloaded")).to_be_visible(timeout=SLOW_MS)
         page.reload()
         expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=SLOW_MS)
     finally:
@@ -168,8 +172,8 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
     _wait_for_chart(page)
 
-    expect(page.get_by_text("Last 7 days: +5.0% vs naive")).to_be_visible(timeout=SLOW_MS)
-    expect(page.get_by_text("The last 7 days were worse")).to_have_count(0)
+    expect(page.get_by_text("Last 7 d: +5.0% vs naive")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("The last 7 d were worse")).to_have_count(0)
     page.goto(f"{dashboard.url}/overview")
     expect(page.locator("#overview-grid").get_by_text("no", exact=True)).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_text("yes: of binance")).to_have_count(0)
@@ -190,12 +194,18 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
     log_in(page, dashboard.url, "root", "/models")
     expect(page.get_by_text("promoted: better by 1.2 %").first).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_role("link", name="Airflow run")).to_have_attribute(
-        "href", f"{dashboard.settings.airflow_url}/dags/train_pairs/runs/manual__3"
+        "href", f"{dashboard.settings.airflow_url}/dags/train_pairs/runs/manual__2"
     )
     expect(page.get_by_text("validation loss")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "models.png", full_page=True)
-    page.on("dialog", lambda dialog: dialog.accept())
     page.click("#rollback")
+    page.get_by_role("button", name="Cancel").click()
+    page.click("#rollback")
+    expect(page.get_by_text("The previous champion serves this pair from now on.")).to_be_visible()
+    page.screenshot(path=ARTIFACTS / "confirm-rollback.png")
+    page.route("**/_dash-update-component**", _answer_after(2))  # as long as a service may take to load the model
+    page.get_by_role("button", name="Roll back", exact=True).click()
+    expect(page.get_by_text("Rolling back:")).to_be_visible(timeout=1_500)
     expect(page.get_by_text("Version 1 is the champion, by root")).to_be_visible(timeout=SLOW_MS)
 
     with Registry(dashboard.settings) as registry:
@@ -204,9 +214,45 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
     assert dashboard.accounts.audit.entries(1)[0].action == "roll back model"
 
 
+def _answer_after(seconds: float) -> Callable[[Route], None]:
+    def respond_late(route: Route) -> None:
+        response = route.fetch()
+        time.sleep(seconds)
+        route.fulfill(response=response)
+
+    return respond_late
+
+
+def test_the_champion_is_selected_and_a_backfill_is_not_pending(page: Page, dashboard: DashboardServers) -> None:
+    runs = {"eth_usdt_1h": "train_pairs/runs/backfill__2026", "chz_usdt_1h": "train_pairs/runs/manual__9"}
+    for name, run in runs.items():
+        register_model_versions(dashboard.settings.mlflow_url, name)
+        register_undecided_version(dashboard.settings.mlflow_url, name, run)
+    log_in(page, dashboard.url, "root", "/models?pair=eth_usdt")
+    expect(page.get_by_role("heading", name="Version 2")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("gridcell", name="none: a backfill promotes nothing")).to_be_visible()
+    page.goto(f"{dashboard.url}/models?pair=chz_usdt")
+    expect(page.get_by_role("gridcell", name="pending: decided at the end of its training run")).to_be_visible(
+        timeout=SLOW_MS
+    )
+
+
+def test_the_link_to_mlflow_shows_the_training_runs(browser: Browser, dashboard: DashboardServers) -> None:
+    user, password = MLFLOW_LOGIN
+    context = browser.new_context(http_credentials={"username": user, "password": password})
+    page = context.new_page()
+    log_in(page, dashboard.url, "root", "/models?pair=btc_usdt")
+    address = page.get_by_role("link", name="All runs in MLflow").get_attribute("href", timeout=SLOW_MS)
+    assert address is not None
+    page.goto(address)
+    expect(page.get_by_text("btc_usdt_1h run 3")).to_be_visible(timeout=60_000)  # MLflow opens on an empty page else
+    page.screenshot(path=ARTIFACTS / "mlflow.png")
+    context.close()
+
+
 def test_a_click_on_a_version_shows_its_details(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/models?pair=btc_usdt")
-    expect(page.get_by_role("heading", name="Version 3")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("heading", name="Version 2")).to_be_visible(timeout=SLOW_MS)
 
     page.locator("#models-grid").get_by_role("gridcell", name="1", exact=True).click()
 
@@ -221,6 +267,17 @@ def test_the_url_selects_the_pair_of_the_models_page(page: Page, dashboard: Dash
     page.get_by_role("option", name="CHZ / USDT").click()
 
     expect(page).to_have_url(f"{dashboard.url}/models?pair=chz_usdt")
+
+
+def test_the_models_page_names_an_unknown_pair(page: Page, dashboard: DashboardServers) -> None:
+    log_in(page, dashboard.url, "root", "/models?pair=foo_bar")
+    expect(page.get_by_text("FOO / BAR is unknown")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#models-pair")).to_have_value("")
+
+    page.locator("#models-pair").click()
+    page.get_by_role("option", name="BTC / USDT").click()
+    expect(page.get_by_role("link", name="MLflow run", exact=True)).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("FOO / BAR is unknown")).to_have_count(0)
 
 
 def test_an_admin_selects_an_account_and_changes_it(page: Page, dashboard: DashboardServers) -> None:
@@ -340,10 +397,27 @@ def test_every_page_is_accessible(browser: Browser, dashboard: DashboardServers,
         _wait_for_chart(page)
     page.wait_for_load_state("networkidle")
     page.screenshot(path=ARTIFACTS / f"{scheme}{path.replace('/', '-')}.png", full_page=True)
-    found = [
-        f"{violation['id']}: {violation['help']}: {[node['html'][:160] for node in violation['nodes'][:3]]}"
-        for violation in Axe().run(page).response["violations"]
-        if violation["impact"] in ("serious", "critical")
-    ]
+    found = serious_violations(page)
     context.close()
     assert found == []
+
+
+def test_the_first_page_is_sent_compressed_and_kept_by_the_browser(page: Page, dashboard: DashboardServers) -> None:
+    dashboard.accounts.users.create("visitor", PASSWORD)
+    received: list[int] = []
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    log_in(page, dashboard.url, "visitor", "/?pair=btc_usdt")
+    _wait_for_chart(page)
+    page.wait_for_load_state("networkidle")
+    first = sum(received)
+    received.clear()
+    page.reload()
+    _wait_for_chart(page)
+    page.wait_for_load_state("networkidle")
+
+    assert 500_000 < first < 2_500_000  # 8.5 MB without compression
+    assert sum(received) < 200_000
+    page_source = page.request.get(f"{dashboard.url}/?pair=btc_usdt")
+    assert "content-encoding" not in page_source.headers  # it holds the CSRF token

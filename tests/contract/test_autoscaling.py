@@ -8,6 +8,7 @@ import time
 import pytest
 
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Series
 from serve_app.replica.forecast import ForecastSnapshot
 from tests.support.folders import traversable_folder
 from tests.support.forecasts import make_forecast
@@ -25,6 +26,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 from make_us_rich.registry.client import ModelVersion
 from make_us_rich.database.pairs import DEFAULT_MAX_REPLICAS, TrackedPair
+from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import get_settings
 from make_us_rich.operations.serve_deploy import desired_config
 
@@ -32,7 +34,7 @@ ray.init(log_to_driver=False)
 serve.start(http_options={"location": "NoServer"})
 pairs = [TrackedPair("btc_usdt", "dedicated", 1, DEFAULT_MAX_REPLICAS, None, None)]
 model = ModelVersion("btc_usdt_1h", 1, "run-1", created_ms=0, tags={})
-config = desired_config(get_settings(), pairs, {"btc_usdt": model})
+config = desired_config(get_settings(), pairs, {Series.parse("btc_usdt_1h"): model})
 config["applications"] = config["applications"][1:]  # the gateway needs Postgres
 config.pop("http_options")
 _get_global_client().deploy_apps(ServeDeploySchema(**config))
@@ -69,7 +71,7 @@ serve.shutdown()
 def test_load_adds_replicas_and_replicas_add_nodes() -> None:
     with traversable_folder() as folder:
         kept = make_forecast("btc_usdt", as_of_ms=time.time_ns() // 1_000_000)
-        ForecastSnapshot(folder, kept.pair, Interval.H1, "simulated").save(kept)
+        ForecastSnapshot(folder, Series(kept.pair, Interval.H1), "simulated").save(kept)
         environment = {
             "MUR_CACHE_FOLDER": str(folder),
             "MUR_MARKET": "simulated",

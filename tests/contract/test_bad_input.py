@@ -70,7 +70,10 @@ def test_the_error_for_an_unknown_pair_names_the_served_ones(api: httpx.Client) 
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/v1/forecasts/btc_usdt?interval=4h", "'interval' is no parameter of this endpoint: it takes model"),
+        (
+            "/v1/forecasts/btc_usdt?length=4h",
+            "'length' is no parameter of this endpoint: it takes horizons, interval, model",
+        ),
         ("/v1/usage?month=1", "it takes none"),
         (f"/v1/forecasts/btc_usdt?{SQL}=1", "is no parameter"),
     ],
@@ -195,3 +198,12 @@ def test_sql_in_predicts_fields(service: LocalApi, field: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/candles/btc_usdt", "/v1/forecasts/btc_usdt/history"])
 def test_an_invalid_limit(api: httpx.Client, path: str, limit: str) -> None:
     detail_of(api.get(path, params={"limit": limit}), 422, "limit")
+
+
+@pytest.mark.parametrize(
+    ("horizon", "says"),
+    [("0", "greater than or equal to 1"), ("25", "less than or equal to 24"), ("-1", ""), ("4.5", ""), (SQL, "")],
+)
+def test_an_unknown_horizon_of_the_history(api: httpx.Client, horizon: str, says: str) -> None:
+    answer = api.get("/v1/forecasts/btc_usdt/history", params={"horizon": horizon})
+    assert says in detail_of(answer, 422, "horizon")

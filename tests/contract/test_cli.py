@@ -18,6 +18,7 @@ from make_us_rich.core.errors import (
     LocationRefused,
     MakeUsRichError,
     NameTaken,
+    PairNotTraded,
     RegistryError,
     ServingError,
     SettingsError,
@@ -89,9 +90,15 @@ def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) ->
     assert "active" in mkrich("pairs", "unpark", "doge_usdt").stdout
     with pytest.raises(UnknownPair, match="such as btc_usdt"):
         mkrich("pairs", "add", "DOGE")
+    with pytest.raises(PairNotTraded, match="does not trade foo_bar"):
+        mkrich("pairs", "add", "foo_bar")
+    mkrich("pairs", "remove", "doge_usdt")
+    assert "doge_usdt" not in {item["pair"] for item in asked("pairs", "list")}
+    with pytest.raises(UnknownPair):
+        mkrich("pairs", "remove", "doge_usdt")
     with Accounts(Database(servers["MUR_DATABASE_URL"])) as accounts:
-        entries = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
-    done = ("unpark pair", "park pair", "put pair", "put pair")
+        entries = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(5)]
+    done = ("remove pair", "unpark pair", "park pair", "put pair", "put pair")
     assert entries == [("command line", action, "doge_usdt") for action in done]
 
 

@@ -14,8 +14,9 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from tests.support.dashboard_client import DashboardClient
+from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
-from tests.support.servers import migrated_database
+from tests.support.servers import exchange_server, migrated_database
 
 PASSWORD = "correct horse battery"
 # A callback is for admins when it reads or writes a component with one of these prefixes.
@@ -28,7 +29,7 @@ ADMIN_CALLBACKS = {
     "admin-pairs-notice.children",
     "admin-health.children",
     "admin-audit.rowData",
-    "confirm-rollback.displayed",
+    "admin-new-pair.data",
     "models-notice.children",
 }
 
@@ -36,13 +37,14 @@ ADMIN_CALLBACKS = {
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
     nobody = f"http://127.0.0.1:{free_port()}"
-    with migrated_database() as url:
+    with traversable_folder() as folder, migrated_database() as url, exchange_server(folder) as exchange_url:
         pairs_table.seed(Database(url), ("btc_usdt", "eth_usdt"), ())
         yield Settings(
             database_url=url,
             secret_key="contract-test",
             airflow_url=nobody,
             mlflow_url=nobody,
+            exchange_url=exchange_url,
             dashboard_url="https://dashboard.example",
         )
 
@@ -90,7 +92,8 @@ def _admin_callbacks(app: Dash) -> list[str]:
     return [
         key
         for key, callback in app.callback_map.items()
-        if any(part["id"].startswith(ADMIN_IDS) for part in [*_outputs(key), *callback["inputs"], *callback["state"]])
+        if "callback" in callback  # the others run in the browser
+        and any(part["id"].startswith(ADMIN_IDS) for part in [*_outputs(key), *callback["inputs"], *callback["state"]])
     ]
 
 
@@ -153,7 +156,9 @@ def test_an_admin_opens_the_admin_page(app: Dash, root: DashboardClient) -> None
 
 def _click(app: Dash, root: DashboardClient, button: str, **values: Any) -> str:
     (key,) = [
-        key for key, callback in app.callback_map.items() if any(part["id"] == button for part in callback["inputs"])
+        key
+        for key, callback in app.callback_map.items()
+        if "callback" in callback and any(part["id"] == button for part in callback["inputs"])
     ]
     clicked = f"{button}.n_clicks"
     answer = root.send_callback(_body(app, key, values | {clicked: 1}, clicked))
@@ -214,6 +219,8 @@ def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
     _click(app, root, "admin-put-pair", **put)
     assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt", "eth_usdt", "sol_usdt"]
 
+    unknown = {"admin-new-pair.value": "foo_bar", "admin-pair-plan.value": "pooled"}
+    assert "The exchange does not trade foo_bar." in _click(app, root, "admin-put-pair", **unknown)
     nonsense = {"admin-new-pair.value": "<b>", "admin-pair-plan.value": "pooled"}
     assert "<b>" in _click(app, root, "admin-put-pair", **nonsense)
     assert [entry.action for entry in accounts.audit.entries(3)] == ["put pair", "unpark pair", "park pair"]
@@ -226,7 +233,7 @@ def test_a_training_run_that_cannot_start_shows_the_error(app: Dash, root: Dashb
 
 
 def test_health_names_what_is_down(app: Dash, root: DashboardClient) -> None:
-    text = _click(app, root, "admin-check-health")
+    text = _click(app, root, "admin-check-health", **{"admin-tabs.value": "Health"})
 
     assert "failed" in text
     assert "postgres" in text

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from dash import Dash
+from itsdangerous import URLSafeSerializer
 
 from dash_app.app import create_app
 from make_us_rich.accounts import ADMIN, Accounts
@@ -17,8 +18,10 @@ from make_us_rich.database.pool import Database
 from tests.support.dashboard_client import DashboardClient
 from tests.support.processes import free_port
 from tests.support.servers import migrated_database
+from tests.unit.dash_app.forecast_documents import make_forecast
 
 PASSWORD = "correct horse battery"
+SECRET_KEY = "contract-test"
 WRONG: list[Any] = [
     None,
     True,
@@ -57,7 +60,7 @@ def app() -> Iterator[Dash]:
         with Accounts(Database(url)) as accounts:
             accounts.users.create("root", PASSWORD, role=ADMIN)
         settings = Settings(
-            database_url=url, secret_key="contract-test", airflow_url=nobody, mlflow_url=nobody, api_url=nobody
+            database_url=url, secret_key=SECRET_KEY, airflow_url=nobody, mlflow_url=nobody, api_url=nobody
         )
         made = create_app(settings)
         DashboardClient(made.server.test_client()).get("/login")  # Dash collects its callbacks at the first request
@@ -150,6 +153,30 @@ def test_an_unknown_callback_answers_400(app: Dash, root: DashboardClient) -> No
     for key in ("nobody.children", "..nobody.children...x.y..", *in_the_browser):
         call = {"output": key, "outputs": [], "inputs": [], "state": [], "changedPropIds": []}
         assert root.send_callback(call).status_code == 400, key
+
+
+def test_a_forecast_from_the_browser_is_read_only_as_the_server_gave_it(app: Dash, root: DashboardClient) -> None:
+    call = _call(app, next(key for key in app.callback_map if key.startswith("..reading.children")))
+    text = make_forecast(100.0).model_dump_json()
+    signed = URLSafeSerializer(SECRET_KEY, salt="forecast").dumps(text)
+
+    def answer(document: str, above: object = 101.0) -> tuple[int, str]:
+        for part, value in zip(call["inputs"], (document, 8, above), strict=True):
+            part["value"] = value
+        got = root.send_callback(call)
+        return got.status_code, got.text
+
+    status, body = answer(signed)
+    assert status == 200
+    assert "8 h ahead" in body
+    assert "above 101.000" in body
+    for unusual in (0, -1, "", "x", "-", "9" * 400, 10**300, 5e-324, None):
+        status, body = answer(signed, unusual)
+        assert status == 200, unusual
+    forged = URLSafeSerializer("another-key", salt="forecast").dumps(text)
+    outdated = URLSafeSerializer(SECRET_KEY, salt="forecast").dumps("{}")
+    for document in (f"x{signed}", signed[:-1], forged, outdated):
+        assert answer(document)[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_late_run_is_posted_and_a_late_backfill_is_not(
     monkeypatch.setattr(alerts, "get_settings", lambda: sink.settings)
     run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": run_type, "state": state}
 
-    asyncio.run(alerts.post_late_run({"dag_run": run}))
+    asyncio.run(alerts.post_late_run({"dag_run": run}, late_after_min=50))
 
     titles = [embed["title"] for message in sink.messages() for embed in message["embeds"]]
     assert titles == ["train_pairs is late"] * posted
@@ -121,7 +121,7 @@ def test_every_link_of_a_run_is_one_that_a_browser_can_open(sink: Sink, monkeypa
     )
     monkeypatch.setattr(alerts, "get_settings", lambda: inner)
     run = {"dag_id": "train_pairs", "dag_run_id": "r 1", "run_type": "scheduled", "state": "running"}
-    asyncio.run(alerts.post_late_run({"dag_run": run}))
+    asyncio.run(alerts.post_late_run({"dag_run": run}, late_after_min=50))
 
     link = "http://localhost:8080/dags/train_pairs/runs/r%201/tasks/fetch?map_index=2&try_number=3"
     failure = Failure(task="fetch", pair="chz_usdt", reason="halted", tries=3, link=link)

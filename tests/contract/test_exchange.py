@@ -18,6 +18,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.market.candles import Candles, clean
 from make_us_rich.market.exchange import ExchangeClient
+from make_us_rich.market.recordings import write_klines
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.recorded_data import DATA, needs_recorded_data
 from tests.support.servers import exchange_server
@@ -307,6 +308,29 @@ def test_a_recording_is_replayed_at_the_present_time(tmp_path: Path) -> None:
     assert report.rejected == {}
     assert len(candles) == 1200
     assert abs(int(candles.open_time_ms[-1]) + HOUR_MS - time.time() * 1000) < 1.1 * HOUR_MS
+
+
+def test_listed_pairs_are_of_one_quote_currency_and_have_names_that_we_can_write(tmp_path: Path) -> None:
+    last_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    times, prices = last_ms + HOUR_MS * np.arange(-500, 0), np.full(500, 100.0)
+    for symbol in ("ADAUSDT", "ETHBTC", "币安人生USDT"):
+        rows = Candles(times, prices, prices, prices, prices, prices)
+        write_klines(tmp_path / f"{symbol}.parquet", rows)
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    with running(_command(port, tmp_path, tmp_path), f"{url}/api/v3/ping", tmp_path / "log"):
+        client = ExchangeClient(url)
+        assert client.listed_pairs("usdt") == [(Pair("ada", "usdt"), True)]
+        assert client.listed_pairs("btc") == [(Pair("eth", "btc"), True)]
+
+
+def test_a_week_begins_on_monday_and_the_open_one_is_left_out(exchange: Exchange) -> None:
+    monday_ms = 1_762_128_000_000  # 2025-11-03 00:00 UTC
+    days = exchange.client.klines(BITCOIN, Interval.D1, monday_ms, monday_ms + 7 * 24 * HOUR_MS)
+
+    (week,) = exchange.client.weeks(BITCOIN, monday_ms - HOUR_MS, monday_ms + 14 * 24 * HOUR_MS - 1)
+
+    assert (week.high, week.low) == (max(days.high), min(days.low))
+    assert week.quote_volume == pytest.approx(sum(days.volume * days.close), rel=0.1)
 
 
 def test_a_folder_that_cannot_be_replayed_is_named_at_the_start(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import BITCOIN
+from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES
@@ -34,7 +34,8 @@ from tests.support.tiny_model import tiny_model
 
 NAME = "btc_usdt_1h"
 FAR_AHEAD = datetime.now(UTC) + timedelta(days=1)
-YEAR_2026 = datetime(2026, 1, 1, tzinfo=UTC)
+ETHER = Pair("eth", "usdt")
+YEAR_2020 = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +55,29 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 
 def test_old_months_of_candles_are_deleted(store: ObjectStore) -> None:
-    for month in (datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC), YEAR_2026):
+    for month in (datetime(2019, 11, 1, tzinfo=UTC), datetime(2019, 12, 1, tzinfo=UTC), YEAR_2020):
         CandleStore(store).write("simulated", BITCOIN, Interval.H1, _one_candle(month))
 
-    planned = housekeeping.delete_candles(store, YEAR_2026, dry_run=True)
+    planned = housekeeping.delete_candles(store, YEAR_2020, dry_run=True)
     before = store.list_keys("candles/")
-    deleted = housekeeping.delete_candles(store, YEAR_2026, dry_run=False)
+    deleted = housekeeping.delete_candles(store, YEAR_2020, dry_run=False)
 
     folder = "candles/simulated/1h/btc_usdt"
-    assert planned == deleted == [f"{folder}/2025-11.parquet", f"{folder}/2025-12.parquet"]
+    assert planned == deleted == [f"{folder}/2019-11.parquet", f"{folder}/2019-12.parquet"]
     assert len(before) == 3, "the rehearsal deleted something"
-    assert store.list_keys("candles/") == [f"{folder}/2026-01.parquet"]
+    assert store.list_keys("candles/") == [f"{folder}/2020-01.parquet"]
+
+
+def test_no_candle_is_deleted_that_a_training_still_reads(store: ObjectStore) -> None:
+    two_years_ago = datetime.now(UTC) - timedelta(days=730)
+    for interval in (Interval.H1, Interval.D1):
+        CandleStore(store).write("simulated", ETHER, interval, _one_candle(two_years_ago))
+
+    deleted = housekeeping.delete_candles(store, datetime.now(UTC), dry_run=False)
+
+    month = f"{two_years_ago:%Y-%m}.parquet"
+    assert f"candles/simulated/1h/eth_usdt/{month}" in deleted
+    assert f"candles/simulated/1d/eth_usdt/{month}" not in deleted
 
 
 def test_old_job_results_are_deleted(store: ObjectStore) -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.market.window import WINDOW_CANDLES, LiveWindow, NewestCandles
 from tests.support.forecasts import make_forecast
 
-ETH = Pair.parse("eth_usdt")
+BTC, ETH = Series(BITCOIN, Interval.H1), Series(Pair.parse("eth_usdt"), Interval.H1)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def now_ms() -> int:
 
 
 def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
-    market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
     now = now_ms()
     market.refresh(now)
     assert market.window is not None
@@ -39,7 +39,7 @@ def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
 
 
 def test_the_next_close_adds_one_candle(settings: Settings) -> None:
-    market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
     market.refresh(now_ms() - HOUR_MS)
     before = market.window
     market.refresh(now_ms())
@@ -50,7 +50,7 @@ def test_the_next_close_adds_one_candle(settings: Settings) -> None:
 
 
 def test_a_candle_that_does_not_exist_yet_leaves_the_window_unchanged(settings: Settings) -> None:
-    market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
     market.refresh(now_ms())
     before = market.window
     with pytest.raises(MarketUnavailable, match="no candle of eth_usdt closed at"):
@@ -60,7 +60,7 @@ def test_a_candle_that_does_not_exist_yet_leaves_the_window_unchanged(settings: 
 
 def test_candles_from_disk_are_never_merged_with_the_exchanges(settings: Settings) -> None:
     kept = make_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
-    market = LiveWindow(ETH, settings, NewestCandles(BITCOIN, settings))
+    market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
     market.restore(replace(kept))
     market.refresh(now_ms())
     assert market.window is not None

@@ -94,8 +94,8 @@ def _exported(page: str) -> set[str]:
         ("ray_mur_requests_total", {"route": "/predict", "status": "429"}, 2),
         ("ray_mur_quota_refusals_total", {"used_up": "minute"}, 3),
         ("ray_mur_pair_request_seconds_count", {"pair": "btc_usdt"}, 1),
-        ("ray_mur_model_swaps_total", {"pair": "btc_usdt"}, 1),
-        ("ray_mur_model_refusals_total", {"pair": "btc_usdt"}, 1),
+        ("ray_mur_model_swaps_total", {"pair": "btc_usdt", "interval": "1h"}, 1),
+        ("ray_mur_model_refusals_total", {"pair": "btc_usdt", "interval": "1h"}, 1),
     ],
 )
 def test_metrics_tell_what_happened(used_service: ServingServers, name: str, tags: dict[str, str], count: int) -> None:

@@ -55,12 +55,13 @@ def test_the_health_check_names_every_component_with_an_unexpected_answer(url: s
         lambda api: api.pairs(),
         lambda api: api.forecast("btc_usdt"),
         lambda api: api.forecasts(),
+        lambda api: api.probability("btc_usdt", above=1.0),
         lambda api: api.history("btc_usdt", 3),
         lambda api: api.candles("btc_usdt", 3),
         lambda api: api.usage(),
         lambda api: api.update_models(),
     ],
-    ids=["pairs", "forecast", "forecasts", "history", "candles", "usage", "update"],
+    ids=["pairs", "forecast", "forecasts", "probability", "history", "candles", "usage", "update"],
 )
 def test_the_client_of_the_api(url: str, ask: Callable[[Client], object]) -> None:
     with Client(url, "mur_token") as api, pytest.raises(ServiceUnavailable, match="something unexpected"):

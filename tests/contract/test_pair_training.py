@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import QUANTILE_NAMES, JobResult
+from make_us_rich.documents import HORIZON_GRID, HORIZONS, JobResult
 from make_us_rich.forecasting import pipeline
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.pipeline import fit_foundation
@@ -25,11 +25,14 @@ from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.ray_jobs import job_results, write_result
 from make_us_rich.registry.client import CHAMPION, Registry
+from make_us_rich.registry.promotion import decide
 from make_us_rich.registry.publish import publish
 from ray_jobs import pair_trainer
 from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer
+from tests.support.registry import register_graph, version_tags
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
+from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -110,11 +113,37 @@ def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) 
 
     assert (first.status, first.name, first.version) == ("trained", NAME, 1), first.reason
     assert first.metrics["holdout_candles"] > 100
-    quantiles = [first.forecast[name] for name in QUANTILE_NAMES]
-    assert quantiles == sorted(quantiles)
+    assert [each.prices() for each in first.forecast.horizons] == [
+        sorted(each.prices()) for each in first.forecast.horizons
+    ]
+    assert len(first.forecast.horizons) == HORIZONS
+    assert (first.comparison.challenger_horizons, first.comparison.mean) == (HORIZONS, None)
     assert again == first.model_copy(update={"seconds": again.seconds})
     with Registry(settings) as registry:
         assert [version.version for version in registry.versions(NAME)] == [1]
+
+
+@pytest.mark.parametrize("interval", [Interval.H4, Interval.D1])
+def test_a_pair_is_trained_on_candles_of_other_intervals(settings: Settings, as_of_ms: int, interval: Interval) -> None:
+    as_of_ms = interval.last_close_ms(as_of_ms)
+    for pair in (BITCOIN, CHILIZ):
+        CandleStore.from_settings(settings).update(
+            ExchangeClient(settings.exchange_url),
+            market=settings.market,
+            pair=pair,
+            interval=interval,
+            as_of_ms=as_of_ms,
+            history_candles=settings.training_candles(interval),
+        )
+    job = TrainingJob((CHILIZ,), interval, as_of_ms, f"job-{interval}")
+    with Registry(settings) as registry:
+        PairTrainer(settings, registry, job, ProcessGroup()).run([CHILIZ])
+        (result,) = job_results(ObjectStore.from_settings(settings), f"job-{interval}")
+        assert (result.status, result.name, result.interval) == ("trained", f"chz_usdt_{interval}", interval), result
+        tags = registry.get(f"chz_usdt_{interval}", result.version).tags
+    assert tags["as_of_ms"] == str(as_of_ms)
+    assert result.forecast is not None
+    assert len(result.forecast.horizons) == HORIZONS
 
 
 def test_a_worker_death_after_registration_makes_no_second_version(settings: Settings, as_of_ms: int) -> None:
@@ -214,6 +243,26 @@ def test_a_job_prepares_each_pair_once_and_reads_bitcoin_once(
     results = _train_all(settings, before_ms, "once", pairs, batch_size=1)
 
     for pair in pairs:
-        assert results[pair].comparison.champion_version == champions[pair].version
+        compared = results[pair].comparison
+        assert (compared.champion_version, compared.champion_horizons) == (champions[pair].version, HORIZONS)
+        assert compared.mean.horizons == len(HORIZON_GRID)
+        assert "in the mean over 9 horizons" in decide(compared).reason
     assert [call.args[2] for call in read.call_args_list] == pairs
     assert prepared.call_count == len(pairs)
+
+
+def test_a_champion_of_one_horizon_is_compared_at_the_next_close(settings: Settings, as_of_ms: int) -> None:
+    """As after an upgrade: the champion is a graph of the first contract, far too sure of the next close."""
+    too_sure = tuple(value / 100 for value in LOG_RETURNS)
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    champion = register_graph(NAME, tiny_model(BITCOIN, horizons=0, log_returns=too_sure), version_tags())
+    with Registry(settings) as registry:
+        registry.set_alias(NAME, CHAMPION, champion)
+
+    compared = _train(settings, as_of_ms - 7 * HOUR_MS, "upgrade").comparison
+
+    assert (compared.champion_version, compared.champion_horizons, compared.mean) == (champion, 1, None)
+    assert compared.t > 2
+    decision = decide(compared)
+    assert decision.promoted
+    assert decision.reason.startswith(f"it forecasts {HORIZONS} horizons, the champion 1; +")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import ReplicaError
 from make_us_rich.forecasting.onnx_model import OnnxModel
@@ -47,7 +48,8 @@ def in_a_pool(settings: Settings, pairs: tuple[str, ...], ask: Callable[[Pool], 
     async def run() -> Any:
         pool = Pool(settings)
         try:
-            await pool.reconfigure({pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs})
+            names = [f"{pair}_1h" for pair in pairs]
+            await pool.reconfigure({name: {"name": name, "version": 1, "run_id": "run-1"} for name in names})
             return await ask(pool)
         finally:
             await pool.reconfigure({})
@@ -60,7 +62,7 @@ def keep(settings: Settings, pairs: tuple[str, ...]) -> None:
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 2 * HOUR_MS
     for pair in pairs:
         made = make_forecast(pair, as_of_ms=as_of_ms)
-        ForecastSnapshot(Path(settings.cache_folder), made.pair, Interval.H1, "simulated").save(made)
+        ForecastSnapshot(Path(settings.cache_folder), Series(made.pair, Interval.H1), "simulated").save(made)
 
 
 async def _until_fetched(pool: Pool) -> None:

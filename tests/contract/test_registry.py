@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
@@ -16,11 +17,11 @@ from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import Comparison
+from make_us_rich.documents import HORIZONS, Comparison
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.pipeline import FittedModel, fit
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, ModelVersion, Registry
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE, ModelVersion, Registry
 from make_us_rich.registry.promotion import (
     TAG_DECISION,
     ChampionChanged,
@@ -92,9 +93,15 @@ def test_a_published_model_is_read_back_unchanged(registry: Registry, fitted: Fi
     quantiles, log_returns = run_onnx(graph, fitted.input_example)
     expected, _ = run_onnx(fitted.onnx, fitted.input_example)
     np.testing.assert_array_equal(quantiles, expected)
-    assert log_returns.shape == (1, 7)
+    assert log_returns.shape == (1, HORIZONS, 7)
+    assert version.horizon_skills[23] == pytest.approx(fitted.metrics["skill_vs_naive_h24"], abs=1e-5)
+    assert version.horizon_coverages[0] == pytest.approx(fitted.metrics["coverage_80"], abs=1e-5)
+    assert version.horizon_skills[0] == version.number(TAG_SKILL_VS_NAIVE), "one figure, not two roundings of it"
+    assert len(version.horizon_skills) == len(version.horizon_coverages) == HORIZONS
     assert version.tags[TAG_AS_OF_MS] == str(AS_OF_MS)
     run = mlflow.get_run(version.run_id)
+    as_of = datetime.fromtimestamp(AS_OF_MS / 1000, UTC)
+    assert run.info.run_name == f"btc_usdt_1h as of {as_of:%Y-%m-%d %H:%M} UTC"
     assert run.data.metrics["skill_vs_naive"] == pytest.approx(fitted.metrics["skill_vs_naive"])
     assert run.data.params["architecture"] == "lstm"
     assert registry.find("btc_usdt_1h", CHAMPION) is None, "publishing promotes nothing"

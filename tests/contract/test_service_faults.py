@@ -18,6 +18,7 @@ import pytest
 from dags import watch_service
 from make_us_rich.core.errors import ServingError
 from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
@@ -87,7 +88,7 @@ def _start_from_an_old_candle(serving: ServingServers, pair: str) -> None:
     fault = {"symbol": pair.replace("_", "").upper(), "kind": "500"}
     httpx.post(f"{serving.settings.exchange_url}/_control/faults", json=fault).raise_for_status()
     kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000 - 5 * HOUR_MS)
-    ForecastSnapshot(serving.folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
+    ForecastSnapshot(serving.folder / "cache", Series(kept.pair, Interval.H1), "simulated").save(kept)
     serving.promote(pair, tiny_model(pair))
     pairs_table.put(Database(serving.database_url), pair)
 

@@ -11,17 +11,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from make_us_rich.client import Client
 from make_us_rich.core.errors import RegistryError, ServingError
 from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import QUANTILE_NAMES
+from make_us_rich.documents import HORIZONS, QUANTILE_NAMES, Quantiles
 from make_us_rich.operations.serve_deploy import apply
 from tests.support.accounts import transaction
 from tests.support.documentation import code_blocks
@@ -67,6 +71,7 @@ def test_a_starting_service_answers_503_until_it_is_ready(serving: ServingServer
 def test_a_forecast_has_the_documented_fields(api: httpx.Client) -> None:
     forecast = api.get("/v1/forecasts/eth_usdt").raise_for_status().json()
     quantiles = forecast.pop("quantiles")
+    horizons = forecast.pop("horizons")
     model = forecast.pop("model")
     assert list(quantiles) == list(QUANTILE_NAMES)
     expected = [forecast["last_close"] * math.exp(value) for value in LOG_RETURNS]
@@ -83,6 +88,10 @@ def test_a_forecast_has_the_documented_fields(api: httpx.Client) -> None:
         "coverage_80": 0.8,
     }
     as_of_ms = forecast.pop("as_of_ms")
+    assert [item["horizon"] for item in horizons] == list(range(1, HORIZONS + 1))
+    assert [item["target_close_ms"] for item in horizons] == [as_of_ms + h * HOUR_MS for h in range(1, HORIZONS + 1)]
+    assert horizons[0]["quantiles"] == quantiles
+    assert horizons[3]["quantiles"]["q90"] == pytest.approx(forecast["last_close"] * math.exp(2 * LOG_RETURNS[5]))
     assert 0 <= time.time() * 1000 - as_of_ms < HOUR_MS
     assert forecast.pop("last_close") > 0
     assert forecast == {
@@ -94,27 +103,56 @@ def test_a_forecast_has_the_documented_fields(api: httpx.Client) -> None:
     }
 
 
-def test_a_forecast_is_recorded_once(serving: ServingServers, api: httpx.Client) -> None:
-    forecasts = [api.get("/v1/forecasts/eth_usdt").json() for _ in range(3)]
+def test_a_forecast_is_recorded_once_with_all_its_horizons(serving: ServingServers, api: httpx.Client) -> None:
+    answers = [api.get("/v1/forecasts/eth_usdt").json() for _ in range(3)]
     with transaction(serving.settings.database_url.get_secret_value()) as cursor:
-        cursor.execute("SELECT target_open_ms, model_version, q50 FROM forecasts WHERE pair = 'eth_usdt'")
-        rows = cursor.fetchall()
-    assert rows == [(forecasts[0]["target_open_ms"], 1, forecasts[0]["quantiles"]["q50"])]
+        cursor.execute(
+            "SELECT target_open_ms, model_version, q50, horizon_quantiles FROM forecasts WHERE pair = 'eth_usdt'"
+        )
+        ((target_open_ms, version, median, recorded),) = cursor.fetchall()
+    served = answers[0]
+    assert (target_open_ms, version, median) == (served["target_open_ms"], 1, served["quantiles"]["q50"])
+    shown = [list(item["quantiles"].values()) for item in served["horizons"]]
+    assert len(recorded) == HORIZONS
+    assert np.array(recorded) == pytest.approx(np.array(shown), rel=1e-6)
 
 
 def test_history_joins_past_forecasts_with_the_actual_closes(serving: ServingServers, api: httpx.Client) -> None:
-    candles = api.get("/v1/candles/eth_usdt", params={"limit": 3}).json()
-    closed_ms, close = candles["open_time_ms"][-1], candles["close"][-1]
-    levels = [close * factor for factor in (0.9, 0.95, 0.99, 1.0, 1.01, 1.05, 1.1)]
-    with transaction(serving.settings.database_url.get_secret_value()) as cursor:
-        cursor.execute(
-            "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, last_close, "
-            "q05, q10, q25, q50, q75, q90, q95) VALUES ('simulated', 'eth_usdt', '1h', %s, 1, %s, %s, "
-            "%s, %s, %s, %s, %s, %s, %s)",
-            (closed_ms, closed_ms, close, *levels),
+    candles = api.get("/v1/candles/eth_usdt", params={"limit": 5}).json()
+    open_ms, closes = candles["open_time_ms"], candles["close"]
+    factors = np.array([0.9, 0.95, 0.99, 1.0, 1.01, 1.05, 1.1])
+    levels = [Quantiles.of(closes[0] * factors**spread) for spread in range(1, 5)]
+    levels[2] = Quantiles.of(10 * closes[0] * factors)  # the close three candles ahead is missed
+    with Database(serving.database_url) as database:
+        record = partial(
+            forecasts.record,
+            database,
+            market="simulated",
+            pair=Pair("eth", "usdt"),
+            interval=Interval.H1,
+            version=1,
+            last_close=closes[0],
         )
-    (before,) = api.get("/v1/forecasts/eth_usdt/history").raise_for_status().json()["forecasts"]
-    assert (before["target_open_ms"], before["close"], before["inside_80"]) == (closed_ms, close, True)
+        record(levels, as_of_ms=open_ms[1])
+        record(levels[:1], as_of_ms=open_ms[2])  # by a model of one horizon
+
+    def history(horizon: int) -> list[dict[str, object]]:
+        answer = api.get("/v1/forecasts/eth_usdt/history", params={"horizon": horizon})
+        return list(answer.raise_for_status().json()["forecasts"])
+
+    newest, first = history(1)
+    assert (newest["target_open_ms"], first["target_open_ms"]) == (open_ms[2], open_ms[1])
+    assert (first["horizon"], first["close"], first["inside_80"]) == (1, closes[1], True)
+    assert api.get("/v1/forecasts/eth_usdt/history").json()["forecasts"] == [newest, first]
+    (third,) = history(3)
+    assert (third["horizon"], third["target_open_ms"], third["target_close_ms"]) == (3, open_ms[3], open_ms[4])
+    assert (third["close"], third["inside_80"], third["last_close"]) == (closes[3], False, closes[0])
+    (fourth,) = history(4)
+    assert (fourth["close"], fourth["inside_80"]) == (closes[4], True)
+    assert fourth["quantiles"] == pytest.approx(dict(levels[3]), rel=1e-6)
+    assert history(5) == [], "no model forecast so far ahead"
+    with Client(serving.settings.api_url, serving.admin_token) as client:
+        assert [item.target_open_ms for item in client.history("eth_usdt", 10, horizon=3)] == [open_ms[3]]
 
 
 def test_predict_of_version_1_still_works(serving: ServingServers) -> None:
@@ -275,13 +313,30 @@ def test_a_champion_with_an_impossible_forecast_is_refused_and_an_alert_is_poste
     assert api.get("/readyz").raise_for_status().json()["pairs"]["eth_usdt_1h"]["refused"] is None
 
 
+def test_a_champion_of_the_first_contract_forecasts_the_next_close_alone(
+    serving: ServingServers, api: httpx.Client
+) -> None:
+    version = serving.promote("eth_usdt", tiny_model("eth_usdt", horizons=0))
+    apply(serving.settings)
+    _eventually(lambda: api.get("/v1/forecasts/eth_usdt").json()["model"]["version"] == version)
+    forecast = api.get("/v1/forecasts/eth_usdt").json()
+    (only,) = forecast["horizons"]
+    assert (only["horizon"], only["quantiles"], only["skill_vs_naive"]) == (1, forecast["quantiles"], 0.07)
+    refused = api.get("/v1/forecasts/eth_usdt?horizons=4")
+    assert (refused.status_code, refused.json()["field"]) == (422, "horizons")
+    assert refused.json()["detail"].endswith(f"the one by version {version} of eth_usdt_1h has 1")
+    serving.promote("eth_usdt", tiny_model("eth_usdt"))
+    apply(serving.settings)
+    _eventually(lambda: api.get("/v1/forecasts/eth_usdt?horizons=4").status_code == 200)
+
+
 def test_a_pair_without_a_champion_is_forecast_by_the_foundation_model(
     serving: ServingServers, api: httpx.Client
 ) -> None:
     names = ("gateway", "btc_usdt_1h", "eth_usdt_1h")
     before = [_replicas(serving, name) for name in names]
     serving.promote("foundation", tiny_model("foundation", log_returns=WIDER))
-    assert apply(serving.settings).by_foundation == ("chz_usdt",)
+    assert apply(serving.settings).by_foundation == ("chz_usdt_1h",)
     forecast = api.get("/v1/forecasts/chz_usdt").raise_for_status().json()
     assert forecast["model"]["name"] == "foundation_1h"
     assert forecast["flags"]["foundation"] is True

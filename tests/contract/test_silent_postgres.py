@@ -112,6 +112,26 @@ def test_who_comes_later_does_not_wait_again(network: tuple[TcpProxy, str]) -> N
     assert pairs_table.active(database) == ()
 
 
+def test_dead_connections_of_the_pool_fail_no_request(network: tuple[TcpProxy, str]) -> None:
+    """A network that lost the connections answers to none of them and closes none: as after Postgres moved."""
+    between, url = network
+    with Database(url) as database, ThreadPoolExecutor(4) as pool:
+        together = threading.Barrier(4)
+
+        def work() -> None:
+            with database.transaction() as cursor:
+                cursor.execute("SELECT 1")
+                together.wait(10)
+
+        for each in [pool.submit(work) for _ in range(4)]:
+            each.result()
+        between.lose_connections()
+        started = time.monotonic()
+        for _ in range(4):
+            assert pairs_table.active(database) == ()
+        assert time.monotonic() - started < 2.5
+
+
 def test_the_grace_begins_when_postgres_falls_silent(network: tuple[TcpProxy, str]) -> None:
     between, url = network
     with Accounts(Database(url)) as accounts:

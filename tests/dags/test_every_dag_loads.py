@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 from jinja2 import Template
 
+from make_us_rich.core.pair import Pair
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from tests.support.processes import PROJECT_ROOT
+from tests.support.servers import migrated_database
 
 _LOAD = """
 import json, sys, time
@@ -23,12 +27,21 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.models.taskinstance import TaskInstance
 from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.timetables.base import TimeRestriction
+def period_s(dag):
+    timetable = coerce_to_core_timetable(dag.timetable)
+    restriction = TimeRestriction(dag.start_date, None, True)
+    first = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=restriction)
+    second = timetable.next_dagrun_info(last_automated_data_interval=first.data_interval, restriction=restriction)
+    return (second.run_after - first.run_after).total_seconds()
+
 began = time.perf_counter()
 bag = DagBag(sys.argv[1])
 print("RESULT" + json.dumps({
     "errors": bag.import_errors,
     "dags": {dag.dag_id: {
+        "period_s": period_s(dag),
         "tasks": sorted(task.task_id for task in dag.tasks),
+        "pairs": dag.params.get_param("pairs").schema if "pairs" in dag.params else None,
         "doc": dag.doc_md or "", "tags": sorted(dag.tags),
         "owners": sorted({task.owner for task in dag.tasks}),
         "first_due": coerce_to_core_timetable(dag.timetable).next_dagrun_info(
@@ -44,9 +57,13 @@ print("RESULT" + json.dumps({
 
 
 @cache
-def _loaded() -> dict[str, Any]:
+def _loaded(
+    intervals: str = "1h", database_url: str = "postgresql://nobody:nothing@127.0.0.1:9/none"
+) -> dict[str, Any]:
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
+        "MUR_INTERVALS": intervals,
+        "MUR_DATABASE_URL": database_url,
         "AIRFLOW_HOME": "/nonexistent-airflow-home",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////nonexistent.db",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -68,6 +85,20 @@ def test_a_new_installation_trains_and_scores_at_once() -> None:
     due = {name: of["first_due"] for name, of in _loaded()["dags"].items()}
     for name in ("train_pairs", "train_foundation", "score_forecasts"):
         assert due[name] <= time.time(), name
+
+
+def test_each_interval_has_its_own_dags_as_often_as_its_candles_close() -> None:
+    dags = _loaded("15m,1h,4h,1d")["dags"]
+    for work in ("train_pairs", "train_foundation", "score_forecasts"):
+        assert {name for name in dags if name.startswith(work)} == {
+            work,
+            *(f"{work}_{of}" for of in ("15m", "4h", "1d")),
+        }
+    period_s = {name: dag["period_s"] for name, dag in dags.items() if name.startswith("train_pairs")}
+    assert period_s == {
+        "train_pairs_15m": 900, "train_pairs": 3600, "train_pairs_4h": 14_400, "train_pairs_1d": 86_400
+    }  # fmt: skip
+    assert "train_pairs" not in _loaded("4h")["dags"]
 
 
 def test_parsing_imports_nothing_heavy() -> None:
@@ -103,3 +134,17 @@ def test_train_pairs_has_the_steps_of_the_chain() -> None:
     steps = {"plan_run", "fetch", "batch", "train", "collect", "promote"}
 
     assert steps <= set(_loaded()["dags"]["train_pairs"]["tasks"])
+
+
+def test_the_trigger_form_offers_the_active_pairs_of_the_table() -> None:
+    with migrated_database() as url:
+        with Database(url) as database:
+            for pair in ("sol_usdt", "doge_usdt"):
+                pairs_table.put(database, Pair.parse(pair), plan="pooled")
+            pairs_table.park(database, Pair("doge", "usdt"), "halted")
+        dags = _loaded(database_url=url)["dags"]
+
+    offered = dags["train_pairs"]["pairs"]
+    assert offered["examples"] == dags["train_foundation"]["pairs"]["examples"] == ["sol_usdt"]
+    assert "Override parameters on existing runs" in offered["description_md"]  # without it Airflow ignores the form
+    assert _loaded()["dags"]["train_pairs"]["pairs"]["examples"]  # the pairs of the settings while Postgres is away

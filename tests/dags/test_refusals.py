@@ -18,7 +18,6 @@ def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: Dag
         "parameter pairs: doge_usdt is not listed: choose from btc_usdt, chz_usdt": {"pairs": ["doge_usdt"]},
         "parameter pairs: eth_usdt is off: make it active first": {"pairs": ["eth_usdt"]},
         "parameter pair: 'BTCUSDT' is not a pair": {"pairs": ["BTCUSDT"]},
-        "parameter interval: interval '4h' is not supported": {"interval": "4h"},
         "parameter as_of: 2199-01-01T00:00:00+00:00 is in the future": {"as_of": "2199-01-01T00:00:00+00:00"},
     }
 

@@ -12,14 +12,13 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.database import scores
+from make_us_rich.database import forecasts, scores
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import QUANTILE_NAMES, PairScore, Score
+from make_us_rich.documents import HORIZON_GRID, HORIZONS, PairScore, Quantiles, Score
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.operations import scoring
-from tests.support.accounts import transaction
 from tests.support.airflow_runs import DagEnvironment
 from tests.support.servers import MLFLOW_LOGIN
 
@@ -54,8 +53,12 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
     assert not found["btc_usdt"].drifted, found["btc_usdt"].reason
     assert found["btc_usdt"].n == 168
     assert found["btc_usdt"].as_of.timestamp() * 1000 == pytest.approx(as_of_ms, abs=HOUR_MS)
+    assert [(item.horizon, item.n) for item in found["btc_usdt"].horizons] == [(h, 169 - h) for h in HORIZON_GRID]
     scored = {("simulated", "btc_usdt_1h"): 168.0, ("simulated", "eth_usdt_1h"): 168.0}
     assert _logged(settings.mlflow_url) == scored
+    day_ahead = found["eth_usdt"].horizons[-1]
+    assert _logged(settings.mlflow_url, "skill_vs_naive_h24")["simulated", "eth_usdt_1h"] == day_ahead.skill_vs_naive
+    assert _logged(settings.mlflow_url, "skipped_h24")["simulated", "eth_usdt_1h"] == 0.0
     kept = asdict(found["eth_usdt"])
     score = Score.model_validate(kept | {"t_vs_naive": 0.0, "shift": {}})
     of_binance = PairScore(
@@ -66,7 +69,7 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
 
 
 def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.ndarray) -> None:
-    """Record 168 forecasts as serving does, of candles that are in S3 already."""
+    """Record 168 forecasts of all horizons as serving does, and store the candles in S3."""
     store = CandleStore.from_settings(settings)
     store.update(
         ExchangeClient(settings.exchange_url),
@@ -77,18 +80,23 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
         history_candles=1700,
     )
     candles: Candles = store.read(settings.market, pair, Interval.H1, as_of_ms - 169 * HOUR_MS, as_of_ms - HOUR_MS)
-    columns = ["market", "pair", "interval", "target_open_ms", "model_version", "as_of_ms", "last_close"]
-    columns += QUANTILE_NAMES
-    insert = f"INSERT INTO forecasts ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"
-    with transaction(settings.database_url.get_secret_value()) as cursor:
+    roots = np.sqrt(np.arange(1, HORIZONS + 1))[:, None]
+    with Database(settings.database_url.get_secret_value()) as database:
         for open_ms, close in zip(candles.open_time_ms.tolist(), candles.close.tolist(), strict=True):
-            target = open_ms + HOUR_MS
-            prices = (close * np.exp(quantiles)).tolist()
-            cursor.execute(insert, (settings.market, str(pair), Interval.H1, target, 1, target, close, *prices))
+            forecasts.record(
+                database,
+                [Quantiles.of(prices) for prices in (close * np.exp(roots * quantiles)).tolist()],
+                market=settings.market,
+                pair=pair,
+                interval=Interval.H1,
+                as_of_ms=open_ms + HOUR_MS,
+                version=1,
+                last_close=close,
+            )
 
 
-def _logged(mlflow_url: str) -> dict[tuple[str, str], float]:
-    """Return the metric `n` of each MLflow run, by market and name."""
+def _logged(mlflow_url: str, name: str = "n") -> dict[tuple[str, str], float]:
+    """Return a metric of each MLflow run that has it, by market and name of the run."""
     with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", auth=MLFLOW_LOGIN) as api:
         answer = api.get("/experiments/get-by-name", params={"experiment_name": "score_forecasts"})
         experiment = answer.json()["experiment"]["experiment_id"]
@@ -99,5 +107,5 @@ def _logged(mlflow_url: str) -> dict[tuple[str, str], float]:
         for tag in run["data"]["tags"]
         if tag["key"] == "market"
         for metric in run["data"]["metrics"]
-        if metric["key"] == "n"
+        if metric["key"] == name
     }

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.registry.client import TAG_AS_OF_MS
+from make_us_rich.documents import HORIZONS
+from make_us_rich.registry.client import BACKFILL_RUN, TAG_AIRFLOW_RUN, TAG_AS_OF_MS
 from tests.support.accounts import transaction
 from tests.support.airflow_api import backfill_is_done, start_backfill
 from tests.support.embedded_stack import EmbeddedStack
@@ -30,10 +31,14 @@ def test_a_backfill_forecasts_the_past_and_leaves_the_champion(stack: EmbeddedSt
         _backfill(stack, ends_ms)
 
         assert sorted(forecasts) == ends_ms
+        assert all(found[-2] for found in forecasts.values()), "the forecasts are not marked as backfilled"
+        assert [found[-1] for found in forecasts.values()] == [HORIZONS] * len(ends_ms)
         assert _forecasts(stack, ends_ms) == forecasts, "a repeated backfill gave other forecasts"
         assert _versions(stack, ends_ms) == versions, "a repeated backfill trained again"
         assert [len(found) for found in versions.values()] == [1, 1]
         assert registry.find(NAME, "champion") == champion
+        for found in versions.values():
+            assert BACKFILL_RUN in registry.get(NAME, found[0]).tags[TAG_AIRFLOW_RUN]
 
 
 def _backfill(stack: EmbeddedStack, ends_ms: list[int]) -> None:
@@ -51,10 +56,11 @@ def _versions(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, list[int]]:
 
 
 def _forecasts(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, tuple[float, ...]]:
-    """Return version, last close and quantiles of each forecast, by its target time."""
+    """Return version, last close, quantiles, mark and number of horizons of each forecast, by its target time."""
     with transaction(stack.database_url) as cursor:
         cursor.execute(
-            "SELECT target_open_ms, model_version, last_close, q05, q50, q95 FROM forecasts"
+            "SELECT target_open_ms, model_version, last_close, q05, q50, q95, backfilled,"
+            " array_length(horizon_quantiles, 1) FROM forecasts"
             " WHERE pair = %s AND target_open_ms = ANY(%s)",
             (PAIR, ends_ms),
         )

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import Pair, model_name
+from make_us_rich.core.pair import Pair, Series
 from make_us_rich.registry.client import TAG_AS_OF_MS
 from tests.support.embedded_stack import EmbeddedStack
 from tests.support.polling import polling
@@ -73,7 +73,7 @@ class TrainingRun:
         """Assert that each pair has at most one version of this run, that it is complete, and that champions are."""
         with self.stack.registry() as registry:
             for pair in PAIRS:
-                name = model_name(Pair.parse(pair), Interval.H1)
+                name = Series(Pair.parse(pair), Interval.H1).name
                 made = registry.versions_tagged(name, TAG_AS_OF_MS, str(self.as_of_ms))
                 assert fewest <= len(made) <= 1, f"{pair}: {len(made)} versions as of one time"
                 for version in made:

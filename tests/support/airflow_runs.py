@@ -78,7 +78,7 @@ class AirflowHome:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=540,  # a training run beside another stack
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from tests.support.processes import PROJECT_ROOT
@@ -28,3 +29,12 @@ def log_in(page: Page, url: str, name: str, path: str = "/") -> None:
 def horizontal_overflow_px(page: Page) -> int:
     """Return by how many pixels the page is wider than the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+def serious_violations(page: Page) -> list[str]:
+    """Return what axe finds serious or critical about the accessibility of the page."""
+    return [
+        f"{violation['id']}: {violation['help']}: {[node['html'][:160] for node in violation['nodes'][:3]]}"
+        for violation in Axe().run(page).response["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]

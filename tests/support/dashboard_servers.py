@@ -17,10 +17,11 @@ from mlflow.entities import Metric, Param
 from psycopg2.extras import execute_values
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import HORIZONS
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AIRFLOW_RUN
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.api.app import make_app
@@ -32,6 +33,8 @@ from tests.support.processes import free_port, running
 from tests.support.registry import version_tags
 from tests.support.servers import exchange_server, migrated_database, mlflow_server
 
+PAST_HOURS = 40
+"""Candles whose closes were forecast."""
 _SERVICE_TOKEN, _DASHBOARD_TOKEN = "mur_the-service-token-of-tests", "mur_the-dashboard-token-of-tests"
 
 
@@ -46,8 +49,12 @@ class DashboardServers:
     _server: uvicorn.Server | None = None
     _thread: threading.Thread | None = None
 
+    @property
+    def series(self) -> list[Series]:
+        return [Series(Pair.parse(pair), interval) for pair in self.pairs for interval in self.settings.intervals]
+
     def start_service(self) -> None:
-        served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in self.pairs}
+        served = {each.name: {"name": each.name, "version": 1, "run_id": "run-1"} for each in self.series}
         database_url = self.settings.database_url.get_secret_value()
         app = make_app(self.settings, LocalReplicaClient(self.settings, served), Accounts(Database(database_url)))
         port = int(self.settings.api_url.rpartition(":")[2])
@@ -67,11 +74,16 @@ class DashboardServers:
 
 @contextmanager
 def dashboard_servers(
-    folder: Path, pairs: Sequence[str] = (), environment: Mapping[str, str] | None = None, *, registry: bool = False
+    folder: Path,
+    pairs: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    *,
+    old_models: Sequence[str] = (),
+    registry: bool = False,
 ) -> Iterator[DashboardServers]:
     """Run the dashboard, and a service that serves `pairs` by a tiny model; without pairs the service is down.
 
-    `registry`: run MLflow too.
+    `old_models`: the pairs whose model forecasts one candle. `registry`: run MLflow too.
     """
     with ExitStack() as contexts:
         database_url = contexts.enter_context(migrated_database())
@@ -97,9 +109,13 @@ def dashboard_servers(
         url = f"http://127.0.0.1:{(port := free_port())}"
         made = DashboardServers(url, settings, accounts, pairs)
         if pairs:
-            for pair in pairs:
-                kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000, tags=version_tags())
-                ForecastSnapshot(folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
+            for series in made.series:
+                horizons = 0 if series.pair in old_models else HORIZONS
+                now_ms = time.time_ns() // 1_000_000
+                kept = make_forecast(
+                    series.pair, as_of_ms=now_ms, tags=version_tags(), horizons=horizons, interval=series.interval
+                )
+                ForecastSnapshot(folder / "cache", series, "simulated").save(kept)
             contexts.callback(made.stop_service)
             made.start_service()
             _record_past_forecasts(made)
@@ -108,7 +124,7 @@ def dashboard_servers(
             yield made
 
 
-def _record_past_forecasts(stack: DashboardServers, hours: int = 40) -> None:
+def _record_past_forecasts(stack: DashboardServers, hours: int = PAST_HOURS) -> None:
     """Store forecasts of past hours: bands around the previous close, some of which the close missed."""
     headers = {"Authorization": f"Bearer {_SERVICE_TOKEN}"}
     for pair in stack.pairs[:3]:
@@ -134,7 +150,7 @@ def register_model_versions(mlflow_url: str, name: str, count: int = 3) -> None:
     client = MlflowClient(mlflow_url)
     client.create_registered_model(name)
     for number in range(1, count + 1):
-        run = client.create_run("0")
+        run = client.create_run("0", run_name=f"{name} run {number}")
         curves = [
             Metric(metric, start - slope * epoch, 0, epoch)
             for epoch in range(8)
@@ -148,6 +164,14 @@ def register_model_versions(mlflow_url: str, name: str, count: int = 3) -> None:
         client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id, tags=tags)
     client.set_registered_model_alias(name, CHAMPION, str(count - 1))
     client.set_registered_model_alias(name, PREVIOUS, str(count - 2))
+
+
+def register_undecided_version(mlflow_url: str, name: str, airflow_run: str) -> None:
+    """Register a version about which nothing was decided, of a run of Airflow."""
+    client = MlflowClient(mlflow_url)
+    run = client.create_run("0")
+    tags = version_tags() | {TAG_AIRFLOW_RUN: airflow_run}
+    client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id, tags=tags)
 
 
 _FACTORS = (0.991, 0.993, 0.9965, 1.0001, 1.0035, 1.007, 1.009)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,11 @@ import uvicorn
 
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import HORIZONS
 from serve_app.api.app import make_app
 from serve_app.replica.forecast import ForecastSnapshot
 from tests.support.forecasts import make_forecast
@@ -37,25 +39,36 @@ class LocalApi:
 
 
 @contextmanager
-def local_api(folder: Path, pairs: Sequence[str], mlflow_url: str = "http://127.0.0.1:9") -> Iterator[LocalApi]:
-    """There is no registry unless one is given."""
+def local_api(
+    folder: Path,
+    pairs: Sequence[str],
+    mlflow_url: str = "http://127.0.0.1:9",
+    *,
+    first_contract: Collection[str] = (),
+    intervals: Sequence[Interval] = (Interval.H1,),
+) -> Iterator[LocalApi]:
+    """There is no registry unless one is given. `first_contract`: pairs whose models forecast one horizon."""
     with migrated_database() as database_url, exchange_server(folder) as exchange_url:
         pairs_table.seed(Database(database_url), pairs, pooled=())
         settings = Settings(
             pairs=tuple(pairs),
+            intervals=tuple(intervals),
             market="simulated",
             exchange_url=exchange_url,
             database_url=database_url,
             mlflow_url=mlflow_url,
             cache_folder=str(folder / "cache"),
         )
-        for pair in pairs:
-            kept = make_forecast(pair, as_of_ms=time.time_ns() // 1_000_000)
-            ForecastSnapshot(folder / "cache", kept.pair, Interval.H1, "simulated").save(kept)
+        names = [f"{pair}_{interval}" for interval in intervals for pair in pairs]
+        for series in map(Series.parse, names):
+            horizons = 0 if series.pair in first_contract else HORIZONS
+            now_ms = time.time_ns() // 1_000_000
+            kept = make_forecast(series.pair, as_of_ms=now_ms, horizons=horizons, interval=series.interval)
+            ForecastSnapshot(folder / "cache", series, "simulated").save(kept)
         accounts = Accounts(Database(database_url))
         accounts.ensure_service_token(_ADMIN_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
-        served = {pair: {"name": f"{pair}_1h", "version": 1, "run_id": "run-1"} for pair in pairs}
+        served = {name: {"name": name, "version": 1, "run_id": "run-1"} for name in names}
         app = make_app(settings, LocalReplicaClient(settings, served), accounts)
         server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning"))
         thread = threading.Thread(target=server.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from make_us_rich.core.pair import Pair, model_name
+from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Document, PairState
 from serve_app.replica.forecaster import Forecaster, WantedModel
@@ -13,11 +13,11 @@ from serve_app.replica.models import ModelCache
 
 
 class LocalReplicaClient:
-    """`wanted`: the user_config of each pair's application, by pair."""
+    """`wanted`: the user_config of each application, by its name."""
 
     def __init__(self, settings: Settings, wanted: Mapping[str, WantedModel]) -> None:
         self._settings = settings
-        self._wanted = {model_name(Pair.parse(pair), settings.interval): (pair, wanted[pair]) for pair in wanted}
+        self._wanted = wanted
         self._model_cache = ModelCache(settings.loaded_models)
         self._forecasters: dict[str, Forecaster] = {}
 
@@ -38,7 +38,6 @@ class LocalReplicaClient:
 
     async def _forecaster(self, name: str) -> Forecaster:
         if name not in self._forecasters:
-            pair, wanted = self._wanted[name]
-            self._forecasters[name] = Forecaster(Pair.parse(pair), self._settings, self._model_cache)
-            await self._forecasters[name].reconfigure(wanted)
+            self._forecasters[name] = Forecaster(Series.parse(name), self._settings, self._model_cache)
+            await self._forecasters[name].reconfigure(self._wanted[name])
         return self._forecasters[name]

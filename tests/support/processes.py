@@ -21,14 +21,21 @@ TEST_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw
 """The number of this test process, for the ranges of ports; more than four processes would share them."""
 
 
-def _own_ports() -> Iterator[int]:
+# Chromium opens no page on these (ERR_UNSAFE_PORT); source: net/base/port_util.cc.
+_BLOCKED_BY_BROWSERS = frozenset({3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080})
+
+
+def own_ports() -> Iterator[int]:
+    """Yield the ports of this test process, again and again, from a random one on."""
     first, count = 3_000 + TEST_PROCESS * 2_000, 2_000
     start = random.randrange(count)
     for number in itertools.count(start):
-        yield first + number % count
+        port = first + number % count
+        if port not in _BLOCKED_BY_BROWSERS:
+            yield port
 
 
-_PORTS = _own_ports()
+_PORTS = own_ports()
 
 
 def free_port() -> int:

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
+from contextlib import suppress
+
+import mlflow
+import onnx
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from make_us_rich.registry.client import (
     CHAMPION,
@@ -34,3 +41,16 @@ def version_tags() -> dict[str, str]:
         TAG_SKILL_MARGIN: "0.01",
         TAG_COVERAGE_80: "0.8",
     }
+
+
+def register_graph(name: str, graph: bytes, tags: dict[str, str]) -> int:
+    """Register a graph as a version of a model, as the pipeline does; returns the version."""
+    with warnings.catch_warnings(action="ignore"), mlflow.start_run() as run:  # MLflow's own, at first use
+        model = mlflow.onnx.log_model(
+            onnx.load_from_string(graph), name="model", pip_requirements=["onnxruntime"], save_as_external_data=False
+        )
+    client = MlflowClient()
+    with suppress(MlflowException):
+        client.create_registered_model(name)
+    version = client.create_model_version(name, model.model_uri, run.info.run_id, model_id=model.model_id, tags=tags)
+    return int(version.version)

@@ -193,7 +193,8 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
             return False
 
     serve_environment = _serve_environment(folder / "haproxy")
-    environment = {**serve_environment, "MUR_RAY_URL": url, **environment}
+    here = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PROJECT_ROOT)}  # of the jobs' `python`
+    environment = {**serve_environment, **here, "MUR_RAY_URL": url, **environment}
     with running(command, ready, folder / "ray.log", environment, timeout_s=120):
         yield url
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import httpx
 import mlflow
-import onnx
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -22,7 +20,7 @@ from make_us_rich.registry.client import CHAMPION, PREVIOUS
 from make_us_rich.registry.promotion import TAG_DECISION
 from tests.support.polling import ReceivedAnswers
 from tests.support.processes import free_port
-from tests.support.registry import version_tags
+from tests.support.registry import register_graph, version_tags
 from tests.support.servers import RAY_TOKEN, discord_server, exchange_server, migrated_database, mlflow_server, ray_head
 
 _PASSWORD = "a password for tests"
@@ -48,26 +46,14 @@ class ServingServers:
 
         `pair` may be "foundation".
         """
-        name = f"{pair}_{self.settings.interval}"
-        with warnings.catch_warnings(action="ignore"), mlflow.start_run() as run:  # MLflow's own, at first use
-            model = mlflow.onnx.log_model(
-                onnx.load_from_string(graph),
-                name="model",
-                pip_requirements=["onnxruntime"],
-                save_as_external_data=False,
-            )
+        name = f"{pair}_1h"
+        version = register_graph(name, graph, version_tags() | {TAG_DECISION: "promoted: for a test"})
         client = MlflowClient()
-        with suppress(MlflowException):
-            client.create_registered_model(name)
         with suppress(MlflowException):  # there is none before the first
             before = client.get_model_version_by_alias(name, CHAMPION)
             client.set_registered_model_alias(name, PREVIOUS, before.version)
-        tags = version_tags() | {TAG_DECISION: "promoted: for a test"}
-        version = client.create_model_version(
-            name, model.model_uri, run.info.run_id, model_id=model.model_id, tags=tags
-        )
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-        return int(version.version)
+        client.set_registered_model_alias(name, CHAMPION, str(version))
+        return version
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class TcpProxy:
         self._server = server
         self._tls = tls
         self._open = asyncio.Event()
+        self._lost: list[asyncio.Event] = []
         self._loop = asyncio.new_event_loop()
         self.port = 0
 
@@ -29,6 +30,17 @@ class TcpProxy:
 
     def resume_answering(self) -> None:
         self._loop.call_soon_threadsafe(self._open.set)
+
+    def lose_connections(self) -> None:
+        """Forward nothing more on the connections there are, and do not close them; later ones work."""
+        self._loop.call_soon_threadsafe(self._lose)
+
+    def _lose(self) -> None:
+        self._open.clear()
+        # Without this reference, the tasks that wait for the event would be garbage while they are pending.
+        self._lost.append(self._open)
+        self._open = asyncio.Event()
+        self._open.set()
 
     def run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
@@ -52,10 +64,13 @@ class TcpProxy:
         with closing(writer), suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             if self._tls is not None and not await self._agree_on_tls(reader, writer):
                 return
-            await self._open.wait()
+            is_open = self._open
+            await is_open.wait()
             inner_reader, inner_writer = await asyncio.open_connection(*self._server)
             with closing(inner_writer):
-                await asyncio.gather(self._pump(reader, inner_writer), self._pump(inner_reader, writer))
+                await asyncio.gather(
+                    self._pump(reader, inner_writer, is_open), self._pump(inner_reader, writer, is_open)
+                )
 
     async def _agree_on_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if await reader.readexactly(8) == _TLS_REQUEST:
@@ -66,10 +81,10 @@ class TcpProxy:
         await writer.drain()
         return False
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_open: asyncio.Event) -> None:
         try:
             while data := await reader.read(65_536):
-                await self._open.wait()
+                await is_open.wait()
                 writer.write(data)
                 await writer.drain()
         finally:

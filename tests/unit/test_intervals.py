@@ -1,4 +1,4 @@
-"""Models know hours only: every way to ask for another interval is refused before any work begins."""
+"""Which intervals the training jobs, the command and the backtest take."""
 
 from __future__ import annotations
 
@@ -14,24 +14,42 @@ _JOB = ["--pairs", "btc_usdt", "--as-of-ms", "1700000000000"]
 _BACKTEST = ["--pairs", "btc_usdt", "--from", "2022-01-01", "--to", "2022-06-30"]
 
 
-@pytest.mark.parametrize(
-    ("module", "words"), [("train_pairs", _JOB), ("train_foundation", _JOB), ("backtest", _BACKTEST)]
-)
-@pytest.mark.parametrize("interval", ["15m", "4h", "1d", "1 hour"])
-def test_a_job_refuses_an_interval_that_is_not_an_hour(
-    monkeypatch: pytest.MonkeyPatch, module: str, words: list[str], interval: str
+@pytest.mark.parametrize("module", ["train_pairs", "train_foundation"])
+@pytest.mark.parametrize("interval", ["5m", "1 hour"])
+def test_a_job_refuses_an_interval_that_no_model_is_trained_on(
+    monkeypatch: pytest.MonkeyPatch, module: str, interval: str
 ) -> None:
-    monkeypatch.setattr("sys.argv", [module, *words, "--interval", interval])
+    monkeypatch.setattr("sys.argv", [module, *_JOB, "--interval", interval])
 
-    with pytest.raises(InputError, match=f"'{interval}' is not supported.+use 1h") as caught:
+    with pytest.raises(InputError, match=f"'{interval}': use one of 15m, 1h, 4h, 1d") as caught:
         importlib.import_module(f"ray_jobs.{module}").main()
     assert caught.value.field == "interval"
 
 
-def test_the_command_refuses_it_without_asking_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("interval", "problem", "field"),
+    [
+        ("5m", "no model is trained on candles of '5m': use one of 15m, 1h, 4h, 1d", "interval"),
+        ("1 hour", "unknown interval '1 hour'", "interval"),
+        ("15m", "the store has candles of 1h: name a folder of 15m", "candles"),
+        ("1d", "a window must be whole candles of 1d", "every"),
+    ],
+)
+def test_a_backtest_refuses_an_interval_that_it_has_no_candles_for(
+    monkeypatch: pytest.MonkeyPatch, interval: str, problem: str, field: str
+) -> None:
+    every = "1w" if interval == "1d" else "5w"
+    monkeypatch.setattr("sys.argv", ["backtest", *_BACKTEST, "--interval", interval, "--every", every])
+
+    with pytest.raises(InputError, match=problem) as caught:
+        importlib.import_module("ray_jobs.backtest").main()
+    assert caught.value.field == field
+
+
+def test_the_command_refuses_what_is_not_forecast_here_without_asking_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
 
     done = CliRunner().invoke(app, ["train", "btc_usdt", "--interval", "4h"])
 
     assert isinstance(done.exception, InputError)
-    assert "'4h' is not supported" in str(done.exception)
+    assert "'4h' are not forecast here: use 1h" in str(done.exception)

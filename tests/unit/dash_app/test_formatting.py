@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dash_app.components.formatting import age, change, price, utc_time
+from dash_app.components.formatting import age, change, duration, price, probability, utc_time
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,7 @@ def test_a_price_has_six_significant_digits_and_no_exponent(value: float, writte
 
 
 @pytest.mark.parametrize(
-    ("fraction", "written"),
-    [
-        (0.0031, "+0.31% vs last close"),
-        (-0.02, "-2.00% vs last close"),
-        (-0.00001, "no change vs last close"),
-        (0, "no change vs last close"),
-    ],
+    ("fraction", "written"), [(0.0031, "+0.31%"), (-0.02, "-2.00%"), (-0.00001, "no change"), (0, "no change")]
 )
 def test_a_change_that_rounds_to_zero_is_written_as_no_change(fraction: float, written: str) -> None:
     assert change(fraction) == written
@@ -43,3 +37,25 @@ def test_an_age_is_in_the_unit_that_fits(hours: float, written: str) -> None:
 
 def test_a_time_names_its_zone() -> None:
     assert utc_time(1_700_000_000_000) == "14 Nov 22:13 UTC"
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "written"), [(2_700_000, "45 min"), (3_600_000, "1 h"), (86_400_000, "24 h"), (259_200_000, "3 d")]
+)
+def test_a_duration_is_in_the_unit_that_fits(time_ms: int, written: str) -> None:
+    assert duration(time_ms) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.0, "less than 0.1 %"),
+        (0.004, "0.4 %"),
+        (0.00949, "0.9 %"),
+        (0.372, "37 %"),
+        (0.993, "99.3 %"),
+        (1.0, "more than 99.9 %"),
+    ],
+)
+def test_a_probability_is_never_written_as_certain(value: float, written: str) -> None:
+    assert probability(value) == written

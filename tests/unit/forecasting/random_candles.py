@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.market.candles import Candles
 
@@ -17,15 +17,20 @@ AS_OF_MS = START_MS + LENGTH * HOUR_MS
 SMALL = replace(TrainingConfig(), hidden=8, epochs=2, length=8, validation=168, holdout=168)
 
 
-def random_candles(seed: int, length: int = LENGTH, price: float = 100.0) -> Candles:
-    """Return a random walk with periodic volatility."""
+def small(interval: Interval) -> TrainingConfig:
+    """Return a config of an interval small enough for tests."""
+    return replace(TrainingConfig.of(interval), hidden=8, epochs=2, length=8, validation=100, holdout=100)
+
+
+def random_candles(seed: int, length: int = LENGTH, price: float = 100.0, interval: Interval = Interval.H1) -> Candles:
+    """Return a random walk with periodic volatility, of candles from START_MS or the first on the grid after it."""
     random = np.random.default_rng(seed)
     volatility = 0.006 * np.exp(0.6 * np.sin(np.arange(length) / 40))
     close = price * np.exp(np.cumsum(volatility * random.standard_t(5, length)))
     opening = np.concatenate([[price], close[:-1]])
     spread = volatility * random.uniform(0.1, 0.6, length)
     return Candles(
-        START_MS + HOUR_MS * np.arange(length, dtype=np.int64),
+        -(-START_MS // interval.ms) * interval.ms + interval.ms * np.arange(length, dtype=np.int64),
         opening,
         np.maximum(opening, close) * np.exp(spread),
         np.minimum(opening, close) * np.exp(-spread),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from make_us_rich.core.distribution import DEFAULT_TAIL
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting.backtest import (
     BASELINES,
+    HORIZONS_COMPARED,
     MODEL,
     WindowResult,
     backtest_window,
@@ -17,6 +19,7 @@ from make_us_rich.forecasting.backtest import (
     summarise,
 )
 from make_us_rich.forecasting.evaluation import holdout_forecasts
+from make_us_rich.forecasting.probabilities import score_probabilities
 from make_us_rich.forecasting.report import html_report, table
 from tests.unit.forecasting.random_candles import SMALL, START_MS, random_candles
 
@@ -47,18 +50,23 @@ def test_every_pair_with_history_is_in_every_window(results: list[WindowResult])
         (pair, start_ms) for start_ms in STARTS_MS for pair in ("btc_usdt", "eth_usdt")
     ]
     for item in results:
-        assert set(item.forecasts) == {MODEL, *BASELINES}
-        for forecast in item.forecasts.values():
-            assert forecast.target_open_ms[0] == item.start_ms
-            assert len(forecast.target) == WINDOW
+        assert set(item.forecasts) == set(HORIZONS_COMPARED)
+        assert 0.1 < item.inside_throughout < 0.9
+        for horizon, models in item.forecasts.items():
+            assert set(models) == {MODEL, *BASELINES}
+            for forecast in models.values():
+                assert forecast.target_open_ms[0] == item.start_ms
+                assert len(forecast.target) == WINDOW - horizon + 1  # later targets are not known yet
+                assert (np.diff(forecast.quantiles, axis=1) >= 0).all()
 
 
 def test_the_table_has_the_actual_closes(results: list[WindowResult]) -> None:
     rows = forecasts_table(results, MARKETS, Interval.H1, "lstm").to_pylist()
-    assert len(rows) == 2 * 2 * WINDOW * (1 + len(BASELINES))
+    assert len(rows) == 2 * 2 * sum(WINDOW - horizon + 1 for horizon in HORIZONS_COMPARED) * (1 + len(BASELINES))
     closes = dict(zip(MARKETS["eth_usdt"].open_time_ms.tolist(), MARKETS["eth_usdt"].close, strict=True))
     for row in [row for row in rows if row["pair"] == "eth_usdt"][:: WINDOW // 3]:
-        assert row["close"] == pytest.approx(closes[row["target_open_ms"]], rel=1e-5)
+        target_ms = row["target_open_ms"] + (row["horizon"] - 1) * HOUR_MS
+        assert row["close"] == pytest.approx(closes[target_ms], rel=1e-5)
         assert row["last_close"] == closes[row["target_open_ms"] - HOUR_MS]
         prices = [row[name] for name in QUANTILE_NAMES]
         assert prices == sorted(prices)
@@ -68,10 +76,12 @@ def test_the_table_has_the_actual_closes(results: list[WindowResult]) -> None:
 def test_summary_of_a_forecast_that_is_twice_as_good() -> None:
     target = np.random.default_rng(1).standard_normal(500)
     times = np.arange(500, dtype=np.int64) * HOUR_MS
-    good = holdout_forecasts(times, np.zeros((500, 7)), target)
-    half = holdout_forecasts(times, np.repeat(target[:, None] / 2, 7, axis=1), target)
-    result = WindowResult("eth_usdt", 0, {MODEL: half, **dict.fromkeys(BASELINES, good)}, [])
-    summary = summarise([result])
+    good = holdout_forecasts(times, np.zeros((500, 1, 7)), target[:, None]).at(1)
+    half = holdout_forecasts(times, np.repeat(target[:, None, None] / 2, 7, axis=2), target[:, None]).at(1)
+    probabilities = score_probabilities(half, np.array(DEFAULT_TAIL), target)
+    models = {MODEL: half, **dict.fromkeys(BASELINES, good)}
+    result = WindowResult("eth_usdt", 0, {1: models}, {1: probabilities}, None, [])
+    (summary,) = summarise([result]).horizons
     assert summary.skills[0].skill == pytest.approx(0.5)
     assert summary.skills[0].won == 1.0
     assert summary.skills[0].t > 5
@@ -84,5 +94,7 @@ def test_summary_of_a_forecast_that_is_twice_as_good() -> None:
 def test_the_report_is_one_file(results: list[WindowResult]) -> None:
     text, page = table(summarise(results)), html_report(results, MARKETS, Interval.H1)
     assert "GARCH(1,1)-t" in text
-    assert page.count("data:image/png;base64,") == 4
+    assert "24 candles" in text
+    assert "stay inside the 80 % band throughout" in text
+    assert page.count("data:image/png;base64,") == 5
     assert "http" not in page

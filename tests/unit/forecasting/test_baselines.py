@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.linear_model import QuantileRegressor
 
 from make_us_rich.documents import QUANTILE_LEVELS
@@ -30,31 +33,42 @@ def test_each_uses_only_earlier_returns() -> None:
     changed = coming.copy()
     changed[300:] *= 5
     for forecast in (baselines.naive, baselines.rolling, baselines.ewma, baselines.garch_t):
-        before, after = forecast(past, coming), forecast(past, changed)
-        assert before.shape == (500, 7)
+        before, after = forecast(past, coming, (1, 4, 24)), forecast(past, changed, (1, 4, 24))
+        assert before.shape == (500, 3, 7)
         assert np.array_equal(before[:301], after[:301]), forecast.__name__
-        assert (np.diff(before, axis=1) >= 0).all()
+        assert (np.diff(before, axis=2) >= 0).all()
 
 
 def test_naive_has_the_quantiles_of_the_past() -> None:
     past = RANDOM.standard_normal(1000)
-    assert baselines.naive(past, np.zeros(3))[2] == pytest.approx(np.quantile(past, QUANTILE_LEVELS))
+    forecast = baselines.naive(past, np.zeros(3), (1, 2))
+    assert forecast[2, 0] == pytest.approx(np.quantile(past, QUANTILE_LEVELS))
+    assert forecast[2, 1] == pytest.approx(np.quantile(past[1:] + past[:-1], QUANTILE_LEVELS))
 
 
 def test_garch_recovers_the_volatility_of_a_garch_process() -> None:
     returns, deviation = garch_returns(6000)
-    quantiles = baselines.garch_t(returns[:5000], returns[5000:])
+    quantiles = baselines.garch_t(returns[:5000], returns[5000:])[:, 0]
     width = quantiles[:, -1] - quantiles[:, 0]
     assert np.corrcoef(width, deviation[5000:])[0, 1] > 0.95
     assert coverage(quantiles, returns[5000:], 0.8) == pytest.approx(0.8, abs=0.04)
-    naive = baselines.naive(returns[:5000], returns[5000:])
+    naive = baselines.naive(returns[:5000], returns[5000:])[:, 0]
     assert pinball(quantiles, returns[5000:]).mean() < pinball(naive, returns[5000:]).mean()
+
+
+@pytest.mark.parametrize("baseline", [baselines.rolling, baselines.ewma, baselines.garch_t])
+def test_bands_of_later_horizons_cover_what_they_claim(baseline: Callable[..., NDArray[np.float64]]) -> None:
+    returns, _ = garch_returns(9000)
+    quantiles = baseline(returns[:6000], returns[6000:], (4, 24))
+    for index, horizon in enumerate((4, 24)):
+        totals = np.convolve(returns[6000:], np.ones(horizon), mode="valid")
+        assert coverage(quantiles[: len(totals), index], totals, 0.8) == pytest.approx(0.8, abs=0.06)
 
 
 def test_linear_quantiles_equal_those_of_scikit_learn() -> None:
     regressors = RANDOM.lognormal(0, 0.5, (700, 3)) / 100
     returns = regressors[:, 0] * RANDOM.standard_t(5, 700) + 0.1 * regressors[:, 1]
-    ours = baselines.linear_quantiles(regressors, returns[:600], returns[600:])
+    ours = baselines.linear_quantiles(regressors, returns[:600])
     theirs = np.stack(
         [
             QuantileRegressor(quantile=level, alpha=0, solver="highs")
@@ -83,3 +97,17 @@ def test_diebold_mariano_has_the_size_it_claims() -> None:
         rejected += abs(diebold_mariano(difference, np.zeros(600))) > 1.96
     assert 0.02 < rejected / 400 < 0.10
     assert diebold_mariano(np.zeros(100), random.uniform(0.9, 1.1, 100)) > 10
+
+
+def test_more_lags_allow_for_overlapping_targets() -> None:
+    """Losses of forecasts 24 candles ahead share 23 of them: the mean of 840 is known as that of 35 would be."""
+    random = np.random.default_rng(1)
+    rejected = np.zeros(2)
+    for _ in range(400):
+        steps = random.normal(0, 1, 840 + 23)
+        difference = np.convolve(steps, np.ones(24), mode="valid")
+        for column, lags in enumerate((0, 24)):
+            rejected[column] += abs(diebold_mariano(difference, np.zeros(840), lags=lags)) > 1.96
+    few, enough = rejected / 400
+    assert few > 0.3
+    assert enough < 0.18

@@ -11,10 +11,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from make_us_rich.core.interval import Interval
+from make_us_rich.documents import HORIZONS
 from make_us_rich.forecasting import networks
 from make_us_rich.forecasting.architectures import ARCHITECTURES, TrainingConfig, architecture, to_npz
 from make_us_rich.forecasting.batched import BatchedNetworks, train_batched
-from make_us_rich.forecasting.features import SEQUENCE_FEATURES, STATIC_FEATURES
+from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.pipeline import PreparedPair, prepare, train_pair
 from make_us_rich.forecasting.samples import Samples
 from make_us_rich.forecasting.training import TrainedNetwork
@@ -85,7 +86,7 @@ def test_pairs_are_batched_by_number_of_samples_and_a_single_one_is_left_out() -
 
 def test_gradients_of_each_network_are_clipped_as_for_one() -> None:
     torch.manual_seed(0)
-    each = [architecture("lstm").build(4, 8) for _ in range(3)]
+    each = [architecture("lstm").build(feature_layout(Interval.H1), 4, 8) for _ in range(3)]
     batched = BatchedNetworks(each)
     sizes = torch.tensor([0.01, 1.0, 100.0])
     for parameter in batched.parameters():
@@ -105,13 +106,15 @@ def test_gradients_of_each_network_are_clipped_as_for_one() -> None:
 @pytest.mark.parametrize("name", BATCHABLE)
 def test_training_stays_on_the_device_of_its_samples(name: str) -> None:
     """Torch's fake tensors raise when devices are mixed, without needing a second device."""
+    layout = feature_layout(Interval.H1)
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("meta"):
-            network = architecture(name).build(4, 8)
+            network = architecture(name).build(layout, 4, 8)
             samples = Samples(
-                torch.empty(600, 8, SEQUENCE_FEATURES),
-                torch.empty(600, STATIC_FEATURES),
-                torch.empty(600),
+                torch.empty(600, 8, layout.sequence_size),
+                torch.empty(600, layout.static_size),
+                torch.empty(600, HORIZONS),
+                torch.empty(600, HORIZONS),
                 np.arange(600),
             )
         network.fit_scaling(samples)

@@ -1,4 +1,4 @@
-"""The foundation model sees each hour a limited number of times, although many pairs move together."""
+"""The foundation model sees each hour equally often, however many pairs move together in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.pipeline import fit_foundation
-from make_us_rich.forecasting.samples import Samples, subsample
+from make_us_rich.forecasting.samples import Samples, draw
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, random_candles
 
@@ -40,7 +40,7 @@ def _candles_like(bitcoin: Candles, seed: int) -> Candles:
 def _loss(candles_by_pair: dict[str, Candles], bitcoin: Candles) -> float:
     """Return the holdout loss of the first few pairs, by a foundation of all pairs."""
     fitted = fit_foundation(candles_by_pair, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=CONFIG)
-    return float(fitted.holdout.losses[: FEW * CONFIG.holdout].mean())
+    return float(fitted.holdout.losses[: FEW * CONFIG.holdout, 0].mean())
 
 
 def test_a_foundation_of_many_similar_pairs_is_not_worse_than_one_of_few() -> None:
@@ -55,41 +55,57 @@ def test_a_foundation_of_many_similar_pairs_is_not_worse_than_one_of_few() -> No
 
 def _samples(first_ms: int, count: int, mark: float) -> Samples:
     times = first_ms + HOUR_MS * np.arange(count, dtype=np.int64)
-    return Samples(torch.zeros(count, 2, 3), torch.full((count, 4), mark), torch.arange(count).float(), times)
+    target = torch.arange(count).float()[:, None]
+    return Samples(torch.zeros(count, 2, 3), torch.full((count, 4), mark), target, target, times)
 
 
-def test_hours_of_many_pairs_are_subsampled_and_rare_hours_kept() -> None:
-    parts = [_samples(0, 200, mark) for mark in range(10)]
-    young = _samples(200 * HOUR_MS, 50, 10)
-
-    kept = subsample([*parts, young], 4, seed=0)
-
-    times, count = np.unique(np.concatenate([part.target_open_ms for part in kept]), return_counts=True)
-    assert len(times) == 250
-    assert set(count[:200]) == {4}
-    assert set(count[200:]) == {1}
-    assert kept[-1] is young
-    assert all(40 <= len(part) <= 120 for part in kept[:-1]), "a pair is left out, or counts too much"
-    for mark, part in enumerate(kept):
-        assert (np.diff(part.target_open_ms) > 0).all()
-        np.testing.assert_array_equal(part.target.numpy(), part.target_open_ms // HOUR_MS - (200 if mark == 10 else 0))
-        assert (part.static == mark).all()
+def _drawn_by_part(drawn: Samples, hours: int) -> np.ndarray:
+    """Return how often each hour of each part was drawn, [parts, hours]; checks that samples are whole."""
+    hour, mark = drawn.target_open_ms // HOUR_MS, drawn.static[:, 0].long().numpy()
+    np.testing.assert_array_equal(drawn.target[:, 0].numpy(), hour)
+    assert (np.diff(mark) >= 0).all(), "the order of the parts has changed"
+    counts = np.zeros((mark.max() + 1, hours), dtype=int)
+    np.add.at(counts, (mark, hour), 1)
+    return counts
 
 
-def test_every_worker_subsamples_alike_and_few_pairs_keep_all() -> None:
+def test_every_hour_is_drawn_equally_often_from_its_pairs() -> None:
+    halted = _samples(0, 0, 10)
+    young = _samples(0, 250, 11)[200:]
+
+    drawn = draw([*(_samples(0, 200, mark) for mark in range(10)), halted, young], 4, seed=0)
+
+    counts = _drawn_by_part(drawn, 250)
+    assert (counts.sum(axis=0) == 4).all()
+    assert (counts[11, 200:] == 4).all()
+    assert counts[:10].max() == 1, "drawn twice although others were not drawn"
+    assert (abs(counts[:10].sum(axis=1) - 80) < 40).all(), "a pair is left out, or counts too much"
+
+
+def test_epochs_draw_every_pair_before_they_draw_one_again() -> None:
     parts = [_samples(0, 100, mark) for mark in range(6)]
 
-    for one, other in zip(subsample(parts, 2, seed=3), subsample(parts, 2, seed=3), strict=True):
-        np.testing.assert_array_equal(one.target_open_ms, other.target_open_ms)
-    assert all(kept is part for kept, part in zip(subsample(parts, 6, seed=3), parts, strict=True))
+    epochs = [_drawn_by_part(draw(parts, 2, seed=3, epoch=epoch), 100) for epoch in range(5)]
+
+    assert (sum(epochs[:3]) == 1).all()
+    assert set(np.unique(sum(epochs))) == {1, 2}
 
 
-def test_training_sees_no_hour_more_often_than_the_config_says() -> None:
+def test_every_worker_draws_alike() -> None:
+    parts = [_samples(0, 100, mark) for mark in range(6)]
+
+    one, other = draw(parts, 2, seed=3, epoch=1), draw(parts, 2, seed=3, epoch=1)
+
+    assert torch.equal(one.static, other.static)
+    np.testing.assert_array_equal(one.target_open_ms, other.target_open_ms)
+
+
+def test_the_cost_of_training_does_not_grow_with_the_number_of_pairs() -> None:
     bitcoin = random_candles(1)
     candles_by_pair = {f"a{number}_usdt": _candles_like(bitcoin, number) for number in range(6)}
-    config = replace(CONFIG, hidden=4, foundation_views=4)
+    config = replace(CONFIG, hidden=4, foundation_epochs=2, foundation_draws=1)
 
-    fitted = fit_foundation(candles_by_pair, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
-
+    many = fit_foundation(candles_by_pair, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
     alone = fit_foundation({"a": bitcoin}, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
-    assert fitted.params["train_rows"] == 2 * int(alone.params["train_rows"])
+
+    assert many.params["train_rows"] == alone.params["train_rows"]

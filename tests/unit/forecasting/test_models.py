@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from make_us_rich.core.errors import BadModel, InputError
 from make_us_rich.core.interval import Interval
+from make_us_rich.documents import HORIZONS
 from make_us_rich.forecasting import onnx_model
 from make_us_rich.forecasting.architectures import ARCHITECTURES, from_npz
 from make_us_rich.forecasting.export import metadata_of, run_onnx
+from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.networks import lstm
 from make_us_rich.forecasting.pipeline import FOUNDATION, FittedModel, fit, fit_foundation
 from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, random_candles
@@ -40,8 +42,12 @@ def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
     context = int(props[onnx_model.META_CONTEXT_LENGTH])
     own = onnx_model.input_array(OWN, context)
     prices, returns = run_onnx(fitted.onnx, {"candles": own, "reference": onnx_model.input_array(BITCOIN, context)})
-    assert prices.shape == returns.shape == (1, 7)
-    assert prices == pytest.approx(own[:, -1, 3:4] * np.exp(returns), rel=1e-5)
+    horizons = 1 if fitted.params["architecture"] == "level_mse" else HORIZONS
+    assert prices.shape == returns.shape == (1, horizons, 7)
+    assert prices == pytest.approx(own[:, -1, 3] * np.exp(returns), rel=1e-5)
+    model = onnx_model.OnnxModel.load(fitted.onnx, "eth_usdt_1h")
+    assert model.horizons == horizons
+    assert model.quantiles(OWN, BITCOIN) == pytest.approx(prices[0])  # which checks them too
 
 
 def test_the_batch_size_does_not_change_a_forecast(fitted: FittedModel) -> None:
@@ -62,15 +68,21 @@ def test_weights_are_restored_without_pickle(fitted: FittedModel) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), size=st.floats(0.1, 30))
-def test_quantiles_never_cross(seed: int, size: float) -> None:
+def test_quantiles_never_cross_and_never_come_closer_with_the_horizon(seed: int, size: float) -> None:
     """Also of a network with random weights."""
     torch.manual_seed(seed)
-    network = lstm(4, 8).eval()
+    layout = feature_layout(Interval.H1)
+    network = lstm(layout, 4, 8).eval()
     for buffer in (network.deviation, network.sequence_deviation):
         buffer.fill_(1.0)
-    network.head.weight.data.normal_(0, size)
-    sequence, static = torch.randn(16, 8, 14) * size, torch.randn(16, 34) * size
-    assert (network(sequence, static).diff(dim=1) >= 0).all()
+    for parameter in (network.head.weight, network.share, network.widening.weight, network.constant):
+        parameter.data.normal_(0, size)
+    sequence, static = torch.randn(16, 8, layout.sequence_size) * size, torch.randn(16, layout.static_size) * size
+    quantiles = network(sequence, static)
+    assert quantiles.shape == (16, HORIZONS, 7)
+    assert (quantiles.diff(dim=2) >= 0).all()
+    widths = quantiles.flip(2)[..., :3] - quantiles[..., :3]
+    assert (widths.diff(dim=1) >= -1e-5 * widths[:, 1:].abs()).all()
 
 
 def test_calibration_moves_quantiles_towards_their_levels() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.dataset import align_candles, make_samples
+from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.networks import lstm
 from make_us_rich.forecasting.pipeline import evaluate_model, fit, fit_foundation, prepare
 from make_us_rich.forecasting.samples import Samples
@@ -44,7 +45,7 @@ def test_later_candles_change_no_sample(row: int, factor: float, which: bool) ->
     for before, after in zip(prepared(OWN, BITCOIN), prepared(own, reference), strict=True):
         assert torch.equal(before.sequence, after.sequence)
         assert torch.equal(before.static, after.static)
-        assert torch.equal(before.target, after.target)
+        assert np.array_equal(before.target, after.target, equal_nan=True)
 
 
 @FAST
@@ -93,7 +94,7 @@ def test_no_window_crosses_an_unbridged_gap(first: int, count: int) -> None:
 
 def test_scaling_is_fitted_on_training_samples_only() -> None:
     train, validation, holdout = prepared(OWN, BITCOIN)
-    network = lstm(8, SMALL.length)
+    network = lstm(feature_layout(Interval.H1), 8, SMALL.length)
     network.fit_scaling(train)
     static = train.static.double()
     assert torch.allclose(network.mean.double(), static.mean(dim=0), atol=1e-4)
@@ -102,9 +103,9 @@ def test_scaling_is_fitted_on_training_samples_only() -> None:
 
 
 def test_the_holdout_is_not_trained_on() -> None:
-    """Other prices in the holdout give the same weights and other metrics."""
+    """Other prices in the holdout give the same weights and other metrics: no far target reaches into it."""
     fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    other = altered(OWN, LENGTH - 100, 1.5)
+    other = altered(OWN, LENGTH - SMALL.holdout, 1.5)
     again = fit(other, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     assert again.weights == fitted.weights
     assert again.metrics["pinball"] != fitted.metrics["pinball"]
@@ -120,7 +121,7 @@ def test_the_holdout_trains_no_foundation_either() -> None:
         ).weights
         return shared, tuned
 
-    assert foundation_and_tuned(OWN) == foundation_and_tuned(altered(OWN, LENGTH - 100, 1.5))
+    assert foundation_and_tuned(OWN) == foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout, 1.5))
     assert foundation_and_tuned(OWN) != foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout - 20, 1.5))
 
 
@@ -130,7 +131,8 @@ def test_a_champion_is_scored_on_the_challengers_candles() -> None:
     prepared_pair = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     scored = evaluate_model(champion.onnx, prepared_pair, interval=Interval.H1)
     assert np.array_equal(scored.target_open_ms, challenger.holdout.target_open_ms)
-    assert champion.holdout.losses[24:] == pytest.approx(scored.losses[:-24], rel=1e-5)
+    assert champion.holdout.at(1).losses[24:] == pytest.approx(scored.at(1).losses[:-24], rel=1e-5)
+    assert champion.holdout.at(24).losses[24:] == pytest.approx(scored.at(24).losses[:-24], rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:

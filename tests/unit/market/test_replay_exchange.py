@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from infra.exchange.server import kline_rows
 from infra.exchange.simulated import FIRST_MS, PROFILES, simulate
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles, clean
+from tests.support.processes import PROJECT_ROOT
 from tests.support.recorded_data import DATA, needs_recorded_data
 
 NOW_MS = 1_790_000_123_456  # a Monday in September 2026
@@ -142,3 +145,15 @@ def test_without_a_start_the_newest_rows_are_returned() -> None:
     day_ms = 24 * HOUR_MS
     today = NOW_MS - NOW_MS % day_ms
     assert [row[0] for row in rows] == [today - 2 * day_ms, today - day_ms, today]
+
+
+def test_the_replay_exchange_needs_none_of_what_its_clients_do() -> None:
+    """Its container and its memory stay small."""
+    imported = (
+        "import sys, infra.exchange.__main__; print(*{'binance', 'minio', 'requests', 'pandas'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", imported], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT
+    )
+
+    assert done.stdout.split() == []

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import BITCOIN
-from make_us_rich.documents import QUANTILE_NAMES, Document, Flags, Forecast, PairState, Quantiles
+from make_us_rich.core.settings import Settings
+from make_us_rich.documents import HORIZONS, QUANTILE_NAMES, Document, Flags, Forecast, PairState, Quantiles
 from make_us_rich.registry.client import ModelVersion
 from serve_app.gateway import forecast_service
 from serve_app.gateway.forecast_service import CachedForecast, ForecastCache
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem, unavailable
+from tests.support.forecasts import make_forecast
 
 
 class OneReplica:
@@ -32,6 +35,7 @@ class OneReplica:
             target_open_ms=0,
             target_close_ms=target_close_ms,
             quantiles=Quantiles(**dict.fromkeys(QUANTILE_NAMES, 100.0)),
+            horizons=(),
             model=ModelVersion("btc_usdt_1h", 1, "run-1", created_ms=0, tags={}).describe(now_ms=0),
             flags=Flags(stale=False, simulated=True, expired=False, foundation=False),
         )
@@ -108,3 +112,16 @@ class TestAfterTheTtl:
 
     def test_the_cached_forecast_stands_in_for_a_dead_replica(self, valid: OneReplica) -> None:
         assert calls_of_a_later_request(valid, is_dead=True) == 1
+
+
+def test_each_list_of_horizons_has_a_body_and_an_etag_of_its_own() -> None:
+    now_ms = int(time.time() * 1000)
+    whole = CachedForecast.of(make_forecast("btc_usdt", as_of_ms=now_ms).document(Settings(), now_ms=now_ms))
+    part = whole.only((1, 8))
+    assert [item["horizon"] for item in json.loads(part.body)["horizons"]] == [1, 8]
+    assert len({whole.etag, part.etag, whole.only((1,)).etag, whole.only((18,)).etag}) == 4
+    assert whole.only((1, 8)) is part, "serialized once"
+    assert whole.only(tuple(range(1, HORIZONS + 1))) is whole
+    for horizon in range(1, HORIZONS + 1):
+        whole.only((horizon,))
+    assert whole.only((1, 8)) is not part, "a caller who varies the list cannot fill the memory"

@@ -82,8 +82,14 @@ def test_the_fast_route_answers_as_a_usual_route_does() -> None:
         ("btc_usdt", {}, 200),
         ("btc_usdt?model=naive", {}, 200),
         ("btc_usdt", {"If-None-Match": CachedForecast.of(document).etag}, 304),
+        ("btc_usdt?horizons=24,1,1", {}, 200),
+        ("btc_usdt?horizons=8&model=naive", {"If-None-Match": CachedForecast.of(document).only((8,)).etag}, 304),
+        ("btc_usdt?horizons=", {}, 422),
+        ("btc_usdt?horizons=25", {}, 422),
         ("btc_usdt", {"Authorization": ""}, 401),
+        ("btc_usdt?interval=1h", {}, 200),
         ("btc_usdt?interval=4h", {}, 422),
+        ("btc_usdt?intervals=1h", {}, 422),
         ("BTCUSDT", {}, 422),
     ]
     for path, headers, status in requests:

@@ -9,7 +9,8 @@ from onnx import helper
 
 from make_us_rich.core.errors import BadModel, NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.forecasting.onnx_model import OnnxModel
+from make_us_rich.documents import HORIZONS
+from make_us_rich.forecasting.onnx_model import META_TAILS, OnnxModel, check_quantiles
 from make_us_rich.market.candles import Candles
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
@@ -24,7 +25,31 @@ def flat_candles(n: int, price: float = 100.0) -> Candles:
 def test_quantiles_are_prices_around_the_last_close() -> None:
     model = OnnxModel.load(tiny_model("btc_usdt"), BTC)
     prices = model.quantiles(flat_candles(30), flat_candles(30))
-    np.testing.assert_allclose(prices, 100 * np.exp(LOG_RETURNS), rtol=1e-6)
+    assert prices.shape == (HORIZONS, 7)
+    np.testing.assert_allclose(prices[0], 100 * np.exp(LOG_RETURNS), rtol=1e-6)
+    np.testing.assert_allclose(prices[23], 100 * np.exp(24**0.5 * np.array(LOG_RETURNS)), rtol=1e-6)
+
+
+def test_a_model_of_the_first_contract_keeps_forecasting_the_next_close() -> None:
+    model = OnnxModel.load(tiny_model("btc_usdt", horizons=0), BTC)
+    prices = model.quantiles(flat_candles(30), flat_candles(30))
+    assert model.horizons == 1
+    np.testing.assert_allclose(prices, [100 * np.exp(LOG_RETURNS)], rtol=1e-6)
+
+
+def test_a_graph_without_the_tails_of_its_horizons_is_refused() -> None:
+    model = onnx.load_from_string(tiny_model("btc_usdt"))
+    for item in model.metadata_props:
+        if item.key == META_TAILS:
+            item.value = "[[0.3, 0.1]]"
+    with pytest.raises(BadModel, match=r"24 horizons and tails of shape \(1, 2\)"):
+        OnnxModel.load(model.SerializeToString(), BTC)
+
+
+def test_a_band_that_shrinks_with_the_horizon_is_refused() -> None:
+    prices = 100 * np.exp(np.outer([2.0, 1.9], LOG_RETURNS))
+    with pytest.raises(BadModel, match="2 candles ahead are closer together"):
+        check_quantiles(prices, 100.0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import BITCOIN
+from make_us_rich.core.pair import BITCOIN, Series
 from serve_app.api.schemas import OwnColumns
 
 
@@ -22,7 +22,7 @@ def columns(n: int = 4) -> dict[str, list[Any]]:
 
 
 def test_valid_columns_become_candles() -> None:
-    candles = OwnColumns(**columns()).candles(BITCOIN, Interval.H1, "candles")
+    candles = OwnColumns(**columns()).candles(Series(BITCOIN, Interval.H1), "candles")
     assert len(candles) == 4
     assert candles.close.tolist() == [10.5] * 4
 
@@ -43,7 +43,7 @@ def test_the_first_wrong_row_is_named(name: str, row: int, value: float, message
     wrong = columns()
     wrong[name][row] = value
     with pytest.raises(BadCandles, match=message) as caught:
-        OwnColumns.model_construct(**wrong).candles(BITCOIN, Interval.H1, "candles")
+        OwnColumns.model_construct(**wrong).candles(Series(BITCOIN, Interval.H1), "candles")
     assert caught.value.field == f"candles.{name}"
 
 
@@ -51,5 +51,5 @@ def test_columns_of_unequal_length_are_named() -> None:
     wrong = columns()
     wrong["close"].pop()
     with pytest.raises(BadCandles, match="close has 3 rows") as caught:
-        OwnColumns(**wrong).candles(BITCOIN, Interval.H1, "reference")
+        OwnColumns(**wrong).candles(Series(BITCOIN, Interval.H1), "reference")
     assert caught.value.field == "reference.close"

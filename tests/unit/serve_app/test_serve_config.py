@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pairs import ServingPlan, TrackedPair
 from make_us_rich.operations.serve_deploy import GATEWAY, POOL, desired_config
@@ -19,13 +20,13 @@ def _version(name: str, version: int) -> ModelVersion:
 
 
 def _applications(pairs: list[TrackedPair], models: dict[str, ModelVersion]) -> dict[str, dict[str, Any]]:
-    config = desired_config(SETTINGS, pairs, models)
+    config = desired_config(SETTINGS, pairs, {Series.parse(name): model for name, model in models.items()})
     return {application["name"]: application for application in config["applications"]}
 
 
 def _btc_deployment(least: int, most: int, version: int = 4) -> dict[str, Any]:
     applications = _applications(
-        [_tracked("btc_usdt", "dedicated", least, most)], {"btc_usdt": _version("btc_usdt_1h", version)}
+        [_tracked("btc_usdt", "dedicated", least, most)], {"btc_usdt_1h": _version("btc_usdt_1h", version)}
     )
     (deployment,) = applications["btc_usdt_1h"]["deployments"]
     return dict(deployment)
@@ -33,25 +34,34 @@ def _btc_deployment(least: int, most: int, version: int = 4) -> dict[str, Any]:
 
 def test_every_pair_with_a_model_is_an_application_of_its_own() -> None:
     pairs = [_tracked("btc_usdt"), _tracked("eth_usdt")]
-    applications = _applications(pairs, {"btc_usdt": _version("btc_usdt_1h", 4)})
+    applications = _applications(pairs, {"btc_usdt_1h": _version("btc_usdt_1h", 4)})
     assert set(applications) == {GATEWAY, "btc_usdt_1h"}
     assert applications["btc_usdt_1h"]["route_prefix"] is None
 
 
 def test_pooled_pairs_share_one_application() -> None:
     pairs = [_tracked("btc_usdt"), _tracked("eth_usdt", "pooled"), _tracked("chz_usdt", "pooled")]
-    models = {pair: _version(f"{pair}_1h", 2) for pair in ("btc_usdt", "eth_usdt")}
+    models = {name: _version(name, 2) for name in ("btc_usdt_1h", "eth_usdt_1h")}
     applications = _applications(pairs, models)
     assert set(applications) == {GATEWAY, POOL, "btc_usdt_1h"}
     assert applications[POOL]["deployments"][0]["user_config"] == {
-        "eth_usdt": {"name": "eth_usdt_1h", "version": 2, "run_id": "run-2"}
+        "eth_usdt_1h": {"name": "eth_usdt_1h", "version": 2, "run_id": "run-2"}
     }
+
+
+def test_a_pair_is_served_at_each_interval_by_its_plan() -> None:
+    pairs = [_tracked("btc_usdt"), _tracked("eth_usdt", "pooled")]
+    names = [f"{pair}_{interval}" for pair in ("btc_usdt", "eth_usdt") for interval in ("1h", "4h")]
+    applications = _applications(pairs, {name: _version(name, 1) for name in names})
+    assert set(applications) == {GATEWAY, POOL, "btc_usdt_1h", "btc_usdt_4h"}
+    assert applications["btc_usdt_4h"]["args"] == {"series": "btc_usdt_4h"}
+    assert set(applications[POOL]["deployments"][0]["user_config"]) == {"eth_usdt_1h", "eth_usdt_4h"}
 
 
 def test_a_pair_keeps_its_application_when_its_first_own_model_replaces_the_foundation() -> None:
     pairs = [_tracked("btc_usdt")]
     before, after = (
-        _applications(pairs, {"btc_usdt": model})
+        _applications(pairs, {"btc_usdt_1h": model})
         for model in (_version("foundation_1h", 9), _version("btc_usdt_1h", 1))
     )
     old, new = before["btc_usdt_1h"]["deployments"][0], after["btc_usdt_1h"]["deployments"][0]
@@ -91,7 +101,7 @@ def test_the_api_listens_at_the_configured_address() -> None:
 
 def test_each_process_reserves_a_share_of_a_cpu_so_that_load_adds_nodes() -> None:
     listed = [_tracked("btc_usdt"), _tracked("eth_usdt", "pooled")]
-    models = {pair: _version(f"{pair}_1h", 1) for pair in ("btc_usdt", "eth_usdt")}
+    models = {name: _version(name, 1) for name in ("btc_usdt_1h", "eth_usdt_1h")}
     claims = {
         name: application["deployments"][0]["ray_actor_options"]["num_cpus"]
         for name, application in _applications(listed, models).items()

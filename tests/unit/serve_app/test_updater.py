@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Forecast, NamedVersion, PairState, ReplicaError
 from make_us_rich.market import exchange
@@ -18,7 +18,7 @@ from serve_app.replica.forecaster import Forecaster
 from serve_app.replica.models import ModelCache
 from tests.support.forecasts import make_forecast
 
-BTC = Pair.parse("btc_usdt")
+SERIES = Series(BITCOIN, Interval.H1)
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -38,14 +38,14 @@ def forecast_by(version: int, as_of_ms: int) -> ComputedForecast:
 
 
 def save_snapshot(settings: Settings, kept: ComputedForecast) -> None:
-    ForecastSnapshot(Path(settings.cache_folder), BTC, settings.interval, settings.market).save(kept)
+    ForecastSnapshot(Path(settings.cache_folder), SERIES, settings.market).save(kept)
 
 
 def answers(
     settings: Settings, *, version: int, name: str = "btc_usdt_1h"
 ) -> tuple[Forecast | ReplicaError, PairState]:
     async def ask() -> tuple[Forecast | ReplicaError, PairState]:
-        forecaster = Forecaster(BTC, settings, ModelCache(2))
+        forecaster = Forecaster(SERIES, settings, ModelCache(2))
         await forecaster.reconfigure({"name": name, "version": version, "run_id": f"run-{version}"})
         return await forecaster.forecast(), await forecaster.state()
 
@@ -100,6 +100,21 @@ def test_a_forecast_by_the_foundation_model_has_its_flag(offline: Settings) -> N
         "foundation": True,
     }
     assert state.ready is True
+
+
+@pytest.mark.parametrize(
+    ("horizons", "tags", "skills"),
+    [
+        (0, {"skill_vs_naive": "0.07"}, [0.07]),
+        (24, {"skill_vs_naive": "0.07", "horizon_skills": "[0.08, null]"}, [0.08, *[None] * 23]),
+        (24, {}, [None] * 24),
+    ],
+)
+def test_each_horizon_has_the_skill_that_was_measured_there(
+    horizons: int, tags: dict[str, str], skills: list[float | None]
+) -> None:
+    computed = make_forecast("btc_usdt", as_of_ms=HOUR_MS, horizons=horizons, tags=tags)
+    assert [item.skill_vs_naive for item in computed.horizons] == skills
 
 
 def test_another_pairs_model_is_refused(offline: Settings) -> None:

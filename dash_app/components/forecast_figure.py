@@ -1,0 +1,335 @@
+"""The chart of a forecast: the last candles with their past bands, and the fan of the coming closes behind them.
+
+Candles and fan share one time axis. A candle fills the time from its open to its close, so the fan begins at the end of
+the last candle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import plotly.graph_objects as go
+
+from dash_app.components.figures import FALLING, GRID, LAYOUT, RISING, TEXT
+from dash_app.components.forecast_summary import ahead
+from dash_app.components.formatting import price, utc_time
+from make_us_rich.core.interval import Interval
+from make_us_rich.documents import Forecast, HorizonForecast, PastForecast
+from make_us_rich.market.candles import Candles
+
+_OUTSIDE = "#c2255c"
+_BAND_RGB = "124, 92, 191"
+_BACKFILLED = "rgba(125, 133, 144, 0.25)"
+_LABEL_COLOUR = "rgb(76, 45, 140)"  # behind white text, on the light and the dark scheme
+# Quantiles that limit the lower and the upper part, share of closes inside, opacity. The parts are drawn next to each
+# other and never overlap, so that the legend shows the exact colours.
+BANDS = (
+    (("q25", "q75"), (), 50, 0.80),
+    (("q10", "q25"), ("q75", "q90"), 80, 0.48),
+    (("q05", "q10"), ("q90", "q95"), 90, 0.24),
+)
+# Colour and dash of the models to compare with.
+_OUTLINES = (("#0c9c8a", "dash"), ("#b7791f", "dashdot"), ("#7d8590", "dot"))
+_PRICE_HEIGHT, _VOLUME_HEIGHT = (0.19, 1), (0, 0.16)  # shares of the height
+_TICKS = 6
+_LEAST_STEPS = 5  # room for the fan of a model that forecasts one candle
+_EDGE_STEPS = 4  # a label so close to the right edge stands to the left of its line
+
+
+def forecast_figure(
+    candles: Candles, forecasts: Mapping[str, Forecast], past: Sequence[PastForecast] = (), *, narrow: bool = False
+) -> go.Figure:
+    """Return candles, volume and past 80 % bands, and behind them the fan of the first forecast.
+
+    `forecasts`: by the name of their model, at least one; the first is the page's own, and of the others the 80 % band
+    is outlined. `narrow`: for a phone.
+    """
+    figure = go.Figure()
+    own, *others = forecasts.items()
+    shown = [item for item in past if int(candles.open_time_ms[0]) <= item.target_open_ms < own[1].as_of_ms]
+    _add_past(figure, shown, narrow=narrow)
+    _add_candles(figure, candles, Interval(own[1].interval))
+    _add_fan(figure, own[1], narrow=narrow)
+    for (name, forecast), (colour, dash) in zip(others, _OUTLINES, strict=False):
+        _add_outline(figure, name, forecast, {"color": colour, "dash": dash, "width": 2}, narrow=narrow)
+    _style(figure, candles, list(forecasts.values()), shown, narrow=narrow)
+    return figure
+
+
+def horizon_marks(forecasts: Sequence[Forecast], *, narrow: bool = False) -> list[dict[str, Any]]:
+    """Return, for each horizon of the first forecast, the line and the two labels that mark it in the chart.
+
+    As Plotly's `shapes` and `annotations`, which the browser replaces when the reader chooses another horizon.
+    """
+    own, end_ms = forecasts[0], _end_ms(forecasts)
+    step_ms = Interval(own.interval).ms
+    marks = []
+    for item in own.horizons:
+        x = _iso(item.target_close_ms)
+        at_edge = item.target_close_ms > end_ms - _EDGE_STEPS * step_ms
+        label = {
+            "x": x,
+            "xref": "x",
+            "yref": "y",
+            "showarrow": False,
+            "xanchor": "right" if at_edge else "center",
+            "bgcolor": _LABEL_COLOUR,
+            "borderpad": 2,
+            "font": {"color": "white", "size": 11 if narrow else 12},
+        }
+        line = {"color": _LABEL_COLOUR, "width": 1}
+        low, high = item.quantiles["q10"], item.quantiles["q90"]
+        marks.append(
+            {
+                "shapes": [
+                    {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain", "line": line}
+                ],
+                "annotations": [
+                    label | {"y": high, "text": price(high), "yanchor": "bottom", "yshift": 3},
+                    label | {"y": low, "text": price(low), "yanchor": "top", "yshift": -3},
+                ],
+            }
+        )
+    return marks
+
+
+def _add_past(figure: go.Figure, shown: Sequence[PastForecast], *, narrow: bool) -> None:
+    served = [item for item in shown if not item.backfilled]
+    backfilled = [item for item in shown if item.backfilled]
+    if served:
+        _add_past_bands(figure, served, f"rgba({_BAND_RGB}, 0.2)", "past band" if narrow else "past 80 % band")
+        _add_misses(figure, served, narrow=narrow)
+    if backfilled:
+        _add_past_bands(figure, backfilled, _BACKFILLED, "backfilled" if narrow else "backfilled 80 % band")
+
+
+def _add_past_bands(figure: go.Figure, shown: Sequence[PastForecast], colour: str, name: str) -> None:
+    low = [item.quantiles["q10"] for item in shown]
+    high = [item.quantiles["q90"] for item in shown]
+    figure.add_bar(
+        x=[_middle(item.target_open_ms, item.target_close_ms) for item in shown],
+        y=[top - bottom for top, bottom in zip(high, low, strict=True)],
+        base=low,
+        hovertext=[
+            f"close at {utc_time(item.target_close_ms)}:<br>80 % between {price(bottom)} and {price(top)}"
+            + ("<br>backfilled: made afterwards" if item.backfilled else "")
+            for item, top, bottom in zip(shown, high, low, strict=True)
+        ],
+        hoverinfo="text",
+        marker={"color": colour, "line": {"width": 0}},
+        name=name,
+    )
+
+
+def _add_misses(figure: go.Figure, served: Sequence[PastForecast], *, narrow: bool) -> None:
+    """Mark the closes outside their band."""
+    outside = [item for item in served if item.inside_80 is False]
+    figure.add_scatter(
+        x=[_middle(item.target_open_ms, item.target_close_ms) for item in outside],
+        y=[item.close for item in outside],
+        mode="markers",
+        marker={"symbol": "x-thin", "size": 9, "line": {"width": 2.5, "color": _OUTSIDE}},
+        name="outside" if narrow else "close outside band",
+        hovertext=[f"{utc_time(item.target_close_ms)}: close outside the band" for item in outside],
+        hoverinfo="text",
+        visible=True if outside else "legendonly",
+    )
+
+
+def _add_candles(figure: go.Figure, candles: Candles, interval: Interval) -> None:
+    opens_ms = candles.open_time_ms.tolist()
+    times = [_middle(time, time + interval.ms) for time in opens_ms]
+    rows = list(zip(opens_ms, *(column.tolist() for column in _prices(candles)), strict=True))
+    figure.add_candlestick(
+        x=times,
+        open=candles.open,
+        high=candles.high,
+        low=candles.low,
+        close=candles.close,
+        increasing={"line": {"color": RISING, "width": 1}, "fillcolor": RISING},
+        decreasing={"line": {"color": FALLING, "width": 1}, "fillcolor": FALLING},
+        name="price",
+        hovertext=[
+            f"{utc_time(time)}<br>open {price(first)}<br>high {price(high)}<br>low {price(low)}<br>close {price(last)}"
+            for time, first, high, low, last in rows
+        ],
+        hoverinfo="text",
+        showlegend=False,
+    )
+    rose = (candles.close >= candles.open).tolist()
+    figure.add_bar(
+        x=times,
+        y=candles.volume,
+        marker={"color": [RISING if up else FALLING for up in rose], "opacity": 0.5},
+        name="volume",
+        hovertext=[utc_time(time) for time in opens_ms],
+        hovertemplate="%{hovertext}<br>volume %{y:,.0f}<extra></extra>",
+        showlegend=False,
+        yaxis="y2",
+    )
+
+
+def _add_fan(figure: go.Figure, forecast: Forecast, *, narrow: bool) -> None:
+    times = _times(forecast)
+    for below, above, share, opacity in BANDS:
+        x: list[str | None] = []
+        y: list[float | None] = []
+        for low, high in filter(None, (below, above)):
+            gap = [None] if x else []
+            x += [*gap, *times, *reversed(times)]
+            y += [*gap, *_curve(forecast, low), *reversed(_curve(forecast, high))]
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"width": 0},
+            fill="toself",
+            fillcolor=f"rgba({_BAND_RGB}, {opacity})",
+            name=f"{share} %" if narrow else f"{share} % band",
+            hoverinfo="skip",
+        )
+    figure.add_scatter(
+        x=times,
+        y=_curve(forecast, "q50"),
+        mode="lines",
+        line={"color": "white", "width": 2},
+        name="median",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    # Areas answer to the pointer only at their edges, so an invisible bar at each close reads the fan out.
+    figure.add_bar(
+        x=times[1:],
+        y=[item.quantiles["q95"] - item.quantiles["q05"] for item in forecast.horizons],
+        base=[item.quantiles["q05"] for item in forecast.horizons],
+        width=Interval(forecast.interval).ms,
+        marker={"color": "rgba(0,0,0,0)", "line": {"width": 0}},
+        name="fan",
+        hovertext=[_reading(forecast, item) for item in forecast.horizons],
+        hoverinfo="text",
+        hoverlabel={"bgcolor": _LABEL_COLOUR, "font": {"color": "white"}},
+        showlegend=False,
+    )
+
+
+def _add_outline(figure: go.Figure, name: str, forecast: Forecast, line: Mapping[str, Any], *, narrow: bool) -> None:
+    """Draw both ends of another model's 80 % band."""
+    times = _times(forecast)
+    readings = ["", *(f"{name}, {_reading(forecast, item)}" for item in forecast.horizons)]
+    figure.add_scatter(
+        x=[*times, None, *times],
+        y=[*_curve(forecast, "q10"), None, *_curve(forecast, "q90")],
+        mode="lines",
+        line=line,
+        name=name if narrow else f"{name}, 80 %",
+        hovertext=[*readings, "", *readings],
+        hoverinfo="text",
+    )
+
+
+def _reading(forecast: Forecast, item: HorizonForecast) -> str:
+    quantiles = item.quantiles
+    return (
+        f"{ahead(forecast, item)}, {utc_time(item.target_close_ms)}:<br>"
+        f"80 % between {price(quantiles['q10'])} and {price(quantiles['q90'])},<br>median {price(quantiles['q50'])}"
+    )
+
+
+def _times(forecast: Forecast) -> list[str]:
+    """Return as_of, and the time of the close at each horizon."""
+    return [_iso(time) for time in (forecast.as_of_ms, *(item.target_close_ms for item in forecast.horizons))]
+
+
+def _curve(forecast: Forecast, name: str) -> list[float]:
+    """Return a quantile at as_of, where it is the last close, and at each horizon."""
+    return [forecast.last_close, *(item.quantiles[name] for item in forecast.horizons)]
+
+
+def _end_ms(forecasts: Sequence[Forecast]) -> int:
+    """Return the end of the time axis: half a candle after the last close that is forecast."""
+    step_ms = Interval(forecasts[0].interval).ms
+    last_ms = max(forecast.horizons[-1].target_close_ms for forecast in forecasts)
+    return max(last_ms, forecasts[0].as_of_ms + _LEAST_STEPS * step_ms) + step_ms // 2
+
+
+def _style(
+    figure: go.Figure, candles: Candles, forecasts: Sequence[Forecast], past: Sequence[PastForecast], *, narrow: bool
+) -> None:
+    first = forecasts[0]
+    figure.update_layout(
+        **LAYOUT,
+        barmode="overlay",
+        bargap=0.15,
+        height=420 if narrow else 480,
+        uirevision=first.pair,
+        dragmode=False if narrow else "pan",
+    )
+    if narrow:
+        figure.update_layout(
+            margin={"l": 4, "r": 4, "t": 60, "b": 4},
+            font_size=11,
+            legend={"x": 0, "xanchor": "left", "entrywidth": 0.31, "entrywidthmode": "fraction"},
+        )
+    shown = [item.quantiles for item in past] + [item.quantiles for each in forecasts for item in each.horizons]
+    ends = [quantiles[name] for quantiles in shown for name in ("q10", "q90")]
+    ends += [item.quantiles[name] for item in first.horizons for name in ("q05", "q95")]
+    low, high = min(float(candles.low.min()), *ends), max(float(candles.high.max()), *ends)
+    room = (high - low) * 0.07
+    shared = {"gridcolor": GRID, "zeroline": False}
+    figure.update_layout(
+        xaxis={
+            **shared,
+            "anchor": "y2",
+            "range": [_iso(int(candles.open_time_ms[0])), _iso(_end_ms(forecasts))],
+            "tickformat": "%H:%M<br>%d %b",
+            "tickangle": 0,
+            "nticks": 5 if narrow else 12,
+            "rangeslider": {"visible": False},
+        },
+        yaxis={
+            **shared,
+            "domain": _PRICE_HEIGHT,
+            "range": [low - room, high + room],
+            "tickformat": _tick_format(high - low),
+        },
+        yaxis2={
+            **shared,
+            "domain": _VOLUME_HEIGHT,
+            "title": None if narrow else {"text": "volume", "font": {"size": 12}},
+            "showticklabels": False,
+            "fixedrange": True,
+        },
+        shapes=[
+            {
+                "type": "line",
+                "xref": "x domain",
+                "x0": 0,
+                "x1": 1,
+                "y0": first.last_close,
+                "y1": first.last_close,
+                "line": {"color": TEXT, "width": 1, "dash": "dot"},
+            }
+        ],
+    )
+
+
+def _prices(candles: Candles) -> tuple[Any, ...]:
+    return candles.open, candles.high, candles.low, candles.close
+
+
+def _tick_format(span: float) -> str:
+    """Return a format with enough decimals to tell neighbouring ticks apart, and no exponent."""
+    step = span / _TICKS if span > 0 else 1.0
+    return f",.{max(0, -math.floor(math.log10(step)))}f"
+
+
+def _middle(from_ms: int, to_ms: int) -> str:
+    """Return the time in the middle of a candle, where it is drawn."""
+    return _iso((from_ms + to_ms) // 2)
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")

@@ -1,0 +1,162 @@
+"""The downloads of the forecasts page: the numbers as CSV, the chart as PNG."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from dash import Dash, Input, Output, State, no_update
+
+from dash_app.components import notices
+from dash_app.components.formatting import pair_label
+from dash_app.security.validation import Clicks, IntervalName, validated
+from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.documents import QUANTILE_NAMES, Forecast, PastForecast
+from make_us_rich.market.candles import Candles
+
+CHAMPION = "champion"
+OtherModel = Literal["previous", "foundation", "naive"]
+
+HISTORY = 168
+"""Candles and past forecasts that are counted and downloaded: a week of hours."""
+
+_COLUMNS = (
+    "kind",
+    "pair",
+    "interval",
+    "model",
+    "model_version",
+    "horizon",
+    "target_close",
+    "target_close_ms",
+    "last_close",
+    *QUANTILE_NAMES,
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "inside_80",
+)
+_DOWNLOAD_PNG = """(clicks, drawing) => {
+    const plot = document.querySelector("#chart .js-plotly-plot");
+    if (clicks && plot && drawing) {
+        const back = getComputedStyle(document.body).backgroundColor;
+        const title = {text: drawing.title, x: 0.01, xanchor: "left", y: 0.99, yanchor: "top", font: {size: 16}};
+        const margin = {...plot.layout.margin, t: plot.layout.margin.t + 32};
+        const changed = {paper_bgcolor: back, plot_bgcolor: back, title, margin};
+        const figure = {data: plot.data, layout: {...plot.layout, ...changed}};
+        Plotly.downloadImage(figure, {
+            format: "png", filename: drawing.name, scale: 2, width: plot.offsetWidth, height: plot.offsetHeight + 32,
+        });
+    }
+    return window.dash_clientside.no_update;
+}"""
+
+
+def register(app: Dash, client: Client) -> None:
+    @app.callback(
+        Output("csv-file", "data"),
+        Output("csv-notice", "children"),
+        Input("csv", "n_clicks"),
+        State("pair", "value"),
+        State("interval", "value"),
+        State("compare", "value"),
+        prevent_initial_call=True,
+        running=[(Output("csv", "loading"), True, False)],
+    )
+    @validated
+    def download_csv(
+        clicks: Clicks, pair: Pair | None, interval: IntervalName, others: list[OtherModel] | None
+    ) -> tuple[Any, Any]:
+        if not clicks or pair is None:
+            return no_update, no_update
+        try:
+            forecasts, _ = with_others(client, client.forecast(pair, interval=interval), others or [])
+            past = client.history(pair, HISTORY, interval=interval)
+            content = _csv(forecasts, past, client.candles(pair, HISTORY, interval))
+        except (ServiceUnavailable, ServiceRefused) as error:
+            return no_update, notices.download_failed(error)
+        filename = f"{file_name(forecasts[CHAMPION])}.csv"
+        return {"content": content, "filename": filename, "type": "text/csv"}, None
+
+    app.clientside_callback(
+        _DOWNLOAD_PNG,
+        Output("png", "n_clicks"),
+        Input("png", "n_clicks"),
+        State("drawing", "data"),
+        prevent_initial_call=True,
+    )
+
+
+def with_others(
+    client: Client, champion: Forecast, others: Collection[OtherModel]
+) -> tuple[dict[str, Forecast], list[str]]:
+    """Return the champion's forecast and those of the other models, by name, and why models are missing."""
+    forecasts, missing = {CHAMPION: champion}, []
+    for name in dict.fromkeys(others):
+        try:
+            forecasts[name] = client.forecast(champion.pair, name, interval=champion.interval)
+        except ServiceRefused as error:
+            missing.append(str(error))
+    return forecasts, missing
+
+
+def file_name(forecast: Forecast) -> str:
+    """Return the name of a download without its ending: btc_usdt_1h_2026-11-14_2200_UTC."""
+    as_of = datetime.fromtimestamp(forecast.as_of_ms / 1000, UTC)
+    return f"{forecast.pair}_{forecast.interval}_{as_of:%Y-%m-%d_%H%M}_UTC"
+
+
+def picture_title(forecast: Forecast) -> str:
+    as_of = datetime.fromtimestamp(forecast.as_of_ms / 1000, UTC)
+    return f"{pair_label(forecast.pair)}, {forecast.interval} candles, forecast as of {as_of:%d %b %Y %H:%M} UTC"
+
+
+def _csv(forecasts: Mapping[str, Forecast], past: Sequence[PastForecast], candles: Candles) -> str:
+    """Return the coming closes by each model, then the past candles, newest first, with the forecast of each close.
+
+    kind: `forecast` for a coming close; for a past one `served` if it was forecast in time, `backfilled` if afterwards,
+    `candle` if never. Prices in the quote currency.
+    """
+    file = io.StringIO()
+    writer = csv.DictWriter(file, _COLUMNS)
+    writer.writeheader()
+    own = forecasts[CHAMPION]
+    of_pair = {"pair": own.pair, "interval": own.interval}
+    for name, forecast in forecasts.items():
+        made_by = {"model": name, "model_version": forecast.model.version, "last_close": forecast.last_close}
+        for item in forecast.horizons:
+            times = {"horizon": item.horizon, **_target(item.target_close_ms)}
+            writer.writerow({"kind": "forecast", **of_pair, **made_by, **times, **dict(item.quantiles)})
+    by_open = {item.target_open_ms: item for item in past}
+    step_ms = Interval(own.interval).ms
+    for open_ms, *values in reversed(list(zip(*(column.tolist() for column in vars(candles).values()), strict=True))):
+        candle = dict(zip(("open", "high", "low", "close", "volume"), values, strict=True))
+        writer.writerow({**of_pair, **_target(open_ms + step_ms), **candle, **_forecast_of(by_open.get(open_ms))})
+    return file.getvalue()
+
+
+def _forecast_of(past: PastForecast | None) -> dict[str, object]:
+    """Return the columns of a past candle's forecast."""
+    if past is None:
+        return {"kind": "candle"}
+    return {
+        "kind": "backfilled" if past.backfilled else "served",
+        "model": "foundation" if past.foundation else "own",
+        "model_version": past.model_version,
+        "horizon": past.horizon,
+        "last_close": past.last_close,
+        **dict(past.quantiles),
+        "inside_80": past.inside_80,
+    }
+
+
+def _target(time_ms: int) -> dict[str, object]:
+    iso = datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"target_close": iso, "target_close_ms": time_ms}

@@ -1,0 +1,30 @@
+"""The exchange's list of traded pairs, over plain HTTP: the dashboard's installation has no client of the exchange."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+
+from make_us_rich.core.errors import MarketUnavailable, PairNotTraded
+from make_us_rich.core.pair import SLUG, Pair
+from make_us_rich.core.responses import UNEXPECTED
+
+_TIMEOUT_S = 10.0
+
+
+def traded_pairs(exchange_url: str) -> set[Pair]:
+    """Return the pairs that are traded now. Binance's answer has megabytes. Raises MarketUnavailable."""
+    try:
+        answer = httpx.get(f"{exchange_url.rstrip('/')}/api/v3/exchangeInfo", timeout=_TIMEOUT_S)
+        symbols = answer.raise_for_status().json()["symbols"]
+        names = [f"{item['baseAsset']}_{item['quoteAsset']}".lower() for item in symbols if item["status"] == "TRADING"]
+    except (httpx.HTTPError, *UNEXPECTED) as error:
+        raise MarketUnavailable(f"the exchange cannot be asked for its pairs: {type(error).__name__}") from None
+    return {Pair.parse(name) for name in names if re.fullmatch(SLUG, name)}
+
+
+def check_traded(exchange_url: str, pair: Pair) -> None:
+    """Raise PairNotTraded, or MarketUnavailable, unless the exchange trades the pair now."""
+    if pair not in traded_pairs(exchange_url):
+        raise PairNotTraded(f"the exchange does not trade {pair}")

@@ -1,0 +1,152 @@
+"""The admin page in a real browser: health, pairs, the audit log; and forms that Enter sends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from make_us_rich.accounts import ADMIN
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
+from tests.support.browser import (
+    ARTIFACTS,
+    PASSWORD,
+    PHONE,
+    horizontal_overflow_px,
+    log_in,
+    register,
+    serious_violations,
+)
+from tests.support.dashboard_servers import DashboardServers, dashboard_servers
+
+pytestmark = pytest.mark.timeout(300)
+
+Scheme = Literal["light", "dark"]
+SLOW_MS = 30_000
+REASON = "the exchange halted it for maintenance and has not said when it goes on; see its announcement of last week"
+# The texts of elements whose content is wider or higher than they are.
+_CUT_OFF = """(selector) => [...document.querySelectorAll(selector)]
+    .filter((cell) => cell.scrollWidth > cell.clientWidth + 1 || cell.scrollHeight > cell.clientHeight + 1)
+    .map((cell) => cell.textContent)"""
+
+
+@pytest.fixture(scope="module")
+def dashboard(folder: Path) -> Iterator[DashboardServers]:
+    with dashboard_servers(folder, ["btc_usdt"]) as servers:
+        servers.accounts.users.create("root", PASSWORD, role=ADMIN)
+        yield servers
+
+
+def _open_tab(page: Page, dashboard: DashboardServers, name: str) -> None:
+    log_in(page, dashboard.url, "root", "/admin")
+    page.get_by_role("tab", name=name).click()
+
+
+def _listed(dashboard: DashboardServers) -> set[str]:
+    return {item.pair for item in pairs_table.tracked(Database.from_settings(dashboard.settings))}
+
+
+def test_health_is_checked_when_its_tab_is_opened(page: Page, dashboard: DashboardServers) -> None:
+    _open_tab(page, dashboard, "Health")
+
+    expect(page.get_by_role("cell", name="postgres", exact=True)).to_be_visible(timeout=60_000)
+    for window in (PHONE, {"width": 1440, "height": 900}):
+        page.set_viewport_size(window)
+        assert page.evaluate(_CUT_OFF, ".mantine-Badge-label") == []
+    page.screenshot(path=ARTIFACTS / "admin-health.png", full_page=True)
+
+
+def test_only_a_traded_pair_is_added_and_a_pair_is_removed(page: Page, dashboard: DashboardServers) -> None:
+    _open_tab(page, dashboard, "Pairs")
+    field = page.locator("#admin-new-pair")
+    field.fill("foo_bar")
+    field.press("Enter")
+    expect(page.get_by_text("The exchange does not trade foo_bar.")).to_be_visible(timeout=SLOW_MS)
+    assert _listed(dashboard) == {"btc_usdt"}
+
+    field.fill("s")
+    expect(page.get_by_role("option").first).to_have_text(re.compile("^s"))  # every pair of usdt has an s
+    field.fill("sol")
+    page.get_by_role("option", name="sol_usdt").click()
+    page.screenshot(path=ARTIFACTS / "admin-add-pair.png", full_page=True)
+    page.click("#admin-put-pair")
+    expect(page.get_by_text("sol_usdt has the serving plan dedicated")).to_be_visible(timeout=SLOW_MS)
+    page.get_by_role("gridcell", name="sol_usdt").click()
+    page.click("#admin-remove")
+    page.get_by_role("button", name="Cancel").click()
+    page.click("#admin-remove")
+    expect(page.get_by_text("Its models, candles and forecasts stay.")).to_be_visible()
+    page.screenshot(path=ARTIFACTS / "admin-remove-pair.png", full_page=True)
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("sol_usdt is removed")).to_be_visible(timeout=SLOW_MS)
+    assert _listed(dashboard) == {"btc_usdt"}
+    assert dashboard.accounts.audit.entries(1)[0].action == "remove pair"
+
+
+@pytest.mark.parametrize("window", [PHONE, {"width": 1440, "height": 900}], ids=["phone", "desktop"])
+def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardServers, window: dict[str, int]) -> None:
+    database = Database.from_settings(dashboard.settings)
+    pairs_table.put(database, "chz_usdt", plan="pooled")
+    pairs_table.park(database, "chz_usdt", REASON)
+    dashboard.accounts.audit.write("someone with a long name", "park pair", "chz_usdt", REASON)
+    context = browser.new_context(viewport=window)
+    page = context.new_page()
+    _open_tab(page, dashboard, "Pairs")
+    expect(page.get_by_text("announcement of last week")).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / f"admin-pairs-{window['width']}.png", full_page=True)
+    assert page.evaluate(_CUT_OFF, ".ag-cell") == []
+    page.get_by_role("tab", name="Audit log").click()
+    expect(page.get_by_role("gridcell", name="park pair").first).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / f"admin-audit-{window['width']}.png", full_page=True)
+    assert page.evaluate(_CUT_OFF, ".ag-cell") == []
+    assert horizontal_overflow_px(page) <= 0
+    context.close()
+    pairs_table.remove(database, "chz_usdt")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_tabs_and_dialogs_are_accessible(browser: Browser, dashboard: DashboardServers, scheme: Scheme) -> None:
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    _open_tab(page, dashboard, "Health")
+    expect(page.get_by_role("cell", name="postgres", exact=True)).to_be_visible(timeout=60_000)
+    assert serious_violations(page) == []
+    page.get_by_role("tab", name="Audit log").click()
+    expect(page.get_by_role("gridcell", name="log in").first).to_be_visible(timeout=SLOW_MS)
+    assert serious_violations(page) == []
+    page.get_by_role("tab", name="Pairs").click()
+    expect(page.get_by_role("gridcell", name="btc_usdt")).to_be_visible(timeout=SLOW_MS)
+    page.click("#admin-remove")
+    dialog = page.get_by_role("dialog", name="Remove the selected pair?")
+    expect(dialog).to_be_visible()
+    page.wait_for_timeout(500)  # it fades in
+    assert serious_violations(page) == []
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    context.close()
+
+
+def test_enter_sends_a_form(page: Page, dashboard: DashboardServers) -> None:
+    register(page, dashboard.url, "keyboard user")
+    page.goto(f"{dashboard.url}/api-tokens")
+    page.fill("#token-name", "laptop")
+    page.press("#token-name", "Enter")
+    expect(page.locator("#new-token-text")).to_be_visible(timeout=SLOW_MS)
+
+    page.goto(f"{dashboard.url}/account")
+    page.fill("#current-password", PASSWORD)
+    page.fill("#new-password", "staples in a paper boat")
+    page.press("#new-password", "Enter")
+    expect(page.get_by_text("Password changed.")).to_be_visible(timeout=SLOW_MS)
+
+    _open_tab(page, dashboard, "Users")
+    page.locator("#admin-quota-plan").click()
+    page.get_by_role("option", name="trader").click()
+    page.fill("#admin-quota", "30000")
+    page.press("#admin-quota", "Enter")
+    expect(page.get_by_text("Plan trader now allows 30,000 calls per month.")).to_be_visible(timeout=SLOW_MS)

@@ -1,0 +1,195 @@
+"""The forecasts page in a real browser: what it counts, which pair it shows, and what its downloads hold."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from make_us_rich.client import Client
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.database import forecasts
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
+from make_us_rich.documents import HORIZONS, Quantiles
+from tests.support.browser import ARTIFACTS, PASSWORD, log_in
+from tests.support.dashboard_servers import PAST_HOURS, DashboardServers, dashboard_servers
+
+pytestmark = pytest.mark.timeout(300)
+
+SLOW_MS = 30_000
+PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
+BACKFILLED_HOURS = range(PAST_HOURS, PAST_HOURS + 6)
+"""Hours before the last close, older than the served forecasts and within the chart."""
+
+
+@pytest.fixture(scope="module")
+def dashboard(folder: Path) -> Iterator[DashboardServers]:
+    with dashboard_servers(folder, PAIRS) as servers:
+        servers.accounts.users.create("reader", PASSWORD)
+        _backfill(servers, Pair("btc", "usdt"))
+        yield servers
+
+
+def _backfill(dashboard: DashboardServers, pair: Pair) -> None:
+    """Store forecasts as a backfill does: of older hours, and of an hour that was served too."""
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    with _client(dashboard) as client:
+        last = client.forecast(pair).last_close
+    band = Quantiles.of(last * (0.95 + step / 200) for step in range(7))
+    with Database.from_settings(dashboard.settings) as database:
+        for hour in (2, *BACKFILLED_HOURS):
+            forecasts.record(
+                database,
+                [band],
+                market=dashboard.settings.market,
+                pair=pair,
+                interval=Interval.H1,
+                as_of_ms=as_of_ms - hour * HOUR_MS,
+                version=7,
+                last_close=last,
+                backfilled=True,
+            )
+
+
+def _client(dashboard: DashboardServers) -> Client:
+    return Client(dashboard.settings.api_url, dashboard.settings.dashboard_token.get_secret_value())
+
+
+def _open(page: Page, dashboard: DashboardServers, query: str = "?pair=btc_usdt") -> None:
+    log_in(page, dashboard.url, "reader", f"/{query}")
+    expect(page.locator("#chart .legendtext").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#reading")).to_contain_text("with 80 % probability", timeout=SLOW_MS)
+
+
+def test_a_backfill_is_kept_apart_from_what_was_served(page: Page, dashboard: DashboardServers) -> None:
+    with _client(dashboard) as client:
+        past = client.history("btc_usdt", 100)
+    served = [item for item in past if not item.backfilled]
+    assert len(past) == len(served) + len(BACKFILLED_HOURS)  # where one was served, the backfill's is left out
+    inside = sum(item.inside_80 is True for item in served)
+
+    _open(page, dashboard)
+    badges = page.locator("#model-badges")
+    expect(badges).to_contain_text(f"Served forecasts: {inside} of {len(served)} inside")
+    expect(page.locator("#chart .legendtext", has_text="backfilled 80 % band")).to_be_visible()
+    page.screenshot(path=ARTIFACTS / "backfilled.png", full_page=True)
+
+    with page.expect_download() as download:
+        page.click("#csv")
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    assert sum(row["kind"] == "backfilled" for row in rows) == len(BACKFILLED_HOURS)
+    assert sum(row["kind"] == "served" for row in rows) == len(served)
+
+
+def test_the_csv_has_candles_compared_models_and_readable_times(page: Page, dashboard: DashboardServers) -> None:
+    _open(page, dashboard)
+    page.locator("#compare").click()
+    page.get_by_role("option", name="naive").click()
+    expect(page.locator("#chart").get_by_text("naive")).to_be_visible(timeout=SLOW_MS)
+    with page.expect_download() as download:
+        page.click("#csv")
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+
+    with _client(dashboard) as client:
+        naive, candles = client.forecast("btc_usdt", "naive"), client.candles("btc_usdt", 168)
+    coming = [row for row in rows if row["kind"] == "forecast"]
+    assert [row["model"] for row in coming] == ["champion"] * HORIZONS + ["naive"] * HORIZONS
+    assert float(coming[HORIZONS]["q90"]) == naive.horizons[0].quantiles.q90
+    closed = [row for row in rows if row["kind"] != "forecast"]
+    assert [float(row["close"]) for row in reversed(closed)] == candles.close.tolist()
+    assert all(float(row["low"]) <= float(row["high"]) for row in closed)
+    assert all(float(row["q10"]) <= float(row["q90"]) for row in rows if row["kind"] != "candle")
+    assert {row["inside_80"] for row in rows if row["kind"] == "served"} == {"True", "False"}
+    assert {row["close"] for row in coming} == {""}  # these candles have not closed yet
+    for row in rows:
+        written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(row["target_close_ms"]) / 1000))
+        assert row["target_close"] == written
+
+
+def test_the_names_of_downloads_and_the_picture_say_pair_and_time(page: Page, dashboard: DashboardServers) -> None:
+    _open(page, dashboard)
+    with _client(dashboard) as client:
+        as_of_s = client.forecast("btc_usdt").as_of_ms / 1000
+    name = time.strftime("btc_usdt_1h_%Y-%m-%d_%H%M_UTC", time.gmtime(as_of_s))
+    with page.expect_download() as table:
+        page.click("#csv")
+    assert table.value.suggested_filename == f"{name}.csv"
+
+    title = time.strftime("BTC / USDT, 1h candles, forecast as of %d %b %Y %H:%M UTC", time.gmtime(as_of_s))
+    page.evaluate(
+        "() => { const download = Plotly.downloadImage; Plotly.downloadImage = (figure, options) => {"
+        " window.drawn = figure.layout.title.text; return download(figure, options); }; }"
+    )
+    with page.expect_download() as picture:
+        page.click("#png")
+    assert picture.value.suggested_filename == f"{name}.png"
+    picture.value.save_as(ARTIFACTS / "download.png")
+    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert page.evaluate("window.drawn") == title
+
+
+def test_a_pair_that_is_not_served_is_named_with_the_reason(page: Page, dashboard: DashboardServers) -> None:
+    with Database.from_settings(dashboard.settings) as database:
+        pairs_table.put(database, Pair("doge", "usdt"), plan="pooled")
+        pairs_table.park(database, Pair("doge", "usdt"), "halted by the exchange")
+        pairs_table.put(database, Pair("new", "usdt"), plan="pooled")
+
+    log_in(page, dashboard.url, "reader", "/?pair=doge_usdt")
+    notice = page.locator("#forecast")
+    expect(notice).to_contain_text("DOGE / USDT is not served", timeout=SLOW_MS)
+    expect(notice).to_contain_text("halted by the exchange")
+    expect(page.locator("#pair")).to_have_value("DOGE / USDT")
+    expect(page.locator("#chart-section")).to_be_hidden()
+    page.screenshot(path=ARTIFACTS / "not-served.png")
+    for query, title in (("new_usdt", "NEW / USDT has no forecast yet"), ("sol_usdt", "SOL / USDT is unknown")):
+        page.goto(f"{dashboard.url}/?pair={query}")
+        expect(notice).to_contain_text(title, timeout=SLOW_MS)
+    page.goto(f"{dashboard.url}/?pair=BTC")
+    expect(notice).to_contain_text("BTC is unknown", timeout=SLOW_MS)
+
+    page.click("#pair")
+    page.get_by_role("option", name="ETH / USDT").click()
+    expect(page.locator("#reading")).to_contain_text("ETH / USDT", timeout=SLOW_MS)
+    expect(notice).not_to_contain_text("unknown")
+
+
+def test_typing_in_the_pair_selector_replaces_the_pair(page: Page, dashboard: DashboardServers) -> None:
+    _open(page, dashboard)
+    page.click("#pair")
+    page.keyboard.type("e")
+    expect(page.locator("#pair")).to_have_value("e")
+    expect(page.get_by_role("option").first).to_have_text("ETH / USDT")
+    page.keyboard.press("Enter")
+
+    expect(page).to_have_url(f"{dashboard.url}/?pair=eth_usdt")
+    expect(page.locator("#reading")).to_contain_text("ETH / USDT", timeout=SLOW_MS)
+    page.click("#pair")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(page.locator("#pair")).to_have_value("ETH / USDT")
+
+
+def test_no_other_pair_is_shown_while_the_chosen_one_cannot_be_fetched(page: Page, dashboard: DashboardServers) -> None:
+    _open(page, dashboard)
+    expect(page.locator("#reading")).to_contain_text("BTC / USDT")
+    page.click("#pair")
+    page.context.set_offline(True)
+    page.get_by_role("option", name="ETH / USDT").click()
+    expect(page.get_by_text("Loading ETH / USDT")).to_be_visible()
+    expect(page.locator("#reading")).to_be_hidden()
+    expect(page.locator("#connection")).to_contain_text("The page retries automatically.")
+    page.screenshot(path=ARTIFACTS / "offline.png")
+
+    page.context.set_offline(False)
+    began = time.monotonic()
+    expect(page.locator("#reading")).to_contain_text("ETH / USDT", timeout=SLOW_MS)
+    expect(page.locator("#reading")).to_be_visible()
+    assert time.monotonic() - began < 10  # generous, for a busy machine
+    expect(page.locator("#connection")).to_have_count(0)
+    expect(page.get_by_text("Loading ETH / USDT")).to_have_count(0)

@@ -1,0 +1,100 @@
+"""The switch between candle intervals in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from dash_app.components.formatting import price
+from make_us_rich.client import Client
+from make_us_rich.documents import Forecast
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, log_in
+from tests.support.dashboard_servers import DashboardServers, dashboard_servers, register_model_versions
+
+pytestmark = pytest.mark.timeout(300)
+
+SLOW_MS = 30_000
+PAIRS = ("btc_usdt", "eth_usdt")
+
+
+@pytest.fixture(scope="module")
+def dashboard(folder: Path) -> Iterator[DashboardServers]:
+    with dashboard_servers(folder, PAIRS, {"MUR_INTERVALS": "1h,4h"}, registry=True) as servers:
+        register_model_versions(servers.settings.mlflow_url, "btc_usdt_4h")
+        servers.accounts.users.create("reader", PASSWORD)
+        yield servers
+
+
+def _forecast(dashboard: DashboardServers, interval: str) -> Forecast:
+    with Client(dashboard.settings.api_url, dashboard.settings.dashboard_token.get_secret_value()) as client:
+        return client.forecast("btc_usdt", interval=interval)
+
+
+def _expect_forecast(page: Page, forecast: Forecast, ahead: str) -> None:
+    """Expect the sentence about the close eight candles ahead, where the slider stands."""
+    quantiles = forecast.at(8).quantiles
+    sentence = f"({ahead} ahead): {price(quantiles['q10'])} to {price(quantiles['q90'])} USDT with 80 % probability"
+    expect(page.locator("#reading")).to_contain_text(sentence, timeout=SLOW_MS)
+
+
+def test_the_switch_changes_the_forecast_and_is_remembered(page: Page, dashboard: DashboardServers) -> None:
+    log_in(page, dashboard.url, "reader", "/?pair=btc_usdt")
+    _expect_forecast(page, _forecast(dashboard, "1h"), "8 h")
+    page.locator("#interval").get_by_text("4h").click()
+    _expect_forecast(page, _forecast(dashboard, "4h"), "32 h")
+    expect(page.locator("#horizon")).to_contain_text("4 d")
+    expect(page).to_have_url(f"{dashboard.url}/?pair=btc_usdt&interval=4h")
+    page.screenshot(path=ARTIFACTS / "interval-4h.png", full_page=True)
+
+    page.goto(f"{dashboard.url}/?pair=btc_usdt")
+    _expect_forecast(page, _forecast(dashboard, "4h"), "32 h")
+    page.goto(f"{dashboard.url}/?pair=btc_usdt&interval=1h")
+    _expect_forecast(page, _forecast(dashboard, "1h"), "8 h")
+
+
+def test_the_downloaded_numbers_are_of_the_chosen_interval(page: Page, dashboard: DashboardServers) -> None:
+    log_in(page, dashboard.url, "reader", "/?pair=btc_usdt")
+    page.locator("#interval").get_by_text("4h").click()
+    _expect_forecast(page, _forecast(dashboard, "4h"), "32 h")
+    with page.expect_download() as download:
+        page.click("#csv")
+    rows = Path(download.value.path()).read_text().splitlines()
+    assert {row.split(",")[2] for row in rows[1:]} == {"4h"}
+    assert "_4h_" in download.value.suggested_filename
+
+
+def test_the_overview_lists_the_forecasts_of_an_interval(page: Page, dashboard: DashboardServers) -> None:
+    log_in(page, dashboard.url, "reader", "/overview")
+    grid = page.locator("#overview-grid")
+    expect(grid.get_by_text("In 8 h", exact=True)).to_be_visible(timeout=SLOW_MS)
+    page.locator("#overview-interval").get_by_text("4h").click()
+    expect(grid.get_by_text("In 32 h", exact=True)).to_be_visible(timeout=SLOW_MS)
+    quantiles = _forecast(dashboard, "4h").at(8).quantiles
+    half = (quantiles["q90"] - quantiles["q10"]) / 2 / _forecast(dashboard, "4h").last_close
+    cell = grid.locator('.ag-center-cols-container [row-id="btc_usdt"] [col-id="half.8"]')
+    expect(cell).to_have_text(f"±{half:.2%}", timeout=SLOW_MS)
+    grid.get_by_role("link", name="BTC / USDT").click()
+    _expect_forecast(page, _forecast(dashboard, "4h"), "32 h")
+
+
+def test_the_models_of_an_interval_are_listed(page: Page, dashboard: DashboardServers) -> None:
+    log_in(page, dashboard.url, "reader", "/models")
+    page.goto(f"{dashboard.url}/models?pair=btc_usdt&interval=4h")
+    rows = page.locator("#models-grid .ag-center-cols-container .ag-row")
+    expect(rows).to_have_count(3, timeout=SLOW_MS)
+    page.locator("#models-interval").get_by_text("1h").click()
+    expect(rows).to_have_count(0, timeout=SLOW_MS)
+
+
+@pytest.mark.parametrize("path", ["/", "/overview", "/models"])
+def test_the_switch_fits_on_a_phone(browser: Browser, dashboard: DashboardServers, path: str) -> None:
+    context = browser.new_context(viewport=PHONE, has_touch=True)
+    page = context.new_page()
+    log_in(page, dashboard.url, "reader", path)
+    expect(page.get_by_role("radiogroup", name="candle interval")).to_be_visible(timeout=SLOW_MS)
+    assert horizontal_overflow_px(page) <= 0
+    page.screenshot(path=ARTIFACTS / f"interval-phone-{path[1:]}.png", full_page=True)
+    context.close()

@@ -1,0 +1,176 @@
+"""The table `forecasts` in a real Postgres: every horizon of a forecast, old rows, and how much a row needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from psycopg2 import errors as pg_errors
+
+from infra.sizing import FORECAST_BYTES
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.database import forecasts
+from make_us_rich.database.pool import Database
+from make_us_rich.documents import HORIZONS, JobResult, PastForecast, Quantiles
+from make_us_rich.operations.housekeeping import delete_rows
+from tests.support.accounts import transaction
+from tests.support.servers import migrated_database
+
+pytestmark = pytest.mark.timeout(120)
+
+BITCOIN = Pair("btc", "usdt")
+AS_OF_MS = 1_700_049_600_000
+LOG_RETURNS = np.array([-3.0, -2.0, -1.0, 0.1, 1.0, 2.0, 3.0]) / 100
+_COLUMNS = (
+    "market, pair, interval, target_open_ms, model_version, as_of_ms, last_close, q05, q10, q25, q50, q75, q90, q95"
+)
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with migrated_database() as server:
+        yield server
+
+
+def test_the_forecasts_of_each_horizon_are_read_when_their_close_came(url: str) -> None:
+    for hour in range(5):
+        _record(url, AS_OF_MS + hour * HOUR_MS, HORIZONS)
+    now_ms = AS_OF_MS + 4 * HOUR_MS
+
+    assert [item.target_close_ms for item in _past(url, now_ms, 1)] == [now_ms - h * HOUR_MS for h in range(4)]
+    third = _past(url, now_ms, 3)
+    assert [item.target_close_ms for item in third] == [now_ms, now_ms - HOUR_MS]
+    assert [item.target_open_ms for item in third] == [now_ms - HOUR_MS, now_ms - 2 * HOUR_MS]
+    assert all(dict(item.quantiles) == pytest.approx(dict(_quantiles(3)), rel=1e-6) for item in third)
+    assert _past(url, now_ms, 5) == []
+    assert len(_past(url, now_ms + 20 * HOUR_MS, HORIZONS)) == 1
+
+
+def test_rows_of_older_versions_have_the_next_close_alone(url: str) -> None:
+    next_close = dict(_quantiles(1))
+    with transaction(url) as cursor:
+        cursor.execute(
+            f"INSERT INTO forecasts ({_COLUMNS}) VALUES (%s{', %s' * 13})",
+            ("binance", BITCOIN, "1h", AS_OF_MS, 1, AS_OF_MS, 100.0, *next_close.values()),
+        )
+    _record(url, AS_OF_MS + HOUR_MS, 1)
+
+    assert [dict(item.quantiles) for item in _past(url, AS_OF_MS + 48 * HOUR_MS, 1)] == [next_close] * 2
+    assert _past(url, AS_OF_MS + 48 * HOUR_MS, 2) == []
+
+
+def test_of_two_models_the_last_one_with_the_horizon_counts(url: str) -> None:
+    _record(url, AS_OF_MS, HORIZONS, version=1)
+    _record(url, AS_OF_MS, 2, version=2)
+    _record(url, AS_OF_MS, 2, version=2)
+
+    versions = {h: [item.model_version for item in _past(url, AS_OF_MS + 48 * HOUR_MS, h)] for h in (1, 2, 3)}
+    assert versions == {1: [2], 2: [2], 3: [1]}
+
+
+def test_a_backfilled_forecast_is_marked_and_never_hides_a_served_one(url: str) -> None:
+    _record(url, AS_OF_MS, 2, version=1)
+    _record(url, AS_OF_MS, 2, version=2, backfilled=True)
+    _record(url, AS_OF_MS - HOUR_MS, 2, version=2, backfilled=True)
+
+    past = _past(url, AS_OF_MS + 48 * HOUR_MS, 1)
+    assert [(item.model_version, item.backfilled) for item in past] == [(1, False), (2, True)]
+    with Database(url) as database:
+        scored = forecasts.first_as_of_each_time(
+            database, market="binance", pair=BITCOIN, interval=Interval.H1, first_ms=0, last_ms=AS_OF_MS
+        )
+    assert [item.as_of_ms for item in scored] == [AS_OF_MS]
+
+
+@pytest.mark.parametrize("later", [(), (2, 3)])
+def test_the_forecast_of_a_job_result_is_recorded_with_its_horizons(url: str, later: tuple[int, ...]) -> None:
+    """A backfill reads the result from S3; results of older versions have no `later`."""
+    forecast = dict(_quantiles(1)) | {"last_close": 100.0}
+    if later:
+        forecast["later"] = [dict(_quantiles(horizon)) for horizon in later]
+    result = JobResult.model_validate_json(json.dumps({"pair": "btc_usdt", "status": "trained", "forecast": forecast}))
+    assert result.forecast is not None
+    assert JobResult.model_validate_json(result.model_dump_json(exclude_unset=True)) == result
+
+    with Database(url) as database:
+        forecasts.record(
+            database,
+            result.forecast.horizons,
+            market="binance",
+            pair=result.pair,
+            interval=Interval.H1,
+            as_of_ms=AS_OF_MS,
+            version=1,
+            last_close=result.forecast.last_close,
+        )
+
+    with transaction(url) as cursor:
+        cursor.execute("SELECT horizon_quantiles FROM forecasts")
+        ((stored,),) = cursor.fetchall()
+    assert np.array(stored) == pytest.approx(np.array([_quantiles(h).prices() for h in (1, *later)]), rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", ["{{1,2,3}}", "{1,2,3,4,5,6,7}", "{}"])
+def test_quantiles_of_another_shape_are_refused_by_the_table(url: str, wrong: str) -> None:
+    _record(url, AS_OF_MS, HORIZONS)
+    with pytest.raises(pg_errors.CheckViolation), transaction(url) as cursor:
+        cursor.execute("UPDATE forecasts SET horizon_quantiles = %s", (wrong,))
+
+
+def test_a_row_of_24_horizons_needs_what_the_sizing_page_says_and_housekeeping_deletes_it(url: str) -> None:
+    """500 hours of 100 pairs, hour after hour, as serving writes them."""
+    _record(url, AS_OF_MS, HORIZONS)
+    with transaction(url) as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute(
+            f"INSERT INTO forecasts ({_COLUMNS}, horizon_quantiles, made_at) SELECT market, 'coin' || coin || '_usdt',"
+            " interval, target_open_ms + hour * 3600000, model_version, as_of_ms + hour * 3600000, last_close,"
+            " q05, q10, q25, q50, q75, q90, q95, horizon_quantiles, now() - hour * interval '1 hour'"
+            " FROM forecasts, generate_series(1, 500) AS hour, generate_series(1, 100) AS coin ORDER BY hour, coin"
+        )
+        cursor.execute("SELECT pg_total_relation_size('forecasts'), count(*) FROM forecasts")
+        size, rows = cursor.fetchone()
+    print(
+        f"{size / rows:.0f} bytes for each forecast, {size / rows * 100 * 8760 / 1e9:.2f} GB for 100 pairs and a year"
+    )
+    assert size / rows == pytest.approx(FORECAST_BYTES, rel=0.03)
+
+    with Database(url) as database:
+        assert delete_rows(database, "forecasts", datetime.now(UTC) - timedelta(hours=100.5), dry_run=False) == 40_000
+    assert len(_past(url, AS_OF_MS + 48 * HOUR_MS, HORIZONS)) == 1
+
+
+def _quantiles(horizon: int) -> Quantiles:
+    return Quantiles.of((100 * np.exp(LOG_RETURNS * horizon**0.5)).tolist())
+
+
+def _record(url: str, as_of_ms: int, horizons: int, version: int = 1, *, backfilled: bool = False) -> None:
+    with Database(url) as database:
+        forecasts.record(
+            database,
+            [_quantiles(horizon) for horizon in range(1, horizons + 1)],
+            market="binance",
+            pair=BITCOIN,
+            interval=Interval.H1,
+            as_of_ms=as_of_ms,
+            version=version,
+            last_close=100.0,
+            backfilled=backfilled,
+        )
+
+
+def _past(url: str, closed_by_ms: int, horizon: int) -> list[PastForecast]:
+    with Database(url) as database:
+        return forecasts.past(
+            database,
+            market="binance",
+            pair=BITCOIN,
+            interval=Interval.H1,
+            closed_by_ms=closed_by_ms,
+            limit=100,
+            horizon=horizon,
+        )

@@ -1,0 +1,65 @@
+"""A real run of train_foundation, from the choice of its pairs to a promoted model, with a real Ray head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import foundation_name
+from make_us_rich.registry.client import CHAMPION, Registry
+from tests.support.airflow_runs import AirflowHome, DagEnvironment
+from tests.support.folders import traversable_folder
+from tests.support.servers import MLFLOW_LOGIN, RAY_TOKEN, ray_head
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("three_active_pairs")]
+
+
+@pytest.fixture(scope="module")
+def with_ray(world: DagEnvironment) -> Iterator[DagEnvironment]:
+    """The environment of the other tests, with a Ray head that trains, and a universe of four pairs."""
+    settings = {
+        **world.settings,
+        "MUR_FOUNDATION_PAIRS": "4",
+        "MUR_HISTORY_CANDLES": "3000",
+        "MUR_TRAIN_WORKERS": "1",
+        "MUR_MLFLOW_USER": MLFLOW_LOGIN[0],
+        "MUR_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
+    }
+    with traversable_folder() as folder, ray_head(folder, settings) as ray_url:
+        connection = {"conn_type": "http", "host": ray_url, "password": RAY_TOKEN}
+        settings |= {"MUR_RAY_URL": ray_url, "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(connection)}
+        yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)
+
+
+def test_the_foundation_learns_from_the_most_traded_pairs_though_one_of_them_fails(with_ray: DagEnvironment) -> None:
+    with_ray.break_exchange(kind="empty", symbol="SOLUSDT", after=1)  # its weeks are ranked, its candles are missing
+    before = len(with_ray.embeds())
+
+    run = with_ray.airflow.run("train_foundation", {})
+
+    assert run.states["train", ""] == "success", run.log[-5000:]
+    with Registry(with_ray.typed_settings()) as registry:
+        champion = registry.find(foundation_name(Interval.H1), CHAMPION)
+    assert champion is not None
+    assert "learned from avax_usdt,btc_usdt,eth_usdt" in run.log
+    assert run.states["check_fetched", ""] == "failed"
+    (embed,) = with_ray.embeds()[before:]
+    assert embed["title"] == "train_foundation: sol_usdt failed"
+    assert "the exchange has no candle of sol_usdt" in embed["description"]
+
+
+def test_named_pairs_are_fetched_instead_and_nothing_is_trained_without_candles(world: DagEnvironment) -> None:
+    world.break_exchange(kind="empty", symbol="CHZUSDT")
+    before = len(world.embeds())
+
+    run = world.airflow.run("train_foundation", {"pairs": ["chz_usdt"], "as_of": "2025-06-02T00:00:00Z"})
+
+    assert "ranking" not in run.log
+    assert "1 of 2 pairs fetched" in run.log, "BTC was not fetched"
+    assert run.states["check_fetched", ""] == "failed"
+    assert run.states["train", ""] == "skipped"
+    (embed,) = world.embeds()[before:]
+    assert embed["title"] == "train_foundation: chz_usdt failed"

@@ -1,0 +1,163 @@
+"""The chart of a forecast: the fan, the past bands, the axes, and the mark of the chosen horizon."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from dash_app.components.forecast_figure import BANDS, forecast_figure, horizon_marks
+from dash_app.components.formatting import price
+from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.documents import HORIZONS
+from tests.unit.dash_app.forecast_documents import AS_OF_MS, START_MS, make_candles, make_forecast, make_past
+
+
+def _trace(figure: go.Figure, name: str) -> Any:
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+def _ms(time: str) -> int:
+    return round(datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def _pieces_at(figure: go.Figure, share: int, time_ms: int) -> list[tuple[float, float]]:
+    """Return the lower and upper ends of a band's parts at one time."""
+    trace = _trace(figure, f"{share} % band")
+    pieces: list[list[float]] = [[]]
+    for time, value in zip(trace.x, trace.y, strict=True):
+        if time is None:
+            pieces.append([])
+        elif _ms(time) == time_ms:
+            pieces[-1].append(value)
+    return [(min(piece), max(piece)) for piece in pieces]
+
+
+@pytest.mark.parametrize("horizon", [1, 8, HORIZONS])
+def test_the_bands_have_the_forecast_quantiles_and_never_overlap(horizon: int) -> None:
+    forecast = make_forecast(100.0)
+    figure = forecast_figure(make_candles(100.0), {"champion": forecast})
+    pieces = sorted(
+        piece for _, _, share, _ in BANDS for piece in _pieces_at(figure, share, AS_OF_MS + horizon * HOUR_MS)
+    )
+
+    quantiles = forecast.at(horizon).quantiles
+    assert [low for low, _ in pieces] == [quantiles[name] for name in ("q05", "q10", "q25", "q75", "q90")]
+    assert pieces[-1][1] == quantiles["q95"]
+    assert all(low[1] == high[0] for low, high in pairwise(pieces) if low[1] != quantiles["q75"])
+
+
+def test_the_fan_opens_at_the_last_close_and_has_a_step_for_each_horizon() -> None:
+    figure = forecast_figure(make_candles(100.0), {"champion": make_forecast(100.0)})
+    median = _trace(figure, "median")
+
+    assert len(median.x) == 1 + HORIZONS
+    assert _ms(median.x[0]) == AS_OF_MS
+    for _, _, share, _ in BANDS:
+        assert all(piece == (100.0, 100.0) for piece in _pieces_at(figure, share, AS_OF_MS))
+
+
+def test_candles_and_fan_share_a_time_axis_on_which_the_last_candle_ends_where_the_fan_begins() -> None:
+    figure = forecast_figure(make_candles(100.0), {"champion": make_forecast(100.0)})
+
+    assert _ms(_trace(figure, "price").x[-1]) + HOUR_MS // 2 == AS_OF_MS
+    start, end = (_ms(time) for time in figure.layout.xaxis.range)
+    assert start == START_MS
+    assert end >= AS_OF_MS + HORIZONS * HOUR_MS
+    assert {trace.xaxis for trace in figure.data} == {None}  # all on the first axis
+
+
+def test_every_close_ahead_can_be_read_off() -> None:
+    forecast = make_forecast(88_000.0)
+    fan = _trace(forecast_figure(make_candles(88_000.0), {"champion": forecast}), "fan")
+
+    assert len(fan.hovertext) == HORIZONS
+    quantiles = forecast.at(8).quantiles
+    assert fan.hovertext[7].replace("<br>", " ") == (
+        f"8 h ahead, 16 Nov 06:00 UTC: 80 % between {price(quantiles['q10'])} and {price(quantiles['q90'])}, "
+        f"median {price(quantiles['q50'])}"
+    )
+
+
+def test_a_mark_shows_time_and_both_ends_of_the_80_percent_band() -> None:
+    forecast = make_forecast(100.0)
+    marks = horizon_marks([forecast])
+
+    assert len(marks) == HORIZONS
+    for item, mark in zip(forecast.horizons, marks, strict=True):
+        (line,) = mark["shapes"]
+        assert _ms(line["x0"]) == _ms(line["x1"]) == item.target_close_ms
+        ends = [item.quantiles["q90"], item.quantiles["q10"]]
+        assert [label["y"] for label in mark["annotations"]] == ends
+        assert [label["text"] for label in mark["annotations"]] == [price(end) for end in ends]
+
+
+def test_a_model_of_one_horizon_gives_one_step() -> None:
+    forecast = make_forecast(100.0, horizons=1)
+    figure = forecast_figure(make_candles(100.0), {"champion": forecast})
+
+    assert len(_trace(figure, "median").x) == 2
+    assert len(horizon_marks([forecast])) == 1
+
+
+def test_another_model_is_outlined_up_to_its_own_last_horizon() -> None:
+    models = {"champion": make_forecast(100.0, horizons=1), "naive": make_forecast(101.0)}
+    figure = forecast_figure(make_candles(100.0), models)
+    outline = _trace(figure, "naive, 80 %")
+
+    ends = [item.quantiles[name] for name in ("q10", "q90") for item in models["naive"].horizons]
+    assert [value for value in outline.y if value not in (None, 101.0)] == ends
+    assert outline.line.dash != "solid"
+    assert outline.fill is None
+    assert _ms(figure.layout.xaxis.range[1]) >= AS_OF_MS + HORIZONS * HOUR_MS
+
+
+def test_the_outlines_differ_by_dash_and_not_only_by_colour() -> None:
+    models = {name: make_forecast(100.0) for name in ("champion", "previous", "foundation", "naive")}
+    figure = forecast_figure(make_candles(100.0), models)
+
+    assert len({_trace(figure, f"{name}, 80 %").line.dash for name in ("previous", "foundation", "naive")}) == 3
+
+
+@pytest.mark.parametrize("close", [77_180.9, 2_935.06, 0.117, 0.0000123, 1_500_000.0])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_price_axis_has_enough_decimals_and_no_exponent(close: float, narrow: bool) -> None:
+    figure = forecast_figure(make_candles(close), {"champion": make_forecast(close)}, narrow=narrow)
+    pattern = figure.layout.yaxis.tickformat
+    low, high = figure.layout.yaxis.range
+    written = {f"{value:{pattern}}" for value in np.linspace(low, high, 6)}
+
+    assert pattern.endswith("f")
+    assert len(written) == 6  # no two ticks have the same label
+
+
+def test_past_bands_are_drawn_behind_the_candles_and_end_before_the_fan() -> None:
+    past = [
+        make_past(100.0, 20, True),
+        make_past(100.0, 21, False),
+        make_past(100.0, 24, None),  # the candle that has not closed, which the fan shows
+        make_past(100.0, -5, False),  # before the first candle shown
+    ]
+    figure = forecast_figure(make_candles(100.0), {"champion": make_forecast(100.0)}, past)
+
+    assert len(_trace(figure, "past 80 % band").x) == 2
+    assert len(_trace(figure, "close outside band").x) == 1
+    names = [trace.name for trace in figure.data]
+    assert names.index("past 80 % band") < names.index("price")
+
+
+def test_backfilled_bands_are_drawn_apart_and_their_misses_are_not_marked() -> None:
+    past = [make_past(100.0, 21, False).model_copy(update={"backfilled": True})]
+    figure = forecast_figure(make_candles(100.0), {"champion": make_forecast(100.0)}, past)
+
+    assert len(_trace(figure, "backfilled 80 % band").x) == 1
+    assert {"past 80 % band", "close outside band"}.isdisjoint(trace.name for trace in figure.data)
+
+
+def test_the_shades_of_the_bands_are_clearly_different() -> None:
+    opacities = [opacity for *_, opacity in BANDS]
+    assert all(first / second > 1.5 for first, second in pairwise(opacities))

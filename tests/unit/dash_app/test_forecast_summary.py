@@ -1,0 +1,79 @@
+"""Texts around the chart of a forecast."""
+
+from __future__ import annotations
+
+import pytest
+from dash.development.base_component import Component
+
+from dash_app.components.forecast_summary import headline, horizon_badges, probability_above, warnings
+from make_us_rich.documents import Forecast
+from tests.unit.dash_app.forecast_documents import make_forecast
+
+
+def _text(component: object) -> str:
+    """Return the text of a component, without the tooltips."""
+    if isinstance(component, Component):
+        return _text(getattr(component, "children", None))
+    if isinstance(component, list | tuple):
+        return "".join(_text(item) for item in component)
+    return "" if component is None else str(component).replace("\u00a0", " ")
+
+
+def _measured(forecast: Forecast, horizon: int, skill: float | None) -> str:
+    item = forecast.at(horizon).model_copy(update={"skill_vs_naive": skill, "coverage_80": skill})
+    return _text(horizon_badges(forecast, item))
+
+
+@pytest.mark.parametrize(
+    ("horizon", "expected"),
+    [
+        (
+            1,
+            "BTC / USDT, close at 15 Nov 23:00 UTC (1 h ahead): 87,124.4 to 88,884.4 USDT with 80 % probability, "
+            "median 88,000.0 (no change).",
+        ),
+        (
+            8,
+            "BTC / USDT, close at 16 Nov 06:00 UTC (8 h ahead): 85,545.9 to 90,524.6 USDT with 80 % probability, "
+            "median 88,000.0 (no change).",
+        ),
+    ],
+)
+def test_the_sentence_speaks_of_the_horizon(horizon: int, expected: str) -> None:
+    forecast = make_forecast(88_000.0)
+    assert _text(headline(forecast, forecast.at(horizon))) == expected
+
+
+def test_the_badges_show_the_figures_of_the_horizon() -> None:
+    forecast = make_forecast(88_000.0)
+    assert _text(horizon_badges(forecast, forecast.at(4))) == (
+        "P(up): 50.0%Expected move: 1.60%Volatility: 90% a yearSkill: +7.0% ± 2.0% vs naiveCoverage: 80%"
+    )
+
+
+def test_a_record_that_was_never_measured_is_unknown() -> None:
+    assert "Skill: unknownCoverage: unknown" in _measured(make_forecast(88_000.0), 8, None)
+
+
+def test_the_margin_of_the_model_is_not_shown_with_the_skill_of_another_horizon() -> None:
+    assert "Skill: +3.0% vs naive" in _measured(make_forecast(88_000.0), 8, 0.03)
+
+
+@pytest.mark.parametrize(
+    ("above", "expected"),
+    [
+        (88_000.0, "50 % that the close 8 h ahead is above 88,000.0 USDT"),
+        (90_524.6, "10 % that the close 8 h ahead is above 90,524.6 USDT"),
+        (200_000.0, "less than 0.1 % that the close 8 h ahead is above 200,000 USDT"),
+        (1e-300, "more than 99.9 % that the close 8 h ahead is above "),
+        (None, "Enter a price above 0, such as 88,000.0."),
+    ],
+)
+def test_the_probability_above_a_price(above: float | None, expected: str) -> None:
+    forecast = make_forecast(88_000.0)
+    assert _text(probability_above(forecast, forecast.at(8), above)).startswith(expected)
+
+
+def test_a_model_of_one_horizon_is_named_as_such() -> None:
+    assert "forecasts the next close alone" in _text(warnings(make_forecast(100.0, horizons=1), None, []))
+    assert _text(warnings(make_forecast(100.0), None, [])) == ""

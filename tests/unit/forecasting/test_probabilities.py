@@ -1,0 +1,57 @@
+"""Scores of probabilities, on forecasts that are right, too narrow, or blind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from make_us_rich.documents import QUANTILE_LEVELS
+from make_us_rich.forecasting.evaluation import HorizonSeries, pinball
+from make_us_rich.forecasting.networks import fit_tails
+from make_us_rich.forecasting.probabilities import pool, score_probabilities
+
+_KNOWN = stats.t(4, scale=0.01)
+_COUNT = 20_000
+
+
+def series(widening: float = 1.0) -> HorizonSeries:
+    """Return forecasts of a Student t whose volatility changes; each is `widening` times as wide as it should be."""
+    random = np.random.default_rng(4)
+    volatility = np.exp(0.5 * random.standard_normal(_COUNT))
+    target = volatility * _KNOWN.rvs(_COUNT, random_state=random)
+    quantiles = widening * volatility[:, None] * _KNOWN.ppf(QUANTILE_LEVELS)
+    return HorizonSeries(np.arange(_COUNT), quantiles, target, pinball(quantiles, target))
+
+
+def tails() -> np.ndarray:
+    sample = torch.from_numpy(_KNOWN.rvs(100_000, random_state=7))[:, None]
+    quantiles = torch.tensor(_KNOWN.ppf(QUANTILE_LEVELS)).expand(len(sample), 1, 7)
+    return fit_tails(sample, quantiles)[0].double().numpy()
+
+
+def test_right_forecasts_are_reliable_and_beat_past_shares() -> None:
+    right = series()
+    score = score_probabilities(right, tails(), right.target)
+    assert score.brier < 0.98 * score.brier_naive
+    assert score.count.sum() == 5 * _COUNT
+    filled = score.count > 500
+    assert score.came[filled] == pytest.approx(score.forecast[filled], abs=0.03)
+    assert score.beyond_1 == pytest.approx(0.02, abs=0.004)
+
+
+def test_narrow_forecasts_have_too_many_closes_in_the_far_tails() -> None:
+    score = score_probabilities(series(0.5), tails(), series().target)
+    assert score.beyond_1 > 0.06
+    assert score.brier > score_probabilities(series(), tails(), series().target).brier
+
+
+def test_pooled_tenths_count_their_forecasts() -> None:
+    one = score_probabilities(series(), tails(), series().target)
+    other = score_probabilities(series(0.5), tails(), series().target)
+    both = pool([one, other])
+    assert both.brier == pytest.approx((one.brier + other.brier) / 2)
+    assert both.count.sum() == 10 * _COUNT
+    first = (one.came[0] * one.count[0] + other.came[0] * other.count[0]) / (one.count[0] + other.count[0])
+    assert both.came[0] == pytest.approx(first)
