@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -25,12 +27,13 @@ DOC = """
 
 Some times a day, for every active pair: the forecasts of the last 168 candles, as they were first served, are compared
 with the closes that followed, 1, 2, 3, 4, 6, 8, 12, 18 and 24 candles ahead. A forecast is skipped at a horizon, and
-counted, when a candle before its target is missing. **score** writes skill against the naive forecast and coverage of
-the 80 % band, at each horizon and in the mean, and the shift of the market's features to the table `scores` and to
-MLflow's experiment `score_forecasts`; the dashboard's overview shows the mean. **alarm** fails for a pair whose
-forecasts are worse than naive beyond noise in the mean over the horizons, or whose band at one horizon is too wide or
-too narrow beyond noise, and **report** posts that to Discord. A shift of the market is named as a possible cause, but
-never raises an alarm alone.
+counted, when a candle before its target is missing. **score** stores what came of each forecast that was recorded
+before the next close, with the losses of the naive, EWMA and GARCH forecasts as of the same time, for the track
+record. It writes skill against the naive forecast and coverage of the 80 % band, at each horizon and in the mean, and
+the shift of the market's features to the table `scores` and to MLflow's experiment `score_forecasts`; the dashboard's
+overview shows the mean. **alarm** fails for a pair whose forecasts are worse than naive beyond noise in the mean over
+the horizons, or whose band at one horizon is too wide or too narrow beyond noise, and **report** posts that to Discord.
+A shift of the market is named as a possible cause, but never raises an alarm alone.
 
 With the parameter `retrain`, an alarm starts **train_foundation** at once. **train_pairs** trains each pair anyway.
 """
@@ -75,20 +78,17 @@ def trained_pairs(items: list[RunItem]) -> list[RunItem]:
 @task(map_index_template="{{ task.op_kwargs['item']['pair'] }}", inlets=[CANDLES, FORECASTS], outlets=[SCORES])
 @typed
 def score(item: RunItem) -> PairScore:
-    """Score the forecasts of one pair's last week, as of the run."""
+    """Store the outcomes of one pair's served forecasts, and score its last week, as of the run."""
     from make_us_rich.market.candle_store import CandleStore
-    from make_us_rich.operations import scoring
+    from make_us_rich.operations import outcomes, scoring
 
     settings = get_settings()
+    store = CandleStore.from_settings(settings)
     with Database.from_settings(settings) as database:
-        found = scoring.score(
-            database,
-            CandleStore.from_settings(settings),
-            market=settings.market,
-            pair=item.pair,
-            interval=item.interval,
-            as_of_ms=item.as_of_ms,
-        )
+        of: dict[str, Any] = {"market": settings.market, "pair": item.pair, "interval": item.interval}
+        recorded = outcomes.record(database, store, as_of_ms=item.as_of_ms, **of)
+        found = scoring.score(database, store, as_of_ms=item.as_of_ms, **of)
+    print(f"outcomes of {recorded} forecasts stored")
     print(found or "there is no forecast to score yet")
     return PairScore(
         market=settings.market, pair=item.pair, interval=item.interval, as_of_ms=item.as_of_ms, score=found

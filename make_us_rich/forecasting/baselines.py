@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from make_us_rich.documents import QUANTILE_LEVELS
+
+if TYPE_CHECKING:  # Airflow has no torch, and scores served forecasts against the other baselines
+    from torch import Tensor
 
 Array = NDArray[np.float64]
 
@@ -87,6 +89,7 @@ def linear_quantiles(regressors: Array, target: Array) -> Array:
     Minimises the pinball loss with a rounded corner by L-BFGS: scikit-learn's QuantileRegressor reaches the same loss
     in forty to eighty times the time (docs/explanation/dependencies.md).
     """
+    import torch
     from sklearn.preprocessing import StandardScaler  # not imported above, because training does not need it
 
     known = np.flatnonzero(np.isfinite(target))

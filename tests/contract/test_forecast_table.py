@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from psycopg2 import errors as pg_errors
 
-from infra.sizing import FORECAST_BYTES
+from infra.sizing import FORECAST_BYTES, OUTCOME_BYTES
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import forecasts
@@ -134,14 +134,25 @@ def test_a_row_of_24_horizons_needs_what_the_sizing_page_says_and_housekeeping_d
         )
         cursor.execute("SELECT pg_total_relation_size('forecasts'), count(*) FROM forecasts")
         size, rows = cursor.fetchone()
+        closes, losses = (f"array_fill({value}, ARRAY[9])" for value in ("100.5::float8", "0.001::real"))
+        cursor.execute(
+            f"INSERT INTO outcomes SELECT forecast_id, {closes}, {losses}, {losses}, {losses}, true FROM forecasts"
+        )
+        cursor.execute("SELECT pg_total_relation_size('outcomes')")
+        (outcomes_size,) = cursor.fetchone()
+    print(f"{outcomes_size / rows:.0f} bytes for each outcome")
     print(
         f"{size / rows:.0f} bytes for each forecast, {size / rows * 100 * 8760 / 1e9:.2f} GB for 100 pairs and a year"
     )
     assert size / rows == pytest.approx(FORECAST_BYTES, rel=0.03)
+    assert outcomes_size / rows == pytest.approx(OUTCOME_BYTES, rel=0.03)
 
     with Database(url) as database:
         assert delete_rows(database, "forecasts", datetime.now(UTC) - timedelta(hours=100.5), dry_run=False) == 40_000
     assert len(_past(url, AS_OF_MS + 48 * HOUR_MS, HORIZONS)) == 1
+    with transaction(url) as cursor:
+        cursor.execute("SELECT count(*) FROM outcomes")
+        assert cursor.fetchone() == (10_001,), "a forecast's outcome goes with it"
 
 
 def _quantiles(horizon: int) -> Quantiles:

@@ -12,7 +12,7 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.database import forecasts, scores
+from make_us_rich.database import forecasts, outcomes, scores
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, HORIZONS, PairScore, Quantiles, Score
 from make_us_rich.market.candle_store import CandleStore
@@ -54,6 +54,10 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
     assert found["btc_usdt"].n == 168
     assert found["btc_usdt"].as_of.timestamp() * 1000 == pytest.approx(as_of_ms, abs=HOUR_MS)
     assert [(item.horizon, item.n) for item in found["btc_usdt"].horizons] == [(h, 169 - h) for h in HORIZON_GRID]
+    outcomes_of = {
+        each.pair: each.n for each in outcomes.scored_series(Database(world.database_url), market="simulated")
+    }
+    assert outcomes_of == {"btc_usdt": 168, "eth_usdt": 168}
     scored = {("simulated", "btc_usdt_1h"): 168.0, ("simulated", "eth_usdt_1h"): 168.0}
     assert _logged(settings.mlflow_url) == scored
     day_ahead = found["eth_usdt"].horizons[-1]
@@ -93,6 +97,8 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
                 version=1,
                 last_close=close,
             )
+        with database.transaction() as cursor:  # as serving does, some seconds after the close
+            cursor.execute("UPDATE forecasts SET made_at = to_timestamp(as_of_ms / 1000 + 20) WHERE pair = %s", (pair,))
 
 
 def _logged(mlflow_url: str, name: str = "n") -> dict[tuple[str, str], float]:

@@ -32,7 +32,7 @@ IMPORTS = {
     "serve": "serve_app.app, make_us_rich.operations.serve_deploy",
     "dash": "dash_app.app",
     "dags": ", ".join(f"dags.{file.stem}" for file in (PROJECT_ROOT / "dags").glob("[a-z]*.py"))
-    + ", mlflow, make_us_rich.operations.housekeeping",
+    + ", mlflow, arch, make_us_rich.operations.housekeeping, make_us_rich.operations.outcomes",
     "train": "ray_jobs.train_pairs, ray_jobs.train_foundation",
 }
 FORBIDDEN = {
