@@ -8,14 +8,24 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.support.tasks import CANDLES, FORECASTS, SCORES, TRAINING_DAG, plan_run, report, typed
+from dags.support.tasks import (
+    CANDLES,
+    FORECASTS,
+    MAX_FETCHES,
+    SCORES,
+    TRAINING_DAG,
+    plan_run,
+    report,
+    store_candles,
+    typed,
+)
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairScore, RunItem
 from make_us_rich.operations.airflow import dag_of
 
-# Some minutes after a close, when train_pairs has stored the candle.
+# Some minutes after a close, when the exchange has the candle and train_pairs has fetched its own.
 _SCHEDULES = {
     Interval.M15: "5 */2 * * *",
     Interval.H1: "20 */6 * * *",
@@ -75,15 +85,24 @@ def trained_pairs(items: list[RunItem]) -> list[RunItem]:
     return [item for item in items if item.train]
 
 
-@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}", inlets=[CANDLES, FORECASTS], outlets=[SCORES])
+@task(
+    map_index_template="{{ task.op_kwargs['item']['pair'] }}",
+    max_active_tis_per_dag=MAX_FETCHES,
+    inlets=[FORECASTS],
+    outlets=[CANDLES, SCORES],
+)
 @typed
 def score(item: RunItem) -> PairScore:
-    """Store the outcomes of one pair's served forecasts, and score its last week, as of the run."""
+    """Store the outcomes of one pair's served forecasts, and score its last week, as of the run.
+
+    Stores the pair's candles first, because train_pairs stores only those of the pairs that it trains.
+    """
     from make_us_rich.market.candle_store import CandleStore
     from make_us_rich.operations import outcomes, scoring
 
     settings = get_settings()
     store = CandleStore.from_settings(settings)
+    store_candles(item)
     with Database.from_settings(settings) as database:
         of: dict[str, Any] = {"market": settings.market, "pair": item.pair, "interval": item.interval}
         recorded = outcomes.record(database, store, as_of_ms=item.as_of_ms, **of)

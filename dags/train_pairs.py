@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
+
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.support.alerts import deadline
@@ -22,13 +26,15 @@ from dags.support.tasks import (
     typed,
 )
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
-from make_us_rich.database import forecasts
+from make_us_rich.database import forecasts, trainings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, RunItem, TrainBatch, TrainedResult
+from make_us_rich.operations import training_budget
 from make_us_rich.operations.airflow import dag_of
 from make_us_rich.operations.ray_jobs import job_results, trained_before
+from make_us_rich.operations.training_budget import TrainingNeeds
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
 
@@ -51,6 +57,12 @@ split, scale, train, convert, validate, upload, clean: the steps are in that tas
 model the champion if it beats the old one on the same held-out candles → **refresh serving** → **report**.
 
 Each interval of `MUR_INTERVALS` has a DAG of its own: `train_pairs` for hourly candles, `train_pairs_4h` for others.
+
+**choose** keeps the pairs that fit into the run's compute budget, `MUR_TRAINING_MINUTES`: first those that were never
+trained, then those whose last training is oldest, where a pair whose forecasts drift counts as four times as old. With
+few pairs that is all of them. **postpone** is skipped and names the others, which later runs train; they are forecast
+all the same. If training takes longer than expected, the job begins no further pair in time, and **promote** is skipped
+for these. A run that names its pairs, and a backfill, trains all of them, however long it takes.
 
 A run sees only candles closed at or before its `as_of`: the end of its data interval, or the time in the trigger form.
 A pair that fails is reported to Discord; the others are trained and served. A pair that was already trained as of the
@@ -81,17 +93,66 @@ def train_pairs(interval: Interval) -> None:
         tags=["forecasting", interval.value],
     )
     def create() -> None:
-        items = plan_run(interval.value)
+        planned = plan_run(interval.value)
+        items = choose(planned)
+        postpone(planned, items)
         fetched = fetch.expand(item=items)
         batches = batch(items, fetched)
         jobs = RayJobOperator.partial(
             task_id="train", map_index_template=_JOB_LABEL, max_active_tis_per_dag=_MAX_JOBS
         ).expand_kwargs(batches)
-        promoted = promote.expand(result=collect(items, fetched, batches, jobs.output))
+        results = collect(items, fetched, batches, jobs.output)
+        promoted = promote.expand(result=results)
         served = refresh_serving()
-        [items, promoted] >> served >> report(items)
+        [items, promoted] >> served >> report(items, results)
 
     create()
+
+
+@task
+@typed
+def choose(planned: list[RunItem]) -> list[RunItem]:
+    """Leave out the pairs that do not fit into the run's compute budget."""
+    budget_s = _budget_s(planned)
+    if budget_s is None:
+        return planned
+    pairs, interval, as_of_ms = [item.pair for item in planned if item.train], planned[0].interval, planned[0].as_of_ms
+    with Database.from_settings(_SETTINGS) as database:
+        needs = TrainingNeeds.read(database, _SETTINGS, interval)
+    most = min(needs.pairs_per_run(pairs, budget_s), conf.getint("core", "max_map_length") - 1)  # and BTC
+    chosen = needs.by_need(pairs, as_of_ms)[:most]
+    print(f"{len(chosen)} of {len(pairs)} pairs in {budget_s / 60:.1f} min, where {most} fit: {', '.join(chosen)}")
+    return [
+        item.model_copy(update={"train": item.pair in chosen})
+        for item in planned
+        if item.pair in chosen or item.pair == BITCOIN
+    ]
+
+
+@task
+@typed
+def postpone(planned: list[RunItem], items: list[RunItem]) -> None:
+    """Name the pairs that a later run trains, and show as skipped if there are any."""
+    chosen = {item.pair for item in items if item.train}
+    left = [item.pair for item in planned if item.train and item.pair not in chosen]
+    if left:
+        raise AirflowSkipException(
+            f"{len(left)} pairs do not fit into the run's compute budget (MUR_TRAINING_MINUTES), and later runs train "
+            f"them: {', '.join(left)}"
+        )
+
+
+def _budget_s(items: list[RunItem]) -> float | None:
+    """Return the seconds that the run has; None if a person chose its pairs, or if it is a backfill."""
+    if get_current_context()["params"]["pairs"] or is_backfill():
+        return None
+    return training_budget.budget_s(_SETTINGS, items[0].interval, items[0].as_of_ms)
+
+
+def _running_s() -> float:
+    """Return how long the run has been running."""
+    began = get_current_context()["dag_run"].start_date
+    return (datetime.now(UTC) - began).total_seconds() if began else 0.0
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
@@ -105,14 +166,23 @@ def batch(items: list[RunItem], fetched: list[Pair]) -> list[TrainBatch]:
     done = _trained_before(ready)
     print(f"trained before: {', '.join(done) or 'none'}")
     left = [item for item in ready if item.pair not in done]
-    size = get_current_context()["params"]["pairs_per_job"]
+    size, stop_at_ms = get_current_context()["params"]["pairs_per_job"], _stop_at_ms(items)
     return [
         TrainBatch(
-            entrypoint=job_command("ray_jobs.train_pairs", share),
+            entrypoint=job_command("ray_jobs.train_pairs", share, stop_at_ms),
             metadata={"pairs": ", ".join(item.pair for item in share)},
         )
         for share in (left[start : start + size] for start in range(0, len(left), size))
     ]
+
+
+def _stop_at_ms(items: list[RunItem]) -> int | None:
+    """Return the time after which no further pair is begun, late enough for a job to start; None without a budget."""
+    budget_s = _budget_s(items)
+    if budget_s is None:
+        return None
+    left_s = max(training_budget.TRAINING_SHARE * budget_s - _running_s(), 2 * training_budget.START_S)
+    return int((time.time() + left_s) * 1000)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
@@ -120,17 +190,38 @@ def batch(items: list[RunItem], fetched: list[Pair]) -> list[TrainBatch]:
 def collect(
     items: list[RunItem] | None, fetched: list[Pair], batches: list[TrainBatch] | None, submission_ids: list[str]
 ) -> list[JobResult]:
-    """Return the result of each pair; one without a result was in a job that broke."""
+    """Return the result of each pair; one without a result was in a job that broke. Records when each was trained."""
     from make_us_rich.market.object_store import ObjectStore
 
     if items is None or batches is None:
+        _record_trainings(items or [], fetched, [], trained_now=0)
         raise AirflowSkipException("nothing was trained")
     store = ObjectStore.from_settings(_SETTINGS)
     ready = trainable(items, fetched)
     results = {result.pair: result for job in submission_ids for result in job_results(store, job)}
+    trained_now = sum(result.status == "trained" and result.seconds > 0 for result in results.values())
     results |= _trained_before([item for item in ready if item.pair not in results])
     lost = "its Ray job ended without a result for it: see the train task's log"
-    return [results.get(item.pair) or JobResult(pair=item.pair, status="failed", reason=lost) for item in ready]
+    found = [results.get(item.pair) or JobResult(pair=item.pair, status="failed", reason=lost) for item in ready]
+    _record_trainings(items, fetched, found, trained_now)
+    return found
+
+
+def _record_trainings(items: list[RunItem], fetched: list[Pair], results: list[JobResult], trained_now: int) -> None:
+    """Record which pairs were trained, by which later runs choose theirs; one without candles was tried too."""
+    if is_backfill() or not items:
+        return
+    tried = {item.pair: False for item in items if item.train and item.pair not in fetched}
+    tried |= {result.pair: result.status == "trained" for result in results if result.status != "postponed"}
+    with Database.from_settings(_SETTINGS) as database:
+        trainings.record(
+            database,
+            tried,
+            market=_SETTINGS.market,
+            interval=items[0].interval,
+            as_of_ms=items[0].as_of_ms,
+            run_seconds=max(0.0, _running_s() - training_budget.START_S) / trained_now if trained_now else None,
+        )
 
 
 def _trained_before(items: list[RunItem]) -> dict[Pair, JobResult]:
@@ -148,9 +239,11 @@ def _trained_before(items: list[RunItem]) -> dict[Pair, JobResult]:
 def promote(result: JobResult, run_id: str | None = None) -> str:
     """Make the new model the champion if it beats the old one on the same held-out candles.
 
-    Fails for a pair whose training or checks failed; its champion stays. In a backfill it instead stores the forecast
-    that the model would have made as of its time, marked as backfilled.
+    Fails for a pair whose training or checks failed; its champion stays. Is skipped for a postponed pair. In a backfill
+    it instead stores the forecast that the model would have made as of its time, marked as backfilled.
     """
+    if result.status == "postponed":
+        raise AirflowSkipException(result.reason)
     if result.status != "trained":
         raise AirflowFailException(result.reason)
     trained = TrainedResult.model_validate(result.model_dump())

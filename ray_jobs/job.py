@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,12 +34,21 @@ _MAX_START_ATTEMPTS = 10  # of a minute each, when another job took the CPUs or 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What the driver sends to every worker. Training sees no candle that closed after `as_of_ms`."""
+    """What the driver sends to every worker. Training sees no candle that closed after `as_of_ms`.
+
+    stop_at_ms: time after which no further pair is begun; None for no limit.
+    """
 
     pairs: tuple[Pair, ...]
     interval: Interval
     as_of_ms: int
     submission_id: str
+    stop_at_ms: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """True when no further pair may be begun."""
+        return self.stop_at_ms is not None and time.time() * 1000 >= self.stop_at_ms
 
 
 def parse_arguments(description: str) -> TrainingJob:
@@ -47,10 +57,11 @@ def parse_arguments(description: str) -> TrainingJob:
     parser.add_argument("--pairs", required=True, help="comma separated, such as btc_usdt,eth_usdt")
     parser.add_argument("--interval", default="1h", type=Interval.parse_trained, help="15m, 1h, 4h or 1d")
     parser.add_argument("--as-of-ms", type=int, required=True, help="the last close that training may see")
+    parser.add_argument("--stop-at-ms", type=int, help="time after which no further pair is begun")
     parser.add_argument("--submission-id", default=os.environ.get("RAY_JOB_SUBMISSION_ID", "by-hand"))
     args = parser.parse_args()
     pairs = tuple(Pair.parse(text) for text in args.pairs.split(","))
-    return TrainingJob(pairs, args.interval, args.as_of_ms, args.submission_id)
+    return TrainingJob(pairs, args.interval, args.as_of_ms, args.submission_id, args.stop_at_ms)
 
 
 def run_on_workers(train: Callable[[TrainingJob], None], job: TrainingJob, max_workers: int) -> None:

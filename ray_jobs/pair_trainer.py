@@ -29,7 +29,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.window import common_window
-from make_us_rich.operations.ray_jobs import TAG_JOB, find_result, trained_before, write_result
+from make_us_rich.operations.ray_jobs import TAG_JOB, find_result, postponed, trained_before, write_result
 from make_us_rich.registry.client import CHAMPION, Registry, connect_mlflow
 from make_us_rich.registry.publish import load_weights, publish
 from ray_jobs.job import TrainingJob, comparison
@@ -59,6 +59,7 @@ class PairTrainer:
     ) -> None:
         self._settings = settings
         self._registry = registry
+        self._job = job
         self._interval, self._as_of_ms = job.interval, job.as_of_ms
         self._submission_id = job.submission_id
         self._group = group
@@ -69,14 +70,15 @@ class PairTrainer:
         connect_mlflow(settings)
         self._foundation = self._load_foundation()
         self._bitcoin: Candles | None = None
-        self._lost_workers: dict[Pair, int] = {}
+        self._lost_workers: dict[Pair, int] = {}  # of each pair that was begun
 
     def run(self, pairs: Sequence[Pair], batch_size: int = 1) -> None:
         """Train the pairs and write their results; an error of one pair is recorded in its result.
 
         Skips pairs that this job has ended, and pairs that an earlier run trained as of the same time, whose result it
         copies. `batch_size` pairs are fine-tuned as one batch. After a restart, pairs are trained one by one, so that
-        a pair that kills its worker takes no other with it.
+        a pair that kills its worker takes no other with it. Past the job's time, pairs are postponed, except the
+        first one, so that each job makes progress.
         """
         for first in range(0, len(pairs), batch_size):
             batch = pairs[first : first + batch_size]
@@ -111,6 +113,9 @@ class PairTrainer:
         if done is not None:
             self._write(done.model_copy(update={"seconds": 0.0}))
             return "trained before as of the same time"
+        if self._job.is_over and self._lost_workers:
+            self._write(postponed(pair))
+            return "postponed"
         lost = self._lost_workers[pair] = before.lost + 1 if before is not None else 0
         if lost == _MAX_LOST_WORKERS:
             return "given up: its worker died each time"

@@ -4,6 +4,7 @@
 
 The result of each pair is stored in S3: see make_us_rich/operations/ray_jobs.py. A pair that fails does not fail the
 others; the job fails only if it cannot run. When a worker is lost, all restart and skip the pairs that have ended.
+After --stop-at-ms no further pair is begun, and the result of the others is `postponed`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import torch
 
 from make_us_rich.core.settings import get_settings
 from make_us_rich.forecasting.training import ProcessGroup
+from make_us_rich.market.object_store import ObjectStore
+from make_us_rich.operations.ray_jobs import postponed, write_result
 from make_us_rich.registry.client import Registry
 from ray_jobs.job import TrainingJob, parse_arguments, process_group, run_on_workers, training_device
 
@@ -21,7 +24,13 @@ _GPU_BATCH_PAIRS = 32
 
 def main() -> None:
     job = parse_arguments("train a batch of pairs on a Ray cluster")
-    run_on_workers(train_shard, job, get_settings().train_workers)
+    if job.is_over:  # an earlier job of the run took its time: starting workers would take more
+        store = ObjectStore.from_settings(get_settings())
+        for pair in job.pairs:
+            write_result(store, job.submission_id, postponed(pair))
+        print(f"postponed: {', '.join(job.pairs)}", flush=True)
+    else:
+        run_on_workers(train_shard, job, get_settings().train_workers)
 
 
 def train_shard(job: TrainingJob) -> None:

@@ -40,7 +40,7 @@ from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import OfPair, RunItem
+from make_us_rich.documents import JobResult, OfPair, RunItem
 from make_us_rich.registry.promotion import ChampionChanged
 
 _SETTINGS = get_settings()
@@ -52,7 +52,7 @@ MODELS = Asset("models", group="make_us_rich")
 FORECASTS = Asset("forecasts", group="make_us_rich")
 SCORES = Asset("scores", group="make_us_rich")
 
-_MAX_FETCHES = 4  # at a time over all runs, because the exchange limits the requests of one address
+MAX_FETCHES = 4  # at a time over all runs of a DAG, because the exchange limits the requests of one address
 _PARK_AFTER_MS = 24 * HOUR_MS  # a shorter halt may be maintenance of the exchange
 
 _FIRST_DELAY_S = 5.0
@@ -220,15 +220,17 @@ def trainable(items: Sequence[RunItem], fetched: Sequence[Pair]) -> list[RunItem
     return found
 
 
-def job_command(module: str, items: Sequence[RunItem]) -> str:
-    """Return the command line of a job that trains these items, which share interval and as_of."""
+def job_command(module: str, items: Sequence[RunItem], stop_at_ms: int | None = None) -> str:
+    """Return the command line of a job that trains these items, which share interval and as_of.
+
+    `stop_at_ms`: time after which the job begins no further pair.
+    """
     command = ["python", "-m", module, "--pairs", ",".join(str(item.pair) for item in items)]
-    return shlex.join([*command, "--interval", items[0].interval, "--as-of-ms", str(items[0].as_of_ms)])
+    command += ["--interval", items[0].interval, "--as-of-ms", str(items[0].as_of_ms)]
+    return shlex.join(command if stop_at_ms is None else [*command, "--stop-at-ms", str(stop_at_ms)])
 
 
-@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}", max_active_tis_per_dag=_MAX_FETCHES, outlets=[CANDLES])
-@typed
-def fetch(item: RunItem) -> str:
+def store_candles(item: RunItem) -> None:
     """Store the closed candles of one pair that S3 lacks. Parks a pair that the exchange has not traded for a day."""
     from make_us_rich.market.candle_store import CandleStore
     from make_us_rich.market.exchange import ExchangeClient
@@ -249,16 +251,25 @@ def fetch(item: RunItem) -> str:
             raise PairNotTraded(f"{error} It is parked: later runs leave it out until it is made active.") from None
         raise
     print(fetched)
+
+
+@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}", max_active_tis_per_dag=MAX_FETCHES, outlets=[CANDLES])
+@typed
+def fetch(item: RunItem) -> str:
+    """Store the closed candles of one pair that S3 lacks. Parks a pair that the exchange has not traded for a day."""
+    store_candles(item)
     return str(item.pair)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
 @typed
-def report(items: list[OfPair] | None) -> None:
+def report(items: list[OfPair] | None, results: list[JobResult] | None = None) -> None:
     """Post the failures of the run to Discord in one message, and fail the run if there are any.
 
-    `items` name the pairs that the run worked on.
+    `items` name the pairs that the run worked on; `results` say which of them it postponed.
     """
-    failures = post_failures(get_current_context(), [str(item.pair) for item in items or []], _SETTINGS)
+    postponed = {result.pair for result in results or [] if result.status == "postponed"}
+    worked_on = [str(item.pair) for item in items or [] if item.pair not in postponed]
+    failures = post_failures(get_current_context(), worked_on, _SETTINGS)
     if failures:
         raise AirflowFailException(f"failed: {', '.join(sorted({failure.name for failure in failures}))}")

@@ -150,6 +150,16 @@ class Settings(BaseSettings):
         ),
     ] = 50
 
+    training_minutes: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=45,
+            description="minutes that a run of `train_pairs` has, half of its interval at most: it trains the pairs "
+            "that need it most, and later runs the others; runs that begin together share them",
+        ),
+    ] = 30
+
     # orchestration
     airflow_url: Annotated[str, Field(description="Airflow, as other components reach it")] = "http://127.0.0.1:28080"
     airflow_user: Annotated[str, Field(description="user that starts runs for `mkrich train` and the admin page")] = (

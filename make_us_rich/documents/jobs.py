@@ -68,12 +68,13 @@ class JobResult(Document):
     `begun`: in training; if the job has ended, the worker died. `begun` with `metrics`: trained and being registered,
     so that a version whose worker died before it could write `trained` can still be compared. `trained`: see
     TrainedResult; `forecast` is None if candles just before `as_of_ms` are missing. `failed`: `reason` and `kind`.
+    `postponed`: not begun, because the run's compute budget was spent.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")  # a metric may be NaN
 
     pair: Pair
-    status: Literal["begun", "trained", "failed"]
+    status: Literal["begun", "trained", "failed", "postponed"]
     reason: str | None = None
     kind: str | None = None  # name of the error's class
     lost: int = 0  # how often its worker died

@@ -55,6 +55,7 @@ def _settings(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "MUR_EXCHANGE_URL": BINANCE_URL if config.market == "binance" else config.url("exchange"),
         "MUR_CACHE_FOLDER": str(config.state / "serving"),
         **({"MUR_INTERVALS": config.intervals} if config.intervals else {}),
+        **({"MUR_TRAINING_MINUTES": config.training_minutes} if config.training_minutes else {}),
         "MUR_SECRET_KEY": secrets.secret_key,
         "MUR_DATABASE_URL": database_url(config, secrets, "make_us_rich"),
         "MUR_S3_ENDPOINT_URL": config.url("s3"),

@@ -60,7 +60,9 @@ class StackConfig:
     state: Path
     port_base: int = 20_000
     data: Path | None = None  # folder of recorded klines, for the recorded market
-    intervals: str = ""  # MUR_INTERVALS of the command that started it, which later commands know from here
+    # Settings of the command that started it, which later commands know from here.
+    intervals: str = ""
+    training_minutes: str = ""
 
     def port(self, name: str) -> int:
         return self.port_base + PORT_OFFSETS[name]
@@ -121,8 +123,14 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
             "as `mkrich candles download` makes it"
         )
     base = int(os.environ.get("MUR_PORT_BASE", "20000"))
-    intervals = os.environ.get("MUR_INTERVALS", "")
-    return StackConfig(market, stack_home() / market, base, data.resolve() if data else None, intervals)
+    return StackConfig(
+        market,
+        stack_home() / market,
+        base,
+        data.resolve() if data else None,
+        intervals=os.environ.get("MUR_INTERVALS", ""),
+        training_minutes=os.environ.get("MUR_TRAINING_MINUTES", ""),
+    )
 
 
 def saved_stack_config() -> StackConfig | None:
@@ -132,8 +140,14 @@ def saved_stack_config() -> StackConfig | None:
         return None
     saved = json.loads(path.read_text())
     data = Path(saved["data"]) if "data" in saved else None
-    intervals = saved.get("intervals", "")
-    return StackConfig(saved["market"], Path(saved["state"]), int(saved["port_base"]), data, intervals)
+    return StackConfig(
+        saved["market"],
+        Path(saved["state"]),
+        int(saved["port_base"]),
+        data,
+        intervals=saved.get("intervals", ""),
+        training_minutes=saved.get("training_minutes", ""),
+    )
 
 
 def check_ports(config: StackConfig) -> None:

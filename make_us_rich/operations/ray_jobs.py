@@ -116,6 +116,12 @@ def write_result(store: ObjectStore, submission_id: str, result: JobResult) -> N
     store.put(_key(submission_id, result.pair), result.model_dump_json(exclude_unset=True).encode())
 
 
+def postponed(pair: Pair) -> JobResult:
+    """Return the result of a pair that was not begun because the run's compute budget was spent."""
+    reason = "the compute budget of the run (MUR_TRAINING_MINUTES) was spent: a later run trains it"
+    return JobResult(pair=pair, status="postponed", reason=reason)
+
+
 def find_result(store: ObjectStore, submission_id: str, pair: Pair) -> JobResult | None:
     """Read the result of one pair; None if the job has not begun it."""
     return _read(store, _key(submission_id, pair))

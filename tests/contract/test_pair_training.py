@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,6 +33,7 @@ from make_us_rich.registry.publish import publish
 from ray_jobs import pair_trainer
 from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer
+from tests.support.processes import PROJECT_ROOT
 from tests.support.registry import register_graph, version_tags
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
@@ -121,6 +125,29 @@ def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) 
     assert again == first.model_copy(update={"seconds": again.seconds})
     with Registry(settings) as registry:
         assert [version.version for version in registry.versions(NAME)] == [1]
+
+
+def test_past_its_time_a_job_trains_its_first_pair_and_postpones_the_others(settings: Settings, as_of_ms: int) -> None:
+    store, pairs, before_ms = ObjectStore.from_settings(settings), [CHILIZ, BITCOIN], as_of_ms - 8 * HOUR_MS
+    with Registry(settings) as registry:
+        late = TrainingJob(tuple(pairs), Interval.H1, before_ms, "late", stop_at_ms=1)
+        PairTrainer(settings, registry, late, ProcessGroup()).run(pairs)
+    results = {result.pair: result for result in job_results(store, "late")}
+
+    assert (results[CHILIZ].status, results[BITCOIN].status) == ("trained", "postponed")
+    assert "MUR_TRAINING_MINUTES" in results[BITCOIN].reason
+    assert _train(settings, before_ms, "after it").status == "trained"
+
+    too_late = ["--pairs", ",".join(pairs), "--as-of-ms", str(as_of_ms), "--stop-at-ms", "1"]
+    environment = {
+        "MUR_S3_ENDPOINT_URL": settings.s3_endpoint_url,
+        "MUR_S3_ACCESS_KEY": S3_KEYS[0],
+        "MUR_S3_SECRET_KEY": S3_KEYS[1],
+        "RAY_ADDRESS": "127.0.0.1:1",  # nobody is there: no worker is started
+    }
+    command = [sys.executable, "-m", "ray_jobs.train_pairs", *too_late, "--submission-id", "too late"]
+    subprocess.run(command, env=os.environ | environment, cwd=PROJECT_ROOT, check=True, timeout=120)
+    assert {result.status for result in job_results(store, "too late")} == {"postponed"}
 
 
 @pytest.mark.parametrize("interval", [Interval.H4, Interval.D1])

@@ -1,7 +1,8 @@
-"""Real DAG runs over Postgres, S3, MLflow, the replay exchange and a Discord sink; no Ray."""
+"""Real DAG runs over Postgres, S3, MLflow, the replay exchange and a Discord sink; Ray where a test asks for it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -14,7 +15,17 @@ from make_us_rich.market.object_store import ObjectStore
 from tests.support.airflow_runs import AirflowHome, DagEnvironment
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
-from tests.support.servers import S3_KEYS, discord_server, exchange_server, migrated_database, mlflow_server, s3_server
+from tests.support.servers import (
+    MLFLOW_LOGIN,
+    RAY_TOKEN,
+    S3_KEYS,
+    discord_server,
+    exchange_server,
+    migrated_database,
+    mlflow_server,
+    ray_head,
+    s3_server,
+)
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +51,23 @@ def world() -> Iterator[DagEnvironment]:
             "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
             "MUR_RAY_URL": f"http://127.0.0.1:{free_port()}",  # nothing listens there
         }
+        yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)
+
+
+@pytest.fixture(scope="session")
+def with_ray(world: DagEnvironment) -> Iterator[DagEnvironment]:
+    """The environment of the other tests, with a Ray head that trains, and a universe of four pairs."""
+    settings = {
+        **world.settings,
+        "MUR_FOUNDATION_PAIRS": "4",
+        "MUR_HISTORY_CANDLES": "3000",
+        "MUR_TRAIN_WORKERS": "1",
+        "MUR_MLFLOW_USER": MLFLOW_LOGIN[0],
+        "MUR_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
+    }
+    with traversable_folder() as folder, ray_head(folder, settings) as ray_url:
+        connection = {"conn_type": "http", "host": ray_url, "password": RAY_TOKEN}
+        settings |= {"MUR_RAY_URL": ray_url, "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(connection)}
         yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)
 
 

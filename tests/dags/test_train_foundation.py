@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-
 import pytest
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import foundation_name
 from make_us_rich.registry.client import CHAMPION, Registry
-from tests.support.airflow_runs import AirflowHome, DagEnvironment
-from tests.support.folders import traversable_folder
-from tests.support.servers import MLFLOW_LOGIN, RAY_TOKEN, ray_head
+from tests.support.airflow_runs import DagEnvironment
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("three_active_pairs")]
-
-
-@pytest.fixture(scope="module")
-def with_ray(world: DagEnvironment) -> Iterator[DagEnvironment]:
-    """The environment of the other tests, with a Ray head that trains, and a universe of four pairs."""
-    settings = {
-        **world.settings,
-        "MUR_FOUNDATION_PAIRS": "4",
-        "MUR_HISTORY_CANDLES": "3000",
-        "MUR_TRAIN_WORKERS": "1",
-        "MUR_MLFLOW_USER": MLFLOW_LOGIN[0],
-        "MUR_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
-    }
-    with traversable_folder() as folder, ray_head(folder, settings) as ray_url:
-        connection = {"conn_type": "http", "host": ray_url, "password": RAY_TOKEN}
-        settings |= {"MUR_RAY_URL": ray_url, "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(connection)}
-        yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)
 
 
 def test_the_foundation_learns_from_the_most_traded_pairs_though_one_of_them_fails(with_ray: DagEnvironment) -> None:

@@ -168,17 +168,24 @@ def test_haproxy_stands_in_front_where_there_is_one(tmp_path: Path, monkeypatch:
     assert stack_environment(config, secrets)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
 
 
-def test_later_commands_know_the_intervals_of_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_commands_know_the_intervals_and_the_budget_of_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path))
     monkeypatch.setenv("MUR_INTERVALS", "1h,1d")
+    monkeypatch.setenv("MUR_TRAINING_MINUTES", "5")
     started = new_stack_config("simulated")
     started.state.mkdir(parents=True)
     started.save()
     monkeypatch.delenv("MUR_INTERVALS")
+    monkeypatch.delenv("MUR_TRAINING_MINUTES")
 
     found = saved_stack_config()
     secrets = load_or_create_secrets(tmp_path / "secrets.json")
 
     assert found == started
-    assert stack_environment(found, secrets)["MUR_INTERVALS"] == "1h,1d"
-    assert "MUR_INTERVALS" not in stack_environment(new_stack_config("simulated"), secrets)
+    environment = stack_environment(found, secrets)
+    assert (environment["MUR_INTERVALS"], environment["MUR_TRAINING_MINUTES"]) == ("1h,1d", "5")
+    assert not {"MUR_INTERVALS", "MUR_TRAINING_MINUTES"} & set(
+        stack_environment(new_stack_config("simulated"), secrets)
+    )

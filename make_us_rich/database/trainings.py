@@ -1,0 +1,64 @@
+"""The table `trainings`: when each pair was last trained, by which a run chooses the pairs that it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg2.extras import execute_values
+
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.database.pool import Database
+
+# A run as of an earlier time, which a person started, does not make a pair's training older. GREATEST leaves out NULL.
+_UPSERT = """
+INSERT INTO trainings AS old (market, pair, interval, tried_as_of_ms, trained_as_of_ms, run_seconds) VALUES %s
+ON CONFLICT (market, pair, interval) DO UPDATE SET
+    tried_as_of_ms = greatest(old.tried_as_of_ms, excluded.tried_as_of_ms),
+    trained_as_of_ms = greatest(old.trained_as_of_ms, excluded.trained_as_of_ms),
+    run_seconds = coalesce(excluded.run_seconds, old.run_seconds)
+"""
+
+
+@dataclass(frozen=True)
+class LastTraining:
+    """A row of the table: see sql/0014_trainings.sql."""
+
+    tried_as_of_ms: int
+    trained_as_of_ms: int | None
+    run_seconds: float | None
+
+
+def latest(database: Database, *, market: str, interval: Interval) -> dict[str, LastTraining]:
+    """Return the last training of each pair that a run tried to train, by pair."""
+    with database.transaction() as cursor:
+        cursor.execute(
+            "SELECT pair, tried_as_of_ms, trained_as_of_ms, run_seconds FROM trainings"
+            " WHERE market = %s AND interval = %s",
+            (market, interval),
+        )
+        return {pair: LastTraining(*values) for pair, *values in cursor.fetchall()}
+
+
+def record(
+    database: Database,
+    trained: Mapping[Pair, bool],
+    *,
+    market: str,
+    interval: Interval,
+    as_of_ms: int,
+    run_seconds: float | None,
+) -> None:
+    """Record the pairs that a run tried to train, and for each whether it was trained.
+
+    `run_seconds`: what each pair took, None if unknown.
+    """
+    if not trained:
+        return
+    rows = [
+        (market, pair, interval, as_of_ms, as_of_ms if success else None, run_seconds)
+        for pair, success in trained.items()
+    ]
+    with database.transaction() as cursor:
+        execute_values(cursor, _UPSERT, rows)

@@ -1,0 +1,126 @@
+"""Which pairs a run of train_pairs trains within its compute budget, and when each pair is due.
+
+A run has MUR_TRAINING_MINUTES from its start to the update of serving. It takes the pairs in the order of `by_need`, as
+many as fit by what a pair took in earlier runs. Its Ray jobs begin no pair after four fifths of the budget; the rest is
+for promotion. Runs that begin together, because their candles close at the same time, share the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database import scores, trainings
+from make_us_rich.database.pool import Database
+from make_us_rich.database.trainings import LastTraining
+
+TRAINING_SHARE = 0.8
+"""Share of the budget after which no pair is begun. Promotion took 18 % of a run of 100 pairs."""
+
+START_S = 30.0
+"""What a run takes before its first pair is trained: Airflow's first tasks, and the start of the Ray job."""
+
+_DRIFT_FACTOR = 4
+_SECONDS_EACH = 3.0  # on two cores, until it is measured
+_LEAST_SECONDS_EACH = 0.1
+
+Reason = Literal["new", "drift", "age"]
+"""Why a pair is due: it was never tried, its forecasts drift, or its turn has come."""
+
+
+@dataclass(frozen=True)
+class DueTraining:
+    """When a pair was last trained and is due next. trained_ms: as_of of that run, None before the first.
+
+    due_ms: as_of of the run that is expected to train it.
+    """
+
+    pair: Pair
+    interval: Interval
+    trained_ms: int | None
+    due_ms: int
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class TrainingNeeds:
+    """What decides on the order of an interval's pairs."""
+
+    trained: Mapping[str, LastTraining]
+    drifting: Collection[str]
+
+    @classmethod
+    def read(cls, database: Database, settings: Settings, interval: Interval) -> TrainingNeeds:
+        """Read the last training and the newest score of every pair."""
+        found = scores.latest(database, market=settings.market, interval=interval)
+        return cls(
+            trainings.latest(database, market=settings.market, interval=interval),
+            {pair for pair, score in found.items() if score.drifted},
+        )
+
+    def reason(self, pair: Pair) -> Reason:
+        if pair not in self.trained:
+            return "new"
+        return "drift" if pair in self.drifting else "age"
+
+    def by_need(self, pairs: Collection[Pair], as_of_ms: int) -> list[Pair]:
+        """Sort the pairs: those that no run tried yet, then by the age of the last try.
+
+        A pair whose forecasts drift counts as four times as old as it is. So it comes earlier, and however many drift,
+        the age of each other pair grows until its turn has come. A failed training counts as a try, so that a pair that
+        always fails does not take the place of others.
+        """
+
+        def need(pair: Pair) -> tuple[bool, int, str]:
+            last = self.trained.get(pair)
+            if last is None:
+                return False, 0, pair
+            age_ms = max(0, as_of_ms - last.tried_as_of_ms)
+            return True, -age_ms * (_DRIFT_FACTOR if pair in self.drifting else 1), pair
+
+        return sorted(pairs, key=need)
+
+    def pairs_per_run(self, pairs: Collection[Pair], budget_s: float) -> int:
+        """Estimate how many of these pairs fit into a run, from the median of what a pair took: one at least."""
+        last = [self.trained[pair] for pair in pairs if pair in self.trained]
+        measured = [item.run_seconds for item in last if item.run_seconds is not None]
+        seconds_each = max(median(measured), _LEAST_SECONDS_EACH) if measured else _SECONDS_EACH
+        return max(1, int((TRAINING_SHARE * budget_s - START_S) / seconds_each))
+
+
+def budget_s(settings: Settings, interval: Interval, as_of_ms: int) -> float:
+    """Return the seconds that the run as of this time has: half of its interval at most."""
+    together = sum(as_of_ms % each.ms == 0 for each in settings.intervals)
+    return min(settings.training_minutes * 60, interval.ms / 2000) / max(1, together)
+
+
+def due_trainings(database: Database, settings: Settings, now_ms: int) -> list[DueTraining]:
+    """Estimate when each active pair is due, for each interval, the first ones first."""
+    active = [item.pair for item in pairs_table.active(database)]
+    return [
+        due for interval in settings.intervals for due in _due_of_interval(database, settings, interval, active, now_ms)
+    ]
+
+
+def _due_of_interval(
+    database: Database, settings: Settings, interval: Interval, pairs: Collection[Pair], now_ms: int
+) -> list[DueTraining]:
+    needs = TrainingNeeds.read(database, settings, interval)
+    next_ms = interval.last_close_ms(now_ms) + interval.ms
+    a_run = needs.pairs_per_run(pairs, budget_s(settings, interval, next_ms))
+    return [
+        DueTraining(
+            pair,
+            interval,
+            needs.trained[pair].trained_as_of_ms if pair in needs.trained else None,
+            next_ms + place // a_run * interval.ms,
+            needs.reason(pair),
+        )
+        for place, pair in enumerate(needs.by_need(pairs, next_ms))
+    ]
