@@ -93,6 +93,7 @@ pictures: $(INSTALLED) browser ## the README's pictures, of the stack that runs 
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training
 	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.training_budget
 
 format: $(INSTALLED) ## mend style
 	$(BIN)/ruff format .

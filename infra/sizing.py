@@ -21,7 +21,8 @@ EXCHANGE_WEIGHT, WEIGHT_PER_MINUTE = 2, 5400  # Binance: a request for klines; t
 
 NODE_CORES, NODE_USABLE_GIB = 4, 12
 HOURS_PER_YEAR = 8760
-TRAIN_WITHIN_S = 1800  # half of the hour, so that a retry fits
+BUDGET_S = 1800  # of a run: the default of MUR_TRAINING_MINUTES
+TRAIN_WITHIN_S = 0.8 * BUDGET_S  # then no further pair is begun
 CORE_HOUR, DATABASE_GB_MONTH, OBJECT_GB_MONTH = 0.05, 0.12, 0.023  # assumed prices, US dollars
 PAIRS = (3, 100, 500, 1000, 2500, 5000, 10_000)
 
@@ -44,8 +45,8 @@ def estimate(pairs: int, trainings: int) -> Need:
     """Estimate the resources for `pairs` that are forecast each hour and trained `trainings` times a day."""
     training_core_s = pairs * TRAIN_CORE_S + ceil(pairs / PAIRS_PER_JOB) * JOB_START_CORE_S
     training_nodes = ceil(training_core_s / TRAIN_WITHIN_S / NODE_CORES)
-    airflow_cores = ceil(pairs * AIRFLOW_CORE_S / TRAIN_WITHIN_S)
-    mlflow_workers = ceil(pairs * REGISTER_S / TRAIN_WITHIN_S)
+    airflow_cores = ceil(pairs * AIRFLOW_CORE_S / BUDGET_S)
+    mlflow_workers = ceil(pairs * REGISTER_S / BUDGET_S)
     serving_gib = (3 * PROCESS_MIB + pairs * POOLED_MIB) / 1024
     serving_nodes = max(1 if pairs < 100 else 2, ceil(serving_gib / NODE_USABLE_GIB))  # of two, one may be lost
     exchange_minutes = pairs * EXCHANGE_WEIGHT / WEIGHT_PER_MINUTE
@@ -53,7 +54,7 @@ def estimate(pairs: int, trainings: int) -> Need:
     database_gb = (pairs * HOURS_PER_YEAR * (FORECAST_BYTES + OUTCOME_BYTES) + versions * VERSION_BYTES) / 1e9
     objects_gb = (versions * MODEL_BYTES + pairs * HOURS_PER_YEAR * CANDLE_BYTES) / 1e9
     core_hours = 730.0 * (serving_nodes * NODE_CORES + airflow_cores + mlflow_workers + 4)
-    core_hours += training_nodes * NODE_CORES * trainings * 30 * TRAIN_WITHIN_S / 3600
+    core_hours += training_nodes * NODE_CORES * trainings * 30 * BUDGET_S / 3600
     storage_dollars = database_gb / 2 * DATABASE_GB_MONTH + objects_gb / 2 * OBJECT_GB_MONTH
     shares = {
         "the exchange's limit: a forecast is more than 2 minutes late": exchange_minutes / 2,

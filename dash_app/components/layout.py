@@ -164,9 +164,13 @@ def text_column(title: str, field: str, *, sort_field: str = "", **more: object)
     return column | more
 
 
-def wrapped_column(title: str, field: str, **more: object) -> Column:
-    """Return a column of texts that may be long; a row is as high as its longest one."""
-    return text_column(title, field) | {"wrapText": True, "autoHeight": True, "cellClass": "wrapped"} | more
+def wrapped_column(title: str, field: str, *, sort_field: str = "", **more: object) -> Column:
+    """Return a column of texts that may be long or have several lines; a row is as high as its longest one."""
+    return (
+        text_column(title, field, sort_field=sort_field)
+        | {"wrapText": True, "autoHeight": True, "cellClass": "wrapped"}
+        | more
+    )
 
 
 def number_column(title: str, field: str, *, text_field: str, **more: object) -> Column:

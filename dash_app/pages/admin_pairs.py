@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -12,6 +13,7 @@ from flask_login import current_user
 from typing_extensions import TypedDict
 
 from dash_app.components import confirmation, notices
+from dash_app.components.formatting import utc_time
 from dash_app.components.layout import (
     PAIRS_BY_START,
     height_of,
@@ -29,9 +31,10 @@ from make_us_rich.core.errors import InputError, MarketError, MarketUnavailable
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.pool import Database
+from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.market import listing
 from make_us_rich.operations.airflow import Airflow, AirflowError, dag_of
+from make_us_rich.operations.training_budget import DueTraining, due_trainings
 
 _MAX_VISIBLE_ROWS = 10
 _LONG_STATE = 60  # characters: a longer one has a second line
@@ -45,6 +48,14 @@ _COLUMNS = (
     text_column("Pair", "pair", minWidth=120),
     text_column("Serving plan", "plan", minWidth=120),
     text_column("Replicas", "replicas", minWidth=100),
+    wrapped_column("Trained", "trained", minWidth=190, headerTooltip="Close of the newest candle of the last training"),
+    wrapped_column(
+        "Due",
+        "due",
+        sort_field="due_ms",
+        minWidth=230,
+        headerTooltip="When the next training is expected to begin, and why: new, drift or age",
+    ),
     wrapped_column("State", "state", flex=3, minWidth=240),
 )
 
@@ -53,6 +64,17 @@ class SelectedPair(TypedDict):
     """The field of a selected row that the buttons read."""
 
     pair: Pair
+
+
+class PairRow(SelectedPair):
+    """A row of the table. `trained` and `due` are empty for a pair that is not trained."""
+
+    plan: str
+    replicas: str
+    trained: str
+    due: str
+    due_ms: int
+    state: str
 
 
 def layout() -> Component:
@@ -113,8 +135,8 @@ def register(app: Dash, services: Services) -> None:
     @app.callback(Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id"))
     @admins_only
     @validated
-    def show(_: str) -> tuple[list[dict[str, str]], dict[str, str]]:
-        rows = _rows(database)
+    def show(_: str) -> tuple[list[PairRow], dict[str, str]]:
+        rows = _rows(services)
         return rows, _height(rows)
 
     confirmation.open_by(app, "admin-remove-dialog", "admin-remove")
@@ -182,7 +204,7 @@ def register(app: Dash, services: Services) -> None:
                     notice = notices.success(f"{listed.pair} has the serving plan {listed.plan} from the next run on.")
         except (InputError, MarketError, AirflowError) as error:
             notice = notices.refusal(error)
-        rows = _rows(database)
+        rows = _rows(services)
         return notice, rows, _height(rows)
 
 
@@ -197,18 +219,28 @@ def _start_training(settings: Settings, pair: Pair) -> Component:
     return notices.success(f"Training of {pair} was started. ", *links)
 
 
-def _height(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    lines = sum(1 + (len(row["state"]) > _LONG_STATE) for row in rows)
+def _height(rows: Sequence[PairRow]) -> dict[str, str]:
+    lines = sum(max(1 + (len(row["state"]) > _LONG_STATE), len(row["due"].splitlines())) for row in rows)
     return height_of(lines, limit=_MAX_VISIBLE_ROWS)
 
 
-def _rows(database: Database) -> list[dict[str, str]]:
-    return [
-        {
-            "pair": item.pair,
-            "plan": item.plan,
-            "replicas": f"{item.min_replicas} to {item.max_replicas}",
-            "state": item.state,
-        }
-        for item in pairs_table.tracked(database)
-    ]
+def _rows(services: Services) -> list[PairRow]:
+    dues: dict[Pair, list[DueTraining]] = {}
+    for due in due_trainings(services.database, services.settings, time.time_ns() // 1_000_000):
+        dues.setdefault(due.pair, []).append(due)
+    return [_row(item, dues.get(item.pair, [])) for item in pairs_table.tracked(services.database)]
+
+
+def _row(item: TrackedPair, dues: Sequence[DueTraining]) -> PairRow:
+    """Return the row of a pair; its trainings have a line for each interval if there are several."""
+    names = [f"{due.interval}: " if len(dues) > 1 else "" for due in dues]
+    trained = [utc_time(due.trained_ms) if due.trained_ms else "never" for due in dues]
+    return {
+        "pair": item.pair,
+        "plan": item.plan,
+        "replicas": f"{item.min_replicas} to {item.max_replicas}",
+        "trained": "\n".join(name + text for name, text in zip(names, trained, strict=True)),
+        "due": "\n".join(f"{name}{utc_time(due.due_ms)}, {due.reason}" for name, due in zip(names, dues, strict=True)),
+        "due_ms": min((due.due_ms for due in dues), default=0),
+        "state": item.state,
+    }

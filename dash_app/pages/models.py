@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -37,6 +38,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.operations.training_budget import due_trainings
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import (
     BACKFILL_RUN,
@@ -70,6 +72,9 @@ _COLUMNS = (
 _ROLLBACK_NOTE = "The next training run may promote another version. A second rollback undoes the first."
 
 
+_WHY = {"new": "as a new pair", "drift": "early, because its forecasts drift", "age": "by its age"}
+
+
 class SelectedVersion(TypedDict):
     """The fields of a selected row that the details read."""
 
@@ -94,6 +99,7 @@ def layout() -> Component:
     return page(
         "Models",
         html.Div(id="models-notice", role="status"),
+        dmc.Text(id="models-due", c="dimmed", size="sm"),
         table("models-grid", _COLUMNS, key="version", selectable=True),
         *(_rollback_controls() if current_user.is_admin else []),
         dmc.Box(id="model-detail"),
@@ -177,6 +183,16 @@ def register(app: Dash, services: Services) -> None:
             return [], height_of(0), [], notices.registry_down(error)
         champion = [row for row in rows if CHAMPION in row["alias"].split(", ")]
         return rows, height_of(len(rows)), champion or rows[:1], None if rows else notices.no_model_yet()
+
+    @app.callback(Output("models-due", "children"), Input("models-pair", "value"), Input("models-interval", "value"))
+    @validated
+    def show_due(pair: ModelChoice | None, interval: IntervalName) -> str:
+        trainings = due_trainings(database, settings, time.time_ns() // 1_000_000)
+        due = next((item for item in trainings if (item.pair, item.interval) == (pair, interval)), None)
+        if due is None:
+            return ""
+        trained = f"as of {utc_time(due.trained_ms)}" if due.trained_ms else "never"
+        return f"Last trained: {trained}. Next training: about {utc_time(due.due_ms)}, {_WHY[due.reason]}."
 
     @app.callback(Output("model-detail", "children"), Input("models-grid", "selectedRows"))
     @validated

@@ -8,12 +8,22 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, OnePair, audit, database_here, print_json, settings_here
+from make_us_rich.cli.shared import (
+    AsJson,
+    OnePair,
+    audit,
+    database_here,
+    now_ms,
+    print_json,
+    settings_here,
+    training_cells,
+)
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.terminal import console
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
 from make_us_rich.market.listing import check_traded
+from make_us_rich.operations.training_budget import due_trainings
 
 pairs_app = typer.Typer(help="List, add, change, park, unpark and remove pairs.", no_args_is_help=True)
 
@@ -24,15 +34,29 @@ Most = Annotated[int | None, typer.Option(help="replicas under load, at most")]
 
 @pairs_app.command("list")
 def list_pairs(as_json: AsJson = False) -> None:
-    """List every pair with its serving plan and state."""
+    """List every pair with its serving plan and state, when it was trained, and when it is due and why (UTC)."""
+    settings = settings_here()
     with database_here() as database:
         found = pairs_table.tracked(database)
+        due = {(each.pair, each.interval): each for each in due_trainings(database, settings, now_ms())}
     if as_json:
-        print_json([asdict(item) | {"active": item.active} for item in found])
+        print_json(
+            [
+                asdict(item)
+                | {
+                    "active": item.active,
+                    "trainings": [asdict(each) for each in due.values() if each.pair == item.pair],
+                }
+                for item in found
+            ]
+        )
         return
-    table = Table("pair", "plan", "replicas", "state")
+    table = Table("pair", "plan", "replicas", "candles", "trained", "due", "state")
     for item in found:
-        table.add_row(item.pair, item.plan, f"{item.min_replicas} to {item.max_replicas}", item.state)
+        for first, interval in enumerate(settings.intervals):
+            about = ("", "", "") if first else (item.pair, item.plan, f"{item.min_replicas} to {item.max_replicas}")
+            times = training_cells(due.get((item.pair, interval)))
+            table.add_row(*about, interval, *times, "" if first else item.state)
     console.print(table)
 
 

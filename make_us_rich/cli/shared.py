@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -14,6 +15,7 @@ from rich.console import Console
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
+from make_us_rich.operations.training_budget import DueTraining
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Pairs = Annotated[list[Pair] | None, typer.Argument(parser=Pair.parse, help="pairs such as btc_usdt; none: every pair")]
@@ -60,9 +62,22 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, default=str))
 
 
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 def utc_text(time_ms: int) -> str:
     """Return a time as `2026-01-31 12:00`."""
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def training_cells(due: DueTraining | None) -> tuple[str, str]:
+    """Return when a pair was last trained, and when it is due and why; empty for a pair that is not trained."""
+    if due is None:
+        return "", ""
+    trained = utc_text(due.trained_ms) if due.trained_ms else "never"
+    return trained, f"{utc_text(due.due_ms)} ({due.reason})"
 
 
 def command_error(message: str) -> typer.Exit:

@@ -8,10 +8,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import psycopg2
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, command_error, print_json, settings_here
+from make_us_rich.cli.shared import (
+    AsJson,
+    command_error,
+    database_here,
+    now_ms,
+    print_json,
+    settings_here,
+    training_cells,
+)
 from make_us_rich.core.terminal import console
 
 if TYPE_CHECKING:
@@ -45,7 +54,10 @@ def down() -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show the state, age and memory of each component of the stack."""
+    """Show the state, age and memory of each component of the stack, and when each pair is due for training.
+
+    `mkrich pairs list --json` has the latter as JSON.
+    """
     from make_us_rich.embedded import lifecycle
 
     config = _saved_config()
@@ -67,8 +79,24 @@ def status(as_json: AsJson = False) -> None:
         table.add_section()
         table.add_row("total", "", "", _mib(sum(memory.values())))
         console.print(table)
+        _print_due_trainings()
     if not states or any(item.state != "RUNNING" for item in states):
         raise typer.Exit(1)
+
+
+def _print_due_trainings() -> None:
+    from make_us_rich.operations.training_budget import due_trainings
+
+    try:
+        with database_here() as database:
+            found = due_trainings(database, settings_here(), now_ms())
+    except psycopg2.Error as error:
+        console.print(f"when each pair is due is unknown: {str(error).strip()}", markup=False)
+        return
+    table = Table("pair", "candles", "trained", "due", title="trainings, UTC", title_justify="left")
+    for due in found:
+        table.add_row(due.pair, due.interval, *training_cells(due))
+    console.print(table)
 
 
 def logs(

@@ -154,8 +154,8 @@ class Settings(BaseSettings):
         float,
         Field(
             ge=1,
-            le=45,
-            description="minutes that a run of `train_pairs` has, half of its interval at most: it trains the pairs "
+            le=40,
+            description="minutes that a run of `train_pairs` has, two thirds of its interval at most: it trains the pairs "
             "that need it most, and later runs the others; runs that begin together share them",
         ),
     ] = 30

@@ -23,7 +23,7 @@ ON CONFLICT (market, pair, interval) DO UPDATE SET
 
 @dataclass(frozen=True)
 class LastTraining:
-    """A row of the table: see sql/0014_trainings.sql."""
+    """A row of the table: see sql/0015_trainings.sql."""
 
     tried_as_of_ms: int
     trained_as_of_ms: int | None

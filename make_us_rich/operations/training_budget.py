@@ -95,9 +95,9 @@ class TrainingNeeds:
 
 
 def budget_s(settings: Settings, interval: Interval, as_of_ms: int) -> float:
-    """Return the seconds that the run as of this time has: half of its interval at most."""
+    """Return the seconds that the run as of this time has: two thirds of its interval at most."""
     together = sum(as_of_ms % each.ms == 0 for each in settings.intervals)
-    return min(settings.training_minutes * 60, interval.ms / 2000) / max(1, together)
+    return min(settings.training_minutes * 60, interval.ms / 1500) / max(1, together)
 
 
 def due_trainings(database: Database, settings: Settings, now_ms: int) -> list[DueTraining]:

@@ -11,8 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from make_us_rich.accounts import ADMIN
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import BITCOIN
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database import scores, trainings
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import Score
 from tests.support.browser import (
     ARTIFACTS,
     PASSWORD,
@@ -37,7 +41,7 @@ _CUT_OFF = """(selector) => [...document.querySelectorAll(selector)]
 
 @pytest.fixture(scope="module")
 def dashboard(folder: Path) -> Iterator[DashboardServers]:
-    with dashboard_servers(folder, ["btc_usdt"]) as servers:
+    with dashboard_servers(folder, ["btc_usdt"], {"MUR_INTERVALS": "1h,4h"}) as servers:
         servers.accounts.users.create("root", PASSWORD, role=ADMIN)
         yield servers
 
@@ -91,6 +95,7 @@ def test_only_a_traded_pair_is_added_and_a_pair_is_removed(page: Page, dashboard
 @pytest.mark.parametrize("window", [PHONE, {"width": 1440, "height": 900}], ids=["phone", "desktop"])
 def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardServers, window: dict[str, int]) -> None:
     database = Database.from_settings(dashboard.settings)
+    _train_and_drift(database)
     pairs_table.put(database, "chz_usdt", plan="pooled")
     pairs_table.park(database, "chz_usdt", REASON)
     dashboard.accounts.audit.write("someone with a long name", "park pair", "chz_usdt", REASON)
@@ -98,6 +103,11 @@ def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardS
     page = context.new_page()
     _open_tab(page, dashboard, "Pairs")
     expect(page.get_by_text("announcement of last week")).to_be_visible(timeout=SLOW_MS)
+    row = page.get_by_role("row", name="btc_usdt")
+    expect(row.locator("[col-id=trained]")).to_have_text("1h: 15 Nov 12:00 UTC\n4h: never")
+    hour = r"\d\d \w{3} \d\d:00 UTC"
+    expect(row.locator("[col-id=due]")).to_have_text(re.compile(f"^1h: {hour}, drift\\s+4h: {hour}, new$"))
+    expect(page.get_by_role("row", name="chz_usdt").locator("[col-id=due]")).to_have_text("")
     page.screenshot(path=ARTIFACTS / f"admin-pairs-{window['width']}.png", full_page=True)
     assert page.evaluate(_CUT_OFF, ".ag-cell") == []
     page.get_by_role("tab", name="Audit log").click()
@@ -107,6 +117,15 @@ def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardS
     assert horizontal_overflow_px(page) <= 0
     context.close()
     pairs_table.remove(database, "chz_usdt")
+
+
+def _train_and_drift(database: Database) -> None:
+    """Record an hourly training of bitcoin long ago, and a score of drifting forecasts."""
+    noon_ms = 1_700_049_600_000  # 2023-11-15 12:00 UTC
+    bitcoin = {"market": "simulated", "interval": Interval.H1, "as_of_ms": noon_ms}
+    trainings.record(database, {BITCOIN: True}, run_seconds=3.0, **bitcoin)
+    bad = Score(n=168, skill_vs_naive=-1, t_vs_naive=-9, coverage_80=0, shift={}, drifted=True, reason="worse")
+    scores.save(database, bad, pair=BITCOIN, **bitcoin)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

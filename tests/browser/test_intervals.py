@@ -10,6 +10,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from dash_app.components.formatting import price
 from make_us_rich.client import Client
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import BITCOIN
+from make_us_rich.database import trainings
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Forecast
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, log_in
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers, register_model_versions
@@ -80,13 +84,25 @@ def test_the_overview_lists_the_forecasts_of_an_interval(page: Page, dashboard: 
     _expect_forecast(page, _forecast(dashboard, "4h"), "32 h")
 
 
-def test_the_models_of_an_interval_are_listed(page: Page, dashboard: DashboardServers) -> None:
+def test_the_models_of_an_interval_are_listed_and_when_it_is_trained_next(
+    page: Page, dashboard: DashboardServers
+) -> None:
+    noon_ms = 1_700_049_600_000  # 2023-11-15 12:00 UTC
+    with Database.from_settings(dashboard.settings) as database:
+        trainings.record(
+            database, {BITCOIN: True}, market="simulated", interval=Interval.H4, as_of_ms=noon_ms, run_seconds=3.0
+        )
     log_in(page, dashboard.url, "reader", "/models")
     page.goto(f"{dashboard.url}/models?pair=btc_usdt&interval=4h")
     rows = page.locator("#models-grid .ag-center-cols-container .ag-row")
     expect(rows).to_have_count(3, timeout=SLOW_MS)
+    due = page.locator("#models-due")
+    expect(due).to_contain_text("Last trained: as of 15 Nov 12:00 UTC. Next training: about ")
+    expect(due).to_contain_text(":00 UTC, by its age.")
+    page.screenshot(path=ARTIFACTS / "models-due.png", full_page=True)
     page.locator("#models-interval").get_by_text("1h").click()
     expect(rows).to_have_count(0, timeout=SLOW_MS)
+    expect(due).to_contain_text("Last trained: never.")
 
 
 @pytest.mark.parametrize("path", ["/", "/overview", "/models"])

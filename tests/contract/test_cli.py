@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +25,13 @@ from make_us_rich.core.errors import (
     SettingsError,
     UnknownPair,
 )
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database import scores, trainings
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import Score
 from make_us_rich.operations.prepare import write_env
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
 from tests.support.accounts import transaction
@@ -100,6 +106,44 @@ def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) ->
         entries = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(5)]
     done = ("remove pair", "unpark pair", "park pair", "put pair", "put pair")
     assert entries == [("command line", action, "doge_usdt") for action in done]
+
+
+def test_each_pair_is_listed_with_its_last_training_and_when_it_is_due_and_why(servers: dict[str, str]) -> None:
+    hours_ago = {"ltc_usdt": 3, "xrp_usdt": 30}
+    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    with Database(servers["MUR_DATABASE_URL"]) as database:
+        for name in ("sol_usdt", *hours_ago):
+            pairs_table.put(database, Pair.parse(name))
+        for name, hours in hours_ago.items():
+            as_of_ms = newest_ms - hours * HOUR_MS
+            for tried_ms, success in ((as_of_ms, True), (as_of_ms - HOUR_MS, True), (as_of_ms + HOUR_MS, False)):
+                trainings.record(
+                    database,
+                    {Pair.parse(name): success},
+                    market="simulated",
+                    interval=Interval.H1,
+                    as_of_ms=tried_ms,
+                    run_seconds=1410,  # so one pair fits into a run of half an hour
+                )
+        bad = Score(n=168, skill_vs_naive=-1, t_vs_naive=-9, coverage_80=0, shift={}, drifted=True, reason="worse")
+        scores.save(
+            database, bad, market="simulated", pair=Pair("ltc", "usdt"), interval=Interval.H1, as_of_ms=newest_ms
+        )
+        for item in pairs_table.tracked(database):
+            if item.pair not in ("sol_usdt", *hours_ago):
+                pairs_table.remove(database, item.pair)
+
+    (ltc, sol, xrp) = [item["trainings"][0] for item in asked("pairs", "list")]
+
+    assert (sol["trained_ms"], sol["reason"]) == (None, "new")
+    assert (xrp["trained_ms"], xrp["reason"]) == (newest_ms - 30 * HOUR_MS, "age")
+    assert (ltc["trained_ms"], ltc["reason"]) == (newest_ms - 3 * HOUR_MS, "drift")
+    assert [item["due_ms"] - sol["due_ms"] for item in (xrp, ltc)] == [HOUR_MS, 2 * HOUR_MS]
+    assert sol["due_ms"] % HOUR_MS == 0
+    listed = mkrich("pairs", "list").stdout
+    assert all(text in listed for text in ("never", "(new)", "(drift)", "(age)"))
+    mkrich("pairs", "park", "sol_usdt", "--reason", "halted")
+    assert not asked("pairs", "list")[1]["trainings"], "a parked pair is not due"
 
 
 def test_an_admin_is_made_once_and_reset_only_when_asked(servers: dict[str, str]) -> None:

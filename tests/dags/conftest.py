@@ -56,16 +56,22 @@ def world() -> Iterator[DagEnvironment]:
 
 @pytest.fixture(scope="session")
 def with_ray(world: DagEnvironment) -> Iterator[DagEnvironment]:
-    """The environment of the other tests, with a Ray head that trains, and a universe of four pairs."""
+    """The environment of the other tests, with a Ray head that trains and serves, and a universe of four pairs."""
     settings = {
         **world.settings,
         "MUR_FOUNDATION_PAIRS": "4",
         "MUR_HISTORY_CANDLES": "3000",
         "MUR_TRAIN_WORKERS": "1",
+        "MUR_REPLICA_CPUS": "0",
+        "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
+        "MUR_RAY_TOKEN": RAY_TOKEN,
         "MUR_MLFLOW_USER": MLFLOW_LOGIN[0],
         "MUR_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
     }
-    with traversable_folder() as folder, ray_head(folder, settings) as ray_url:
+    with (
+        traversable_folder() as folder,
+        ray_head(folder, settings | {"MUR_CACHE_FOLDER": f"{folder}/cache"}) as ray_url,
+    ):
         connection = {"conn_type": "http", "host": ray_url, "password": RAY_TOKEN}
         settings |= {"MUR_RAY_URL": ray_url, "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(connection)}
         yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)

@@ -31,7 +31,7 @@ def test_pairs_are_read_from_a_comma_separated_variable(monkeypatch: pytest.Monk
         ("MUR_INTERVALS", "", "at least one interval"),
         ("MUR_MARKET", "nyse", "binance"),
         ("MUR_TRAINING_MINUTES", "0", "greater than or equal to 1"),
-        ("MUR_TRAINING_MINUTES", "90", "less than or equal to 45"),
+        ("MUR_TRAINING_MINUTES", "90", "less than or equal to 40"),
         ("MUR_TRAINING_MINUTES", "half an hour", "valid number"),
     ],
 )

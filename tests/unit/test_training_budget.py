@@ -68,7 +68,7 @@ def test_as_many_pairs_are_taken_as_fit_by_what_earlier_runs_took() -> None:
     assert TrainingNeeds({pairs[0]: _tried(1, 9000.0)}, set()).pairs_per_run(pairs, half_an_hour) == 1
 
 
-def test_runs_that_begin_together_share_the_budget_and_none_takes_more_than_half_of_its_interval() -> None:
+def test_runs_that_begin_together_share_the_budget_and_none_takes_more_than_two_thirds_of_its_interval() -> None:
     several = Settings(intervals=("15m", "1h", "4h"), training_minutes=30)
     minutes = {
         (interval, hours): budget_s(several, interval, NOON_MS + int(hours * HOUR_MS)) / 60
@@ -78,6 +78,6 @@ def test_runs_that_begin_together_share_the_budget_and_none_takes_more_than_half
 
     assert minutes[Interval.H1, 0] == minutes[Interval.H4, 0] == 10
     assert minutes[Interval.H1, 1] == 15
-    assert minutes[Interval.M15, 0] == 2.5
-    assert minutes[Interval.M15, 0.25] == 7.5
+    assert minutes[Interval.M15, 0] == pytest.approx(10 / 3)
+    assert minutes[Interval.M15, 0.25] == 10
     assert budget_s(Settings(training_minutes=30), Interval.H1, NOON_MS) == 1800
