@@ -194,12 +194,12 @@ def collect(
     from make_us_rich.market.object_store import ObjectStore
 
     if items is None or batches is None:
-        _record_trainings(items or [], fetched, [], trained_now=0)
+        _record_trainings(items or [], fetched, [], trained_now=set())
         raise AirflowSkipException("nothing was trained")
     store = ObjectStore.from_settings(_SETTINGS)
     ready = trainable(items, fetched)
     results = {result.pair: result for job in submission_ids for result in job_results(store, job)}
-    trained_now = sum(result.status == "trained" and result.seconds > 0 for result in results.values())
+    trained_now = {pair for pair, result in results.items() if result.status == "trained" and result.seconds > 0}
     results |= _trained_before([item for item in ready if item.pair not in results])
     lost = "its Ray job ended without a result for it: see the train task's log"
     found = [results.get(item.pair) or JobResult(pair=item.pair, status="failed", reason=lost) for item in ready]
@@ -207,12 +207,18 @@ def collect(
     return found
 
 
-def _record_trainings(items: list[RunItem], fetched: list[Pair], results: list[JobResult], trained_now: int) -> None:
-    """Record which pairs were trained, by which later runs choose theirs; one without candles was tried too."""
+def _record_trainings(
+    items: list[RunItem], fetched: list[Pair], results: list[JobResult], trained_now: set[Pair]
+) -> None:
+    """Record which pairs were trained, by which later runs choose theirs; one without candles was tried too.
+
+    `trained_now`: those that no earlier run had trained, among which the time of this run is divided.
+    """
     if is_backfill() or not items:
         return
     tried = {item.pair: False for item in items if item.train and item.pair not in fetched}
     tried |= {result.pair: result.status == "trained" for result in results if result.status != "postponed"}
+    seconds_each = max(0.0, _running_s() - training_budget.START_S) / max(1, len(trained_now))
     with Database.from_settings(_SETTINGS) as database:
         trainings.record(
             database,
@@ -220,7 +226,7 @@ def _record_trainings(items: list[RunItem], fetched: list[Pair], results: list[J
             market=_SETTINGS.market,
             interval=items[0].interval,
             as_of_ms=items[0].as_of_ms,
-            run_seconds=max(0.0, _running_s() - training_budget.START_S) / trained_now if trained_now else None,
+            run_seconds=dict.fromkeys(trained_now, seconds_each),
         )
 
 

@@ -155,8 +155,8 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=40,
-            description="minutes that a run of `train_pairs` has, two thirds of its interval at most: it trains the pairs "
-            "that need it most, and later runs the others; runs that begin together share them",
+            description="minutes that a run of `train_pairs` has, two thirds of its interval at most: it trains the "
+            "pairs that need it most, and later runs the others; runs that begin together share them",
         ),
     ] = 30
 

@@ -48,16 +48,16 @@ def record(
     market: str,
     interval: Interval,
     as_of_ms: int,
-    run_seconds: float | None,
+    run_seconds: Mapping[Pair, float],
 ) -> None:
     """Record the pairs that a run tried to train, and for each whether it was trained.
 
-    `run_seconds`: what each pair took, None if unknown.
+    `run_seconds`: what each of them took, where it was measured.
     """
     if not trained:
         return
     rows = [
-        (market, pair, interval, as_of_ms, as_of_ms if success else None, run_seconds)
+        (market, pair, interval, as_of_ms, as_of_ms if success else None, run_seconds.get(pair))
         for pair, success in trained.items()
     ]
     with database.transaction() as cursor:
