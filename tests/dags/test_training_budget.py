@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("three_active_pa
 
 MARKET = "simulated"
 # Pairs of no other test, because the tests share the registry.
-PAIRS = ADA, DOGE, LTC, SOL, XRP = [Pair(base, "usdt") for base in ("ada", "doge", "ltc", "sol", "xrp")]
+PAIRS = ADA, DOGE, DOT, LTC, XRP = [Pair(base, "usdt") for base in ("ada", "doge", "dot", "ltc", "xrp")]
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_each_run_trains_the_pairs_that_need_it_most_and_postpones_the_others(
 
     first, second, named = AirflowHome(tmp_path / "airflow", two_fit).runs("train_pairs", [{}, {}, {"pairs": PAIRS}])
 
-    assert _promoted(first) == {SOL: "success", LTC: "success"}, first.log[-5000:]
+    assert _promoted(first) == {DOT: "success", LTC: "success"}, first.log[-5000:]
     assert _promoted(second) == {XRP: "success", DOGE: "success"}
-    assert {pair for task, pair in first.states if task == "fetch"} == {BITCOIN, LTC, SOL}
+    assert {pair for task, pair in first.states if task == "fetch"} == {BITCOIN, LTC, DOT}
     assert [run.states["postpone", ""] for run in (first, second, named)] == ["skipped", "skipped", "success"]
     assert "3 pairs do not fit into the run's compute budget" in first.log
     assert _promoted(named) == dict.fromkeys(PAIRS, "success"), "pairs that a person named"
@@ -66,7 +66,7 @@ def test_each_run_trains_the_pairs_that_need_it_most_and_postpones_the_others(
     assert with_ray.embeds()[posted:] == []
     last = trainings.latest(database, market=MARKET, interval=Interval.H1)
     assert {last[pair].trained_as_of_ms == last[pair].tried_as_of_ms for pair in PAIRS} == {True}
-    assert len({last[SOL].run_seconds, last[XRP].run_seconds, last[ADA].run_seconds, 30.0}) == 4, "not measured anew"
+    assert len({last[DOT].run_seconds, last[XRP].run_seconds, last[ADA].run_seconds, 30.0}) == 4, "not measured anew"
 
 
 def _promoted(run: Run) -> dict[str, str]:
