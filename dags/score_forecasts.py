@@ -45,8 +45,8 @@ overview shows the mean. **alarm** fails for a pair whose forecasts are worse th
 the horizons, or whose band at one horizon is too wide or too narrow beyond noise, and **report** posts that to Discord.
 A shift of the market is named as a possible cause, but never raises an alarm alone.
 
-With the parameter `retrain`, an alarm starts **train_foundation** at once. **train_pairs** trains a drifting pair earlier
-than others, where its compute budget does not suffice for all.
+With the parameter `retrain`, an alarm starts **train_foundation** at once. **train_pairs** trains a drifting pair
+earlier than others, where its compute budget does not suffice for all.
 """
 
 
