@@ -40,6 +40,7 @@ from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
 
 _SETTINGS = get_settings()
 _MAX_JOBS = 2  # at a time over all runs, so that a backfill leaves room for the hourly run
+_LEAST_TRAINING_S = 60.0  # for the start of a job and its first pairs
 # A job is labelled by its first pairs. Airflow stores 250 characters, and a longer label would fail the finished task.
 _JOB_LABEL = "{{ task.metadata['pairs'] | truncate(120) }}"
 
@@ -181,7 +182,7 @@ def _stop_at_ms(items: list[RunItem]) -> int | None:
     budget_s = _budget_s(items)
     if budget_s is None:
         return None
-    left_s = max(training_budget.TRAINING_SHARE * budget_s - _running_s(), 2 * training_budget.START_S)
+    left_s = max(training_budget.TRAINING_SHARE * budget_s - _running_s(), _LEAST_TRAINING_S)
     return int((time.time() + left_s) * 1000)
 
 
@@ -218,7 +219,7 @@ def _record_trainings(
         return
     tried = {item.pair: False for item in items if item.train and item.pair not in fetched}
     tried |= {result.pair: result.status == "trained" for result in results if result.status != "postponed"}
-    seconds_each = max(0.0, _running_s() - training_budget.START_S) / max(1, len(trained_now))
+    seconds_each = _running_s() / max(1, len(trained_now))
     with Database.from_settings(_SETTINGS) as database:
         trainings.record(
             database,

@@ -1,7 +1,7 @@
 """Which pairs a run of train_pairs trains within its compute budget, and when each pair is due.
 
 A run has MUR_TRAINING_MINUTES from its start to the update of serving. It takes the pairs in the order of `by_need`, as
-many as fit by what a pair took in earlier runs. Its Ray jobs begin no pair after four fifths of the budget; the rest is
+many as fit by what a pair took in earlier runs, the start of a run included. Its Ray jobs begin no pair after four fifths of the budget; the rest is
 for promotion. Runs that begin together, because their candles close at the same time, share the budget.
 """
 
@@ -22,9 +22,6 @@ from make_us_rich.database.trainings import LastTraining
 
 TRAINING_SHARE = 0.8
 """Share of the budget after which no pair is begun. Promotion took 18 % of a run of 100 pairs."""
-
-START_S = 30.0
-"""What a run takes before its first pair is trained: Airflow's first tasks, and the start of the Ray job."""
 
 _DRIFT_FACTOR = 4
 _SECONDS_EACH = 3.0  # on two cores, until it is measured
@@ -91,7 +88,7 @@ class TrainingNeeds:
         last = [self.trained[pair] for pair in pairs if pair in self.trained]
         measured = [item.run_seconds for item in last if item.run_seconds is not None]
         seconds_each = max(median(measured), _LEAST_SECONDS_EACH) if measured else _SECONDS_EACH
-        return max(1, int((TRAINING_SHARE * budget_s - START_S) / seconds_each))
+        return max(1, int(TRAINING_SHARE * budget_s / seconds_each))
 
 
 def budget_s(settings: Settings, interval: Interval, as_of_ms: int) -> float:

@@ -123,7 +123,7 @@ def test_each_pair_is_listed_with_its_last_training_and_when_it_is_due_and_why(s
                     market="simulated",
                     interval=Interval.H1,
                     as_of_ms=tried_ms,
-                    run_seconds={Pair.parse(name): 1410},  # so one pair fits into a run of half an hour
+                    run_seconds={Pair.parse(name): 1400},  # so one pair fits into a run of half an hour
                 )
         bad = Score(n=168, skill_vs_naive=-1, t_vs_naive=-9, coverage_80=0, shift={}, drifted=True, reason="worse")
         scores.save(

@@ -61,8 +61,7 @@ def test_as_many_pairs_are_taken_as_fit_by_what_earlier_runs_took() -> None:
     slow = TrainingNeeds(dict.fromkeys(pairs, _tried(1, 30.0)), set()).pairs_per_run(pairs, half_an_hour)
     one_outage = TrainingNeeds(dict.fromkeys(pairs, _tried(1, 30.0)) | {pairs[0]: _tried(1, 900.0)}, set())
 
-    assert unmeasured == (0.8 * 1800 - 30) / 3
-    assert slow == (0.8 * 1800 - 30) / 30
+    assert (unmeasured, slow) == (0.8 * 1800 / 3, 0.8 * 1800 / 30)
     assert one_outage.pairs_per_run(pairs, half_an_hour) == slow
     assert TrainingNeeds({}, set()).pairs_per_run(pairs, 60) >= 1
     assert TrainingNeeds({pairs[0]: _tried(1, 9000.0)}, set()).pairs_per_run(pairs, half_an_hour) == 1
