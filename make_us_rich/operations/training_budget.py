@@ -1,8 +1,9 @@
 """Which pairs a run of train_pairs trains within its compute budget, and when each pair is due.
 
 A run has MUR_TRAINING_MINUTES from its start to the update of serving. It takes the pairs in the order of `by_need`, as
-many as fit by what a pair took in earlier runs, the start of a run included. Its Ray jobs begin no pair after four fifths of the budget; the rest is
-for promotion. Runs that begin together, because their candles close at the same time, share the budget.
+many as fit by what a pair took in earlier runs, the start of a run included. Its Ray jobs begin no pair after four
+fifths of the budget; the rest is for promotion. Runs that begin together, because their candles close at the same time,
+share the budget.
 """
 
 from __future__ import annotations

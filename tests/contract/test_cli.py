@@ -108,42 +108,35 @@ def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) ->
     assert entries == [("command line", action, "doge_usdt") for action in done]
 
 
-def test_each_pair_is_listed_with_its_last_training_and_when_it_is_due_and_why(servers: dict[str, str]) -> None:
-    hours_ago = {"ltc_usdt": 3, "xrp_usdt": 30}
+def test_each_pair_is_listed_with_its_last_training_and_when_it_is_due_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    with Database(servers["MUR_DATABASE_URL"]) as database:
-        for name in ("sol_usdt", *hours_ago):
-            pairs_table.put(database, Pair.parse(name))
-        for name, hours in hours_ago.items():
-            as_of_ms = newest_ms - hours * HOUR_MS
-            for tried_ms, success in ((as_of_ms, True), (as_of_ms - HOUR_MS, True), (as_of_ms + HOUR_MS, False)):
-                trainings.record(
-                    database,
-                    {Pair.parse(name): success},
-                    market="simulated",
-                    interval=Interval.H1,
-                    as_of_ms=tried_ms,
-                    run_seconds={Pair.parse(name): 1400},  # so one pair fits into a run of half an hour
-                )
+    ltc, sol, xrp = (Pair(base, "usdt") for base in ("ltc", "sol", "xrp"))
+    hourly = {"market": "simulated", "interval": Interval.H1}
+    with migrated_database() as url, Database(url) as database:
+        monkeypatch.setenv("MUR_DATABASE_URL", url)
+        for pair in (ltc, sol, xrp):
+            pairs_table.put(database, pair)
+        for pair, hours in ((ltc, 3), (xrp, 30)):
+            trained_ms = newest_ms - hours * HOUR_MS
+            one_fits = {pair: 1400.0}  # seconds, of half an hour
+            for as_of_ms, trained in ((trained_ms, True), (trained_ms - HOUR_MS, True), (trained_ms + HOUR_MS, False)):
+                trainings.record(database, {pair: trained}, as_of_ms=as_of_ms, run_seconds=one_fits, **hourly)
         bad = Score(n=168, skill_vs_naive=-1, t_vs_naive=-9, coverage_80=0, shift={}, drifted=True, reason="worse")
-        scores.save(
-            database, bad, market="simulated", pair=Pair("ltc", "usdt"), interval=Interval.H1, as_of_ms=newest_ms
-        )
-        for item in pairs_table.tracked(database):
-            if item.pair not in ("sol_usdt", *hours_ago):
-                pairs_table.remove(database, item.pair)
+        scores.save(database, bad, pair=ltc, as_of_ms=newest_ms, **hourly)
 
-    (ltc, sol, xrp) = [item["trainings"][0] for item in asked("pairs", "list")]
+        listed = {item["pair"]: item["trainings"][0] for item in asked("pairs", "list")}
+        printed = mkrich("pairs", "list").stdout
+        pairs_table.park(database, sol, "halted")
+        parked = next(item for item in asked("pairs", "list") if item["pair"] == sol)
 
-    assert (sol["trained_ms"], sol["reason"]) == (None, "new")
-    assert (xrp["trained_ms"], xrp["reason"]) == (newest_ms - 30 * HOUR_MS, "age")
-    assert (ltc["trained_ms"], ltc["reason"]) == (newest_ms - 3 * HOUR_MS, "drift")
-    assert [item["due_ms"] - sol["due_ms"] for item in (xrp, ltc)] == [HOUR_MS, 2 * HOUR_MS]
-    assert sol["due_ms"] % HOUR_MS == 0
-    listed = mkrich("pairs", "list").stdout
-    assert all(text in listed for text in ("never", "(new)", "(drift)", "(age)"))
-    mkrich("pairs", "park", "sol_usdt", "--reason", "halted")
-    assert not asked("pairs", "list")[1]["trainings"], "a parked pair is not due"
+    assert {pair: item["reason"] for pair, item in listed.items()} == {ltc: "drift", sol: "new", xrp: "age"}
+    trained = {pair: item["trained_ms"] for pair, item in listed.items()}
+    assert trained == {ltc: newest_ms - 3 * HOUR_MS, sol: None, xrp: newest_ms - 30 * HOUR_MS}
+    due = [listed[pair]["due_ms"] - listed[sol]["due_ms"] for pair in (sol, xrp, ltc)]
+    assert due == [0, HOUR_MS, 2 * HOUR_MS]
+    assert listed[sol]["due_ms"] % HOUR_MS == 0
+    assert all(text in printed for text in ("never", "(new)", "(drift)", "(age)"))
+    assert parked["trainings"] == [], "a parked pair is not due"
 
 
 def test_an_admin_is_made_once_and_reset_only_when_asked(servers: dict[str, str]) -> None:
