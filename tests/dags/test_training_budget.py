@@ -46,6 +46,8 @@ def database(with_ray: DagEnvironment) -> Iterator[Database]:
         yield database
         for pair in PAIRS:
             pairs_table.remove(database, pair)
+        with database.transaction() as cursor:
+            cursor.execute("DELETE FROM scores WHERE pair = %s", (LTC,))
 
 
 def test_each_run_trains_the_pairs_that_need_it_most_and_postpones_the_others(
