@@ -24,14 +24,8 @@ from make_us_rich.core.settings import get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairScore, RunItem
 from make_us_rich.operations.airflow import dag_of
+from make_us_rich.operations.schedules import scoring_cron
 
-# Some minutes after a close, when the exchange has the candle and train_pairs has fetched its own.
-_SCHEDULES = {
-    Interval.M15: "5 */2 * * *",
-    Interval.H1: "20 */6 * * *",
-    Interval.H4: "25 */12 * * *",
-    Interval.D1: "30 0 * * *",
-}
 DOC = """
 ### Are the forecasts still good?
 
@@ -59,7 +53,7 @@ def score_forecasts(interval: Interval) -> None:
 
     @dag(
         dag_id=dag_of("score_forecasts", interval),
-        schedule=CronDataIntervalTimetable(_SCHEDULES[interval], timezone="UTC"),
+        schedule=CronDataIntervalTimetable(scoring_cron(interval), timezone="UTC"),
         **TRAINING_DAG
         | {
             "params": TRAINING_DAG["params"]

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 
 from dash_app import shell
 from dash_app.pages import Page, Services, account, admin, forecasts, models, overview, tokens
+from dash_app.public.routes import PUBLIC_PATHS, PublicPages
 from dash_app.security import access, login, validation
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
@@ -85,7 +86,16 @@ def _create_server(settings: Settings, accounts: Accounts) -> Flask:
     _install_compression(server)
     _install_error_pages(server)
     # before the CSRF check of the log-in, so that the answer without a session is "log in first"
-    access.install(server, {page.path: page.for_admins for page in _PAGES}, secure=secure)
+    public = PublicPages(settings, accounts.database)
+    is_public = settings.public_pages
+    access.install(
+        server,
+        {page.path: page.for_admins for page in _PAGES},
+        secure=secure,
+        public_paths=PUBLIC_PATHS if is_public else (),
+        landing=public.landing if is_public else None,
+    )
+    public.install(server)
     login.install(server, accounts, secret_key=settings.secret_key.get_secret_value(), secure=secure)
     return server
 

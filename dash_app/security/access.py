@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -33,13 +33,22 @@ _CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
-def install(server: Flask, pages: Mapping[str, bool], *, secure: bool) -> None:
+def install(
+    server: Flask,
+    pages: Mapping[str, bool],
+    *,
+    secure: bool,
+    public_paths: Sequence[str] = (),
+    landing: Callable[[], BaseResponse] | None = None,
+) -> None:
     """Require a log-in on every route that is not public, check each page, and set headers and the CSRF cookie.
 
     `pages` maps each path to whether it is for admins only. `secure`: send the cookie over HTTPS only. Dash's script
-    sends the CSRF token of the cookie back as a header of each callback request.
+    sends the CSRF token of the cookie back as a header of each callback request. `public_paths`: further paths that
+    need no log-in, with those below them. `landing`: what a visitor who is not logged in sees at /, or None to send
+    them to the log-in.
     """
-    server.before_request(_require_login)
+    server.before_request(lambda: _require_login(public_paths, landing))
     server.after_request(_set_security_headers)
 
     @server.before_request
@@ -71,9 +80,14 @@ def admins_only(callback: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _require_login() -> BaseResponse | None:
+def _require_login(public_paths: tuple[str, ...], landing: Callable[[], BaseResponse] | None) -> BaseResponse | None:
     if request.path in _PUBLIC_PATHS or request.path.startswith(_PUBLIC_PREFIXES) or current_user.is_authenticated:
         return None
+    if request.method in ("GET", "HEAD"):
+        if landing is not None and request.path == "/":
+            return landing()
+        if any(f"{request.path}/".startswith(f"{path}/") for path in public_paths):
+            return None
     if request.path.startswith("/_dash-") or request.method != "GET":
         response = jsonify(error="log in first")
         response.status_code = 401

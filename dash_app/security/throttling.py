@@ -36,7 +36,7 @@ def login_limits(name: str) -> tuple[Limit, ...]:
     if browser := _known_browser_key(name):
         return (Limit(f"log-in {account!r} by the browser {browser}", 10, _QUARTER),)
     account_limit = Limit(f"log-in {account!r}", 50, _HOUR)
-    network = _client_network()
+    network = client_network()
     if network is None:
         return (account_limit,)
     return (
@@ -48,7 +48,7 @@ def login_limits(name: str) -> tuple[Limit, ...]:
 
 def network_limit(action: str) -> Limit:
     """Return the limit of an action, such as a registration, by all visitors of the visitor's network together."""
-    network = _client_network()
+    network = client_network()
     return Limit(f"{action} from {network or 'behind a proxy'}", 20 if network else 200, _HOUR)
 
 
@@ -92,7 +92,7 @@ def _signer() -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(current_app.config["SECRET_KEY"], salt="known browser")
 
 
-def _client_network() -> str | None:
+def client_network() -> str | None:
     """Return the visitor's IPv4 address or IPv6 /64 (one household), or None when a proxy hides it.
 
     Behind a proxy that MUR_TRUSTED_PROXIES does not count, all visitors share one address. A limit on it would let one

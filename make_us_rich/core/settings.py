@@ -207,6 +207,13 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[
         int, Field(ge=0, le=5, description="reverse proxies before the dashboard, whose X-Forwarded-* headers are used")
     ] = 0
+    public_pages: Annotated[
+        bool,
+        Field(
+            description="visitors without an account see the landing page, the track record and shared pictures; "
+            "off: they see the log-in alone"
+        ),
+    ] = True
     public_api_url: Annotated[str, Field(description="HTTP API in code examples; empty: `MUR_API_URL`")] = ""
     public_mlflow_url: Annotated[str, Field(description="MLflow in links; empty: `MUR_MLFLOW_URL`")] = ""
     public_airflow_url: Annotated[str, Field(description="Airflow in links; empty: `MUR_AIRFLOW_URL`")] = ""

@@ -156,9 +156,9 @@ def test_logging_out_ends_the_session(page: Page, dashboard: DashboardServers) -
     register(page, dashboard.url, "leaver")
     page.click("text=Log out")
     expect(page).to_have_url(f"{dashboard.url}/login")
-    page.goto(dashboard.url)
+    page.goto(f"{dashboard.url}/account")
 
-    expect(page).to_have_url(f"{dashboard.url}/login?next=/")
+    expect(page).to_have_url(f"{dashboard.url}/login?next=/account")
 
 
 def test_a_late_callback_does_not_change_where_logging_out_leads(page: Page, dashboard: DashboardServers) -> None:

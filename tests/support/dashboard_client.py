@@ -37,7 +37,7 @@ class DashboardClient:
         return self.submit("/login", name=name, password=password, **more)
 
     def is_logged_in(self) -> bool:
-        return self.get("/").status_code == 200
+        return self.get("/account").status_code == 200
 
     def send_callback(self, body: dict[str, Any]) -> TestResponse:
         """Send the request that Dash's script sends when a component changes."""

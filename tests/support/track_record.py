@@ -12,6 +12,9 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS
+from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.market.candles import Candles
+from make_us_rich.operations import outcomes
 
 BAND = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645]) * 0.01
 """Log quantiles of a normal return with a deviation of 1 %."""
@@ -48,3 +51,24 @@ def serve_forecasts(
     template = f"({', '.join(['%s'] * 14)}, %s::real[], %s)"
     with database.transaction() as cursor:
         execute_values(cursor, _INSERT, rows, template=template)
+
+
+def record_live_weeks(
+    database: Database, store: CandleStore, pair: Pair, as_of_ms: int, *, hours: int, market: str = "binance"
+) -> np.ndarray:
+    """Record a forecast each hour until `as_of_ms`, and what came of them; returns the closes, oldest first.
+
+    The volatility of the prices changes, and the forecasts know it, so that they beat the naive one.
+    """
+    random = np.random.default_rng(11)
+    past = 1200
+    deviation = 0.006 * np.exp(0.5 * np.sin(np.arange(past + hours) / 40) + 0.2 * random.standard_normal(past + hours))
+    closes = 30_000 * np.exp(np.cumsum(deviation * random.standard_t(8, past + hours) * np.sqrt(6 / 8)))
+    times = as_of_ms - 3_600_000 * np.arange(past + hours, 0, -1)
+    store.write(market, pair, Interval.H1, Candles(times, closes, closes * 1.001, closes * 0.999, closes, deviation))
+    served = slice(past - 1, None)
+    bands = BAND * np.append(deviation, 0.006)[past:, None] / 0.01
+    known = (times[served] + 3_600_000).tolist()
+    serve_forecasts(database, pair, known, closes[served].tolist(), band=bands, market=market, version=4)
+    outcomes.record(database, store, market=market, pair=pair, interval=Interval.H1, as_of_ms=as_of_ms)
+    return closes

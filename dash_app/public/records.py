@@ -1,0 +1,94 @@
+"""What the public pages show, read from Postgres through a cache."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dash_app.public.cache import Cache
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import forecasts, outcomes, pairs
+from make_us_rich.database.forecasts import FirstForecast
+from make_us_rich.database.outcomes import ScoredSeries
+from make_us_rich.database.pool import Database
+from make_us_rich.operations.schedules import first_scoring_ms
+from make_us_rich.operations.track_record import TrackRecord, track_record
+
+_SHOWN_CANDLES = 48
+_LIVE_S, _LISTS_S, _RECORD_S = 20.0, 60.0, 300.0
+_STALE_CANDLES = 2
+
+
+@dataclass(frozen=True)
+class Live:
+    """The newest forecast of a pair, with those of the candles before it, oldest first."""
+
+    pair: Pair
+    interval: Interval
+    past: tuple[FirstForecast, ...]
+
+    @property
+    def newest(self) -> FirstForecast:
+        return self.past[-1]
+
+    @property
+    def is_stale(self) -> bool:
+        """True when the pair has not been forecast for two candles."""
+        return self.newest.as_of_ms + _STALE_CANDLES * self.interval.ms < time.time_ns() // 1_000_000
+
+
+class PublicRecords:
+    """Reads for the public pages. Every method raises psycopg2.Error when Postgres does not answer."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings, self._database, self._cache = settings, database, Cache()
+
+    def series(self) -> list[ScoredSeries]:
+        """Return every pair and interval with a scored forecast."""
+        market = self._settings.market
+        return self._cache.get("series", lambda: outcomes.scored_series(self._database, market=market), keep_s=_LISTS_S)
+
+    def pairs(self) -> list[Pair]:
+        """Return the pairs with a scored forecast and the active ones; those of the settings first."""
+        active = self._cache.get("pairs", lambda: pairs.active(self._database), keep_s=_LISTS_S)
+        found = {each.pair for each in self.series()} | {each.pair for each in active}
+        first = [pair for pair in self._settings.pairs if pair in found]
+        return [*first, *sorted(found.difference(first))]
+
+    def live(self, pair: Pair, interval: Interval) -> Live | None:
+        """Return the newest forecast; None for a pair that was not forecast within the candles that are shown."""
+        return self._cache.get(("live", pair, interval), lambda: self._read_live(pair, interval), keep_s=_LIVE_S)
+
+    def record(self, pair: Pair, interval: Interval, horizon: int) -> TrackRecord | None:
+        """Return the record of a pair at one horizon of HORIZON_GRID; None before anything is scored."""
+
+        def read() -> TrackRecord | None:
+            found = outcomes.scored(
+                self._database, market=self._settings.market, pair=pair, interval=interval, horizon=horizon
+            )
+            return track_record(pair, found)
+
+        return self._cache.get(("record", pair, interval, horizon), read, keep_s=_RECORD_S)
+
+    def first_score(self, pair: Pair, interval: Interval, horizon: int) -> datetime | None:
+        """Return when the first forecast of a pair will be scored; None if nothing was forecast yet."""
+        live = self.live(pair, interval)
+        if live is None:
+            return None
+        known_ms = max(live.past[0].as_of_ms + horizon * interval.ms, time.time_ns() // 1_000_000)
+        return datetime.fromtimestamp(first_scoring_ms(interval, known_ms) / 1000, UTC)
+
+    def _read_live(self, pair: Pair, interval: Interval) -> Live | None:
+        last_ms = interval.last_close_ms(time.time_ns() // 1_000_000)
+        past = forecasts.first_as_of_each_time(
+            self._database,
+            market=self._settings.market,
+            pair=pair,
+            interval=interval,
+            first_ms=last_ms - _SHOWN_CANDLES * interval.ms,
+            last_ms=last_ms,
+        )
+        return Live(pair, interval, tuple(past)) if past else None

@@ -1,0 +1,152 @@
+"""The routes of the pages that need no log-in, unless MUR_PUBLIC_PAGES is off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Blueprint, Flask, abort, make_response, render_template, request
+from flask_login import current_user
+from werkzeug.wrappers import Response
+
+from dash_app.components.formatting import change, duration, pair_label, price, utc_time
+from dash_app.public import charts
+from dash_app.public.cache import RequestLimit
+from dash_app.public.records import Live, PublicRecords
+from dash_app.security.login import LoginForm
+from make_us_rich.core.errors import InputError
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.database.pool import Database
+from make_us_rich.documents import HORIZON_GRID
+
+PUBLIC_PATHS = ("/track-record",)
+"""Beside the landing page, which strangers see at /."""
+
+# Nothing but our own styles and pictures; no script at all.
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
+)
+_MARKETS = {
+    "binance": "",
+    "recorded": "Prices are a recording that is replayed at today's dates.",
+    "simulated": "Prices are simulated.",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a visitor chose to see."""
+
+    pair: Pair
+    interval: Interval
+    horizon: int
+
+    def link(self, **changed: object) -> str:
+        """Return the address of the track record with this choice, some of it changed."""
+        chosen = {"pair": self.pair, "interval": self.interval, "horizon": self.horizon} | changed
+        return "/track-record?" + "&".join(f"{name}={value}" for name, value in chosen.items())
+
+
+class PublicPages:
+    """The pages of one dashboard. `landing` is shown at / to visitors who are not logged in."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._records = PublicRecords(settings, database)
+        self._limit = RequestLimit()
+
+    def install(self, server: Flask) -> None:
+        """Add the routes."""
+        routes = Blueprint("public", __name__)
+        routes.before_request(self._limit.check)
+        routes.add_url_rule("/track-record", "track_record", self._track_record)
+        server.register_blueprint(routes)
+
+    def landing(self) -> Response:
+        """Say what this is, with a live picture, the record so far, and the forms to log in and to sign up."""
+        self._limit.check()
+        interval = self._settings.default_interval
+        pairs = self._records.pairs()
+        live = next((found for pair in pairs if (found := self._records.live(pair, interval))), None)
+        shown = Choice(live.pair if live else pairs[0] if pairs else self._settings.pairs[0], interval, 1)
+        record = self._records.record(shown.pair, interval, shown.horizon)
+        series = [each for each in self._records.series() if each.interval == interval]
+        target = request.full_path.rstrip("?")
+        return self._page(
+            "public/landing.html",
+            live=self._live(live) if live else None,
+            record=record,
+            choice=shown,
+            total=sum(each.n for each in series),
+            pair_count=len(series),
+            first_score=self._records.first_score(shown.pair, interval, 1) if record is None else None,
+            form=LoginForm(),
+            next=target if target != "/" else "",
+        )
+
+    def _track_record(self) -> Response:
+        pairs = self._records.pairs()
+        chosen = self._choice(pairs)
+        record = self._records.record(chosen.pair, chosen.interval, chosen.horizon)
+        live = self._records.live(chosen.pair, chosen.interval)
+        first_score = self._records.first_score(chosen.pair, chosen.interval, chosen.horizon)
+        return self._page(
+            "public/track_record.html",
+            choice=chosen,
+            pairs=pairs,
+            intervals=self._settings.intervals,
+            horizons=HORIZON_GRID,
+            record=record,
+            live=self._live(live) if live else None,
+            first_score=first_score if record is None else None,
+        )
+
+    def _choice(self, pairs: list[Pair]) -> Choice:
+        """Read the query of the address. Answers 404 for what is not forecast here."""
+        try:
+            interval = self._settings.forecast_interval(request.args.get("interval"))
+            default = pairs[0] if pairs else self._settings.pairs[0]
+            pair = Pair.parse(request.args["pair"]) if "pair" in request.args else default
+            horizon = int(request.args.get("horizon", "1"))
+        except (InputError, ValueError):
+            abort(404)
+        if horizon not in HORIZON_GRID or (pairs and pair not in pairs):
+            abort(404)
+        return Choice(pair, interval, horizon)
+
+    def _live(self, live: Live) -> dict[str, object]:
+        """Return the picture of a forecast, with its sentence, for a template."""
+        newest, step = live.newest, live.interval.ms
+        ahead = len(newest.prices)
+        low, high = newest.prices[-1][1], newest.prices[-1][5]
+        sentence = f"80 % chance of {price(low)} to {price(high)} in {duration(ahead * step)}"
+        label = f"{pair_label(live.pair)}: last close {price(newest.last_close)}, then {sentence}"
+        return {
+            "pair": live.pair,
+            "chart": charts.fan(live.past, step, label),
+            "narrow_chart": charts.fan(live.past, step, label, narrow=True),
+            "sentence": sentence,
+            "last_close": price(newest.last_close),
+            "as_of": utc_time(newest.as_of_ms),
+            "is_stale": live.is_stale,
+        }
+
+    def _page(self, template: str, *, frames: str = "'none'", **values: object) -> Response:
+        page = render_template(
+            template,
+            charts=charts,
+            pair_label=pair_label,
+            price=price,
+            change=change,
+            duration=duration,
+            utc_time=utc_time,
+            market_note=_MARKETS[self._settings.market],
+            is_member=current_user.is_authenticated,
+            site=self._settings.dashboard_url.rstrip("/"),
+            path=request.full_path.rstrip("?"),
+            **values,
+        )
+        response: Response = make_response(page)
+        response.headers["Content-Security-Policy"] = _POLICY.format(frames)
+        return response

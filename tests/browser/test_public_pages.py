@@ -1,0 +1,89 @@
+"""The landing page and the track record in a real browser, on a monitor and on a phone, light and dark."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.pair import BITCOIN
+from make_us_rich.database.pool import Database
+from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.market.object_store import ObjectStore
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px
+from tests.support.dashboard_servers import DashboardServers, dashboard_servers
+from tests.support.servers import S3_KEYS, s3_server
+from tests.support.track_record import record_live_weeks
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def dashboard(folder: Path) -> Iterator[DashboardServers]:
+    """A dashboard whose service is down, with the record of 40 days of BTC."""
+    environment = {"MUR_MARKET": "binance", "MUR_PAIRS": "btc_usdt,eth_usdt"}
+    with dashboard_servers(folder, environment=environment) as servers, s3_server(folder) as s3:
+        objects = ObjectStore(s3, *S3_KEYS, "public-pages")
+        objects.ensure_bucket()
+        now_ms = time.time_ns() // 1_000_000
+        with Database(servers.settings.database_url.get_secret_value()) as database:
+            record_live_weeks(database, CandleStore(objects), BITCOIN, now_ms - now_ms % HOUR_MS, hours=24 * 40)
+        yield servers
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_pages_fit_and_everyone_can_read_them(
+    browser: Browser, dashboard: DashboardServers, width: int, scheme: str
+) -> None:
+    size = {"width": width, "height": 900}
+    with browser.new_context(viewport=size, color_scheme=scheme) as context:
+        page = context.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        for name, path in (
+            ("landing", "/"),
+            ("record", "/track-record?horizon=8"),
+            ("empty", "/track-record?pair=eth_usdt"),
+        ):
+            page.goto(dashboard.url + path)
+            expect(page.locator("h1")).to_be_visible()
+            page.screenshot(path=ARTIFACTS / f"public-{name}-{width}-{scheme}.png", full_page=True)
+            found = Axe().run(page).response["violations"]
+            assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], path
+            assert horizontal_overflow_px(page) <= 0, path
+        assert problems == []
+
+
+def test_a_visitor_finds_the_record_and_an_account(page: Page, dashboard: DashboardServers) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto(dashboard.url)
+    expect(page).to_have_title("Make Us Rich: price forecasts you can check")
+    expect(page.get_by_role("img", name="BTC / USDT: last close").locator("visible=true")).to_be_visible()
+    page.get_by_role("link", name="See the whole track record").click()
+    expect(page.get_by_role("heading", name="BTC / USDT, 1 h ahead")).to_be_visible()
+
+    page.get_by_label("Ahead").select_option("24 h")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("heading", name="BTC / USDT, 24 h ahead")).to_be_visible()
+    expect(page).to_have_title("BTC / USDT, 24 h ahead: track record · Make Us Rich")
+    page.get_by_text("The weeks as a table").click()
+    expect(page.get_by_role("columnheader", name="Week from")).to_be_visible()
+    page.get_by_label("Pair").select_option("ETH / USDT")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_text("Nothing is scored yet for this pair and horizon.")).to_be_visible()
+
+    dashboard.accounts.users.create("visitor", PASSWORD)
+    page.get_by_role("link", name="Make Us Rich").click()
+    page.get_by_label("Name").fill("visitor")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text("Log out").first).to_be_attached()
+    page.goto(f"{dashboard.url}/track-record")
+    expect(page.get_by_role("link", name="Forecasts")).to_be_visible()
+    expect(page.get_by_role("link", name="Log in")).to_have_count(0)

@@ -1,0 +1,134 @@
+"""The pages that need no log-in, on a real Postgres: what they show, what they hide, and that they write nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from flask.testing import FlaskClient
+
+from dash_app.app import create_app
+from dash_app.public.cache import REQUESTS_PER_MINUTE
+from make_us_rich.accounts import Accounts
+from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
+from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.market.object_store import ObjectStore
+from tests.support.dashboard_client import DashboardClient
+from tests.support.servers import S3_KEYS, migrated_database, s3_server
+from tests.support.track_record import record_live_weeks
+
+PASSWORD = "correct horse battery"
+HOURS = 24 * 16
+PUBLIC = ("/", "/track-record", "/track-record?pair=btc_usdt&interval=1h&horizon=24", "/track-record?pair=eth_usdt")
+PRIVATE = ("/overview", "/models", "/api-tokens", "/admin", "/account", "/track-records", "/_dash-layout")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database with sixteen days of scored forecasts of BTC, and none of ETH."""
+    with migrated_database() as url, Database(url) as opened, s3_server(tmp_path_factory.mktemp("s3")) as s3:
+        objects = ObjectStore(s3, *S3_KEYS, "public-pages")
+        objects.ensure_bucket()
+        pairs_table.seed(opened, (BITCOIN, Pair("eth", "usdt")), ())
+        with Accounts(Database(url)) as accounts:
+            accounts.users.create("gertrude", PASSWORD)
+        now_ms = time.time_ns() // 1_000_000
+        record_live_weeks(opened, CandleStore(objects), BITCOIN, now_ms - now_ms % HOUR_MS, hours=HOURS)
+        yield opened
+
+
+def test_a_stranger_sees_the_record_and_nothing_else_and_writes_nothing(database: Database) -> None:
+    client = _client(database)
+    stranger = DashboardClient(client)
+    before = _writes(database)
+
+    pages = {path: stranger.get(path) for path in PUBLIC}
+    for path, page in pages.items():
+        assert page.status_code == 200, path
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "<script" not in page.text
+        assert 'property="og:title"' in page.text
+        assert "gertrude" not in page.text
+    landing, record = pages["/"].text, pages[PUBLIC[2]].text
+    assert f"{HOURS:,}</dd>" in landing
+    assert 'name="password"' in landing
+    assert "BTC / USDT, 24 h ahead" in record
+    assert f"{HOURS - 23:,} forecasts, recorded since" in record
+    assert "against GARCH" in record
+    assert "Nothing is scored yet" in pages[PUBLIC[3]].text
+
+    for path in PRIVATE:
+        assert stranger.get(path).status_code in (302, 401), path
+    for path in ("/track-record", "/"):
+        assert stranger.client.post(path).status_code in (400, 401, 405)
+    for query in ("pair=xrp_usdt", "pair=..", "horizon=5", "horizon=x", "horizon=²", "interval=4h", "interval=x"):
+        assert stranger.get(f"/track-record?{query}").status_code == 404, query
+    assert _writes(database) == before
+
+
+def test_visitors_are_answered_from_memory_and_no_more_often_than_is_fair(database: Database) -> None:
+    stranger = DashboardClient(_client(database), "198.51.100.7")
+    first = [stranger.get(path).text for path in PUBLIC[1:3]]
+    with database.transaction() as cursor:
+        cursor.execute("ALTER TABLE outcomes RENAME TO hidden")
+    try:
+        assert [stranger.get(path).text for path in PUBLIC[1:3]] == first
+    finally:
+        with database.transaction() as cursor:
+            cursor.execute("ALTER TABLE hidden RENAME TO outcomes")
+
+    statuses = [stranger.get("/track-record").status_code for _ in range(REQUESTS_PER_MINUTE * 2)]
+    assert 429 in statuses
+    assert DashboardClient(stranger.client, "198.51.100.8").get("/track-record").status_code == 200
+
+
+def test_the_setting_hides_the_pages_from_strangers_and_not_from_members(database: Database) -> None:
+    stranger, member = (DashboardClient(_client(database, public_pages=False)) for _ in range(2))
+    for path in PUBLIC:
+        answer = stranger.get(path)
+        assert answer.status_code == 302, path
+        assert answer.headers["Location"].startswith("/login?next=/")
+
+    member.log_in("gertrude", PASSWORD)
+    page = member.get("/track-record").text
+    assert "BTC / USDT, 1 h ahead" in page
+    assert "Create account" not in page
+    assert "og:title" not in member.get("/").text, "a member sees the forecasts"
+
+
+def test_one_logs_in_from_the_landing_page(database: Database) -> None:
+    visitor = DashboardClient(_client(database))
+    answer = visitor.post_form("/?pair=eth_usdt", "/login?next=/?pair=eth_usdt", name="gertrude", password=PASSWORD)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/?pair=eth_usdt")
+    assert visitor.is_logged_in()
+
+
+def test_an_empty_installation_says_when_the_first_score_comes() -> None:
+    with migrated_database() as url, Database(url) as database:
+        stranger = DashboardClient(_client(database))
+        assert "No pair has a forecast yet" in stranger.get("/").text
+        assert "No forecast was recorded in the last days" in stranger.get("/track-record").text
+
+
+def _client(database: Database, **settings: object) -> FlaskClient:
+    made = Settings(database_url=database._url, secret_key="public-pages", pairs="btc_usdt,eth_usdt", **settings)
+    return create_app(made).server.test_client()
+
+
+def _writes(database: Database) -> list[tuple[str, int]]:
+    """Return how many rows each table has, and the newest of them were written when."""
+    with database.transaction() as cursor:
+        cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+        names = sorted(name for (name,) in cursor.fetchall())
+        counts = []
+        for name in names:
+            cursor.execute(f"SELECT count(*), coalesce(max(xmin::text::bigint), 0) FROM {name}")
+            counts.append((name, *cursor.fetchone()))
+    return counts
