@@ -80,7 +80,7 @@ def admins_only(callback: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _require_login(public_paths: tuple[str, ...], landing: Callable[[], BaseResponse] | None) -> BaseResponse | None:
+def _require_login(public_paths: Sequence[str], landing: Callable[[], BaseResponse] | None) -> BaseResponse | None:
     if request.path in _PUBLIC_PATHS or request.path.startswith(_PUBLIC_PREFIXES) or current_user.is_authenticated:
         return None
     if request.method in ("GET", "HEAD"):
