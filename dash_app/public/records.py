@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from dash_app.public.cache import Cache
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.database import forecasts, outcomes, pairs
+from make_us_rich.database import forecast_logs, forecasts, outcomes, pairs
+from make_us_rich.database.forecast_logs import LogDay
 from make_us_rich.database.forecasts import FirstForecast
 from make_us_rich.database.outcomes import ScoredSeries
 from make_us_rich.database.pool import Database
@@ -80,6 +81,19 @@ class PublicRecords:
             return None
         known_ms = max(live.past[0].as_of_ms + horizon * interval.ms, time.time_ns() // 1_000_000)
         return datetime.fromtimestamp(first_scoring_ms(interval, known_ms) / 1000, UTC)
+
+    def log_days(self) -> list[LogDay]:
+        """Return the published days of the log, newest first."""
+        market = self._settings.market
+        return self._cache.get("days", lambda: forecast_logs.published(self._database, market), keep_s=_LISTS_S)
+
+    def log_file(self, day: date, kind: str) -> bytes | None:
+        """Return the log of a day as `csv` or `parquet`; None if it is not published. Raises ValueError for others."""
+        if kind not in ("csv", "parquet"):
+            raise ValueError(kind)
+        if all(each.day != day for each in self.log_days()):
+            return None
+        return forecast_logs.content(self._database, self._settings.market, day, kind)
 
     def _read_live(self, pair: Pair, interval: Interval) -> Live | None:
         last_ms = interval.last_close_ms(time.time_ns() // 1_000_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, date
 
 from flask import Blueprint, Flask, abort, make_response, render_template, request
 from flask_login import current_user
@@ -27,6 +28,7 @@ PUBLIC_PATHS = ("/track-record",)
 _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
 )
+_SHOWN_DAYS = 7
 _MARKETS = {
     "binance": "",
     "recorded": "Prices are a recording that is replayed at today's dates.",
@@ -61,6 +63,8 @@ class PublicPages:
         routes = Blueprint("public", __name__)
         routes.before_request(self._limit.check)
         routes.add_url_rule("/track-record", "track_record", self._track_record)
+        routes.add_url_rule("/track-record/log/index.csv", "log_index", self._log_index)
+        routes.add_url_rule("/track-record/log/<day>.<kind>", "log_file", self._log_file)
         server.register_blueprint(routes)
 
     def landing(self) -> Response:
@@ -100,7 +104,28 @@ class PublicPages:
             record=record,
             live=self._live(live) if live else None,
             first_score=first_score if record is None else None,
+            log_days=self._records.log_days()[:_SHOWN_DAYS],
         )
+
+    def _log_index(self) -> Response:
+        """Return the published days, oldest first, with the hashes that form the chain."""
+        names = ("day", "forecasts", "csv_sha256", "parquet_sha256", "previous", "chain", "published_at")
+        lines = [
+            ",".join(str(getattr(each, name)) for name in names[:-1]) + f",{each.published_at.astimezone(UTC):%FT%TZ}"
+            for each in reversed(self._records.log_days())
+        ]
+        return Response("\n".join([",".join(names), *lines, ""]), mimetype="text/csv")
+
+    def _log_file(self, day: str, kind: str) -> Response:
+        """Return the log of a day. Answers 404 for a day that is not published."""
+        try:
+            content = self._records.log_file(date.fromisoformat(day), kind)
+        except ValueError:
+            abort(404)
+        if content is None:
+            abort(404)
+        mimetype = "text/csv" if kind == "csv" else "application/vnd.apache.parquet"
+        return Response(content, mimetype=mimetype, headers={"Content-Disposition": f"inline; filename={day}.{kind}"})
 
     def _choice(self, pairs: list[Pair]) -> Choice:
         """Read the query of the address. Answers 404 for what is not forecast here."""

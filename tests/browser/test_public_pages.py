@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
+from make_us_rich.database import outcomes
 from make_us_rich.database.pool import Database
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.object_store import ObjectStore
+from make_us_rich.operations import forecast_log
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
+from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, s3_server
 from tests.support.track_record import record_live_weeks
 
@@ -33,6 +41,7 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
         now_ms = time.time_ns() // 1_000_000
         with Database(servers.settings.database_url.get_secret_value()) as database:
             record_live_weeks(database, CandleStore(objects), BITCOIN, now_ms - now_ms % HOUR_MS, hours=24 * 40)
+            assert len(forecast_log.publish(database, "binance", datetime.now(UTC).date())) == 40
         yield servers
 
 
@@ -87,3 +96,30 @@ def test_a_visitor_finds_the_record_and_an_account(page: Page, dashboard: Dashbo
     page.goto(f"{dashboard.url}/track-record")
     expect(page.get_by_role("link", name="Forecasts")).to_be_visible()
     expect(page.get_by_role("link", name="Log in")).to_have_count(0)
+
+
+def test_the_script_of_the_documentation_recomputes_hashes_and_coverage(dashboard: DashboardServers) -> None:
+    page = (PROJECT_ROOT / "docs" / "explanation" / "track-record.md").read_text()
+    (script,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script, dashboard.url], capture_output=True, text=True, check=False
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    found = {int(row["horizon"]): row for row in csv.DictReader(done.stdout.splitlines())}
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000
+    url = dashboard.settings.database_url.get_secret_value()
+    with Database(url) as database:
+        for horizon in (1, 4, 24):
+            scored = outcomes.scored(database, market="binance", pair=BITCOIN, interval=Interval.H1, horizon=horizon)
+            logged = scored.target_close_ms < midnight
+            inside = (scored.close >= scored.quantiles[:, 1]) & (scored.close <= scored.quantiles[:, 5])
+            assert int(found[horizon]["count"]) == logged.sum()
+            assert float(found[horizon]["mean"]) == pytest.approx(inside[logged].mean(), abs=1e-9)
+
+        with database.transaction() as cursor:
+            cursor.execute("UPDATE forecast_logs SET csv = (SELECT csv FROM forecast_logs ORDER BY day LIMIT 1)")
+    assert "is not what was published" in run().stderr

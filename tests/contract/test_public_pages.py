@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pytest
 from flask.testing import FlaskClient
+from psycopg2 import errors as pg_errors
 
 from dash_app.app import create_app
 from dash_app.public.cache import REQUESTS_PER_MINUTE
@@ -14,10 +20,14 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.database import forecast_logs
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import HORIZON_GRID
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.object_store import ObjectStore
+from make_us_rich.operations import forecast_log
+from make_us_rich.operations.housekeeping import delete_rows
 from tests.support.dashboard_client import DashboardClient
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
 from tests.support.track_record import record_live_weeks
@@ -132,3 +142,36 @@ def _writes(database: Database) -> list[tuple[str, int]]:
             cursor.execute(f"SELECT count(*), coalesce(max(xmin::text::bigint), 0) FROM {name}")
             counts.append((name, *cursor.fetchone()))
     return counts
+
+
+def test_a_day_is_published_once_and_a_later_one_continues_the_chain(database: Database) -> None:
+    today = datetime.now(UTC).date()
+    stranger = DashboardClient(_client(database))
+    assert "The first log is published at 00:10 UTC" in stranger.get("/track-record").text
+    early = forecast_log.publish(database, "binance", today - timedelta(days=3))
+    late = forecast_log.publish(database, "binance", today)
+    assert forecast_log.publish(database, "binance", today) == []
+    days = early + late
+    assert [day.day for day in days] == [days[0].day + timedelta(days=index) for index in range(len(days))]
+    assert days[-1].day == today - timedelta(days=1)
+    assert [day.previous for day in days] == ["", *(day.chain for day in days[:-1])]
+    assert late[0].forecasts == 24
+    with pytest.raises(pg_errors.UniqueViolation):
+        forecast_logs.append(database, "binance", today - timedelta(days=1), forecasts=0, csv=b"", parquet=b"")
+
+    stranger = DashboardClient(_client(database))
+    index = list(csv.DictReader(stranger.get("/track-record/log/index.csv").text.splitlines()))
+    assert [row["chain"] for row in index] == [day.chain for day in days]
+    for kind, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        content = stranger.get(f"/track-record/log/{late[0].day}.{kind}").data
+        assert hashlib.sha256(content).hexdigest() == index[len(early)][f"{kind}_sha256"]
+        table = read(io.BytesIO(content))
+        assert list(table.columns) == list(forecast_log.COLUMNS)
+        assert len(table) == 24 * len(HORIZON_GRID)
+        assert table.recorded_at.str.startswith(str(late[0].day)).all()
+    for name in (f"{today}.csv", f"{days[0].day}.exe", "x.csv", "..%2f.csv", "2026-13-01.csv"):
+        assert stranger.get(f"/track-record/log/{name}").status_code == 404, name
+    assert days[-1].chain in stranger.get("/track-record").text
+    before = datetime.now(UTC) - timedelta(days=4)
+    assert delete_rows(database, "forecast_logs", before, dry_run=False) == len(early)
+    assert forecast_logs.published(database, "binance")[-1].previous == early[-1].chain
