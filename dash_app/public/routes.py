@@ -11,7 +11,8 @@ from werkzeug.wrappers import Response
 
 from dash_app.components.formatting import change, duration, pair_label, price, utc_time
 from dash_app.public import charts
-from dash_app.public.cache import RequestLimit
+from dash_app.public.cache import Cache, RequestLimit
+from dash_app.public.picture import share_picture
 from dash_app.public.records import Live, PublicRecords
 from dash_app.security.login import LoginForm
 from make_us_rich.core.errors import InputError
@@ -21,7 +22,7 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID
 
-PUBLIC_PATHS = ("/track-record",)
+PUBLIC_PATHS = ("/track-record", "/share", "/embed")
 """Beside the landing page, which strangers see at /."""
 
 # Nothing but our own styles and pictures; no script at all.
@@ -29,6 +30,7 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
 )
 _SHOWN_DAYS = 7
+_PICTURE_S = 300.0
 _MARKETS = {
     "binance": "",
     "recorded": "Prices are a recording that is replayed at today's dates.",
@@ -56,7 +58,7 @@ class PublicPages:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._records = PublicRecords(settings, database)
-        self._limit = RequestLimit()
+        self._limit, self._pictures = RequestLimit(), Cache()
 
     def install(self, server: Flask) -> None:
         """Add the routes."""
@@ -65,6 +67,8 @@ class PublicPages:
         routes.add_url_rule("/track-record", "track_record", self._track_record)
         routes.add_url_rule("/track-record/log/index.csv", "log_index", self._log_index)
         routes.add_url_rule("/track-record/log/<day>.<kind>", "log_file", self._log_file)
+        routes.add_url_rule("/share/<name>.png", "share", self._share)
+        routes.add_url_rule("/embed/<name>", "embed", self._embed)
         server.register_blueprint(routes)
 
     def landing(self) -> Response:
@@ -126,6 +130,25 @@ class PublicPages:
             abort(404)
         mimetype = "text/csv" if kind == "csv" else "application/vnd.apache.parquet"
         return Response(content, mimetype=mimetype, headers={"Content-Disposition": f"inline; filename={day}.{kind}"})
+
+    def _share(self, name: str) -> Response:
+        """Return the picture of a pair's newest forecast. Answers 404 for a pair without one."""
+        live, note = self._live_of(name), _MARKETS[self._settings.market]
+        key = (live.pair, live.newest.as_of_ms)
+        picture = self._pictures.get(key, lambda: share_picture(live, note), keep_s=_PICTURE_S)
+        return Response(picture, mimetype="image/png")
+
+    def _embed(self, name: str) -> Response:
+        """Return a page for frames of other sites, which may frame this page alone."""
+        return self._page("public/embed.html", frames="*", live=self._live(self._live_of(name)))
+
+    def _live_of(self, name: str) -> Live:
+        try:
+            pair = Pair.parse(name)
+        except InputError:
+            abort(404)
+        live = self._records.live(pair, self._settings.default_interval) if pair in self._records.pairs() else None
+        return live or abort(404)
 
     def _choice(self, pairs: list[Pair]) -> Choice:
         """Read the query of the address. Answers 404 for what is not forecast here."""

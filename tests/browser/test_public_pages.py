@@ -59,6 +59,7 @@ def test_the_pages_fit_and_everyone_can_read_them(
             ("landing", "/"),
             ("record", "/track-record?horizon=8"),
             ("empty", "/track-record?pair=eth_usdt"),
+            ("frame", "/embed/btc_usdt"),
         ):
             page.goto(dashboard.url + path)
             expect(page.locator("h1")).to_be_visible()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 from psycopg2 import errors as pg_errors
 
 from dash_app.app import create_app
@@ -83,6 +84,34 @@ def test_a_stranger_sees_the_record_and_nothing_else_and_writes_nothing(database
     assert _writes(database) == before
 
 
+def test_a_pair_has_a_picture_and_a_frame_to_share(database: Database) -> None:
+    stranger = DashboardClient(_client(database))
+    before = _writes(database)
+    picture = stranger.get("/share/btc_usdt.png")
+    assert picture.mimetype == "image/png"
+    with Image.open(io.BytesIO(picture.data)) as drawn:
+        assert drawn.size == (1200, 630)
+        assert len(drawn.getcolors(1 << 20)) > 50, "it shows something"
+    for path in ("/", "/track-record"):
+        page = stranger.get(path).text
+        assert '<meta property="og:image" content="https://forecasts.example/share/btc_usdt.png">' in page
+        assert '<meta name="twitter:card" content="summary_large_image">' in page
+    frame = stranger.get("/embed/btc_usdt")
+    assert "frame-ancestors *" in frame.headers["Content-Security-Policy"]
+    assert "https://forecasts.example/track-record?pair=btc_usdt" in frame.text
+    assert "80 % chance of" in frame.text
+    for path in (
+        "/share/eth_usdt.png",
+        "/share/x.png",
+        "/share/btc_usdt.svg",
+        "/embed/xrp_usdt",
+        "/embed/%00",
+        "/share",
+    ):
+        assert stranger.get(path).status_code == 404, path
+    assert _writes(database) == before
+
+
 def test_visitors_are_answered_from_memory_and_no_more_often_than_is_fair(database: Database) -> None:
     stranger = DashboardClient(_client(database), "198.51.100.7")
     first = [stranger.get(path).text for path in PUBLIC[1:3]]
@@ -101,7 +130,7 @@ def test_visitors_are_answered_from_memory_and_no_more_often_than_is_fair(databa
 
 def test_the_setting_hides_the_pages_from_strangers_and_not_from_members(database: Database) -> None:
     stranger, member = (DashboardClient(_client(database, public_pages=False)) for _ in range(2))
-    for path in PUBLIC:
+    for path in (*PUBLIC, "/share/btc_usdt.png", "/embed/btc_usdt", "/track-record/log/index.csv"):
         answer = stranger.get(path)
         assert answer.status_code == 302, path
         assert answer.headers["Location"].startswith("/login?next=/")
@@ -128,7 +157,8 @@ def test_an_empty_installation_says_when_the_first_score_comes() -> None:
 
 
 def _client(database: Database, **settings: object) -> FlaskClient:
-    made = Settings(database_url=database._url, secret_key="public-pages", pairs="btc_usdt,eth_usdt", **settings)
+    given = {"pairs": "btc_usdt,eth_usdt", "dashboard_url": "https://forecasts.example/", **settings}
+    made = Settings(database_url=database._url, secret_key="public-pages", **given)
     return create_app(made).server.test_client()
 
 
