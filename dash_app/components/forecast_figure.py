@@ -100,13 +100,15 @@ def _add_past(figure: go.Figure, shown: Sequence[PastForecast], *, narrow: bool)
     served = [item for item in shown if not item.backfilled]
     backfilled = [item for item in shown if item.backfilled]
     if served:
-        _add_past_bands(figure, served, f"rgba({_BAND_RGB}, 0.2)", "past band" if narrow else "past 80 % band")
+        name = "past band" if narrow else "past 80 % band"
+        _add_past_bands(figure, served, f"rgba({_BAND_RGB}, 0.2)", f"rgba({_BAND_RGB}, 0.75)", name)
         _add_misses(figure, served, narrow=narrow)
     if backfilled:
-        _add_past_bands(figure, backfilled, _BACKFILLED, "backfilled" if narrow else "backfilled 80 % band")
+        name = "backfilled" if narrow else "backfilled 80 % band"
+        _add_past_bands(figure, backfilled, _BACKFILLED, _BACKFILLED, name)
 
 
-def _add_past_bands(figure: go.Figure, shown: Sequence[PastForecast], colour: str, name: str) -> None:
+def _add_past_bands(figure: go.Figure, shown: Sequence[PastForecast], colour: str, outline: str, name: str) -> None:
     low = [item.quantiles["q10"] for item in shown]
     high = [item.quantiles["q90"] for item in shown]
     figure.add_bar(
@@ -119,7 +121,7 @@ def _add_past_bands(figure: go.Figure, shown: Sequence[PastForecast], colour: st
             for item, top, bottom in zip(shown, high, low, strict=True)
         ],
         hoverinfo="text",
-        marker={"color": colour, "line": {"width": 0}},
+        marker={"color": colour, "line": {"width": 1, "color": outline}},
         name=name,
     )
 
@@ -264,7 +266,7 @@ def _style(
         barmode="overlay",
         bargap=0.15,
         height=420 if narrow else 480,
-        uirevision=first.pair,
+        uirevision=f"{first.pair} {first.interval} {len(candles)}",
         dragmode=False if narrow else "pan",
     )
     if narrow:

@@ -27,6 +27,19 @@ def headline(forecast: Forecast, item: HorizonForecast) -> Component:
     )
 
 
+def last_price(forecast: Forecast) -> Component:
+    """Show the pair, its last close and when that was."""
+    return dmc.Group(
+        [
+            dmc.Text(pair_label(forecast.pair), fw=700),
+            dmc.Text(f"{price(forecast.last_close)} {_quote(forecast)}", fw=700, fz=28, lh=1.2),
+            dmc.Text(f"last close {utc_time(forecast.as_of_ms)}", c="dimmed"),
+        ],
+        gap="md",
+        align="baseline",
+    )
+
+
 def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
     """Show what else the forecast says about the close at one horizon, and how good the model was there."""
     is_of_model = item.skill_vs_naive == forecast.model.skill_vs_naive  # whose margin is known

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
@@ -19,20 +18,27 @@ from typing_extensions import TypedDict
 
 from dash_app.components import notices
 from dash_app.components.forecast_figure import forecast_figure, horizon_marks
-from dash_app.components.forecast_summary import headline, horizon_badges, model_badges, probability_above, warnings
-from dash_app.components.formatting import duration, pair_label
+from dash_app.components.forecast_summary import (
+    headline,
+    horizon_badges,
+    last_price,
+    model_badges,
+    probability_above,
+    warnings,
+)
+from dash_app.components.formatting import pair_label
 from dash_app.components.layout import aria_label, follow_link, graph, interval_switch, page, pair_in_query, pair_select
 from dash_app.pages import Services, forecast_downloads
+from dash_app.pages import forecast_scripts as scripts
 from dash_app.security.validation import Clicks, IntervalName, Text, validated
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
-from make_us_rich.core.interval import TRAINING_CANDLES
 from make_us_rich.core.pair import SLUG, Pair
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, Forecast
 
-_CANDLES, _CANDLES_ON_PHONE = 48, 24
+_FIRST_SPAN, _SPAN_ON_PHONE = 48, 24
 _PHONE_PX = 700
 _OTHER_MODELS = {"previous": "Previous model", "foundation": "Foundation model", "naive": "Naive forecast"}
 # The page refreshes shortly after the next close, and once a minute so that an outage shows.
@@ -41,48 +47,10 @@ _HALF_OF_A_PHONE: dict[str, object] = {"base": "calc(50vw - 24px)", "sm": 200}
 _LIVE: dict[str, Any] = {"aria-live": "polite"}
 _EMPTY_FIGURE = {"layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)"}}
 _FIRST_HORIZON = 8  # candles ahead, until the reader chooses
-_MARKED_HORIZONS = (1, 4, 8, 12, 18, HORIZONS)
-# By interval, how long each number of candles lasts.
-_DURATIONS = {
-    interval: [duration(horizon * interval.ms) for horizon in range(1, HORIZONS + 1)] for interval in TRAINING_CANDLES
-}
-# The slider counts candles and shows how long they last.
-_LABEL_SLIDER = f"""(interval) => {{
-    const labels = {json.dumps(_DURATIONS)}[interval];
-    const marks = {list(_MARKED_HORIZONS)}.map((horizon) => ({{value: horizon, label: labels[horizon - 1]}}));
-    return [marks, {{function: "labelOf", options: {{labels}}}}];  // in assets/dashMantineFunctions.js
-}}"""
 _DISCLAIMER = (
     "Each band contains a close with the stated probability, if the market behaves as it did in the training period. "
     "That holds for each close alone, not for all of them together. A forecast is not advice to buy or sell."
 )
-# Only the line and the labels change with the horizon. What is shown holds the part that the reader zoomed to.
-_DRAW = """(drawing, horizon, shown) => {
-    const {no_update, callback_context} = window.dash_clientside;
-    if (!drawing) return no_update;
-    const {figure, marks} = drawing;
-    const mark = marks[Math.min(horizon || 1, marks.length) - 1];
-    const shapes = [...figure.layout.shapes, ...mark.shapes];
-    const isNew = callback_context.triggered.some((part) => part.prop_id !== "horizon.value");
-    const base = isNew ? figure : shown;
-    return {...base, layout: {...base.layout, shapes, annotations: mark.annotations}};
-}"""
-# A price of one pair means nothing for another.
-_CHOOSE = """(pair, interval, above, intervals) => {
-    const query = intervals.length > 1 ? `pair=${pair}&interval=${interval}` : `pair=${pair}`;
-    if (pair && location.pathname === "/") history.replaceState(null, "", `/?${query}`);
-    const unchanged = window.dash_clientside.no_update;
-    const choice = {pair: pair ?? null, interval: interval, width: window.innerWidth};
-    return [choice, above ? "" : unchanged, pair ? ` ${pair.split("_")[1].toUpperCase()}` : unchanged];
-}"""
-# The forecast of another pair must not stand below the name of the chosen one while that one's is on its way.
-_WAIT = """(one, other) => {
-    const [choice, drawing] = one?.figure || !one ? [other, one] : [one, other];
-    const isOther = choice?.pair && drawing && (choice.pair !== drawing.pair || choice.interval !== drawing.interval);
-    const text = isOther ? `Loading ${choice.pair.replace("_", " / ").toUpperCase()} …` : "";
-    return [text, isOther ? "of-another-pair" : "", isOther ? "of-another-pair" : ""];
-}"""
-
 
 Horizon = Annotated[int, Field(ge=1, le=HORIZONS)] | None
 Price = Annotated[float, Field(allow_inf_nan=False)] | Text
@@ -91,10 +59,11 @@ Signed = Annotated[str, Field(max_length=100_000)] | None
 
 
 class Choice(TypedDict):
-    """The selected pair and interval, and the width of the window in pixels."""
+    """The selected pair, interval and number of candles, and the width of the window in pixels."""
 
     pair: Pair | None
     interval: IntervalName
+    span: Literal[24, 48, 168]
     width: Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -105,10 +74,12 @@ def layout() -> Component:
         dmc.Box(id="forecast"),
         dmc.Stack(
             [
+                dmc.Group([dmc.Box(id="last-price"), dmc.Text(id="countdown", c="dimmed", ff="monospace")], gap="md"),
                 dmc.Box(dmc.Skeleton(h=56), id="reading", **aria_label("forecast"), **_LIVE),
                 _horizon_slider(),
                 dmc.Box(dmc.Skeleton(h=26), id="horizon-badges"),
                 # The empty chart is there from the start, so that Plotly loads while the forecast is fetched.
+                _chart_controls(),
                 dmc.Paper(
                     graph(_EMPTY_FIGURE, id="chart", style={"minHeight": 420}),
                     withBorder=True,
@@ -133,6 +104,7 @@ def layout() -> Component:
         ),
         dcc.Download(id="csv-file"),
         dcc.Interval(id="refresh", interval=_MIN_REFRESH_MS),
+        dcc.Interval(id="second", interval=1000),
         dcc.Store(id="shown"),
         dcc.Store(id="choice"),
         dcc.Store(id="drawing"),
@@ -157,6 +129,20 @@ def _horizon_slider() -> Component:
         pb="lg",
         pr="md",
     )
+
+
+def _chart_controls() -> Component:
+    spans = dmc.SegmentedControl(
+        id="span",
+        data=[str(span) for span in scripts.SPANS],
+        value=str(_FIRST_SPAN),
+        size="xs",
+        persistence=True,
+        visibleFrom="sm",
+        **aria_label("time shown before the forecast"),
+    )
+    reset = dmc.Button("Reset view", id="reset", variant="default", size="compact-xs")
+    return dmc.Group([spans, reset], justify="flex-end", gap="xs")
 
 
 def _price_field() -> Component:
@@ -224,7 +210,7 @@ def register(app: Dash, services: Services) -> None:
     # Two callbacks: one with both inputs would wait for the drawing.
     for changed, known in (("choice", "drawing"), ("drawing", "choice")):
         app.clientside_callback(
-            _WAIT,
+            scripts.WAIT,
             Output("waiting", "children", allow_duplicate=True),
             Output("forecast", "className", allow_duplicate=True),
             Output("chart-section", "className", allow_duplicate=True),
@@ -234,19 +220,27 @@ def register(app: Dash, services: Services) -> None:
         )
 
     app.clientside_callback(
-        _CHOOSE,
+        scripts.CHOOSE,
         Output("choice", "data"),
         Output("above", "value"),
         Output("above", "suffix"),
         Input("pair", "value"),
         Input("interval", "value"),
+        Input("span", "value"),
         State("above", "value"),
         State("interval", "data"),
     )
 
     follow_link(app, "interval")
     app.clientside_callback(
-        _LABEL_SLIDER, Output("horizon", "marks"), Output("horizon", "label"), Input("interval", "value")
+        scripts.LABEL_CANDLES,
+        Output("horizon", "marks"),
+        Output("horizon", "label"),
+        Output("span", "data"),
+        Input("interval", "value"),
+    )
+    app.clientside_callback(
+        scripts.COUNT_DOWN, Output("countdown", "children"), Input("second", "n_intervals"), Input("drawing", "data")
     )
 
     @app.callback(
@@ -286,7 +280,7 @@ def register(app: Dash, services: Services) -> None:
             compared = pool.submit(forecast_downloads.with_others, client, forecast, others or [])
             history = pool.submit(client.history, pair, forecast_downloads.HISTORY, interval=interval)
             is_phone = width < _PHONE_PX
-            candles = client.candles(pair, _CANDLES_ON_PHONE if is_phone else _CANDLES, interval)
+            candles = client.candles(pair, _SPAN_ON_PHONE if is_phone else choice["span"], interval)
             forecasts, missing = compared.result()
             past = history.result()
         except (ServiceUnavailable, ServiceRefused) as error:
@@ -298,6 +292,7 @@ def register(app: Dash, services: Services) -> None:
             "marks": horizon_marks(list(forecasts.values()), narrow=is_phone),
             "pair": pair,
             "interval": interval,
+            "next_close_ms": forecast.target_close_ms,
             "name": forecast_downloads.file_name(forecast),
             "title": forecast_downloads.picture_title(forecast),
         }
@@ -312,11 +307,17 @@ def register(app: Dash, services: Services) -> None:
         )
 
     app.clientside_callback(
-        _DRAW, Output("chart", "figure"), Input("drawing", "data"), Input("horizon", "value"), State("chart", "figure")
+        scripts.DRAW,
+        Output("chart", "figure"),
+        Input("drawing", "data"),
+        Input("horizon", "value"),
+        Input("reset", "n_clicks"),
+        State("chart", "figure"),
     )
 
     @app.callback(
         Output("reading", "children"),
+        Output("last-price", "children"),
         Output("horizon-badges", "children"),
         Output("probability", "children"),
         Output("horizon-row", "display"),
@@ -328,11 +329,12 @@ def register(app: Dash, services: Services) -> None:
     @validated
     def read_out(document: Signed, horizon: Horizon, above: Price) -> tuple[Any, ...]:
         if document is None:
-            return (no_update,) * 4
+            return (no_update,) * 5
         forecast = _signed_forecast(signer, document)
         item = forecast.horizons[min(horizon or 1, len(forecast.horizons)) - 1]
         return (
             headline(forecast, item),
+            last_price(forecast),
             horizon_badges(forecast, item),
             probability_above(forecast, item, _price_above_zero(above)),
             "flex" if len(forecast.horizons) > 1 else "none",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from dash_app.components.formatting import price
 from make_us_rich.client import Client
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
@@ -26,6 +28,10 @@ SLOW_MS = 30_000
 PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 BACKFILLED_HOURS = range(PAST_HOURS, PAST_HOURS + 6)
 """Hours before the last close, older than the served forecasts and within the chart."""
+
+_PLOT = "document.querySelector('#chart .js-plotly-plot')"
+_VIEW = f"() => [{_PLOT}._fullLayout.xaxis.range, {_PLOT}._fullLayout.yaxis.range]"
+_SHOWN = f"() => {_PLOT}?._fullData?.find((part) => part.type === 'candlestick')?.x.length"
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +199,36 @@ def test_no_other_pair_is_shown_while_the_chosen_one_cannot_be_fetched(page: Pag
     assert time.monotonic() - began < 10  # generous, for a busy machine
     expect(page.locator("#connection")).to_have_count(0)
     expect(page.get_by_text("Loading ETH / USDT")).to_have_count(0)
+
+
+def test_price_and_countdown_stand_above_the_range(page: Page, dashboard: DashboardServers) -> None:
+    _open(page, dashboard)
+    with _client(dashboard) as client:
+        forecast = client.forecast(Pair("btc", "usdt"))
+    expect(page.locator("#last-price")).to_contain_text(f"{price(forecast.last_close)} USDT")
+    countdown = page.locator("#countdown")
+    expect(countdown).to_have_text(re.compile(r"next close in \d\d:\d\d$"), timeout=3 * SLOW_MS)
+    first = countdown.inner_text()
+    expect(countdown).not_to_have_text(first)
+
+
+def test_the_time_shown_is_chosen_and_the_view_can_be_reset(page: Page, dashboard: DashboardServers) -> None:
+    _open(page, dashboard)
+    assert page.evaluate(_SHOWN) == 48
+    page.locator("#span").get_by_text("7 d").click()
+    page.wait_for_function(f"({_SHOWN})() === 168")
+    whole = page.evaluate(_VIEW)
+
+    box = page.locator("#chart .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 3, steps=4)
+    page.mouse.up()
+    assert page.evaluate(_VIEW) != whole
+    page.get_by_role("button", name="Reset view").click()
+    page.wait_for_function(f"(whole) => JSON.stringify(({_VIEW})()) === JSON.stringify(whole)", arg=whole)
+    page.screenshot(path=ARTIFACTS / "week.png", full_page=True)
+
+    page.reload()
+    page.wait_for_function(f"({_SHOWN})() === 168")

@@ -1,0 +1,63 @@
+"""What the forecasts page does in the browser, without asking the server: clientside callbacks of Dash."""
+
+from __future__ import annotations
+
+import json
+
+from dash_app.components.formatting import duration
+from make_us_rich.core.interval import TRAINING_CANDLES
+from make_us_rich.documents import HORIZONS
+
+SPANS = (24, 48, 168)
+"""How many candles the chart can show."""
+
+_MARKED_HORIZONS = (1, 4, 8, 12, 18, HORIZONS)
+# By interval, how long each number of candles lasts.
+_DURATIONS = {
+    interval: [duration(horizon * interval.ms) for horizon in range(1, HORIZONS + 1)] for interval in TRAINING_CANDLES
+}
+_SPAN_LABELS = {interval: [duration(span * interval.ms) for span in SPANS] for interval in TRAINING_CANDLES}
+# Slider and switch count candles and show how long they last.
+LABEL_CANDLES = f"""(interval) => {{
+    const labels = {json.dumps(_DURATIONS)}[interval], spans = {json.dumps(_SPAN_LABELS)}[interval];
+    const marks = {list(_MARKED_HORIZONS)}.map((horizon) => ({{value: horizon, label: labels[horizon - 1]}}));
+    const shown = {list(SPANS)}.map((span, index) => ({{value: String(span), label: spans[index]}}));
+    return [marks, {{function: "labelOf", options: {{labels}}}}, shown];  // labelOf: assets/dashMantineFunctions.js
+}}"""
+# By the clock of the browser.
+COUNT_DOWN = """(_, drawing) => {
+    if (!drawing) return "";
+    const left = Math.ceil((drawing.next_close_ms - Date.now()) / 1000);
+    if (left <= 0) return "next close now";
+    const two = (number) => String(number).padStart(2, "0");
+    const hours = Math.floor(left / 3600), rest = `${two(Math.floor(left / 60) % 60)}:${two(left % 60)}`;
+    return `next close in ${hours ? `${hours}:` : ""}${rest}`;
+}"""
+# Only the line and the labels change with the horizon. What is shown holds the part that the reader zoomed to, and
+# Plotly keeps that as long as uirevision stays.
+DRAW = """(drawing, horizon, resets, shown) => {
+    const {no_update, callback_context} = window.dash_clientside;
+    if (!drawing) return no_update;
+    const {figure, marks} = drawing;
+    const mark = marks[Math.min(horizon || 1, marks.length) - 1];
+    const shapes = [...figure.layout.shapes, ...mark.shapes];
+    const isNew = callback_context.triggered.some((part) => part.prop_id !== "horizon.value");
+    const base = isNew ? figure : shown;
+    const uirevision = `${figure.layout.uirevision} ${resets ?? 0}`;
+    return {...base, layout: {...base.layout, shapes, annotations: mark.annotations, uirevision}};
+}"""
+# A price of one pair means nothing for another.
+CHOOSE = """(pair, interval, span, above, intervals) => {
+    const query = intervals.length > 1 ? `pair=${pair}&interval=${interval}` : `pair=${pair}`;
+    if (pair && location.pathname === "/") history.replaceState(null, "", `/?${query}`);
+    const unchanged = window.dash_clientside.no_update;
+    const choice = {pair: pair ?? null, interval, width: window.innerWidth, span: Number(span)};
+    return [choice, above ? "" : unchanged, pair ? ` ${pair.split("_")[1].toUpperCase()}` : unchanged];
+}"""
+# The forecast of another pair must not stand below the name of the chosen one while that one's is on its way.
+WAIT = """(one, other) => {
+    const [choice, drawing] = one?.figure || !one ? [other, one] : [one, other];
+    const isOther = choice?.pair && drawing && (choice.pair !== drawing.pair || choice.interval !== drawing.interval);
+    const text = isOther ? `Loading ${choice.pair.replace("_", " / ").toUpperCase()} …` : "";
+    return [text, isOther ? "of-another-pair" : "", isOther ? "of-another-pair" : ""];
+}"""
