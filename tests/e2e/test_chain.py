@@ -170,9 +170,15 @@ def test_the_terminal_shows_what_is_served_and_what_is_not(stack: EmbeddedStack,
     (shown,) = json.loads(stack.mkrich("forecast", SERVED[0], "--json").stdout)
     champions = {item["name"]: item for item in json.loads(stack.mkrich("models", "--json").stdout)}
     diagnosis = stack.mkrich("doctor", "--json")
+    status = stack.mkrich("status").stdout
 
     assert shown["pair"] == SERVED[0]
     assert shown["model"]["version"] == champions[f"{SERVED[0]}_1h"]["version"]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in status.splitlines() if "_usdt" in line]
+    due = {(pair, interval): f"{trained} {then}" for pair, interval, trained, then in rows}
+    assert "(age)" in due[SERVED[0], "1h"], status
+    assert "never" not in due[SERVED[0], "1h"], status
+    assert "never" in due[BROKEN, "1h"], status
     found = {item["name"]: item for item in json.loads(diagnosis.stdout)}
     assert {item["state"] for name, item in found.items() if name != "mlflow"} == {"ok"}, diagnosis.stdout
     assert found["mlflow"]["way_out"] == f"run `mkrich train {BROKEN}`"
