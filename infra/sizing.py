@@ -13,6 +13,7 @@ PAIRS_PER_JOB = 50
 AIRFLOW_CORE_S = 2.0  # two tasks for each pair: fetch and promote
 FORECAST_BYTES = 1033  # a row of 24 horizons in Postgres with its indexes
 OUTCOME_BYTES = 339  # of a forecast, at the horizons that are scored
+LOG_BYTES = 832  # of a forecast in the published log, as CSV and as parquet
 VERSION_BYTES = 20_000  # rows of MLflow in Postgres
 MODEL_BYTES = 616_000  # files of a version in S3
 CANDLE_BYTES = 36  # in parquet
@@ -51,7 +52,9 @@ def estimate(pairs: int, trainings: int) -> Need:
     serving_nodes = max(1 if pairs < 100 else 2, ceil(serving_gib / NODE_USABLE_GIB))  # of two, one may be lost
     exchange_minutes = pairs * EXCHANGE_WEIGHT / WEIGHT_PER_MINUTE
     versions = pairs * trainings * 365
-    database_gb = (pairs * HOURS_PER_YEAR * (FORECAST_BYTES + OUTCOME_BYTES) + versions * VERSION_BYTES) / 1e9
+    database_gb = (
+        pairs * HOURS_PER_YEAR * (FORECAST_BYTES + OUTCOME_BYTES + LOG_BYTES) + versions * VERSION_BYTES
+    ) / 1e9
     objects_gb = (versions * MODEL_BYTES + pairs * HOURS_PER_YEAR * CANDLE_BYTES) / 1e9
     core_hours = 730.0 * (serving_nodes * NODE_CORES + airflow_cores + mlflow_workers + 4)
     core_hours += training_nodes * NODE_CORES * trainings * 30 * BUDGET_S / 3600
