@@ -151,8 +151,10 @@ class Client:
             raise ServiceUnavailable(f"{self._http.base_url}/readyz cannot be reached ({error!r})") from None
         return read_json(answer, Readiness.model_validate, ServiceUnavailable)
 
-    def update_models(self, wait_s: float = 20.0) -> None:
+    def update_models(self, wait_s: float = 20.0) -> UpdatedModels:
         """Make the service swap to the present champions, and wait until it did; needs an admin's token.
+
+        Returns which model serves each application.
 
         Raises ServiceRefused when a replica refuses its new model, ServiceUnavailable when it takes longer.
         """
@@ -170,6 +172,7 @@ class Client:
             if time.monotonic() > deadline:
                 raise ServiceUnavailable(f"the update takes longer than {wait_s:.0f} s: {problem}")
             time.sleep(_PAUSE_S)
+        return updated
 
     def _not_serving(self, wanted: Mapping[str, NamedVersion]) -> str:
         try:

@@ -30,6 +30,7 @@ from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.window import common_window
 from make_us_rich.operations.ray_jobs import TAG_JOB, find_result, postponed, trained_before, write_result
+from make_us_rich.registry import shipped
 from make_us_rich.registry.client import CHAMPION, Registry, connect_mlflow
 from make_us_rich.registry.publish import load_weights, publish
 from ray_jobs.job import TrainingJob, comparison
@@ -265,17 +266,27 @@ class PairTrainer:
         return self._candle_store.read(self._settings.market, pair, self._interval, start_ms, self._as_of_ms)
 
     def _load_foundation(self) -> bytes | None:
-        """Load the weights of the foundation champion; None if it saw later candles or has another architecture."""
+        """Load the weights of the foundation champion, or else of the shipped one.
+
+        Skips one that saw later candles or has another architecture; None if both do.
+        """
         model = self._registry.find(foundation_name(self._interval), CHAMPION)
-        if model is None or model.as_of_ms > self._as_of_ms:
+        if model is not None and model.as_of_ms <= self._as_of_ms:
+            weights = load_weights(model.run_id)
+            if self._fits(weights, f"version {model.version} of {model.name}"):
+                return weights
+        spare = shipped.find(self._settings.market, self._interval)
+        if spare is None or spare.card.as_of_ms > self._as_of_ms:
             return None
-        weights = load_weights(model.run_id)
+        return spare.weights if self._fits(spare.weights, "the shipped foundation") else None
+
+    def _fits(self, weights: bytes, name: str) -> bool:
         try:
             from_npz(weights, self._config, self._as_of_ms)
         except BadModel as error:  # after a change of MUR_ARCHITECTURE, or of the code
-            self._print(f"every pair is trained from scratch until train_foundation has run: {error}")
-            return None
-        return weights
+            self._print(f"{name} cannot be fine-tuned until train_foundation has run: {error}")
+            return False
+        return True
 
     def _step_printer(self, pair: Pair) -> Callable[[str], None]:
         return lambda step: self._print(f"{pair}: {step}")

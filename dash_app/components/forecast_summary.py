@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
-from dash_app.components.formatting import age, change, duration, pair_label, price, probability, utc_time
+from dash_app.components.formatting import age, change, duration, pair_label, price, probability, utc_day, utc_time
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, PastForecast
@@ -70,7 +70,7 @@ def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: Latest
             "Model",
             f"v{model.version} {model.architecture}, {age(model.age_hours)} old",
             "blue",
-            f"{model.name}, trained on candles up to {utc_time(model.as_of_ms)}.",
+            f"{model.name}, trained on candles up to {(utc_day if model.shipped else utc_time)(model.as_of_ms)}.",
         ),
         _badge(
             "Market",
@@ -116,9 +116,22 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
             "A newer candle or model could not be fetched; this is the last good forecast.",
             "orange",
         ),
-        (flags.expired, "Expired model", "The model is past its maximum age; its bands may be unreliable.", "red"),
         (
-            flags.foundation,
+            flags.expired and not forecast.model.shipped,
+            "Expired model",
+            "The model is past its maximum age; its bands may be unreliable.",
+            "red",
+        ),
+        (
+            forecast.model.shipped,
+            "Shipped model",
+            "This pair has no model of its own before its first training run; the one that comes with the package is "
+            f"used. It was not fine-tuned on this pair and learned from candles up to {utc_day(forecast.model.as_of_ms)} "
+            f"({age(forecast.model.age_hours)} ago).",
+            "orange",
+        ),
+        (
+            flags.foundation and not forecast.model.shipped,
             "Foundation model",
             "This pair has no model of its own before its first training run; the model of all pairs is used.",
             "blue",

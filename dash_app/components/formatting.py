@@ -21,6 +21,12 @@ def utc_time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%d %b %H:%M UTC")
 
 
+def utc_day(time_ms: int) -> str:
+    """Write day, month and year: 8 Oct 2022."""
+    day = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return f"{day.day} {day:%b %Y}"
+
+
 def age(hours: float) -> str:
     """Write minutes below an hour, hours below two days, days from then on."""
     return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"

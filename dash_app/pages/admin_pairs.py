@@ -27,8 +27,9 @@ from dash_app.components.layout import (
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated
+from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import InputError, MarketError, MarketUnavailable
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import TrackedPair
@@ -197,11 +198,17 @@ def register(app: Dash, services: Services) -> None:
                     audit(by, "remove pair", pair)
                     notice = notices.success(f"{pair} is removed: it is not trained or served from the next run on.")
                 case _:
-                    if all(item.pair != pair for item in pairs_table.tracked(database)):
+                    is_new = all(item.pair != pair for item in pairs_table.tracked(database))
+                    if is_new:
                         listing.check_traded(services.settings.exchange_url, pair)
                     listed = pairs_table.put(database, pair, plan=plan)
                     audit(by, "put pair", listed.pair, listed.plan)
-                    notice = notices.success(f"{listed.pair} has the serving plan {listed.plan} from the next run on.")
+                    by_foundation = is_new and _serve_by_foundation(services, pair)
+                    notice = notices.success(
+                        f"{pair} has the serving plan {listed.plan}; the foundation forecasts it until it is trained."
+                        if by_foundation
+                        else f"{pair} has the serving plan {listed.plan} from the next run on."
+                    )
         except (InputError, MarketError, AirflowError) as error:
             notice = notices.refusal(error)
         rows = _rows(services)
@@ -217,6 +224,15 @@ def _start_training(settings: Settings, pair: Pair) -> Component:
             url = f"{settings.airflow_link_url}/dags/{dag_id}/runs/{airflow.trigger(dag_id, {'pairs': [pair]})}"
             links += [dmc.Anchor(f"Open {interval} in Airflow", href=url, target="_blank", inherit=True), ". "]
     return notices.success(f"Training of {pair} was started. ", *links)
+
+
+def _serve_by_foundation(services: Services, pair: Pair) -> bool:
+    """Let the service forecast a new pair by the foundation; False when it does not yet, or there is none."""
+    try:
+        served = services.client.update_models().by_foundation
+    except (ServiceUnavailable, ServiceRefused):
+        return False
+    return any(Series(pair, interval).name in served for interval in services.settings.intervals)
 
 
 def _height(rows: Sequence[PairRow]) -> dict[str, str]:

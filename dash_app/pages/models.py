@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from dash_app.components import confirmation, notices
 from dash_app.components.figures import loss_figure
-from dash_app.components.formatting import as_sentence, pair_label, utc_time
+from dash_app.components.formatting import as_sentence, pair_label, utc_day, utc_time
 from dash_app.components.layout import (
     follow_link,
     graph,
@@ -261,7 +261,7 @@ def _row(version: ModelVersion, alias: str, champion_as_of_ms: int) -> VersionRo
         "alias": alias,
         "architecture": tags.get(TAG_ARCHITECTURE, ""),
         "as_of_ms": as_of_ms,
-        "as_of": utc_time(as_of_ms) if as_of_ms else "",
+        "as_of": (utc_day if version.shipped else utc_time)(as_of_ms) if as_of_ms else "",
         "skill": version.number(TAG_SKILL_VS_NAIVE),
         "coverage": version.number(TAG_COVERAGE_80),
         "decision": tags.get(promotion.TAG_DECISION) or _why_undecided(version, champion_as_of_ms),

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from typing_extensions import TypedDict
 
 from dash_app.components import notices
-from dash_app.components.formatting import age, duration, pair_label, price, utc_time
+from dash_app.components.formatting import age, duration, pair_label, price, utc_day, utc_time
 from dash_app.components.layout import (
     Column,
     fan_column,
@@ -202,11 +202,12 @@ def _fan(forecast: Forecast, scale: float) -> str:
 
 
 def _status(forecast: Forecast) -> str:
-    flags = forecast.flags
+    flags, shipped = forecast.flags, forecast.model.shipped
     items = [
         (flags.stale, f"stale, as of {utc_time(forecast.as_of_ms)}"),
-        (flags.expired, "expired model"),
-        (flags.foundation, "foundation model"),
+        (shipped, f"shipped model, trained up to {utc_day(forecast.model.as_of_ms)}"),
+        (flags.expired and not shipped, "expired model"),
+        (flags.foundation and not shipped, "foundation model"),
     ]
     return ", ".join(text for is_set, text in items if is_set) or "ok"
 

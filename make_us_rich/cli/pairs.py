@@ -18,7 +18,9 @@ from make_us_rich.cli.shared import (
     settings_here,
     training_cells,
 )
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.settings import Settings
 from make_us_rich.core.terminal import console
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
@@ -62,10 +64,12 @@ def list_pairs(as_json: AsJson = False) -> None:
 
 @pairs_app.command()
 def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
-    """Add a pair that the exchange trades, which is trained and served from the next run on."""
-    check_traded(settings_here().exchange_url, pair)
+    """Add a pair that the exchange trades: the foundation forecasts it until the next run has trained it."""
+    settings = settings_here()
+    check_traded(settings.exchange_url, pair)
     item = _put(pair, plan, least, most)
     console.print(f"{item.pair}: {item.state}; `mkrich train {item.pair}` trains it now")
+    console.print(_serve(settings, pair))
 
 
 @pairs_app.command("plan")
@@ -105,6 +109,19 @@ def remove(pair: OnePair) -> None:
         pairs_table.remove(database, pair)
         audit(database, "remove pair", pair)
     console.print(f"{pair}: removed")
+
+
+def _serve(settings: Settings, pair: Pair) -> str:
+    """Let the service forecast a new pair, and return by which model."""
+    from make_us_rich.operations.serve_deploy import apply
+
+    try:
+        by_foundation = apply(settings, wait=False).by_foundation
+    except MakeUsRichError as error:
+        return f"it is served from the next run on: {error}"
+    if any(Series(pair, interval).name in by_foundation for interval in settings.intervals):
+        return "the foundation forecasts it until it is trained"
+    return "it is served when it is trained"
 
 
 def _put(pair: Pair, plan: str, least: int | None, most: int | None) -> TrackedPair:

@@ -26,6 +26,7 @@ from make_us_rich.documents.forecasts import (
     Quantiles,
     Tail,
 )
+from make_us_rich.documents.foundations import BaselineSkill, FoundationCard, FoundationScore
 from make_us_rich.documents.jobs import (
     SCORED_CANDLES,
     BackfilledForecast,
@@ -53,6 +54,7 @@ __all__ = [
     "QUANTILE_NAMES",
     "SCORED_CANDLES",
     "BackfilledForecast",
+    "BaselineSkill",
     "CandleColumns",
     "ChosenPair",
     "Comparison",
@@ -60,6 +62,8 @@ __all__ = [
     "FetchedPairs",
     "Flags",
     "Forecast",
+    "FoundationCard",
+    "FoundationScore",
     "HorizonForecast",
     "HorizonScore",
     "JobResult",

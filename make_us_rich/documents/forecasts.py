@@ -71,6 +71,9 @@ class Model(Document):
     ]
     coverage_80: Annotated[float | None, Field(description="share of held-out closes inside q10..q90")]
     age_hours: Annotated[float, Field(description="hours since as_of_ms")]
+    shipped: Annotated[
+        bool, Field(description="the foundation that came with the package: it knows no candle of this installation")
+    ] = False
 
 
 class JudgedModel(Model):

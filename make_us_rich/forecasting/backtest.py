@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -94,27 +94,56 @@ def backtest_window(
         if architecture(config.architecture).features is not sequence_features:  # the baselines read these
             linear = replace(config, architecture="linear")
             item = prepare(candles_by_pair[pair], reference, interval=interval, as_of_ms=end_ms, config=linear)
-        ours = fitted.holdout
-        known = [horizon for horizon in horizons if horizon <= ours.horizons]
-        forecasts = _same_candles(
-            ours, baseline_forecasts(item, known, interval), item.split.holdout.target_open_ms, known
-        )
         tails = trained.network.tails().double().numpy()
-        result = WindowResult(
-            pair,
-            start_ms,
-            forecasts,
-            {horizon: _score_probabilities(item, forecasts[horizon][MODEL], tails, horizon) for horizon in known},
-            ours.inside_throughout() if ours.horizons > 1 else None,
-            fitted.curves,
+        result = compare_with_baselines(
+            item,
+            fitted.holdout,
+            tails,
+            pair=pair,
+            start_ms=start_ms,
+            interval=interval,
+            horizons=horizons,
+            curves=fitted.curves,
         )
         on_result(result)
         results.append(result)
     return results
 
 
-def baseline_forecasts(prepared: PreparedPair, horizons: Sequence[int], interval: Interval) -> dict[str, Array]:
-    """Forecast the holdout with every baseline, fitted on the samples before it. Returns quantiles [n, horizons, 7]."""
+def compare_with_baselines(
+    prepared: PreparedPair,
+    ours: HoldoutForecasts,
+    tails: Array,
+    *,
+    pair: str,
+    start_ms: int,
+    interval: Interval,
+    horizons: Sequence[int] = HORIZONS_COMPARED,
+    names: Collection[str] = BASELINES,
+    curves: Sequence[dict[str, float]] = (),
+) -> WindowResult:
+    """Compare a model's forecasts of the holdout with the baselines of these names.
+
+    tails: the model's, [horizons, 2]. start_ms: the first open time of the holdout.
+    """
+    known = [horizon for horizon in horizons if horizon <= ours.horizons]
+    forecasts = _same_candles(
+        ours, baseline_forecasts(prepared, known, interval, names), prepared.split.holdout.target_open_ms, known
+    )
+    return WindowResult(
+        pair,
+        start_ms,
+        forecasts,
+        {horizon: _score_probabilities(prepared, forecasts[horizon][MODEL], tails, horizon) for horizon in known},
+        ours.inside_throughout() if ours.horizons > 1 else None,
+        list(curves),
+    )
+
+
+def baseline_forecasts(
+    prepared: PreparedPair, horizons: Sequence[int], interval: Interval, names: Collection[str] = BASELINES
+) -> dict[str, Array]:
+    """Forecast the holdout with baselines that are fitted on the samples before it: quantiles [n, horizons, 7]."""
     past, holdout = prepared.split.past, prepared.split.holdout
     returns, upcoming = prepared.past_returns, holdout.target[:, 0].double().numpy()
     static = torch.cat([past.static, holdout.static]).double().numpy()
@@ -130,14 +159,15 @@ def baseline_forecasts(prepared: PreparedPair, horizons: Sequence[int], interval
         ]
         return np.stack(each, axis=1)
 
-    return {
-        "naive": baselines.naive(returns, upcoming, horizons),
-        "rolling": baselines.rolling(returns, upcoming, horizons, window=thirty_days),
-        "ewma": baselines.ewma(returns, upcoming, horizons),
-        "garch_t": baselines.garch_t(returns, upcoming, horizons),
-        "linear_har": linear(lambda horizon: [*layout.har, *layout.coming(horizon)]),
-        "linear_all": linear(lambda horizon: range(regressors.shape[1])),
+    forecasts: dict[str, Callable[[], Array]] = {
+        "naive": lambda: baselines.naive(returns, upcoming, horizons),
+        "rolling": lambda: baselines.rolling(returns, upcoming, horizons, window=thirty_days),
+        "ewma": lambda: baselines.ewma(returns, upcoming, horizons),
+        "garch_t": lambda: baselines.garch_t(returns, upcoming, horizons),
+        "linear_har": lambda: linear(lambda horizon: [*layout.har, *layout.coming(horizon)]),
+        "linear_all": lambda: linear(lambda horizon: range(regressors.shape[1])),
     }
+    return {name: forecasts[name]() for name in names}
 
 
 def _score_probabilities(prepared: PreparedPair, series: HorizonSeries, tails: Array, horizon: int) -> ProbabilityScore:
@@ -263,7 +293,8 @@ def _summarise_horizon(results: Sequence[WindowResult], horizon: int) -> Horizon
             )
         )
     means = [float(value) for value in np.mean(gains, axis=0)]
-    skills = tuple(_skill(results, horizon, name) for name in BASELINES)
+    compared = [name for name in results[0].forecasts[horizon] if name != MODEL]
+    skills = tuple(_skill(results, horizon, name) for name in compared)
     return HorizonSummary(horizon, skills, pool([result.probabilities[horizon] for result in results]), *means)
 
 

@@ -37,7 +37,8 @@ _RETRY_AFTER_S = 1.0
 def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) -> UpdatedModels:
     """Make Ray Serve run the series of the active pairs by the present champions, and wait until they answer.
 
-    `wait` False: return when Ray Serve has the configuration; /readyz then tells when each series serves its model.
+    Of series that the foundation serves it waits for the application, not for the forecast. `wait` False: return when
+    Ray Serve has the configuration; /readyz then tells when each series serves its model.
 
     Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not (nothing is changed
     then), ServingError when Ray Serve refuses, is late, or a replica refuses its new model.
@@ -51,15 +52,16 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
         config = desired_config(settings, pairs, models)
         _request(ray, "PUT", settings.ray_url + _APPLICATIONS, time.monotonic() + timeout_s, json=config)
         wanted = {series.name: NamedVersion(name=model.name, version=model.version) for series, model in models.items()}
+        by_foundation = [each.name for each, model in models.items() if model.name == foundation_name(each.interval)]
         if wait:
             applications = [application["name"] for application in config["applications"]]
-            _wait_until_serving(ray, settings, applications, wanted, time.monotonic() + timeout_s)
+            # a new pair may have too few candles yet, which must not fail the deployment of the others
+            trained = {name: model for name, model in wanted.items() if name not in by_foundation}
+            _wait_until_serving(ray, settings, applications, trained, time.monotonic() + timeout_s)
     due = [Series(tracked.pair, interval) for tracked in pairs for interval in settings.intervals]
     return UpdatedModels(
         applications={name: model.version for name, model in wanted.items()},
-        by_foundation=tuple(
-            each.name for each, model in models.items() if model.name == foundation_name(each.interval)
-        ),
+        by_foundation=tuple(by_foundation),
         without_champion=tuple(each.name for each in due if each not in models),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +30,7 @@ T = TypeVar("T")
 CHAMPION = "champion"
 PREVIOUS = "previous"
 TRAINING_EXPERIMENT = "train_pairs"  # MLflow's experiment of every training run
+WEIGHTS_FILE = "weights.npz"  # among the artifacts of a training run
 
 TAG_AS_OF_MS = "as_of_ms"  # the model has seen candles closed at or before this
 TAG_ARCHITECTURE = "architecture"
@@ -37,6 +39,7 @@ TAG_SKILL_VS_NAIVE = "skill_vs_naive"  # fraction: 0.07 is 7 % less pinball loss
 TAG_SKILL_MARGIN = "skill_margin"  # fraction: half the width of the skill's 95 % confidence interval
 TAG_AIRFLOW_RUN = "airflow_run"  # DAG id and run id, as in the URL of the run in Airflow
 BACKFILL_RUN = "/runs/backfill__"  # in the tag of a version that a backfill trained
+TAG_SHIPPED = "shipped"  # digest of a foundation that came with the package: see shipped.py
 TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
 TAG_HORIZON_SKILLS = "horizon_skills"  # JSON list: skill_vs_naive at each horizon, 1 candle ahead first
 TAG_HORIZON_COVERAGES = "horizon_coverages"  # JSON list: coverage_80 at each horizon
@@ -46,6 +49,7 @@ _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _TIMEOUT_S = 30.0
 _NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"
 _BAD_PARAMETER = "INVALID_PARAMETER_VALUE"
+_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class ModelVersion:
         """The close of the newest candle that the model has seen."""
         return int(self.tags.get(TAG_AS_OF_MS, self.created_ms))
 
+    @property
+    def shipped(self) -> bool:
+        """True for a foundation that came with the package: its candles end long before the installation began."""
+        return TAG_SHIPPED in self.tags
+
     def describe(self, now_ms: int) -> Model:
         """Return what readers of a forecast need to know of its model; figures that were never measured are None."""
         return Model(
@@ -72,6 +81,7 @@ class ModelVersion:
             skill_margin=self.number(TAG_SKILL_MARGIN),
             coverage_80=self.number(TAG_COVERAGE_80),
             age_hours=round((now_ms - self.as_of_ms) / HOUR_MS, 2),
+            shipped=self.shipped,
         )
 
     @property
@@ -97,6 +107,8 @@ class ModelVersion:
 class TrainingRun:
     """The MLflow run that a version was trained in."""
 
+    run_id: str
+    artifact_uri: str
     experiment_id: str
     params: Mapping[str, str]
     metrics: Mapping[str, float]
@@ -183,20 +195,69 @@ class Registry:
         """Return one artifact file of a version, through MLflow's artifact proxy: no S3 keys are needed."""
         params = {"name": model.name, "version": str(model.version)}
         uri = self._get("model-versions/get-download-uri", params, lambda body: str(body["artifact_uri"]))
-        folder = uri.removeprefix("mlflow-artifacts:").lstrip("/")
-        return _checked(self._request("GET", f"{_ARTIFACTS}{folder}/{path}")).content
+        return _checked(self._request("GET", f"{_artifacts(uri)}/{path}")).content
+
+    def log_run(
+        self, title: str, *, params: Mapping[str, str], metrics: Mapping[str, float], files: Mapping[str, bytes]
+    ) -> TrainingRun:
+        """Log a finished training run with its files, by their paths among the run's artifacts."""
+        now_ms = time.time_ns() // 1_000_000
+        begun = {"experiment_id": self._experiment_id(), "run_name": title, "start_time": now_ms}
+        run = self._create("runs/create", begun, lambda body: _training_run(body["run"]))
+        logged = {
+            "run_id": run.run_id,
+            "params": [{"key": key, "value": value} for key, value in params.items()],
+            "metrics": [{"key": key, "value": value, "timestamp": now_ms} for key, value in metrics.items()],
+        }
+        self._post("runs/log-batch", logged)
+        for path, content in files.items():
+            _checked(self._request("PUT", f"{_artifacts(run.artifact_uri)}/{path}", content=content))
+        self._post("runs/update", {"run_id": run.run_id, "status": "FINISHED", "end_time": now_ms})
+        return run
+
+    def create_version(
+        self, name: str, run: TrainingRun, folder: str, *, tags: Mapping[str, str], description: str
+    ) -> int:
+        """Register a folder of a run's artifacts as a version, without an alias; returns its number."""
+        created = self._request("POST", f"{_API}registered-models/create", body={"name": name})
+        if _error_code(created) != _EXISTS:
+            _checked(created)
+        version = {
+            "name": name,
+            "source": f"{run.artifact_uri}/{folder}",
+            "run_id": run.run_id,
+            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+            "description": description,
+        }
+        return self._create("model-versions/create", version, lambda body: int(body["model_version"]["version"]))
+
+    def _experiment_id(self) -> str:
+        """Return the id of the experiment of all training runs, which is created when it is absent."""
+        created = self._request("POST", f"{_API}experiments/create", body={"name": TRAINING_EXPERIMENT})
+        if _error_code(created) != _EXISTS:
+            return _read(created, lambda body: str(body["experiment_id"]))
+        params = {"experiment_name": TRAINING_EXPERIMENT}
+        return self._get("experiments/get-by-name", params, lambda body: str(body["experiment"]["experiment_id"]))
 
     def _get(self, path: str, params: Mapping[str, str], read: Callable[[Any], T]) -> T:
         return _read(self._request("GET", _API + path, params=params), read)
 
-    def _post(self, path: str, body: Mapping[str, str]) -> None:
+    def _post(self, path: str, body: Mapping[str, object]) -> None:
         _checked(self._request("POST", _API + path, body=body))
 
+    def _create(self, path: str, body: Mapping[str, object], read: Callable[[Any], T]) -> T:
+        return _read(self._request("POST", _API + path, body=body), read)
+
     def _request(
-        self, method: str, url: str, params: Mapping[str, str] | None = None, body: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        content: bytes | None = None,
     ) -> httpx.Response:
         try:
-            return self._http.request(method, url, params=params, json=body)
+            return self._http.request(method, url, params=params, json=body, content=content)
         except httpx.HTTPError as error:
             raise RegistryError(
                 f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
@@ -223,6 +284,11 @@ def connect_mlflow(settings: Settings) -> MlflowClient:
     os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.mlflow_password.get_secret_value()
     mlflow.set_tracking_uri(settings.mlflow_url)
     return mlflow.MlflowClient(settings.mlflow_url)
+
+
+def _artifacts(uri: str) -> str:
+    """Return the path of an artifact folder at the artifact proxy."""
+    return _ARTIFACTS + uri.removeprefix("mlflow-artifacts:").lstrip("/")
 
 
 def _error_code(answer: httpx.Response) -> str:
@@ -260,6 +326,8 @@ def _version(item: Mapping[str, Any]) -> ModelVersion:
 def _training_run(run: Mapping[str, Any]) -> TrainingRun:
     data = run.get("data", {})
     return TrainingRun(
+        run_id=run["info"]["run_id"],
+        artifact_uri=run["info"]["artifact_uri"],
         experiment_id=run["info"]["experiment_id"],
         params={item["key"]: item["value"] for item in data.get("params", [])},
         metrics={item["key"]: float(item["value"]) for item in data.get("metrics", [])},

@@ -5,7 +5,7 @@ A Postgres advisory lock for each model name makes decisions sequential over all
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, ModelVersion, Registry
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_SHIPPED, ModelVersion, Registry
 
 TAG_DECISION = "promotion"
 """Tag of a version that holds the outcome of its promotion and the reason."""
@@ -141,6 +141,31 @@ def promote_manually(registry: Registry, database: Database, name: str, version:
     """
     with _lock(database, name):
         return _promote_manually(registry, registry.get(name, version), by)
+
+
+def promote_shipped(
+    registry: Registry, database: Database, name: str, digest: str, publish: Callable[[], int]
+) -> PromotionDecision:
+    """Make the foundation that ships with the package the champion, in place of none or of another shipped one.
+
+    A foundation of the installation's own stays. `publish` registers the shipped one and returns its version; it is
+    called at most once for each `digest`, even when an earlier start was interrupted.
+    """
+    with _lock(database, name):
+        champion = registry.find(name, CHAMPION)
+        if champion is not None and not champion.shipped:
+            return PromotionDecision(False, f"version {champion.version} is the installation's own")
+        if champion is not None and champion.tags[TAG_SHIPPED] == digest:
+            return PromotionDecision(True, "it is the champion already")
+        registered = registry.versions_tagged(name, TAG_SHIPPED, digest)
+        challenger = registered[0] if registered else registry.get(name, publish())
+        _set_champion(registry, challenger, champion)
+        instead = (
+            f"in place of version {champion.version}, which shipped with another" if champion else "there was none"
+        )
+        decision = PromotionDecision(True, f"it ships with this version of the package; {instead}")
+        _tag_decision(registry, challenger, "promoted", decision.reason)
+    return decision
 
 
 def rollback(registry: Registry, database: Database, name: str, *, by: str) -> PromotionDecision:

@@ -29,9 +29,9 @@ from make_us_rich.registry.client import (
     TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
     TRAINING_EXPERIMENT,
+    WEIGHTS_FILE,
 )
 
-WEIGHTS_FILE = "weights.npz"
 # Given explicitly, because MLflow would spend seconds inferring them.
 _REQUIREMENTS = ["onnxruntime"]
 
@@ -67,7 +67,7 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
         source=model.model_uri,
         run_id=run.info.run_id,
         model_id=model.model_id,
-        tags=_version_tags(fitted, as_of_ms, market) | dict(tags),
+        tags=version_tags(fitted, as_of_ms, market) | dict(tags),
     )
     return run.info.run_id, int(version.version)
 
@@ -93,7 +93,8 @@ def _outputs(fitted: FittedModel) -> dict[str, object]:
     return dict(zip(names, session.run(names, fitted.input_example), strict=True))
 
 
-def _version_tags(fitted: FittedModel, as_of_ms: int, market: str) -> dict[str, str]:
+def version_tags(fitted: FittedModel, as_of_ms: int, market: str) -> dict[str, str]:
+    """Return the tags that describe a model in the registry."""
     return {
         TAG_AS_OF_MS: str(as_of_ms),
         TAG_MARKET: market,

@@ -78,7 +78,8 @@ class Forecaster:
         if model != CHAMPION:
             return await asyncio.to_thread(self._compared.forecast, model, current.window, _now_ms())
         age_hours = (_now_ms() - current.model.version.as_of_ms) / HOUR_MS
-        if age_hours > 2 * self._settings.model_expiry_hours:  # up to twice its expiry it serves with a warning
+        # up to twice its expiry it serves with a warning; the shipped foundation does until there is another model
+        if age_hours > 2 * self._settings.model_expiry_hours and not current.model.version.shipped:
             detail = f"its model has seen nothing for {age_hours:.0f} hours: it waits for a new one"
             return ReplicaError(kind="not-ready", detail=detail)
         return current.document(self._settings, now_ms=_now_ms(), model_is_late=self._updater.waits_for_model)
