@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx test test-fast test-parts test-stacks bench-forecast bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx test test-fast test-parts test-stacks bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -70,6 +70,9 @@ wheel: $(INSTALLED) ## build sdist and wheel into dist/ and check them in a clea
 bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DIR
 	$(BIN)/python -m benchmarks.forecast
 	$(BIN)/python -m benchmarks.forecast --cost
+
+foundation: $(INSTALLED) ## make the foundation that ships with the package again; CANDLES=DIR
+	$(BIN)/python -m benchmarks.foundation $(if $(CANDLES),--candles $(CANDLES))
 
 bench-daily: $(INSTALLED) ## the 2018 daily demonstration: its figures and pictures; DAILY=DIR
 	$(BIN)/python -m benchmarks.daily_ether

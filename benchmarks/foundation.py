@@ -3,15 +3,14 @@
     python -m benchmarks.foundation --candles DIR [DIR ...]
 
 DIR holds klines as `mkrich candles download` makes them, from 2020-10-15 to 2022-12-31: those of the pairs in
-`_COINS`, which it learns from, and of those in `_NEW_COINS`. It learns from the candles before `_AS_OF` by the recipe
-of train_foundation, and is scored, without fine-tuning, in the windows after it. The same candles, code, libraries
-and processor give the same files.
+`_COINS`, which it learns from, and of those in `_NEW_COINS`. It learns from the candles before `_AS_OF_MS` by the
+recipe of train_foundation, and is scored, without fine-tuning, in the windows after it. The same candles, code,
+libraries and processor give the same files.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,9 +25,9 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.documents import BaselineSkill, FoundationCard, FoundationScore
 from make_us_rich.forecasting.architectures import TrainingConfig
-from make_us_rich.forecasting.backtest import HORIZONS_COMPARED, HorizonSummary, compare_with_baselines, summarise
+from make_us_rich.forecasting.backtest import HorizonSummary, compare_with_baselines, summarise
 from make_us_rich.forecasting.onnx_model import OnnxModel
-from make_us_rich.forecasting.pipeline import FittedModel, evaluate_model, fit_foundation, prepare
+from make_us_rich.forecasting.pipeline import evaluate_model, fit_foundation, prepare
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import klines_path, read_resampled
 from make_us_rich.registry import shipped
@@ -39,41 +38,41 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference" / "foundation.md"
 _INTERVAL = Interval.H1
 _COINS = "ada algo aave axs bch bnb btc doge eos eth fil link ltc sol theta vet"
 _NEW_COINS = "chz egld icp mana xrp"  # an arbitrary choice, for the score of pairs that the model never saw
-_PAIRS, _NEW_PAIRS = ([Pair(coin, "usdt") for coin in coins.split()] for coins in (_COINS, _NEW_COINS))
-_AS_OF = datetime(2022, 10, 8, tzinfo=UTC)
-_WINDOWS, _WINDOW = 3, 672  # of four weeks, in candles
-_COMPARED = ("naive", "ewma", "garch_t")
+PAIRS, NEW_PAIRS = ([Pair(coin, "usdt") for coin in coins.split()] for coins in (_COINS, _NEW_COINS))
+_AS_OF_MS = int(datetime(2022, 10, 8, tzinfo=UTC).timestamp() * 1000)
+_WINDOW = 672  # candles: four weeks
+_WINDOWS_MS = [_AS_OF_MS + number * _WINDOW * _INTERVAL.ms for number in range(3)]
+BASELINES = ("naive", "ewma", "garch_t")
 _FROM, _TO = "2020-10-15", "2023-01-01"
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    candles = _read(_folders())
-    config, as_of_ms = TrainingConfig.of(_INTERVAL), int(_AS_OF.timestamp() * 1000)
+    candles = read(_folders())
+    config, as_of_ms = TrainingConfig.of(_INTERVAL), _AS_OF_MS
     began_s = time.process_time()
     fitted = fit_foundation(
-        {pair: candles[pair] for pair in _PAIRS}, candles[BITCOIN], interval=_INTERVAL, as_of_ms=as_of_ms, config=config
+        {pair: candles[pair] for pair in PAIRS}, candles[BITCOIN], interval=_INTERVAL, as_of_ms=as_of_ms, config=config
     )
     print(f"trained in {time.process_time() - began_s:.0f} CPU seconds", flush=True)
-    windows_ms = [as_of_ms + number * _WINDOW * _INTERVAL.ms for number in range(_WINDOWS)]
     card = FoundationCard(
         interval=_INTERVAL,
         as_of_ms=as_of_ms,
         market="binance",
         architecture=config.architecture,
-        pairs=tuple(_PAIRS),
+        pairs=tuple(PAIRS),
         candles_from_ms=as_of_ms - (config.holdout + config.training) * _INTERVAL.ms,
         command=f"{shipped.MAKE_AGAIN} CANDLES=DIR",
         digest=shipped.digest(fitted.weights, fitted.onnx),
         tags=version_tags(fitted, as_of_ms, "binance"),
         params={key: str(value) for key, value in fitted.params.items()},
         metrics=fitted.metrics,
-        windows_from_ms=tuple(windows_ms),
-        windows_until_ms=windows_ms[-1] + _WINDOW * _INTERVAL.ms,
+        windows_from_ms=tuple(_WINDOWS_MS),
+        windows_until_ms=_WINDOWS_MS[-1] + _WINDOW * _INTERVAL.ms,
         scores=tuple(
             chain.from_iterable(
-                _score(fitted, candles, pairs, windows_ms, config, learned=learned)
-                for pairs, learned in ((_PAIRS, True), (_NEW_PAIRS, False))
+                score(fitted.onnx, candles, pairs, learned=learned)
+                for pairs, learned in ((PAIRS, True), (NEW_PAIRS, False))
             )
         ),
     )
@@ -83,35 +82,34 @@ def main() -> None:
     print(f"{shipped.FOLDER}: {size / 1000:.0f} kB; {time.process_time() - began_s:.0f} CPU seconds in all")
 
 
-def _score(
-    fitted: FittedModel,
+def score(
+    graph: bytes,
     candles: Mapping[Pair, Candles],
     pairs: Sequence[Pair],
-    windows_ms: Sequence[int],
-    config: TrainingConfig,
     *,
     learned: bool,
+    baselines: Sequence[str] = BASELINES,
 ) -> list[FoundationScore]:
-    """Score the model in each window and pair, at each of HORIZONS_COMPARED."""
-    tails = OnnxModel.load(fitted.onnx, foundation_name(_INTERVAL)).tails
+    """Score a model in each window and pair, at each of HORIZONS_COMPARED. `candles`: with Bitcoin's."""
+    tails = OnnxModel.load(graph, foundation_name(_INTERVAL)).tails
+    config = replace(TrainingConfig.of(_INTERVAL), holdout=_WINDOW)
     results = []
-    for start_ms in windows_ms:
+    for start_ms in _WINDOWS_MS:
         for pair in pairs:
             prepared = prepare(
                 candles[pair],
                 candles[BITCOIN],
                 interval=_INTERVAL,
                 as_of_ms=start_ms + _WINDOW * _INTERVAL.ms,
-                config=replace(config, holdout=_WINDOW),
+                config=config,
             )
-            forecasts = evaluate_model(fitted.onnx, prepared, interval=_INTERVAL)
+            forecasts = evaluate_model(graph, prepared, interval=_INTERVAL)
             results.append(
                 compare_with_baselines(
-                    prepared, forecasts, tails, pair=pair, start_ms=start_ms, interval=_INTERVAL, names=_COMPARED
+                    prepared, forecasts, tails, pair=pair, start_ms=start_ms, interval=_INTERVAL, names=baselines
                 )
             )
     summary = summarise(results)
-    assert [item.horizon for item in summary.horizons] == list(HORIZONS_COMPARED)
     return [_document(item, pairs, summary.windows, learned) for item in summary.horizons]
 
 
@@ -128,10 +126,10 @@ def _document(item: HorizonSummary, pairs: Sequence[Pair], windows: int, learned
     )
 
 
-def _read(folders: Sequence[Path]) -> dict[Pair, Candles]:
+def read(folders: Sequence[Path]) -> dict[Pair, Candles]:
     """Read the candles of all pairs. Exits with the command that downloads them when some are missing."""
     found, missing = {}, []
-    for pair in [*_PAIRS, *_NEW_PAIRS]:
+    for pair in [*PAIRS, *NEW_PAIRS]:
         path = next((path for folder in folders if (path := klines_path(folder, pair)).is_file()), None)
         if path is None:
             missing.append(pair)
@@ -151,13 +149,12 @@ def _read(folders: Sequence[Path]) -> dict[Pair, Candles]:
 
 def _folders() -> list[Path]:
     parser = argparse.ArgumentParser(description="make the foundation that ships with the package again")
-    named = [Path(text) for text in os.environ.get("CANDLES", "data/klines-1h").split(os.pathsep)]
     parser.add_argument(
         "--candles",
         type=Path,
         nargs="+",
-        default=named,
-        help="folders of klines; by default the variable CANDLES, separated by colons, else data/klines-1h",
+        default=[Path("data/klines-1h")],
+        help="folders of klines; by default data/klines-1h",
     )
     folders: list[Path] = parser.parse_args().candles
     return folders

@@ -126,8 +126,7 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
             forecast.model.shipped,
             "Shipped model",
             "This pair has no model of its own before its first training run; the one that comes with the package is "
-            f"used. It was not fine-tuned on this pair and learned from candles up to {utc_day(forecast.model.as_of_ms)} "
-            f"({age(forecast.model.age_hours)} ago).",
+            f"used. It was not fine-tuned on this pair, and learned from candles up to {_learned_until(forecast)}.",
             "orange",
         ),
         (
@@ -155,6 +154,10 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
         for is_shown, title, text, colour in items
         if is_shown
     ]
+
+
+def _learned_until(forecast: Forecast) -> str:
+    return f"{utc_day(forecast.model.as_of_ms)}, {age(forecast.model.age_hours)} ago"
 
 
 def _skill(skill: float | None, margin: float | None) -> Component:

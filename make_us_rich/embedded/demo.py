@@ -1,10 +1,14 @@
-"""`mkrich demo`: start the stack, follow a run of the hourly DAG, show the forecasts that are served then."""
+"""`mkrich demo`: start the stack, show its forecasts, follow a run of the hourly DAG, show the forecasts of its models.
+
+The first forecasts of a new stack are those of the shipped foundation.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -14,6 +18,7 @@ from rich.table import Table
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import ComponentDied, StackError
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import BINANCE_URL, Settings, read_settings
 from make_us_rich.core.terminal import console, print_progress
 from make_us_rich.documents import Forecast
@@ -72,8 +77,9 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
     stack = start_stack(live=live, data=data, dags_paused=True)
     try:
         with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
+            _show_first_forecasts(stack, settings)
             states = [_follow_run(stack, airflow, interval) for interval in settings.intervals]
-            all_served = _show_forecasts(stack, settings)
+            all_served = _show_forecasts(stack, list(product(settings.intervals, settings.pairs)))
             show_addresses(stack)
             if once:
                 return 0 if all_served and set(states) == {"success"} else 1
@@ -120,8 +126,17 @@ def _follow_run(stack: Stack, airflow: Airflow, interval: Interval) -> str:
     return state
 
 
-def _show_forecasts(stack: Stack, settings: Settings) -> bool:
-    """Print a table of the served forecasts; returns whether every pair is served at each interval."""
+def _show_first_forecasts(stack: Stack, settings: Settings) -> None:
+    """Print what is served before the run: in a new stack the forecasts of the shipped foundation."""
+    began = time.monotonic()
+    with Client(stack.config.url("api"), stack.secrets.service_token) as api:
+        served = [(interval, pair) for interval in settings.intervals for pair in api.pairs(interval)]
+    if served and _show_forecasts(stack, served):
+        console.print(f"forecast {time.monotonic() - began:.0f} s after the stack was ready, before it trains anything")
+
+
+def _show_forecasts(stack: Stack, served: Sequence[tuple[Interval, Pair]]) -> bool:
+    """Print a table of the forecasts; returns whether every one is served."""
     table = Table(
         "pair",
         "candles",
@@ -137,7 +152,7 @@ def _show_forecasts(stack: Stack, settings: Settings) -> bool:
     )
     all_served = True
     with Client(stack.config.url("api"), stack.secrets.service_token) as api:
-        for interval, pair in product(settings.intervals, settings.pairs):
+        for interval, pair in served:
             try:
                 table.add_row(*_cells(_forecast(api, pair, interval)))
             except (ServiceRefused, ServiceUnavailable) as error:
@@ -167,8 +182,8 @@ def _cells(forecast: Forecast) -> list[str]:
         f"{forecast.last_close:.6g}",
         f"{quantiles['q50']:.6g}",
         f"{quantiles['q10']:.6g} to {quantiles['q90']:.6g}",
-        f"v{model.version} {model.architecture}",
-        f"{model.age_hours:.1f} h",
+        "shipped foundation" if model.shipped else f"v{model.version} {model.architecture}",
+        f"{model.age_hours:.1f} h" if model.age_hours < 48 else f"{model.age_hours / 24:.0f} d",
         "unknown" if model.skill_vs_naive is None else f"{model.skill_vs_naive:+.1%}",
     ]
 

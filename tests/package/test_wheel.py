@@ -25,11 +25,18 @@ from tests.support.processes import PROJECT_ROOT
 pytestmark = pytest.mark.timeout(300)
 
 OURS = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "sql")
-FILES = {"*.sql": "sql", "*.css": "dash_app", "*.html": "dash_app", "*.py": "dags", ".airflowignore": "dags"}
+FILES = {
+    "*.sql": "sql",
+    "*.css": "dash_app",
+    "*.html": "dash_app",
+    "*.py": "dags",
+    ".airflowignore": "dags",
+    "foundation_*": "make_us_rich/registry/foundations",
+}
 IMPORTS = {
     "": "make_us_rich.cli, make_us_rich.cli.models, make_us_rich.database.pairs, make_us_rich.operations.health",
     "prepare": "make_us_rich.operations.prepare, make_us_rich.market.object_store",
-    "serve": "serve_app.app, make_us_rich.operations.serve_deploy",
+    "serve": "serve_app.app, make_us_rich.operations.serve_deploy, make_us_rich.registry.shipped",
     "dash": "dash_app.app",
     "dags": ", ".join(f"dags.{file.stem}" for file in (PROJECT_ROOT / "dags").glob("[a-z]*.py"))
     + ", mlflow, arch, make_us_rich.operations.housekeeping, make_us_rich.operations.outcomes",
