@@ -84,7 +84,9 @@ def asked(*arguments: str) -> list[dict[str, object]]:
 
 
 def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) -> None:
-    assert "mkrich train doge_usdt" in mkrich("pairs", "add", "doge_usdt", "--plan", "pooled").stdout
+    added = mkrich("pairs", "add", "doge_usdt", "--plan", "pooled").stdout
+    assert "mkrich train doge_usdt" in added
+    assert "served from the next run on" in added, "Ray is down, so that nothing can serve the pair at once"
     mkrich("pairs", "plan", "doge_usdt", "dedicated", "--least", "0", "--most", "3")
     mkrich("pairs", "park", "doge_usdt", "--reason", "halted by the exchange")
 

@@ -77,3 +77,16 @@ def test_the_probability_above_a_price(above: float | None, expected: str) -> No
 def test_a_model_of_one_horizon_is_named_as_such() -> None:
     assert "forecasts the next close alone" in _text(warnings(make_forecast(100.0, horizons=1), None, []))
     assert _text(warnings(make_forecast(100.0), None, [])) == ""
+
+
+def test_a_reader_learns_that_the_shipped_model_made_the_forecast_and_how_old_its_data_are() -> None:
+    own = make_forecast(88_000.0)
+    flags = own.flags.model_copy(update={"expired": True, "foundation": True})
+    model = own.model.model_copy(update={"shipped": True, "as_of_ms": 1_665_187_200_000, "age_hours": 24.0 * 1500})
+
+    shown = [_text(item) for item in warnings(own.model_copy(update={"flags": flags, "model": model}), None, [])]
+
+    assert shown == [
+        "Shipped model. This pair has no model of its own before its first training run; the one that comes with the "
+        "package is used. It was not fine-tuned on this pair, and learned from candles up to 8 Oct 2022, 1500 d ago."
+    ]
