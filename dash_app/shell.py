@@ -36,6 +36,7 @@ def layout(pages: Sequence[Page]) -> Component:
                     html.Nav(
                         [
                             *(dmc.NavLink(label=page.label, href=page.path, active="exact") for page in shown),
+                            _track_record_link(),
                             dmc.NavLink(label="Account", href="/account", active="exact"),
                             _log_out_button(),
                         ],
@@ -98,6 +99,7 @@ def _phone_menu(*, opened: bool) -> dmc.AppShell.Navbar:
 
 def _header(pages: Sequence[Page]) -> Component:
     links = [dmc.NavLink(label=page.label, href=page.path, active="exact", className="nav") for page in pages]
+    links.append(_track_record_link(className="nav", visibleFrom="lg"))
     left = [
         dmc.Burger(id="burger", opened=False, hiddenFrom="md", size="sm", **aria_label("menu of pages")),
         dcc.Link(
@@ -128,6 +130,11 @@ def _header(pages: Sequence[Page]) -> Component:
         justify="space-between",
         wrap="nowrap",
     )
+
+
+def _track_record_link(**more: object) -> Component:
+    """Return the link to the page that everyone sees, which Dash does not draw."""
+    return dmc.NavLink(label="Track record", href="/track-record", refresh=True, **more)
 
 
 def _log_out_button() -> Component:

@@ -94,7 +94,9 @@ def test_a_visitor_finds_the_record_and_an_account(page: Page, dashboard: Dashbo
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_text("Log out").first).to_be_attached()
-    page.goto(f"{dashboard.url}/track-record")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.get_by_role("link", name="Track record").locator("visible=true").click()
+    expect(page.get_by_role("heading", name="Track record", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Forecasts")).to_be_visible()
     expect(page.get_by_role("link", name="Log in")).to_have_count(0)
 
