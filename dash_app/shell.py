@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, ctx, dcc, html
@@ -132,7 +133,7 @@ def _header(pages: Sequence[Page]) -> Component:
     )
 
 
-def _track_record_link(**more: object) -> Component:
+def _track_record_link(**more: Any) -> Component:
     """Return the link to the page that everyone sees, which Dash does not draw."""
     return dmc.NavLink(label="Track record", href="/track-record", refresh=True, **more)
 
