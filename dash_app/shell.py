@@ -133,7 +133,7 @@ def _header(pages: Sequence[Page]) -> Component:
     )
 
 
-def _track_record_link(**more: Any) -> Component:
+def _track_record_link(**more: Any) -> dmc.NavLink:
     """Return the link to the page that everyone sees, which Dash does not draw."""
     return dmc.NavLink(label="Track record", href="/track-record", refresh=True, **more)
 
