@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,13 +33,14 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _APPLICATIONS = "/api/serve/applications/"
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 2.0
 _RETRY_AFTER_S = 1.0
+_NEW_PAIRS_TIMEOUT_S = 20.0
 
 
 def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) -> UpdatedModels:
     """Make Ray Serve run the series of the active pairs by the present champions, and wait until they answer.
 
-    Of series that the foundation serves it waits for the application, not for the forecast. `wait` False: return when
-    Ray Serve has the configuration; /readyz then tells when each series serves its model.
+    A series that the foundation serves is waited for a while, and may lack its forecast afterwards. `wait` False:
+    return when Ray Serve has the configuration; /readyz then tells when each series serves its model.
 
     Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not (nothing is changed
     then), ServingError when Ray Serve refuses, is late, or a replica refuses its new model.
@@ -58,6 +60,7 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
             # a new pair may have too few candles yet, which must not fail the deployment of the others
             trained = {name: model for name, model in wanted.items() if name not in by_foundation}
             _wait_until_serving(ray, settings, applications, trained, time.monotonic() + timeout_s)
+            _wait_for_new_pairs(settings, wanted)
     due = [Series(tracked.pair, interval) for tracked in pairs for interval in settings.intervals]
     return UpdatedModels(
         applications={name: model.version for name, model in wanted.items()},
@@ -175,6 +178,14 @@ def _wait_until_serving(
                 raise ServingError(message)
             time.sleep(poll_s)
             poll_s = min(1.5 * poll_s, _LONGEST_POLL_S)
+
+
+def _wait_for_new_pairs(settings: Settings, wanted: Mapping[str, NamedVersion]) -> None:
+    """Wait until the series that the foundation serves have a forecast; give up after _NEW_PAIRS_TIMEOUT_S."""
+    deadline = time.monotonic() + _NEW_PAIRS_TIMEOUT_S
+    with Client(settings.api_url, token="") as api, suppress(ServingError):
+        while _not_serving(api, wanted) and time.monotonic() < deadline:
+            time.sleep(_FIRST_POLL_S)
 
 
 def _not_running(ray: httpx.Client, settings: Settings, applications: Sequence[str], deadline: float) -> str:
