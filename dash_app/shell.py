@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,12 @@ def register(app: Dash, pages: Sequence[Page]) -> None:
         if page.for_admins and not current_user.is_admin:
             return _dead_end("This page is for admins", "Ask an admin to change your role.")
         return page.layout()
+
+    names = json.dumps({page.path: page.label for page in pages})
+    app.clientside_callback(
+        f"(path) => {{ document.title = `${{{names}[path] ?? 'Page not found'}} · Make Us Rich`; }}",
+        Input("location", "pathname"),
+    )
 
     @app.callback(
         Output("shell", "navbar"),

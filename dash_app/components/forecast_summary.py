@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from dash_app.components.formatting import age, change, duration, pair_label, price, probability, utc_day, utc_time
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
-from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, PastForecast
+from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, PastForecast, Quantiles
 
 
 def headline(forecast: Forecast, item: HorizonForecast) -> Component:
@@ -38,6 +38,36 @@ def last_price(forecast: Forecast) -> Component:
         gap="md",
         align="baseline",
     )
+
+
+def since_the_last(forecast: Forecast, past: Sequence[PastForecast]) -> Component | None:
+    """Write what changed since the forecast before: how its close came out, and how the band's width changed.
+
+    Returns None where the forecast before is not stored or its close is not known.
+    """
+    before = next((item for item in past if item.target_close_ms == forecast.as_of_ms and not item.backfilled), None)
+    if before is None or before.close is None:
+        return None
+    low, high = before.quantiles["q10"], before.quantiles["q90"]
+    place = "inside" if low <= before.close <= high else "above" if before.close > high else "below"
+    width, width_before = (
+        _relative_width(forecast.quantiles, forecast.last_close),
+        _relative_width(before.quantiles, before.last_close),
+    )
+    ratio = width / width_before - 1
+    by = f"{abs(ratio):.0%}".replace("%", " %")
+    band = "as wide as before" if abs(ratio) < 0.005 else f"{by} {'wider' if ratio > 0 else 'narrower'}"
+    moved = change(before.close / before.last_close - 1)
+    move = "did not move" if moved == "no change" else f"moved {moved}"
+    return dmc.Text(
+        f"Since the last forecast: the price {move} and closed {place} "
+        f"the 80 % band ({price(low)} to {price(high)}). The band of the next close is {band}.",
+        size="sm",
+    )
+
+
+def _relative_width(quantiles: Quantiles, last_close: float) -> float:
+    return (quantiles["q90"] - quantiles["q10"]) / last_close
 
 
 def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
@@ -68,7 +98,7 @@ def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: Latest
         *([_served_skill(forecast, score)] if score else []),
         _badge(
             "Model",
-            f"v{model.version} {model.architecture}, {age(model.age_hours)} old",
+            f"v{model.version} {model.architecture}, trained on data until {age(model.age_hours)} ago",
             "blue",
             f"{model.name}, trained on candles up to {(utc_day if model.shipped else utc_time)(model.as_of_ms)}.",
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
@@ -73,6 +75,14 @@ def shown_once(title: str, text: str, *, text_id: str) -> Component:
     code = dmc.Code(text, id=text_id, style={"wordBreak": "break-all"})
     button = dmc.CopyButton(value=text, children="Copy", copiedChildren="Copied")
     return _alert("teal", dmc.Group([code, button]), title=title)
+
+
+def new_model(shown: Sequence[object] | None, now_shown: Sequence[object]) -> list[Component]:
+    """Say that another version forecasts the same close. Both: choice, compared models, as_of, version."""
+    if not shown or list(shown[:3]) != list(now_shown[:3]) or shown[3] == now_shown[3]:
+        return []
+    text = f"New model. Version {now_shown[3]} replaced version {shown[3]} before the close; the forecast changed."
+    return [dmc.Alert(dmc.Text(text, size="sm"), color="blue", py="xs")]
 
 
 def _alert(color: str, *content: Component | str, title: str | None = None) -> Component:

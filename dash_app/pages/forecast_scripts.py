@@ -24,14 +24,16 @@ LABEL_CANDLES = f"""(interval) => {{
     const shown = {list(SPANS)}.map((span, index) => ({{value: String(span), label: spans[index]}}));
     return [marks, {{function: "labelOf", options: {{labels}}}}, shown];  // labelOf: assets/dashMantineFunctions.js
 }}"""
-# By the clock of the browser.
+# By the clock of the browser: the time left, and in local time when the close is.
 COUNT_DOWN = """(_, drawing) => {
     if (!drawing) return "";
     const left = Math.ceil((drawing.next_close_ms - Date.now()) / 1000);
-    if (left <= 0) return "next close now";
+    if (left <= 0) return "the candle has closed, its forecast is coming";
     const two = (number) => String(number).padStart(2, "0");
     const hours = Math.floor(left / 3600), rest = `${two(Math.floor(left / 60) % 60)}:${two(left % 60)}`;
-    return `next close in ${hours ? `${hours}:` : ""}${rest}`;
+    const time = {hour: "2-digit", minute: "2-digit", hourCycle: "h23"};
+    const local = new Date(drawing.next_close_ms).toLocaleTimeString([], time);
+    return `next close in ${hours ? `${hours}:` : ""}${rest}, at ${local} local time`;
 }"""
 # Only the line and the labels change with the horizon. What is shown holds the part that the reader zoomed to, and
 # Plotly keeps that as long as uirevision stays.

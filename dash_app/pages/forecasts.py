@@ -24,6 +24,7 @@ from dash_app.components.forecast_summary import (
     last_price,
     model_badges,
     probability_above,
+    since_the_last,
     warnings,
 )
 from dash_app.components.formatting import pair_label
@@ -78,6 +79,7 @@ def layout() -> Component:
                 dmc.Box(dmc.Skeleton(h=56), id="reading", **aria_label("forecast"), **_LIVE),
                 _horizon_slider(),
                 dmc.Box(dmc.Skeleton(h=26), id="horizon-badges"),
+                dmc.Box(id="since", **_LIVE),
                 # The empty chart is there from the start, so that Plotly loads while the forecast is fetched.
                 _chart_controls(),
                 dmc.Paper(
@@ -251,6 +253,7 @@ def register(app: Dash, services: Services) -> None:
         Output("chart-section", "display"),
         Output("shown", "data"),
         Output("refresh", "interval"),
+        Output("since", "children"),
         Input("choice", "data"),
         Input("compare", "value"),
         Input("refresh", "n_intervals"),
@@ -267,16 +270,16 @@ def register(app: Dash, services: Services) -> None:
         search: Text,
     ) -> tuple[Any, ...]:
         if choice is None:
-            return *(no_update,) * 6, _MIN_REFRESH_MS
+            return *(no_update,) * 6, _MIN_REFRESH_MS, no_update
         pair, interval, width = choice["pair"], choice["interval"], choice["width"]
         try:
             if pair is None:
                 notice = _without_a_pair(client, pair_in_query(search), interval)
-                return notice, no_update, no_update, no_update, "none", None, _MIN_REFRESH_MS
+                return notice, no_update, no_update, no_update, "none", None, _MIN_REFRESH_MS, no_update
             forecast = client.forecast(pair, interval=interval)
             now_shown = [choice, others, forecast.as_of_ms, forecast.model.version, forecast.flags.stale]
             if now_shown == shown:
-                return *(no_update,) * 6, _refresh_ms(forecast)
+                return *(no_update,) * 6, _refresh_ms(forecast), no_update
             compared = pool.submit(forecast_downloads.with_others, client, forecast, others or [])
             history = pool.submit(client.history, pair, forecast_downloads.HISTORY, interval=interval)
             is_phone = width < _PHONE_PX
@@ -285,7 +288,7 @@ def register(app: Dash, services: Services) -> None:
             past = history.result()
         except (ServiceUnavailable, ServiceRefused) as error:
             notice = _why_no_forecast(client, database, pair, interval, error)
-            return notice, no_update, None, no_update, "none", None, _MIN_REFRESH_MS
+            return notice, no_update, None, no_update, "none", None, _MIN_REFRESH_MS, no_update
         score = scores.latest(database, market=forecast.market, interval=interval).get(pair)
         drawing = {
             "figure": forecast_figure(candles, forecasts, past, narrow=is_phone),
@@ -297,13 +300,14 @@ def register(app: Dash, services: Services) -> None:
             "title": forecast_downloads.picture_title(forecast),
         }
         return (
-            dmc.Stack(warnings(forecast, score, missing), gap="sm"),
+            dmc.Stack([*notices.new_model(shown, now_shown), *warnings(forecast, score, missing)], gap="sm"),
             model_badges(forecast, past, score),
             drawing,
             signer.dumps(forecast.model_dump_json()),
             "flex",
             now_shown,
             _refresh_ms(forecast),
+            since_the_last(forecast, past),
         )
 
     app.clientside_callback(

@@ -204,12 +204,19 @@ def test_no_other_pair_is_shown_while_the_chosen_one_cannot_be_fetched(page: Pag
 def test_price_and_countdown_stand_above_the_range(page: Page, dashboard: DashboardServers) -> None:
     _open(page, dashboard)
     with _client(dashboard) as client:
-        forecast = client.forecast(Pair("btc", "usdt"))
+        forecast, past = client.forecast(Pair("btc", "usdt")), client.history(Pair("btc", "usdt"), 10)
     expect(page.locator("#last-price")).to_contain_text(f"{price(forecast.last_close)} USDT")
     countdown = page.locator("#countdown")
-    expect(countdown).to_have_text(re.compile(r"next close in \d\d:\d\d$"), timeout=3 * SLOW_MS)
+    expect(countdown).to_have_text(re.compile(r"next close in [\d:]+, at \d\d:\d\d local time"), timeout=3 * SLOW_MS)
     first = countdown.inner_text()
     expect(countdown).not_to_have_text(first)
+    last = next(item for item in past if item.target_close_ms == forecast.as_of_ms)
+    assert last.close is not None
+    place = "inside" if last.inside_80 else "above" if last.close > last.quantiles["q90"] else "below"
+    expect(page.locator("#since")).to_contain_text(f"closed {place} the 80 % band")
+    expect(page).to_have_title("Forecasts · Make Us Rich")
+    page.get_by_role("link", name="Overview").first.click()
+    expect(page).to_have_title("Overview · Make Us Rich")
 
 
 def test_the_time_shown_is_chosen_and_the_view_can_be_reset(page: Page, dashboard: DashboardServers) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from dash.development.base_component import Component
 
-from dash_app.components.forecast_summary import headline, horizon_badges, probability_above, warnings
+from dash_app.components import notices
+from dash_app.components.forecast_summary import headline, horizon_badges, probability_above, since_the_last, warnings
 from make_us_rich.documents import Forecast
-from tests.unit.dash_app.forecast_documents import make_forecast
+from tests.unit.dash_app.forecast_documents import make_forecast, make_past
 
 
 def _text(component: object) -> str:
@@ -90,3 +91,22 @@ def test_a_reader_learns_that_the_shipped_model_made_the_forecast_and_how_old_it
         "Shipped model. This pair has no model of its own before its first training run; the one that comes with the "
         "package is used. It was not fine-tuned on this pair, and learned from candles up to 8 Oct 2022, 1500 d ago."
     ]
+
+
+def test_what_changed_since_the_last_forecast() -> None:
+    before = make_past(100.0, 23, True)
+    assert _text(since_the_last(make_forecast(100.0), [before])) == (
+        "Since the last forecast: the price did not move and closed inside the 80 % band (99.0050 to 101.005). "
+        "The band of the next close is as wide as before."
+    )
+    assert since_the_last(make_forecast(100.0), [make_past(100.0, 22, True)]) is None  # not the last one
+    above = before.model_copy(update={"close": 102.0})
+    assert "moved +2.00% and closed above the 80 % band" in _text(since_the_last(make_forecast(100.0), [above]))
+
+
+def test_a_new_model_of_the_same_close_is_said() -> None:
+    shown = [{"pair": "btc_usdt"}, [], 1_000, 3, False]
+    (notice,) = notices.new_model(shown, [*shown[:3], 4, False])
+    assert "Version 4 replaced version 3" in _text(notice)
+    assert notices.new_model(shown, [*shown[:2], 2_000, 4, False]) == []  # a new candle
+    assert notices.new_model(None, shown) == []
