@@ -86,6 +86,7 @@ def test_a_forecast_has_the_documented_fields(api: httpx.Client) -> None:
         "skill_vs_naive": 0.07,
         "skill_margin": 0.01,
         "coverage_80": 0.8,
+        "shipped": False,
     }
     as_of_ms = forecast.pop("as_of_ms")
     assert [item["horizon"] for item in horizons] == list(range(1, HORIZONS + 1))
