@@ -6,6 +6,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CHARTS := dash_app/static/plotly-finance.min.js
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
@@ -14,7 +15,7 @@ DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-install: $(INSTALLED) ## install everything into .venv
+install: $(INSTALLED) $(CHARTS) ## install everything into .venv
 
 # The torch line lets a machine without a GPU take a CPU build that pip is configured to find; see the README.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -28,7 +29,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 	@echo "installed"
 
-demo: $(INSTALLED) ## train and serve three pairs; ONCE=1, LIVE=1, DATA=DIR
+# npm comes with the packages, in .venv
+$(CHARTS): $(wildcard infra/npm/*.js*) | $(INSTALLED)
+	@cd infra/npm && PATH=$(abspath $(BIN)):$$PATH sh -c \
+	  'npm ci --silent --ignore-scripts --no-audit --no-fund && npm run --silent build'
+	@cp infra/npm/dist/* $(@D)/
+
+demo: $(INSTALLED) $(CHARTS) ## train and serve three pairs; ONCE=1, LIVE=1, DATA=DIR
 	$(BIN)/mkrich demo $(DEMO_OPTIONS)
 
 down: ## stop the stack; its data stays
@@ -46,13 +53,13 @@ nginx:
 	@command -v nginx >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends nginx; } >/dev/null || { echo "install nginx: the tests of the reverse proxy run it" >&2; exit 1; }
 
 # Two processes for two cores; tests/conftest.py sets the order of the files.
-test: $(INSTALLED) browser nginx ## run every test
+test: $(INSTALLED) $(CHARTS) browser nginx ## run every test
 	$(BIN)/pytest -n 2 --no-loadscope-reorder
 
 test-fast: $(INSTALLED) ## run the unit tests but for the slow ones: under 90 seconds
 	$(BIN)/pytest -n 2 --no-loadscope-reorder -m "not slow" tests/unit
 
-test-parts: $(INSTALLED) browser nginx ## run the tests of one part, without the whole stack
+test-parts: $(INSTALLED) $(CHARTS) browser nginx ## run the tests of one part, without the whole stack
 	$(BIN)/pytest -n 2 --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
 
 test-stacks: $(INSTALLED) ## run the tests of the whole stack
@@ -62,7 +69,7 @@ docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs
 	$(BIN)/zensical build --strict --clean
 
-wheel: $(INSTALLED) ## build sdist and wheel into dist/ and check them in a clean environment
+wheel: $(INSTALLED) $(CHARTS) ## build sdist and wheel into dist/ and check them in a clean environment
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/pytest tests/package
 
@@ -88,10 +95,10 @@ types: $(INSTALLED) ## check types
 bench-serving: $(INSTALLED) ## load, swap and kill the HTTP API; needs wrk
 	$(BIN)/python -m benchmarks.serving
 
-bench-dashboard: $(INSTALLED) browser ## first paint, pair switch, guessing of the dashboard
+bench-dashboard: $(INSTALLED) $(CHARTS) browser ## first paint, pair switch, guessing of the dashboard
 	$(BIN)/python -m benchmarks.dashboard
 
-pictures: $(INSTALLED) browser ## the README's pictures, of the stack that runs here
+pictures: $(INSTALLED) $(CHARTS) browser ## the README's pictures, of the stack that runs here
 	$(BIN)/python -m benchmarks.pictures
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from dash import Dash
 from dash.exceptions import DependencyException
@@ -26,12 +27,13 @@ from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body. Callbacks and forms need far less."""
 _DATABASE_RETRY_S = 5
+_CHART_SCRIPT = "plotly-finance.min.js"
 _PAGES = (
     Page("/", "Forecasts", forecasts.layout, forecasts.register),
-    Page("/overview", "Overview", overview.layout, overview.register),
-    Page("/models", "Models", models.layout, models.register),
-    Page("/api-tokens", "API", tokens.layout, tokens.register),
-    Page("/admin", "Admin", admin.layout, admin.register, for_admins=True),
+    Page("/overview", "Overview", overview.layout, overview.register, has_tables=True),
+    Page("/models", "Models", models.layout, models.register, has_tables=True),
+    Page("/api-tokens", "API", tokens.layout, tokens.register, has_tables=True),
+    Page("/admin", "Admin", admin.layout, admin.register, for_admins=True, has_tables=True),
     Page("/account", "Account", account.layout, account.register, in_menu=False),
 )
 
@@ -84,6 +86,7 @@ def _create_server(settings: Settings, accounts: Accounts) -> Flask:
         server.wsgi_app = ProxyFix(server.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     secure = settings.environment == "production"
     _install_compression(server)
+    _install_chart_script(server)
     _install_error_pages(server)
     # before the CSRF check of the log-in, so that the answer without a session is "log in first"
     public = PublicPages(settings, accounts.database)
@@ -104,7 +107,7 @@ def _install_compression(server: Flask) -> None:
     """Compress scripts, styles and data. Not pages: the length of a compressed page could betray its CSRF token."""
     server.config["COMPRESS_MIMETYPES"] = ["text/css", "text/javascript", "application/javascript", "application/json"]
     server.config["COMPRESS_ALGORITHM"] = ["br", "gzip"]
-    server.config["COMPRESS_BR_LEVEL"] = 5  # 4.8 MB of Plotly become 1.3 MB in 0.1 s; level 9 saves 4 % more
+    server.config["COMPRESS_BR_LEVEL"] = 9  # 5 % less than level 5, and 0.07 s instead of 0.02 s for 1 MB
     Compress(server)
 
     @server.after_request
@@ -113,6 +116,24 @@ def _install_compression(server: Flask) -> None:
         if request.path.startswith("/_dash-component-suites/") and "Cache-Control" not in response.headers:
             response.add_etag()
             response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _install_chart_script(server: Flask) -> None:
+    """Answer Dash's request for Plotly with the bundle of the chart types for prices: 0.4 MB instead of 1.3 MB.
+
+    `make install` and the Dockerfile put it there with npm. Without it, Dash serves the whole Plotly.
+    """
+    if not (Path(str(server.static_folder)) / _CHART_SCRIPT).is_file():
+        return
+
+    @server.get("/_dash-component-suites/plotly/package_data/plotly.min.js")
+    def chart_script() -> Response:
+        if "br" not in request.accept_encodings:
+            return server.send_static_file(_CHART_SCRIPT)
+        response = server.send_static_file(f"{_CHART_SCRIPT}.br")
+        response.headers.update({"Content-Type": "text/javascript", "Content-Encoding": "br"})
+        response.vary.add("Accept-Encoding")
         return response
 
 

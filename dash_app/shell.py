@@ -32,6 +32,7 @@ def layout(pages: Sequence[Page]) -> Component:
         dmc.AppShell(
             [
                 dcc.Location(id="location"),
+                dcc.Store(id="shown-path"),
                 html.A("Skip to content", href="#page", className="skip"),
                 dmc.AppShellHeader(_header(shown), px="md"),
                 dmc.AppShellNavbar(
@@ -63,7 +64,14 @@ def layout(pages: Sequence[Page]) -> Component:
 def register(app: Dash, pages: Sequence[Page]) -> None:
     by_path = {page.path: page for page in pages}
 
-    @app.callback(Output("page", "children"), Input("location", "pathname"))
+    with_tables = json.dumps([page.path for page in pages if page.has_tables])
+    app.clientside_callback(
+        f"(path) => window.loadTables({with_tables}.includes(path))",
+        Output("shown-path", "data"),
+        Input("location", "pathname"),
+    )
+
+    @app.callback(Output("page", "children"), Input("shown-path", "data"), prevent_initial_call=True)
     @validated
     def show_page(path: Text) -> Component:
         page = by_path.get(path or "/")

@@ -14,6 +14,11 @@ from dash.development.base_component import Component
 
 from make_us_rich.core.settings import get_settings
 
+# assets/tables.js loads the script of the tables with the first page that has one.
+for _script in dag._js_dist:
+    if _script["relative_package_path"] == "dash_ag_grid.min.js":
+        _script["dynamic"] = True
+
 Column = dict[str, object]
 """A column definition of AG Grid: https://www.ag-grid.com/javascript-data-grid/column-properties"""
 

@@ -32,11 +32,15 @@ class Services:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the menu: its address, its name there, and the two functions of its file."""
+    """A page of the menu: its address, its name there, and the two functions of its file.
+
+    `has_tables`: it uses AG Grid, whose script is loaded with the first page that needs it.
+    """
 
     path: str
     label: str
     layout: Callable[[], Component]
     register: Callable[[Dash, Services], None]
     for_admins: bool = False
+    has_tables: bool = False
     in_menu: bool = True
