@@ -129,7 +129,7 @@ def _install_chart_script(server: Flask) -> None:
 
     @server.get("/_dash-component-suites/plotly/package_data/plotly.min.js")
     def chart_script() -> Response:
-        if "br" not in request.accept_encodings:
+        if not request.accept_encodings["br"]:
             return server.send_static_file(_CHART_SCRIPT)
         response = server.send_static_file(f"{_CHART_SCRIPT}.br")
         response.headers.update({"Content-Type": "text/javascript", "Content-Encoding": "br"})
