@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response
 from dash_app import shell
 from dash_app.pages import Page, Services, account, admin, forecasts, models, overview, tokens
 from dash_app.public.routes import PUBLIC_PATHS, PublicPages
+from dash_app.records import ForecastRecords
 from dash_app.security import access, login, validation
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
@@ -56,7 +57,8 @@ _INDEX = """<!DOCTYPE html>
 def create_app(settings: Settings) -> Dash:
     """Return the dashboard. Connects to nothing before the first request."""
     accounts = Accounts(Database.from_settings(settings))
-    server = _create_server(settings, accounts)
+    records = ForecastRecords(settings, accounts.database)
+    server = _create_server(settings, accounts, records)
     app = Dash(
         __name__,
         server=server,  # type: ignore[arg-type]  # Dash takes a Flask server; its annotation says bool
@@ -69,7 +71,7 @@ def create_app(settings: Settings) -> Dash:
         csrf_header_name="X-CSRFToken",
     )
     client = Client(settings.api_url, settings.dashboard_token.get_secret_value())
-    services = Services(settings, accounts, client)
+    services = Services(settings, accounts, client, records)
     app.layout = lambda: shell.layout(_PAGES)
     shell.register(app, _PAGES)
     for page in _PAGES:
@@ -78,7 +80,7 @@ def create_app(settings: Settings) -> Dash:
     return app
 
 
-def _create_server(settings: Settings, accounts: Accounts) -> Flask:
+def _create_server(settings: Settings, accounts: Accounts, records: ForecastRecords) -> Flask:
     server = Flask(__name__)
     server.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     server.config["TRUSTED_PROXIES"] = hops = settings.trusted_proxies
@@ -89,7 +91,7 @@ def _create_server(settings: Settings, accounts: Accounts) -> Flask:
     _install_chart_script(server)
     _install_error_pages(server)
     # before the CSRF check of the log-in, so that the answer without a session is "log in first"
-    public = PublicPages(settings, accounts.database)
+    public = PublicPages(settings, records)
     is_public = settings.public_pages
     access.install(
         server,

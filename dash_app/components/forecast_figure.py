@@ -286,6 +286,7 @@ def _style(
             **shared,
             "anchor": "y2",
             "range": [_iso(int(candles.open_time_ms[0])), _iso(_end_ms(forecasts))],
+            "title": {"text": "UTC", "font": {"size": 12}, "standoff": 4},
             "tickformat": "%H:%M<br>%d %b",
             "tickangle": 0,
             "nticks": 5 if narrow else 12,

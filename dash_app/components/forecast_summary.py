@@ -8,9 +8,11 @@ import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
 from dash_app.components.formatting import age, change, duration, pair_label, price, probability, utc_day, utc_time
+from dash_app.components.layout import local_time
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, PastForecast, Quantiles
+from make_us_rich.operations.track_record import Skill, TrackRecord
 
 
 def headline(forecast: Forecast, item: HorizonForecast) -> Component:
@@ -19,7 +21,9 @@ def headline(forecast: Forecast, item: HorizonForecast) -> Component:
     median = quantiles["q50"]
     return dmc.Text(
         [
-            f"{pair_label(forecast.pair)}, close at {utc_time(item.target_close_ms)} ({ahead(forecast, item)}): ",
+            f"{pair_label(forecast.pair)}, close at ",
+            local_time(item.target_close_ms),
+            f" ({ahead(forecast, item)}): ",
             dmc.Text(f"{price(quantiles['q10'])} to {price(quantiles['q90'])} {_quote(forecast)}", span=True, fw=700),
             f" with 80\u00a0% probability, median {price(median)} ({change(median / forecast.last_close - 1)}).",
         ],
@@ -33,7 +37,7 @@ def last_price(forecast: Forecast) -> Component:
         [
             dmc.Text(pair_label(forecast.pair), fw=700),
             dmc.Text(f"{price(forecast.last_close)} {_quote(forecast)}", fw=700, fz=28, lh=1.2),
-            dmc.Text(f"last close {utc_time(forecast.as_of_ms)}", c="dimmed"),
+            dmc.Text(["last close ", local_time(forecast.as_of_ms)], c="dimmed"),
         ],
         gap="md",
         align="baseline",
@@ -110,6 +114,34 @@ def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: Latest
         ),
     ]
     return dmc.Group(items, gap=6)
+
+
+def served_record(record: TrackRecord | None) -> Component:
+    """Write how the served forecasts at one horizon did, and how they compare with each baseline.
+
+    record: None before a forecast is scored.
+    """
+    if record is None:
+        text = "No served forecast is scored yet. From then on, this line compares them with EWMA and GARCH."
+        return dmc.Text(text, size="sm", c="dimmed")
+    since = utc_day(int(record.first_made_at.timestamp() * 1000))
+    compared = ", ".join(_against(each, each.margin) for each in record.skills if each.margin is not None)
+    text = (
+        f"Served {duration(record.horizon * record.interval.ms)} ahead since {since}: "
+        f"{record.coverage.value * 100:.0f} % of {record.n:,} closes inside the 80 % band; "
+        + (compared or "too few for a comparison with EWMA and GARCH")
+        + ". "
+    )
+    href = f"/track-record?pair={record.pair}&interval={record.interval}&horizon={record.horizon}"
+    return dmc.Text([text, dmc.Anchor("Track record", href=href, refresh=True, inherit=True)], size="sm")
+
+
+def _against(skill: Skill, margin: float) -> str:
+    """Write the comparison with one baseline: 2.1 % ± 0.8 % better than GARCH."""
+    interval = f"± {margin * 100:.1f} %"
+    if abs(skill.value) <= margin:
+        return f"no clear difference from {skill.baseline} ({skill.value * 100:+.1f} % {interval})"
+    return f"{abs(skill.value) * 100:.1f} % {interval} {'better' if skill.value > 0 else 'worse'} than {skill.baseline}"
 
 
 def probability_above(forecast: Forecast, item: HorizonForecast, above: float | None) -> Component:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
-from dash import Dash, Input, Output, State, dcc
+from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
+from dash_app.components.formatting import utc_time
 from make_us_rich.core.settings import get_settings
 
 # assets/tables.js loads the script of the tables with the first page that has one.
@@ -126,6 +128,11 @@ def pair_in_query(search: str | None) -> str:
 def graph(figure: go.Figure, **more: Any) -> Component:
     """Return a figure without Plotly's toolbar."""
     return dcc.Graph(figure=figure, config={"displayModeBar": False, "displaylogo": False}, className="plot", **more)
+
+
+def local_time(time_ms: int) -> Component:
+    """Return a time that the browser writes in local time, with UTC on hover; see assets/local_time.js."""
+    return html.Time(utc_time(time_ms), dateTime=datetime.fromtimestamp(time_ms / 1000, UTC).isoformat())
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[Component | str]], *, min_width: int) -> Component:

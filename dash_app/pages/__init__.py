@@ -1,6 +1,6 @@
 """The pages, one file each, with `layout()` for the components and `register(app, services)` for the callbacks.
 
-Imports `dash_app.components`, `dash_app.security` and `make_us_rich`.
+Imports `dash_app.components`, `dash_app.records`, `dash_app.security` and `make_us_rich`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dash import Dash
 from dash.development.base_component import Component
 
+from dash_app.records import ForecastRecords
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
 from make_us_rich.core.settings import Settings
@@ -24,6 +25,7 @@ class Services:
     settings: Settings
     accounts: Accounts
     client: Client
+    records: ForecastRecords
 
     @property
     def database(self) -> Database:

@@ -24,30 +24,29 @@ from dash_app.components.forecast_summary import (
     last_price,
     model_badges,
     probability_above,
+    served_record,
     since_the_last,
     warnings,
 )
 from dash_app.components.formatting import pair_label
 from dash_app.components.layout import aria_label, follow_link, graph, interval_switch, page, pair_in_query, pair_select
 from dash_app.pages import Services, forecast_downloads
+from dash_app.pages import forecast_controls as controls
 from dash_app.pages import forecast_scripts as scripts
 from dash_app.security.validation import Clicks, IntervalName, Text, validated
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import SLUG, Pair
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import HORIZONS, Forecast
+from make_us_rich.documents import HORIZON_GRID, HORIZONS, Forecast
 
-_FIRST_SPAN, _SPAN_ON_PHONE = 48, 24
+_SPAN_ON_PHONE = 24
 _PHONE_PX = 700
-_OTHER_MODELS = {"previous": "Previous model", "foundation": "Foundation model", "naive": "Naive forecast"}
 # The page refreshes shortly after the next close, and once a minute so that an outage shows.
 _AFTER_CLOSE_MS, _MAX_REFRESH_MS, _MIN_REFRESH_MS = 5_000, 60_000, 10_000
-_HALF_OF_A_PHONE: dict[str, object] = {"base": "calc(50vw - 24px)", "sm": 200}
-_LIVE: dict[str, Any] = {"aria-live": "polite"}
 _EMPTY_FIGURE = {"layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)"}}
-_FIRST_HORIZON = 8  # candles ahead, until the reader chooses
 _DISCLAIMER = (
     "Each band contains a close with the stated probability, if the market behaves as it did in the training period. "
     "That holds for each close alone, not for all of them together. A forecast is not advice to buy or sell."
@@ -75,13 +74,10 @@ def layout() -> Component:
         dmc.Box(id="forecast"),
         dmc.Stack(
             [
-                dmc.Group([dmc.Box(id="last-price"), dmc.Text(id="countdown", c="dimmed", ff="monospace")], gap="md"),
-                dmc.Box(dmc.Skeleton(h=56), id="reading", **aria_label("forecast"), **_LIVE),
-                _horizon_slider(),
-                dmc.Box(dmc.Skeleton(h=26), id="horizon-badges"),
-                dmc.Box(id="since", **_LIVE),
+                dmc.Group([dmc.Box(id="last-price"), dmc.Text(id="countdown", c="dimmed")], gap="md"),
+                dmc.Box(dmc.Skeleton(h=56), id="reading", **aria_label("forecast"), **controls.LIVE),
                 # The empty chart is there from the start, so that Plotly loads while the forecast is fetched.
-                _chart_controls(),
+                dmc.Group([controls.horizon_slider(), controls.chart_controls()], gap="md"),
                 dmc.Paper(
                     graph(_EMPTY_FIGURE, id="chart", style={"minHeight": 420}),
                     withBorder=True,
@@ -89,7 +85,10 @@ def layout() -> Component:
                     radius="md",
                     mih=440,
                 ),
-                _price_field(),
+                dmc.Box(dmc.Skeleton(h=26), id="horizon-badges"),
+                dmc.Box(id="since", **controls.LIVE),
+                dmc.Box(id="served-record"),
+                controls.price_field(),
                 dmc.Box(id="model-badges"),
                 dmc.Text(_DISCLAIMER, size="sm", c="dimmed"),
                 dmc.Group(
@@ -99,7 +98,7 @@ def layout() -> Component:
                     ],
                     gap="xs",
                 ),
-                dmc.Box(id="csv-notice", **_LIVE),
+                dmc.Box(id="csv-notice", **controls.LIVE),
             ],
             id="chart-section",
             gap="sm",
@@ -112,65 +111,13 @@ def layout() -> Component:
         dcc.Store(id="drawing"),
         dcc.Store(id="document"),
         controls=dmc.Group(
-            [interval_switch("interval"), _model_select(), pair_select("pair", label="pair", width=_HALF_OF_A_PHONE)],
+            [
+                interval_switch("interval"),
+                controls.model_select(),
+                pair_select("pair", label="pair", width=controls.HALF_OF_A_PHONE),
+            ],
             gap="xs",
         ),
-    )
-
-
-def _horizon_slider() -> Component:
-    slider = dmc.Slider(
-        id="horizon", value=_FIRST_HORIZON, min=1, max=HORIZONS, thumbLabel="horizon", persistence=True, flex=1
-    )
-    return dmc.Group(
-        [dmc.Text("Horizon", size="sm", fw=500), slider],
-        id="horizon-row",
-        wrap="nowrap",
-        gap="lg",
-        pt="xs",
-        pb="lg",
-        pr="md",
-    )
-
-
-def _chart_controls() -> Component:
-    spans = dmc.SegmentedControl(
-        id="span",
-        data=[str(span) for span in scripts.SPANS],
-        value=str(_FIRST_SPAN),
-        size="xs",
-        persistence=True,
-        visibleFrom="sm",
-        **aria_label("time shown before the forecast"),
-    )
-    reset = dmc.Button("Reset view", id="reset", variant="default", size="compact-xs")
-    return dmc.Group([spans, reset], justify="flex-end", gap="xs")
-
-
-def _price_field() -> Component:
-    field = dmc.NumberInput(
-        id="above",
-        label="Probability above",
-        value="",
-        suffix="",
-        placeholder="price",
-        thousandSeparator=",",
-        hideControls=True,
-        debounce=300,
-        w=_HALF_OF_A_PHONE,
-    )
-    return dmc.Group([field, dmc.Box(id="probability", flex=1, miw=200, pb=6, **_LIVE)], align="flex-end", gap="sm")
-
-
-def _model_select() -> Component:
-    return dmc.MultiSelect(
-        id="compare",
-        data=[{"value": name, "label": label} for name, label in _OTHER_MODELS.items()],
-        value=[],
-        placeholder="Compare with",
-        clearable=True,
-        w=_HALF_OF_A_PHONE,
-        attributes={"input": {"aria-label": "models to compare with the champion"}},
     )
 
 
@@ -316,6 +263,7 @@ def register(app: Dash, services: Services) -> None:
         Input("drawing", "data"),
         Input("horizon", "value"),
         Input("reset", "n_clicks"),
+        Input("chart", "relayoutData"),
         State("chart", "figure"),
     )
 
@@ -343,6 +291,21 @@ def register(app: Dash, services: Services) -> None:
             probability_above(forecast, item, _price_above_zero(above)),
             "flex" if len(forecast.horizons) > 1 else "none",
         )
+
+    @app.callback(
+        Output("served-record", "children"),
+        Input("document", "data"),
+        Input("horizon", "value"),
+        prevent_initial_call=True,
+    )
+    @validated
+    def compare_what_was_served(document: Signed, horizon: Horizon) -> Any:
+        if document is None:
+            return no_update
+        forecast = _signed_forecast(signer, document)
+        ahead = min(horizon or 1, len(forecast.horizons))
+        scored = max(each for each in HORIZON_GRID if each <= ahead)
+        return served_record(services.records.record(forecast.pair, Interval(forecast.interval), scored))
 
     forecast_downloads.register(app, client)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from dash_app.components.formatting import duration, pair_label, price, utc_time
-from dash_app.public.records import Live
+from dash_app.records import Live
 
 SIZE = (1200, 630)
 _SCALE = 2  # drawn larger, because Pillow's lines have no smooth edges

@@ -9,17 +9,17 @@ from flask import Blueprint, Flask, abort, make_response, render_template, reque
 from flask_login import current_user
 from werkzeug.wrappers import Response
 
+from dash_app.cache import Cache
 from dash_app.components.formatting import change, duration, pair_label, price, utc_time
 from dash_app.public import charts
-from dash_app.public.cache import Cache, RequestLimit
 from dash_app.public.picture import share_picture
-from dash_app.public.records import Live, PublicRecords
+from dash_app.public.request_limit import RequestLimit
+from dash_app.records import ForecastRecords, Live
 from dash_app.security.login import LoginForm
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID
 
 PUBLIC_PATHS = ("/track-record", "/share", "/embed")
@@ -55,9 +55,8 @@ class Choice:
 class PublicPages:
     """The pages of one dashboard. `landing` is shown at / to visitors who are not logged in."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self._settings = settings
-        self._records = PublicRecords(settings, database)
+    def __init__(self, settings: Settings, records: ForecastRecords) -> None:
+        self._settings, self._records = settings, records
         self._limit, self._pictures = RequestLimit(), Cache()
 
     def install(self, server: Flask) -> None:

@@ -6,12 +6,14 @@ import csv
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from dash_app.components.formatting import price
+from dash_app.components.formatting import price, utc_time
 from make_us_rich.client import Client
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
@@ -19,8 +21,12 @@ from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, Quantiles
+from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.market.object_store import ObjectStore
 from tests.support.browser import ARTIFACTS, PASSWORD, log_in
 from tests.support.dashboard_servers import PAST_HOURS, DashboardServers, dashboard_servers
+from tests.support.servers import S3_KEYS, s3_server
+from tests.support.track_record import record_live_weeks
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -233,9 +239,69 @@ def test_the_time_shown_is_chosen_and_the_view_can_be_reset(page: Page, dashboar
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 3, steps=4)
     page.mouse.up()
     assert page.evaluate(_VIEW) != whole
+
     page.get_by_role("button", name="Reset view").click()
     page.wait_for_function(f"(whole) => JSON.stringify(({_VIEW})()) === JSON.stringify(whole)", arg=whole)
     page.screenshot(path=ARTIFACTS / "week.png", full_page=True)
 
+    # dragged until the fan is out of view, the chart goes back to the whole
+    page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2, steps=4)
+    assert page.evaluate(_VIEW) != whole
+    page.mouse.up()
+    page.wait_for_function(f"(whole) => JSON.stringify(({_VIEW})()) === JSON.stringify(whole)", arg=whole)
+
     page.reload()
     page.wait_for_function(f"({_SHOWN})() === 168")
+
+
+def test_times_are_local_with_utc_on_hover(browser: Browser, dashboard: DashboardServers) -> None:
+    context = browser.new_context(timezone_id="America/New_York")
+    page = context.new_page()
+    _open(page, dashboard, "?pair=btc_usdt")
+    with _client(dashboard) as client:
+        forecast = client.forecast(Pair("btc", "usdt"))
+    last_close = datetime.fromtimestamp(forecast.as_of_ms / 1000, ZoneInfo("America/New_York"))
+    shown = page.locator("#last-price time")
+    expect(shown).to_have_text(re.compile(f"^{last_close:%d} .* {last_close:%H:%M} GMT-[45]$"))
+    expect(shown).to_have_attribute("title", utc_time(forecast.as_of_ms))
+
+    axis = page.evaluate(
+        f"() => {{ const {{range, title}} = {_PLOT}._fullLayout.xaxis; return [...range, title.text] }}"
+    )
+    assert re.fullmatch("GMT-[45]", axis[2])
+    first = datetime.fromtimestamp(forecast.as_of_ms / 1000 - 48 * 3600, ZoneInfo("America/New_York"))
+    assert axis[0].startswith(f"{first:%Y-%m-%dT%H:%M}")
+
+    page.get_by_role("slider", name="horizon").press("End")
+    last = datetime.fromtimestamp(forecast.horizons[-1].target_close_ms / 1000, ZoneInfo("America/New_York"))
+    expect(page.locator("#reading time")).to_have_text(re.compile(f"^{last:%d} .* {last:%H:%M} GMT-[45]$"))
+    context.close()
+
+
+def test_what_was_served_is_compared_with_volatility_models(
+    page: Page, folder: Path, dashboard: DashboardServers
+) -> None:
+    _open(page, dashboard, "?pair=chz_usdt")
+    line = page.locator("#served-record")
+    expect(line).to_contain_text("No served forecast is scored yet.")
+    pair, as_of_ms = Pair("chz", "usdt"), Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    with s3_server(folder) as s3, Database.from_settings(dashboard.settings) as database:
+        objects = ObjectStore(s3, *S3_KEYS, "served")
+        objects.ensure_bucket()
+        market = dashboard.settings.market
+        record_live_weeks(database, CandleStore(objects), pair, as_of_ms, hours=24 * 6, market=market)
+
+    _choose_horizon(page, 4)  # asked for the first time
+    shown = r"Served 4 h ahead since .*: \d+ % of 1\d\d closes .* naive .*, .*EWMA.*, .*GARCH.*\. Track record"
+    expect(line).to_have_text(re.compile(shown), timeout=SLOW_MS)
+    line.get_by_role("link", name="Track record").click()
+    expect(page.get_by_role("heading", name="CHZ / USDT").first).to_be_visible(timeout=SLOW_MS)
+
+
+def _choose_horizon(page: Page, horizon: int) -> None:
+    slider = page.get_by_role("slider", name="horizon")
+    slider.press("Home")
+    for _ in range(horizon - 1):
+        slider.press("ArrowRight")

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 from dash.development.base_component import Component
 
 from dash_app.components import notices
-from dash_app.components.forecast_summary import headline, horizon_badges, probability_above, since_the_last, warnings
+from dash_app.components.forecast_summary import (
+    headline,
+    horizon_badges,
+    probability_above,
+    served_record,
+    since_the_last,
+    warnings,
+)
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair
 from make_us_rich.documents import Forecast
+from make_us_rich.operations.track_record import Histogram, Share, Skill, TrackRecord
 from tests.unit.dash_app.forecast_documents import make_forecast, make_past
 
 
@@ -102,6 +115,37 @@ def test_what_changed_since_the_last_forecast() -> None:
     assert since_the_last(make_forecast(100.0), [make_past(100.0, 22, True)]) is None  # not the last one
     above = before.model_copy(update={"close": 102.0})
     assert "moved +2.00% and closed above the 80 % band" in _text(since_the_last(make_forecast(100.0), [above]))
+
+
+def test_the_served_forecasts_are_compared_with_volatility_models() -> None:
+    assert "No served forecast is scored yet." in _text(served_record(None))
+    share = Share(0.81, 0.77, 0.84, 1312)
+    skills = (Skill("naive", 0.061, 0.012, 1312), Skill("EWMA", 0.004, 0.009, 1312), Skill("GARCH", -0.021, 0.02, 1312))
+    record = TrackRecord(
+        pair=Pair("btc", "usdt"),
+        interval=Interval.H1,
+        horizon=4,
+        n=1312,
+        independent=328.0,
+        first_made_at=datetime(2026, 9, 29, 10, tzinfo=UTC),
+        last_close_ms=0,
+        versions=3,
+        newest_version=9,
+        by_foundation=0.0,
+        coverage=share,
+        weeks=(),
+        skills=skills,
+        reliability=(),
+        pit=Histogram((), 0.0, 0.0),
+        misses=(),
+    )
+    assert _text(served_record(record)) == (
+        "Served 4 h ahead since 29 Sep 2026: 81 % of 1,312 closes inside the 80 % band; "
+        "6.1 % ± 1.2 % better than naive, no clear difference from EWMA (+0.4 % ± 0.9 %), "
+        "2.1 % ± 2.0 % worse than GARCH. Track record"
+    )
+    few = replace(record, skills=(Skill("GARCH", 0.2, None, 8),))
+    assert "too few for a comparison with EWMA and GARCH" in _text(served_record(few))
 
 
 def test_a_new_model_of_the_same_close_is_said() -> None:

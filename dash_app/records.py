@@ -1,4 +1,4 @@
-"""What the public pages show, read from Postgres through a cache."""
+"""The served forecasts and what came of them, read from Postgres through a cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from dash_app.public.cache import Cache
+from dash_app.cache import Cache
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
@@ -41,8 +41,8 @@ class Live:
         return self.newest.as_of_ms + _STALE_CANDLES * self.interval.ms < time.time_ns() // 1_000_000
 
 
-class PublicRecords:
-    """Reads for the public pages. Every method raises psycopg2.Error when Postgres does not answer."""
+class ForecastRecords:
+    """Reads for the forecasts page and the public ones. Every method raises psycopg2.Error when Postgres is away."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database, self._cache = settings, database, Cache()

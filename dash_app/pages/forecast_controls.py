@@ -1,0 +1,76 @@
+"""The controls of the forecasts page: models to compare, horizon, time shown, and the field for a price."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash.development.base_component import Component
+
+from dash_app.components.layout import aria_label
+from dash_app.pages.forecast_scripts import SPANS
+from make_us_rich.documents import HORIZONS
+
+HALF_OF_A_PHONE: dict[str, object] = {"base": "calc(50vw - 24px)", "sm": 200}
+LIVE: dict[str, Any] = {"aria-live": "polite"}
+_FIRST_HORIZON = 8  # candles ahead, until the reader chooses
+_OTHER_MODELS = {"previous": "Previous model", "foundation": "Foundation model", "naive": "Naive forecast"}
+_FIRST_SPAN = 48
+
+
+def horizon_slider() -> Component:
+    slider = dmc.Slider(
+        id="horizon", value=_FIRST_HORIZON, min=1, max=HORIZONS, thumbLabel="horizon", persistence=True, flex=1
+    )
+    return dmc.Group(
+        [dmc.Text("Horizon", size="sm", fw=500), slider],
+        id="horizon-row",
+        wrap="nowrap",
+        flex=1,
+        miw=280,
+        gap="lg",
+        pt="xs",
+        pb="lg",
+        pr="md",
+    )
+
+
+def chart_controls() -> Component:
+    spans = dmc.SegmentedControl(
+        id="span",
+        data=[str(span) for span in SPANS],
+        value=str(_FIRST_SPAN),
+        size="xs",
+        persistence=True,
+        visibleFrom="sm",
+        **aria_label("time shown before the forecast"),
+    )
+    reset = dmc.Button("Reset view", id="reset", variant="default", size="compact-xs", visibleFrom="sm")
+    return dmc.Group([spans, reset], justify="flex-end", gap="xs")
+
+
+def price_field() -> Component:
+    field = dmc.NumberInput(
+        id="above",
+        label="Probability above",
+        value="",
+        suffix="",
+        placeholder="price",
+        thousandSeparator=",",
+        hideControls=True,
+        debounce=300,
+        w=HALF_OF_A_PHONE,
+    )
+    return dmc.Group([field, dmc.Box(id="probability", flex=1, miw=200, pb=6, **LIVE)], align="flex-end", gap="sm")
+
+
+def model_select() -> Component:
+    return dmc.MultiSelect(
+        id="compare",
+        data=[{"value": name, "label": label} for name, label in _OTHER_MODELS.items()],
+        value=[],
+        placeholder="Compare with",
+        clearable=True,
+        w=HALF_OF_A_PHONE,
+        attributes={"input": {"aria-label": "models to compare with the champion"}},
+    )
