@@ -16,7 +16,7 @@ from PIL import Image
 from psycopg2 import errors as pg_errors
 
 from dash_app.app import create_app
-from dash_app.public import cache
+from dash_app.public import request_limit
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import BITCOIN, Pair
@@ -125,7 +125,7 @@ def test_visitors_are_answered_from_memory_and_no_more_often_than_is_fair(
         with database.transaction() as cursor:
             cursor.execute("ALTER TABLE hidden RENAME TO outcomes")
 
-    monkeypatch.setattr(cache, "REQUESTS_PER_MINUTE", 5)  # twelve exceed it in one of two minutes
+    monkeypatch.setattr(request_limit, "REQUESTS_PER_MINUTE", 5)  # twelve exceed it in one of two minutes
     assert 429 in [stranger.get("/track-record").status_code for _ in range(12)]
     assert DashboardClient(stranger.client, "198.51.100.8").get("/track-record").status_code == 200
 
