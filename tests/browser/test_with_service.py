@@ -61,11 +61,20 @@ def _wait_for_chart(page: Page) -> None:
     expect(page.locator("#chart .legendtext").first).to_be_visible(timeout=SLOW_MS)
 
 
-def test_register_use_a_token_and_exhaust_the_quota(page: Page, dashboard: DashboardServers) -> None:
-    register(page, dashboard.url, "trader")
+def test_a_stranger_gets_from_the_landing_page_to_an_answer_of_the_api_and_to_the_quota(
+    page: Page, dashboard: DashboardServers
+) -> None:
+    page.goto(dashboard.url)
+    expect(page.get_by_role("img", name="BTC / USDT: last close").locator("visible=true")).to_be_visible()
+    page.screenshot(path=ARTIFACTS / "newcomer-1-landing.png")
+    page.get_by_role("region", name="Log in").get_by_role("link", name="Create account").click()
+    page.get_by_label("Name").fill("trader")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.screenshot(path=ARTIFACTS / "newcomer-2-account.png")
+    page.get_by_role("button", name="Create account").click()
     _wait_for_chart(page)
     expect(page.get_by_text("past 80 % band")).to_be_visible()
-    page.screenshot(path=ARTIFACTS / "forecasts.png", full_page=True)
+    page.screenshot(path=ARTIFACTS / "newcomer-3-forecasts.png", full_page=True)
 
     page.click("nav >> text=API")
     page.fill("#token-name", "laptop")
@@ -73,7 +82,7 @@ def test_register_use_a_token_and_exhaust_the_quota(page: Page, dashboard: Dashb
     token = page.locator("#new-token-text").inner_text()
     curl = page.locator("#curl-example code").inner_text()
     python = page.locator("#python-example code").inner_text()
-    page.screenshot(path=ARTIFACTS / "api.png", full_page=True)
+    page.screenshot(path=ARTIFACTS / "newcomer-4-token.png", full_page=True)
     assert token in curl
     assert token in python
 
@@ -81,6 +90,7 @@ def test_register_use_a_token_and_exhaust_the_quota(page: Page, dashboard: Dashb
         printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
         assert "q50" in printed
     expect(page.get_by_text("2 of 1,000 calls used this month")).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / "newcomer-5-two-calls-used.png", full_page=True)
 
     owner = owner_of(dashboard.accounts, token)
     dashboard.accounts.quota.consume(owner, calls=998)
