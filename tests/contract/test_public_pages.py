@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from psycopg2 import errors as pg_errors
 
+from dash_app import records
 from dash_app.app import create_app
 from dash_app.public import request_limit
 from make_us_rich.accounts import Accounts
@@ -31,6 +33,7 @@ from make_us_rich.operations import forecast_log
 from make_us_rich.operations.housekeeping import delete_rows
 from tests.support.dashboard_client import DashboardClient
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
+from tests.support.tcp_proxy import tcp_proxy
 from tests.support.track_record import record_live_weeks
 
 PASSWORD = "correct horse battery"
@@ -130,6 +133,21 @@ def test_visitors_are_answered_from_memory_and_no_more_often_than_is_fair(
     assert DashboardClient(stranger.client, "198.51.100.8").get("/track-record").status_code == 200
 
 
+def test_what_is_known_is_shown_while_postgres_is_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_LIVE_S", "_LISTS_S", "_RECORD_S"):
+        monkeypatch.setattr(records, name, 0.0)  # nothing is kept for its own sake
+    with tcp_proxy(database._url) as (network, through):
+        stranger = DashboardClient(_client(database, database_url=through))
+        first = [stranger.get(path).text for path in PUBLIC[:2]]
+        assert "BTC / USDT, 1 h ahead" in first[1]
+        network.stop_answering()
+        for path, text in zip(PUBLIC[:2], first, strict=True):
+            answer = stranger.get(path)
+            assert answer.status_code == 200
+            assert _without_token(answer.text) == _without_token(text)
+        assert stranger.get(PUBLIC[2]).status_code == 503  # never read before
+
+
 def test_the_setting_hides_the_pages_from_strangers_and_not_from_members(database: Database) -> None:
     stranger, member = (DashboardClient(_client(database, public_pages=False)) for _ in range(2))
     for path in (*PUBLIC, "/share/btc_usdt.png", "/embed/btc_usdt", "/track-record/log/index.csv"):
@@ -160,8 +178,12 @@ def test_an_empty_installation_says_when_the_first_score_comes() -> None:
 
 def _client(database: Database, **settings: object) -> FlaskClient:
     given = {"pairs": "btc_usdt,eth_usdt", "dashboard_url": "https://forecasts.example/", **settings}
-    made = Settings(database_url=database._url, secret_key="public-pages", **given)
+    made = Settings(**{"database_url": database._url, "secret_key": "public-pages"} | given)
     return create_app(made).server.test_client()
+
+
+def _without_token(page: str) -> str:
+    return re.sub(r'name="csrf_token"[^>]*', "", page)
 
 
 def _writes(database: Database) -> list[tuple[str, int]]:
