@@ -52,7 +52,7 @@ def _workers(address: str, most: int, **environment: str) -> list[dict[str, Any]
 def growing() -> Iterator[str]:
     """Start a cluster as on Kubernetes: a head without CPUs, and worker groups that are at zero until a job starts."""
     groups = {"cpu": {"CPU": 2, "most": 1}, "gpu": {"CPU": 2, "GPU": 1, "most": 1}}
-    with autoscaling_cluster(groups) as address:
+    with autoscaling_cluster(groups, idle_s=10) as address:
         yield address
 
 
@@ -66,6 +66,22 @@ def test_a_gpu_share_of_zero_trains_on_cpus(growing: str) -> None:
     workers = _workers(growing, most=2, MUR_GPUS_PER_WORKER="0")
 
     assert [(worker["size"], worker["gpus"], worker["device"]) for worker in workers] == [(2, 0, "cpu")] * 2
+
+
+_NODES = """
+import time, ray
+ray.init(log_to_driver=False)
+until = time.monotonic() + 240
+while len(alive := [node for node in ray.nodes() if node["Alive"]]) > 1 and time.monotonic() < until:
+    time.sleep(1)
+print("NODES", len(alive), alive[0]["Resources"].get("CPU", 0))
+"""
+
+
+def test_the_nodes_of_a_finished_job_are_ended(growing: str) -> None:
+    lines = run_driver(growing, _NODES)
+
+    assert "NODES 1 0" in lines, "\n".join(lines)  # the head
 
 
 def test_two_gpus_go_to_two_workers_however_small_their_shares() -> None:

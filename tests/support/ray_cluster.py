@@ -26,10 +26,11 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def autoscaling_cluster(groups: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+def autoscaling_cluster(groups: Mapping[str, Mapping[str, int]], *, idle_s: float = 300) -> Iterator[str]:
     """Run a head without CPUs, with groups of nodes that the autoscaler starts on demand; gives its address.
 
-    groups: for each name the resources of a node, and under "most" the largest number of nodes.
+    groups: for each name the resources of a node, and under "most" the largest number of nodes. idle_s: after how long
+    the autoscaler ends a node on which nothing runs.
     """
     port = free_port()
     types: dict[str, object] = {
@@ -43,6 +44,7 @@ def autoscaling_cluster(groups: Mapping[str, Mapping[str, int]]) -> Iterator[str
         for name, group in groups.items()
     }
     config = _CONFIG | {
+        "idle_timeout_minutes": idle_s / 60,
         "provider": {
             "type": "external",  # by its own name Ray looks for a file that its wheel does not have
             "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
@@ -111,7 +113,6 @@ def run_driver(address: str, code: str, **environment: str) -> list[str]:
 _CONFIG: dict[str, object] = {
     "cluster_name": "test",
     "max_workers": 8,
-    "idle_timeout_minutes": 5,
     "upscaling_speed": 1.0,
     "head_node_type": "ray.head.default",
     "auth": {},
