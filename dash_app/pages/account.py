@@ -1,20 +1,23 @@
-"""Account: change the password, end all sessions, delete the account."""
+"""Account: change the password, list and end sessions, delete the account."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, html, no_update
+from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
 from dash_app.components import notices
-from dash_app.components.layout import page, panel, submits
+from dash_app.components.layout import aria_label, local_time, page, panel, submits
 from dash_app.pages import Services
-from dash_app.security.login import end_session, start_session
+from dash_app.security.login import end_other_sessions, end_session, start_session
 from dash_app.security.throttling import confirmation_limit
 from dash_app.security.validation import Clicks, Text, validated
+from make_us_rich.accounts import Session
 from make_us_rich.core.errors import InputError, TooManyAttempts, WrongCredentials
 
 
@@ -31,10 +34,12 @@ def layout() -> Component:
             html.Div(id="password-notice", role="status"),
         ),
         _section(
-            "log-out-everywhere",
+            "end-other-sessions",
             "Sessions",
-            dmc.Text("End all sessions of this account, on every device including this one."),
-            dmc.Button("Log out everywhere", id="log-out-everywhere", variant="default"),
+            dmc.Text("The browsers that are logged in to this account. A session lasts ten days at most."),
+            dmc.Box(id="sessions", w="100%", children=dmc.Skeleton(h=60)),
+            html.Div(id="sessions-notice", role="status"),
+            dmc.Button("Log out all other sessions", id="end-other-sessions", variant="default"),
         ),
         _section(
             "delete-account",
@@ -55,6 +60,34 @@ def _section(button_id: str, title: str, *content: Component) -> Component:
 
 def _password_input(name: str, label: str, autocomplete: str) -> Component:
     return dmc.PasswordInput(id=name, label=label, autoComplete=autocomplete, w="100%", maw=320, value="")
+
+
+def _session_list(sessions: Sequence[Session], this_key: str) -> Component:
+    """List the sessions, this one first."""
+    ordered = sorted(sessions, key=lambda each: each.key != this_key)
+    return dmc.Stack([_session_row(each, is_this=each.key == this_key) for each in ordered], gap="sm")
+
+
+def _session_row(session: Session, *, is_this: bool) -> Component:
+    times = dmc.Text(
+        ["Logged in ", _time(session.started_at), ", last used ", _time(session.used_at), "."], size="sm", c="dimmed"
+    )
+    device = dmc.Text(session.device, fw=600)
+    if is_this:
+        title = dmc.Group([device, dmc.Badge("This session", variant="light", tt="none")], gap="xs")
+        return dmc.Stack([title, times], gap=2)
+    button = dmc.Button(
+        "Log out",
+        id={"end-session": session.session_id},
+        variant="default",
+        size="compact-sm",
+        **aria_label(f"log out {session.device}, logged in {session.started_at:%d %b %H:%M} UTC"),
+    )
+    return dmc.Group([dmc.Stack([device, times], gap=2), button], justify="space-between", gap="xs")
+
+
+def _time(moment: datetime) -> Component:
+    return local_time(int(moment.timestamp() * 1000))
 
 
 def register(app: Dash, services: Services) -> None:
@@ -82,17 +115,27 @@ def register(app: Dash, services: Services) -> None:
         return notices.success("Password changed. All other sessions have ended."), "", ""
 
     @app.callback(
-        Output("location", "href", allow_duplicate=True),
-        Input("log-out-everywhere", "n_clicks"),
-        prevent_initial_call=True,
+        Output("sessions", "children"),
+        Output("sessions-notice", "children"),
+        Input("end-other-sessions", "n_clicks"),
+        Input({"end-session": ALL}, "n_clicks"),
+        Input("password-notice", "children"),  # a changed password ends the other sessions
     )
     @validated
-    def log_out_everywhere(clicks: Clicks) -> Any:
-        if not clicks:
-            return no_update
-        accounts.users.log_out_everywhere(current_user.user_id)
-        end_session(accounts)
-        return "/login"
+    def show_sessions(_: Clicks, __: list[Clicks], ___: object) -> tuple[Component, Any]:
+        user_id, trigger = current_user.user_id, ctx.triggered_id
+        is_click = bool(ctx.triggered and ctx.triggered[0]["value"])
+        notice: Any = no_update
+        try:
+            if is_click and trigger == "end-other-sessions":
+                end_other_sessions(accounts)
+                notice = notices.success("All other sessions are logged out.")
+            elif is_click and isinstance(trigger, dict):
+                device = accounts.sessions.end_listed(user_id, trigger["end-session"])
+                notice = notices.success(f"{device} is logged out.")
+        except InputError as error:
+            notice = notices.refusal(error)
+        return _session_list(accounts.sessions.of_user(user_id), current_user.session_key), notice
 
     @app.callback(
         Output("delete-notice", "children"),

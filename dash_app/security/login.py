@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from datetime import timedelta
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, flash, redirect, render_template, request, session
@@ -18,10 +17,10 @@ from wtforms import BooleanField, PasswordField, StringField
 
 from dash_app.components.formatting import as_sentence
 from dash_app.security import throttling
-from make_us_rich.accounts import Accounts, User
+from dash_app.security.devices import device_name
+from make_us_rich.accounts import Accounts, SessionCookie, User
+from make_us_rich.accounts.sessions import LIFETIME
 from make_us_rich.core.errors import InputError, NameTaken, WrongCredentials
-
-SESSION_LIFETIME = timedelta(days=10)
 
 
 class RegisterForm(FlaskForm):  # type: ignore[misc]  # flask-wtf has no types
@@ -45,6 +44,7 @@ class SessionUser(UserMixin):  # type: ignore[misc]  # flask-login has no types
         self.name = user.name
         self.is_admin = user.is_admin
         self.session_key = key
+        self.started_s = started_s
         self.id = f"{user.user_id}.{user.session_version}.{started_s}.{key}"
 
 
@@ -56,8 +56,8 @@ def install(server: Flask, accounts: Accounts, *, secret_key: str, secure: bool)
     server.config.update(
         SECRET_KEY=secret_key,
         WTF_CSRF_TIME_LIMIT=None,
-        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
-        REMEMBER_COOKIE_DURATION=SESSION_LIFETIME,
+        PERMANENT_LIFETIME=LIFETIME,
+        REMEMBER_COOKIE_DURATION=LIFETIME,
         REMEMBER_COOKIE_HTTPONLY=True,
         REMEMBER_COOKIE_SAMESITE="Lax",
         REMEMBER_COOKIE_SECURE=secure,
@@ -80,11 +80,10 @@ def _install_sessions(server: Flask, accounts: Accounts) -> None:
         try:
             *numbers, key = cookie_id.split(".")
             user_id, version, started_s = (int(part) for part in numbers)
-            user = accounts.sessions.user(user_id, key)
+            cookie = SessionCookie(user_id, version, started_s, key)
+            return SessionUser(accounts.sessions.resume(cookie, device_name(request.user_agent.string)), started_s, key)
         except (ValueError, WrongCredentials):
             return None
-        is_over = version != user.session_version or time.time() - started_s > SESSION_LIFETIME.total_seconds()
-        return None if is_over else SessionUser(user, started_s, key)
 
     manager.user_loader(load)
 
@@ -94,10 +93,18 @@ def start_session(user: User, *, remember: bool) -> None:
     login_user(SessionUser(user, int(time.time()), secrets.token_hex(8)), remember=remember)
 
 
+def end_other_sessions(accounts: Accounts) -> None:
+    """End every other session of this user, copies of this one's cookies too. This session gets new cookies."""
+    accounts.users.log_out_everywhere(current_user.user_id)
+    user = accounts.users.get(current_user.user_id)
+    renewed = SessionUser(user, current_user.started_s, current_user.session_key)
+    login_user(renewed, remember="remember_token" in request.cookies)
+
+
 def end_session(accounts: Accounts) -> None:
     """End this session on the server, so that copies of its cookies stop working. Other sessions continue."""
     if current_user.is_authenticated:
-        accounts.sessions.end(current_user.user_id, current_user.session_key, SESSION_LIFETIME)
+        accounts.sessions.end(current_user.user_id, current_user.session_key)
     session.clear()
     logout_user()  # must follow clear(), which would drop the order to delete the remember cookie
 

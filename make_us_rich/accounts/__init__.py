@@ -12,8 +12,9 @@ from make_us_rich.accounts.admin import AccountRow, Administration, PasswordLink
 from make_us_rich.accounts.audit import COMMAND_LINE, AuditLog
 from make_us_rich.accounts.credentials import name_key
 from make_us_rich.accounts.limits import Limit, Quota, Throttle, Usage, next_month
+from make_us_rich.accounts.sessions import Session, SessionCookie, Sessions
 from make_us_rich.accounts.tokens import DASHBOARD, OWNER, TOKEN_PREFIX, Token, TokenOwner, Tokens
-from make_us_rich.accounts.users import ADMIN, MEMBER, SERVICE_USER, Sessions, User, Users, assign_plan
+from make_us_rich.accounts.users import ADMIN, MEMBER, SERVICE_USER, User, Users, assign_plan
 from make_us_rich.database.pool import Database
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "AccountRow",
     "Accounts",
     "Limit",
+    "Session",
+    "SessionCookie",
     "Token",
     "TokenOwner",
     "Usage",

@@ -1,9 +1,8 @@
-"""Users: accounts, log-ins, passwords and sessions."""
+"""Users: accounts, log-ins and passwords."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from psycopg2 import errors as pg_errors
@@ -138,7 +137,7 @@ class Users:
         return self.get(user_id)
 
     def log_out_everywhere(self, user_id: int) -> None:
-        """End every session of the user."""
+        """End every session of the user, listed or not. Copies of their cookies stop working."""
         with self._database.transaction() as cursor:
             end_sessions(cursor, user_id)
             write_own_action(cursor, user_id, "log out everywhere")
@@ -162,34 +161,6 @@ class Users:
                 write_own_action(cursor, user_id, "fail to confirm password")
             raise WrongCredentials("the current password is wrong")
         return user
-
-
-class Sessions:
-    """Sessions that were logged out before their cookies expire, so that a copied cookie is refused."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def user(self, user_id: int, session_key: str) -> User:
-        """Return the user of a session. Raises WrongCredentials when it has ended or the user is deleted or locked."""
-        with self._database.transaction() as cursor:
-            cursor.execute(
-                "SELECT 1 FROM ended_sessions WHERE user_id = %s AND session_key = %s", (user_id, session_key)
-            )
-            user = None if cursor.fetchone() else read_user(cursor, user_id)
-        if user is None:
-            raise WrongCredentials("this session has ended")
-        return user
-
-    def end(self, user_id: int, session_key: str, lifetime: timedelta) -> None:
-        """Refuse the session's cookies from now on. After `lifetime` they have expired, and the row is deleted."""
-        with self._database.transaction() as cursor:
-            cursor.execute("DELETE FROM ended_sessions WHERE expires_at <= now()")
-            cursor.execute(
-                "INSERT INTO ended_sessions (user_id, session_key, expires_at) "
-                "SELECT user_id, %s, now() + %s FROM users WHERE user_id = %s ON CONFLICT DO NOTHING",
-                (session_key, lifetime, user_id),
-            )
 
 
 @dataclass(frozen=True)

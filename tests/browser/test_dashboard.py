@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -13,7 +14,15 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from make_us_rich.core.errors import WrongCredentials
 from tests.support.accounts import owner_of
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, register
+from tests.support.browser import (
+    ARTIFACTS,
+    PASSWORD,
+    PHONE,
+    horizontal_overflow_px,
+    log_in,
+    register,
+    serious_violations,
+)
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 
@@ -205,6 +214,43 @@ def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Da
     expect(page).to_have_url(f"{dashboard.url}/register")
     with pytest.raises(WrongCredentials):
         dashboard.accounts.users.authenticate("careful", "staples in a paper boat")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_session_of_another_browser_is_listed_and_logged_out(
+    browser: Browser, dashboard: DashboardServers, scheme: Literal["light", "dark"]
+) -> None:
+    name = f"two browsers {scheme}"
+    here, other = browser.new_context(color_scheme=scheme), browser.new_context(user_agent="Firefox/140.0 (Windows)")
+    page, elsewhere = here.new_page(), other.new_page()
+    register(page, dashboard.url, name)
+    log_in(elsewhere, dashboard.url, name)
+    expect(elsewhere.locator("header")).to_be_visible()
+
+    page.goto(f"{dashboard.url}/account")
+    expect(page.locator("#sessions")).to_contain_text("Chrome on Linux")
+    expect(page.get_by_text("This session")).to_have_count(1)
+    for window in (PHONE, {"width": 1440, "height": 900}):
+        page.set_viewport_size(window)
+        assert horizontal_overflow_px(page) <= 0
+        page.screenshot(path=ARTIFACTS / f"account-{scheme}-{window['width']}.png", full_page=True)
+    assert serious_violations(page) == []
+    page.get_by_role("button", name="log out Firefox on Windows").click()
+    expect(page.get_by_text("Firefox on Windows is logged out.")).to_be_visible()
+    expect(page.get_by_role("button", name="log out Firefox on Windows")).to_have_count(0)
+    elsewhere.goto(f"{dashboard.url}/account")
+    expect(elsewhere).to_have_url(f"{dashboard.url}/login?next=/account")
+
+    log_in(elsewhere, dashboard.url, name, "/account")
+    expect(elsewhere.locator("#sessions")).to_contain_text("Firefox on Windows")
+    page.get_by_role("button", name="Log out all other sessions").click()
+    expect(page.get_by_text("All other sessions are logged out.")).to_be_visible()
+    page.reload()  # this session continues
+    expect(page.locator("#sessions")).to_contain_text("Chrome on Linux")
+    elsewhere.reload()
+    expect(elsewhere).to_have_url(f"{dashboard.url}/login?next=/account")
+    here.close()
+    other.close()
 
 
 def test_a_phone_shows_the_outage_without_sideways_scrolling(browser: Browser, dashboard: DashboardServers) -> None:

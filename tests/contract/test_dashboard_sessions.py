@@ -8,10 +8,11 @@ from itertools import count
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from dash_app.app import create_app
-from dash_app.security.login import SESSION_LIFETIME
 from make_us_rich.accounts import Accounts
+from make_us_rich.accounts.sessions import LIFETIME
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from tests.support.dashboard_client import DashboardClient
@@ -19,6 +20,8 @@ from tests.support.servers import migrated_database
 
 PASSWORD = "correct horse battery"
 ANOTHER = "staples in a paper boat"
+_FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+_PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1 Version/18.0 Mobile Safari/604.1"
 _HOSTS = count(1)  # one address for each test, so that limits are not shared
 
 
@@ -109,6 +112,64 @@ def test_logging_out_ends_this_session_and_its_copies_and_no_other(
     assert elsewhere.is_logged_in()
 
 
+def test_the_account_page_lists_sessions_and_ends_others(server: Flask, accounts: Accounts, member: str) -> None:
+    """Two browsers and a thief of this one's cookies: one is logged out, then all others."""
+    here, phone, laptop = (DashboardClient(server.test_client()) for _ in range(3))
+    for browser, agent in ((here, _FIREFOX), (phone, _PHONE), (laptop, "curl/8")):
+        browser.client.environ_base["HTTP_USER_AGENT"] = agent
+        browser.log_in(member, PASSWORD, remember="y")
+        assert browser.is_logged_in()
+    thief = _copy_cookies(server, here)
+    user_id = accounts.users.authenticate(member, PASSWORD).user_id
+    sessions = {each.device: each for each in accounts.sessions.of_user(user_id)}
+    assert set(sessions) == {"Firefox on Linux", "Safari on iPhone", "Unknown browser"}
+
+    shown = _click_session(here, sessions["Safari on iPhone"].session_id).text
+    assert "Safari on iPhone is logged out." in shown
+    assert "This session" in shown
+    assert not phone.is_logged_in()
+    phone.client.delete_cookie("session")  # leaves only the remember cookie
+    assert not phone.is_logged_in()
+    assert all(browser.is_logged_in() for browser in (here, laptop, thief))
+    assert "This session has ended already." in _click_session(here, sessions["Safari on iPhone"].session_id).text
+
+    stranger = DashboardClient(server.test_client())
+    accounts.users.create(f"{member[:58]} not", PASSWORD)
+    stranger.log_in(f"{member[:58]} not", PASSWORD)
+    assert "ended already" in _click_session(stranger, sessions["Unknown browser"].session_id).text
+    assert laptop.is_logged_in()
+
+    assert "All other sessions are logged out." in _click_session(here, None).text
+    assert not laptop.is_logged_in()
+    assert not thief.is_logged_in()
+    assert here.is_logged_in()
+    here.client.delete_cookie("session")
+    assert here.is_logged_in()  # still remembered
+    assert [each.device for each in accounts.sessions.of_user(user_id)] == ["Firefox on Linux"]
+    assert accounts.audit.entries(1)[0].action == "log out everywhere"
+
+
+def _click_session(browser: DashboardClient, session_id: int | None) -> TestResponse:
+    """Log out one listed session, or all others."""
+    browser.get("/account")
+    one = {"id": {"end-session": session_id or 1}, "property": "n_clicks", "value": 1}
+    clicked = "end-other-sessions.n_clicks" if session_id is None else f'{{"end-session":{session_id}}}.n_clicks'
+    outputs = [{"id": "sessions", "property": "children"}, {"id": "sessions-notice", "property": "children"}]
+    return browser.send_callback(
+        {
+            "output": "..sessions.children...sessions-notice.children..",
+            "outputs": outputs,
+            "inputs": [
+                {"id": "end-other-sessions", "property": "n_clicks", "value": 1},
+                [one],
+                {"id": "password-notice", "property": "children", "value": None},
+            ],
+            "state": [],
+            "changedPropIds": [clicked],
+        }
+    )
+
+
 def test_a_second_log_in_ends_the_first_session(
     server: Flask, accounts: Accounts, visitor: DashboardClient, member: str
 ) -> None:
@@ -124,10 +185,7 @@ def test_a_second_log_in_ends_the_first_session(
 
 def test_a_session_ends_after_ten_days(server: Flask, accounts: Accounts, member: str) -> None:
     user = accounts.users.authenticate(member, PASSWORD)
-    for age_s, is_logged_in in (
-        (SESSION_LIFETIME.total_seconds() - 60, True),
-        (SESSION_LIFETIME.total_seconds() + 60, False),
-    ):
+    for age_s, is_logged_in in ((LIFETIME.total_seconds() - 60, True), (LIFETIME.total_seconds() + 60, False)):
         visitor = DashboardClient(server.test_client())
         with visitor.client.session_transaction() as session:
             session["_user_id"] = f"{user.user_id}.{user.session_version}.{int(time.time() - age_s)}.key"
