@@ -140,14 +140,14 @@ def test_a_member_is_refused_the_admin_page(app: Dash, member: DashboardClient) 
     assert answer.status_code == 403
     assert "This page is for admins" in answer.text
 
-    layout = member.send_callback(_body(app, "page.children", {"location.pathname": "/admin"}))
+    layout = member.send_callback(_body(app, "page.children", {"shown-path.data": "/admin"}))
     assert "This page is for admins" in layout.text
     assert "admin-tabs" not in layout.text
 
 
 def test_an_admin_opens_the_admin_page(app: Dash, root: DashboardClient) -> None:
     assert root.get("/admin").status_code == 200
-    layout = root.send_callback(_body(app, "page.children", {"location.pathname": "/admin"}))
+    layout = root.send_callback(_body(app, "page.children", {"shown-path.data": "/admin"}))
     assert "admin-tabs" in layout.text
 
 
