@@ -56,7 +56,7 @@ def install(server: Flask, accounts: Accounts, *, secret_key: str, secure: bool)
     server.config.update(
         SECRET_KEY=secret_key,
         WTF_CSRF_TIME_LIMIT=None,
-        PERMANENT_LIFETIME=LIFETIME,
+        PERMANENT_SESSION_LIFETIME=LIFETIME,
         REMEMBER_COOKIE_DURATION=LIFETIME,
         REMEMBER_COOKIE_HTTPONLY=True,
         REMEMBER_COOKIE_SAMESITE="Lax",
