@@ -10,7 +10,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx test test-fast test-parts test-stacks bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -63,7 +63,10 @@ test-parts: $(INSTALLED) $(CHARTS) browser nginx ## run the tests of one part, w
 	$(BIN)/pytest -n 2 --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
 
 test-stacks: $(INSTALLED) ## run the tests of the whole stack
-	$(BIN)/pytest $(addprefix tests/,e2e faults)
+	$(BIN)/pytest $(addprefix tests/,e2e faults hosts)
+
+test-hosts: $(INSTALLED) ## run the tests on several hosts, which are network namespaces; needs root
+	$(BIN)/pytest tests/hosts
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs

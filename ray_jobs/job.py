@@ -15,7 +15,7 @@ import ray.train
 import ray.train.torch
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from torch import distributed, nn
 
 from make_us_rich.core.interval import Interval
@@ -27,8 +27,10 @@ from make_us_rich.forecasting.pipeline import FittedModel
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.registry.client import ModelVersion
 from ray_jobs.placement import find_placement
+from ray_jobs.torch_backend import NodeTorchConfig
 
 _MAX_RESTARTS = 4  # of all workers, after one was killed
+_RESIZE_S = 24 * 3600.0  # never while all workers are well: it would interrupt the pairs in training
 _MAX_START_ATTEMPTS = 10  # of a minute each, when another job took the CPUs or GPUs that were found
 
 
@@ -87,9 +89,13 @@ def run_on_workers(train: Callable[[TrainingJob], None], job: TrainingJob, max_w
     with tempfile.TemporaryDirectory(prefix="mur-train-") as storage:
         trainer = TorchTrainer(
             train_loop,
-            torch_config=TorchConfig(backend="nccl" if nccl else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=placement.workers, use_gpu=placement.gpu > 0, resources_per_worker=placement.resources
+            torch_config=NodeTorchConfig(backend="nccl" if nccl else "gloo"),
+            scaling_config=ScalingConfig(  # type: ignore[call-arg]  # Ray declares the class of its older version
+                # fewer after the loss of a host, which may not come back
+                num_workers=(1, placement.workers),  # type: ignore[arg-type]
+                elastic_resize_monitor_interval_s=_RESIZE_S,
+                use_gpu=placement.gpu > 0,
+                resources_per_worker=placement.resources,
             ),
             run_config=RunConfig(
                 name=job.submission_id,

@@ -16,7 +16,7 @@ from tests.support.servers import stop_shared_servers
 
 _END = "-----END CERTIFICATE-----\n"
 # Each tuple of folders runs in one process: only one whole stack at a time, and one Airflow for the tests of the DAGs.
-_WHOLE_STACKS = ("tests/e2e/", "tests/faults/")
+_WHOLE_STACKS = ("tests/e2e/", "tests/faults/", "tests/hosts/")
 _ONE_AIRFLOW = ("tests/dags/",)
 # They come first, longest first, so that no process is busy with one while the others have nothing left to do.
 _LONGEST_FIRST = (

@@ -161,9 +161,14 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "MUR_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
     }
     os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = MLFLOW_LOGIN
-    prepared_copy(folder / "mlflow.db", f"mlflow-{version('mlflow')}.db", _make_mlflow_database)
+    copy_mlflow_database(folder / "mlflow.db")
     with running(command, f"{url}/health", folder / "mlflow.log", environment, timeout_s=120):
         yield url
+
+
+def copy_mlflow_database(target: Path) -> None:
+    """Write an SQLite database that MLflow has migrated."""
+    prepared_copy(target, f"mlflow-{version('mlflow')}.db", _make_mlflow_database)
 
 
 def _make_mlflow_database(file: Path) -> None:
