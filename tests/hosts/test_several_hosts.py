@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
+from make_us_rich.core.interval import HOUR_MS
 from tests.hosts.conftest import PAIRS
 from tests.support.hosts_cluster import WORKERS, Cluster
+from tests.support.polling import polling
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -38,3 +42,35 @@ def test_replicas_on_several_hosts_answer_through_one_address(installation: Clus
     for pair in PAIRS * 10:  # each gateway gets some of the calls
         answer = httpx.get(installation.forecast_url(pair), headers=installation.headers, timeout=30)
         assert answer.status_code == 200, answer.text
+
+
+def test_a_worker_host_is_cut_off_in_the_middle_of_a_job_and_of_traffic(installation: Cluster) -> None:
+    host = next(name for name in WORKERS if name in installation.replicas()["gateway"])
+    as_of_ms = installation.store_candles(PAIRS) - HOUR_MS
+    with ExitStack() as contexts:
+        received = [
+            contexts.enter_context(polling(installation.forecast_url(pair), installation.token)) for pair in PAIRS
+        ]
+        installation.train("cut", PAIRS, as_of_ms)
+        installation.wait_until(lambda: len(installation.results("cut")) >= 2, 120, "the job trains no pairs")
+        installation.hosts[host].unplug()
+        try:
+            began = time.monotonic()
+            installation.wait_until(lambda: host not in installation.alive_nodes(), 120, "Ray does not notice")
+            print(f"noticed after {time.monotonic() - began:.0f} s")
+            installation.wait_until(lambda: installation.status("cut") in _ENDED, 200, "the job does not end")
+            print(f"the job ended after {time.monotonic() - began:.0f} s")
+        finally:
+            installation.hosts[host].plug()
+        installation.wait_until(lambda: host in installation.alive_nodes(), 120, "the host does not come back")
+        installation.wait_until(lambda: len(installation.replicas()["gateway"]) == 3, 120, "a gateway is missing")
+
+    assert installation.status("cut") == "SUCCEEDED", installation.log("cut")
+    assert {pair: result.status for pair, result in installation.results("cut").items()} == dict.fromkeys(
+        PAIRS, "trained"
+    )
+    for pair, answers in zip(PAIRS, received, strict=True):
+        print(pair, answers.counts)
+        answers.check()
+        assert 0 not in answers.statuses, "a request got no answer"
+        assert 200 in answers.statuses

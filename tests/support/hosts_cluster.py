@@ -54,6 +54,10 @@ class Cluster:
     ray_headers: dict[str, str]
 
     @property
+    def token(self) -> str:
+        return _TOKEN
+
+    @property
     def headers(self) -> dict[str, str]:
         """Return the headers of a call of the API."""
         return {"Authorization": f"Bearer {_TOKEN}"}
