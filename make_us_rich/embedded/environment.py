@@ -114,9 +114,9 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(config.port("haproxy_stats")),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(config.port("haproxy_metrics")),
         # A request whose gateway died is sent to another one; every endpoint is safe to repeat. A request that was
-        # answered, with any status, is not repeated. A gateway on a host that was lost does not answer: after 35 s, longer
-        # than any answer takes, the request goes to another one. After one lost connection a gateway gets no more requests; if
-        # there is no other, Serve's own proxy holds requests until there is one.
+        # answered, with any status, is not repeated. A gateway whose host was lost does not answer: the request goes to
+        # another one after 35 s, longer than any answer takes. After one lost connection a gateway gets no more
+        # requests; if there is no other, Serve's own proxy holds requests until there is one.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout",
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "35",
         "RAY_SERVE_HAPROXY_RETRIES": "10",
