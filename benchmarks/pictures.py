@@ -27,7 +27,7 @@ _PICTURES: tuple[tuple[str, str, str, ColorScheme, ViewportSize], ...] = (
     ("forecasts", "/", "#chart .annotation-text", "light", _WIDE),
     ("forecasts-dark", "/", "#chart .annotation-text", "dark", _WIDE),
     ("forecasts-phone", "/", "#chart .annotation-text", "light", _PHONE),
-    ("overview", "/overview", "#overview-grid [role=row] a", "light", _WIDE),
+    ("overview", "/overview", "#overview-table tbody a", "light", _WIDE),
     ("models", "/models", "#model-detail .legendtext", "light", _WIDE),
     ("api", "/api-tokens", "#curl-example", "light", _WIDE),
     ("admin", "/admin", "#admin-users [role=gridcell]", "light", _WIDE),

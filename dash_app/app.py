@@ -31,7 +31,7 @@ _DATABASE_RETRY_S = 5
 _CHART_SCRIPT = "plotly-finance.min.js"
 _PAGES = (
     Page("/", "Forecasts", forecasts.layout, forecasts.register),
-    Page("/overview", "Overview", overview.layout, overview.register, has_tables=True),
+    Page("/overview", "Overview", overview.layout, overview.register),
     Page("/models", "Models", models.layout, models.register, has_tables=True),
     Page("/api-tokens", "API", tokens.layout, tokens.register, has_tables=True),
     Page("/admin", "Admin", admin.layout, admin.register, for_admins=True, has_tables=True),

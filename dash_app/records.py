@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -15,6 +16,7 @@ from make_us_rich.database.forecast_logs import LogDay
 from make_us_rich.database.forecasts import FirstForecast
 from make_us_rich.database.outcomes import ScoredSeries
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import HORIZONS
 from make_us_rich.operations.schedules import first_scoring_ms
 from make_us_rich.operations.track_record import TrackRecord, track_record
 
@@ -51,6 +53,17 @@ class ForecastRecords:
         """Return every pair and interval with a scored forecast."""
         market = self._settings.market
         return self._cache.get("series", lambda: outcomes.scored_series(self._database, market=market), keep_s=_LISTS_S)
+
+    def last_closes(self, pairs: Sequence[Pair], interval: Interval) -> dict[Pair, list[tuple[int, float]]]:
+        """Return by pair the closes of the last 24 candles that something was forecast from: (time in ms, price)."""
+        first_ms = interval.last_close_ms(time.time_ns() // 1_000_000) - HORIZONS * interval.ms
+
+        def read() -> dict[Pair, list[tuple[int, float]]]:
+            return forecasts.last_closes(
+                self._database, market=self._settings.market, pairs=pairs, interval=interval, first_ms=first_ms
+            )
+
+        return self._cache.get(("closes", interval, first_ms, *pairs), read, keep_s=_LIVE_S)
 
     def pairs(self) -> list[Pair]:
         """Return the pairs with a scored forecast and the active ones; those of the settings first."""

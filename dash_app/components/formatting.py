@@ -49,6 +49,13 @@ def probability(value: float) -> str:
     return f"{value * 100:.1f} %" if value < 0.0095 or value > 0.9905 else f"{value:.0%}".replace("%", " %")
 
 
+def percent(fraction: float, *, decimals: int = 2, signed: bool = False) -> str:
+    """Write a fraction in percent, never a small one as zero: 12.3 %, 4.90 %, 0.004 %. `decimals`: of 1 to 10 %."""
+    magnitude = int(f"{fraction * 100:e}".partition("e")[2])
+    shown = -magnitude if magnitude < -decimals else max(0, min(decimals, decimals - magnitude))
+    return f"{fraction * 100:{'+' if signed else ''}.{shown}f}\u00a0%".replace("-", "\u2212")
+
+
 def pair_label(pair: str) -> str:
     """Write BTC / USDT for btc_usdt."""
     return pair.replace("_", " / ").upper()

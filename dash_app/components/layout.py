@@ -185,35 +185,12 @@ def wrapped_column(title: str, field: str, *, sort_field: str = "", **more: obje
     )
 
 
-def number_column(title: str, field: str, *, text_field: str, **more: object) -> Column:
-    """Return a column that sorts by the number in `field` and shows the text in `text_field`."""
-    return _right_aligned(title, field, f"params.data.{text_field} || '–'") | more
-
-
 def percent_column(title: str, field: str, digits: int, *, signed: bool = True, **more: object) -> Column:
     """Return a column of fractions, written as percentages."""
     pattern = f"{'+' if signed else ''}.{digits}%"
     without_minus_zero = f"Math.round(params.value * 1e{digits + 2}) / 1e{digits + 2} + 0"
     formatter = f"params.value == null ? '–' : d3.format('{pattern}')({without_minus_zero})"
     return _right_aligned(title, field, formatter) | more
-
-
-def half_width_column(title: str, field: str, **more: object) -> Column:
-    """Return a column of fractions that are half a band, written as ±0.43%."""
-    formatter = "params.value == null ? '–' : '±' + d3.format('.2%')(params.value)"
-    return _right_aligned(title, field, formatter) | more
-
-
-def fan_column(title: str, field: str, **more: object) -> Column:
-    """Return a column of small pictures of the coming bands; `CellFan` in the assets says what the field holds."""
-    without_search = {"function": "''"}
-    return {
-        "headerName": title,
-        "field": field,
-        "cellRenderer": "CellFan",
-        "sortable": False,
-        "getQuickFilterText": without_search,
-    } | more
 
 
 def record_columns(*, coverage_digits: int) -> tuple[Column, Column]:
@@ -224,12 +201,6 @@ def record_columns(*, coverage_digits: int) -> tuple[Column, Column]:
         percent_column("Skill", "skill", 1, headerTooltip=skill, minWidth=80),
         percent_column("Coverage", "coverage", coverage_digits, signed=False, headerTooltip=coverage),
     )
-
-
-def link_column(title: str, field: str, **more: object) -> Column:
-    """Return a column of links to the row's `href`, with its `label` as text."""
-    always_drawn = {"function": "false"}  # or the grid keeps the old link where the text stays the same
-    return {"headerName": title, "field": field, "cellRenderer": "CellLink", "equals": always_drawn} | more
 
 
 def _right_aligned(title: str, field: str, formatter: str) -> Column:

@@ -1,4 +1,4 @@
-"""Overview: the forecasts of all pairs in one table."""
+"""Overview: a screener of all pairs. assets/screener.js draws, sorts and filters the rows in the browser."""
 
 from __future__ import annotations
 
@@ -6,210 +6,106 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, dcc, no_update
+from dash import Dash, Input, Output, dcc, html, no_update
 from dash.development.base_component import Component
-from typing_extensions import TypedDict
+from flask_login import current_user
 
 from dash_app.components import notices
-from dash_app.components.formatting import age, duration, pair_label, price, utc_day, utc_time
-from dash_app.components.layout import (
-    Column,
-    fan_column,
-    follow_link,
-    half_width_column,
-    height_of,
-    interval_switch,
-    link_column,
-    number_column,
-    page,
-    record_columns,
-    table,
-    text_column,
-    wrapped_column,
-)
+from dash_app.components.formatting import duration, utc_time
+from dash_app.components.layout import aria_label, follow_link, interval_switch, page
 from dash_app.pages import Services
+from dash_app.pages.overview_rows import PICTURE_HORIZONS, SHOWN_HORIZONS, Closes, Screener, screener
 from dash_app.security.validation import Clicks, IntervalName, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import scores
 from make_us_rich.database.scores import LatestScore
-from make_us_rich.documents import HORIZONS, SCORED_CANDLES, Forecast, Quantiles
+from make_us_rich.documents import Forecast
 
 _REFRESH_MS = 30_000
-_HORIZONS = (1, 8, 24)  # candles ahead that have a column
-_FAN_HORIZONS = (1, 2, 4, 6, 8, 12, 16, 20, 24)  # candles ahead that the small picture shows
-
-
-def _columns(interval: Interval) -> list[Column]:
-    scored = duration(SCORED_CANDLES * interval.ms)
-    return [
-        link_column("Pair", "pair", pinned="left", width=132),
-        number_column("Last close", "last_close", text_field="last_close_text", minWidth=108),
-        fan_column(
-            f"Next {duration(HORIZONS * interval.ms)}",
-            "fan",
-            minWidth=116,
-            headerTooltip="50 % and 80 % bands of the next 24 closes, one scale for all pairs",
-        ),
-        *(
-            half_width_column(
-                f"In {duration(horizon * interval.ms)}",
-                f"half.{horizon}",
-                tooltipField=f"band.{horizon}",
-                headerTooltip="Half the width of the 80 % band of that close, as a share of the last close",
-            )
-            for horizon in _HORIZONS
-        ),
-        *record_columns(coverage_digits=0),
-        text_column(
-            "Drift",
-            "drift",
-            minWidth=84,
-            headerTooltip=f"Whether the last {scored} were worse than the model's evaluation",
-        ),
-        text_column("Model age", "age", minWidth=104, sort_field="age_hours"),
-        wrapped_column("Status", "status", minWidth=180, flex=2),
-    ]
-
-
-class OverviewRow(TypedDict, total=False):
-    """A row of the table. A pair without a forecast has a status only.
-
-    fan: see `_fan`. By horizon, half: half the width of the 80 % band as a fraction of the last close; band: its ends
-    and median as text.
-    """
-
-    pair: str
-    label: str
-    href: str
-    status: str
-    last_close: float
-    last_close_text: str
-    fan: str
-    half: dict[str, float]
-    band: dict[str, str]
-    skill: float | None
-    coverage: float | None
-    drift: str
-    age_hours: float
-    age: str
+_FIRST_HORIZON = 8  # candles ahead, until the reader chooses
+_LEGEND = {
+    "Range": "half of all closes should fall into the dark part of a bar, 80 % into the whole bar. The mark is the "
+    "median, the dotted line the last close. All bars have one axis; an arrow marks a bar that goes beyond it.",
+    "Volatility": "standard deviation of the log return until then, per year.",
+    "Skill": "how much less pinball loss the model had than the naive forecast, over all horizons, on weeks that it was not "
+    "trained on, with the 95 % margin.",
+    "Coverage": "share of those closes inside the 80 % band.",
+}
 
 
 def layout() -> Component:
     search = dmc.TextInput(
         id="overview-search",
         placeholder="Filter pairs",
-        w=220,
+        w=180,
         debounce=200,
         attributes={"input": {"aria-label": "filter pairs"}},
     )
+    horizon = dmc.SegmentedControl(
+        id="overview-horizon",
+        data=_horizon_labels(get_settings().default_interval),
+        value=str(_FIRST_HORIZON),
+        persistence=True,
+        **aria_label("horizon of the range"),
+    )
     return page(
         "Overview",
-        dmc.Box(id="overview-notice", children=dmc.Skeleton(h=36)),
-        table("overview-grid", _columns(get_settings().default_interval), key="pair"),
+        html.Div(
+            [dmc.Box(id="overview-notice", children=dmc.Skeleton(h=36)), html.Div(id="overview-shown", role="status")]
+        ),
+        html.Div(id="overview-table", **{"data-owner": str(current_user.user_id)}),  # type: ignore[arg-type]
+        html.Dl(
+            [part for term, text in _LEGEND.items() for part in (html.Dt(term), html.Dd(text))], id="overview-legend"
+        ),
+        dcc.Store(id="overview-data"),
         dcc.Interval(id="overview-refresh", interval=_REFRESH_MS),
-        controls=dmc.Group([interval_switch("overview-interval"), search], gap="xs"),
+        controls=dmc.Group([interval_switch("overview-interval"), horizon, search], gap="xs"),
     )
 
 
 def register(app: Dash, services: Services) -> None:
-    client, database = services.client, services.database
+    client, database, records = services.client, services.database, services.records
 
     @app.callback(
-        Output("overview-grid", "rowData"),
-        Output("overview-grid", "style"),
+        Output("overview-data", "data"),
         Output("overview-notice", "children"),
         Input("overview-refresh", "n_intervals"),
         Input("overview-interval", "value"),
     )
     @validated
-    def refresh(_: Clicks, interval: IntervalName) -> tuple[Any, ...]:
+    def refresh(_: Clicks, interval: IntervalName) -> tuple[Screener | Any, Component]:
         try:
-            forecasts, missing = client.forecasts(_FAN_HORIZONS, interval)
+            forecasts, missing = client.forecasts(PICTURE_HORIZONS, interval)
         except (ServiceUnavailable, ServiceRefused) as error:
-            return no_update, no_update, notices.service_error(error)
+            return no_update, notices.service_error(error)
         latest: Mapping[str, LatestScore] = {}
+        closes: Closes = {}
         if forecasts:
             latest = scores.latest(database, market=forecasts[0].market, interval=interval)
-        scale = max((_reach(forecast) for forecast in forecasts), default=0.0) or 1.0
-        rows = [_row(forecast, latest.get(forecast.pair), scale) for forecast in forecasts]
-        rows += [_status_row(pair, interval, reason) for pair, reason in missing.items()]
-        return rows, height_of(len(rows)), _summary(forecasts, missing, interval)
+            closes = records.last_closes([forecast.pair for forecast in forecasts], interval)
+        shown = screener(forecasts, missing, latest, closes, interval)
+        return shown, _summary(forecasts, missing, interval)
 
     follow_link(app, "overview-interval")
 
-    @app.callback(Output("overview-grid", "columnDefs"), Input("overview-interval", "value"))
+    @app.callback(Output("overview-horizon", "data"), Input("overview-interval", "value"))
     @validated
-    def name_columns(interval: IntervalName) -> list[Column]:
-        return _columns(interval)
+    def name_horizons(interval: IntervalName) -> list[dict[str, str]]:
+        return _horizon_labels(interval)
 
     app.clientside_callback(
-        """(text, options) => ({...options, quickFilterText: text || ""})""",
-        Output("overview-grid", "dashGridOptions"),
+        "(...shown) => window.screener.show(...shown)",
+        Output("overview-shown", "children"),
+        Input("overview-data", "data"),
+        Input("overview-horizon", "value"),
         Input("overview-search", "value"),
-        Input("overview-grid", "dashGridOptions"),
-        prevent_initial_call=True,
     )
 
 
-def _status_row(pair: str, interval: str, status: str) -> OverviewRow:
-    href = f"/?pair={pair}&interval={interval}"
-    return {"pair": pair, "label": pair_label(pair), "href": href, "status": status}
-
-
-def _row(forecast: Forecast, score: LatestScore | None, scale: float) -> OverviewRow:
-    last, model = forecast.last_close, forecast.model
-    bands = {str(item.horizon): item.quantiles for item in forecast.horizons if item.horizon in _HORIZONS}
-    return _status_row(forecast.pair, forecast.interval, _status(forecast)) | {
-        "last_close": last,
-        "last_close_text": price(last),
-        "fan": _fan(forecast, scale),
-        "half": {horizon: (band["q90"] - band["q10"]) / 2 / last for horizon, band in bands.items()},
-        "band": {horizon: _band(band, last) for horizon, band in bands.items()},
-        "skill": model.skill_vs_naive,
-        "coverage": model.coverage_80,
-        "drift": "–" if score is None else f"yes: {score.reason}" if score.drifted else "no",
-        "age_hours": model.age_hours,
-        "age": age(model.age_hours),
-    }
-
-
-def _band(quantiles: Quantiles, last_close: float) -> str:
-    low, median, high = (f"{quantiles[name] / last_close - 1:+.2%}" for name in ("q10", "q50", "q90"))
-    return f"80 % between {low} and {high}, median {median}"
-
-
-def _reach(forecast: Forecast) -> float:
-    """Return how far the 80 % bands reach from the last close, as a fraction of it."""
-    ends = (item.quantiles[name] for item in forecast.horizons for name in ("q10", "q90"))
-    return max(abs(end / forecast.last_close - 1) for end in ends)
-
-
-def _fan(forecast: Forecast, scale: float) -> str:
-    """Return the corners of the 80 % band and of the 50 % band, as CellFan reads them.
-
-    Right is the time, 0 to 100 for 24 candles; down is the price, from 0 at `scale` above the last close to 100.
-    """
-    items = [item for item in forecast.horizons if item.horizon in _FAN_HORIZONS]
-
-    def curve(name: str) -> list[str]:
-        ends = ((item.horizon, item.quantiles[name] / forecast.last_close - 1) for item in items)
-        return ["0,50", *(f"{horizon / 0.24:.0f},{50 - 50 * end / scale:.1f}" for horizon, end in ends)]
-
-    bands = [" ".join([*curve(low), *reversed(curve(high))]) for low, high in (("q10", "q90"), ("q25", "q75"))]
-    return "|".join(bands)
-
-
-def _status(forecast: Forecast) -> str:
-    flags, shipped = forecast.flags, forecast.model.shipped
-    items = [
-        (flags.stale, f"stale, as of {utc_time(forecast.as_of_ms)}"),
-        (shipped, f"shipped model, trained up to {utc_day(forecast.model.as_of_ms)}"),
-        (flags.expired and not shipped, "expired model"),
-        (flags.foundation and not shipped, "foundation model"),
-    ]
-    return ", ".join(text for is_set, text in items if is_set) or "ok"
+def _horizon_labels(interval: Interval) -> list[dict[str, str]]:
+    return [{"value": str(horizon), "label": duration(horizon * interval.ms)} for horizon in SHOWN_HORIZONS]
 
 
 def _summary(forecasts: Sequence[Forecast], missing: Mapping[str, str], interval: Interval) -> Component:
@@ -219,8 +115,7 @@ def _summary(forecasts: Sequence[Forecast], missing: Mapping[str, str], interval
     next_close = utc_time(max(forecast.target_close_ms for forecast in forecasts))
     return dmc.Text(
         f"{up_to_date} of {len(forecasts) + len(missing)} pairs are up to date. "
-        f"Next close: {next_close}. Market: {forecasts[0].market}. "
-        "± is half the width of the 80 % band.",
+        f"Next close: {next_close}. Market: {forecasts[0].market}.",
         c="dimmed",
         size="sm",
     )

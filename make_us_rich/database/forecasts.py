@@ -41,6 +41,11 @@ SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, coalesce(horizon
 FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s AND NOT backfilled
 ORDER BY target_open_ms, made_at, forecast_id
 """
+_SELECT_CLOSES = """
+SELECT DISTINCT ON (pair, target_open_ms) pair, target_open_ms, last_close
+FROM forecasts WHERE market = %s AND pair = ANY(%s) AND interval = %s AND target_open_ms >= %s
+ORDER BY pair, target_open_ms, forecast_id
+"""
 
 
 @dataclass(frozen=True)
@@ -114,3 +119,18 @@ def first_as_of_each_time(
     with database.transaction() as cursor:
         cursor.execute(_SELECT_FIRST, (market, pair, interval, first_ms, last_ms))
         return [FirstForecast(*row) for row in cursor.fetchall()]
+
+
+def last_closes(
+    database: Database, *, market: str, pairs: Sequence[Pair], interval: Interval, first_ms: int
+) -> dict[Pair, list[tuple[int, float]]]:
+    """Return by pair the closes that its forecasts since `first_ms` began with: (time in ms, price), oldest first.
+
+    A pair without one is left out, and so is a close that nothing was forecast from. Raises psycopg2.Error.
+    """
+    found: dict[Pair, list[tuple[int, float]]] = {}
+    with database.transaction() as cursor:
+        cursor.execute(_SELECT_CLOSES, (market, [str(pair) for pair in pairs], interval, first_ms))
+        for pair, as_of_ms, close in cursor.fetchall():
+            found.setdefault(Pair.parse(pair), []).append((as_of_ms, close))
+    return found

@@ -201,19 +201,3 @@ def test_no_label_of_the_chart_overlaps_another(
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     apart = one["right"] <= other["left"] or other["right"] <= one["left"]
     return not (apart or one["bottom"] <= other["top"] or other["bottom"] <= one["top"])
-
-
-def test_the_overview_shows_three_horizons_and_the_fan_of_each_pair(page: Page, dashboard: DashboardServers) -> None:
-    forecast = _open(page, dashboard)
-    page.goto(f"{dashboard.url}/overview")
-    cell = '#overview-grid .ag-center-cols-container [row-id="{}"] [col-id="{}"]'
-    expect(page.locator(cell.format("btc_usdt", "fan")).locator("polygon")).to_have_count(2, timeout=SLOW_MS)
-    for horizon in (1, 8, 24):
-        quantiles = forecast.at(horizon).quantiles
-        half = (quantiles["q90"] - quantiles["q10"]) / 2 / forecast.last_close
-        expect(page.locator(cell.format("btc_usdt", f"half.{horizon}"))).to_have_text(f"±{half:.2%}")
-
-    expect(page.locator(cell.format(OLD, "half.1"))).to_contain_text("±")
-    expect(page.locator(cell.format(OLD, "half.24"))).to_have_text("–")
-    page.fill("#overview-search", "0,50")  # the corners of the picture
-    expect(page.locator("#overview-grid").get_by_role("link")).to_have_count(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dash_app.components.formatting import price
+from dash_app.components.formatting import percent, price
 from make_us_rich.client import Client
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN
@@ -72,15 +72,14 @@ def test_the_downloaded_numbers_are_of_the_chosen_interval(page: Page, dashboard
 
 def test_the_overview_lists_the_forecasts_of_an_interval(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "reader", "/overview")
-    grid = page.locator("#overview-grid")
-    expect(grid.get_by_text("In 8 h", exact=True)).to_be_visible(timeout=SLOW_MS)
+    table = page.locator("#overview-table")
+    expect(table.get_by_role("button", name="80 % range in 8 h")).to_be_visible(timeout=SLOW_MS)
     page.locator("#overview-interval").get_by_text("4h").click()
-    expect(grid.get_by_text("In 32 h", exact=True)).to_be_visible(timeout=SLOW_MS)
-    quantiles = _forecast(dashboard, "4h").at(8).quantiles
-    half = (quantiles["q90"] - quantiles["q10"]) / 2 / _forecast(dashboard, "4h").last_close
-    cell = grid.locator('.ag-center-cols-container [row-id="btc_usdt"] [col-id="half.8"]')
-    expect(cell).to_have_text(f"±{half:.2%}", timeout=SLOW_MS)
-    grid.get_by_role("link", name="BTC / USDT").click()
+    expect(table.get_by_role("button", name="80 % range in 32 h")).to_be_visible(timeout=SLOW_MS)
+    forecast = _forecast(dashboard, "4h")
+    low = forecast.at(8).quantiles["q10"] / forecast.last_close - 1
+    expect(table.locator('[data-pair="btc_usdt"] .band')).to_contain_text(percent(low, signed=True), timeout=SLOW_MS)
+    table.get_by_role("link", name="BTC / USDT").click()
     _expect_forecast(page, _forecast(dashboard, "4h"), "32 h")
 
 

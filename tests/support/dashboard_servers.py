@@ -22,7 +22,14 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AIRFLOW_RUN
+from make_us_rich.registry.client import (
+    CHAMPION,
+    PREVIOUS,
+    TAG_AIRFLOW_RUN,
+    TAG_COVERAGE_80,
+    TAG_SKILL_MARGIN,
+    TAG_SKILL_VS_NAIVE,
+)
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.api.app import make_app
 from serve_app.replica.forecast import ForecastSnapshot
@@ -35,6 +42,7 @@ from tests.support.servers import exchange_server, migrated_database, mlflow_ser
 
 PAST_HOURS = 40
 """Candles whose closes were forecast."""
+_SCORES = (TAG_SKILL_VS_NAIVE, TAG_SKILL_MARGIN, TAG_COVERAGE_80)
 _SERVICE_TOKEN, _DASHBOARD_TOKEN = "mur_the-service-token-of-tests", "mur_the-dashboard-token-of-tests"
 
 
@@ -79,11 +87,13 @@ def dashboard_servers(
     environment: Mapping[str, str] | None = None,
     *,
     old_models: Sequence[str] = (),
+    unscored: Sequence[str] = (),
     registry: bool = False,
 ) -> Iterator[DashboardServers]:
     """Run the dashboard, and a service that serves `pairs` by a tiny model; without pairs the service is down.
 
-    `old_models`: the pairs whose model forecasts one candle. `registry`: run MLflow too.
+    `old_models`: the pairs whose model forecasts one candle; `unscored`: whose model was never evaluated. `registry`:
+    run MLflow too.
     """
     with ExitStack() as contexts:
         database_url = contexts.enter_context(migrated_database())
@@ -112,8 +122,11 @@ def dashboard_servers(
             for series in made.series:
                 horizons = 0 if series.pair in old_models else HORIZONS
                 now_ms = time.time_ns() // 1_000_000
+                tags = version_tags()
+                if series.pair in unscored:
+                    tags = {name: value for name, value in tags.items() if name not in _SCORES}
                 kept = make_forecast(
-                    series.pair, as_of_ms=now_ms, tags=version_tags(), horizons=horizons, interval=series.interval
+                    series.pair, as_of_ms=now_ms, tags=tags, horizons=horizons, interval=series.interval
                 )
                 ForecastSnapshot(folder / "cache", series, "simulated").save(kept)
             contexts.callback(made.stop_service)

@@ -1,0 +1,54 @@
+"""The rows of the overview: the words for skill, the reach of the axis, and pairs without a forecast."""
+
+from __future__ import annotations
+
+import pytest
+
+from dash_app.components.formatting import percent
+from dash_app.pages.overview_rows import round_reach, screener, skill_text
+from make_us_rich.core.interval import Interval
+from tests.unit.dash_app.forecast_documents import make_forecast
+
+
+@pytest.mark.parametrize(
+    ("skill", "margin", "written"),
+    [
+        (0.018, 0.004, "better than naive by 1.8 % ± 0.4 %"),
+        (-0.03, 0.01, "worse than naive by 3.0 % ± 1.0 %"),
+        (0.003, 0.006, "no clear difference (+0.3 % ± 0.6 %)"),
+        (0.0004, 0.0001, "better than naive by 0.04 % ± 0.01 %"),
+        (0.07, None, "better than naive by 7.0 %, margin unknown"),
+        (0.0, None, "as good as naive, margin unknown"),
+        (None, None, "no score yet"),
+    ],
+)
+def test_skill_is_written_in_words_with_its_margin(skill: float | None, margin: float | None, written: str) -> None:
+    assert skill_text(skill, margin).replace("\u00a0", " ") == written
+
+
+@pytest.mark.parametrize(
+    ("fraction", "written"), [(0.123, "12.3 %"), (0.049, "4.90 %"), (0.00004, "0.004 %"), (-0.0000999, "−0.010 %")]
+)
+def test_a_small_percentage_is_not_written_as_zero(fraction: float, written: str) -> None:
+    assert percent(fraction).replace("\u00a0", " ") == written
+
+
+def test_the_axis_is_round_and_one_wild_pair_of_many_does_not_stretch_it() -> None:
+    assert round_reach([0.011, 0.028]) == pytest.approx(0.03)
+    assert round_reach([0.03]) == pytest.approx(0.03)
+    assert round_reach([0.02] * 39 + [0.9]) == pytest.approx(0.02)
+    assert round_reach([0.02] * 4 + [0.9]) == pytest.approx(1.0)
+    assert round_reach([]) == 0.01
+
+
+def test_a_pair_without_a_forecast_has_the_reason_and_no_numbers() -> None:
+    shown = screener([make_forecast(100.0)], {"eth_usdt": "no champion yet"}, {}, {}, Interval.H1)
+    served, missing = shown["rows"]
+    assert missing == {
+        "pair": "eth_usdt",
+        "label": "ETH / USDT",
+        "href": "/?pair=eth_usdt&interval=1h",
+        "message": "no champion yet",
+    }
+    assert served["bands"]["8"]["text"].endswith("median unchanged")
+    assert served["notes"] == []
