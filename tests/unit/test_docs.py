@@ -73,7 +73,7 @@ def test_the_http_reference_needs_no_server_and_no_other_host(tmp_path: Path) ->
 
 
 def test_every_label_of_the_dashboard_that_a_page_names_exists() -> None:
-    sources = [path for path in (PROJECT_ROOT / "dash_app").rglob("*") if path.suffix in (".py", ".html")]
+    sources = [path for path in (PROJECT_ROOT / "dash_app").rglob("*") if path.suffix in (".py", ".html", ".js")]
     dashboard = "\n".join(path.read_text() for path in sources).lower()
     for page in (DOCS / "tutorial.md", DOCS / "reference" / "dashboard.md"):
         labels = re.findall(r"(?<!\*)\*([A-Za-z][^*\n]*)\*(?!\*)", page.read_text())
