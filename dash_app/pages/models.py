@@ -29,6 +29,8 @@ from dash_app.components.layout import (
     table,
     text_column,
 )
+from dash_app.components.model_history import VersionPoint, history_figure
+from dash_app.components.model_metrics import metrics_table
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, IntervalName, Text, validated
@@ -47,6 +49,7 @@ from make_us_rich.registry.client import (
     TAG_ARCHITECTURE,
     TAG_AS_OF_MS,
     TAG_COVERAGE_80,
+    TAG_SKILL_MARGIN,
     TAG_SKILL_VS_NAIVE,
     ModelVersion,
     Registry,
@@ -56,13 +59,18 @@ from make_us_rich.registry.client import (
 
 _FOUNDATION = "foundation"
 ModelChoice = Literal["foundation"] | Pair
+_YEAR_2100_MS = 4_102_444_800_000
 _LOSSES = ("train_loss", "validation_loss")
 _COLUMNS = (
     text_column("Version", "version", width=96, flex=0),
     text_column("Alias", "alias", minWidth=116),
     text_column("Architecture", "architecture", minWidth=112),
     text_column(
-        "Data until", "as_of", sort_field="as_of_ms", minWidth=170, headerTooltip="Close of the newest training candle"
+        "Trained on data until",
+        "as_of",
+        sort_field="as_of_ms",
+        minWidth=170,
+        headerTooltip="Close of the newest training candle",
     ),
     *record_columns(coverage_digits=1),
     text_column("Decision", "decision", flex=4, minWidth=280),
@@ -72,6 +80,10 @@ _COLUMNS = (
 _ROLLBACK_NOTE = "The next training run may promote another version. A second rollback undoes the first."
 
 
+_HISTORY_WORDS = (
+    "Skill: how much smaller the loss is than that of the naive forecast; above 0 % is good; the bars are its "
+    "95 % margin. Coverage: the share of closes inside the 80 % band; near 80 % is good. A mark is what was decided."
+)
 _WHY = {"new": "as a new pair", "drift": "early, because its forecasts drift", "age": "by its age"}
 
 
@@ -89,9 +101,10 @@ class VersionRow(SelectedVersion):
 
     alias: str
     architecture: str
-    as_of_ms: int
+    as_of_ms: Annotated[int, Field(ge=0, le=_YEAR_2100_MS)]
     as_of: str
     skill: float | None
+    margin: float | None
     coverage: float | None
 
 
@@ -100,6 +113,7 @@ def layout() -> Component:
         "Models",
         html.Div(id="models-notice", role="status"),
         dmc.Text(id="models-due", c="dimmed", size="sm"),
+        html.Div(id="models-history"),
         table("models-grid", _COLUMNS, key="version", selectable=True),
         *(_rollback_controls() if current_user.is_admin else []),
         dmc.Box(id="model-detail"),
@@ -184,6 +198,16 @@ def register(app: Dash, services: Services) -> None:
         champion = [row for row in rows if CHAMPION in row["alias"].split(", ")]
         return rows, height_of(len(rows)), champion or rows[:1], None if rows else notices.no_model_yet()
 
+    @app.callback(Output("models-history", "children"), Input("models-grid", "rowData"))
+    @validated
+    def show_history(rows: list[VersionRow] | None) -> Component | None:
+        points = [
+            VersionPoint(row["version"], row["as_of_ms"], row["skill"], row["margin"], row["coverage"], row["decision"])
+            for row in rows or []
+            if row["skill"] is not None and row["as_of_ms"]
+        ]
+        return _history(points) if points else None
+
     @app.callback(Output("models-due", "children"), Input("models-pair", "value"), Input("models-interval", "value"))
     @validated
     def show_due(pair: ModelChoice | None, interval: IntervalName) -> str:
@@ -242,13 +266,19 @@ def register(app: Dash, services: Services) -> None:
         return notices.success(f"{as_sentence(decision.reason)} {state}"), rows
 
 
+def _history(points: Sequence[VersionPoint]) -> Component:
+    title = dmc.Title("Skill and coverage on held-out weeks", order=2, size="h4")
+    words = dmc.Text(_HISTORY_WORDS, size="sm", c="dimmed")
+    return panel(dmc.Stack([title, words, graph(history_figure(points))], gap="xs"))
+
+
 def _registered_name(pair: ModelChoice, interval: Interval) -> str:
     return Series(pair, interval).name if isinstance(pair, Pair) else foundation_name(interval)
 
 
 def _rows(registry: Registry, name: str) -> list[VersionRow]:
-    """Return all versions, newest first."""
-    versions = registry.versions_with_aliases(name)
+    """Return all versions, the champion first, then the newest."""
+    versions = sorted(registry.versions_with_aliases(name), key=lambda each: CHAMPION not in each[1])
     champion_as_of_ms = max((version.as_of_ms for version, aliases in versions if CHAMPION in aliases), default=0)
     return [_row(version, ", ".join(aliases), champion_as_of_ms) for version, aliases in versions]
 
@@ -263,6 +293,7 @@ def _row(version: ModelVersion, alias: str, champion_as_of_ms: int) -> VersionRo
         "as_of_ms": as_of_ms,
         "as_of": (utc_day if version.shipped else utc_time)(as_of_ms) if as_of_ms else "",
         "skill": version.number(TAG_SKILL_VS_NAIVE),
+        "margin": version.number(TAG_SKILL_MARGIN),
         "coverage": version.number(TAG_COVERAGE_80),
         "decision": tags.get(promotion.TAG_DECISION) or _why_undecided(version, champion_as_of_ms),
         "run_id": version.run_id,
@@ -295,19 +326,8 @@ def _detail(
             [
                 dmc.Group([dmc.Title(f"Version {row['version']}", order=2, size="h4"), *anchors]),
                 dmc.Text(row["decision"]),
-                dmc.SimpleGrid([dmc.Box(curves), dmc.Box(_run_table(run))], cols={"base": 1, "md": 2}),
+                dmc.SimpleGrid([dmc.Box(curves), dmc.Box(metrics_table(run))], cols={"base": 1, "md": 2}),
             ],
             gap="sm",
         )
     )
-
-
-def _run_table(run: TrainingRun) -> Component:
-    """List the metrics of the run, then its parameters."""
-    metrics = {key: f"{value:.5g}" for key, value in sorted(run.metrics.items()) if key not in _LOSSES}
-    rows = [
-        dmc.TableTr([dmc.TableTd(key.replace("_", " ")), dmc.TableTd(value, ta="right")])
-        for key, value in (metrics | dict(sorted(run.params.items()))).items()
-    ]
-    content = dmc.Table(dmc.TableTbody(rows), verticalSpacing=4, fz="sm", striped=True)
-    return dmc.ScrollAreaAutosize(content, mah=300, type="auto", offsetScrollbars=True)

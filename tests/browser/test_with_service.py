@@ -207,6 +207,11 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
         "href", f"{dashboard.settings.airflow_url}/dags/train_pairs/runs/manual__2"
     )
     expect(page.get_by_text("validation loss")).to_be_visible(timeout=SLOW_MS)
+    first = page.locator("#models-grid .ag-center-cols-container .ag-row[row-index='0']")
+    expect(first.locator("[col-id=alias]")).to_have_text("champion")
+    legend = page.locator("#models-history .legendtext")
+    expect(legend).to_have_text(["Promoted", "Kept the champion"], timeout=SLOW_MS)
+    expect(page.get_by_role("row", name="Pinball loss, share of the price")).to_contain_text("0.123 %")
     page.screenshot(path=ARTIFACTS / "models.png", full_page=True)
     page.click("#rollback")
     page.get_by_role("button", name="Cancel").click()
@@ -217,6 +222,7 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
     page.get_by_role("button", name="Roll back", exact=True).click()
     expect(page.get_by_text("Rolling back:")).to_be_visible(timeout=1_500)
     expect(page.get_by_text("Version 1 is the champion, by root")).to_be_visible(timeout=SLOW_MS)
+    expect(legend).to_have_text(["Kept the champion", "Rolled back"])
 
     with Registry(dashboard.settings) as registry:
         assert champion_of(registry, "btc_usdt_1h").version == 1

@@ -1,0 +1,103 @@
+"""The figure of the models page: skill and coverage of a pair's versions over time, with the decisions as marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import plotly.graph_objects as go
+
+from dash_app.components.figures import FALLING, GRID, LAYOUT, RISING, TEXT
+from dash_app.components.formatting import utc_time
+
+_MARKS = {
+    "Promoted": ("triangle-up", RISING),
+    "Kept the champion": ("x", FALLING),
+    "Rolled back": ("diamond", "#7c5cbf"),
+    "No decision": ("circle-open", TEXT),
+}
+
+
+@dataclass(frozen=True)
+class VersionPoint:
+    """A version with its figures as fractions. `margin`: half of the 95 % interval of the skill."""
+
+    version: str
+    as_of_ms: int
+    skill: float
+    margin: float | None
+    coverage: float | None
+    decision: str
+
+    @property
+    def outcome(self) -> str:
+        """Return what was decided, as one of the marks."""
+        if self.decision.startswith(("promoted manually", "replaced")):
+            return "Rolled back"
+        if self.decision.startswith("promoted"):
+            return "Promoted"
+        return "Kept the champion" if self.decision.startswith("refused") else "No decision"
+
+
+def history_figure(points: Sequence[VersionPoint]) -> go.Figure:
+    """Plot the skill with its margin above the coverage; the time is that of the newest training candle."""
+    ordered = sorted(points, key=lambda point: (point.as_of_ms, int(point.version)))
+    figure = go.Figure()
+    _add_lines(figure, ordered)
+    for outcome, (symbol, colour) in _MARKS.items():
+        chosen = [point for point in ordered if point.outcome == outcome]
+        if chosen:
+            figure.add_scatter(
+                x=[_time(point) for point in chosen],
+                y=[point.skill for point in chosen],
+                name=outcome,
+                mode="markers",
+                marker={"symbol": symbol, "color": colour, "size": 11},
+                hovertext=[_hover(point) for point in chosen],
+                hoverinfo="text",
+            )
+    figure.add_hline(y=0, line={"color": TEXT, "dash": "dot", "width": 1}, yref="y")
+    figure.add_shape(
+        type="line",
+        xref="paper",
+        x0=0,
+        x1=1,
+        yref="y2",
+        y0=0.8,
+        y1=0.8,
+        line={"color": TEXT, "dash": "dot", "width": 1},
+    )
+    figure.update_layout(**LAYOUT, height=340)
+    figure.update_layout(
+        yaxis={"domain": [0.5, 1], "tickformat": "+.0%", "title_text": "skill"},
+        yaxis2={"domain": [0, 0.36], "tickformat": ".0%", "title_text": "coverage, aim 80 %", "anchor": "x"},
+    )
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, anchor="y2", nticks=6)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, title_font_size=12, nticks=5)
+    return figure
+
+
+def _add_lines(figure: go.Figure, points: Sequence[VersionPoint]) -> None:
+    times = [_time(point) for point in points]
+    common = {"x": times, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    margins = {"type": "data", "array": [point.margin or 0 for point in points], "color": TEXT, "thickness": 1}
+    figure.add_scatter(**common, y=[point.skill for point in points], line={"color": RISING}, error_y=margins)
+    figure.add_scatter(
+        **common | {"mode": "lines+markers", "hoverinfo": "text"},
+        y=[point.coverage for point in points],
+        line={"color": RISING},
+        hovertext=[_hover(point) for point in points],
+        yaxis="y2",
+    )
+
+
+def _time(point: VersionPoint) -> str:
+    return datetime.fromtimestamp(point.as_of_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _hover(point: VersionPoint) -> str:
+    margin = "" if point.margin is None else f" ± {point.margin:.1%}"
+    coverage = "" if point.coverage is None else f"<br>Coverage of the 80 % band: {point.coverage:.1%}"
+    skill = f"Skill: {point.skill:+.1%}{margin}{coverage}"
+    return f"Version {point.version}, trained on data until {utc_time(point.as_of_ms)}<br>{skill}<br>{point.outcome}"

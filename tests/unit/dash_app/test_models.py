@@ -1,0 +1,47 @@
+"""What the models page shows of a version: the metrics in words, and the decisions as marks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dash_app.components.model_history import VersionPoint, history_figure
+from dash_app.components.model_metrics import METRICS, metrics_table
+from make_us_rich.forecasting.evaluation import HoldoutForecasts, metrics, pinball
+from make_us_rich.registry.client import TrainingRun
+
+
+def _holdout(scale: float) -> HoldoutForecasts:
+    target = np.random.default_rng(0).normal(0, 0.01, (200, 4))
+    quantiles = np.broadcast_to(np.linspace(-scale, scale, 7), (200, 4, 7)).copy()
+    return HoldoutForecasts(np.arange(200) * 3_600_000, quantiles, target, pinball(quantiles, target))
+
+
+def test_every_explained_metric_is_one_that_training_logs() -> None:
+    logged = metrics(_holdout(0.015), _holdout(0.03))
+    assert set(METRICS) <= set(logged)
+
+    run = TrainingRun("run", "uri", "1", {"architecture": "lstm"}, logged)
+    text = json.dumps(metrics_table(run).to_plotly_json(), default=lambda each: each.to_plotly_json())
+    skill = f"{logged['skill_vs_naive']:+.1%} ± {logged['skill_margin']:.1%}".replace("%", " %")
+    assert json.dumps(skill)[1:-1] in text
+
+
+@pytest.mark.parametrize(
+    ("decision", "mark"),
+    [
+        ("promoted: better by 1 %", "Promoted"),
+        ("refused: not better", "Kept the champion"),
+        ("promoted manually: by root", "Rolled back"),
+        ("replaced: by version 2, by root", "Rolled back"),
+        ("none: a backfill promotes nothing", "No decision"),
+    ],
+)
+def test_a_decision_is_a_mark_on_the_line_of_the_skill(decision: str, mark: str) -> None:
+    points = [VersionPoint("2", 2, 0.03, 0.01, 0.79, decision), VersionPoint("1", 1, 0.02, None, None, decision)]
+    skill, coverage, marks = history_figure(points).data
+
+    assert (list(skill.y), list(skill.error_y.array), list(coverage.y)) == ([0.02, 0.03], [0, 0.01], [None, 0.79])
+    assert (marks.name, list(marks.y)) == (mark, [0.02, 0.03])
