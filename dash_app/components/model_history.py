@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from dash_app.components.figures import FALLING, GRID, LAYOUT, RISING, TEXT
 from dash_app.components.formatting import utc_time
 
+_LOWEST_COVERAGE = 0.6  # at the bottom of the axis, unless a version's is lower
 _MARKS = {
     "Promoted": ("triangle-up", RISING),
     "Kept the champion": ("x", FALLING),
@@ -69,9 +70,16 @@ def history_figure(points: Sequence[VersionPoint]) -> go.Figure:
         line={"color": TEXT, "dash": "dot", "width": 1},
     )
     figure.update_layout(**LAYOUT, height=340)
+    lowest = min([_LOWEST_COVERAGE, *(point.coverage - 0.05 for point in points if point.coverage is not None)])
     figure.update_layout(
         yaxis={"domain": [0.5, 1], "tickformat": "+.0%", "title_text": "skill"},
-        yaxis2={"domain": [0, 0.36], "tickformat": ".0%", "title_text": "coverage, aim 80 %", "anchor": "x"},
+        yaxis2={
+            "domain": [0, 0.36],
+            "tickformat": ".0%",
+            "title_text": "coverage, aim 80 %",
+            "anchor": "x",
+            "range": [lowest, 1],
+        },
     )
     figure.update_xaxes(gridcolor=GRID, zeroline=False, anchor="y2", nticks=6)
     figure.update_yaxes(gridcolor=GRID, zeroline=False, title_font_size=12, nticks=5)
