@@ -68,6 +68,7 @@ class PairTrainer:
         self._config = replace(TrainingConfig.of(job.interval), architecture=settings.architecture)
         self._objects = ObjectStore.from_settings(settings)
         self._candle_store = CandleStore(self._objects)
+        self._objects.list_keys(f"jobs/{self._submission_id}/")  # fails at once without S3; MLflow retries for minutes
         connect_mlflow(settings)
         self._foundation = self._load_foundation()
         self._bitcoin: Candles | None = None

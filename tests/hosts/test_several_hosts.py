@@ -11,7 +11,7 @@ import pytest
 
 from make_us_rich.core.interval import HOUR_MS
 from tests.hosts.conftest import PAIRS
-from tests.support.hosts_cluster import WORKERS, Cluster
+from tests.support.hosts_cluster import HEAD, STORE, WORKERS, Cluster
 from tests.support.polling import polling
 
 pytestmark = pytest.mark.timeout(400)
@@ -42,6 +42,38 @@ def test_replicas_on_several_hosts_answer_through_one_address(installation: Clus
     for pair in PAIRS * 10:  # each gateway gets some of the calls
         answer = httpx.get(installation.forecast_url(pair), headers=installation.headers, timeout=30)
         assert answer.status_code == 200, answer.text
+
+
+def test_a_slow_link_that_loses_packets_changes_nothing_but_time(installation: Cluster) -> None:
+    as_of_ms = installation.store_candles(PAIRS) - 3 * HOUR_MS
+    with ExitStack() as contexts:
+        for host in WORKERS:
+            contexts.enter_context(installation.hosts[host].slowed(delay_ms=100, loss=0.02))
+        received = contexts.enter_context(polling(installation.forecast_url(PAIRS[0]), installation.token))
+        installation.train("slow", PAIRS[:2], as_of_ms)
+        installation.wait_until(lambda: installation.status("slow") in _ENDED, 300, "the job does not end")
+        assert installation.alive_nodes() == {HEAD, *WORKERS}
+
+    assert installation.status("slow") == "SUCCEEDED", installation.log("slow")
+    assert {result.status for result in installation.results("slow").values()} == {"trained"}
+    assert "ended before a worker was lost" not in installation.log("slow")
+    print(received.counts)
+    assert received.statuses == {200}
+
+
+def test_a_host_that_cannot_reach_s3_says_so_and_recovers(installation: Cluster) -> None:
+    worker, store = installation.hosts[WORKERS[0]], installation.hosts[STORE]
+    as_of_ms = installation.store_candles(PAIRS) - 2 * HOUR_MS
+    said = f"StoreError: S3 at {installation.settings.s3_endpoint_url} cannot be reached"
+    worker.refuse_to_reach(store.address)
+    try:
+        installation.train("no-s3", PAIRS[:2], as_of_ms)
+        installation.wait_until(lambda: said in installation.log("no-s3"), 120, "the log does not say so")
+    finally:
+        worker.reach_again(store.address)
+    installation.wait_until(lambda: installation.status("no-s3") in _ENDED, 120, "the job does not end")
+
+    assert installation.status("no-s3") == "SUCCEEDED", installation.log("no-s3")
 
 
 def test_a_worker_host_is_cut_off_in_the_middle_of_a_job_and_of_traffic(installation: Cluster) -> None:

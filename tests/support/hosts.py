@@ -11,10 +11,13 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.processes import PROJECT_ROOT
 
 _CLONE_NEWNET = 0x40000000
 _PREFIX = "10.77.0"
@@ -78,6 +81,25 @@ class Host:
 
     def plug(self) -> None:
         _ip("-n", self.switch, "link", "set", self.port, "up")
+
+    @contextmanager
+    def slowed(self, delay_ms: int, loss: float) -> Iterator[None]:
+        """Delay each packet of the link, in each direction, and lose some."""
+        ends = f"{self.port}a", f"{self.port}b"
+        _ip("-n", self.switch, "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for end in ends:
+            _ip("-n", self.switch, "link", "set", end, "up")
+        command = [sys.executable, "-m", "tests.support.slow_link", self.port, ends[0], str(delay_ms), str(loss)]
+        relay = subprocess.Popen(["ip", "netns", "exec", self.switch, *command], cwd=PROJECT_ROOT)
+        try:
+            _ip("-n", self.switch, "link", "set", self.port, "nomaster")
+            _ip("-n", self.switch, "link", "set", ends[1], "master", "bridge")
+            yield
+        finally:
+            relay.kill()
+            relay.wait()
+            _ip("-n", self.switch, "link", "delete", ends[0])
+            _ip("-n", self.switch, "link", "set", self.port, "master", "bridge")
 
     def refuse_to_reach(self, address: str) -> None:
         """Drop packets to an address, as a firewall does."""
