@@ -49,7 +49,12 @@ _COLUMNS = (
     text_column("Pair", "pair", minWidth=120),
     text_column("Serving plan", "plan", minWidth=120),
     text_column("Replicas", "replicas", minWidth=100),
-    wrapped_column("Trained", "trained", minWidth=190, headerTooltip="Close of the newest candle of the last training"),
+    wrapped_column(
+        "Trained",
+        "trained",
+        minWidth=190,
+        headerTooltip="Close of the newest candle of the last training, and of a newer one that failed",
+    ),
     wrapped_column(
         "Due",
         "due",
@@ -236,8 +241,15 @@ def _serve_by_foundation(services: Services, pair: Pair) -> bool:
 
 
 def _height(rows: Sequence[PairRow]) -> dict[str, str]:
-    lines = sum(max(1 + (len(row["state"]) > _LONG_STATE), len(row["due"].splitlines())) for row in rows)
+    lines = sum(
+        max(1 + (len(row["state"]) > _LONG_STATE), len(row["due"].splitlines()), _lines(row["trained"])) for row in rows
+    )
     return height_of(lines, limit=_MAX_VISIBLE_ROWS)
+
+
+def _lines(trained: str) -> int:
+    """Return the lines of a cell in which a failed training takes a second one."""
+    return len(trained.splitlines()) + trained.count("failed")
 
 
 def _rows(services: Services) -> list[PairRow]:
@@ -250,7 +262,7 @@ def _rows(services: Services) -> list[PairRow]:
 def _row(item: TrackedPair, dues: Sequence[DueTraining]) -> PairRow:
     """Return the row of a pair; its trainings have a line for each interval if there are several."""
     names = [f"{due.interval}: " if len(dues) > 1 else "" for due in dues]
-    trained = [utc_time(due.trained_ms) if due.trained_ms else "never" for due in dues]
+    trained = [_last_training(due) for due in dues]
     return {
         "pair": item.pair,
         "plan": item.plan,
@@ -260,3 +272,9 @@ def _row(item: TrackedPair, dues: Sequence[DueTraining]) -> PairRow:
         "due_ms": min((due.due_ms for due in dues), default=0),
         "state": item.state,
     }
+
+
+def _last_training(due: DueTraining) -> str:
+    """Write when a pair was trained, and whether a newer try failed: "Train now" tries again."""
+    trained = utc_time(due.trained_ms) if due.trained_ms else "never"
+    return f"{trained}; failed {utc_time(due.failed_ms)}" if due.failed_ms else trained

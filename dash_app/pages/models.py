@@ -216,7 +216,8 @@ def register(app: Dash, services: Services) -> None:
         if due is None:
             return ""
         trained = f"as of {utc_time(due.trained_ms)}" if due.trained_ms else "never"
-        return f"Last trained: {trained}. Next training: about {utc_time(due.due_ms)}, {_WHY[due.reason]}."
+        failed = f" The training as of {utc_time(due.failed_ms)} failed." if due.failed_ms else ""
+        return f"Last trained: {trained}.{failed} Next training: about {utc_time(due.due_ms)}, {_WHY[due.reason]}."
 
     @app.callback(Output("model-detail", "children"), Input("models-grid", "selectedRows"))
     @validated

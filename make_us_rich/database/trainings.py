@@ -29,6 +29,11 @@ class LastTraining:
     trained_as_of_ms: int | None
     run_seconds: float | None
 
+    @property
+    def failed_as_of_ms(self) -> int | None:
+        """Return the as_of of the newest try if that failed, else None."""
+        return None if self.trained_as_of_ms == self.tried_as_of_ms else self.tried_as_of_ms
+
 
 def latest(database: Database, *, market: str, interval: Interval) -> dict[str, LastTraining]:
     """Return the last training of each pair that a run tried to train, by pair."""

@@ -36,12 +36,13 @@ Reason = Literal["new", "drift", "age"]
 class DueTraining:
     """When a pair was last trained and is due next. trained_ms: as_of of that run, None before the first.
 
-    due_ms: as_of of the run that is expected to train it.
+    failed_ms: as_of of the newest try, if that failed. due_ms: as_of of the run that is expected to train it.
     """
 
     pair: Pair
     interval: Interval
     trained_ms: int | None
+    failed_ms: int | None
     due_ms: int
     reason: Reason
 
@@ -117,6 +118,7 @@ def _due_of_interval(
             pair,
             interval,
             needs.trained[pair].trained_as_of_ms if pair in needs.trained else None,
+            needs.trained[pair].failed_as_of_ms if pair in needs.trained else None,
             next_ms + place // a_run * interval.ms,
             needs.reason(pair),
         )
