@@ -134,6 +134,7 @@ def test_each_pair_is_listed_with_its_last_training_and_when_it_is_due_and_why(m
     assert {pair: item["reason"] for pair, item in listed.items()} == {ltc: "drift", sol: "new", xrp: "age"}
     trained = {pair: item["trained_ms"] for pair, item in listed.items()}
     assert trained == {ltc: newest_ms - 3 * HOUR_MS, sol: None, xrp: newest_ms - 30 * HOUR_MS}
+    assert [listed[pair]["failed_ms"] for pair in (ltc, sol)] == [newest_ms - 2 * HOUR_MS, None]
     due = [listed[pair]["due_ms"] - listed[sol]["due_ms"] for pair in (sol, xrp, ltc)]
     assert due == [0, HOUR_MS, 2 * HOUR_MS]
     assert listed[sol]["due_ms"] % HOUR_MS == 0
