@@ -76,8 +76,10 @@ window.screener = (() => {
         down: true,
         axis: [`−${shown.reach_text}`, "0", `+${shown.reach_text}`],
         value: (row) => (row.bands?.[horizon] ? row.bands[horizon].ends[4] - row.bands[horizon].ends[0] : null),
-        cell: ({ bands: { [horizon]: band } }) =>
-          band ? [bar(band.ends, shown.reach), note(band.text)] : [absent("This model forecasts the next close alone.")],
+        cell: ({ bands: { [horizon]: band }, notes }) => [
+          ...(band ? [bar(band.ends, shown.reach), note(band.text)] : [absent("This model forecasts the next close alone.")]),
+          ...notes.map(note),
+        ],
       },
       ...data.horizons.map(({ key, label }) => ({
         key: `volatility ${key}`,
@@ -100,7 +102,7 @@ window.screener = (() => {
         value: (row) => row.coverage,
         cell: (row) => [row.coverage === null ? absent(row.coverage_text) : row.coverage_text],
       },
-      { key: "age", title: "Model age", value: (row) => row.age_hours, cell: (row) => [row.age, ...row.notes.map(note)] },
+      { key: "age", title: "Model age", value: (row) => row.age_hours, cell: (row) => [row.age] },
     ];
   };
 

@@ -24,12 +24,14 @@ _ENDS = """(shape) => {
     const bar = shape.closest("svg").getBoundingClientRect(), {left, right} = shape.getBoundingClientRect();
     return [(left - bar.left) / bar.width, (right - bar.left) / bar.width];
 }"""
-# Shortens the axis, and takes the forecast of the last pair away.
+# Shortens the axis, takes the forecast of the last pair away, and makes the texts of the others as long as they get.
 _WILD = """() => {
     const {data} = window.dash_component_api.getLayout("overview-data").props;
+    const notes = ["shipped model, trained up to 8 Oct 2022", "drift in the last 7 d: coverage is 61 %, not 80 %"];
+    const long = (row) => ({...row, label: "1000SHIB / USDT", last_close_text: "0.0000123457", notes});
     const horizons = data.horizons.map((each) => ({...each, reach: 0.001}));
     const [{pair, label, href}, ...others] = [...data.rows].reverse();
-    const rows = [{pair, label, href, message: "no champion yet"}, ...others];
+    const rows = [{pair, label, href, message: "no champion yet"}, ...others.map(long)];
     window.dash_clientside.set_props("overview-data", {data: {...data, rows, horizons}});
 }"""
 
@@ -95,6 +97,10 @@ def test_a_row_has_the_band_on_one_axis_the_volatility_and_the_skill_in_words(
     expect(bitcoin.locator(".beyond")).to_have_count(2)  # both ends are beyond the axis
     expect(bitcoin.locator(".band .wide")).to_have_attribute("width", "200")
     expect(old).to_have_text("☆LTC / USDTno champion yet")
+    expect(bitcoin.locator(".band")).to_contain_text("shipped model, trained up to 8 Oct 2022")
+    for width in (1180, 360):  # the narrowest table, and a small phone
+        page.set_viewport_size({"width": width, "height": 800})
+        assert horizontal_overflow_px(page) <= 0
 
 
 def test_the_order_the_filter_and_favourites_are_kept_and_work_by_keyboard(
