@@ -133,8 +133,16 @@ class PairTrainer:
             reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
             result = JobResult(pair=pair, status="failed", reason=reason, kind=type(error).__name__)
             print(f"{pair}: failed: {reason}", flush=True)
+            if self._was_taken_over(pair):
+                return
         if result is not None:
             self._write(result.model_copy(update={"seconds": round(time.monotonic() - began_s, 2)}))
+
+    def _was_taken_over(self, pair: Pair) -> bool:
+        """Return whether another worker began or ended the pair since, because this one was cut off from Ray."""
+        now = self._find_result(pair)
+        is_mine = now is None or (now.status == "begun" and now.lost == self._lost_workers.get(pair, now.lost))
+        return not is_mine
 
     def _find_result(self, pair: Pair) -> JobResult | None:
         return find_result(self._objects, self._submission_id, pair)

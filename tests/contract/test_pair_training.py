@@ -15,6 +15,7 @@ import mlflow
 import pytest
 from pydantic import SecretStr
 
+from make_us_rich.core.errors import StoreError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.core.settings import Settings
@@ -294,3 +295,18 @@ def test_a_champion_of_one_horizon_is_compared_at_the_next_close(settings: Setti
     decision = decide(compared)
     assert decision.promoted
     assert decision.reason.startswith(f"it forecasts {HORIZONS} horizons, the champion 1; +")
+
+
+def test_a_worker_that_was_cut_off_does_not_overwrite_what_another_one_did(
+    settings: Settings, as_of_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, statuses = PairTrainer._train, []
+
+    def cut_off(self: PairTrainer, pair: Pair) -> None:
+        monkeypatch.setattr(PairTrainer, "_train", train)
+        statuses.append(_train(settings, as_of_ms - 23 * HOUR_MS, "cut-off").status)  # Ray started another worker
+        raise StoreError("S3 cannot be reached")
+
+    monkeypatch.setattr(PairTrainer, "_train", cut_off)
+    assert _train(settings, as_of_ms - 23 * HOUR_MS, "cut-off").status == "trained"
+    assert statuses == ["trained"]
