@@ -33,7 +33,7 @@ _PAGES = (
     Page("/", "Forecasts", forecasts.layout, forecasts.register),
     Page("/overview", "Overview", overview.layout, overview.register),
     Page("/models", "Models", models.layout, models.register, has_tables=True),
-    Page("/api-tokens", "API", tokens.layout, tokens.register, has_tables=True),
+    Page("/api-tokens", "API", tokens.layout, tokens.register),
     Page("/admin", "Admin", admin.layout, admin.register, for_admins=True, has_tables=True),
     Page("/account", "Account", account.layout, account.register, in_menu=False),
 )

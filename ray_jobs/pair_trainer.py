@@ -141,8 +141,7 @@ class PairTrainer:
     def _was_taken_over(self, pair: Pair) -> bool:
         """Return whether another worker began or ended the pair since, because this one was cut off from Ray."""
         now = self._find_result(pair)
-        is_mine = now is None or (now.status == "begun" and now.lost == self._lost_workers.get(pair, now.lost))
-        return not is_mine
+        return now is not None and (now.status != "begun" or now.lost != self._lost_workers.get(pair, now.lost))
 
     def _find_result(self, pair: Pair) -> JobResult | None:
         return find_result(self._objects, self._submission_id, pair)

@@ -31,7 +31,7 @@ METRICS: Mapping[str, tuple[str, str, str]] = {
     "mae_naive": ("Mean error of the naive forecast", _SMALL, "The model should be below it."),
     "holdout_candles": ("Held-out candles", _COUNT, "All figures here are measured on them, never on training data."),
 }
-_LOSSES = ("train_loss", "validation_loss")
+LOSSES = ("train_loss", "validation_loss")
 
 
 def metrics_table(run: TrainingRun) -> Component:
@@ -41,7 +41,7 @@ def metrics_table(run: TrainingRun) -> Component:
         for key, (label, form, good) in METRICS.items()
         if key in run.metrics
     ]
-    others = {key: f"{value:.5g}" for key, value in sorted(run.metrics.items()) if key not in (*METRICS, *_LOSSES)}
+    others = {key: f"{value:.5g}" for key, value in sorted(run.metrics.items()) if key not in (*METRICS, *LOSSES)}
     all_others = others | dict(sorted(run.params.items()))
     listed = [(key.replace("_", " "), value) for key, value in all_others.items()]
     details = html.Details(

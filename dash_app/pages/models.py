@@ -30,7 +30,7 @@ from dash_app.components.layout import (
     text_column,
 )
 from dash_app.components.model_history import VersionPoint, history_figure
-from dash_app.components.model_metrics import metrics_table
+from dash_app.components.model_metrics import LOSSES, metrics_table
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, IntervalName, Text, validated
@@ -60,7 +60,6 @@ from make_us_rich.registry.client import (
 _FOUNDATION = "foundation"
 ModelChoice = Literal["foundation"] | Pair
 _YEAR_2100_MS = 4_102_444_800_000
-_LOSSES = ("train_loss", "validation_loss")
 _COLUMNS = (
     text_column("Version", "version", width=96, flex=0),
     text_column("Alias", "alias", minWidth=116),
@@ -76,10 +75,7 @@ _COLUMNS = (
     text_column("Decision", "decision", flex=4, minWidth=280),
 )
 
-
 _ROLLBACK_NOTE = "The next training run may promote another version. A second rollback undoes the first."
-
-
 _HISTORY_WORDS = (
     "Skill: how much smaller the loss is than that of the naive forecast; above 0 % is good; the bars are its "
     "95 % margin. Coverage: the share of closes inside the 80 % band; near 80 % is good. A mark is what was decided."
@@ -227,7 +223,7 @@ def register(app: Dash, services: Services) -> None:
         row = selected[0]
         try:
             run = registry.run(row["run_id"])
-            losses = {metric: registry.metric_history(row["run_id"], metric) for metric in _LOSSES}
+            losses = {metric: registry.metric_history(row["run_id"], metric) for metric in LOSSES}
         except RegistryError as error:
             return notices.registry_down(error)
         return _detail(row, run, losses, settings)

@@ -13,6 +13,7 @@ from make_us_rich.registry.client import BACKFILL_RUN, TAG_AIRFLOW_RUN, TAG_AS_O
 from tests.support.accounts import transaction
 from tests.support.airflow_api import backfill_is_done, start_backfill
 from tests.support.embedded_stack import EmbeddedStack
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -44,7 +45,7 @@ def test_a_backfill_forecasts_the_past_and_leaves_the_champion(stack: EmbeddedSt
 def _backfill(stack: EmbeddedStack, ends_ms: list[int]) -> None:
     starts = [datetime.fromtimestamp((end_ms - HOUR_MS) / 1000, UTC) for end_ms in ends_ms]
     made = start_backfill(stack.airflow, "train_pairs", starts[0], starts[-1], {"pairs": [PAIR]})
-    stack.wait_until(lambda: backfill_is_done(stack.airflow, made), 400, "the backfill does not end")
+    wait_until(lambda: backfill_is_done(stack.airflow, made), 400, "the backfill does not end")
 
 
 def _versions(stack: EmbeddedStack, ends_ms: list[int]) -> dict[int, list[int]]:

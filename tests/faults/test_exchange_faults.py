@@ -14,6 +14,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from tests.support.embedded_stack import EmbeddedStack
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -58,7 +59,7 @@ def outcome(stack: EmbeddedStack) -> Iterator[Outcome]:
     httpx.post(f"{control}/clock", json={"offset_ms": behind_ms}).raise_for_status()
     try:
         run_id = stack.airflow.trigger(DAG)
-        stack.wait_until(
+        wait_until(
             lambda: _fetched_again(stack, run_id) >= 2,  # doge_usdt retries for another reason
             120,
             "the fetches do not notice the slow clock",

@@ -16,6 +16,7 @@ from make_us_rich.registry.client import TAG_AS_OF_MS
 from tests.support.embedded_stack import EmbeddedStack
 from tests.support.polling import polling
 from tests.support.registry import champion_of
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -40,11 +41,11 @@ class TrainingRun:
             tasks = self.stack.airflow.task_states(DAG, self.run_id)
             return any(task.task_id == task_id and task.state == state for task in tasks)
 
-        self.stack.wait_until(reached, 120, f"{task_id} is not {state}")
+        wait_until(reached, 120, f"{task_id} is not {state}")
 
     def wait_for_training(self, pair: str) -> None:
         """Wait until a worker trains this pair."""
-        self.stack.wait_until(lambda: pair in self._rows(), 120, f"{pair} is not trained")
+        wait_until(lambda: pair in self._rows(), 120, f"{pair} is not trained")
 
     def _rows(self) -> set[str]:
         (job,) = [job["submission_id"] for job in self.jobs() if job["status"] == "RUNNING"]
@@ -106,7 +107,7 @@ def test_a_run_survives_a_ray_worker(stack: EmbeddedStack) -> None:
 def test_a_run_survives_the_driver_of_its_ray_job(stack: EmbeddedStack) -> None:
     run = TrainingRun(stack)
     run.wait_for_task("train", "deferred")
-    stack.wait_until(lambda: stack.kill_processes("-m ray_jobs.train_pairs"), 120, "the driver does not run")
+    wait_until(lambda: stack.kill_processes("-m ray_jobs.train_pairs"), 120, "the driver does not run")
 
     assert run.end() == "success"
     assert sorted(job["status"] for job in run.jobs()) == ["FAILED", "SUCCEEDED"]

@@ -13,6 +13,7 @@ from make_us_rich.embedded.environment import database_url
 from tests.support.accounts import transaction
 from tests.support.airflow_api import end_run
 from tests.support.embedded_stack import EmbeddedStack
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -24,23 +25,21 @@ def test_a_late_run_is_reported_and_ending_it_stops_its_job(stack: EmbeddedStack
     as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 30 * HOUR_MS
     as_of = datetime.fromtimestamp(as_of_ms / 1000, UTC)
     run_id = stack.airflow.trigger(DAG, {"as_of": as_of.isoformat()})
-    stack.wait_until(
+    wait_until(
         lambda: any(task.state == "deferred" for task in stack.airflow.task_states(DAG, run_id)),
         120,
         "training does not begin",
     )
     try:
         _let_fifty_minutes_pass(stack)
-        (late,) = stack.wait_until(
-            lambda: stack.discord_embeds_of(run_id), 90, "Discord receives no alert of the late run"
-        )
+        (late,) = wait_until(lambda: stack.discord_embeds_of(run_id), 90, "Discord receives no alert of the late run")
     finally:
         end_run(stack.airflow, DAG, run_id)
 
     assert late["title"] == f"{DAG} is late"
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     (job,) = [job for job in stack.jobs() if readable in job["submission_id"]]
-    stack.wait_until(
+    wait_until(
         lambda: _status(stack, job["submission_id"]) == "STOPPED", 90, "the Ray job of an ended run is not stopped"
     )
 

@@ -13,6 +13,7 @@ from make_us_rich.core.interval import HOUR_MS
 from tests.hosts.conftest import PAIRS
 from tests.support.hosts_cluster import HEAD, STORE, WORKERS, Cluster
 from tests.support.polling import polling
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -23,7 +24,7 @@ _TRAINING = re.compile(r"RayTrainWorker pid=\d+, ip=([\d.]+)\)\S* (\w+): train$"
 def test_a_job_trains_pairs_on_both_workers(installation: Cluster) -> None:
     as_of_ms = installation.store_candles(PAIRS)
     installation.train("both", PAIRS[:2], as_of_ms)
-    installation.wait_until(lambda: installation.status("both") in _ENDED, 120, "the job does not end")
+    wait_until(lambda: installation.status("both") in _ENDED, 120, "the job does not end")
 
     log = installation.log("both")
     assert installation.status("both") == "SUCCEEDED", log
@@ -51,7 +52,7 @@ def test_a_slow_link_that_loses_packets_changes_nothing_but_time(installation: C
             contexts.enter_context(installation.hosts[host].slowed(delay_ms=100, loss=0.02))
         received = contexts.enter_context(polling(installation.forecast_url(PAIRS[0]), installation.token))
         installation.train("slow", PAIRS[:2], as_of_ms)
-        installation.wait_until(lambda: installation.status("slow") in _ENDED, 300, "the job does not end")
+        wait_until(lambda: installation.status("slow") in _ENDED, 300, "the job does not end")
         assert installation.alive_nodes() == {HEAD, *WORKERS}
 
     assert installation.status("slow") == "SUCCEEDED", installation.log("slow")
@@ -68,10 +69,10 @@ def test_a_host_that_cannot_reach_s3_says_so_and_recovers(installation: Cluster)
     worker.refuse_to_reach(store.address)
     try:
         installation.train("no-s3", PAIRS[:2], as_of_ms)
-        installation.wait_until(lambda: said in installation.log("no-s3"), 120, "the log does not say so")
+        wait_until(lambda: said in installation.log("no-s3"), 120, "the log does not say so")
     finally:
         worker.reach_again(store.address)
-    installation.wait_until(lambda: installation.status("no-s3") in _ENDED, 120, "the job does not end")
+    wait_until(lambda: installation.status("no-s3") in _ENDED, 120, "the job does not end")
 
     assert installation.status("no-s3") == "SUCCEEDED", installation.log("no-s3")
 
@@ -85,18 +86,18 @@ def test_a_worker_host_is_cut_off_in_the_middle_of_a_job_and_of_traffic(installa
             contexts.enter_context(polling(installation.forecast_url(pair), installation.token)) for pair in PAIRS
         ]
         installation.train("cut", PAIRS, as_of_ms)
-        installation.wait_until(lambda: len(installation.results("cut")) >= 2, 120, "the job trains no pairs")
+        wait_until(lambda: len(installation.results("cut")) >= 2, 120, "the job trains no pairs")
         installation.hosts[host].unplug()
         try:
             began = time.monotonic()
-            installation.wait_until(lambda: host not in installation.alive_nodes(), 120, "Ray does not notice")
+            wait_until(lambda: host not in installation.alive_nodes(), 120, "Ray does not notice")
             print(f"noticed after {time.monotonic() - began:.0f} s")
-            installation.wait_until(lambda: installation.status("cut") in _ENDED, 200, "the job does not end")
+            wait_until(lambda: installation.status("cut") in _ENDED, 200, "the job does not end")
             print(f"the job ended after {time.monotonic() - began:.0f} s")
         finally:
             installation.hosts[host].plug()
-        installation.wait_until(lambda: host in installation.alive_nodes(), 120, "the host does not come back")
-        installation.wait_until(lambda: len(installation.replicas()["gateway"]) == 3, 120, "a gateway is missing")
+        wait_until(lambda: host in installation.alive_nodes(), 120, "the host does not come back")
+        wait_until(lambda: len(installation.replicas()["gateway"]) == 3, 120, "a gateway is missing")
 
     assert installation.status("cut") == "SUCCEEDED", installation.log("cut")
     ended = installation.results("cut")
@@ -105,7 +106,7 @@ def test_a_worker_host_is_cut_off_in_the_middle_of_a_job_and_of_traffic(installa
     assert {result.status for result in ended.values()} <= {"trained", "failed"}, installation.log("cut")
     # what the loss of the host made fail, the next attempt trains, as Airflow's retry does
     installation.train("again", PAIRS, as_of_ms)
-    installation.wait_until(lambda: installation.status("again") in _ENDED, 120, "the next attempt does not end")
+    wait_until(lambda: installation.status("again") in _ENDED, 120, "the next attempt does not end")
     assert {result.status for result in installation.results("again").values()} == {"trained"}
     for pair, answers in zip(PAIRS, received, strict=True):
         print(pair, answers.counts)

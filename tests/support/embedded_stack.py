@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -31,6 +30,7 @@ from tests.support.airflow_api import end_run
 from tests.support.folders import traversable_folder
 from tests.support.listening_sockets import ListeningSocket, listening
 from tests.support.processes import PROJECT_ROOT
+from tests.support.waiting import wait_until
 
 
 class EmbeddedStack:
@@ -104,9 +104,9 @@ class EmbeddedStack:
 
     def unpause_without_schedule(self, dag_id: str) -> None:
         """Unpause a DAG and end every run that its schedule starts, so that only runs of the tests remain."""
-        self.wait_until(lambda: self.airflow.has_dag(dag_id), 90, "the DAG is not known")
+        wait_until(lambda: self.airflow.has_dag(dag_id), 90, "the DAG is not known")
         self.airflow.unpause(dag_id)
-        self.wait_until(lambda: self._end_active_scheduled(dag_id), 120, "the run of the last interval does not start")
+        wait_until(lambda: self._end_active_scheduled(dag_id), 120, "the run of the last interval does not start")
         self._threads.append(Thread(target=self._end_scheduled_runs, args=(dag_id,)))
         self._threads[-1].start()
 
@@ -145,20 +145,9 @@ class EmbeddedStack:
         """Return the sockets on which this stack's processes listen."""
         return listening(Supervisor(self.config).processes())
 
-    def wait_until(self, done: Callable[[], Any], timeout_s: float, message: str) -> Any:
-        """Poll until `done` returns something true; returns it. An exception counts as false: a program may be down."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            with suppress(Exception):
-                found = done()
-                if found:
-                    return found
-            assert time.monotonic() < deadline, f"{message} after {timeout_s:.0f} s"
-            time.sleep(0.3)
-
     def wait_for_run(self, dag_id: str, run_id: str, timeout_s: float) -> str:
         """Wait for the end of a run; returns its state."""
-        state: str = self.wait_until(
+        state: str = wait_until(
             lambda: (now := self.airflow.run_state(dag_id, run_id)) in ENDED and now,
             timeout_s,
             f"{run_id} does not end",

@@ -15,11 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -39,6 +38,7 @@ from tests.support.compose import all_compose_variables, compose_services
 from tests.support.hosts import Host, hosts
 from tests.support.processes import PROJECT_ROOT, responds, running
 from tests.support.servers import BIN, MLFLOW_LOGIN, S3_KEYS, copy_mlflow_database
+from tests.support.waiting import wait_until
 
 HEAD, STORE, WORKERS, CLIENT = "head", "store", ("worker-1", "worker-2"), "client"
 _TOKEN = "mur_a-service-token-for-tests-on-hosts"
@@ -69,17 +69,6 @@ class Cluster:
     def addresses(self) -> dict[str, str]:
         """Return the name of the host of each address."""
         return {host.address: name for name, host in self.hosts.items()}
-
-    def wait_until(self, done: Callable[[], Any], timeout_s: float, message: str) -> Any:
-        """Poll until `done` returns something true; returns it. An exception counts as false."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            with suppress(Exception):
-                found = done()
-                if found:
-                    return found
-            assert time.monotonic() < deadline, f"{message} after {timeout_s:.0f} s"
-            time.sleep(0.3)
 
     def run(self, host: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a command of the project on a host."""
@@ -184,11 +173,11 @@ def cluster(more: dict[str, str]) -> Iterator[Cluster]:
         prepare_accounts(database_url, "a password for tests", _TOKEN, "")
         pairs_table.seed(Database(database_url), settings.pairs, settings.pooled_pairs)
         made = Cluster(machines, settings, environment, headers)
-        made.wait_until(lambda: made.alive_nodes() == {HEAD}, 120, f"Ray's head does not start, see {head.folder}")
+        wait_until(lambda: made.alive_nodes() == {HEAD}, 120, f"Ray's head does not start, see {head.folder}")
         for name in WORKERS:
             contexts.enter_context(_ray(machines[name], environment, [f"--address={head.address}:6379"]))
-        made.wait_until(lambda: made.alive_nodes() == {HEAD, *WORKERS}, 120, "the workers do not join")
-        made.wait_until(lambda: responds(f"{settings.mlflow_url}/health"), 120, "MLflow does not start")
+        wait_until(lambda: made.alive_nodes() == {HEAD, *WORKERS}, 120, "the workers do not join")
+        wait_until(lambda: responds(f"{settings.mlflow_url}/health"), 120, "MLflow does not start")
         try:
             yield made
         finally:
