@@ -40,6 +40,7 @@ _MAX_ATTEMPTS = 4
 _MAX_WAIT_S = 30.0
 _INVALID_SYMBOL = -1121
 _DEFAULT_RETRY_AFTER_S = 60.0
+_CLOCK_EXPIRY_S = 900.0
 _WEIGHT_PER_MINUTE = 6000
 _WEIGHT_RESERVE = 600  # left to other clients behind the same address
 
@@ -72,21 +73,51 @@ class ExchangeUsage:
         return f"{self.requests} requests, {received}, {self.weight} of {_WEIGHT_PER_MINUTE} request weight this minute"
 
 
+class ExchangeClock:
+    """What is known of the exchange's clock without asking it: the time that it told, and ours that passed since."""
+
+    def __init__(self) -> None:
+        self._told: tuple[int, float] | None = None
+
+    def note(self, server_time_ms: int) -> None:
+        """Remember the time that the exchange told just now."""
+        self._told = server_time_ms, time.monotonic()
+
+    def has_passed(self, time_ms: int) -> bool:
+        """Return whether that time is over for certain. What was told long ago counts no more: clocks drift apart."""
+        if self._told is None:
+            return False
+        told_ms, since_s = self._told
+        elapsed_s = time.monotonic() - since_s
+        return elapsed_s < _CLOCK_EXPIRY_S and told_ms + elapsed_s * 1000 >= time_ms
+
+
 class ExchangeClient:
     """Reads candles from the exchange; needs no API key. Every method raises MarketError.
 
-    Sleeps through a rate limit that ends within `max_wait_s`, and raises RateLimited for a longer one.
+    Sleeps through a rate limit that ends within `max_wait_s`, and raises RateLimited for a longer one. Clients that
+    share a `clock` do not each ask the exchange for its time.
     """
 
-    def __init__(self, exchange_url: str, *, timeout_s: float = 10.0, max_wait_s: float = _MAX_WAIT_S) -> None:
+    def __init__(
+        self,
+        exchange_url: str,
+        *,
+        timeout_s: float = 10.0,
+        max_wait_s: float = _MAX_WAIT_S,
+        clock: ExchangeClock | None = None,
+    ) -> None:
         self.usage = ExchangeUsage()
+        self._clock = clock or ExchangeClock()
         self._max_wait_s = max_wait_s
         self._client = Client(ping=False, requests_params={"timeout": timeout_s})
         self._client.API_URL = f"{exchange_url.rstrip('/')}/api"
 
     def server_time_ms(self) -> int:
         """Return the exchange's clock."""
-        return self._call(self._client.get_server_time, lambda body: int(body["serverTime"]))
+        told_ms = self._call(self._client.get_server_time, lambda body: int(body["serverTime"]))
+        self._clock.note(told_ms)
+        return told_ms
 
     def traded_pairs(self) -> set[str]:
         """Return the symbols with status TRADING, in the exchange's spelling. Binance's response has megabytes."""
@@ -137,7 +168,7 @@ class ExchangeClient:
     def pages(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int) -> Iterator[Candles]:
         """Yield the candles of `klines` page by page: one request, up to 1,000 candles."""
         step = interval.ms
-        closed_ms = min(end_ms, self.server_time_ms())
+        closed_ms = end_ms if self._clock.has_passed(end_ms) else min(end_ms, self.server_time_ms())
         cursor = start_ms
         while cursor < closed_ms:
             rows = self._page(pair, interval, cursor, closed_ms - 1)

@@ -15,7 +15,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.market.candles import MAX_BRIDGED, Candles, clean, merge, regular_segments
-from make_us_rich.market.exchange import ExchangeClient
+from make_us_rich.market.exchange import ExchangeClient, ExchangeClock
 
 _log = logging.getLogger("ray.serve")
 
@@ -44,7 +44,7 @@ class NewestCandles:
     def __init__(self, series: Series, settings: Settings) -> None:
         self._pair, self._interval = series
         self._count = WINDOW_CANDLES if self._interval.ms >= HOUR_MS else _SHORT_WINDOW_CANDLES
-        self._exchange = ExchangeClient(settings.exchange_url)
+        self._exchange = ExchangeClient(settings.exchange_url, clock=_shared_clock(settings.exchange_url))
         self._lock = threading.Lock()
         self._cached: Candles | None = None
         self._in_flight: Future[Candles] | None = None
@@ -87,6 +87,11 @@ class NewestCandles:
             _log.warning("%s: %s", self._pair, report)
         candles = merge([cached, fetched] if cached is not None else [fetched])
         return candles[candles.open_time_ms >= oldest_ms]
+
+
+@cache
+def _shared_clock(exchange_url: str) -> ExchangeClock:
+    return ExchangeClock()
 
 
 @cache

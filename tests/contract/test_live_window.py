@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 
@@ -47,6 +48,21 @@ def test_the_next_close_adds_one_candle(settings: Settings) -> None:
     assert market.window is not None
     assert market.window.as_of_ms == before.as_of_ms + HOUR_MS
     np.testing.assert_array_equal(market.window.candles.close[:-1], before.candles.close[1:])
+
+
+def test_the_pairs_of_a_process_ask_for_the_clock_once_and_each_makes_one_request_a_close(settings: Settings) -> None:
+    pairs = [Series(Pair.parse(name), Interval.H1) for name in ("eth_usdt", "chz_usdt", "ada_usdt")]
+    windows = [NewestCandles(series, settings) for series in pairs]
+    close_ms = Interval.H1.last_close_ms(now_ms()) - HOUR_MS
+    for window in windows:
+        window.closed_by(close_ms)
+    usage = f"{settings.exchange_url}/_control/usage"
+    httpx.delete(usage).raise_for_status()
+
+    for window in windows:
+        assert int(window.closed_by(close_ms + HOUR_MS).open_time_ms[-1]) == close_ms
+
+    assert httpx.get(usage).json()["requests"] == len(windows)
 
 
 def test_a_candle_that_does_not_exist_yet_leaves_the_window_unchanged(settings: Settings) -> None:
