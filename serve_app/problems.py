@@ -42,8 +42,8 @@ class Problem(HTTPException):
         self.kind = kind
         self.field = field
 
-    def response(self) -> JSONResponse:
-        """Return the answer that a client gets."""
+    def document(self) -> dict[str, Any]:
+        """Return the body of the answer."""
         body = ProblemDocument(
             type=f"{_TYPE_PREFIX}{self.kind}",
             title=HTTPStatus(self.status_code).phrase,
@@ -51,7 +51,11 @@ class Problem(HTTPException):
             detail=self.detail,
             field=self.field,
         )
-        return JSONResponse(body.model_dump(exclude_none=True), self.status_code, self.headers, MEDIA_TYPE)
+        return body.model_dump(exclude_none=True)
+
+    def response(self) -> JSONResponse:
+        """Return the answer that a client gets."""
+        return JSONResponse(self.document(), self.status_code, self.headers, MEDIA_TYPE)
 
 
 def unavailable(kind: str, detail: str, retry_after_s: int = 5) -> Problem:
@@ -137,14 +141,32 @@ _MEANING = {
     404: "the pair is not served",
     413: "the body is larger than a million bytes",
     422: "an input is malformed; `field` names it",
-    429: "the month's calls are used; Retry-After says when they come back",
+    429: "the calls of the month or the minute are used; Retry-After says when they come back",
     503: "no answer at the moment; Retry-After says when to try again",
 }
+_EXAMPLES = {
+    error.status_code: error
+    for error in (
+        Problem(401, "unknown-token", "no token: send the header 'Authorization: Bearer TOKEN'", field="token"),
+        Problem(403, "admins-only", "this needs an admin's token"),
+        Problem(404, "unknown-pair", "doge_usdt is not served; served are: btc_usdt, eth_usdt", field="pair"),
+        Problem(413, "body-too-large", "send at most 1000000 bytes", field="body"),
+        Problem(422, "bad-input", "candles of '5m' are not forecast here: use 1h", field="interval"),
+        Problem(429, "too-fast", "too many calls within a minute: wait 12 s"),
+        unavailable("accounts-away", "tokens and quotas cannot be checked at the moment"),
+    )
+}
+_NO_PARAMETER = Problem(422, "bad-input", "'interval' is no parameter of this endpoint: it takes none", field="query")
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return FastAPI's `responses` of an endpoint for these statuses."""
+def errors(*statuses: int, takes_parameters: bool = True) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's `responses` of an endpoint for these statuses, each with an example."""
     schema = ProblemDocument.model_json_schema()
+    examples = _EXAMPLES if takes_parameters else _EXAMPLES | {422: _NO_PARAMETER}
     return {
-        status: {"description": _MEANING[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses
+        status: {
+            "description": _MEANING[status],
+            "content": {MEDIA_TYPE: {"schema": schema, "example": examples[status].document()}},
+        }
+        for status in statuses
     }

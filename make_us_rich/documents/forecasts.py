@@ -83,6 +83,8 @@ class JudgedModel(Model):
 class ModelCard(Model):
     """What serves, with its history; null where the registry could not be asked."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MODEL_CARD]})
+
     foundation: Annotated[bool, Field(description="the model of all pairs serves, because there is no own one")]
     promotion: Annotated[str | None, Field(description="why it was promoted")]
     previous: Annotated[JudgedModel | None, Field(description="the champion before, which a rollback brings back")]
@@ -221,6 +223,8 @@ class PastForecast(Document):
 
 class CandleColumns(Document):
     """Closed candles as columns of equal length, oldest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.CANDLES]})
 
     pair: Pair
     interval: str

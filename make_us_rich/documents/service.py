@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from make_us_rich.documents import examples
 from make_us_rich.documents.forecasts import Document, Milliseconds, NamedVersion
 
 
@@ -33,6 +34,8 @@ class PairState(Document):
 
 
 class Readiness(Document):
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
+
     ready: Annotated[bool, Field(description="there are pairs, and each can be answered")]
     pairs: dict[str, PairState]
 
@@ -51,6 +54,8 @@ class ReplicaError(Document):
 class UpdatedModels(Document):
     """What Ray Serve was told to serve."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.UPDATED_MODELS]})
+
     applications: Annotated[dict[str, int], Field(description="version that each application takes over")]
     by_foundation: Annotated[tuple[str, ...], Field(description="those of them that the model of all pairs serves")]
     without_champion: Annotated[
@@ -60,6 +65,8 @@ class UpdatedModels(Document):
 
 class Usage(Document):
     """Calls of one user in this month."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.USAGE]})
 
     limit: int
     used: int

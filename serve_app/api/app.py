@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -22,6 +21,7 @@ from make_us_rich.database.pool import Database
 from serve_app import problems
 from serve_app.api import first_version, v1
 from serve_app.api.dependencies import CALLER
+from serve_app.api.openapi import complete_openapi
 from serve_app.gateway.callers import RateLimiter, TokenCache
 from serve_app.gateway.forecast_service import ForecastService
 from serve_app.gateway.replica_client import ReplicaClient, ServeReplicaClient
@@ -88,18 +88,8 @@ def make_app(settings: Settings, replicas: ReplicaClient, accounts: Accounts) ->
         )
     app.include_router(v1.router)
     app.include_router(first_version.router)
-    schema_of_any = app.openapi
-    app.openapi = lambda: _with_intervals(schema_of_any(), settings)  # type: ignore[method-assign]
+    complete_openapi(app, settings)
     return app
-
-
-def _with_intervals(schema: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Let the parameter `interval` of each operation take the intervals of this installation."""
-    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
-        for parameter in operation.get("parameters", ()):
-            if parameter["name"] == "interval":
-                parameter["schema"] = {"type": "string", "enum": list(settings.intervals)}
-    return schema
 
 
 class RequestMiddleware:

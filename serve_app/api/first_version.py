@@ -14,6 +14,7 @@ from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import CandleColumns, Readiness, UpdatedModels
+from make_us_rich.documents.examples import NOT_READY
 from make_us_rich.operations import serve_deploy
 from make_us_rich.operations.serve_deploy import REQUEST_TIMEOUT_S
 from serve_app.api import schemas
@@ -121,7 +122,14 @@ async def healthz() -> Response:
     response_model=Readiness,
     tags=["health"],
     summary="Can every pair be answered, and which cannot",
-    responses=errors(422) | {503: {"model": Readiness, "description": "a pair cannot be answered, or there is none"}},
+    responses=errors(422, takes_parameters=False)
+    | {
+        503: {
+            "model": Readiness,
+            "description": "a pair cannot be answered, or there is none",
+            "content": {"application/json": {"example": NOT_READY}},
+        }
+    },
 )
 async def readyz(service: Service) -> Response:
     states = await service.replicas.states("state")

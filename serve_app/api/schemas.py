@@ -14,6 +14,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
 from make_us_rich.documents import CandleColumns, Forecast, NextClose, PastForecast
 from make_us_rich.market.candles import Candles as MarketCandles
+from serve_app.api import examples
 
 ModelChoice = Literal["champion", "previous", "foundation", "naive"]
 MODEL_CHOICES = (
@@ -57,6 +58,8 @@ class FirstVersionCandles(BaseModel):
 class Prediction(NextClose):
     """The next close, with the two fields that version 1 answered: `prediction` and `data`."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PREDICTION]})
+
     prediction: Annotated[float, Field(description="the median, q50, in the quote currency")]
     data: FirstVersionCandles
 
@@ -67,12 +70,16 @@ class Missing(BaseModel):
 
 
 class Forecasts(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.FORECASTS]})
+
     forecasts: list[Forecast]
     missing: Annotated[list[Missing], Field(description="pairs asked for that cannot be answered now, and why")]
 
 
 class History(BaseModel):
     """Newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.HISTORY]})
 
     pair: Pair
     interval: str
@@ -86,20 +93,28 @@ class ServedPair(BaseModel):
 
 
 class Pairs(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PAIRS]})
+
     pairs: list[ServedPair]
 
 
 class ModelsNumber(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MODELS_NUMBER]})
+
     message: str
     models: Annotated[list[Pair], Field(description="the served pairs")]
     number_of_running_models: int
 
 
 class Health(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.HEALTH]})
+
     status: str
 
 
 class UpdatedDate(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.UPDATED_DATE]})
+
     as_of_ms: Annotated[dict[str, int | None], Field(description="newest close each application now knows")]
 
 

@@ -226,12 +226,12 @@ async def history(
         service.candles(series, WINDOW_CANDLES), service.past_forecasts(series, limit, horizon)
     )
     closes = dict(zip(candles.open_time_ms, candles.close, strict=True))
-    outcomes = [_with_outcome(forecast, closes.get(forecast.target_open_ms)) for forecast in past]
+    outcomes = [with_outcome(forecast, closes.get(forecast.target_open_ms)) for forecast in past]
     market = service.settings.market
     return respond(schemas.History(pair=pair, interval=series.interval, market=market, forecasts=outcomes))
 
 
-def _with_outcome(forecast: PastForecast, close: float | None) -> PastForecast:
+def with_outcome(forecast: PastForecast, close: float | None) -> PastForecast:
     """Add the actual close, and whether it fell into the 80 % band; both are None where the candle is unknown."""
     inside = None if close is None else forecast.quantiles.q10 <= close <= forecast.quantiles.q90
     return forecast.model_copy(update={"close": close, "inside_80": inside})
@@ -259,6 +259,11 @@ async def model(service: Service, _: Caller, pair: PairInPath, interval: Interva
     return respond(await service.model_card(service.series(pair, interval)))
 
 
-@router.get("/usage", response_model=Usage, summary="Calls of this month", responses=errors(401, 422, 429, 503))
+@router.get(
+    "/usage",
+    response_model=Usage,
+    summary="Calls of this month",
+    responses=errors(401, 422, 429, 503, takes_parameters=False),
+)
 async def usage(service: Service, owner: Caller) -> Response:
     return respond(await service.usage(owner))

@@ -1,0 +1,49 @@
+"""The OpenAPI document: FastAPI's own, with what FastAPI cannot know or leaves out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from make_us_rich.core.settings import Settings
+
+
+def complete_openapi(app: FastAPI, settings: Settings) -> None:
+    """Let the document have the intervals of this installation and whole examples. Call it with all routes added."""
+    written = app.openapi
+
+    def completed() -> dict[str, Any]:
+        schema = written()
+        _set_intervals(schema, settings)
+        _set_examples(schema, app)
+        return schema
+
+    app.openapi = completed  # type: ignore[method-assign]
+
+
+def _set_intervals(schema: dict[str, Any], settings: Settings) -> None:
+    """Let the parameter `interval` of each operation take the intervals of this installation."""
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] == "interval":
+                parameter["schema"] = {"type": "string", "enum": list(settings.intervals)}
+
+
+def _set_examples(schema: dict[str, Any], app: FastAPI) -> None:
+    """Replace the examples of answers by the whole ones: FastAPI drops their fields that are null."""
+    for route in app.routes:
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
+            continue
+        model = route.response_model
+        assert issubclass(model, BaseModel), route.path
+        extra = model.model_config["json_schema_extra"]
+        assert isinstance(extra, dict)
+        schema["components"]["schemas"][model.__name__] |= extra
+        for method in route.methods:
+            answers = schema["paths"][route.path][method.lower()]["responses"]
+            for status, answer in route.responses.items():
+                for media_type, content in answer.get("content", {}).items():
+                    answers[str(status)]["content"][media_type] |= {"example": content["example"]}
