@@ -7,5 +7,6 @@ It replaces only the exchange: production code uses it exactly as it uses Binanc
 
 simulated.py  seeded simulation                           recorded.py  parquet files of a folder
 universe.py   simulated pairs that nobody serves
-server.py     HTTP endpoints, kline rows and the clock    faults.py    faults that can be switched on
+server.py     HTTP endpoints and the clock                streams.py   candles pushed over a websocket
+klines.py     rows of any interval from hourly candles    faults.py    faults that can be switched on
 """

@@ -10,6 +10,8 @@ PAIR_FAULTS  responses about a pair: unknown_symbol, empty
 CORRUPTIONS  wrong rows: nan, duplicate, offgrid and gap in the middle of a response, open_last_candle after its end;
              halt: no candle since the fault began
 clock_skew   the exchange's clock is off by `skew_ms`
+STREAM_FAULTS  of the websocket: stream_silent sends nothing, stream_closed closes each connection, stream_truncated
+             sends half messages
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from starlette.responses import JSONResponse, Response
 
 Outage = Literal["429", "418", "451", "500", "timeout", "truncated", "html"]
 PairFault = Literal["unknown_symbol", "empty"]
+StreamFault = Literal["stream_silent", "stream_closed", "stream_truncated"]
 Corruption = Literal["nan", "duplicate", "offgrid", "gap", "open_last_candle", "halt"]
 OUTAGES, PAIR_FAULTS, CORRUPTIONS = get_args(Outage), get_args(PairFault), get_args(Corruption)
+STREAM_FAULTS = get_args(StreamFault)
 CLOCK_SKEW = ("clock_skew",)
 _TIMEOUT_S = 60.0
 _MINUTE_MS = 60_000
@@ -32,7 +36,7 @@ _MINUTE_MS = 60_000
 class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    kind: Outage | PairFault | Corruption | Literal["clock_skew"]
+    kind: Outage | PairFault | Corruption | StreamFault | Literal["clock_skew"]
     symbol: str | None = None
     times: int | None = Field(default=None, ge=1)
     after: int = Field(default=0, ge=0)
@@ -60,6 +64,10 @@ class Faults:
 
     def is_active(self, kind: str, symbol: str) -> bool:
         return any(fault.kind == kind and fault.applies_to(symbol) for fault in self.active())
+
+    def find(self, kinds: tuple[str, ...]) -> str | None:
+        """Return the first active fault of these kinds."""
+        return next((fault.kind for fault in self.active() if fault.kind in kinds), None)
 
     def take(self, symbol: str | None, kinds: tuple[str, ...]) -> tuple[Fault, int] | None:
         """Return the first fault of these kinds that applies to a request, and when it began; count the request."""

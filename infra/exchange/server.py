@@ -1,4 +1,4 @@
-"""The HTTP endpoints: Binance's paths for spot market data, with its rows, limits, error bodies and weight header.
+"""The endpoints: Binance's paths for spot market data, with its limits, error bodies and weight header.
 
 The exchange's clock is the machine's clock, which can be moved and sped up.
 
@@ -11,16 +11,18 @@ import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from infra.exchange.faults import CLOCK_SKEW, CORRUPTIONS, OUTAGES, PAIR_FAULTS, Fault, Faults, corrupt, fault_response
-from make_us_rich.core.interval import HOUR_MS, Interval
+from infra.exchange.klines import SERVED_INTERVALS, kline_rows
+from infra.exchange.streams import StreamConnection
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import parse_symbol
 from make_us_rich.market.candles import Candles
 
@@ -29,11 +31,6 @@ Model = TypeVar("Model", bound=BaseModel)
 _DEFAULT_ROWS = 500
 _MAX_ROWS = 1000
 _WEIGHT_PER_MINUTE = 6000
-_WEEK, _FIRST_MONDAY = 7 * 24 * HOUR_MS, 4 * 24 * HOUR_MS  # milliseconds; 1970 began on a Thursday
-# name: (length, the time that a candle opened at), milliseconds
-_SERVED_INTERVALS = {str(name): (name.ms, 0) for name in Interval if name.ms >= HOUR_MS} | {
-    "1w": (_WEEK, _FIRST_MONDAY)
-}
 
 
 class ClockChange(BaseModel):
@@ -80,13 +77,14 @@ class Exchange:
         self._weight_used = 0
         self._usage = {"requests": 0, "weight": 0, "bytes": 0}
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         return [
             Route("/", self.root),
             Route("/api/v3/ping", self.ping),
             Route("/api/v3/time", self.server_time),
             Route("/api/v3/exchangeInfo", self.exchange_info),
             Route("/api/v3/klines", self.klines),
+            WebSocketRoute("/stream", self.stream),
             Route("/_control/faults", self.control_faults, methods=["GET", "POST", "DELETE"]),
             Route("/_control/clock", self.control_clock, methods=["GET", "POST"]),
             Route("/_control/usage", self.control_usage, methods=["GET", "DELETE"]),
@@ -134,7 +132,7 @@ class Exchange:
             return _refuse(-1102, "Mandatory parameter was not sent, was empty/null, or malformed.")
         if symbol not in self._candles:
             return _refuse(-1121, "Invalid symbol.")
-        if interval not in _SERVED_INTERVALS:
+        if interval not in SERVED_INTERVALS:
             return _refuse(-1120, "Invalid interval.")
         try:
             start, end = (int(query[name]) if name in query else None for name in ("startTime", "endTime"))
@@ -146,6 +144,9 @@ class Exchange:
         rows = kline_rows(self._candles[symbol], interval, start, end, limit, self._now_ms())
         fault = self._faults.take(symbol, CORRUPTIONS)
         return self._respond(corrupt(rows, *fault) if fault else rows, weight=2)
+
+    async def stream(self, socket: WebSocket) -> None:
+        await StreamConnection(self._candles, self._faults, self._now_ms).serve(socket)
 
     async def control_faults(self, request: Request) -> Response:
         if request.method == "DELETE":
@@ -201,49 +202,3 @@ async def _body(request: Request, model: type[Model]) -> Model:
 
 def _refuse(code: int, message: str) -> Response:
     return JSONResponse({"code": code, "msg": message}, 400)
-
-
-def kline_rows(
-    candles: Candles, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
-) -> list[list[Any]]:
-    """Return the rows opened inside [start, end] and not after now: the first `limit` from a start, else the last."""
-    length, first_ms = _SERVED_INTERVALS[interval]
-    aggregated = candles if length == HOUR_MS else _aggregate(candles, length, first_ms)
-    keep = aggregated.open_time_ms <= now_ms
-    if start_ms is not None:
-        keep &= aggregated.open_time_ms >= start_ms
-    if end_ms is not None:
-        keep &= aggregated.open_time_ms <= end_ms
-    found = aggregated[keep]
-    page = found[:limit] if start_ms is not None else found[-limit:]
-    return [_row(page, index, length, now_ms) for index in range(len(page))]
-
-
-def _row(candles: Candles, index: int, length: int, now_ms: int) -> list[Any]:
-    opened = int(candles.open_time_ms[index])
-    first, high, low, last, volume = (
-        float(column[index]) for column in (candles.open, candles.high, candles.low, candles.close, candles.volume)
-    )
-    elapsed = min(1.0, (now_ms - opened) / length)
-    if elapsed < 1:  # still open: interpolate, so that high and low reveal nothing of the future
-        last, volume = first + elapsed * (last - first), elapsed * volume
-        high, low = max(first, last), min(first, last)
-    quote = volume * (first + last) / 2
-    texts = [f"{price:.8f}" for price in (first, high, low, last, volume)]
-    trades = int(volume * 10) % 100_000
-    taker = [f"{volume / 2:.8f}", f"{quote / 2:.8f}"]
-    return [opened, *texts, opened + length - 1, f"{quote:.8f}", trades, *taker, "0"]
-
-
-def _aggregate(candles: Candles, length: int, first_ms: int) -> Candles:
-    numbers, starts = np.unique((candles.open_time_ms - first_ms) // length, return_index=True)
-    opens = numbers * length + first_ms
-    ends = np.append(starts[1:], len(candles)) - 1
-    return Candles(
-        opens,
-        candles.open[starts],
-        np.maximum.reduceat(candles.high, starts),
-        np.minimum.reduceat(candles.low, starts),
-        candles.close[ends],
-        np.add.reduceat(candles.volume, starts),
-    )

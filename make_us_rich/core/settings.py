@@ -27,6 +27,7 @@ BINANCE_DATA_URL = "https://data-api.binance.vision"
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/faqs/market_data_only
 """
+BINANCE_STREAM_URL = "wss://data-stream.binance.vision"
 
 DEVELOPMENT_SECRET = "development-only"
 _PLACEHOLDERS = (DEVELOPMENT_SECRET, "change-me", "changeme", "change_me", "password")
@@ -116,6 +117,14 @@ class Settings(BaseSettings):
             f"{BINANCE_DATA_URL} where this one refuses the country or cloud (HTTP 451)"
         ),
     ] = BINANCE_URL
+    exchange_stream_url: Annotated[
+        str,
+        Field(
+            pattern="^(wss?://.+)?$",
+            description="base URL of Binance's websocket, from which serving takes each candle as it closes, such as "
+            f"{BINANCE_STREAM_URL}; empty: serving asks for the candle up to 4 s after the close",
+        ),
+    ] = ""
 
     # storage
     s3_endpoint_url: Annotated[str, Field(description="S3 endpoint")] = "http://127.0.0.1:28333"

@@ -43,16 +43,20 @@ def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused
     }
     fixed = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
     if config.market != "binance":
-        fixed.add("MUR_EXCHANGE_URL")
+        fixed |= {"MUR_EXCHANGE_URL", "MUR_EXCHANGE_STREAM_URL"}
     # With this set, programs compile every import again and take three times as long to start.
     fixed.add("PYTHONDONTWRITEBYTECODE")
     return made | {key: value for key, value in os.environ.items() if key not in fixed}
 
 
 def _settings(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
+    url, stream_url = BINANCE_URL, ""
+    if config.market != "binance":
+        url, stream_url = config.url("exchange"), f"ws://127.0.0.1:{config.port('exchange')}"
     return {
         "MUR_MARKET": config.market,
-        "MUR_EXCHANGE_URL": BINANCE_URL if config.market == "binance" else config.url("exchange"),
+        "MUR_EXCHANGE_URL": url,
+        "MUR_EXCHANGE_STREAM_URL": stream_url,
         "MUR_CACHE_FOLDER": str(config.state / "serving"),
         **({"MUR_INTERVALS": config.intervals} if config.intervals else {}),
         **({"MUR_TRAINING_MINUTES": config.training_minutes} if config.training_minutes else {}),

@@ -12,9 +12,9 @@ import numpy as np
 
 from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import BITCOIN, Series
+from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
-from make_us_rich.market.candles import MAX_BRIDGED, Candles, clean, merge, regular_segments
+from make_us_rich.market.candles import MAX_BRIDGED, Candles, clean, closed, merge, regular_segments
 from make_us_rich.market.exchange import ExchangeClient, ExchangeClock
 
 _log = logging.getLogger("ray.serve")
@@ -50,43 +50,61 @@ class NewestCandles:
         self._in_flight: Future[Candles] | None = None
 
     def closed_by(self, due_ms: int) -> Candles:
-        """Return the newest candles, with those that closed by `due_ms` if the exchange has them; oldest first.
+        """Return the newest candles that closed by `due_ms`, oldest first: up to that close if the exchange has it.
 
         Blocks while it fetches. Raises MarketError.
         """
         with self._lock:
-            if self._cached is not None and self._cached.open_time_ms[-1] + self._interval.ms >= due_ms:
-                return self._cached
+            if self._cached is not None and self.newest_close_ms >= due_ms:
+                return closed(self._cached, self._interval, due_ms)
             running = self._in_flight
             request = self._in_flight = running or Future()
         if running is None:
             self._fetch(request, due_ms)
-        return request.result()
+        return closed(request.result(), self._interval, due_ms)
 
     def _fetch(self, request: Future[Candles], due_ms: int) -> None:
         try:
-            candles = self._with_newer(due_ms)
+            fetched = self._newer(due_ms)
         except BaseException as error:
-            self._finish(self._cached)
+            with self._lock:
+                self._in_flight = None
             request.set_exception(error)
         else:
-            self._finish(candles)
+            with self._lock:
+                candles = self._keep(fetched)
+                self._in_flight = None
             request.set_result(candles)
 
-    def _finish(self, candles: Candles | None) -> None:
-        with self._lock:
-            self._cached = candles if candles is not None and len(candles) else None
-            self._in_flight = None
-
-    def _with_newer(self, due_ms: int) -> Candles:
+    def _newer(self, due_ms: int) -> Candles:
         step_ms, cached = self._interval.ms, self._cached
         oldest_ms = due_ms - self._count * step_ms
         start_ms = oldest_ms if cached is None else max(oldest_ms, int(cached.open_time_ms[-1]) + step_ms)
         fetched, report = clean(self._exchange.klines(self._pair, self._interval, start_ms, due_ms), self._interval)
         if report.rejected:
             _log.warning("%s: %s", self._pair, report)
-        candles = merge([cached, fetched] if cached is not None else [fetched])
-        return candles[candles.open_time_ms >= oldest_ms]
+        return fetched
+
+    def _keep(self, newer: Candles) -> Candles:
+        """Merge newer candles into the cache and drop those that are too old. The caller holds the lock."""
+        candles = merge([self._cached, newer] if self._cached is not None else [newer])
+        if len(candles):
+            oldest_ms = int(candles.open_time_ms[-1]) - (self._count - 1) * self._interval.ms
+            self._cached = candles = candles[candles.open_time_ms >= oldest_ms]
+        return candles
+
+    def add(self, pushed: Candles) -> None:
+        """Add a closed candle that the exchange pushed, if it is the next one; any other is left to `closed_by`."""
+        with self._lock:
+            if self._cached is not None:
+                valid, _ = clean(pushed, self._interval)
+                self._keep(valid[valid.open_time_ms == self._cached.open_time_ms[-1] + self._interval.ms])
+
+    @property
+    def newest_close_ms(self) -> int:
+        """Close of the newest candle; 0 before the first one was fetched."""
+        cached = self._cached
+        return 0 if cached is None else int(cached.open_time_ms[-1]) + self._interval.ms
 
 
 @cache
@@ -113,6 +131,12 @@ class LiveWindow:
         self._is_fetched = False
         self.candles: Candles | None = None
         self.window: Window | None = None
+
+    def add(self, pair: Pair, pushed: Candles) -> int | None:
+        """Add a closed candle of the pair or of BTC that the exchange pushed. Returns its close if both now have it."""
+        (self._own if pair == self._pair else self._bitcoin).add(pushed)
+        close_ms = int(pushed.open_time_ms[-1]) + self._interval.ms
+        return close_ms if self._own.newest_close_ms == self._bitcoin.newest_close_ms == close_ms else None
 
     def restore(self, saved: Window) -> None:
         """Use the window that an earlier process saved until the exchange responds.

@@ -6,15 +6,19 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from make_us_rich.core.errors import BadModel, MakeUsRichError
-from make_us_rich.core.pair import Series
+from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
+from make_us_rich.market.candles import Candles
+from make_us_rich.market.stream import shared_stream
 from make_us_rich.market.window import LiveWindow, Window, shared_bitcoin
 from serve_app.metrics import replica_metrics
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
@@ -24,6 +28,8 @@ _log = logging.getLogger("ray.serve")
 
 # The exchange needs a moment after a close, and the replicas should not all ask it in the same one.
 _DELAY_AFTER_CLOSE_S = (0.5, 4.0)
+# Time for the exchange to push the candle, before it is asked.
+_DELAY_BEHIND_STREAM_S = (2.5, 6.0)
 _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 # A replica that starts while the exchange is slow is deployed all the same; it is not ready yet.
@@ -52,6 +58,10 @@ class ForecastUpdater:
         self._first_update = asyncio.Event()
         self._is_started = self._is_closed = False
         self._loop: asyncio.Task[None] | None = None
+        url = settings.exchange_stream_url
+        self._stream = shared_stream(url) if url else None
+        self._candle_arrived = asyncio.Event()
+        self._unsubscribe: list[Callable[[], None]] = []
 
     @property
     def problem(self) -> str:
@@ -75,6 +85,8 @@ class ForecastUpdater:
         self._is_closed = True
         if self._loop is not None:
             self._loop.cancel()
+        while self._unsubscribe:
+            self._unsubscribe.pop()()
 
     async def serve_model(self, key: ModelKey) -> None:
         """Swap to a promoted model once it passed its checks; the one before serves until then."""
@@ -95,11 +107,25 @@ class ForecastUpdater:
             await self._update()
         if self._is_closed:
             return
+        self._subscribe()
         self._loop = asyncio.create_task(self._update_after_each_close())
         if self._is_up_to_date:
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._first_update.wait(), _FIRST_UPDATE_WITHIN_S)
+
+    def _subscribe(self) -> None:
+        """Have the exchange push the candles of the series and of BTC."""
+        if self._stream is not None:
+            for pair in {self._series.pair, BITCOIN}:
+                series = Series(pair, self._series.interval)
+                self._unsubscribe.append(self._stream.subscribe(series, partial(self._take_candle, pair)))
+
+    def _take_candle(self, pair: Pair, candle: Candles) -> None:
+        close_ms = self.market.add(pair, candle)
+        if close_ms is not None:
+            early_s = (close_ms - time.time_ns() // 1_000_000) / 1000  # our clock may be behind the exchange's
+            asyncio.get_running_loop().call_later(max(0.0, early_s), self._candle_arrived.set)
 
     async def refresh(self) -> None:
         """Fetch newer candles and the wanted model now."""
@@ -123,7 +149,9 @@ class ForecastUpdater:
         while True:
             await self.refresh()
             self._first_update.set()
-            await asyncio.sleep(self._pause_s())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._candle_arrived.wait(), self._pause_s())
+            self._candle_arrived.clear()
 
     def _pause_s(self) -> float:
         """Return the time to the next close, or to the next retry, with exponential backoff."""
@@ -131,7 +159,9 @@ class ForecastUpdater:
             return float(min(_FIRST_RETRY_S * 2 ** (self._failures - 1), _LONGEST_RETRY_S))
         now_ms = time.time_ns() // 1_000_000
         next_close_ms = self._series.interval.last_close_ms(now_ms) + self._series.interval.ms
-        return (next_close_ms - now_ms) / 1000 + random.uniform(*_DELAY_AFTER_CLOSE_S)
+        is_pushed = self._stream is not None and self._stream.is_connected
+        delay_s = random.uniform(*(_DELAY_BEHIND_STREAM_S if is_pushed else _DELAY_AFTER_CLOSE_S))
+        return (next_close_ms - now_ms) / 1000 + delay_s
 
     async def _update(self) -> None:
         async with self._updating:

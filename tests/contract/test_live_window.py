@@ -81,3 +81,26 @@ def test_candles_from_disk_are_never_merged_with_the_exchanges(settings: Setting
     market.refresh(now_ms())
     assert market.window is not None
     assert not (market.window.candles.close == 100.0).any()
+
+
+def test_a_pushed_candle_is_added_if_it_is_the_next_one_and_valid(settings: Settings) -> None:
+    close_ms = Interval.H1.last_close_ms(now_ms())
+    newest = NewestCandles(ETH, settings)
+    all_of_them = NewestCandles(ETH, settings).closed_by(close_ms)
+    candle = all_of_them[-1:]
+
+    newest.add(candle)
+    assert newest.newest_close_ms == 0, "the first candles are fetched"
+
+    newest.closed_by(close_ms - 2 * HOUR_MS)
+    newest.add(candle)
+    assert newest.newest_close_ms == close_ms - 2 * HOUR_MS, "the candle between is missing"
+
+    newest.closed_by(close_ms - HOUR_MS)
+    newest.add(replace(candle, close=np.array([np.nan])))
+    assert newest.newest_close_ms == close_ms - HOUR_MS, "a price is missing"
+
+    newest.add(candle)
+    newest.add(candle)
+    assert newest.newest_close_ms == close_ms
+    np.testing.assert_array_equal(newest.closed_by(close_ms).close, all_of_them.close)

@@ -75,6 +75,7 @@ def test_only_the_live_market_takes_the_exchange_of_the_users_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MUR_EXCHANGE_URL", "https://data-api.binance.vision")
+    monkeypatch.setenv("MUR_EXCHANGE_STREAM_URL", "wss://data-stream.binance.vision")
     monkeypatch.setenv("MUR_MARKET", "binance")
     secrets = load_or_create_secrets(tmp_path / "secrets.json")
 
@@ -82,7 +83,9 @@ def test_only_the_live_market_takes_the_exchange_of_the_users_environment(
     simulated = stack_environment(StackConfig("simulated", tmp_path, port_base=20_000), secrets)
 
     assert live["MUR_EXCHANGE_URL"] == "https://data-api.binance.vision"
+    assert live["MUR_EXCHANGE_STREAM_URL"] == "wss://data-stream.binance.vision"
     assert simulated["MUR_EXCHANGE_URL"] == "http://127.0.0.1:28900"
+    assert simulated["MUR_EXCHANGE_STREAM_URL"] == "ws://127.0.0.1:28900"
     assert simulated["MUR_MARKET"] == "simulated"
 
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from infra.exchange.klines import kline_rows
 from infra.exchange.recorded import WEEK_MS, RecordingError, load
-from infra.exchange.server import kline_rows
 from infra.exchange.simulated import FIRST_MS, PROFILES, simulate
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles, clean
