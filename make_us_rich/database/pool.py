@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from threading import BoundedSemaphore, Lock
 from typing import Any, Self
 
@@ -109,6 +110,8 @@ class Database:
         self._idle: list[Connection] = []
         self._slots = BoundedSemaphore(_MAX_CONNECTIONS)
         self._breaker = _breakers[url]
+        self._users = 0
+        self._users_lock = Lock()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -124,6 +127,19 @@ class Database:
         """Close the idle connections. The pool can be used again: it connects anew."""
         while self._idle:
             self._idle.pop().close()
+
+    @contextmanager
+    def in_use(self) -> Iterator[Self]:
+        """Keep idle connections as long as any thread is inside such a block; the last one to leave closes them."""
+        with self._users_lock:
+            self._users += 1
+        try:
+            yield self
+        finally:
+            with self._users_lock:
+                self._users -= 1
+                if self._users == 0:
+                    self.close()
 
     @contextmanager
     def transaction(self, *, timeout_s: float = TIMEOUT_S) -> Iterator[Any]:
@@ -217,5 +233,11 @@ class _CircuitBreaker:
                 self._retrying.release()
 
 
-# By URL, because a process may open many short-lived pools: a replica opens one for each forecast that it records.
+@cache
+def shared_database(url: str) -> Database:
+    """Return the pool that all threads of this process share."""
+    return Database(url)
+
+
+# By URL, because a process may open many short-lived pools.
 _breakers: defaultdict[str, _CircuitBreaker] = defaultdict(_CircuitBreaker)

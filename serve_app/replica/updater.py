@@ -16,7 +16,7 @@ from make_us_rich.core.errors import BadModel, MakeUsRichError
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
-from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, shared_database
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.stream import shared_stream
 from make_us_rich.market.window import LiveWindow, Window, shared_bitcoin
@@ -222,8 +222,8 @@ class ForecastUpdater:
         if forecast is self._recorded:
             return ""
         try:
-            # Opened for this one statement an hour, because hundreds of replicas must not keep a connection each.
-            with Database.from_settings(self._settings) as database:
+            # Kept no longer than pairs of this process record, because hundreds of replicas must not hold one each.
+            with shared_database(self._settings.database_url.get_secret_value()).in_use() as database:
                 forecasts.record(
                     database,
                     [each.quantiles for each in forecast.horizons],

@@ -166,7 +166,7 @@ def settings(exchange: Exchange, database_url: str, tmp_path: Path) -> Settings:
 async def _seconds_and_requests(exchange: Exchange, settings: Settings, fault: str = "") -> tuple[float, int]:
     """Return the seconds from a close to its forecast, and the requests to the exchange from before the close on."""
     stream.shared_stream.cache_clear()
-    close_ms = exchange.before_a_close(8)
+    close_ms = exchange.before_a_close(12)
     replica = Forecaster(ETH, settings, ModelCache(2))
     try:
         await replica.reconfigure({"name": ETH.name, "version": 1, "run_id": "run-1"})
@@ -174,8 +174,9 @@ async def _seconds_and_requests(exchange: Exchange, settings: Settings, fault: s
         await until(lambda: shared.is_connected)
         if fault:
             exchange.set_fault(fault)
-        assert (await replica.state()).as_of_ms == close_ms - HOUR_MS
-        assert (await replica.state()).reason is None
+        while (state := await replica.state()).reason or state.as_of_ms != close_ms - HOUR_MS:
+            await asyncio.sleep(0.05)
+            assert time.time_ns() // 1_000_000 < close_ms, f"not ready before the close: {state}"
         exchange.forget_requests()
         while (await replica.state()).as_of_ms != close_ms:
             await asyncio.sleep(0.02)

@@ -18,6 +18,7 @@ from make_us_rich.database.migrations import SQL_FOLDER, MigrationError, migrate
 from make_us_rich.database.pool import Database
 from tests.support.accounts import owner_of, transaction
 from tests.support.servers import postgres_server
+from tests.support.waiting import wait_until
 
 PASSWORD = "correct horse battery"
 INJECTION = "'; DROP TABLE users; --"
@@ -255,3 +256,22 @@ def test_two_changes_of_a_pair_at_once_are_both_kept(url: str) -> None:
 
     (changed,) = [item for item in pairs_table.tracked(database) if item.pair == "two_usdt"]
     assert (changed.plan, changed.max_replicas) == ("off", 3)
+
+
+def test_a_pool_in_use_keeps_its_connection_and_the_last_user_closes_it(url: str) -> None:
+    database = Database(url)
+
+    def server_process() -> object:
+        with database.transaction() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            return cursor.fetchone()[0]
+
+    with database.in_use():
+        with database.in_use():
+            first = server_process()
+        assert server_process() == first
+
+    # the server ends the process a moment after the connection closed
+    wait_until(lambda: not _rows(url, f"SELECT 1 FROM pg_stat_activity WHERE pid = {first}"), 10, "it is still open")
+    with database.in_use():
+        assert server_process() != first
