@@ -31,7 +31,7 @@ DOC = """
 
 Some times a day, for every active pair: the forecasts of the last 168 candles, as they were first served, are compared
 with the closes that followed, 1, 2, 3, 4, 6, 8, 12, 18 and 24 candles ahead. A forecast is skipped at a horizon, and
-counted, when a candle before its target is missing. **score** stores what came of each forecast that was recorded
+counted, when a candle before its target is missing. **score** stores the outcome of each forecast that was recorded
 before the next close, with the losses of the naive, EWMA and GARCH forecasts as of the same time, for the track
 record. It writes skill against the naive forecast and coverage of the 80 % band, at each horizon and in the mean, and
 the shift of the market's features to the table `scores` and to MLflow's experiment `score_forecasts`; the dashboard's

@@ -1,4 +1,4 @@
-"""The served forecasts and what came of them, read from Postgres through a cache."""
+"""The served forecasts and their outcomes, read from Postgres through a cache."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class Client:
         return self._get(f"/v1/forecasts/{_segment(pair)}/probability{query}", Probability.model_validate)
 
     def history(self, pair: str, limit: int, horizon: int = 1, interval: str | None = None) -> list[PastForecast]:
-        """Return the forecasts of closes that came, made `horizon` candles ahead, newest first."""
+        """Return forecasts made `horizon` candles ahead with their actual closes, newest first."""
         return self._get(
             f"/v1/forecasts/{_segment(pair)}/history{_query(limit=limit, horizon=horizon, interval=interval)}",
             lambda body: _PAST_FORECASTS.validate_python(body["forecasts"]),

@@ -84,7 +84,7 @@ def record(
 def past(
     database: Database, *, market: str, pair: Pair, interval: Interval, closed_by_ms: int, limit: int, horizon: int = 1
 ) -> list[PastForecast]:
-    """Return the newest forecasts of closes `horizon` candles ahead that came by `closed_by_ms`, without outcomes.
+    """Return the newest forecasts, `horizon` candles ahead, of closes at or before `closed_by_ms`, without outcomes.
 
     Newest first. Of several models that made one forecast, the last one's is returned, a backfill's only where none was
     served; forecasts by models without this horizon are left out. Raises psycopg2.Error.

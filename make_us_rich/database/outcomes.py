@@ -1,4 +1,4 @@
-"""The table `outcomes`: what came of each served forecast, at each horizon of HORIZON_GRID."""
+"""The table `outcomes`: the outcome of each served forecast, at each horizon of HORIZON_GRID."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a forecast: see Pending. complete: a later scoring can add nothing."""
+    """The actual closes and baselines' losses of a forecast: see Pending. complete: a later scoring can add nothing."""
 
     forecast_id: int
     closes: list[float]

@@ -205,7 +205,7 @@ class Probability(Origin):
 
 
 class PastForecast(Document):
-    """A forecast of a close that has come."""
+    """A forecast whose close is past, with the actual close."""
 
     horizon: Annotated[int, Field(description="candles ahead that it was made: 1 is the next close")]
     target_open_ms: Annotated[int, Field(description="open of the candle whose close was forecast")]
@@ -216,7 +216,7 @@ class PastForecast(Document):
     last_close: Annotated[float, Field(description="the newest price when it was made, quote currency")]
     quantiles: Quantiles
     close: Annotated[
-        float | None, Field(description="the price that came; None where its candle is unknown, as weeks later")
+        float | None, Field(description="the actual close; None where its candle is unknown, as weeks later")
     ]
     inside_80: Annotated[bool | None, Field(description="it fell between q10 and q90")]
 

@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ServedForecasts:
-    """The n forecasts of a week at the G horizons of HORIZON_GRID, oldest first, and what came of them, as log returns.
+    """The n forecasts of a week at the G horizons of HORIZON_GRID, oldest first, and their outcomes, as log returns.
 
     quantiles: [n, G, 7], NaN where a model had no such horizon. actual: [n, G], NaN where the close is unknown.
     skipped: [G], how many forecasts a gap keeps from being scored. past: for each horizon the returns over as many

@@ -1,4 +1,4 @@
-"""Store what came of each served forecast, with the losses of the baselines as of the same time."""
+"""Store the outcome of each served forecast, with the losses of the baselines as of the same time."""
 
 from __future__ import annotations
 

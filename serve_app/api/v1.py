@@ -210,7 +210,7 @@ async def probability(
 @router.get(
     "/forecasts/{pair}/history",
     response_model=schemas.History,
-    summary="Past forecasts, and the closes that came",
+    summary="Past forecasts, and the actual closes",
     responses=errors(401, 404, 422, 429, 503),
 )
 async def history(

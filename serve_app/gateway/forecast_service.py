@@ -90,7 +90,7 @@ class ForecastService:
         return await self._call(CandleColumns, series, "candles", limit)
 
     async def past_forecasts(self, series: Series, limit: int, horizon: int) -> list[PastForecast]:
-        """Return forecasts of closes that came, newest first; one of a coming close would be free of charge.
+        """Return forecasts of past closes, newest first; one of a coming close would be free of charge.
 
         Raises psycopg2.Error.
         """

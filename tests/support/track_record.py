@@ -56,7 +56,7 @@ def serve_forecasts(
 def record_live_weeks(
     database: Database, store: CandleStore, pair: Pair, as_of_ms: int, *, hours: int, market: str = "binance"
 ) -> np.ndarray:
-    """Record a forecast each hour until `as_of_ms`, and what came of them; returns the closes, oldest first.
+    """Record a forecast each hour until `as_of_ms`, and their outcomes; returns the closes, oldest first.
 
     The volatility of the prices changes, and the forecasts know it, so that they beat the naive one.
     """
