@@ -22,10 +22,10 @@ _FAR_TAIL = 0.01
 class ProbabilityScore:
     """Probabilities of closes above five prices, 0, 1 and 2 standard deviations around the last close, at one horizon.
 
-    brier, brier_naive: mean squared difference between the probability and the outcome (Brier 1950), of the model and of
-    the share of past returns above the price. forecast, came: [10], mean probability and share that came, by the tenth
-    of the probability; NaN for an empty one; count: [10]. beyond_1: share of closes outside the model's 1 % and 99 %
-    points, which tails beyond the quantiles give; 2 % is right.
+    brier, brier_naive: mean squared difference between the probability and the outcome (Brier 1950), of the model and
+    of the share of past returns above the price. forecast, came: [10], mean probability and share that came, by the
+    tenth of the probability; NaN for an empty one; count: [10]. beyond_1: share of closes outside the model's 1 % and
+    99 % points, which tails beyond the quantiles give; 2 % is right.
     """
 
     brier: float
