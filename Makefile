@@ -10,7 +10,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures reference-pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -104,6 +104,10 @@ bench-dashboard: $(INSTALLED) $(CHARTS) browser ## first paint, pair switch, gue
 
 pictures: $(INSTALLED) $(CHARTS) browser ## the README's pictures, of the stack that runs here
 	$(BIN)/python -m benchmarks.pictures
+
+reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with which tests compare them
+	rm -f tests/browser/pictures/*.png
+	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training
 	$(BIN)/python -m benchmarks.orchestration
