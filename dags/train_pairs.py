@@ -41,6 +41,7 @@ from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
 _SETTINGS = get_settings()
 _MAX_JOBS = 2  # at a time over all runs, so that a backfill leaves room for the hourly run
 _LEAST_TRAINING_S = 60.0  # for the start of a job and its first pairs
+_FAILURE_CHARACTERS = 300
 # A job is labelled by its first pairs. Airflow stores 250 characters, and a longer label would fail the finished task.
 _JOB_LABEL = "{{ task.metadata['pairs'] | truncate(120) }}"
 
@@ -211,14 +212,20 @@ def collect(
 def _record_trainings(
     items: list[RunItem], fetched: list[Pair], results: list[JobResult], trained_now: set[Pair]
 ) -> None:
-    """Record which pairs were trained, by which later runs choose theirs; one without candles was tried too.
+    """Record which pairs were trained, by which later runs choose theirs, and why others were not.
 
-    `trained_now`: those that no earlier run had trained, among which the time of this run is divided.
+    A pair without candles was tried too. `trained_now`: those that no earlier run had trained, among which the time of
+    this run is divided.
     """
     if is_backfill() or not items:
         return
-    tried = {item.pair: False for item in items if item.train and item.pair not in fetched}
-    tried |= {result.pair: result.status == "trained" for result in results if result.status != "postponed"}
+    tried: dict[Pair, str | None] = {
+        item.pair: "its candles could not be fetched" for item in items if item.train and item.pair not in fetched
+    }
+    for result in results:
+        if result.status != "postponed":
+            lost = "its worker died" if result.status == "begun" else "unknown"
+            tried[result.pair] = None if result.status == "trained" else (result.reason or lost)[:_FAILURE_CHARACTERS]
     seconds_each = _running_s() / max(1, len(trained_now))
     with Database.from_settings(_SETTINGS) as database:
         trainings.record(

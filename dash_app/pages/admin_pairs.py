@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -39,6 +40,8 @@ from make_us_rich.operations.training_budget import DueTraining, due_trainings
 
 _MAX_VISIBLE_ROWS = 10
 _LONG_STATE = 60  # characters: a longer one has a second line
+_TRAINED_CHARACTERS = 26  # of a line in the column of trainings
+_FAILURE_CHARACTERS = 100
 _OFFERED_PAIRS = 30  # of those that match what was typed
 _REMOVAL = (
     "It is neither trained nor served from the next run on. Its models, candles and forecasts stay. The setting of the "
@@ -248,8 +251,8 @@ def _height(rows: Sequence[PairRow]) -> dict[str, str]:
 
 
 def _lines(trained: str) -> int:
-    """Return the lines of a cell in which a failed training takes a second one."""
-    return len(trained.splitlines()) + trained.count("failed")
+    """Return the lines that this text takes in its cell, about."""
+    return sum(-(-len(line) // _TRAINED_CHARACTERS) for line in trained.splitlines())
 
 
 def _rows(services: Services) -> list[PairRow]:
@@ -275,6 +278,7 @@ def _row(item: TrackedPair, dues: Sequence[DueTraining]) -> PairRow:
 
 
 def _last_training(due: DueTraining) -> str:
-    """Write when a pair was trained, and whether a newer try failed: "Train now" tries again."""
+    """Write when a pair was trained, and why a newer try failed: "Train now" tries again."""
     trained = utc_time(due.trained_ms) if due.trained_ms else "never"
-    return f"{trained}; failed {utc_time(due.failed_ms)}" if due.failed_ms else trained
+    failed = f"; failed {utc_time(due.failed_ms)}" if due.failed_ms else ""
+    return trained + failed + (f": {shorten(due.failure, _FAILURE_CHARACTERS)}" if due.failure else "")

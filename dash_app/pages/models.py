@@ -212,7 +212,8 @@ def register(app: Dash, services: Services) -> None:
         if due is None:
             return ""
         trained = f"as of {utc_time(due.trained_ms)}" if due.trained_ms else "never"
-        failed = f" The training as of {utc_time(due.failed_ms)} failed." if due.failed_ms else ""
+        failed = f" The training as of {utc_time(due.failed_ms)} failed" if due.failed_ms else ""
+        failed += f": {as_sentence(due.failure)}" if due.failure else "." if failed else ""
         return f"Last trained: {trained}.{failed} Next training: about {utc_time(due.due_ms)}, {_WHY[due.reason]}."
 
     @app.callback(Output("model-detail", "children"), Input("models-grid", "selectedRows"))

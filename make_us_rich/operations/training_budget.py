@@ -36,13 +36,15 @@ Reason = Literal["new", "drift", "age"]
 class DueTraining:
     """When a pair was last trained and is due next. trained_ms: as_of of that run, None before the first.
 
-    failed_ms: as_of of the newest try, if that failed. due_ms: as_of of the run that is expected to train it.
+    failed_ms: as_of of the newest try, if that failed; failure: why. due_ms: as_of of the run that is expected to train
+    it.
     """
 
     pair: Pair
     interval: Interval
     trained_ms: int | None
     failed_ms: int | None
+    failure: str | None
     due_ms: int
     reason: Reason
 
@@ -119,6 +121,7 @@ def _due_of_interval(
             interval,
             needs.trained[pair].trained_as_of_ms if pair in needs.trained else None,
             needs.trained[pair].failed_as_of_ms if pair in needs.trained else None,
+            needs.trained[pair].failure if pair in needs.trained else None,
             next_ms + place // a_run * interval.ms,
             needs.reason(pair),
         )

@@ -104,7 +104,9 @@ def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardS
     _open_tab(page, dashboard, "Pairs")
     expect(page.get_by_text("announcement of last week")).to_be_visible(timeout=SLOW_MS)
     row = page.get_by_role("row", name="btc_usdt")
-    expect(row.locator("[col-id=trained]")).to_have_text("1h: 15 Nov 12:00 UTC; failed 15 Nov 13:00 UTC\n4h: never")
+    expect(row.locator("[col-id=trained]")).to_have_text(
+        "1h: 15 Nov 12:00 UTC; failed 15 Nov 13:00 UTC: the loss is not finite\n4h: never"
+    )
     hour = r"\d\d \w{3} \d\d:00 UTC"
     expect(row.locator("[col-id=due]")).to_have_text(re.compile(f"^1h: {hour}, drift\\s+4h: {hour}, new$"))
     expect(page.get_by_role("row", name="chz_usdt").locator("[col-id=due]")).to_have_text("")
@@ -123,9 +125,9 @@ def _train_and_drift(database: Database) -> None:
     """Record an hourly training of bitcoin long ago, one that failed an hour later, and drifting forecasts."""
     noon_ms = 1_700_049_600_000  # 2023-11-15 12:00 UTC
     bitcoin = {"market": "simulated", "interval": Interval.H1, "as_of_ms": noon_ms}
-    trainings.record(database, {BITCOIN: True}, run_seconds={}, **bitcoin)
+    trainings.record(database, {BITCOIN: None}, run_seconds={}, **bitcoin)
     an_hour_later = bitcoin | {"as_of_ms": noon_ms + 3_600_000}
-    trainings.record(database, {BITCOIN: False}, run_seconds={}, **an_hour_later)
+    trainings.record(database, {BITCOIN: "the loss is not finite"}, run_seconds={}, **an_hour_later)
     bad = Score(n=168, skill_vs_naive=-1, t_vs_naive=-9, coverage_80=0, shift={}, drifted=True, reason="worse")
     scores.save(database, bad, pair=BITCOIN, **bitcoin)
 

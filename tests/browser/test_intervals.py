@@ -89,7 +89,7 @@ def test_the_models_of_an_interval_are_listed_and_when_it_is_trained_next(
     noon_ms = 1_700_049_600_000  # 2023-11-15 12:00 UTC
     with Database.from_settings(dashboard.settings) as database:
         trainings.record(
-            database, {BITCOIN: True}, market="simulated", interval=Interval.H4, as_of_ms=noon_ms, run_seconds={}
+            database, {BITCOIN: None}, market="simulated", interval=Interval.H4, as_of_ms=noon_ms, run_seconds={}
         )
     log_in(page, dashboard.url, "reader", "/models")
     page.goto(f"{dashboard.url}/models?pair=btc_usdt&interval=4h")

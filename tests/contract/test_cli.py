@@ -121,8 +121,9 @@ def test_each_pair_is_listed_with_its_last_training_and_when_it_is_due_and_why(m
         for pair, hours in ((ltc, 3), (xrp, 30)):
             trained_ms = newest_ms - hours * HOUR_MS
             one_fits = {pair: 1400.0}  # seconds, of half an hour
-            for as_of_ms, trained in ((trained_ms, True), (trained_ms - HOUR_MS, True), (trained_ms + HOUR_MS, False)):
-                trainings.record(database, {pair: trained}, as_of_ms=as_of_ms, run_seconds=one_fits, **hourly)
+            attempts = {trained_ms: None, trained_ms + HOUR_MS: "no candles", trained_ms - HOUR_MS: None}
+            for as_of_ms, failure in attempts.items():
+                trainings.record(database, {pair: failure}, as_of_ms=as_of_ms, run_seconds=one_fits, **hourly)
         bad = Score(n=168, skill_vs_naive=-1, t_vs_naive=-9, coverage_80=0, shift={}, drifted=True, reason="worse")
         scores.save(database, bad, pair=ltc, as_of_ms=newest_ms, **hourly)
 
@@ -135,6 +136,7 @@ def test_each_pair_is_listed_with_its_last_training_and_when_it_is_due_and_why(m
     trained = {pair: item["trained_ms"] for pair, item in listed.items()}
     assert trained == {ltc: newest_ms - 3 * HOUR_MS, sol: None, xrp: newest_ms - 30 * HOUR_MS}
     assert [listed[pair]["failed_ms"] for pair in (ltc, sol)] == [newest_ms - 2 * HOUR_MS, None]
+    assert [listed[pair]["failure"] for pair in (ltc, sol)] == ["no candles", None]
     due = [listed[pair]["due_ms"] - listed[sol]["due_ms"] for pair in (sol, xrp, ltc)]
     assert due == [0, HOUR_MS, 2 * HOUR_MS]
     assert listed[sol]["due_ms"] % HOUR_MS == 0

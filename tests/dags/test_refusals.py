@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from make_us_rich.core.interval import Interval
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database import trainings
 from make_us_rich.database.pool import Database
 from tests.support.airflow_runs import DagEnvironment
 
@@ -58,6 +60,8 @@ def test_when_no_candles_are_fetched_one_message_is_posted(world: DagEnvironment
     run = world.airflow.run("train_pairs", {"pairs": ["eth_usdt"]})
 
     assert run.tries["fetch", "eth_usdt"] == 1, "the fetch waited for a ban of two hours"
+    last = trainings.latest(Database(world.database_url), market="simulated", interval=Interval.H1)
+    assert last["eth_usdt"].failure == "its candles could not be fetched"
     assert run.states["refresh_serving", ""] == "skipped"
     (embed,) = world.embeds()[before:]
     assert "eth_usdt" in embed["title"]

@@ -35,7 +35,7 @@ def database(with_ray: DagEnvironment) -> Iterator[Database]:
         for pair, hours_ago in ((ADA, 100), (DOGE, 500), (LTC, 300), (XRP, 700)):
             trainings.record(
                 database,
-                {pair: True},
+                {pair: None},
                 market=MARKET,
                 interval=Interval.H1,
                 as_of_ms=newest_ms - hours_ago * HOUR_MS,
