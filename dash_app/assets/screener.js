@@ -81,6 +81,13 @@ window.screener = (() => {
           ...notes.map(note),
         ],
       },
+      {
+        key: "move",
+        title: `Expected move ${shown.label}`,
+        down: true,
+        value: (row) => row.moves?.[horizon]?.[0],
+        cell: (row) => (row.moves[horizon] ? [row.moves[horizon][1]] : [absent("n/a")]),
+      },
       ...data.horizons.map(({ key, label }) => ({
         key: `volatility ${key}`,
         title: `Volatility ${label}`,
@@ -93,7 +100,10 @@ window.screener = (() => {
         title: "Skill",
         down: true,
         value: (row) => row.skill,
-        cell: (row) => [row.skill === null ? absent(row.skill_text) : row.skill_text],
+        cell: (row) => [
+          row.skill === null ? absent(row.skill_text) : row.skill_text,
+          ...(row.skills_text ? [note(row.skills_text)] : []),
+        ],
       },
       {
         key: "coverage",

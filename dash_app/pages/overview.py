@@ -28,9 +28,10 @@ _FIRST_HORIZON = 8  # candles ahead, until the reader chooses
 _LEGEND = {
     "Range": "half of all closes should fall into the dark part of a bar, 80 % into the whole bar. The mark is the "
     "median, the dotted line the last close. All bars have one axis; an arrow marks a bar that goes beyond it.",
+    "Expected move": "mean absolute log return until the end of the range.",
     "Volatility": "standard deviation of the log return until then, per year.",
     "Skill": "how much less pinball loss the model had than the naive forecast, over all horizons, on weeks that it "
-    "was not trained on, with the 95 % margin.",
+    "was not trained on, with the 95 % margin. Below it, the skill at each of three horizons.",
     "Coverage": "share of those closes inside the 80 % band.",
 }
 

@@ -14,7 +14,7 @@ from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import HORIZONS, SCORED_CANDLES, Forecast, HorizonForecast
 
 SHOWN_HORIZONS = (1, 8, 24)
-"""Candles ahead whose band and volatility are shown."""
+"""Candles ahead whose band, expected move, volatility and skill are shown."""
 PICTURE_HORIZONS = (1, 2, 4, 6, 8, 12, 16, 20, 24)
 """Candles ahead that the small picture shows."""
 PICTURE_CANDLES = HORIZONS
@@ -39,8 +39,10 @@ class Band(TypedDict):
 class Row(TypedDict, total=False):
     """A pair. One without a forecast has pair, label, href and `message`, which says why.
 
-    picture: see `_picture`. By horizon, bands, and volatility: per year as a fraction and as text. skill and coverage
-    are None where they were never measured. notes: what is unusual about the forecast or its model.
+    picture: see `_picture`. By horizon, bands; moves: the mean absolute return, and volatility, per year, both as a
+    fraction and as text. skill, the mean over the horizons, and coverage are None where they were never measured.
+    skills_text: the skill at each horizon, empty where it was not measured. notes: what is unusual about the forecast
+    or its model.
     """
 
     pair: str
@@ -51,9 +53,11 @@ class Row(TypedDict, total=False):
     last_close_text: str
     picture: str
     bands: dict[str, Band]
+    moves: dict[str, tuple[float, str]]
     volatility: dict[str, tuple[float, str]]
     skill: float | None
     skill_text: str
+    skills_text: str
     coverage: float | None
     coverage_text: str
     age_hours: float
@@ -134,15 +138,30 @@ def _row(
         "last_close_text": price(forecast.last_close),
         "picture": _picture(forecast, closes, scale, interval),
         "bands": {key: _band(item, forecast.last_close) for key, item in shown.items()},
+        "moves": {key: (item.expected_move, percent(item.expected_move)) for key, item in shown.items()},
         "volatility": {key: (item.volatility, percent(item.volatility, decimals=1)) for key, item in shown.items()},
         "skill": model.skill_vs_naive,
         "skill_text": skill_text(model.skill_vs_naive, model.skill_margin),
+        "skills_text": _skills_text(forecast, interval),
         "coverage": model.coverage_80,
         "coverage_text": "no score yet" if model.coverage_80 is None else f"{model.coverage_80 * 100:.0f} %",
         "age_hours": model.age_hours,
         "age": age(model.age_hours),
         "notes": _notes(forecast, score, interval),
     }
+
+
+def _skills_text(forecast: Forecast, interval: Interval) -> str:
+    """Write the skill at each shown horizon, such as `1 h +8.2 %, 8 h +6.0 %, 24 h +4.1 %`.
+
+    Empty where it was measured at fewer than two of them: the mean says the same.
+    """
+    found = [
+        f"{duration(item.horizon * interval.ms)} {percent(item.skill_vs_naive, decimals=1, signed=True)}"
+        for item in forecast.horizons
+        if item.horizon in SHOWN_HORIZONS and item.skill_vs_naive is not None
+    ]
+    return ", ".join(found) if len(found) > 1 else ""
 
 
 def _changes(item: HorizonForecast, last_close: float) -> list[float]:

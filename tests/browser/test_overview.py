@@ -28,7 +28,8 @@ _ENDS = """(shape) => {
 _WILD = """() => {
     const {data} = window.dash_component_api.getLayout("overview-data").props;
     const notes = ["shipped model, trained up to 8 Oct 2022", "drift in the last 7 d: coverage is 61 %, not 80 %"];
-    const long = (row) => ({...row, label: "1000SHIB / USDT", last_close_text: "0.0000123457", notes});
+    const skills_text = "1 h +12.3 %, 8 h +10.1 %, 24 h +9.9 %";
+    const long = (row) => ({...row, label: "1000SHIB / USDT", last_close_text: "0.0000123457", notes, skills_text});
     const horizons = data.horizons.map((each) => ({...each, reach: 0.001}));
     const [{pair, label, href}, ...others] = [...data.rows].reverse();
     const rows = [{pair, label, href, message: "no champion yet"}, ...others.map(long)];
@@ -79,6 +80,8 @@ def test_a_row_has_the_band_on_one_axis_the_volatility_and_the_skill_in_words(
         assert shown == pytest.approx([0.5 + end / reach / 2 for end in ends], abs=0.01)
         volatility = percent(forecasts["btc_usdt"].at(horizon).volatility, decimals=1)
         expect(bitcoin.locator(f'[data-label="Volatility {horizon} h"]')).to_have_text(volatility)
+        move = percent(forecasts["btc_usdt"].at(horizon).expected_move)
+        expect(bitcoin.locator(f'[data-label="Expected move {horizon} h"]')).to_have_text(move)
     page.reload()
     expect(table.get_by_role("button", name="80 % range in 1 h")).to_be_visible(timeout=SLOW_MS)  # remembered
     expect(old.locator(".band .wide")).to_have_count(1)
@@ -98,6 +101,7 @@ def test_a_row_has_the_band_on_one_axis_the_volatility_and_the_skill_in_words(
     expect(bitcoin.locator(".band .wide")).to_have_attribute("width", "200")
     expect(old).to_have_text("☆LTC / USDTno champion yet")
     expect(bitcoin.locator(".band")).to_contain_text("shipped model, trained up to 8 Oct 2022")
+    expect(bitcoin.locator(".skill .note")).to_have_text("1 h +12.3 %, 8 h +10.1 %, 24 h +9.9 %")
     for width in (1180, 360):  # the narrowest table, and a small phone
         page.set_viewport_size({"width": width, "height": 800})
         assert horizontal_overflow_px(page) <= 0

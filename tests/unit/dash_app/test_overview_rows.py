@@ -52,3 +52,12 @@ def test_a_pair_without_a_forecast_has_the_reason_and_no_numbers() -> None:
     }
     assert served["bands"]["8"]["text"].endswith("median unchanged")
     assert served["notes"] == []
+
+
+def test_a_row_has_the_expected_move_and_the_skill_of_each_shown_horizon() -> None:
+    day, hour = make_forecast(100.0), make_forecast(100.0, horizons=1)
+    unmeasured = [item.model_copy(update={"skill_vs_naive": None}) for item in day.horizons]
+    shown = screener([day, hour, day.model_copy(update={"horizons": unmeasured})], {}, {}, {}, Interval.H1)
+    rows = [(row["skills_text"].replace("\u00a0", " "), list(row["moves"])) for row in shown["rows"]]
+    assert rows == [("1 h +7.0 %, 8 h +7.0 %, 24 h +7.0 %", ["1", "8", "24"]), ("", ["1"]), ("", ["1", "8", "24"])]
+    assert shown["rows"][0]["moves"]["24"][0] == pytest.approx(0.008 * 24**0.5)
