@@ -40,7 +40,7 @@ from make_us_rich.operations.training_budget import DueTraining, due_trainings
 
 _MAX_VISIBLE_ROWS = 10
 _LONG_STATE = 60  # characters: a longer one has a second line
-_TRAINED_CHARACTERS = 26  # of a line in the column of trainings
+_CHARACTERS = 26  # of a line in the columns of trainings
 _FAILURE_CHARACTERS = 100
 _OFFERED_PAIRS = 30  # of those that match what was typed
 _REMOVAL = (
@@ -63,7 +63,7 @@ _COLUMNS = (
         "due",
         sort_field="due_ms",
         minWidth=230,
-        headerTooltip="When the next training is expected to begin, and why: new, drift or age",
+        headerTooltip="When the next training is expected to begin, and why",
     ),
     wrapped_column("State", "state", flex=3, minWidth=240),
 )
@@ -244,15 +244,13 @@ def _serve_by_foundation(services: Services, pair: Pair) -> bool:
 
 
 def _height(rows: Sequence[PairRow]) -> dict[str, str]:
-    lines = sum(
-        max(1 + (len(row["state"]) > _LONG_STATE), len(row["due"].splitlines()), _lines(row["trained"])) for row in rows
-    )
+    lines = sum(max(1 + (len(row["state"]) > _LONG_STATE), _lines(row["due"]), _lines(row["trained"])) for row in rows)
     return height_of(lines, limit=_MAX_VISIBLE_ROWS)
 
 
-def _lines(trained: str) -> int:
-    """Return the lines that this text takes in its cell, about."""
-    return sum(-(-len(line) // _TRAINED_CHARACTERS) for line in trained.splitlines())
+def _lines(text: str) -> int:
+    """Return about how many lines a text about trainings takes in its cell."""
+    return sum(-(-len(line) // _CHARACTERS) for line in text.splitlines())
 
 
 def _rows(services: Services) -> list[PairRow]:
@@ -271,7 +269,7 @@ def _row(item: TrackedPair, dues: Sequence[DueTraining]) -> PairRow:
         "plan": item.plan,
         "replicas": f"{item.min_replicas} to {item.max_replicas}",
         "trained": "\n".join(name + text for name, text in zip(names, trained, strict=True)),
-        "due": "\n".join(f"{name}{utc_time(due.due_ms)}, {due.reason}" for name, due in zip(names, dues, strict=True)),
+        "due": "\n".join(f"{name}{utc_time(due.due_ms)}, {due.why}" for name, due in zip(names, dues, strict=True)),
         "due_ms": min((due.due_ms for due in dues), default=0),
         "state": item.state,
     }

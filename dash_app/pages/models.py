@@ -80,7 +80,6 @@ _HISTORY_WORDS = (
     "Skill: how much smaller the loss is than that of the naive forecast; above 0 % is good; the bars are its "
     "95 % margin. Coverage: the share of closes inside the 80 % band; near 80 % is good. A mark is what was decided."
 )
-_WHY = {"new": "as a new pair", "drift": "early, because its forecasts drift", "age": "by its age"}
 
 
 class SelectedVersion(TypedDict):
@@ -214,7 +213,7 @@ def register(app: Dash, services: Services) -> None:
         trained = f"as of {utc_time(due.trained_ms)}" if due.trained_ms else "never"
         failed = f" The training as of {utc_time(due.failed_ms)} failed" if due.failed_ms else ""
         failed += f": {as_sentence(due.failure)}" if due.failure else "." if failed else ""
-        return f"Last trained: {trained}.{failed} Next training: about {utc_time(due.due_ms)}, {_WHY[due.reason]}."
+        return f"Last trained: {trained}.{failed} Next training: about {utc_time(due.due_ms)}, {due.why}."
 
     @app.callback(Output("model-detail", "children"), Input("models-grid", "selectedRows"))
     @validated

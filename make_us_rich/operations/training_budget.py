@@ -30,6 +30,11 @@ _LEAST_SECONDS_EACH = 0.1
 
 Reason = Literal["new", "drift", "age"]
 """Why a pair is due: it was never tried, its forecasts drift, or its turn has come."""
+_WORDS: Mapping[Reason, str] = {
+    "new": "as a new pair",
+    "drift": "early, because its forecasts drift",
+    "age": "by its age",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class DueTraining:
     failure: str | None
     due_ms: int
     reason: Reason
+
+    @property
+    def why(self) -> str:
+        """The reason in words, after a time."""
+        return _WORDS[self.reason]
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,9 @@ def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardS
         "1h: 15 Nov 12:00 UTC; failed 15 Nov 13:00 UTC: the loss is not finite\n4h: never"
     )
     hour = r"\d\d \w{3} \d\d:00 UTC"
-    expect(row.locator("[col-id=due]")).to_have_text(re.compile(f"^1h: {hour}, drift\\s+4h: {hour}, new$"))
+    expect(row.locator("[col-id=due]")).to_have_text(
+        re.compile(f"^1h: {hour}, early, because its forecasts drift\\s+4h: {hour}, as a new pair$")
+    )
     expect(page.get_by_role("row", name="chz_usdt").locator("[col-id=due]")).to_have_text("")
     page.screenshot(path=ARTIFACTS / f"admin-pairs-{window['width']}.png", full_page=True)
     assert page.evaluate(_CUT_OFF, ".ag-cell") == []
