@@ -10,7 +10,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures reference-pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures reference-pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -48,12 +48,15 @@ clean-stack: ## stop the stack and delete its data
 browser:
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq --no-install-recommends chromium; } >/dev/null || $(BIN)/playwright install chromium
 
-# RUNLEVEL=1: Debian does not start the server
+# RUNLEVEL=1: Debian does not start the servers
 nginx:
 	@command -v nginx >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends nginx; } >/dev/null || { echo "install nginx: the tests of the reverse proxy run it" >&2; exit 1; }
 
+redis:
+	@command -v redis-server >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends redis-server; } >/dev/null || { echo "install redis-server: the test of Airflow's CeleryExecutor runs it" >&2; exit 1; }
+
 # Two processes for two cores; tests/conftest.py sets the order of the files.
-test: $(INSTALLED) $(CHARTS) browser nginx ## run every test
+test: $(INSTALLED) $(CHARTS) browser nginx redis ## run every test
 	$(BIN)/pytest -n 2 --no-loadscope-reorder
 
 test-fast: $(INSTALLED) ## run the unit tests but for the slow ones: under 90 seconds
@@ -62,7 +65,7 @@ test-fast: $(INSTALLED) ## run the unit tests but for the slow ones: under 90 se
 test-parts: $(INSTALLED) $(CHARTS) browser nginx ## run the tests of one part, without the whole stack
 	$(BIN)/pytest -n 2 --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
 
-test-stacks: $(INSTALLED) ## run the tests of the whole stack
+test-stacks: $(INSTALLED) redis ## run the tests of the whole stack
 	$(BIN)/pytest $(addprefix tests/,e2e faults hosts)
 
 test-hosts: $(INSTALLED) ## run the tests on several hosts, which are network namespaces; needs root

@@ -92,6 +92,8 @@ DAG_DEFAULTS: dict[str, Any] = {
         "owner": "forecasting",
         "retries": 3,  # with the delays of the policy, they outlast a restart of any component
         "retry_policy": RetryByFault(),
+        # The policy runs in the task's process, so not for a killed one. Airflow's default is five minutes.
+        "retry_delay": timedelta(seconds=_FIRST_DELAY_S),
         "on_failure_callback": record_failure,
     },
 }
