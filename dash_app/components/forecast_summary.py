@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
-from dash_app.components.formatting import age, change, duration, pair_label, price, probability, utc_day, utc_time
+from dash_app.components.formatting import (
+    age,
+    change,
+    duration,
+    pair_label,
+    percent,
+    price,
+    probability,
+    utc_day,
+    utc_time,
+)
 from dash_app.components.layout import local_time
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
@@ -59,7 +69,7 @@ def since_the_last(forecast: Forecast, past: Sequence[PastForecast]) -> Componen
         _relative_width(before.quantiles, before.last_close),
     )
     ratio = width / width_before - 1
-    by = f"{abs(ratio):.0%}".replace("%", " %")
+    by = percent(abs(ratio), decimals=1)
     band = "as wide as before" if abs(ratio) < 0.005 else f"{by} {'wider' if ratio > 0 else 'narrower'}"
     moved = change(before.close / before.last_close - 1)
     move = "did not move" if moved == "no change" else f"moved {moved}"
@@ -78,13 +88,13 @@ def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
     """Show what else the forecast says about the close at one horizon, and how good the model was there."""
     is_of_model = item.skill_vs_naive == forecast.model.skill_vs_naive  # whose margin is known
     items = [
-        _badge("P(up)", f"{item.probability_up:.1%}", "blue", "Probability of a close above the last close."),
+        _badge("P(up)", percent(item.probability_up), "blue", "Probability of a close above the last close."),
         _badge(
-            "Expected move", f"{item.expected_move:.2%}", "blue", "Mean change of the price until then, up or down."
+            "Expected move", percent(item.expected_move), "blue", "Mean change of the price until then, up or down."
         ),
         _badge(
             "Volatility",
-            f"{item.volatility:.0%} a year",
+            f"{percent(item.volatility, decimals=1)} a year",
             "blue",
             "Standard deviation of the log return until then, converted to a year.",
         ),
@@ -128,7 +138,7 @@ def served_record(record: TrackRecord | None) -> Component:
     compared = ", ".join(_against(each, each.margin) for each in record.skills if each.margin is not None)
     text = (
         f"Served {duration(record.horizon * record.interval.ms)} ahead since {since}: "
-        f"{record.coverage.value * 100:.0f} % of {record.n:,} closes inside the 80 % band; "
+        f"{percent(record.coverage.value, decimals=1)} of {record.n:,} closes inside the 80 % band; "
         + (compared or "too few for a comparison with EWMA and GARCH")
         + ". "
     )
@@ -138,10 +148,11 @@ def served_record(record: TrackRecord | None) -> Component:
 
 def _against(skill: Skill, margin: float) -> str:
     """Write the comparison with one baseline: 2.1 % ± 0.8 % better than GARCH."""
-    interval = f"± {margin * 100:.1f} %"
+    interval = f"± {percent(margin, decimals=1)}"
     if abs(skill.value) <= margin:
-        return f"no clear difference from {skill.baseline} ({skill.value * 100:+.1f} % {interval})"
-    return f"{abs(skill.value) * 100:.1f} % {interval} {'better' if skill.value > 0 else 'worse'} than {skill.baseline}"
+        return f"no clear difference from {skill.baseline} ({_signed(skill.value)} {interval})"
+    by = percent(abs(skill.value), decimals=1)
+    return f"{by} {interval} {'better' if skill.value > 0 else 'worse'} than {skill.baseline}"
 
 
 def probability_above(forecast: Forecast, item: HorizonForecast, above: float | None) -> Component:
@@ -222,6 +233,10 @@ def _learned_until(forecast: Forecast) -> str:
     return f"{utc_day(forecast.model.as_of_ms)}, {age(forecast.model.age_hours)} ago"
 
 
+def _signed(skill: float) -> str:
+    return percent(skill, decimals=1, signed=True)
+
+
 def _skill(skill: float | None, margin: float | None) -> Component:
     explanation = (
         "Reduction of the pinball loss at this horizon compared with the naive forecast (a random walk), on "
@@ -231,13 +246,13 @@ def _skill(skill: float | None, margin: float | None) -> Component:
         return _badge("Skill", "unknown", "gray", explanation)
     colour = "teal" if skill > 0 else "orange"
     if margin is None:
-        return _badge("Skill", f"{skill:+.1%} vs naive", colour, explanation)
+        return _badge("Skill", f"{_signed(skill)} vs naive", colour, explanation)
     is_significant = abs(skill) > margin
     return _badge(
         "Skill",
-        f"{skill:+.1%} ± {margin:.1%} vs naive",
+        f"{_signed(skill)} ± {percent(margin, decimals=1)} vs naive",
         colour if is_significant else "gray",
-        f"{explanation} 95 % confidence interval: {skill - margin:+.1%} to {skill + margin:+.1%}"
+        f"{explanation} 95 % confidence interval: {_signed(skill - margin)} to {_signed(skill + margin)}"
         + ("." if is_significant else ", which includes zero: not distinguishable from chance."),
     )
 
@@ -245,7 +260,7 @@ def _skill(skill: float | None, margin: float | None) -> Component:
 def _coverage(coverage: float | None) -> Component:
     return _badge(
         "Coverage",
-        "unknown" if coverage is None else f"{coverage:.0%}",
+        "unknown" if coverage is None else percent(coverage, decimals=1),
         "gray" if coverage is None else "teal" if abs(coverage - 0.8) < 0.05 else "orange",
         "Share of closes inside the 80 % band at this horizon, on the same candles. A calibrated model is near 80 %.",
     )
@@ -265,7 +280,7 @@ def _recent_coverage(past: Sequence[PastForecast]) -> list[Component]:
 def _served_skill(forecast: Forecast, score: LatestScore) -> Component:
     return _badge(
         f"Last {_scored(forecast)}",
-        f"{score.skill_vs_naive:+.1%} vs naive",
+        f"{_signed(score.skill_vs_naive)} vs naive",
         "orange" if score.drifted else "teal" if score.skill_vs_naive > 0 else "gray",
         f"Skill of the {score.n} forecasts served in the {_scored(forecast)} before {score.as_of:%d %b %H:%M} UTC, "
         f"{'mean over the horizons' if score.horizons else 'of the next close'}. "

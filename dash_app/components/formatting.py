@@ -62,8 +62,8 @@ def pair_label(pair: str) -> str:
 
 
 def change(fraction: float) -> str:
-    """Write a change since the last close: +0.31%."""
-    return "no change" if abs(fraction) < 0.00005 else f"{fraction:+.2%}"
+    """Write a change since the last close: +0.31 %."""
+    return "no change" if abs(fraction) < 0.00005 else percent(fraction, signed=True)
 
 
 def as_sentence(message: object) -> str:

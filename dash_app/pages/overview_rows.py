@@ -144,7 +144,7 @@ def _row(
         "skill_text": skill_text(model.skill_vs_naive, model.skill_margin),
         "skills_text": _skills_text(forecast, interval),
         "coverage": model.coverage_80,
-        "coverage_text": "no score yet" if model.coverage_80 is None else f"{model.coverage_80 * 100:.0f} %",
+        "coverage_text": "no score yet" if model.coverage_80 is None else percent(model.coverage_80, decimals=1),
         "age_hours": model.age_hours,
         "age": age(model.age_hours),
         "notes": _notes(forecast, score, interval),

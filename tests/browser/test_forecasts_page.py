@@ -294,7 +294,7 @@ def test_what_was_served_is_compared_with_volatility_models(
         record_live_weeks(database, CandleStore(objects), pair, as_of_ms, hours=24 * 6, market=market)
 
     _choose_horizon(page, 4)  # asked for the first time
-    shown = r"Served 4 h ahead since .*: \d+ % of 1\d\d closes .* naive .*, .*EWMA.*, .*GARCH.*\. Track record"
+    shown = r"Served 4 h ahead since .*: \d+\s% of 1\d\d closes .* naive .*, .*EWMA.*, .*GARCH.*\. Track record"
     expect(line).to_have_text(re.compile(shown), timeout=SLOW_MS)
     line.get_by_role("link", name="Track record").click()
     expect(page.get_by_role("heading", name="CHZ / USDT").first).to_be_visible(timeout=SLOW_MS)

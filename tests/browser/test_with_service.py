@@ -182,7 +182,7 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")
     _wait_for_chart(page)
 
-    expect(page.get_by_text("Last 7 d: +5.0% vs naive")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("Last 7 d: +5.0 % vs naive")).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_text("The last 7 d were worse")).to_have_count(0)
     page.goto(f"{dashboard.url}/overview")
     expect(page.locator('#overview-table [data-pair="btc_usdt"] .age')).to_be_visible(timeout=SLOW_MS)

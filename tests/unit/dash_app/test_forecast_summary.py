@@ -61,7 +61,7 @@ def test_the_sentence_speaks_of_the_horizon(horizon: int, expected: str) -> None
 def test_the_badges_show_the_figures_of_the_horizon() -> None:
     forecast = make_forecast(88_000.0)
     assert _text(horizon_badges(forecast, forecast.at(4))) == (
-        "P(up): 50.0%Expected move: 1.60%Volatility: 90% a yearSkill: +7.0% ± 2.0% vs naiveCoverage: 80%"
+        "P(up): 50.0 %Expected move: 1.60 %Volatility: 90 % a yearSkill: +7.0 % ± 2.0 % vs naiveCoverage: 80 %"
     )
 
 
@@ -70,7 +70,7 @@ def test_a_record_that_was_never_measured_is_unknown() -> None:
 
 
 def test_the_margin_of_the_model_is_not_shown_with_the_skill_of_another_horizon() -> None:
-    assert "Skill: +3.0% vs naive" in _measured(make_forecast(88_000.0), 8, 0.03)
+    assert "Skill: +3.0 % vs naive" in _measured(make_forecast(88_000.0), 8, 0.03)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_changed_since_the_last_forecast() -> None:
     )
     assert since_the_last(make_forecast(100.0), [make_past(100.0, 22, True)]) is None  # not the last one
     above = before.model_copy(update={"close": 102.0})
-    assert "moved +2.00% and closed above the 80 % band" in _text(since_the_last(make_forecast(100.0), [above]))
+    assert "moved +2.00 % and closed above the 80 % band" in _text(since_the_last(make_forecast(100.0), [above]))
 
 
 def test_the_served_forecasts_are_compared_with_volatility_models() -> None:

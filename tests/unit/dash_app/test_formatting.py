@@ -24,7 +24,8 @@ def test_a_price_has_six_significant_digits_and_no_exponent(value: float, writte
 
 
 @pytest.mark.parametrize(
-    ("fraction", "written"), [(0.0031, "+0.31%"), (-0.02, "-2.00%"), (-0.00001, "no change"), (0, "no change")]
+    ("fraction", "written"),
+    [(0.0031, "+0.31\u00a0%"), (-0.02, "\u22122.00\u00a0%"), (-0.00001, "no change"), (0, "no change")],
 )
 def test_a_change_that_rounds_to_zero_is_written_as_no_change(fraction: float, written: str) -> None:
     assert change(fraction) == written
