@@ -22,6 +22,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.pair import Series
 from make_us_rich.market.candles import Candles, from_klines
 
@@ -147,19 +148,29 @@ class CandleStream:
     def _deliver(self, text: str | bytes) -> None:
         try:
             message = _Message.model_validate_json(text)
-        except ValidationError as error:
+            candle = _closed_candle(message)
+        except (ValidationError, BadCandles) as error:
             if self._unreadable == 0:  # one line for each connection, which may send hundreds a second
-                _log.warning("the candle stream sent what cannot be read: %s", error.errors(include_url=False)[:1])
+                _log.warning("the candle stream sent what cannot be read: %s", str(error).replace("\n", " ")[:200])
             self._unreadable += 1
             return
         if message.error is not None:
             _log.error("the candle stream refused a request: %s", message.error)
-        kline = message.data.k if message.data else None
-        if kline is None or not kline.x:
+        if candle is None:
             return
-        candle = from_klines([[kline.t, kline.o, kline.h, kline.l, kline.c, kline.v]])
         for listener in list(self._listeners.get(message.stream, ())):
-            listener(candle)
+            try:
+                listener(candle)
+            except Exception:  # of one series; the others get their candles
+                _log.exception("%s: the pushed candle cannot be used", message.stream)
+
+
+def _closed_candle(message: _Message) -> Candles | None:
+    """Return the candle of a message; None where it has none, or one that is still open. Raises BadCandles."""
+    kline = message.data.k if message.data else None
+    if kline is None or not kline.x:
+        return None
+    return from_klines([[kline.t, kline.o, kline.h, kline.l, kline.c, kline.v]])
 
 
 @cache

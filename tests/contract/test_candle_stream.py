@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from pydantic import SecretStr, ValidationError
+from websockets.asyncio.server import ServerConnection, serve
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
@@ -25,6 +27,7 @@ from serve_app.replica.forecast import ForecastSnapshot
 from serve_app.replica.forecaster import Forecaster
 from serve_app.replica.models import ModelCache
 from tests.support.forecasts import make_forecast
+from tests.support.processes import free_port
 
 ETH = Series(Pair("eth", "usdt"), Interval.H1)
 
@@ -142,6 +145,42 @@ def test_a_series_without_listeners_is_not_sent_any_more(exchange: Exchange) -> 
             return len(ether)
 
     assert asyncio.run(candles_after_unsubscribing()) == 0
+
+
+def test_odd_messages_and_a_listener_that_fails_keep_no_candle_from_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kline = {"t": 1_700_000_000_000, "o": "1", "h": "2", "l": "0.5", "c": "1.5", "v": "3", "x": True}
+    good = {"stream": "ethusdt@kline_1h", "data": {"e": "kline", "k": kline}}
+    odd = ["no JSON", "[]", "null", b"\xff", {"data": 1}, {"error": {"code": 2, "msg": "Invalid request"}}]
+    odd += [good | {"data": {"k": kline | change}} for change in ({"t": 10**30}, {"c": None}, {"x": False})]
+    odd += [{"stream": "ethusdt@kline_1h", "data": {"e": "serverShutdown"}}, good | {"stream": "of_nobody"}]
+
+    async def send(connection: ServerConnection) -> None:
+        await connection.recv()
+        for message in [*odd, good]:
+            await connection.send(json.dumps(message) if isinstance(message, dict) else message)
+        await connection.wait_closed()
+
+    def fail(candle: Candles) -> None:
+        raise ZeroDivisionError
+
+    async def received() -> list[Candles]:
+        candles: asyncio.Queue[Candles] = asyncio.Queue()
+        async with serve(send, "127.0.0.1", port := free_port()):
+            opened = CandleStream(f"ws://127.0.0.1:{port}")
+            opened.subscribe(ETH, fail)
+            opened.subscribe(ETH, candles.put_nowait)
+            first = await asyncio.wait_for(candles.get(), 20)
+            await opened.close()
+            return [first, *(candles.get_nowait() for _ in range(candles.qsize()))]
+
+    (candle,) = asyncio.run(received())
+
+    assert (candle.open_time_ms.tolist(), candle.close.tolist()) == ([kline["t"]], [1.5])
+    assert caplog.text.count("sent what cannot be read") == 1
+    assert "refused a request" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_the_address_of_the_stream_is_a_websockets() -> None:
