@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -39,6 +41,7 @@ from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port, running
 from tests.support.registry import version_tags
 from tests.support.servers import exchange_server, migrated_database, mlflow_server
+from tests.support.waiting import wait_until
 
 PAST_HOURS = 40
 """Candles whose closes were forecast."""
@@ -139,10 +142,8 @@ def dashboard_servers(
 
 def _record_past_forecasts(stack: DashboardServers, hours: int = PAST_HOURS) -> None:
     """Store forecasts of past hours: bands around the previous close, some of which the close missed."""
-    headers = {"Authorization": f"Bearer {_SERVICE_TOKEN}"}
     for pair in stack.pairs[:3]:
-        answer = httpx.get(f"{stack.settings.api_url}/v1/candles/{pair}?limit={hours}", headers=headers, timeout=60)
-        candles = answer.raise_for_status().json()
+        candles = wait_until(partial(_candles, stack, pair, hours), 60, f"{pair} has no candles of the exchange")
         closes = candles["close"]
         rows = [
             (pair, open_ms, open_ms, close, *(close * factor for factor in _FACTORS))
@@ -156,6 +157,14 @@ def _record_past_forecasts(stack: DashboardServers, hours: int = PAST_HOURS) -> 
                 rows,
                 template=f"('simulated', %s, '1h', %s, 1, {', '.join(['%s'] * 9)})",
             )
+
+
+def _candles(stack: DashboardServers, pair: str, count: int) -> dict[str, Any] | None:
+    """Return the newest candles; None as long as the service has only the few flat ones of its snapshot."""
+    headers = {"Authorization": f"Bearer {_SERVICE_TOKEN}"}
+    url = f"{stack.settings.api_url}/v1/candles/{pair}?limit={count}"
+    candles: dict[str, Any] = httpx.get(url, headers=headers, timeout=60).raise_for_status().json()
+    return candles if len(candles["close"]) == count else None
 
 
 def register_model_versions(mlflow_url: str, name: str, count: int = 3) -> None:
