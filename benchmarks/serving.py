@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import cycle
 from statistics import median
 from typing import Any
 
@@ -39,19 +39,18 @@ from benchmarks.stack import (
 )
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded.components import responds
 from make_us_rich.embedded.lifecycle import Stack
-from make_us_rich.market.window import Window
 from make_us_rich.operations.serve_deploy import apply, desired_config, models_to_serve
-from make_us_rich.registry.client import ModelVersion
-from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
-from serve_app.replica.models import LoadedModel, ModelCache
+from make_us_rich.registry.client import Registry
+from make_us_rich.registry.promotion import promote_manually
+from make_us_rich.registry.publish import version_tags
 
 PAIRS = ("btc_usdt", "eth_usdt")
 POOLED_PAIRS = tuple(Pair.parse(f"p{number:03d}_usdt") for number in range(300))
-POOLED_CANDLES = 1000
 CLIENTS = 64
 ROUNDS, SECONDS = 5, 6
 SWAPS, REQUESTS, WAKINGS = 20, 10_000, 5
@@ -78,7 +77,8 @@ def main() -> None:
             for part in dedicated:
                 parts[part](stack)
     if "pool" in chosen:
-        with temporary_stack({"MUR_PAIRS": ",".join(map(str, POOLED_PAIRS))}, ["serving"]) as stack:
+        names = ",".join(POOLED_PAIRS)
+        with temporary_stack({"MUR_PAIRS": names, "MUR_POOLED_PAIRS": names}, ["serving"]) as stack:
             _pool(stack)
 
 
@@ -184,7 +184,7 @@ def _during_faults(stack: Stack) -> None:
     fitted, _, as_of_ms = fit_bitcoin()
     stop = threading.Event()
     counts: Counter[str] = Counter()
-    callers = [threading.Thread(target=_call_until, args=(stack, stop, counts)) for _ in range(8)]
+    callers = [threading.Thread(target=_call_until, args=(stack, stop, counts, ("btc_usdt",))) for _ in range(8)]
     for caller in callers:
         caller.start()
     swap_s = []
@@ -204,11 +204,14 @@ def _during_faults(stack: Stack) -> None:
     print(f"a swap, from apply() to serving: median {median(swap_s):.2f} s, longest {max(swap_s):.2f} s")
 
 
-def _call_until(stack: Stack, stop: threading.Event, counts: Counter[str]) -> None:
+def _call_until(stack: Stack, stop: threading.Event, counts: Counter[str], pairs: Sequence[str]) -> None:
+    """Request the forecasts of the pairs in turn, and count the answers by status."""
     with _client(stack) as api:
-        while not stop.is_set():
+        for pair in cycle(pairs):
+            if stop.is_set():
+                return
             try:
-                answer = api.get("/v1/forecasts/btc_usdt")
+                answer = api.get(f"/v1/forecasts/{pair}")
                 retry = " with Retry-After" if "Retry-After" in answer.headers else ""
                 counts[f"{answer.status_code}{retry}"] += 1
             except httpx.HTTPError as error:
@@ -230,18 +233,21 @@ def _from_zero(stack: Stack) -> None:
 
 
 def _pool(stack: Stack) -> None:
-    """Serve hundreds of pairs from one process, each with a model of its own that it finds on disk."""
+    """Serve hundreds of pairs from one process, which swaps from the foundation to a model of each pair's own."""
     settings = settings_of(stack)
-    database = Database.from_settings(settings)
-    for pair in POOLED_PAIRS:
-        pairs_table.put(database, pair, plan="pooled")
-    models = _save_snapshots(Path(settings.cache_folder))
-    started = time.monotonic()
-    _put_config(stack, desired_config(settings, pairs_table.active(database), models))
+    _register_models(settings)
     with _client(stack) as api:
-        while not _all_ready(api):
+        _swap_all(stack, settings, api)
+        (pid,) = replica_pids(stack, "pool")
+        os.kill(pid, signal.SIGKILL)
+        while replica_pids(stack, "pool") in ([], [pid]):
+            time.sleep(0.2)
+        started = time.monotonic()
+        while not _all_serve(api):
             time.sleep(0.5)
-        print(f"{len(POOLED_PAIRS)} pooled pairs forecast {time.monotonic() - started:.0f} s after the deployment")
+        print(
+            f"{len(POOLED_PAIRS)} pooled pairs forecast {time.monotonic() - started:.0f} s after their process started"
+        )
         for what in ("first call of each", "second call of each"):
             print(f"{what}: {_milliseconds([_seconds(api, f'/v1/forecasts/{pair}') for pair in POOLED_PAIRS])}")
         print(f"/readyz of all: {_milliseconds([_seconds(api, '/readyz') for _ in range(20)])}")
@@ -250,28 +256,45 @@ def _pool(stack: Stack) -> None:
         print(f"{application}: {psutil.Process(pid).memory_full_info().pss / 2**20:.0f} MiB PSS")
 
 
-def _save_snapshots(folder: Path) -> dict[Series, ModelVersion]:
-    """Write what a replica finds on disk after a restart, so that 300 models need not be registered first."""
-    fitted, bitcoin, as_of_ms = fit_bitcoin()
-    recent = bitcoin[-POOLED_CANDLES:]
-    versions = {}
-    for pair in POOLED_PAIRS:
-        series = Series(pair, Interval.H1)
-        version = ModelVersion(series.name, 1, run_id=series.name, created_ms=as_of_ms, tags={})
-        loaded = LoadedModel(version, graph_for_pair(fitted.onnx, str(pair)), ModelCache(1))
-        current = ComputedForecast.compute(pair, loaded, Window(recent, recent, Interval.H1))
-        ForecastSnapshot(folder, series, "simulated").save(current)
-        versions[series] = version
-    return versions
+def _register_models(settings: Settings) -> None:
+    """Register a model of its own for each pooled pair, and make it the champion."""
+    fitted, _, as_of_ms = fit_bitcoin()
+    tags = version_tags(fitted, as_of_ms, "simulated")
+    with Registry(settings) as registry, Database.from_settings(settings) as database:
+        for pair in POOLED_PAIRS:
+            name = Series(pair, Interval.H1).name
+            graph = graph_for_pair(fitted.onnx, str(pair))
+            run = registry.log_run(name, params={}, metrics={}, files={"model/model.onnx": graph})
+            version = registry.create_version(name, run, "model", tags=tags, description="")
+            promote_manually(registry, database, name, version, by="a benchmark")
 
 
-def _all_ready(api: httpx.Client) -> bool:
+def _swap_all(stack: Stack, settings: Settings, api: httpx.Client) -> None:
+    """Swap the models of all pooled pairs at once, while a client calls one pair after the other."""
+    counts: Counter[str] = Counter()
+    stop = threading.Event()
+    caller = threading.Thread(target=_call_until, args=(stack, stop, counts, POOLED_PAIRS))
+    caller.start()
+    started = time.monotonic()
+    apply(settings)
+    while not _all_serve(api):
+        time.sleep(0.5)
+    seconds = time.monotonic() - started
+    stop.set()
+    caller.join()
+    print(f"swap of {len(POOLED_PAIRS)} models: {seconds:.1f} s; {counts.total()} calls meanwhile: {dict(counts)}")
+
+
+def _all_serve(api: httpx.Client) -> bool:
+    """Return whether every pooled pair serves its own model, with a forecast of the newest candle."""
     try:
-        states = api.get("/readyz").json()["pairs"].values()
+        states = api.get("/readyz").json()["pairs"]
     except (httpx.HTTPError, ValueError, KeyError):
         return False
     newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    return len(states) == len(POOLED_PAIRS) and all(state["as_of_ms"] == newest_ms for state in states)
+    return len(states) == len(POOLED_PAIRS) and all(
+        state["as_of_ms"] == newest_ms and (state["serves"] or {}).get("name") == name for name, state in states.items()
+    )
 
 
 def _seconds(api: httpx.Client, path: str) -> float:
