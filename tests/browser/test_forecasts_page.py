@@ -251,7 +251,7 @@ def test_the_time_shown_is_chosen_and_the_view_can_be_reset(page: Page, dashboar
 
 
 def _hold_dragged(page: Page, view: object, start: tuple[float, float], by: tuple[float, float]) -> None:
-    """Drag the chart away from this view, and hold it; again when the drag was lost because a picture was being drawn."""
+    """Drag the chart away from this view, and hold it. It takes no drag while it is drawn anew, so try again."""
     while True:
         page.mouse.move(*start)
         page.mouse.down()
