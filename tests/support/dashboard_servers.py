@@ -92,11 +92,13 @@ def dashboard_servers(
     old_models: Sequence[str] = (),
     unscored: Sequence[str] = (),
     registry: bool = False,
+    past_forecasts: bool = True,
 ) -> Iterator[DashboardServers]:
     """Run the dashboard, and a service that serves `pairs` by a tiny model; without pairs the service is down.
 
     `old_models`: the pairs whose model forecasts one candle; `unscored`: whose model was never evaluated. `registry`:
-    run MLflow too.
+    run MLflow too. `past_forecasts`: record forecasts of the past hours of the first three pairs, which the exchange
+    must know then.
     """
     with ExitStack() as contexts:
         database_url = contexts.enter_context(migrated_database())
@@ -134,7 +136,8 @@ def dashboard_servers(
                 ForecastSnapshot(folder / "cache", series, "simulated").save(kept)
             contexts.callback(made.stop_service)
             made.start_service()
-            _record_past_forecasts(made)
+            if past_forecasts:
+                _record_past_forecasts(made)
         command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={port}"]
         with running(command, f"{url}/login", folder / "dash.log", ours):
             yield made
