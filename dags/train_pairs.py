@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.configuration import conf
@@ -16,8 +18,11 @@ from dags.support.tasks import (
     FORECASTS,
     FOUNDATION,
     MODELS,
+    PAIRS_LABEL,
     TRAINING_DAG,
     fetch,
+    for_each_pair,
+    in_groups,
     is_backfill,
     job_command,
     plan_run,
@@ -87,7 +92,13 @@ def train_pairs(interval: Interval) -> None:
             | {
                 "pairs_per_job": Param(
                     50, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
-                )
+                ),
+                "pairs_per_task": Param(
+                    None,
+                    type=["null", "integer"],
+                    minimum=1,
+                    description="pairs that share a task of fetch or promote; empty: one, or so many that 32 suffice",
+                ),
             }
         },
         deadline=deadline(interval),
@@ -98,13 +109,13 @@ def train_pairs(interval: Interval) -> None:
         planned = plan_run(interval.value)
         items = choose(planned)
         postpone(planned, items)
-        fetched = fetch.expand(item=items)
+        fetched = fetch.expand(items=group(items))
         batches = batch(items, fetched)
         jobs = RayJobOperator.partial(
             task_id="train", map_index_template=_JOB_LABEL, max_active_tis_per_dag=_MAX_JOBS
         ).expand_kwargs(batches)
         results = collect(items, fetched, batches, jobs.output)
-        promoted = promote.expand(result=results)
+        promoted = promote.expand(results=results)
         served = refresh_serving()
         [items, promoted] >> served >> report(items, results)
 
@@ -133,6 +144,13 @@ def choose(planned: list[RunItem]) -> list[RunItem]:
 
 @task
 @typed
+def group(items: list[RunItem]) -> list[list[RunItem]]:
+    """Divide the pairs among the tasks that fetch."""
+    return in_groups(items)
+
+
+@task
+@typed
 def postpone(planned: list[RunItem], items: list[RunItem]) -> None:
     """Name the pairs that a later run trains, and show as skipped if there are any."""
     chosen = {item.pair for item in items if item.train}
@@ -157,14 +175,16 @@ def _running_s() -> float:
     return (datetime.now(UTC) - began).total_seconds() if began else 0.0
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+@task(trigger_rule=TriggerRule.ALL_DONE)
 @typed
-def batch(items: list[RunItem], fetched: list[Pair]) -> list[TrainBatch]:
+def batch(items: list[RunItem] | None, fetched: list[list[Pair]]) -> list[TrainBatch]:
     """Divide the pairs whose candles were fetched among Ray jobs, because starting a job costs more than a pair in it.
 
     Leaves out pairs that an earlier run trained as of the same time.
     """
-    ready = trainable(items, fetched)
+    if items is None:
+        raise AirflowSkipException("no pairs were chosen")
+    ready = trainable(items, _flat(fetched))
     done = _trained_before(ready)
     print(f"trained before: {', '.join(done) or 'none'}")
     left = [item for item in ready if item.pair not in done]
@@ -190,23 +210,30 @@ def _stop_at_ms(items: list[RunItem]) -> int | None:
 @task(trigger_rule=TriggerRule.ALL_DONE)
 @typed
 def collect(
-    items: list[RunItem] | None, fetched: list[Pair], batches: list[TrainBatch] | None, submission_ids: list[str]
-) -> list[JobResult]:
-    """Return the result of each pair; one without a result was in a job that broke. Records when each was trained."""
+    items: list[RunItem] | None, fetched: list[list[Pair]], batches: list[TrainBatch] | None, submission_ids: list[str]
+) -> list[list[JobResult]]:
+    """Return the result of each pair, divided among the tasks that promote. Records when each was trained.
+
+    A pair without a result was in a job that broke.
+    """
     from make_us_rich.market.object_store import ObjectStore
 
     if items is None or batches is None:
-        _record_trainings(items or [], fetched, [], trained_now=set())
+        _record_trainings(items or [], _flat(fetched), [], trained_now=set())
         raise AirflowSkipException("nothing was trained")
     store = ObjectStore.from_settings(_SETTINGS)
-    ready = trainable(items, fetched)
+    ready = trainable(items, _flat(fetched))
     results = {result.pair: result for job in submission_ids for result in job_results(store, job)}
     trained_now = {pair for pair, result in results.items() if result.status == "trained" and result.seconds > 0}
     results |= _trained_before([item for item in ready if item.pair not in results])
     lost = "its Ray job ended without a result for it: see the train task's log"
     found = [results.get(item.pair) or JobResult(pair=item.pair, status="failed", reason=lost) for item in ready]
-    _record_trainings(items, fetched, found, trained_now)
-    return found
+    _record_trainings(items, _flat(fetched), found, trained_now)
+    return in_groups(found)
+
+
+def _flat(groups: Iterable[Iterable[Pair]]) -> list[Pair]:
+    return [pair for pairs in groups for pair in pairs]
 
 
 def _record_trainings(
@@ -248,54 +275,61 @@ def _trained_before(items: list[RunItem]) -> dict[Pair, JobResult]:
     return {result.pair: result for result in found if result is not None}
 
 
-@task(map_index_template="{{ task.op_kwargs['result']['pair'] }}", inlets=[CANDLES, FOUNDATION], outlets=[MODELS])
+@task(map_index_template=PAIRS_LABEL, inlets=[CANDLES, FOUNDATION], outlets=[MODELS])
 @typed
-def promote(result: JobResult, run_id: str | None = None) -> str:
+def promote(results: list[JobResult], run_id: str | None = None) -> list[Pair]:
     """Make the new model the champion if it beats the old one on the same held-out candles.
 
     Fails for a pair whose training or checks failed; its champion stays. Is skipped for a postponed pair. In a backfill
     it instead stores the forecast that the model would have made as of its time, marked as backfilled.
     """
+    with Registry(_SETTINGS) as registry, Database.from_settings(_SETTINGS) as database:
+        return for_each_pair(results, partial(_promote, registry, database, run_id))
+
+
+def _promote(registry: Registry, database: Database, run_id: str | None, result: JobResult) -> str:
+    """Decide on the new model of one pair; return the outcome."""
     if result.status == "postponed":
         raise AirflowSkipException(result.reason)
     if result.status != "trained":
         raise AirflowFailException(result.reason)
     trained = TrainedResult.model_validate(result.model_dump())
     skill, coverage = trained.metrics["skill_vs_naive"], trained.metrics["coverage_80"]
-    print(f"held-out skill against naive {skill:+.2%}, 80 % band covers {coverage:.1%}")
-    with Registry(_SETTINGS) as registry, Database.from_settings(_SETTINGS) as database:
-        challenger = registry.get(trained.name, trained.version)
-        decided = challenger.tags.get(promotion.TAG_DECISION)
-        if not decided:
-            run = f"{dag_of('train_pairs', Interval(trained.interval))}/runs/{run_id}"
-            registry.set_tag(trained.name, trained.version, TAG_AIRFLOW_RUN, run)
-        if is_backfill():
-            return _store_forecast(trained)
-        if decided:
-            return f"decided before: {decided}"
-        decision = promotion.promote(
-            registry, database, challenger, trained.comparison, expiry_hours=_SETTINGS.model_expiry_hours
-        )
-    print(decision)
-    return decision.reason
+    print(f"{result.pair}: held-out skill against naive {skill:+.2%}, 80 % band covers {coverage:.1%}")
+    challenger = registry.get(trained.name, trained.version)
+    decided = challenger.tags.get(promotion.TAG_DECISION)
+    if not decided:
+        run = f"{dag_of('train_pairs', Interval(trained.interval))}/runs/{run_id}"
+        registry.set_tag(trained.name, trained.version, TAG_AIRFLOW_RUN, run)
+    if is_backfill():
+        return _store_forecast(database, trained)
+    if decided:
+        print(f"{result.pair}: decided before: {decided}")
+        return "decided before"
+    decision = promotion.promote(
+        registry, database, challenger, trained.comparison, expiry_hours=_SETTINGS.model_expiry_hours
+    )
+    print(f"{result.pair}: {decision}")
+    return "promoted" if decision.promoted else "refused"
 
 
-def _store_forecast(result: TrainedResult) -> str:
+def _store_forecast(database: Database, result: TrainedResult) -> str:
+    """Store the forecast of a backfill, which promotes nothing; return the outcome."""
     if result.forecast is None:
-        return "candles are missing just before its as_of: there is no forecast to store"
-    with Database.from_settings(_SETTINGS) as database:
-        forecasts.record(
-            database,
-            result.forecast.horizons,
-            market=_SETTINGS.market,
-            pair=result.pair,
-            interval=Interval(result.interval),
-            as_of_ms=result.as_of_ms,
-            version=result.version,
-            last_close=result.forecast.last_close,
-            backfilled=True,
-        )
-    return "a backfill promotes nothing; its forecast is stored"
+        print(f"{result.pair}: candles are missing just before its as_of: there is no forecast to store")
+        return "without forecast"
+    forecasts.record(
+        database,
+        result.forecast.horizons,
+        market=_SETTINGS.market,
+        pair=result.pair,
+        interval=Interval(result.interval),
+        as_of_ms=result.as_of_ms,
+        version=result.version,
+        last_close=result.forecast.last_close,
+        backfilled=True,
+    )
+    return "forecast stored"
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, inlets=[MODELS], outlets=[FORECASTS])

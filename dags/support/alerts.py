@@ -39,11 +39,15 @@ class RunRefused(AirflowFailException):
 
 
 class PairsFailed(AirflowException):
-    """A task's work failed for some pairs. `reasons` by pair name: each pair is reported as a failure of its own."""
+    """A task's work failed for some pairs: each is reported as a failure of its own.
 
-    def __init__(self, reasons: Mapping[str, str]) -> None:
+    `reasons` by pair name; `errors` are those by which to decide on a retry, if a retry would try these pairs again.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], errors: Iterable[Exception] = ()) -> None:
         super().__init__("; ".join(f"{pair}: {reason}" for pair, reason in reasons.items()))
         self.reasons = dict(reasons)
+        self.errors = tuple(errors)
 
 
 class Failure(Document):
@@ -69,7 +73,7 @@ def record_failure(context: Context) -> None:
         if isinstance(error, PairsFailed):
             reasons: dict[str | None, str] = dict(error.reasons.items())
         else:
-            reasons = {_pair_of(context): f"{type(error).__name__}: {error}" if error else "no exception"}
+            reasons = {_pair_of(context): reason_of(error) if error else "no exception"}
         failures = [
             Failure(
                 task=instance.task_id,
@@ -86,12 +90,18 @@ def record_failure(context: Context) -> None:
         log.exception("the failure could not be recorded for the report")
 
 
+def reason_of(error: BaseException | str) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def _pair_of(context: Context) -> str | None:
-    """Return the pair that a mapped task instance works on."""
+    """Return the pair that a mapped task instance works on; None if it works on several, or on none."""
     arguments = getattr(context["task"], "op_kwargs", None) or {}
-    item = next((value for value in arguments.values() if isinstance(value, dict) and "pair" in value), {})
-    pair: str | None = item.get("pair")
-    return pair
+    for value in arguments.values():
+        item = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if isinstance(item, dict) and "pair" in item:
+            return str(item["pair"])
+    return None
 
 
 def post_failures(context: Context, pairs: Iterable[str], settings: Settings) -> list[Failure]:

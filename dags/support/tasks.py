@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import shlex
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pendulum
 import psycopg2
@@ -22,11 +23,12 @@ from airflow.sdk import (
     get_parsing_context,
     task,
 )
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
-from dags.support.alerts import RunRefused, post_failures, record_failure
+from dags.support.alerts import PairsFailed, RunRefused, post_failures, reason_of, record_failure
 from make_us_rich.core.errors import (
     InputError,
     LocationRefused,
@@ -43,7 +45,9 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, OfPair, RunItem
 from make_us_rich.registry.promotion import ChampionChanged
 
+_log = logging.getLogger(__name__)
 _SETTINGS = get_settings()
+Item = TypeVar("Item", bound=OfPair)
 
 # Airflow's asset graph shows how a forecast derives from candles and models.
 CANDLES = Asset("candles", group="make_us_rich")
@@ -52,14 +56,22 @@ MODELS = Asset("models", group="make_us_rich")
 FORECASTS = Asset("forecasts", group="make_us_rich")
 SCORES = Asset("scores", group="make_us_rich")
 
+MAX_INSTANCES = 32
+"""Instances of a task that is mapped over pairs; more pairs share them, because one costs Airflow half a second."""
+# Airflow stores 250 characters.
+PAIRS_LABEL = (
+    "{{ outcomes | default(task.op_kwargs.values() | first | map(attribute='pair') | join(', '), true)"
+    " | truncate(240, leeway=0) }}"
+)
 MAX_FETCHES = 4  # at a time over all runs of a DAG, because the exchange limits the requests of one address
 _PARK_AFTER_MS = 24 * HOUR_MS  # a shorter halt may be maintenance of the exchange
 
+_FAILED, _SKIPPED = "failed", "skipped"
 _FIRST_DELAY_S = 5.0
 _GROWTH = 3.0  # 5, 15, 45 s: each of our components restarts in less
 _EXCHANGE_GROWTH = 2.0  # 5, 10, 20 s: one slow pair delays all, and the exchange client has retried already
 _LONGEST_BAN_S = 15 * 60.0
-_PERMANENT = (InputError, LocationRefused, PairNotTraded, ChampionChanged)
+_PERMANENT = (InputError, LocationRefused, PairNotTraded, ChampionChanged, AirflowFailException)
 
 
 class RetryByFault(RetryPolicy):
@@ -69,6 +81,9 @@ class RetryByFault(RetryPolicy):
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
         name = type(exception).__name__
+        if isinstance(exception, PairsFailed) and exception.errors:
+            decisions = [self.evaluate(each, try_number, max_tries, context) for each in exception.errors]
+            return max(decisions, key=lambda each: each.retry_delay or timedelta())
         if isinstance(exception, _PERMANENT):
             return RetryDecision.fail(f"{name}: a retry changes nothing")
         if isinstance(exception, RateLimited):
@@ -214,6 +229,55 @@ def is_backfill() -> bool:
     return bool(get_current_context()["dag_run"].run_type == "backfill")
 
 
+def in_groups(items: Sequence[Item]) -> list[list[Item]]:
+    """Divide pairs among the instances of a mapped task: one each, or more when there are many pairs.
+
+    The run's parameter `pairs_per_task` sets how many.
+    """
+    size = get_current_context()["params"].get("pairs_per_task") or -(-len(items) // MAX_INSTANCES)
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def for_each_pair(items: Sequence[Item], work: Callable[[Item], str]) -> list[Pair]:
+    """Do the work of a mapped task instance for each pair of its group, and return those that did not fail.
+
+    `work` returns an outcome, such as "promoted". In a group, a pair that fails or is skipped does not keep the others
+    from being tried; the instance's label in the grid then says the outcome of each. If any pair failed, the pairs that
+    did not are its return value all the same, and PairsFailed is raised. A pair of its own raises its own error.
+    """
+    if len(items) == 1:
+        print(work(items[0]))
+        return [items[0].pair]
+    outcomes: dict[str, list[Pair]] = {}
+    errors: dict[Pair, Exception] = {}
+    for item in items:
+        try:
+            outcome = work(item)
+        except AirflowSkipException as skip:
+            outcome = _SKIPPED
+            print(f"{item.pair} is skipped: {skip}")
+        except Exception as error:
+            outcome, errors[item.pair] = _FAILED, error
+            _log.exception("%s failed", item.pair)
+        outcomes.setdefault(outcome, []).append(item.pair)
+    context = get_current_context()
+    label = "; ".join(f"{outcome}: {', '.join(outcomes[outcome])}" for outcome in sorted(outcomes, key=_by_urgency))
+    cast(dict[str, Any], context)["outcomes"] = label
+    print(label)
+    done = [pair for outcome, pairs in outcomes.items() for pair in pairs if outcome != _FAILED]
+    if errors:
+        context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, done)
+        raise PairsFailed({str(pair): reason_of(error) for pair, error in errors.items()}, errors.values())
+    if outcomes.keys() == {_SKIPPED}:
+        raise AirflowSkipException(label)
+    return done
+
+
+def _by_urgency(outcome: str) -> tuple[bool, bool]:
+    """Sort a failure first and a skipped pair last, because a long label is cut off."""
+    return outcome != _FAILED, outcome == _SKIPPED
+
+
 def trainable(items: Sequence[RunItem], fetched: Sequence[Pair]) -> list[RunItem]:
     """Return the items to train whose candles were fetched. Skips the task if there are none."""
     found = [item for item in items if item.train and item.pair in fetched]
@@ -232,7 +296,7 @@ def job_command(module: str, items: Sequence[RunItem], stop_at_ms: int | None = 
     return shlex.join(command if stop_at_ms is None else [*command, "--stop-at-ms", str(stop_at_ms)])
 
 
-def store_candles(item: RunItem) -> None:
+def store_candles(item: RunItem) -> str:
     """Store the closed candles of one pair that S3 lacks. Parks a pair that the exchange has not traded for a day."""
     from make_us_rich.market.candle_store import CandleStore
     from make_us_rich.market.exchange import ExchangeClient
@@ -252,25 +316,25 @@ def store_candles(item: RunItem) -> None:
                 pairs_table.park(database, item.pair, str(error))
             raise PairNotTraded(f"{error} It is parked: later runs leave it out until it is made active.") from None
         raise
-    print(fetched)
+    print(f"{item.pair}: {fetched}")
+    return "fetched"
 
 
-@task(map_index_template="{{ task.op_kwargs['item']['pair'] }}", max_active_tis_per_dag=MAX_FETCHES, outlets=[CANDLES])
+@task(map_index_template=PAIRS_LABEL, max_active_tis_per_dag=MAX_FETCHES, outlets=[CANDLES])
 @typed
-def fetch(item: RunItem) -> str:
-    """Store the closed candles of one pair that S3 lacks. Parks a pair that the exchange has not traded for a day."""
-    store_candles(item)
-    return str(item.pair)
+def fetch(items: list[RunItem]) -> list[Pair]:
+    """Store the closed candles that S3 lacks. Parks a pair that the exchange has not traded for a day."""
+    return for_each_pair(items, store_candles)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
 @typed
-def report(items: list[OfPair] | None, results: list[JobResult] | None = None) -> None:
+def report(items: list[OfPair] | None, results: list[list[JobResult]] | None = None) -> None:
     """Post the failures of the run to Discord in one message, and fail the run if there are any.
 
     `items` name the pairs that the run worked on; `results` say which of them it postponed.
     """
-    postponed = {result.pair for result in results or [] if result.status == "postponed"}
+    postponed = {result.pair for group in results or [] for result in group if result.status == "postponed"}
     worked_on = [str(item.pair) for item in items or [] if item.pair not in postponed]
     failures = post_failures(get_current_context(), worked_on, _SETTINGS)
     if failures:

@@ -62,7 +62,13 @@ class BackfilledForecast(Quantiles):
         return (self, *self.later)
 
 
-class JobResult(Document):
+class OfPair(Document):
+    """Any document about one pair."""
+
+    pair: Pair
+
+
+class JobResult(OfPair):
     """The result of a training job for one pair, stored as a JSON object in S3 and read by Airflow.
 
     `begun`: in training; if the job has ended, the worker died. `begun` with `metrics`: trained and being registered,
@@ -73,7 +79,6 @@ class JobResult(Document):
 
     model_config = ConfigDict(ser_json_inf_nan="constants")  # a metric may be NaN
 
-    pair: Pair
     status: Literal["begun", "trained", "failed", "postponed"]
     reason: str | None = None
     kind: str | None = None  # name of the error's class
@@ -138,12 +143,6 @@ class Score(Document):
     drifted: bool
     reason: str
     horizons: tuple[HorizonScore, ...] = ()
-
-
-class OfPair(Document):
-    """Any document about one pair."""
-
-    pair: Pair
 
 
 class PairScore(OfPair):
