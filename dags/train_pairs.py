@@ -91,7 +91,7 @@ def train_pairs(interval: Interval) -> None:
             "params": TRAINING_DAG["params"]
             | {
                 "pairs_per_job": Param(
-                    50, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
+                    150, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
                 ),
                 "pairs_per_task": Param(
                     None,

@@ -46,7 +46,7 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
     with mlflow.start_run(run_name=f"{name} as of {as_of:%Y-%m-%d %H:%M} UTC", tags=dict(tags)) as run:
         client = MlflowClient()
         params = [Param(key, str(value)) for key, value in fitted.params.items()]
-        client.log_batch(run.info.run_id, metrics=_metrics(fitted), params=params)
+        client.log_batch(run.info.run_id, params=params)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / WEIGHTS_FILE
             path.write_bytes(fitted.weights)
@@ -60,6 +60,8 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
             save_as_external_data=False,  # the graph stays one file
             onnx_execution_providers=["CPUExecutionProvider"],
         )
+        # After the model, because `log_model` asks the server for each metric of the run and links it to the model.
+        client.log_batch(run.info.run_id, metrics=_metrics(fitted, model.model_id))
     with suppress(MlflowException):  # the name is registered already
         client.create_registered_model(name)
     version = client.create_model_version(
@@ -79,8 +81,8 @@ def load_weights(run_id: str) -> bytes:
         return Path(path).read_bytes()
 
 
-def _metrics(fitted: FittedModel) -> list[Metric]:
-    final = [Metric(key, float(value), 0, 0) for key, value in fitted.metrics.items()]
+def _metrics(fitted: FittedModel, model_id: str) -> list[Metric]:
+    final = [Metric(key, float(value), 0, 0, model_id) for key, value in fitted.metrics.items()]
     curves = [
         Metric(key, float(value), 0, epoch) for epoch, row in enumerate(fitted.curves) for key, value in row.items()
     ]
