@@ -97,7 +97,7 @@ def train_pairs(interval: Interval) -> None:
                     None,
                     type=["null", "integer"],
                     minimum=1,
-                    description="pairs that share a task of fetch or promote; empty: one, or so many that 32 suffice",
+                    description="pairs that share a task of fetch or promote; empty: one, or an eighth of more than 32",
                 ),
             }
         },

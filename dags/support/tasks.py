@@ -56,8 +56,8 @@ MODELS = Asset("models", group="make_us_rich")
 FORECASTS = Asset("forecasts", group="make_us_rich")
 SCORES = Asset("scores", group="make_us_rich")
 
-MAX_INSTANCES = 32
-"""Instances of a task that is mapped over pairs; more pairs share them, because one costs Airflow half a second."""
+# A task instance costs a second or two before it does anything: more pairs than these share few instances.
+_MOST_ALONE, _SHARED_INSTANCES = 32, 8
 # Airflow stores 250 characters.
 PAIRS_LABEL = (
     "{{ outcomes | default(task.op_kwargs.values() | first | map(attribute='pair') | join(', '), true)"
@@ -234,7 +234,8 @@ def in_groups(items: Sequence[Item]) -> list[list[Item]]:
 
     The run's parameter `pairs_per_task` sets how many.
     """
-    size = get_current_context()["params"].get("pairs_per_task") or -(-len(items) // MAX_INSTANCES)
+    chosen: int | None = get_current_context()["params"].get("pairs_per_task")
+    size = chosen or (1 if len(items) <= _MOST_ALONE else -(-len(items) // _SHARED_INSTANCES))
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
