@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
+from dags.support.alerts import PairsFailed
 from dags.support.tasks import (
     CANDLES,
     FORECASTS,
     MAX_FETCHES,
+    PAIRS_LABEL,
+    PAIRS_PER_TASK,
     SCORES,
     TRAINING_DAG,
+    for_each_pair,
+    in_groups,
     plan_run,
     report,
     store_candles,
@@ -35,17 +41,13 @@ counted, when a candle before its target is missing. **score** stores the outcom
 before the next close, with the losses of the naive, EWMA and GARCH forecasts as of the same time, for the track
 record. It writes skill against the naive forecast and coverage of the 80 % band, at each horizon and in the mean, and
 the shift of the market's features to the table `scores` and to MLflow's experiment `score_forecasts`; the dashboard's
-overview shows the mean. **alarm** fails for a pair whose forecasts are worse than naive beyond noise in the mean over
-the horizons, or whose band at one horizon is too wide or too narrow beyond noise, and **report** posts that to Discord.
-A shift of the market is named as a possible cause, but never raises an alarm alone.
+overview shows the mean. **alarm** fails if there is a pair whose forecasts are worse than naive beyond noise in the
+mean over the horizons, or whose band at one horizon is too wide or too narrow beyond noise, and **report** posts
+each of them to Discord. A shift of the market is named as a possible cause, but never raises an alarm alone.
 
 With the parameter `retrain`, an alarm starts **train_foundation** at once. **train_pairs** trains a drifting pair
 earlier than others, where its compute budget does not suffice for all.
 """
-
-
-class ForecastsDrifted(AirflowFailException):
-    """The forecasts of a pair are worse than naive, or their band is too wide or too narrow, beyond noise."""
 
 
 def score_forecasts(interval: Interval) -> None:
@@ -57,41 +59,43 @@ def score_forecasts(interval: Interval) -> None:
         **TRAINING_DAG
         | {
             "params": TRAINING_DAG["params"]
-            | {"retrain": Param(False, type="boolean", description="after an alarm, train the foundation model")}
+            | {
+                "retrain": Param(False, type="boolean", description="after an alarm, train the foundation model"),
+                "pairs_per_task": PAIRS_PER_TASK,
+            }
         },
         doc_md=DOC,
         tags=["forecasting", interval.value, "quality"],
     )
     def create() -> None:
         items = plan_run(interval.value)
-        scores = score.expand(item=trained_pairs(items))
-        alarms = alarm.expand(scored=scores)
+        scores = score.expand(items=trained_pairs(items))
+        alarmed = alarm(scores)
         retrain = TriggerDagRunOperator(task_id="retrain", trigger_dag_id=dag_of("train_foundation", interval))
-        [log_scores(scores), alarms, retrain] >> report(items)
-        alarms >> retrain_wanted(scores) >> retrain
+        [log_scores(scores), alarmed, retrain] >> report(items)
+        alarmed >> retrain_wanted(scores) >> retrain
 
     create()
 
 
 @task
 @typed
-def trained_pairs(items: list[RunItem]) -> list[RunItem]:
-    """Leave out the reference market, unless it is forecast too."""
-    return [item for item in items if item.train]
+def trained_pairs(items: list[RunItem]) -> list[list[RunItem]]:
+    """Leave out the reference market, unless it is forecast too, and divide the pairs among the tasks that score."""
+    return in_groups([item for item in items if item.train])
 
 
-@task(
-    map_index_template="{{ task.op_kwargs['item']['pair'] }}",
-    max_active_tis_per_dag=MAX_FETCHES,
-    inlets=[FORECASTS],
-    outlets=[CANDLES, SCORES],
-)
+@task(map_index_template=PAIRS_LABEL, max_active_tis_per_dag=MAX_FETCHES, inlets=[FORECASTS], outlets=[CANDLES, SCORES])
 @typed
-def score(item: RunItem) -> PairScore:
-    """Store the outcomes of one pair's served forecasts, and score its last week, as of the run.
+def score(items: list[RunItem]) -> list[PairScore]:
+    """Store the outcomes of the pairs' served forecasts, and score their last week, as of the run.
 
-    Stores the pair's candles first, because train_pairs stores only those of the pairs that it trains.
+    Stores a pair's candles first, because train_pairs stores only those of the pairs that it trains.
     """
+    return for_each_pair(items, _score)
+
+
+def _score(item: RunItem) -> tuple[str, PairScore]:
     from make_us_rich.market.candle_store import CandleStore
     from make_us_rich.operations import outcomes, scoring
 
@@ -102,35 +106,41 @@ def score(item: RunItem) -> PairScore:
         of: dict[str, Any] = {"market": settings.market, "pair": item.pair, "interval": item.interval}
         recorded = outcomes.record(database, store, as_of_ms=item.as_of_ms, **of)
         found = scoring.score(database, store, as_of_ms=item.as_of_ms, **of)
-    print(f"outcomes of {recorded} forecasts stored")
-    print(found or "there is no forecast to score yet")
-    return PairScore(
+    print(f"{item.pair}: outcomes of {recorded} forecasts stored")
+    print(f"{item.pair}: {found or 'there is no forecast to score yet'}")
+    scored = PairScore(
         market=settings.market, pair=item.pair, interval=item.interval, as_of_ms=item.as_of_ms, score=found
     )
+    return "scored" if found else "without forecasts", scored
 
 
-@task(map_index_template="{{ task.op_kwargs['scored']['pair'] }}", retries=0)
+@task(trigger_rule=TriggerRule.ALL_DONE, retries=0)
 @typed
-def alarm(scored: PairScore) -> None:
-    """Fail for a pair whose forecasts drifted."""
-    if scored.score and scored.score.drifted:
-        raise ForecastsDrifted(scored.score.reason)
+def alarm(scores: list[list[PairScore]]) -> None:
+    """Fail for the pairs whose forecasts drifted."""
+    drifted = {str(scored.pair): scored.score.reason for scored in _drifted(scores) if scored.score}
+    if drifted:
+        raise PairsFailed(drifted)
+
+
+def _drifted(scores: Iterable[Iterable[PairScore]]) -> list[PairScore]:
+    return [scored for group in scores for scored in group if scored.score and scored.score.drifted]
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
 @typed
-def log_scores(scores: list[PairScore]) -> None:
+def log_scores(scores: list[list[PairScore]]) -> None:
     """Add the scores to MLflow: one run for each market, pair and interval."""
     from make_us_rich.operations import scoring
 
-    scoring.log_to_mlflow(get_settings(), scores)
+    scoring.log_to_mlflow(get_settings(), [scored for group in scores for scored in group])
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
 @typed
-def retrain_wanted(scores: list[PairScore]) -> None:
+def retrain_wanted(scores: list[list[PairScore]]) -> None:
     """Skip the early training, unless the form asks for it and a pair drifted."""
-    drifted = [scored.pair for scored in scores if scored.score and scored.score.drifted]
+    drifted = [scored.pair for scored in _drifted(scores)]
     if not drifted or not get_current_context()["params"]["retrain"]:
         raise AirflowSkipException(
             f"drifted: {', '.join(drifted) or 'none'}; the form did not ask for an early training"

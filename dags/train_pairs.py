@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
-from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.support.alerts import deadline
@@ -19,6 +18,7 @@ from dags.support.tasks import (
     FOUNDATION,
     MODELS,
     PAIRS_LABEL,
+    PAIRS_PER_TASK,
     TRAINING_DAG,
     fetch,
     for_each_pair,
@@ -93,12 +93,7 @@ def train_pairs(interval: Interval) -> None:
                 "pairs_per_job": Param(
                     150, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
                 ),
-                "pairs_per_task": Param(
-                    None,
-                    type=["null", "integer"],
-                    minimum=1,
-                    description="pairs that share a task of fetch or promote; empty: one, or an eighth of more than 32",
-                ),
+                "pairs_per_task": PAIRS_PER_TASK,
             }
         },
         deadline=deadline(interval),
@@ -132,7 +127,7 @@ def choose(planned: list[RunItem]) -> list[RunItem]:
     pairs, interval, as_of_ms = [item.pair for item in planned if item.train], planned[0].interval, planned[0].as_of_ms
     with Database.from_settings(_SETTINGS) as database:
         needs = TrainingNeeds.read(database, _SETTINGS, interval)
-    most = min(needs.pairs_per_run(pairs, budget_s), conf.getint("core", "max_map_length") - 1)  # and BTC
+    most = needs.pairs_per_run(pairs, budget_s)
     chosen = needs.by_need(pairs, as_of_ms)[:most]
     print(f"{len(chosen)} of {len(pairs)} pairs in {budget_s / 60:.1f} min, where {most} fit: {', '.join(chosen)}")
     return [
@@ -287,8 +282,8 @@ def promote(results: list[JobResult], run_id: str | None = None) -> list[Pair]:
         return for_each_pair(results, partial(_promote, registry, database, run_id))
 
 
-def _promote(registry: Registry, database: Database, run_id: str | None, result: JobResult) -> str:
-    """Decide on the new model of one pair; return the outcome."""
+def _promote(registry: Registry, database: Database, run_id: str | None, result: JobResult) -> tuple[str, Pair]:
+    """Decide on the new model of one pair."""
     if result.status == "postponed":
         raise AirflowSkipException(result.reason)
     if result.status != "trained":
@@ -302,15 +297,15 @@ def _promote(registry: Registry, database: Database, run_id: str | None, result:
         run = f"{dag_of('train_pairs', Interval(trained.interval))}/runs/{run_id}"
         registry.set_tag(trained.name, trained.version, TAG_AIRFLOW_RUN, run)
     if is_backfill():
-        return _store_forecast(database, trained)
+        return _store_forecast(database, trained), result.pair
     if decided:
         print(f"{result.pair}: decided before: {decided}")
-        return "decided before"
+        return "decided before", result.pair
     decision = promotion.promote(
         registry, database, challenger, trained.comparison, expiry_hours=_SETTINGS.model_expiry_hours
     )
     print(f"{result.pair}: {decision}")
-    return "promoted" if decision.promoted else "refused"
+    return "promoted" if decision.promoted else "refused", result.pair
 
 
 def _store_forecast(database: Database, result: TrainedResult) -> str:

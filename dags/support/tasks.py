@@ -48,6 +48,7 @@ from make_us_rich.registry.promotion import ChampionChanged
 _log = logging.getLogger(__name__)
 _SETTINGS = get_settings()
 Item = TypeVar("Item", bound=OfPair)
+Value = TypeVar("Value")
 
 # Airflow's asset graph shows how a forecast derives from candles and models.
 CANDLES = Asset("candles", group="make_us_rich")
@@ -151,6 +152,12 @@ TRAINING_DAG: dict[str, Any] = DAG_DEFAULTS | {
     }
 }
 """Arguments of the DAGs that work on pairs as of a time, with their trigger form."""
+PAIRS_PER_TASK = Param(
+    None,
+    type=["null", "integer"],
+    minimum=1,
+    description=f"pairs that share a task; empty: one, or an eighth of more than {_MOST_ALONE}",
+)
 
 
 def typed(function: Callable[..., object]) -> Callable[..., Any]:
@@ -239,21 +246,25 @@ def in_groups(items: Sequence[Item]) -> list[list[Item]]:
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def for_each_pair(items: Sequence[Item], work: Callable[[Item], str]) -> list[Pair]:
-    """Do the work of a mapped task instance for each pair of its group, and return those that did not fail.
+def for_each_pair(items: Sequence[Item], work: Callable[[Item], tuple[str, Value]]) -> list[Value]:
+    """Do the work of a mapped task instance for each pair of its group, and return the results.
 
-    `work` returns an outcome, such as "promoted". In a group, a pair that fails or is skipped does not keep the others
-    from being tried; the instance's label in the grid then says the outcome of each. If any pair failed, the pairs that
-    did not are its return value all the same, and PairsFailed is raised. A pair of its own raises its own error.
+    `work` returns an outcome in a word, such as "promoted", and a result. In a group, a pair that fails or is skipped
+    does not keep the others from being tried; the instance's label in the grid then says the outcome of each. If any
+    failed, the results of the others are the instance's return value all the same, and PairsFailed is raised. A pair of
+    its own raises its own error.
     """
     if len(items) == 1:
-        print(work(items[0]))
-        return [items[0].pair]
+        outcome, value = work(items[0])
+        print(f"{items[0].pair}: {outcome}")
+        return [value]
     outcomes: dict[str, list[Pair]] = {}
+    values: list[Value] = []
     errors: dict[Pair, Exception] = {}
     for item in items:
         try:
-            outcome = work(item)
+            outcome, value = work(item)
+            values.append(value)
         except AirflowSkipException as skip:
             outcome = _SKIPPED
             print(f"{item.pair} is skipped: {skip}")
@@ -265,13 +276,12 @@ def for_each_pair(items: Sequence[Item], work: Callable[[Item], str]) -> list[Pa
     label = "; ".join(f"{outcome}: {', '.join(outcomes[outcome])}" for outcome in sorted(outcomes, key=_by_urgency))
     cast(dict[str, Any], context)["outcomes"] = label
     print(label)
-    done = [pair for outcome, pairs in outcomes.items() for pair in pairs if outcome != _FAILED]
     if errors:
-        context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, done)
+        context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, to_jsonable_python(values))
         raise PairsFailed({str(pair): reason_of(error) for pair, error in errors.items()}, errors.values())
     if outcomes.keys() == {_SKIPPED}:
         raise AirflowSkipException(label)
-    return done
+    return values
 
 
 def _by_urgency(outcome: str) -> tuple[bool, bool]:
@@ -297,7 +307,7 @@ def job_command(module: str, items: Sequence[RunItem], stop_at_ms: int | None = 
     return shlex.join(command if stop_at_ms is None else [*command, "--stop-at-ms", str(stop_at_ms)])
 
 
-def store_candles(item: RunItem) -> str:
+def store_candles(item: RunItem) -> None:
     """Store the closed candles of one pair that S3 lacks. Parks a pair that the exchange has not traded for a day."""
     from make_us_rich.market.candle_store import CandleStore
     from make_us_rich.market.exchange import ExchangeClient
@@ -318,14 +328,18 @@ def store_candles(item: RunItem) -> str:
             raise PairNotTraded(f"{error} It is parked: later runs leave it out until it is made active.") from None
         raise
     print(f"{item.pair}: {fetched}")
-    return "fetched"
 
 
 @task(map_index_template=PAIRS_LABEL, max_active_tis_per_dag=MAX_FETCHES, outlets=[CANDLES])
 @typed
 def fetch(items: list[RunItem]) -> list[Pair]:
     """Store the closed candles that S3 lacks. Parks a pair that the exchange has not traded for a day."""
-    return for_each_pair(items, store_candles)
+    return for_each_pair(items, _fetch)
+
+
+def _fetch(item: RunItem) -> tuple[str, Pair]:
+    store_candles(item)
+    return "fetched", item.pair
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)

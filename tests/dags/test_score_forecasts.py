@@ -13,6 +13,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts, outcomes, scores
+from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, HORIZONS, PairScore, Quantiles, Score
 from make_us_rich.market.candle_store import CandleStore
@@ -37,9 +38,7 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
 
     run = world.airflow.run("score_forecasts", {"pairs": ["btc_usdt", "chz_usdt", "eth_usdt"]})
 
-    assert run.states["alarm", "btc_usdt"] == "success"
-    assert run.states["alarm", "chz_usdt"] == "success", "a pair without forecasts has not drifted"
-    assert run.states["alarm", "eth_usdt"] == "failed"
+    assert run.states["alarm", ""] == "failed"
     assert run.states["retrain", ""] == "skipped"
     (embed,) = world.embeds()[before:]
     assert embed["title"] == "score_forecasts: eth_usdt failed"
@@ -70,6 +69,21 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
     )
     scoring.log_to_mlflow(settings, [of_binance])
     assert _logged(settings.mlflow_url) == scored | {("binance", "eth_usdt_1h"): 168.0}
+
+
+@pytest.mark.parametrize("pairs_per_task", [1, 2])
+def test_a_pair_without_candles_does_not_hide_the_alarm_of_another(world: DagEnvironment, pairs_per_task: int) -> None:
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    _serve_a_week(world.typed_settings(), Pair("eth", "usdt"), as_of_ms, FAR_OFF)
+    world.break_exchange(kind="unknown_symbol", symbol="EOSUSDT")
+    with Database(world.database_url) as database:
+        pairs_table.put(database, "eos_usdt", plan="pooled")
+
+        form = {"pairs": ["eos_usdt", "eth_usdt"], "pairs_per_task": pairs_per_task}
+        run = world.airflow.run("score_forecasts", form)
+
+        pairs_table.remove(database, "eos_usdt")
+    assert "failed: eos_usdt, eth_usdt" in run.log, run.log[-3000:]
 
 
 def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.ndarray) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,6 @@ import yaml
 from pydantic import SecretStr
 
 from make_us_rich.core.settings import Settings
-from make_us_rich.embedded.environment import load_or_create_secrets, stack_environment
-from make_us_rich.embedded.stack_config import StackConfig
 from tests.support.compose import all_compose_variables, compose_services
 from tests.support.processes import PROJECT_ROOT
 
@@ -143,14 +140,3 @@ def _containers(value: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _containers(inner)
-
-
-def test_a_run_maps_ten_thousand_pairs_in_every_layout(env: dict[str, str], tmp_path: Path) -> None:
-    """`score_forecasts` maps every pair, and Airflow fails a run with more than 1,024 of its own accord."""
-    name = "AIRFLOW__CORE__MAX_MAP_LENGTH"
-    services = compose_services(env)
-    embedded = stack_environment(StackConfig("simulated", tmp_path), load_or_create_secrets(tmp_path / "secrets"))
-    airflow = yaml.safe_load((KUBERNETES / "airflow" / "values.yaml").read_text())
-    in_kubernetes = {variable["name"]: variable["value"] for variable in airflow["env"]}
-    given = [embedded[name], in_kubernetes[name], *(services[each]["environment"][name] for each in AIRFLOWS)]
-    assert given == ["10000"] * (2 + len(AIRFLOWS))
