@@ -114,6 +114,7 @@ reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with 
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training
 	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.training_budget
 
 format: $(INSTALLED) ## mend style

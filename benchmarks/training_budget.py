@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.training_budget [--pairs 200] [--minutes 30] [--runs 3]
 
 Prints what each run took and how many pairs it trained, and fails when a pair was trained again before every other had
-its turn. The pairs have simulated prices; they are trained from scratch and served by the pool. The runs are those of
-the last hours, one after the other without a pause.
+its turn. The pairs have simulated prices; they are fine-tuned from the shipped foundation and served by the pool. The
+runs are those of the last hours, one after the other without a pause.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event, Thread
 
-from benchmarks.orchestration import DAG_ID, FEW
+from benchmarks.scaling import DAG_ID, NAMED
 from benchmarks.stack import temporary_stack_config
 from make_us_rich.core.interval import Interval
 from make_us_rich.embedded import lifecycle
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--minutes", default="30", help="MUR_TRAINING_MINUTES")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
-    names = ",".join([*FEW, *(f"coin{number}_usdt" for number in range(args.pairs - len(FEW)))])
+    names = ",".join([*NAMED, *(f"coin{number}_usdt" for number in range(args.pairs - len(NAMED)))])
     settings = {"MUR_PAIRS": names, "MUR_POOLED_PAIRS": names, "MUR_HISTORY_CANDLES": "3000"}
     with temporary_stack_config(settings | {"MUR_TRAINING_MINUTES": args.minutes}) as config:
         lifecycle.up(config)
