@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from statistics import median
@@ -38,7 +38,7 @@ from benchmarks.stack import (
     temporary_stack,
 )
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
@@ -212,8 +212,9 @@ def _call_until(stack: Stack, stop: threading.Event, counts: Counter[str], pairs
                 return
             try:
                 answer = api.get(f"/v1/forecasts/{pair}")
+                reason = f" {answer.json()['type']} of {pair}" if answer.is_error else ""
                 retry = " with Retry-After" if "Retry-After" in answer.headers else ""
-                counts[f"{answer.status_code}{retry}"] += 1
+                counts[f"{answer.status_code}{reason}{retry}"] += 1
             except httpx.HTTPError as error:
                 counts[type(error).__name__] += 1
 
@@ -271,6 +272,8 @@ def _register_models(settings: Settings) -> None:
 
 def _swap_all(stack: Stack, settings: Settings, api: httpx.Client) -> None:
     """Swap the models of all pooled pairs at once, while a client calls one pair after the other."""
+    while not _all_serve(api, {foundation_name(Interval.H1)}):  # a new stack may still make its first forecasts
+        time.sleep(0.5)
     counts: Counter[str] = Counter()
     stop = threading.Event()
     caller = threading.Thread(target=_call_until, args=(stack, stop, counts, POOLED_PAIRS))
@@ -285,15 +288,16 @@ def _swap_all(stack: Stack, settings: Settings, api: httpx.Client) -> None:
     print(f"swap of {len(POOLED_PAIRS)} models: {seconds:.1f} s; {counts.total()} calls meanwhile: {dict(counts)}")
 
 
-def _all_serve(api: httpx.Client) -> bool:
-    """Return whether every pooled pair serves its own model, with a forecast of the newest candle."""
+def _all_serve(api: httpx.Client, names: Collection[str] = ()) -> bool:
+    """Return whether every pooled pair serves one of these models, or else its own, and forecasts the newest candle."""
     try:
         states = api.get("/readyz").json()["pairs"]
     except (httpx.HTTPError, ValueError, KeyError):
         return False
     newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     return len(states) == len(POOLED_PAIRS) and all(
-        state["as_of_ms"] == newest_ms and (state["serves"] or {}).get("name") == name for name, state in states.items()
+        state["as_of_ms"] == newest_ms and (state["serves"] or {}).get("name") in (names or {name})
+        for name, state in states.items()
     )
 
 

@@ -45,6 +45,9 @@ from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
 
 _SETTINGS = get_settings()
 _MAX_JOBS = 2  # at a time over all runs, so that a backfill leaves room for the hourly run
+# One at a time in a run: of two that begin together one finds its CPUs taken, and Ray Train's controller then asks for
+# them in a loop that takes half a core from the other.
+_MAX_JOBS_OF_A_RUN = 1
 _LEAST_TRAINING_S = 60.0  # for the start of a job and its first pairs
 _FAILURE_CHARACTERS = 300
 # A job is labelled by its first pairs. Airflow stores 250 characters, and a longer label would fail the finished task.
@@ -107,7 +110,10 @@ def train_pairs(interval: Interval) -> None:
         fetched = fetch.expand(items=group(items))
         batches = batch(items, fetched)
         jobs = RayJobOperator.partial(
-            task_id="train", map_index_template=_JOB_LABEL, max_active_tis_per_dag=_MAX_JOBS
+            task_id="train",
+            map_index_template=_JOB_LABEL,
+            max_active_tis_per_dag=_MAX_JOBS,
+            max_active_tis_per_dagrun=_MAX_JOBS_OF_A_RUN,
         ).expand_kwargs(batches)
         results = collect(items, fetched, batches, jobs.output)
         promoted = promote.expand(results=results)
