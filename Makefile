@@ -10,7 +10,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration bench-dashboard pictures reference-pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -111,6 +111,9 @@ pictures: $(INSTALLED) $(CHARTS) browser ## the README's pictures, of the stack 
 reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with which tests compare them
 	rm -f tests/browser/pictures/*.png
 	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py
+
+soak: $(INSTALLED) ## the whole stack under load for MINUTES (360), with graphs in soak/
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training
 	$(BIN)/python -m benchmarks.orchestration

@@ -55,7 +55,7 @@ class Totals:
         with Database.from_settings(settings) as database, database.transaction() as cursor:
             cursor.execute("SELECT sum(tup_inserted) FROM pg_stat_database")
             ((rows,),) = cursor.fetchall()
-        objects = sum(len(_bucket(settings, name).list_keys("")) for name in _buckets(settings))
+        objects = sum(len(bucket_of(settings, name).list_keys("")) for name in _buckets(settings))
         usage = httpx.get(f"{settings.exchange_url}/_control/usage").raise_for_status().json()
         return cls(int(rows), objects, usage["requests"])
 
@@ -237,7 +237,7 @@ def _buckets(settings: Settings) -> tuple[str, str]:
     return settings.candles_bucket, settings.mlflow_bucket
 
 
-def _bucket(settings: Settings, name: str) -> ObjectStore:
+def bucket_of(settings: Settings, name: str) -> ObjectStore:
     return ObjectStore.from_settings(settings.model_copy(update={"candles_bucket": name}))
 
 

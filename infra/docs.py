@@ -18,7 +18,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from infra.sizing import sizing_table
+from infra.sizing import run_table, sizing_table
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
@@ -39,10 +39,11 @@ def main() -> None:
 def generated_pages() -> dict[Path, str]:
     """Return the committed pages that hold generated tables, with their tables renewed."""
     settings, sizing = REFERENCE / "settings.md", REFERENCE / "sizing.md"
-    hourly = _replace_table(sizing.read_text(), "trained hourly", sizing_table(24))
+    runs = _replace_table(sizing.read_text(), "runs", run_table())
+    hourly = _replace_table(runs, "trained hourly", sizing_table(hours=1))
     return {
         settings: _replace_table(settings.read_text(), "settings", settings_table()),
-        sizing: _replace_table(hourly, "trained daily", sizing_table(1)),
+        sizing: _replace_table(hourly, "trained daily", sizing_table(hours=24)),
     }
 
 

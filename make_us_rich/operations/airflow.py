@@ -204,8 +204,8 @@ class RunProgress:
             if self._printed_states.get(key) == task.state or task.state not in _SHOWN or unlabelled:
                 continue
             self._printed_states[key] = task.state
-            pair = "" if "," in task.label else task.label
-            lines.append(f"{pair:<10} {task.task_id}: {_SHOWN[task.state]}")
+            pair, pairs = ("", f" ({task.label})") if {",", ":"} & set(task.label) else (task.label, "")
+            lines.append(f"{pair:<10} {task.task_id}: {_SHOWN[task.state]}{pairs}")
         return lines
 
     def _training_lines(self) -> list[str]:

@@ -20,9 +20,9 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_more_pairs_never_need_less() -> None:
-    for trainings in (1, 24):
-        needs = [estimate(pairs, trainings) for pairs in PAIRS]
-        for name in ("training_nodes", "serving_nodes", "database_gb_per_year", "dollars_per_month"):
+    for hours in (1, 24):
+        needs = [estimate(pairs, hours) for pairs in PAIRS]
+        for name in ("trained_every_h", "training_nodes", "serving_nodes", "database_gb_per_year", "dollars_per_month"):
             values = [getattr(need, name) for need in needs]
             assert values == sorted(values)
         assert not needs[0].first_bottleneck

@@ -1,0 +1,285 @@
+"""The whole stack for hours under load: training, swaps and retention at once, while its resources are sampled.
+
+    .venv/bin/python -m benchmarks.soak [--minutes 360] [--out DIR]
+
+Every DAG runs on its schedule. Beside that, one run of train_pairs after the other trains all pairs as of the next hour
+of the last six days of the simulated market, and the new models are promoted by hand: as many swaps an hour as runs fit
+into it. After every few runs, housekeeping deletes all but three versions of each model. A client calls every endpoint
+of the pairs. A second one computes forecasts anew, from the exchange's candles and the registry's model, and compares
+them with the answers. Writes soak.csv and soak.png. Fails if a forecast was wrong, or if an answer had a status other
+than 200 and other than 503 with Retry-After.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from matplotlib.figure import Figure
+
+from benchmarks.scaling import NAMED, bucket_of
+from benchmarks.stack import settings_of, temporary_stack_config
+from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Pair, Series
+from make_us_rich.database.pool import Database
+from make_us_rich.documents import Forecast
+from make_us_rich.embedded import lifecycle
+from make_us_rich.embedded.environment import ADMIN
+from make_us_rich.embedded.lifecycle import Stack
+from make_us_rich.embedded.supervisor import Supervisor
+from make_us_rich.market.window import LiveWindow, shared_bitcoin
+from make_us_rich.operations.airflow import ENDED, Airflow
+from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.registry.client import Registry
+from make_us_rich.registry.promotion import promote_manually
+from serve_app.replica.forecast import ComputedForecast
+from serve_app.replica.models import LoadedModel, ModelCache
+
+PAIRS = tuple(Pair.parse(name) for name in (*NAMED, "ltc_usdt", "ada_usdt", "doge_usdt"))
+POOLED = PAIRS[len(NAMED) :]
+_CALLS_PER_S = 20
+_CHECK_EVERY_S, _SAMPLE_EVERY_S = 3.0, 20.0
+_RUNS_PER_CLEANING = 4
+_FRESH_AFTER_CLOSE_S = 30.0
+_HOURS = 24 * 6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the whole stack holds at one time. memory: PSS. disk: of its folder, logs included."""
+
+    minute: float
+    memory_mib: float
+    processes: int
+    files: int
+    postgres_connections: int
+    disk_mib: float
+    objects: int
+
+
+class Soak:
+    """The threads of a soak share it; each counts what it sees."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.settings = settings_of(stack)
+        self.ended = threading.Event()
+        self.began_s = time.monotonic()
+        self.answers: Counter[str] = Counter()
+        self.checks: Counter[str] = Counter()
+        self.runs: Counter[str] = Counter()
+        self.samples: list[Sample] = []
+
+    def client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.stack.secrets.service_token}"}
+        return httpx.Client(base_url=self.stack.config.url("api"), headers=headers, timeout=60)
+
+    def call(self) -> None:
+        """Call every endpoint of every pair in turn."""
+        paths = [
+            path.format(pair)
+            for pair in PAIRS
+            for path in (
+                "/v1/forecasts/{}",
+                "/v1/forecasts/{}/history?limit=24",
+                "/v1/candles/{}?limit=100",
+                "/v1/models/{}",
+                "/v1/forecasts/{}?horizons=1,8,24",
+            )
+        ]
+        with self.client() as api:
+            for path in cycle([*paths, "/v1/pairs", "/readyz"]):
+                if self.ended.wait(1 / _CALLS_PER_S):
+                    return
+                try:
+                    answer = api.get(path)
+                except httpx.HTTPError as error:
+                    self.answers[f"{type(error).__name__} of {path}"] += 1
+                    continue
+                refused = answer.status_code == 503 and "Retry-After" in answer.headers
+                known = answer.status_code == 200 or refused
+                what = "503 with Retry-After" if refused else str(answer.status_code)
+                self.answers[what if known else f"{what} of {path}"] += 1
+
+    def check(self) -> None:
+        """Compute a pair's forecast anew and compare it with the API's answer."""
+        cache, models = ModelCache(8), dict[tuple[str, int], LoadedModel]()
+        windows = {
+            pair: LiveWindow(Series(pair, Interval.H1), self.settings, shared_bitcoin(Interval.H1, self.settings))
+            for pair in PAIRS
+        }
+        with self.client() as api, Registry(self.settings) as registry:
+            for pair in cycle(PAIRS):
+                if self.ended.wait(_CHECK_EVERY_S):
+                    return
+                try:
+                    self.checks[self._compare(api, registry, pair, windows[pair], models, cache)] += 1
+                except (httpx.HTTPError, MakeUsRichError) as error:
+                    self.checks[f"not compared: {type(error).__name__}"] += 1
+
+    def _compare(
+        self,
+        api: httpx.Client,
+        registry: Registry,
+        pair: Pair,
+        market: LiveWindow,
+        models: dict[tuple[str, int], LoadedModel],
+        cache: ModelCache,
+    ) -> str:
+        served = Forecast.model_validate_json(api.get(f"/v1/forecasts/{pair}").raise_for_status().content)
+        now_ms = time.time_ns() // 1_000_000
+        close_ms = Interval.H1.last_close_ms(now_ms)
+        if served.as_of_ms != close_ms:
+            late_s = (now_ms - close_ms) / 1000
+            return "old" if late_s < _FRESH_AFTER_CLOSE_S else f"WRONG: {pair} is {late_s:.0f} s late"
+        key = served.model.name, served.model.version
+        if key not in models:
+            version = registry.get(*key)
+            models[key] = LoadedModel(version, registry.download(version), cache)
+        market.refresh(now_ms)
+        if market.window is None or market.window.as_of_ms != served.as_of_ms:
+            return "not compared: the candle closed meanwhile"
+        expected = ComputedForecast.compute(pair, models[key], market.window)
+        ours = np.array([each.quantiles.prices for each in expected.horizons])
+        theirs = np.array([each.quantiles.prices for each in served.horizons])
+        same = ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=1e-5)
+        return "equal" if same else f"WRONG: {pair}, version {key[1]} of {key[0]}"
+
+    def train(self, minutes: float) -> None:
+        """Run train_pairs as of one hour of the market after the other, and housekeeping now and then."""
+        newest = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        with Airflow(self.stack.config.url("airflow"), ADMIN, self.stack.secrets.admin_password) as airflow:
+            airflow.pause_all(False)
+            for number in range(_HOURS):
+                if time.monotonic() - self.began_s > minutes * 60:
+                    return
+                as_of = newest - timedelta(hours=_HOURS - number)
+                self._run(airflow, "train_pairs", {"pairs": PAIRS, "as_of": as_of.isoformat()})
+                self._swap()
+                if number % _RUNS_PER_CLEANING == _RUNS_PER_CLEANING - 1:
+                    self._run(airflow, "housekeeping", {"dry_run": False, "keep_versions": 3, "keep_run_days": 1})
+
+    def _swap(self) -> None:
+        """Make the newest version of each model the champion, and serve it."""
+        with Registry(self.settings) as registry, Database.from_settings(self.settings) as database:
+            for pair in PAIRS:
+                name = Series(pair, Interval.H1).name
+                (newest,) = registry.versions(name, 1)
+                promote_manually(registry, database, name, newest.version, by="the soak")
+        apply(self.settings)
+
+    def _run(self, airflow: Airflow, dag_id: str, form: Mapping[str, object]) -> None:
+        run_id = airflow.trigger(dag_id, form)
+        while (state := airflow.run_state(dag_id, run_id)) not in ENDED:
+            time.sleep(1)
+        self.runs[f"{dag_id}: {state}"] += 1
+        minute = (time.monotonic() - self.began_s) / 60
+        print(f"{minute:5.0f} min  {dict(self.runs)}  {dict(self.checks)}  {dict(self.answers)}", flush=True)
+
+    def sample(self) -> None:
+        """Sample the resources until the soak ends."""
+        with Database.from_settings(self.settings) as database:
+            while not self.ended.wait(_SAMPLE_EVERY_S):
+                self.samples.append(self._sample(database))
+
+    def _sample(self, database: Database) -> Sample:
+        processes = Supervisor(self.stack.config).processes()
+        files = 0
+        for process in processes:
+            try:
+                files += process.num_fds()
+            except psutil.Error:
+                continue
+        with database.transaction() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            ((connections,),) = cursor.fetchall()
+        names = (self.settings.candles_bucket, self.settings.mlflow_bucket)
+        return Sample(
+            minute=(time.monotonic() - self.began_s) / 60,
+            memory_mib=sum(lifecycle.memory_bytes(self.stack.config).values()) / 2**20,
+            processes=len(processes),
+            files=files,
+            postgres_connections=connections,
+            disk_mib=_size(self.stack.config.state) / 2**20,
+            objects=sum(len(bucket_of(self.settings, name).list_keys("")) for name in names),
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=360, help="real time")
+    parser.add_argument("--out", type=Path, default=Path("soak"), help="folder of soak.csv and soak.png")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    settings = {"MUR_PAIRS": ",".join(PAIRS), "MUR_POOLED_PAIRS": ",".join(POOLED), "MUR_HISTORY_CANDLES": "3000"}
+    with temporary_stack_config(settings) as config:
+        lifecycle.up(config)
+        soak = Soak(lifecycle.open_stack(config))
+        threads = [threading.Thread(target=work) for work in (soak.call, soak.check, soak.sample)]
+        for thread in threads:
+            thread.start()
+        try:
+            soak.train(arguments.minutes)
+        finally:
+            soak.ended.set()
+            for thread in threads:
+                thread.join()
+    _write(soak.samples, arguments.out)
+    _print(soak)
+    bad = [what for what in (*soak.checks, *soak.answers) if what.startswith("WRONG") or " of /" in what]
+    if bad:
+        sys.exit(f"not as promised: {', '.join(bad)}")
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(f"{parent}/{name}").st_blocks * 512
+            except OSError:  # deleted meanwhile
+                continue
+    return total
+
+
+def _write(samples: Sequence[Sample], folder: Path) -> None:
+    names = [each.name for each in fields(Sample)]
+    with (folder / "soak.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(asdict(sample) for sample in samples)
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 3).flat, names[1:], strict=True):
+        axes.plot([sample.minute for sample in samples], [getattr(sample, name) for sample in samples])
+        axes.set(title=name.replace("_", " "), xlabel="minutes", ylim=(0, None))
+    figure.savefig(folder / "soak.png")
+
+
+def _print(soak: Soak) -> None:
+    """Print the mean of the second and of the last quarter of the soak: the first one starts what is needed."""
+    quarter = max(1, len(soak.samples) // 4)
+    second, last = soak.samples[quarter : 2 * quarter], soak.samples[-quarter:]
+    print("\n| of the whole stack | second quarter | last quarter |\n|---|---|---|")
+    for name in [each.name for each in fields(Sample)][1:]:
+        before, after = (np.mean([getattr(sample, name) for sample in part]) for part in (second, last))
+        print(f"| {name.replace('_', ' ')} | {before:,.0f} | {after:,.0f} |")
+    print(f"\nruns: {dict(soak.runs)}\nanswers: {dict(soak.answers)}\nforecasts compared: {dict(soak.checks)}")
+
+
+if __name__ == "__main__":
+    main()
