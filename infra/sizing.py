@@ -9,9 +9,9 @@ from math import ceil
 RUN_S = 10.0  # the tasks that every run has
 JOB_START_S = 24.0  # a Ray job and its workers
 PAIRS_PER_JOB = 150
-TRAIN_CORE_S = 2.8  # fine-tune a pair, with export, checks and upload
-OWN_TASKS_S = 1.4  # fetch, promote and serve a pair that has tasks of its own
-SHARED_TASKS_S = 0.24  # the same for one of many, which share tasks
+TRAIN_CORE_S = 2.3  # fine-tune a pair, with export, checks and upload
+OWN_TASKS_S = 1.2  # fetch, promote and serve a pair that has tasks of its own
+SHARED_TASKS_S = 0.25  # the same for one of many, which share tasks
 MOST_OWN_TASKS = 32
 AIRFLOW_RUN_CORE_S, AIRFLOW_CORE_S = 60.0, 0.25  # of the tasks: of a run, and of a pair
 REGISTER_CORE_S = 0.3  # MLflow's server, one version
