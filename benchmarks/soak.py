@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
@@ -154,8 +155,8 @@ class Soak:
         if market.window is None or market.window.as_of_ms != served.as_of_ms:
             return "not compared: the candle closed meanwhile"
         expected = ComputedForecast.compute(pair, models[key], market.window)
-        ours = np.array([each.quantiles.prices for each in expected.horizons])
-        theirs = np.array([each.quantiles.prices for each in served.horizons])
+        ours = np.array([each.quantiles.prices() for each in expected.horizons])
+        theirs = np.array([each.quantiles.prices() for each in served.horizons])
         same = ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=1e-5)
         return "equal" if same else f"WRONG: {pair}, version {key[1]} of {key[0]}"
 
@@ -229,15 +230,14 @@ def main() -> None:
     with temporary_stack_config(settings) as config:
         lifecycle.up(config)
         soak = Soak(lifecycle.open_stack(config))
-        threads = [threading.Thread(target=work) for work in (soak.call, soak.check, soak.sample)]
-        for thread in threads:
-            thread.start()
-        try:
-            soak.train(arguments.minutes)
-        finally:
-            soak.ended.set()
-            for thread in threads:
-                thread.join()
+        with ThreadPoolExecutor() as threads:
+            working = [threads.submit(work) for work in (soak.call, soak.check, soak.sample)]
+            try:
+                soak.train(arguments.minutes)
+            finally:
+                soak.ended.set()
+        for each in working:
+            each.result()
     _write(soak.samples, arguments.out)
     _print(soak)
     bad = [what for what in (*soak.checks, *soak.answers) if what.startswith("WRONG") or " of /" in what]
