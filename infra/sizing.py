@@ -105,8 +105,9 @@ def estimate(pairs: int, hours: int) -> Need:
 def sizing_table(hours: int) -> str:
     """Return the Markdown table of what numbers of pairs need that are trained every `hours`."""
     lines = [
-        "| pairs | each is trained every | training nodes | a run takes | Airflow cores | MLflow workers | serving nodes"
-        " | time to query the exchange | Postgres per year | S3 per year | $ per month | first bottleneck |",
+        "| pairs | each is trained every | training nodes | a run takes | Airflow cores | MLflow workers"
+        " | serving nodes | time to query the exchange | Postgres per year | S3 per year | $ per month"
+        " | first bottleneck |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for need in (estimate(pairs, hours) for pairs in PAIRS):
