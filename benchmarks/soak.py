@@ -21,14 +21,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 
 import httpx
 import numpy as np
-import psutil
 from matplotlib.figure import Figure
 
 from benchmarks.scaling import NAMED, bucket_of
@@ -41,7 +40,6 @@ from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.lifecycle import Stack
-from make_us_rich.embedded.supervisor import Supervisor
 from make_us_rich.market.window import LiveWindow, shared_bitcoin
 from make_us_rich.operations.airflow import ENDED, Airflow
 from make_us_rich.operations.serve_deploy import apply
@@ -57,19 +55,21 @@ _CHECK_EVERY_S, _SAMPLE_EVERY_S = 3.0, 20.0
 _RUNS_PER_CLEANING = 4
 _FRESH_AFTER_CLOSE_S = 30.0
 _HOURS = 24 * 6
+_GROUPS = ("memory", "files", "processes", "stores")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the whole stack holds at one time. memory: PSS. disk: of its folder, logs included."""
+    """What the whole stack holds at one time, of some things by program.
+
+    memory: MiB, PSS. files: open ones, with sockets. disk: MiB of its folder, logs included.
+    """
 
     minute: float
-    memory_mib: float
-    processes: int
-    files: int
-    postgres_connections: int
-    disk_mib: float
-    objects: int
+    memory: Mapping[str, float]
+    files: Mapping[str, float]
+    processes: Mapping[str, float]
+    stores: Mapping[str, float]
 
 
 class Soak:
@@ -198,25 +198,18 @@ class Soak:
                 self.samples.append(self._sample(database))
 
     def _sample(self, database: Database) -> Sample:
-        processes = Supervisor(self.stack.config).processes()
-        files = 0
-        for process in processes:
-            try:
-                files += process.num_fds()
-            except psutil.Error:
-                continue
+        config = self.stack.config
         with database.transaction() as cursor:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
             ((connections,),) = cursor.fetchall()
         names = (self.settings.candles_bucket, self.settings.mlflow_bucket)
+        objects = sum(len(bucket_of(self.settings, name).list_keys("")) for name in names)
         return Sample(
             minute=(time.monotonic() - self.began_s) / 60,
-            memory_mib=sum(lifecycle.memory_bytes(self.stack.config).values()) / 2**20,
-            processes=len(processes),
-            files=files,
-            postgres_connections=connections,
-            disk_mib=_size(self.stack.config.state) / 2**20,
-            objects=sum(len(bucket_of(self.settings, name).list_keys("")) for name in names),
+            memory={name: size / 2**20 for name, size in lifecycle.memory_bytes(config).items()},
+            files=lifecycle.measure(config, lambda process: int(process.num_fds())),
+            processes=lifecycle.measure(config, lambda _: 1),
+            stores={"connections": connections, "disk": _size(config.state) / 2**20, "objects": objects},
         )
 
 
@@ -257,27 +250,38 @@ def _size(folder: Path) -> int:
     return total
 
 
+def _series(samples: Sequence[Sample], group: str) -> dict[str, list[float]]:
+    """Return the values of a group over time, by name; 0 where a program was not running."""
+    names = dict.fromkeys(name for sample in samples for name in getattr(sample, group))
+    return {name: [getattr(sample, group).get(name, 0) for sample in samples] for name in names}
+
+
 def _write(samples: Sequence[Sample], folder: Path) -> None:
-    names = [each.name for each in fields(Sample)]
+    minutes = [sample.minute for sample in samples]
+    columns = {f"{group} {name}": row for group in _GROUPS for name, row in _series(samples, group).items()}
     with (folder / "soak.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(asdict(sample) for sample in samples)
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    for axes, name in zip(figure.subplots(2, 3).flat, names[1:], strict=True):
-        axes.plot([sample.minute for sample in samples], [getattr(sample, name) for sample in samples])
-        axes.set(title=name.replace("_", " "), xlabel="minutes", ylim=(0, None))
+        writer = csv.writer(file)
+        writer.writerow(["minute", *columns])
+        writer.writerows(zip(minutes, *columns.values(), strict=True))
+    figure = Figure(figsize=(14, 9), layout="constrained")
+    for axes, group in zip(figure.subplots(2, 2).flat, _GROUPS, strict=True):
+        for name, row in _series(samples, group).items():
+            axes.plot(minutes, row, label=name)
+        axes.set(title=group, xlabel="minutes", yscale="log" if group == "stores" else "linear", ylim=(1, None))
+        axes.legend(fontsize="x-small")
     figure.savefig(folder / "soak.png")
 
 
 def _print(soak: Soak) -> None:
-    """Print the mean of the second and of the last quarter of the soak: the first one starts what is needed."""
+    """Print the lowest value of the second and of the last quarter of the soak: what stays between two runs."""
     quarter = max(1, len(soak.samples) // 4)
-    second, last = soak.samples[quarter : 2 * quarter], soak.samples[-quarter:]
-    print("\n| of the whole stack | second quarter | last quarter |\n|---|---|---|")
-    for name in [each.name for each in fields(Sample)][1:]:
-        before, after = (np.mean([getattr(sample, name) for sample in part]) for part in (second, last))
-        print(f"| {name.replace('_', ' ')} | {before:,.0f} | {after:,.0f} |")
+    print("\n| | second quarter | last quarter |\n|---|---|---|")
+    for group in _GROUPS:
+        rows = _series(soak.samples, group)
+        if group != "stores":
+            rows = {"all": [sum(getattr(sample, group).values()) for sample in soak.samples]} | rows
+        for name, row in rows.items():
+            print(f"| {group}: {name} | {min(row[quarter : 2 * quarter]):,.0f} | {min(row[-quarter:]):,.0f} |")
     print(f"\nruns: {dict(soak.runs)}\nanswers: {dict(soak.answers)}\nforecasts compared: {dict(soak.checks)}")
 
 

@@ -182,13 +182,18 @@ def status(config: StackConfig) -> list[ProgramState]:
 
 def memory_bytes(config: StackConfig) -> dict[str, int]:
     """Return the proportional memory (PSS) of each program with its descendants; the rest is under `other`."""
+    return measure(config, lambda process: int(process.memory_full_info().pss))
+
+
+def measure(config: StackConfig, of: Callable[[psutil.Process], int]) -> dict[str, int]:
+    """Return the sum of a measure over each program's processes; those of no program are under `other`."""
     names = {state.pid: state.name for state in status(config) if state.pid}
     totals: dict[str, int] = {}
     for process in Supervisor(config).processes():
         try:
             ancestry = [process, *process.parents()]
             owner = next((names[member.pid] for member in ancestry if member.pid in names), "other")
-            totals[owner] = totals.get(owner, 0) + process.memory_full_info().pss
+            totals[owner] = totals.get(owner, 0) + of(process)
         except psutil.Error:
             continue
     return totals
