@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tests.support.browser import ARTIFACTS
 from tests.support.folders import traversable_folder
 
 expect.set_options(timeout=20_000)  # a shared machine may be slow
+_LONGEST_TEST_S = 45.0
+_FRESH_AFTER_S = 10.0  # after the close
 _CHROMIUM = shutil.which("chromium")
 _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
 
@@ -32,6 +35,14 @@ def page(browser: Browser) -> Iterator[Page]:
     # a request that a route still holds would fail with the page, and its error would reach the next test
     opened.unroute_all(behavior="ignoreErrors")
     context.close()
+
+
+@pytest.fixture(autouse=True)
+def no_close_within_the_test() -> None:
+    """Wait until an hour that is about to end has ended: what a test read of a forecast would change while it runs."""
+    left_s = 3600 - time.time() % 3600
+    if left_s < _LONGEST_TEST_S:
+        time.sleep(left_s + _FRESH_AFTER_S)
 
 
 @pytest.fixture(scope="module")
