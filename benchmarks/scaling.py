@@ -27,9 +27,11 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import JobResult
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.lifecycle import Stack
+from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
@@ -55,7 +57,7 @@ class Totals:
         with Database.from_settings(settings) as database, database.transaction() as cursor:
             cursor.execute("SELECT sum(tup_inserted) FROM pg_stat_database")
             ((rows,),) = cursor.fetchall()
-        objects = sum(len(bucket_of(settings, name).list_keys("")) for name in _buckets(settings))
+        objects = count_objects(settings)
         usage = httpx.get(f"{settings.exchange_url}/_control/usage").raise_for_status().json()
         return cls(int(rows), objects, usage["requests"])
 
@@ -106,8 +108,8 @@ def main() -> None:
     parser.add_argument("--pairs-per-task", type=int, help="pairs that share a task; default: as the DAG decides")
     arguments = parser.parse_args()
     counts = [int(text) for text in arguments.pairs.split(",")]
-    pairs = [Pair.parse(name) for name in [*NAMED, *(f"coin{number}_usdt" for number in range(max(counts)))]]
-    names = ",".join(pairs[: max(counts)])
+    pairs = simulated_pairs(max(counts))
+    names = ",".join(pairs)
     form = {"pairs_per_task": arguments.pairs_per_task} if arguments.pairs_per_task else {}
     settings = {"MUR_PAIRS": names, "MUR_POOLED_PAIRS": names, "MUR_HISTORY_CANDLES": "3000"}
     with temporary_stack_config(settings) as config:
@@ -122,18 +124,12 @@ def _runs(
 ) -> Iterator[MeasuredRun]:
     """Run the DAG for the first pairs, for more pairs each time, as of one hour after the other."""
     database = Database.from_settings(settings_of(stack))
-    for pair in pairs[: max(counts)]:
+    for pair in pairs:
         pairs_table.put(database, pair, plan="off")
     newest = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    _store_candles(stack, pairs[: max(counts)], newest - timedelta(hours=len(counts)))
+    _store_candles(stack, pairs, newest - timedelta(hours=len(counts)))
     with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
-        while not airflow.has_dag(DAG_ID):
-            time.sleep(0.2)
-        airflow.unpause(DAG_ID)
-        while not (scheduled := airflow.active_runs(DAG_ID)):  # it finds no active pair and fails
-            time.sleep(0.2)
-        for run_id in scheduled:
-            _wait(airflow, run_id)
+        finish(airflow, DAG_ID, first_scheduled(airflow))  # it finds no active pair and fails
         for place, count in enumerate(counts):
             for pair in pairs[:count]:
                 pairs_table.put(database, pair, plan="pooled")
@@ -158,9 +154,9 @@ def _store_candles(stack: Stack, pairs: Sequence[Pair], as_of: datetime) -> None
 
 def _run(stack: Stack, airflow: Airflow, form: Mapping[str, object]) -> MeasuredRun:
     before = Totals.read(stack)
-    with _peak_memory(stack) as peak:
+    with peak_memory(stack.config) as peak:
         run_id = airflow.trigger(DAG_ID, form)
-        state = _wait(airflow, run_id)
+        state = finish(airflow, DAG_ID, run_id)
     if state != "success":
         raise SystemExit(f"{run_id} failed: see Airflow's logs")
     pairs = form["pairs"]
@@ -169,7 +165,7 @@ def _run(stack: Stack, airflow: Airflow, form: Mapping[str, object]) -> Measured
     run = MeasuredRun(
         pairs=len(pairs),
         seconds=max(span.ended_s for span in spans.values()),  # without waiting for the scheduled run of a new hour
-        training_s=_training_seconds(stack, run_id),
+        training_s=sum(result.seconds for result in results_of(stack, run_id)) / settings_of(stack).train_workers,
         spans=spans,
         peak_bytes=max(peak),
         written=Totals.read(stack) - before,
@@ -180,8 +176,24 @@ def _run(stack: Stack, airflow: Airflow, form: Mapping[str, object]) -> Measured
     return run
 
 
-def _wait(airflow: Airflow, run_id: str) -> str:
-    while (state := airflow.run_state(DAG_ID, run_id)) not in ENDED:
+def simulated_pairs(count: int) -> list[Pair]:
+    """Return so many pairs of the simulated market, BTC first."""
+    return [Pair.parse(name) for name in [*NAMED, *(f"coin{number}_usdt" for number in range(count))]][:count]
+
+
+def first_scheduled(airflow: Airflow) -> str:
+    """Unpause the DAG, and return the run of the last hour, which that starts."""
+    while not airflow.has_dag(DAG_ID):
+        time.sleep(0.2)
+    airflow.unpause(DAG_ID)
+    while not (scheduled := airflow.active_runs(DAG_ID)):
+        time.sleep(0.2)
+    return scheduled[0]
+
+
+def finish(airflow: Airflow, dag_id: str, run_id: str) -> str:
+    """Wait until the run has ended, and return its state."""
+    while (state := airflow.run_state(dag_id, run_id)) not in ENDED:
         time.sleep(0.5)
     return state
 
@@ -202,25 +214,24 @@ def _spans(airflow: Airflow, run_id: str) -> dict[str, Span]:
     }
 
 
-def _training_seconds(stack: Stack, run_id: str) -> float:
-    settings = settings_of(stack)
-    store = ObjectStore.from_settings(settings)
+def results_of(stack: Stack, run_id: str) -> list[JobResult]:
+    """Return what the Ray jobs of a run left about each of its pairs."""
+    store = ObjectStore.from_settings(settings_of(stack))
     # The submission id holds the run id, with the characters replaced that Ray refuses.
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", run_id)
     jobs = {key.split("/")[1] for key in store.list_keys("jobs/") if readable in key}
-    results = [result for job in jobs for result in job_results(store, job)]
-    return float(sum(result.seconds for result in results) / settings.train_workers)
+    return [result for job in jobs for result in job_results(store, job)]
 
 
 @contextmanager
-def _peak_memory(stack: Stack) -> Iterator[list[int]]:
+def peak_memory(config: StackConfig) -> Iterator[list[int]]:
     """Collect the memory (PSS) of the whole stack in bytes, every few seconds until the block ends."""
     samples: list[int] = []
     ended = threading.Event()
 
     def sample() -> None:
         while True:
-            samples.append(sum(lifecycle.memory_bytes(stack.config).values()))
+            samples.append(sum(lifecycle.memory_bytes(config).values()))
             if ended.wait(_SAMPLE_EVERY_S):
                 return
 
@@ -233,12 +244,11 @@ def _peak_memory(stack: Stack) -> Iterator[list[int]]:
         thread.join()
 
 
-def _buckets(settings: Settings) -> tuple[str, str]:
-    return settings.candles_bucket, settings.mlflow_bucket
-
-
-def bucket_of(settings: Settings, name: str) -> ObjectStore:
-    return ObjectStore.from_settings(settings.model_copy(update={"candles_bucket": name}))
+def count_objects(settings: Settings) -> int:
+    """Return how many objects all buckets of the stack hold."""
+    buckets = (settings.candles_bucket, settings.mlflow_bucket)
+    stores = [ObjectStore.from_settings(settings.model_copy(update={"candles_bucket": name})) for name in buckets]
+    return sum(len(store.list_keys("")) for store in stores)
 
 
 def _print_runs(runs: Sequence[MeasuredRun]) -> None:

@@ -29,6 +29,7 @@ import httpx
 import psutil
 
 from benchmarks.stack import (
+    api_client,
     fit_bitcoin,
     graph_for_pair,
     promote,
@@ -80,11 +81,6 @@ def main() -> None:
         names = ",".join(POOLED_PAIRS)
         with temporary_stack({"MUR_PAIRS": names, "MUR_POOLED_PAIRS": names}, ["serving"]) as stack:
             _pool(stack)
-
-
-def _client(stack: Stack) -> httpx.Client:
-    headers = {"Authorization": f"Bearer {stack.secrets.service_token}"}
-    return httpx.Client(base_url=stack.config.url("api"), headers=headers, timeout=60)
 
 
 def _under_load(stack: Stack) -> None:
@@ -206,7 +202,7 @@ def _during_faults(stack: Stack) -> None:
 
 def _call_until(stack: Stack, stop: threading.Event, counts: Counter[str], pairs: Sequence[str]) -> None:
     """Request the forecasts of the pairs in turn, and count the answers by status."""
-    with _client(stack) as api:
+    with api_client(stack) as api:
         for pair in cycle(pairs):
             if stop.is_set():
                 return
@@ -225,7 +221,7 @@ def _from_zero(stack: Stack) -> None:
     pairs_table.put(Database.from_settings(settings), Pair.parse("eth_usdt"), min_replicas=0)
     apply(settings)
     woken_s = []
-    with _client(stack) as api:
+    with api_client(stack) as api:
         for _ in range(WAKINGS):
             while replica_pids(stack, "eth_usdt_1h"):
                 time.sleep(0.5)
@@ -237,7 +233,7 @@ def _pool(stack: Stack) -> None:
     """Serve hundreds of pairs from one process, which swaps from the foundation to a model of each pair's own."""
     settings = settings_of(stack)
     _register_models(settings)
-    with _client(stack) as api:
+    with api_client(stack) as api:
         _swap_all(stack, settings, api)
         (pid,) = replica_pids(stack, "pool")
         os.kill(pid, signal.SIGKILL)

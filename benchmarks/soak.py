@@ -30,8 +30,8 @@ import httpx
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.scaling import NAMED, bucket_of
-from benchmarks.stack import settings_of, temporary_stack_config
+from benchmarks.scaling import NAMED, count_objects, finish
+from benchmarks.stack import api_client, settings_of, temporary_stack_config
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
@@ -41,7 +41,7 @@ from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.market.window import LiveWindow, shared_bitcoin
-from make_us_rich.operations.airflow import ENDED, Airflow
+from make_us_rich.operations.airflow import Airflow
 from make_us_rich.operations.serve_deploy import apply
 from make_us_rich.registry.client import Registry
 from make_us_rich.registry.promotion import promote_manually
@@ -85,10 +85,6 @@ class Soak:
         self.runs: Counter[str] = Counter()
         self.samples: list[Sample] = []
 
-    def client(self) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {self.stack.secrets.service_token}"}
-        return httpx.Client(base_url=self.stack.config.url("api"), headers=headers, timeout=60)
-
     def call(self) -> None:
         """Call every endpoint of every pair in turn."""
         paths = [
@@ -102,7 +98,7 @@ class Soak:
                 "/v1/forecasts/{}?horizons=1,8,24",
             )
         ]
-        with self.client() as api:
+        with api_client(self.stack) as api:
             for path in cycle([*paths, "/v1/pairs", "/readyz"]):
                 if self.ended.wait(1 / _CALLS_PER_S):
                     return
@@ -123,7 +119,7 @@ class Soak:
             pair: LiveWindow(Series(pair, Interval.H1), self.settings, shared_bitcoin(Interval.H1, self.settings))
             for pair in PAIRS
         }
-        with self.client() as api, Registry(self.settings) as registry:
+        with api_client(self.stack) as api, Registry(self.settings) as registry:
             for pair in cycle(PAIRS):
                 if self.ended.wait(_CHECK_EVERY_S):
                     return
@@ -185,9 +181,7 @@ class Soak:
 
     def _run(self, airflow: Airflow, dag_id: str, form: Mapping[str, object]) -> None:
         run_id = airflow.trigger(dag_id, form)
-        while (state := airflow.run_state(dag_id, run_id)) not in ENDED:
-            time.sleep(1)
-        self.runs[f"{dag_id}: {state}"] += 1
+        self.runs[f"{dag_id}: {finish(airflow, dag_id, run_id)}"] += 1
         minute = (time.monotonic() - self.began_s) / 60
         print(f"{minute:5.0f} min  {dict(self.runs)}  {dict(self.checks)}  {dict(self.answers)}", flush=True)
 
@@ -202,14 +196,16 @@ class Soak:
         with database.transaction() as cursor:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
             ((connections,),) = cursor.fetchall()
-        names = (self.settings.candles_bucket, self.settings.mlflow_bucket)
-        objects = sum(len(bucket_of(self.settings, name).list_keys("")) for name in names)
         return Sample(
             minute=(time.monotonic() - self.began_s) / 60,
             memory={name: size / 2**20 for name, size in lifecycle.memory_bytes(config).items()},
             files=lifecycle.measure(config, lambda process: int(process.num_fds())),
             processes=lifecycle.measure(config, lambda _: 1),
-            stores={"connections": connections, "disk": _size(config.state) / 2**20, "objects": objects},
+            stores={
+                "connections": connections,
+                "disk": _size(config.state) / 2**20,
+                "objects": count_objects(self.settings),
+            },
         )
 
 

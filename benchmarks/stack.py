@@ -109,6 +109,12 @@ def promote(stack: Stack, fitted: FittedModel, pair: str, as_of_ms: int) -> None
         promote_manually(registry, database, name, version, by="a benchmark")
 
 
+def api_client(stack: Stack) -> httpx.Client:
+    """Return a client of the HTTP API, whose calls no quota limits."""
+    headers = {"Authorization": f"Bearer {stack.secrets.service_token}"}
+    return httpx.Client(base_url=stack.config.url("api"), headers=headers, timeout=60)
+
+
 def ray_headers(stack: Stack) -> dict[str, str]:
     return {"Authorization": f"Bearer {stack.secrets.ray_token}"}
 

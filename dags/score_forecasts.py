@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
@@ -118,13 +119,15 @@ def _score(item: RunItem) -> tuple[str, PairScore]:
 @typed
 def alarm(scores: list[list[PairScore]]) -> None:
     """Fail for the pairs whose forecasts drifted."""
-    drifted = {str(scored.pair): scored.score.reason for scored in _drifted(scores) if scored.score}
+    drifted = _drifted(scores)
     if drifted:
         raise PairsFailed(drifted)
 
 
-def _drifted(scores: Iterable[Iterable[PairScore]]) -> list[PairScore]:
-    return [scored for group in scores for scored in group if scored.score and scored.score.drifted]
+def _drifted(scores: Iterable[Iterable[PairScore]]) -> dict[str, str]:
+    """Return by pair why its forecasts count as drifted."""
+    found = [(scored.pair, scored.score) for scored in chain.from_iterable(scores)]
+    return {str(pair): score.reason for pair, score in found if score and score.drifted}
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
@@ -133,14 +136,14 @@ def log_scores(scores: list[list[PairScore]]) -> None:
     """Add the scores to MLflow: one run for each market, pair and interval."""
     from make_us_rich.operations import scoring
 
-    scoring.log_to_mlflow(get_settings(), [scored for group in scores for scored in group])
+    scoring.log_to_mlflow(get_settings(), list(chain.from_iterable(scores)))
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
 @typed
 def retrain_wanted(scores: list[list[PairScore]]) -> None:
     """Skip the early training, unless the form asks for it and a pair drifted."""
-    drifted = [scored.pair for scored in _drifted(scores)]
+    drifted = _drifted(scores)
     if not drifted or not get_current_context()["params"]["retrain"]:
         raise AirflowSkipException(
             f"drifted: {', '.join(drifted) or 'none'}; the form did not ask for an early training"

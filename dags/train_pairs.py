@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -185,7 +185,7 @@ def batch(items: list[RunItem] | None, fetched: list[list[Pair]]) -> list[TrainB
     """
     if items is None:
         raise AirflowSkipException("no pairs were chosen")
-    ready = trainable(items, _flat(fetched))
+    ready = trainable(items, list(chain.from_iterable(fetched)))
     done = _trained_before(ready)
     print(f"trained before: {', '.join(done) or 'none'}")
     left = [item for item in ready if item.pair not in done]
@@ -219,22 +219,19 @@ def collect(
     """
     from make_us_rich.market.object_store import ObjectStore
 
+    with_candles = list(chain.from_iterable(fetched))
     if items is None or batches is None:
-        _record_trainings(items or [], _flat(fetched), [], trained_now=set())
+        _record_trainings(items or [], with_candles, [], trained_now=set())
         raise AirflowSkipException("nothing was trained")
     store = ObjectStore.from_settings(_SETTINGS)
-    ready = trainable(items, _flat(fetched))
+    ready = trainable(items, with_candles)
     results = {result.pair: result for job in submission_ids for result in job_results(store, job)}
     trained_now = {pair for pair, result in results.items() if result.status == "trained" and result.seconds > 0}
     results |= _trained_before([item for item in ready if item.pair not in results])
     lost = "its Ray job ended without a result for it: see the train task's log"
     found = [results.get(item.pair) or JobResult(pair=item.pair, status="failed", reason=lost) for item in ready]
-    _record_trainings(items, _flat(fetched), found, trained_now)
+    _record_trainings(items, with_candles, found, trained_now)
     return in_groups(found)
-
-
-def _flat(groups: Iterable[Iterable[Pair]]) -> list[Pair]:
-    return [pair for pairs in groups for pair in pairs]
 
 
 def _record_trainings(

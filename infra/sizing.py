@@ -43,6 +43,9 @@ def _other_seconds(pairs: int) -> float:
     return RUN_S + ceil(pairs / PAIRS_PER_JOB) * JOB_START_S + pairs * tasks_s
 
 
+MOST_PAIRS_A_RUN = max(count for count in range(1, 5000) if _other_seconds(count) <= OTHER_SHARE * BUDGET_S)
+
+
 @dataclass(frozen=True)
 class Need:
     pairs: int
@@ -62,8 +65,7 @@ class Need:
 def estimate(pairs: int, hours: int) -> Need:
     """Estimate the resources for `pairs` that are forecast each hour, and trained every `hours` if runs allow it."""
     wanted = ceil(pairs / hours)
-    fitting = max(count for count in range(1, 5000) if _other_seconds(count) <= OTHER_SHARE * BUDGET_S)
-    a_run = min(wanted, fitting)
+    a_run = min(wanted, MOST_PAIRS_A_RUN)
     training_nodes = ceil(a_run * TRAIN_CORE_S / (BUDGET_S - _other_seconds(a_run)) / NODE_CORES)
     run_s = run_seconds(a_run, training_nodes * NODE_CORES)
     airflow_cores = ceil((AIRFLOW_RUN_CORE_S + a_run * AIRFLOW_CORE_S) / BUDGET_S)
@@ -83,7 +85,7 @@ def estimate(pairs: int, hours: int) -> Need:
         "the exchange's limit: a forecast is more than 2 minutes late": exchange_minutes / 2,
         "MLflow's rows: over 500 GB a year": database_gb / 500,
         "model files: over 10 TB a year": objects_gb / 10_000,
-        "a run: more pairs than it can fetch, promote and serve": wanted / fitting,
+        "a run: more pairs than it can fetch, promote and serve": wanted / MOST_PAIRS_A_RUN,
     }
     bottleneck, share = max(shares.items(), key=lambda item: item[1])
     return Need(

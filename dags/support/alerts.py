@@ -95,13 +95,12 @@ def reason_of(error: BaseException | str) -> str:
 
 
 def _pair_of(context: Context) -> str | None:
-    """Return the pair that a mapped task instance works on; None if it works on several, or on none."""
+    """Return the pair that an instance of a mapped task works on; None if it works on several."""
+    if (context["ti"].map_index or 0) < 0:
+        return None
     arguments = getattr(context["task"], "op_kwargs", None) or {}
-    for value in arguments.values():
-        item = value[0] if isinstance(value, list) and len(value) == 1 else value
-        if isinstance(item, dict) and "pair" in item:
-            return str(item["pair"])
-    return None
+    groups = (value for value in arguments.values() if isinstance(value, list) and len(value) == 1)
+    return next((str(item["pair"]) for (item,) in groups if isinstance(item, dict) and "pair" in item), None)
 
 
 def post_failures(context: Context, pairs: Iterable[str], settings: Settings) -> list[Failure]:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import wraps
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import pendulum
@@ -349,7 +350,7 @@ def report(items: list[OfPair] | None, results: list[list[JobResult]] | None = N
 
     `items` name the pairs that the run worked on; `results` say which of them it postponed.
     """
-    postponed = {result.pair for group in results or [] for result in group if result.status == "postponed"}
+    postponed = {result.pair for result in chain.from_iterable(results or []) if result.status == "postponed"}
     worked_on = [str(item.pair) for item in items or [] if item.pair not in postponed]
     failures = post_failures(get_current_context(), worked_on, _SETTINGS)
     if failures:

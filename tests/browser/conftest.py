@@ -37,9 +37,19 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_close_within_the_start() -> None:
+    """Keep a close out of the start of a module's servers."""
+    _wait_for_a_near_close()
+
+
 @pytest.fixture(autouse=True)
 def no_close_within_the_test() -> None:
-    """Wait until an hour that is about to end has ended: what a test read of a forecast would change while it runs."""
+    """Keep a close out of a test: what it read of a forecast would change while it runs."""
+    _wait_for_a_near_close()
+
+
+def _wait_for_a_near_close() -> None:
     left_s = 3600 - time.time() % 3600
     if left_s < _LONGEST_TEST_S:
         time.sleep(left_s + _FRESH_AFTER_S)

@@ -27,6 +27,7 @@ from tests.support.browser import ARTIFACTS, PASSWORD, log_in
 from tests.support.dashboard_servers import PAST_HOURS, DashboardServers, dashboard_servers
 from tests.support.servers import S3_KEYS, s3_server
 from tests.support.track_record import record_live_weeks
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -236,6 +237,7 @@ def test_the_time_shown_is_chosen_and_the_view_can_be_reset(page: Page, dashboar
     assert box is not None
     _hold_dragged(page, whole, (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (-box["width"] / 4, -100))
     page.mouse.up()
+    assert page.evaluate(_VIEW) != whole
 
     page.get_by_role("button", name="Reset view").click()
     page.wait_for_function(f"(whole) => JSON.stringify(({_VIEW})()) === JSON.stringify(whole)", arg=whole)
@@ -252,14 +254,15 @@ def test_the_time_shown_is_chosen_and_the_view_can_be_reset(page: Page, dashboar
 
 def _hold_dragged(page: Page, view: object, start: tuple[float, float], by: tuple[float, float]) -> None:
     """Drag the chart away from this view, and hold it. It takes no drag while it is drawn anew, so try again."""
-    while True:
+
+    def is_dragged() -> bool:
+        page.mouse.up()
         page.mouse.move(*start)
         page.mouse.down()
         page.mouse.move(start[0] + by[0], start[1] + by[1], steps=4)
-        if page.evaluate(_VIEW) != view:
-            return
-        page.mouse.up()
-        page.wait_for_timeout(200)
+        return bool(page.evaluate(_VIEW) != view)
+
+    wait_until(is_dragged, 20, "the chart took no drag")
 
 
 def test_times_are_local_with_utc_on_hover(browser: Browser, dashboard: DashboardServers) -> None:

@@ -41,7 +41,7 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
     assert run.states["alarm", ""] == "failed"
     assert run.states["retrain", ""] == "skipped"
     (embed,) = world.embeds()[before:]
-    assert embed["title"] == "score_forecasts: eth_usdt failed"
+    assert embed["title"] == "score_forecasts: eth_usdt failed", "a pair without forecasts has not drifted"
     assert "worse than naive" in embed["description"]
 
     found = scores.latest(Database(world.database_url), market=settings.market, interval=Interval.H1)
