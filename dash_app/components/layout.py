@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 import dash_ag_grid as dag
@@ -47,7 +47,10 @@ _OPTIONS = {
     },
 }
 PAIRS_BY_START: Any = {"function": "pairsByStart"}  # in assets/dashMantineFunctions.js
-_SINGLE_ROW = {"rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True}}
+_SELECTIONS = {
+    "by click": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
+    "by button": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": False},
+}
 
 
 def page(title: str, *content: Component, controls: Component | None = None) -> Component:
@@ -149,14 +152,22 @@ def aria_label(label: str) -> Mapping[str, Any]:
 
 
 def table(
-    table_id: str, columns: Sequence[Column], *, key: str = "", rows: int = 0, selectable: bool = False
+    table_id: str,
+    columns: Sequence[Column],
+    *,
+    key: str = "",
+    rows: int = 0,
+    select: Literal["by click", "by button", "never"] = "never",
 ) -> dag.AgGrid:
-    """Return a table. `key`: the field that identifies a row; `rows`: height before the first rows arrive."""
+    """Return a table. `key`: the field that identifies a row; `rows`: height before the first rows arrive.
+
+    `select`: how a row is selected; "by button" needs an `actions_column`.
+    """
     row_id: Mapping[str, Any] = {"getRowId": f"params.data.{key}"} if key else {}
     return dag.AgGrid(
         id=table_id,
         columnDefs=list(columns),
-        dashGridOptions=_OPTIONS | _SINGLE_ROW if selectable else _OPTIONS,
+        dashGridOptions=_OPTIONS if select == "never" else _OPTIONS | {"rowSelection": _SELECTIONS[select]},
         style=height_of(rows),
         **row_id,
     )
@@ -182,6 +193,42 @@ def wrapped_column(title: str, field: str, *, sort_field: str = "", **more: obje
         text_column(title, field, sort_field=sort_field)
         | {"wrapText": True, "autoHeight": True, "cellClass": "wrapped"}
         | more
+    )
+
+
+def actions_column(field: str) -> Column:
+    """Return the column of the buttons that open the actions of a row, named after a field of it."""
+    return {
+        "headerName": "Actions",
+        "field": field,
+        "colId": "actions",
+        "cellRenderer": "RowActions",
+        "sortable": False,
+        "resizable": False,
+        "pinned": "right",
+        "flex": None,
+        "width": 92,
+    }
+
+
+def actions_dialog(name: str, *content: Component) -> Component:
+    """Return the dialog with the actions of a selected row. `name`-title holds its title, `name`-notice a refusal."""
+    return dmc.Modal(
+        dmc.Stack([*content, html.Div(id=f"{name}-notice", role="status")]),
+        id=name,
+        title=dmc.Text(id=f"{name}-title", fw=600),
+        closeButtonProps=dict(aria_label("close")),  # type: ignore[arg-type]  # its type lacks ARIA attributes
+    )
+
+
+def open_by_row(app: Dash, name: str, table_id: str) -> None:
+    """Open a dialog by the buttons of a table's `actions_column`."""
+    app.clientside_callback(
+        """(clicked) => clicked ? [true, null] : [false, null]""",
+        Output(name, "opened"),
+        Output(f"{name}-notice", "children"),
+        Input(table_id, "cellRendererData"),
+        prevent_initial_call=True,
     )
 
 

@@ -20,10 +20,6 @@ def refusal(error: Exception) -> Component:
     return _alert("red", as_sentence(error))
 
 
-def selection_missing(subject: str) -> Component:
-    return _alert("orange", f"Select {subject} first.")
-
-
 def service_error(error: ServiceUnavailable | ServiceRefused) -> Component:
     """Say that the forecast service is down, or why it refused the request."""
     if isinstance(error, ServiceRefused):

@@ -14,11 +14,14 @@ from flask_login import current_user
 from typing_extensions import TypedDict
 
 from dash_app.components import confirmation, notices
-from dash_app.components.formatting import utc_time
+from dash_app.components.formatting import as_sentence, utc_time
 from dash_app.components.layout import (
     PAIRS_BY_START,
+    actions_column,
+    actions_dialog,
+    aria_label,
     height_of,
-    panel,
+    open_by_row,
     small_button,
     submits,
     table,
@@ -47,7 +50,9 @@ _REMOVAL = (
     "It is neither trained nor served from the next run on. Its models, candles and forecasts stay. The setting of the "
     "first pairs, MUR_PAIRS, adds a pair that it names again when the installation is prepared again."
 )
-_BUTTONS = ("admin-train", "admin-park", "admin-unpark", "admin-put-pair", "admin-remove-dialog-yes")
+_REMOVE = "admin-remove-dialog-yes"
+_BUTTONS = ("admin-train", "admin-park", "admin-unpark", "admin-set-pair-plan", "admin-put-pair", _REMOVE)
+_SLOW_BUTTONS = ("admin-train", "admin-put-pair")
 _COLUMNS = (
     text_column("Pair", "pair", minWidth=120),
     text_column("Serving plan", "plan", minWidth=120),
@@ -66,6 +71,7 @@ _COLUMNS = (
         headerTooltip="When the next training is expected to begin, and why",
     ),
     wrapped_column("State", "state", flex=3, minWidth=240),
+    actions_column("pair"),
 )
 
 
@@ -87,59 +93,77 @@ class PairRow(SelectedPair):
 
 
 def layout() -> Component:
-    pair_controls = [
-        small_button("Train now", "admin-train"),
-        dmc.TextInput(id="admin-park-reason", label="Reason, shown to users", size="sm", w=240),
-        small_button("Park", "admin-park"),
-        small_button("Unpark", "admin-unpark"),
-        small_button("Remove", "admin-remove"),
-    ]
-    new_pair_controls = [
-        dmc.Autocomplete(
-            id="admin-new-pair",
-            label="Pair",
-            placeholder="btc_usdt",
-            data=[],
-            limit=_OFFERED_PAIRS,
-            filter=PAIRS_BY_START,
-            size="sm",
-            w=180,
+    new_pair = dmc.Modal(
+        dmc.Stack(
+            [
+                dmc.Group(
+                    [
+                        dmc.Autocomplete(
+                            id="admin-new-pair",
+                            label="Pair",
+                            placeholder="btc_usdt",
+                            data=[],
+                            limit=_OFFERED_PAIRS,
+                            filter=PAIRS_BY_START,
+                            size="sm",
+                            w=180,
+                        ),
+                        _plan_select("admin-new-pair-plan"),
+                        small_button("Add", "admin-put-pair"),
+                    ],
+                    align="end",
+                    **submits("admin-put-pair"),
+                ),
+                html.Div(id="admin-new-pair-notice", role="status"),
+            ]
         ),
-        dmc.Select(
-            id="admin-pair-plan",
-            label="Serving plan",
-            data=list(pairs_table.SERVING_PLANS),
-            value="dedicated",
-            allowDeselect=False,
-            size="sm",
-            w=140,
-        ),
-        small_button("Add or update", "admin-put-pair"),
-    ]
+        id="admin-new-pair-dialog",
+        title=dmc.Text("Add a pair", fw=600),
+        closeButtonProps=dict(aria_label("close")),  # type: ignore[arg-type]  # its type lacks ARIA attributes
+    )
     return dmc.Stack(
         [
-            table("admin-pairs", _COLUMNS, key="pair", rows=4, selectable=True),
+            dmc.Group([small_button("Add a pair…", "admin-add-pair")]),
             html.Div(id="admin-pairs-notice", role="status"),
-            panel(
-                dmc.Stack(
-                    [dmc.Text("Selected pair", fw=600), dmc.Group(pair_controls, align="end", **submits("admin-park"))]
-                )
-            ),
-            panel(
-                dmc.Stack(
+            table("admin-pairs", _COLUMNS, key="pair", rows=4, select="by button"),
+            new_pair,
+            actions_dialog(
+                "admin-pair-dialog",
+                dmc.Text(id="admin-pair-state", size="sm", c="dimmed"),
+                dmc.Group([small_button("Train now", "admin-train"), small_button("Unpark", "admin-unpark")]),
+                dmc.Group(
+                    [_plan_select("admin-pair-plan"), small_button("Set plan", "admin-set-pair-plan")], align="end"
+                ),
+                dmc.Group(
                     [
-                        dmc.Text("Add or update a pair", fw=600),
-                        dmc.Group(new_pair_controls, align="end", **submits("admin-put-pair")),
-                    ]
-                )
+                        dmc.TextInput(id="admin-park-reason", label="Reason, shown to users", size="sm", w=240),
+                        small_button("Park", "admin-park"),
+                    ],
+                    id="admin-park-form",
+                    align="end",
+                    **submits("admin-park"),
+                ),
+                dmc.Group([small_button("Remove…", "admin-remove")]),
             ),
-            confirmation.confirmation("admin-remove-dialog", "Remove the selected pair?", _REMOVAL, action="Remove"),
+            confirmation.confirmation("admin-remove-dialog", "Remove the pair?", action="Remove"),
         ]
     )
 
 
+def _plan_select(select_id: str) -> Component:
+    return dmc.Select(
+        id=select_id,
+        label="Serving plan",
+        data=list(pairs_table.SERVING_PLANS),
+        value="dedicated",
+        allowDeselect=False,
+        size="sm",
+        w=140,
+    )
+
+
 def register(app: Dash, services: Services) -> None:
-    database, audit = services.database, services.accounts.audit.write
+    database = services.database
 
     @app.callback(Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id"))
     @admins_only
@@ -148,6 +172,8 @@ def register(app: Dash, services: Services) -> None:
         rows = _rows(services)
         return rows, _height(rows)
 
+    open_by_row(app, "admin-pair-dialog", "admin-pairs")
+    confirmation.open_by(app, "admin-new-pair-dialog", "admin-add-pair")
     confirmation.open_by(app, "admin-remove-dialog", "admin-remove")
     confirmation.register(app, "admin-remove-dialog")
 
@@ -161,8 +187,41 @@ def register(app: Dash, services: Services) -> None:
             return []
 
     @app.callback(
+        Output("admin-pair-dialog-title", "children"),
+        Output("admin-pair-state", "children"),
+        Output("admin-remove-dialog-text", "children"),
+        Output("admin-pair-plan", "value"),
+        Output("admin-train", "display"),
+        Output("admin-unpark", "display"),
+        Output("admin-park-form", "display"),
+        Input("admin-pairs", "selectedRows"),
+        prevent_initial_call=True,
+    )
+    @admins_only
+    @validated
+    def select(selected: list[SelectedPair] | None) -> Any:
+        names = [row["pair"] for row in selected or []]
+        item = next((item for item in pairs_table.tracked(database) if item.pair in names), None)
+        if item is None:
+            return (no_update,) * 7
+        is_parked = item.parked_at is not None
+        return (
+            item.pair,
+            as_sentence(item.state),
+            f"{item.pair}: {_REMOVAL}",
+            item.plan,
+            None if item.active else "none",
+            None if is_parked else "none",
+            "none" if is_parked else None,
+        )
+
+    @app.callback(
         output=[
             Output("admin-pairs-notice", "children"),
+            Output("admin-pair-dialog-notice", "children", allow_duplicate=True),
+            Output("admin-new-pair-notice", "children"),
+            Output("admin-pair-dialog", "opened", allow_duplicate=True),
+            Output("admin-new-pair-dialog", "opened", allow_duplicate=True),
             Output("admin-pairs", "rowData", allow_duplicate=True),
             Output("admin-pairs", "style", allow_duplicate=True),
         ],
@@ -170,57 +229,76 @@ def register(app: Dash, services: Services) -> None:
             [Input(button, "n_clicks") for button in _BUTTONS],
             State("admin-pairs", "selectedRows"),
             State("admin-park-reason", "value"),
-            State("admin-new-pair", "value"),
             State("admin-pair-plan", "value"),
+            State("admin-new-pair", "value"),
+            State("admin-new-pair-plan", "value"),
         ],
         prevent_initial_call=True,
-        running=[(Output(button, "loading"), True, False) for button in ("admin-train", "admin-put-pair")],
+        running=[(Output(button, "loading"), True, False) for button in _SLOW_BUTTONS],
     )
     @admins_only
     @validated
     def change_pair(
-        _: list[Clicks], selected: list[SelectedPair] | None, reason: Text, new_pair: Text, plan: Text
-    ) -> tuple[Any, ...]:
-        button, by = ctx.triggered_id, current_user.name
+        _: list[Clicks], selected: list[SelectedPair] | None, reason: Text, plan: Text, new_pair: Text, new_plan: Text
+    ) -> Any:
+        button = ctx.triggered_id
         if not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked
-            return no_update, no_update, no_update
-        name = new_pair if button == "admin-put-pair" else selected[0]["pair"] if selected else None
-        if not name:
-            return notices.selection_missing("a pair"), no_update, no_update
+            return (no_update,) * 7
+        is_new = button == "admin-put-pair"
+        name = new_pair if is_new else selected[0]["pair"] if selected else None
         try:
+            if not name:
+                raise InputError("Enter a pair, such as btc_usdt" if is_new else "Choose a pair", field="pair")
             pair = Pair.parse(name)
-            match button:
-                case "admin-train":
-                    notice = _start_training(services.settings, pair)
-                    audit(by, "start training", pair)
-                case "admin-park":
-                    parked = pairs_table.park(database, pair, reason or "")
-                    audit(by, "park pair", pair, parked.parked_reason or "")
-                    notice = notices.success(f"{pair} is parked: it is not trained or served from the next run on.")
-                case "admin-unpark":
-                    pairs_table.unpark(database, pair)
-                    audit(by, "unpark pair", pair)
-                    notice = notices.success(f"{pair} is trained and served again from the next run on.")
-                case "admin-remove-dialog-yes":
-                    pairs_table.remove(database, pair)
-                    audit(by, "remove pair", pair)
-                    notice = notices.success(f"{pair} is removed: it is not trained or served from the next run on.")
-                case _:
-                    is_new = all(item.pair != pair for item in pairs_table.tracked(database))
-                    if is_new:
-                        listing.check_traded(services.settings.exchange_url, pair)
-                    listed = pairs_table.put(database, pair, plan=plan)
-                    audit(by, "put pair", listed.pair, listed.plan)
-                    by_foundation = is_new and _serve_by_foundation(services, pair)
-                    notice = notices.success(
-                        f"{pair} has the serving plan {listed.plan}; the foundation forecasts it until it is trained."
-                        if by_foundation
-                        else f"{pair} has the serving plan {listed.plan} from the next run on."
-                    )
+            notice = _add(services, pair, new_plan) if is_new else _change(services, button, pair, reason, plan)
         except (InputError, MarketError, AirflowError) as error:
-            notice = notices.refusal(error)
+            refusal = notices.refusal(error)
+            if button == _REMOVE:
+                return refusal, None, None, False, False, no_update, no_update
+            in_dialog = (None, refusal) if is_new else (refusal, None)
+            return no_update, *in_dialog, not is_new, is_new, no_update, no_update
         rows = _rows(services)
-        return notice, rows, _height(rows)
+        return notice, None, None, False, False, rows, _height(rows)
+
+
+def _change(services: Services, button: str, pair: Pair, reason: Text, plan: Text) -> Component:
+    """Do what a button of a pair's dialog says. Raises InputError or AirflowError."""
+    database, by, audit = services.database, current_user.name, services.accounts.audit.write
+    match button:
+        case "admin-train":
+            notice = _start_training(services.settings, pair)
+            audit(by, "start training", pair)
+        case "admin-park":
+            parked = pairs_table.park(database, pair, reason or "")
+            audit(by, "park pair", pair, parked.parked_reason or "")
+            notice = notices.success(f"{pair} is parked: it is not trained or served from the next run on.")
+        case "admin-unpark":
+            pairs_table.unpark(database, pair)
+            audit(by, "unpark pair", pair)
+            notice = notices.success(f"{pair} is trained and served again from the next run on.")
+        case "admin-set-pair-plan":
+            listed = pairs_table.put(database, pair, plan=plan)
+            audit(by, "put pair", listed.pair, listed.plan)
+            notice = notices.success(f"{pair} has the serving plan {listed.plan} from the next run on.")
+        case _:
+            pairs_table.remove(database, pair)
+            audit(by, "remove pair", pair)
+            notice = notices.success(f"{pair} is removed: it is not trained or served from the next run on.")
+    return notice
+
+
+def _add(services: Services, pair: Pair, plan: Text) -> Component:
+    """Add a pair that the exchange trades, or change the plan of a listed one. Raises InputError or MarketError."""
+    is_new = all(item.pair != pair for item in pairs_table.tracked(services.database))
+    if is_new:
+        listing.check_traded(services.settings.exchange_url, pair)
+    listed = pairs_table.put(services.database, pair, plan=plan)
+    services.accounts.audit.write(current_user.name, "put pair", listed.pair, listed.plan)
+    if is_new and _serve_by_foundation(services, pair):
+        return notices.success(
+            f"{pair} has the serving plan {listed.plan}; the foundation forecasts it until it is trained."
+        )
+    return notices.success(f"{pair} has the serving plan {listed.plan} from the next run on.")
 
 
 def _start_training(settings: Settings, pair: Pair) -> Component:

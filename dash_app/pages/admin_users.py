@@ -12,7 +12,17 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from dash_app.components import notices
-from dash_app.components.layout import height_of, panel, small_button, submits, table, text_column
+from dash_app.components.layout import (
+    actions_column,
+    actions_dialog,
+    height_of,
+    open_by_row,
+    panel,
+    small_button,
+    submits,
+    table,
+    text_column,
+)
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated
@@ -20,6 +30,7 @@ from make_us_rich.accounts import ADMIN, MEMBER, AccountRow, Accounts, link_url
 from make_us_rich.core.errors import InputError
 
 _MAX_VISIBLE_ROWS = 10
+_LOCKED = "locked"
 _USER_BUTTONS = ("admin-set-role", "admin-set-plan", "admin-lock", "admin-unlock", "admin-link")
 _COLUMNS = (
     text_column("Name", "name", minWidth=150, flex=2),
@@ -29,6 +40,7 @@ _COLUMNS = (
     text_column("Created", "created", minWidth=110),
     text_column("Last log-in", "last_login", minWidth=170),
     text_column("State", "state"),
+    actions_column("name"),
 )
 
 
@@ -39,18 +51,10 @@ class SelectedUser(TypedDict):
     name: str
     role: NotRequired[str]
     plan: NotRequired[str]
+    state: NotRequired[str]
 
 
 def layout() -> Component:
-    user_controls = [
-        _select("admin-role", "Role", [ADMIN, MEMBER]),
-        small_button("Set role", "admin-set-role"),
-        _select("admin-plan", "Plan", []),
-        small_button("Set plan", "admin-set-plan"),
-        small_button("Lock", "admin-lock"),
-        small_button("Unlock", "admin-unlock"),
-        small_button("Create password link", "admin-link"),
-    ]
     quota_controls = [
         _select("admin-quota-plan", "Plan", []),
         dmc.NumberInput(id="admin-quota", label="Calls per month", min=1, thousandSeparator=",", size="sm", w=160),
@@ -58,16 +62,8 @@ def layout() -> Component:
     ]
     return dmc.Stack(
         [
-            table("admin-users", _COLUMNS, key="user_id", rows=4, selectable=True),
             html.Div(id="admin-users-notice", role="status"),
-            panel(
-                dmc.Stack(
-                    [
-                        dmc.Text("Select an account in the table.", id="admin-selected", fw=600),
-                        dmc.Group(user_controls, align="end"),
-                    ]
-                )
-            ),
+            table("admin-users", _COLUMNS, key="user_id", rows=4, select="by button"),
             panel(
                 dmc.Stack(
                     [
@@ -75,6 +71,21 @@ def layout() -> Component:
                         dmc.Group(quota_controls, align="end", **submits("admin-set-quota")),
                     ]
                 )
+            ),
+            actions_dialog(
+                "admin-user-dialog",
+                dmc.Group(
+                    [_select("admin-role", "Role", [ADMIN, MEMBER]), small_button("Set role", "admin-set-role")],
+                    align="end",
+                ),
+                dmc.Group([_select("admin-plan", "Plan", []), small_button("Set plan", "admin-set-plan")], align="end"),
+                dmc.Group(
+                    [
+                        small_button("Lock", "admin-lock"),
+                        small_button("Unlock", "admin-unlock"),
+                        small_button("Create password link", "admin-link"),
+                    ]
+                ),
             ),
         ]
     )
@@ -103,22 +114,33 @@ def register(app: Dash, services: Services) -> None:
         ]
         return rows, height_of(len(rows), limit=_MAX_VISIBLE_ROWS), plans, plans
 
+    open_by_row(app, "admin-user-dialog", "admin-users")
+
     @app.callback(
-        Output("admin-selected", "children"),
+        Output("admin-user-dialog-title", "children"),
         Output("admin-role", "value"),
         Output("admin-plan", "value"),
+        Output("admin-lock", "display"),
+        Output("admin-unlock", "display"),
         Input("admin-users", "selectedRows"),
         prevent_initial_call=True,
     )
     @admins_only
     @validated
-    def select(selected: list[SelectedUser] | None) -> tuple[str, str | None, str | None]:
+    def select(selected: list[SelectedUser] | None) -> Any:
         if not selected:
-            return "Select an account in the table.", None, None
-        return selected[0]["name"], selected[0].get("role"), selected[0].get("plan")
+            return (no_update,) * 5
+        user, is_locked = selected[0], selected[0].get("state") == _LOCKED
+        display = ("none", None) if is_locked else (None, "none")
+        return user["name"], user.get("role"), user.get("plan"), *display
 
     @app.callback(
-        output=[Output("admin-users-notice", "children"), Output("admin-users", "rowData", allow_duplicate=True)],
+        output=[
+            Output("admin-users-notice", "children"),
+            Output("admin-user-dialog-notice", "children", allow_duplicate=True),
+            Output("admin-user-dialog", "opened", allow_duplicate=True),
+            Output("admin-users", "rowData", allow_duplicate=True),
+        ],
         inputs=[
             [Input(button, "n_clicks") for button in _USER_BUTTONS],
             State("admin-users", "selectedRows"),
@@ -129,11 +151,9 @@ def register(app: Dash, services: Services) -> None:
     )
     @admins_only
     @validated
-    def change_user(_: list[Clicks], selected: list[SelectedUser] | None, role: Text, plan: Text) -> tuple[Any, Any]:
-        if not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked
-            return no_update, no_update
-        if not selected:
-            return notices.selection_missing("an account"), no_update
+    def change_user(_: list[Clicks], selected: list[SelectedUser] | None, role: Text, plan: Text) -> Any:
+        if not selected or not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked
+            return (no_update,) * 4
         user_id, name, by = int(selected[0]["user_id"]), selected[0]["name"], current_user.name
         notice: Component = notices.success(f"{name} was updated.")
         try:
@@ -151,8 +171,8 @@ def register(app: Dash, services: Services) -> None:
                     title = f"Password link for {name}: works once, within 24 hours"
                     notice = notices.shown_once(title, url, text_id="admin-password-link")
         except InputError as error:
-            notice = notices.refusal(error)
-        return notice, _rows(accounts)
+            return no_update, notices.refusal(error), True, _rows(accounts)
+        return notice, None, False, _rows(accounts)
 
     @app.callback(
         Output("admin-users-notice", "children", allow_duplicate=True),
@@ -192,5 +212,5 @@ def _row(account: AccountRow) -> dict[str, str | int]:
         "calls": f"{account.used:,} of {account.monthly_calls:,}",
         "created": f"{account.created_at:%Y-%m-%d}",
         "last_login": f"{login:%Y-%m-%d %H:%M}" if login else "never",
-        "state": "locked" if account.locked else "active",
+        "state": _LOCKED if account.locked else "active",
     }

@@ -109,7 +109,7 @@ def layout() -> Component:
         html.Div(id="models-notice", role="status"),
         dmc.Text(id="models-due", c="dimmed", size="sm"),
         html.Div(id="models-history"),
-        table("models-grid", _COLUMNS, key="version", selectable=True),
+        table("models-grid", _COLUMNS, key="version", select="by click"),
         *(_rollback_controls() if current_user.is_admin else []),
         dmc.Box(id="model-detail"),
         controls=dmc.Group(

@@ -67,6 +67,7 @@ def test_health_is_checked_when_its_tab_is_opened(page: Page, dashboard: Dashboa
 
 def test_only_a_traded_pair_is_added_and_a_pair_is_removed(page: Page, dashboard: DashboardServers) -> None:
     _open_tab(page, dashboard, "Pairs")
+    page.get_by_role("button", name="Add a pair…").click()
     field = page.locator("#admin-new-pair")
     field.fill("foo_bar")
     field.press("Enter")
@@ -80,13 +81,14 @@ def test_only_a_traded_pair_is_added_and_a_pair_is_removed(page: Page, dashboard
     page.screenshot(path=ARTIFACTS / "admin-add-pair.png", full_page=True)
     page.click("#admin-put-pair")
     expect(page.get_by_text("sol_usdt has the serving plan dedicated")).to_be_visible(timeout=SLOW_MS)
-    page.get_by_role("gridcell", name="sol_usdt").click()
+    actions = page.get_by_role("button", name="actions for sol_usdt")
+    actions.click()
     page.click("#admin-remove")
     page.get_by_role("button", name="Cancel").click()
     page.click("#admin-remove")
-    expect(page.get_by_text("Its models, candles and forecasts stay.")).to_be_visible()
+    expect(page.get_by_text("sol_usdt: It is neither trained nor served")).to_be_visible()
     page.screenshot(path=ARTIFACTS / "admin-remove-pair.png", full_page=True)
-    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove", exact=True).click()
     expect(page.get_by_text("sol_usdt is removed")).to_be_visible(timeout=SLOW_MS)
     assert _listed(dashboard) == {"btc_usdt"}
     assert dashboard.accounts.audit.entries(1)[0].action == "remove pair"
@@ -145,14 +147,20 @@ def test_tabs_and_dialogs_are_accessible(browser: Browser, dashboard: DashboardS
     expect(page.get_by_role("gridcell", name="log in").first).to_be_visible(timeout=SLOW_MS)
     assert serious_violations(page) == []
     page.get_by_role("tab", name="Pairs").click()
-    expect(page.get_by_role("gridcell", name="btc_usdt")).to_be_visible(timeout=SLOW_MS)
-    page.click("#admin-remove")
-    dialog = page.get_by_role("dialog", name="Remove the selected pair?")
+    page.get_by_role("gridcell", name="btc_usdt").first.click(timeout=SLOW_MS)
+    page.keyboard.press("End")  # the last cell of the row, with its button
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="btc_usdt")
     expect(dialog).to_be_visible()
     page.wait_for_timeout(500)  # it fades in
     assert serious_violations(page) == []
+    page.click("#admin-remove")
+    expect(page.get_by_role("dialog", name="Remove the pair?")).to_be_visible()
+    page.wait_for_timeout(500)
+    assert serious_violations(page) == []
     page.keyboard.press("Escape")
-    expect(dialog).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     context.close()
 
 

@@ -296,24 +296,28 @@ def test_the_models_page_names_an_unknown_pair(page: Page, dashboard: DashboardS
     expect(page.get_by_text("FOO / BAR is unknown")).to_have_count(0)
 
 
-def test_an_admin_selects_an_account_and_changes_it(page: Page, dashboard: DashboardServers) -> None:
+def test_an_admin_changes_an_account_by_the_actions_of_its_row(page: Page, dashboard: DashboardServers) -> None:
     dashboard.accounts.users.create("suspect", PASSWORD)
     log_in(page, dashboard.url, "root", "/admin")
-    expect(page.get_by_role("gridcell", name="never").first).to_be_visible(timeout=SLOW_MS)
-    page.click("#admin-lock")
-    expect(page.get_by_text("Select an account first.")).to_be_visible(timeout=SLOW_MS)
+    actions, dialog = page.get_by_role("button", name="actions for suspect"), page.get_by_role("dialog", name="suspect")
 
-    page.get_by_role("gridcell", name="suspect").click()
-    expect(page.locator("#admin-selected")).to_have_text("suspect", timeout=SLOW_MS)
-    page.locator("#admin-plan").click()
+    actions.click(timeout=SLOW_MS)
+    expect(page.locator("#admin-unlock")).to_be_hidden()
+    dialog.locator("#admin-plan").click()
     page.get_by_role("option", name="trader").click()
     page.click("#admin-set-plan")
     expect(page.get_by_role("gridcell", name="0 of 20,000")).to_be_visible(timeout=SLOW_MS)
+    expect(dialog).to_have_count(0)
+    actions.click()
     page.click("#admin-link")
     expect(page.locator("#admin-password-link")).to_contain_text("/set-password/", timeout=SLOW_MS)
+    actions.click()
+    page.screenshot(path=ARTIFACTS / "admin-users.png", full_page=True)
     page.click("#admin-lock")
     expect(page.get_by_text("suspect was updated.")).to_be_visible(timeout=SLOW_MS)
-    page.screenshot(path=ARTIFACTS / "admin-users.png", full_page=True)
+    actions.click()
+    expect(page.locator("#admin-unlock")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#admin-lock")).to_be_hidden()
 
     (suspect,) = [row for row in dashboard.accounts.admin.accounts() if row.name == "suspect"]
     assert (suspect.locked, suspect.plan) == (True, "trader")
@@ -331,21 +335,27 @@ def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardSe
     assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.admin.plans()}["trader"] == 30_000
 
 
-def test_an_admin_selects_a_pair_and_parks_it(page: Page, dashboard: DashboardServers) -> None:
+def test_an_admin_parks_a_pair_by_the_actions_of_its_row(page: Page, dashboard: DashboardServers) -> None:
     database_url = dashboard.settings.database_url.get_secret_value()
     pairs_table.put(Database(database_url), "doge_usdt", plan="pooled")
     log_in(page, dashboard.url, "root", "/admin")
     page.get_by_role("tab", name="Pairs").click()
 
-    page.get_by_role("gridcell", name="doge_usdt").click()
-    page.fill("#admin-park-reason", "too wild")
-    page.click("#admin-park")
-    expect(page.get_by_text("doge_usdt is parked")).to_be_visible(timeout=SLOW_MS)
-    page.click("#admin-train")
-    expect(page.locator("#admin-pairs-notice")).to_contain_text(
-        "Airflow", timeout=SLOW_MS
-    )  # Airflow does not run in this test
+    actions = page.get_by_role("button", name="actions for doge_usdt")
+    actions.click(timeout=SLOW_MS)
+    dialog = page.get_by_role("dialog", name="doge_usdt")
+    dialog.get_by_role("button", name="Train now").click()
+    expect(dialog.get_by_text("Airflow")).to_be_visible(timeout=SLOW_MS)  # it does not run in this test
+    dialog.get_by_role("button", name="Park").click()
+    expect(dialog.get_by_text("Enter a reason")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "admin-pairs.png", full_page=True)
+    page.fill("#admin-park-reason", "too wild")
+    page.press("#admin-park-reason", "Enter")
+    expect(page.get_by_text("doge_usdt is parked")).to_be_visible(timeout=SLOW_MS)
+    expect(dialog).to_have_count(0)
+    actions.click()
+    expect(dialog.get_by_role("button", name="Unpark")).to_be_visible(timeout=SLOW_MS)
+    expect(dialog.get_by_role("button", name="Train now")).to_be_hidden()
 
     (doge,) = [item for item in pairs_table.tracked(Database(database_url)) if item.pair == "doge_usdt"]
     assert doge.parked_reason == "too wild"

@@ -23,7 +23,8 @@ PASSWORD = "correct horse battery"
 ADMIN_IDS = ("admin-", "rollback", "confirm-rollback")
 ADMIN_CALLBACKS = {
     "admin-users.rowData",
-    "admin-selected.children",
+    "admin-user-dialog-title.children",
+    "admin-pair-dialog-title.children",
     "admin-users-notice.children",
     "admin-pairs.rowData",
     "admin-pairs-notice.children",
@@ -183,7 +184,9 @@ def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts,
     assert not _row(accounts, "changed").locked
 
     assert "there is no plan" in _click(app, root, "admin-set-plan", **chosen).lower()
-    assert "Select an account first" in _click(app, root, "admin-lock")
+    before = accounts.audit.entries(4)
+    _click(app, root, "admin-lock")  # no row is selected
+    assert accounts.audit.entries(4) == before
     entries = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
     assert entries == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
 
@@ -215,15 +218,20 @@ def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
     _click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
     assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt"]
     _click(app, root, "admin-unpark", **chosen)
-    put = {"admin-new-pair.value": "sol_usdt", "admin-pair-plan.value": "pooled"}
+    assert "fancy" in _click(app, root, "admin-set-pair-plan", **chosen, **{"admin-pair-plan.value": "fancy"})
+    _click(app, root, "admin-set-pair-plan", **chosen, **{"admin-pair-plan.value": "pooled"})
+    plans = {item.pair: item.plan for item in pairs_table.tracked(Database(url))}
+    assert plans["eth_usdt"] == "pooled"
+    put = {"admin-new-pair.value": "sol_usdt", "admin-new-pair-plan.value": "pooled"}
     _click(app, root, "admin-put-pair", **put)
     assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt", "eth_usdt", "sol_usdt"]
 
-    unknown = {"admin-new-pair.value": "foo_bar", "admin-pair-plan.value": "pooled"}
+    unknown = {"admin-new-pair.value": "foo_bar", "admin-new-pair-plan.value": "pooled"}
     assert "The exchange does not trade foo_bar." in _click(app, root, "admin-put-pair", **unknown)
-    nonsense = {"admin-new-pair.value": "<b>", "admin-pair-plan.value": "pooled"}
+    nonsense = {"admin-new-pair.value": "<b>", "admin-new-pair-plan.value": "pooled"}
     assert "<b>" in _click(app, root, "admin-put-pair", **nonsense)
-    assert [entry.action for entry in accounts.audit.entries(3)] == ["put pair", "unpark pair", "park pair"]
+    actions = [entry.action for entry in accounts.audit.entries(4)]
+    assert actions == ["put pair", "put pair", "unpark pair", "park pair"]
 
 
 def test_a_training_run_that_cannot_start_shows_the_error(app: Dash, root: DashboardClient) -> None:
