@@ -25,8 +25,9 @@ DOC = """
 
 Each night: months of **candles** older than any training needs; **model versions** beyond the newest `keep_versions`
 of each model, with their files, but never one with an alias such as champion or previous; training **runs** without a
-version; **job results** and **task logs** of old runs; **rows** of the tables `forecasts` and `forecast_logs`, `scores`
-and `audit_log` older than `MUR_KEEP_FORECAST_DAYS`, `MUR_KEEP_SCORE_DAYS` and `MUR_KEEP_AUDIT_DAYS`.
+version; **job results** and **task logs** of old runs; **rows** of the tables `forecasts` and `forecast_logs`, of
+`scores`, and of `audit_log` and `alerts` older than `MUR_KEEP_FORECAST_DAYS`, `MUR_KEEP_SCORE_DAYS` and
+`MUR_KEEP_AUDIT_DAYS`.
 
 A new installation only rehearses: with `dry_run` each task's log lists what it would delete. Read one, then set
 `MUR_HOUSEKEEPING_DRY_RUN=false`, or untick `dry_run` in the form for one run.
@@ -121,10 +122,10 @@ def logs() -> int:
 
 @task
 def rows() -> dict[str, int]:
-    """Delete old rows of the database: forecasts, their published logs, scores, audit log."""
+    """Delete old rows of the database: forecasts, their published logs, scores, audit log, alerts."""
     keep = _retention()
     days = {"forecasts": keep.keep_forecast_days, "forecast_logs": keep.keep_forecast_days}
-    days |= {"scores": keep.keep_score_days, "audit_log": keep.keep_audit_days}
+    days |= {"scores": keep.keep_score_days, "audit_log": keep.keep_audit_days, "alerts": keep.keep_audit_days}
     with Database.from_settings(get_settings()) as database:
         counts = {
             table: delete_rows(database, table, _days_ago(age), dry_run=keep.dry_run) for table, age in days.items()

@@ -158,16 +158,18 @@ def table(
     key: str = "",
     rows: int = 0,
     select: Literal["by click", "by button", "never"] = "never",
+    empty: str = "Nothing here yet.",
 ) -> dag.AgGrid:
     """Return a table. `key`: the field that identifies a row; `rows`: height before the first rows arrive.
 
-    `select`: how a row is selected; "by button" needs an `actions_column`.
+    `select`: how a row is selected; "by button" needs an `actions_column`. `empty`: what a table without rows says.
     """
     row_id: Mapping[str, Any] = {"getRowId": f"params.data.{key}"} if key else {}
+    options = _OPTIONS | {"localeText": {"noRowsToShow": empty}}
     return dag.AgGrid(
         id=table_id,
         columnDefs=list(columns),
-        dashGridOptions=_OPTIONS if select == "never" else _OPTIONS | {"rowSelection": _SELECTIONS[select]},
+        dashGridOptions=options if select == "never" else options | {"rowSelection": _SELECTIONS[select]},
         style=height_of(rows),
         **row_id,
     )

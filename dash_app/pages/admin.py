@@ -1,8 +1,9 @@
-"""Admin: tabs for users, pairs, the health of every component, and the audit log. Every callback is for admins only."""
+"""Admin: tabs for users, pairs, health, the alerts and the audit log. Every callback is for admins only."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -13,11 +14,19 @@ from dash_app.components.layout import page, plain_table, table, text_column, wr
 from dash_app.pages import Services, admin_pairs, admin_users
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated
+from make_us_rich.database import alerts as alerts_table
+from make_us_rich.database.alerts import RecordedAlert
 from make_us_rich.operations.health import HealthResult, check_components
 
 _HEALTH = "Health"
 _STATE_COLOURS = {"ok": "teal", "warning": "orange", "failed": "red"}
-_MAX_AUDIT_ENTRIES = 500
+_MAX_ENTRIES = 500
+_ALERT_COLUMNS = (
+    text_column("Time, UTC", "at", minWidth=184),
+    wrapped_column("Alert", "title", flex=2, minWidth=200),
+    wrapped_column("Text", "text", flex=4, minWidth=260, cellRenderer="markdown"),
+    wrapped_column("Discord", "outcome", flex=2, minWidth=170),
+)
 _AUDIT_COLUMNS = (
     text_column("Time, UTC", "at", minWidth=184),
     wrapped_column("Actor", "actor", minWidth=130),
@@ -32,7 +41,8 @@ def layout() -> Component:
         "Users": admin_users.layout(),
         "Pairs": admin_pairs.layout(),
         _HEALTH: _health_layout(),
-        "Audit log": table("admin-audit", _AUDIT_COLUMNS, rows=12),
+        "Alerts": table("admin-alerts", _ALERT_COLUMNS, rows=12, empty="No alert so far."),
+        "Audit log": table("admin-audit", _AUDIT_COLUMNS, rows=12, empty="No entry yet."),
     }
     return page(
         "Admin",
@@ -71,12 +81,27 @@ def register(app: Dash, services: Services) -> None:
         rows = [_health_row(result) for result in check_components(services.settings)]
         return plain_table(("Component", "State", "Finding", "What to do"), rows, min_width=640)
 
+    @app.callback(Output("admin-alerts", "rowData"), Input("admin-alerts", "id"))
+    @admins_only
+    @validated
+    def show_alerts(_: str) -> list[dict[str, str]]:
+        return [_alert_row(alert) for alert in alerts_table.newest(services.database, _MAX_ENTRIES)]
+
     @app.callback(Output("admin-audit", "rowData"), Input("admin-audit", "id"))
     @admins_only
     @validated
     def show_audit_log(_: str) -> list[dict[str, str]]:
-        entries = services.accounts.audit.entries(_MAX_AUDIT_ENTRIES)
-        return [asdict(entry) | {"at": f"{entry.at:%Y-%m-%d %H:%M:%S}"} for entry in entries]
+        entries = services.accounts.audit.entries(_MAX_ENTRIES)
+        return [asdict(entry) | {"at": _time(entry.at)} for entry in entries]
+
+
+def _alert_row(alert: RecordedAlert) -> dict[str, str]:
+    outcome = f"not posted: {alert.problem}" if alert.problem else "posted"
+    return {"at": _time(alert.at), "title": alert.title, "text": alert.text, "outcome": outcome}
+
+
+def _time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _health_layout() -> Component:

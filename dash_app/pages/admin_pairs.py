@@ -125,7 +125,7 @@ def layout() -> Component:
         [
             dmc.Group([small_button("Add a pair…", "admin-add-pair")]),
             html.Div(id="admin-pairs-notice", role="status"),
-            table("admin-pairs", _COLUMNS, key="pair", rows=4, select="by button"),
+            table("admin-pairs", _COLUMNS, key="pair", rows=4, select="by button", empty="No pairs yet: add one."),
             new_pair,
             actions_dialog(
                 "admin-pair-dialog",

@@ -109,7 +109,13 @@ def layout() -> Component:
         html.Div(id="models-notice", role="status"),
         dmc.Text(id="models-due", c="dimmed", size="sm"),
         html.Div(id="models-history"),
-        table("models-grid", _COLUMNS, key="version", select="by click"),
+        table(
+            "models-grid",
+            _COLUMNS,
+            key="version",
+            select="by click",
+            empty="No version yet: the first training makes one.",
+        ),
         *(_rollback_controls() if current_user.is_admin else []),
         dmc.Box(id="model-detail"),
         controls=dmc.Group(

@@ -178,7 +178,9 @@ class Settings(BaseSettings):
     housekeeping_dry_run: Annotated[bool, Field(description="scheduled housekeeping lists and deletes nothing")] = True
     keep_forecast_days: Annotated[int, Field(ge=60, description="days that forecasts stay in the database")] = 400
     keep_score_days: Annotated[int, Field(ge=1, description="days that daily scores stay in the database")] = 800
-    keep_audit_days: Annotated[int, Field(ge=30, description="days that entries of the audit log stay")] = 400
+    keep_audit_days: Annotated[int, Field(ge=30, description="days that the audit log and the list of alerts stay")] = (
+        400
+    )
 
     # serving
     api_url: Annotated[str, Field(description="HTTP API, as other components reach it")] = "http://127.0.0.1:28000"

@@ -1,4 +1,7 @@
-"""Messages to Discord: short enough for a phone, with every secret masked. A failed post never raises."""
+"""Messages to Discord: short enough for a phone, with every secret masked. A failed post never raises.
+
+Each is recorded in Postgres with what came of it; the admin page lists them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from discord_webhook import DiscordEmbed, DiscordWebhook
 from pydantic import SecretStr
 
 from make_us_rich.core.settings import Settings
+from make_us_rich.database import alerts as alerts_table
+from make_us_rich.database.pool import Database
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +42,39 @@ class Alert:
 
 def post(alert: Alert, settings: Settings) -> bool:
     """Post to the webhook of the settings; return False if there is none or the post failed. Never raises."""
+    shown = Alert(
+        title=_clean(alert.title, settings, _MAX_TITLE_CHARS),
+        text=_clean(alert.text, settings, _MAX_TEXT_CHARS),
+        fields={name: _clean(value, settings, _MAX_FIELD_CHARS) for name, value in alert.fields.items()},
+        link=alert.link,
+        color=alert.color,
+    )
+    problem = _problem_of_posting(shown, settings)
+    if problem:
+        log.warning("this alert is not posted: %s: %s", shown.title, problem)
+    try:
+        with Database.from_settings(settings) as database:
+            alerts_table.record(database, shown.title, shown.text, problem)
+    except Exception:  # Postgres may be what the alert is about
+        log.exception("this alert could not be recorded: %s", shown.title)
+    return problem is None
+
+
+def _problem_of_posting(alert: Alert, settings: Settings) -> str | None:
+    """Post; return why it did not work, or None."""
     url = settings.discord_webhook_url.get_secret_value()
     if not url:
-        log.warning("MUR_DISCORD_WEBHOOK_URL is empty, so this alert is not posted: %s", alert.title)
-        return False
+        return "MUR_DISCORD_WEBHOOK_URL is empty"
     try:
-        return _send(alert, url, settings)
-    except Exception:  # an alert that cannot be posted must not fail the run
-        log.exception("this alert could not be posted to Discord: %s", alert.title)
-        return False
+        return _send(alert, url)
+    except Exception as error:  # an alert that cannot be posted must not fail the run
+        return f"posting failed: {type(error).__name__}"  # its message has the webhook's token
 
 
-def _send(alert: Alert, url: str, settings: Settings) -> bool:
-    embed = DiscordEmbed(
-        title=_clean(alert.title, settings, _MAX_TITLE_CHARS),
-        description=_clean(alert.text, settings, _MAX_TEXT_CHARS),
-        color=alert.color,
-        url=alert.link,
-    )
+def _send(alert: Alert, url: str) -> str | None:
+    embed = DiscordEmbed(title=alert.title, description=alert.text, color=alert.color, url=alert.link)
     for name, value in alert.fields.items():
-        embed.add_embed_field(name, _clean(value, settings, _MAX_FIELD_CHARS), inline=True)
+        embed.add_embed_field(name, value, inline=True)
     webhook = DiscordWebhook(url=url, timeout=_TIMEOUT_S)
     webhook.add_embed(embed)
     # The library's own rate_limit_retry has no upper limit.
@@ -64,9 +82,7 @@ def _send(alert: Alert, url: str, settings: Settings) -> bool:
     if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
         time.sleep(min(float(answer.headers.get("Retry-After", 1)), _MAX_RETRY_AFTER_S))
         answer = webhook.api_post_request()
-    if not answer.ok:
-        log.warning("Discord answered %s to %r", answer.status_code, alert.title)
-    return bool(answer.ok)
+    return None if answer.ok else f"Discord answered {answer.status_code}"
 
 
 def _clean(text: str, settings: Settings, max_chars: int) -> str:

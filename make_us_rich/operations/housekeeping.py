@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # minio would slow down the parsing of every DAG
 _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
 _PAGE = 1000  # MLflow's largest page
 # The tables that grow without limit, and the column that holds when a row was written.
-_WRITTEN_AT = {"forecasts": "made_at", "forecast_logs": "day", "scores": "day", "audit_log": "at"}
+_WRITTEN_AT = {"forecasts": "made_at", "forecast_logs": "day", "scores": "day", "audit_log": "at", "alerts": "at"}
 _BATCH = 10_000
 _TIMEOUT_S = 30.0  # of a statement on many rows, which nobody waits for
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from make_us_rich.accounts import ADMIN
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN
+from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores, trainings
 from make_us_rich.database.pool import Database
@@ -123,6 +124,33 @@ def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardS
     assert horizontal_overflow_px(page) <= 0
     context.close()
     pairs_table.remove(database, "chz_usdt")
+
+
+def test_alerts_are_listed_with_what_came_of_them(browser: Browser, dashboard: DashboardServers) -> None:
+    database = Database.from_settings(dashboard.settings)
+    context = browser.new_context()
+    page = context.new_page()
+    _open_tab(page, dashboard, "Alerts")
+    expect(page.get_by_text("No alert so far.")).to_be_visible(timeout=SLOW_MS)
+
+    text = "**chz_usdt** [fetch](http://127.0.0.1:9/dags/train_pairs), 3 tries: PairNotTraded: <b>CHZUSDT</b> is halted"
+    alerts_table.record(database, "train_pairs: chz_usdt failed", text, None)
+    alerts_table.record(
+        database, "train_pairs is late", "It may hang: see which task is running.", "Discord answered 500"
+    )
+    for window in (PHONE, {"width": 1440, "height": 900}):
+        page.set_viewport_size(window)
+        page.reload()
+        page.get_by_role("tab", name="Alerts").click()
+        expect(page.get_by_role("gridcell", name="train_pairs is late")).to_be_visible(timeout=SLOW_MS)
+        page.screenshot(path=ARTIFACTS / f"admin-alerts-{window['width']}.png", full_page=True)
+        assert page.evaluate(_CUT_OFF, ".ag-cell") == []
+        assert horizontal_overflow_px(page) <= 0
+    expect(page.get_by_role("gridcell", name="not posted: Discord answered 500")).to_be_visible()
+    expect(page.get_by_text("chz_usdt fetch, 3 tries: PairNotTraded: <b>CHZUSDT</b> is halted")).to_be_visible()
+    expect(page.get_by_role("link", name="fetch")).to_have_attribute("href", "http://127.0.0.1:9/dags/train_pairs")
+    assert serious_violations(page) == []
+    context.close()
 
 
 def _train_and_drift(database: Database) -> None:

@@ -29,6 +29,7 @@ ADMIN_CALLBACKS = {
     "admin-pairs.rowData",
     "admin-pairs-notice.children",
     "admin-health.children",
+    "admin-alerts.rowData",
     "admin-audit.rowData",
     "admin-new-pair.data",
     "models-notice.children",

@@ -16,6 +16,8 @@ from pydantic import SecretStr
 from dags.support import alerts
 from dags.support.alerts import Failure, failure_update, failures_alert
 from make_us_rich.core.settings import Settings
+from make_us_rich.database import alerts as alerts_table
+from make_us_rich.database.pool import Database
 from make_us_rich.operations.alerts import Alert, post
 from tests.support.processes import free_port, running
 
@@ -28,11 +30,13 @@ FAILED = Alert(
 
 
 class Sink:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, database_url: str) -> None:
         self.url = url
+        self.database = Database(database_url)
         self.settings = Settings(
             discord_webhook_url=SecretStr(f"{url}/api/webhooks/1/token-of-the-webhook"),
             s3_secret_key=SecretStr("swordfish-42"),
+            database_url=SecretStr(database_url),
         )
 
     def messages(self) -> list[dict[str, Any]]:
@@ -44,12 +48,12 @@ class Sink:
 
 
 @pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
+def sink(tmp_path: Path, database_url: str) -> Iterator[Sink]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "infra.discord", "--port", str(port)]
     with running(command, f"{url}/healthz", tmp_path / "discord.log"):
-        yield Sink(url)
+        yield Sink(url, database_url)
 
 
 def test_an_alert_says_what_failed_and_where_to_look(sink: Sink) -> None:
@@ -82,13 +86,30 @@ def test_a_rate_limit_is_waited_for(sink: Sink) -> None:
     assert len(sink.messages()) == 1
 
 
-def test_a_broken_channel_never_raises(sink: Sink) -> None:
+def test_what_came_of_each_alert_is_recorded_without_secrets(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = SecretStr(f"http://127.0.0.1:{free_port()}/api/webhooks/1/token-of-the-webhook")
+    leaking = Alert("upload failed", "could not sign with swordfish-42")
+
+    assert post(leaking, sink.settings)
     sink.fail_next({"status": 500})
     assert post(FAILED, sink.settings) is False
+    assert post(FAILED, sink.settings.model_copy(update={"discord_webhook_url": SecretStr("")})) is False
+    assert post(FAILED, sink.settings.model_copy(update={"discord_webhook_url": nowhere})) is False
 
-    nobody = Settings(discord_webhook_url=SecretStr(f"http://127.0.0.1:{free_port()}/api/webhooks/1/x"))
-    assert post(FAILED, nobody) is False
-    assert post(FAILED, Settings(discord_webhook_url=SecretStr(""))) is False
+    unreachable, unset, refused, posted = alerts_table.newest(sink.database, 4)
+    assert (posted.title, posted.text, posted.problem) == ("upload failed", "could not sign with ***", None)
+    assert (refused.title, refused.text, refused.problem) == (FAILED.title, FAILED.text, "Discord answered 500")
+    assert unset.problem == "MUR_DISCORD_WEBHOOK_URL is empty"
+    assert unreachable.problem == "posting failed: ConnectionError"
+    assert "token-of-the-webhook" not in caplog.text
+
+
+def test_an_alert_is_posted_while_postgres_is_away(sink: Sink) -> None:
+    away = SecretStr(f"postgresql://nobody:nothing@127.0.0.1:{free_port()}/none")
+
+    assert post(FAILED, sink.settings.model_copy(update={"database_url": away}))
+
+    assert len(sink.messages()) == 1
 
 
 def test_a_long_text_is_cut_to_what_discord_takes(sink: Sink) -> None:

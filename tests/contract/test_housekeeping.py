@@ -148,9 +148,10 @@ def test_old_rows_of_the_database_are_deleted(database_url: str) -> None:
         _row(database_url, "forecasts", days)
         _row(database_url, "scores", days)
         _row(database_url, "audit_log", days)
+        _row(database_url, "alerts", days)
     before = datetime.now(UTC) - timedelta(days=400)
 
-    for table in ("forecasts", "scores", "audit_log"):
+    for table in ("forecasts", "scores", "audit_log", "alerts"):
         assert housekeeping.delete_rows(Database(database_url), table, before, dry_run=True) == 1
         assert _count(database_url, table) == 2, "the rehearsal deleted something"
         assert housekeeping.delete_rows(Database(database_url), table, before, dry_run=False) == 1
@@ -194,9 +195,10 @@ def _row(url: str, table: str, days_old: int) -> None:
         "scores": {"day": when.date(), "as_of_ms": when_ms, "n": 168, "coverage_80": 0.8, "shift": "{}"}
         | {"skill_vs_naive": 0.1, "t_vs_naive": 1.0, "drifted": False, "reason": ""},
         "audit_log": {"at": when, "actor": "grace", "action": "park pair", "subject": "btc_usdt"},
+        "alerts": {"at": when, "title": "train_pairs is late", "text": "It may hang."},
     }
     row = rows[table]
-    if table != "audit_log":
+    if table in ("forecasts", "scores"):
         row |= {"market": "simulated", "pair": "btc_usdt", "interval": "1h"}
     with transaction(url) as cursor:
         names, places = ", ".join(row), ", ".join(f"%({name})s" for name in row)
