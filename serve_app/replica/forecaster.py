@@ -43,10 +43,17 @@ class Forecaster:
         self._settings = settings
         self._updater = ForecastUpdater(series, settings, model_cache)
         self._compared = ComparedModels(series, settings, model_cache)
+        self._swap: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: WantedModel) -> None:
-        """Swap to the model of the user_config."""
-        await self._updater.serve_model(ModelKey(**user_config))
+        """Swap to the model of the user_config, and wait for it when it is the first one only.
+
+        Ray Serve sends no calls to a replica whose `reconfigure` has not returned.
+        """
+        is_first = self._swap is None
+        self._swap = asyncio.create_task(self._updater.serve_model(ModelKey(**user_config)))
+        if is_first:
+            await self._swap
 
     def close(self) -> None:
         """Stop updating the forecast."""
@@ -146,14 +153,23 @@ class Pool:
         self._settings = settings
         self._model_cache = ModelCache(settings.loaded_models)
         self._forecasters: dict[str, Forecaster] = {}
+        self._swaps: asyncio.Future[list[None]] | None = None
 
     async def reconfigure(self, user_config: Mapping[str, WantedModel]) -> None:
-        """Add and remove series, and swap to their models; `user_config` is by the name of the series."""
+        """Add and remove series, and swap to their models; `user_config` is by the name of the series.
+
+        Waits for the first ones only, as a forecaster does.
+        """
         for name in self._forecasters.keys() - user_config.keys():
             self._forecasters.pop(name).close()
         for name in user_config.keys() - self._forecasters.keys():
             self._forecasters[name] = Forecaster(Series.parse(name), self._settings, self._model_cache)
-        await asyncio.gather(*(self._forecasters[name].reconfigure(model) for name, model in user_config.items()))
+        is_first = self._swaps is None
+        self._swaps = asyncio.gather(
+            *(self._forecasters[name].reconfigure(model) for name, model in user_config.items())
+        )
+        if is_first:
+            await self._swaps
 
     async def names(self) -> list[str]:
         """Return the names of the pooled series."""

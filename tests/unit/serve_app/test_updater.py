@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import Forecast, NamedVersion, PairState, ReplicaError
+from make_us_rich.documents import Document, Forecast, NamedVersion, PairState, ReplicaError
 from make_us_rich.market import exchange
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
-from serve_app.replica.forecaster import Forecaster
+from serve_app.replica.forecaster import Forecaster, Pool
 from serve_app.replica.models import ModelCache
 from tests.support.forecasts import make_forecast
 
@@ -72,6 +73,29 @@ def test_an_unreachable_new_champion_makes_the_old_ones_forecast_stale(offline: 
     assert forecast.flags.stale is True
     assert state.wanted == NamedVersion(name="btc_usdt_1h", version=4)
     assert "MLflow" in str(state.reason)
+
+
+def test_a_replica_answers_while_it_swaps_to_another_model(offline: Settings) -> None:
+    """Ray Serve sends no calls to a replica whose `reconfigure` has not returned."""
+    save_snapshot(offline, forecast_by(3, Interval.H1.last_close_ms(time.time_ns() // 1_000_000)))
+    name = SERIES.name
+
+    async def swap(settings: Settings, silent_registry: socket.socket) -> Document:
+        pool = Pool(settings)
+        await pool.reconfigure({name: {"name": name, "version": 3, "run_id": "run-3"}})
+        try:
+            async with asyncio.timeout(2):
+                await pool.reconfigure({name: {"name": name, "version": 4, "run_id": "run-4"}})
+                while (await pool.call(name, "state")).wanted.version == 3:
+                    await asyncio.sleep(0.01)
+                return await pool.call(name, "forecast")
+        finally:
+            silent_registry.close()  # so that the thread that asks it ends
+
+    with socket.create_server(("127.0.0.1", 0)) as silent_registry:
+        url = f"http://127.0.0.1:{silent_registry.getsockname()[1]}"
+        forecast = asyncio.run(swap(offline.model_copy(update={"mlflow_url": url}), silent_registry))
+    assert forecast.model.version == 3
 
 
 @pytest.mark.parametrize(("expiry_hours", "expired"), [(48, False), (20, True)])
