@@ -37,6 +37,7 @@ from serve_app.replica.models import LoadedModel, ModelCache
 
 MODEL = WantedModel(name=foundation_name(Interval.H1), version=1, run_id="shipped")
 _GIVE_UP_S = 120
+_POLL_S = 0.2  # asking 300 pairs takes a hundredth of a second
 _EXCHANGE_PORT = 900  # from the stack's first port, beyond those of its components
 _real_time_ns = time.time_ns
 
@@ -140,7 +141,7 @@ async def _fresh(pool: Pool, names: list[str], close_ms: int) -> dict[str, int]:
             if state.as_of_ms == close_ms:
                 times_ms.setdefault(name, _now_ms())
         assert time.monotonic() < deadline, f"{len(names) - len(times_ms)} pairs have no forecast"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(_POLL_S)
     return times_ms
 
 

@@ -8,8 +8,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-
 from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
@@ -167,7 +165,12 @@ def common_window(candles: Candles, reference: Candles, interval: Interval) -> W
     if not all(segments):
         return None
     own, bitcoin = (segment[0].candles for segment in segments)
-    common = np.intersect1d(own.open_time_ms, bitcoin.open_time_ms)
-    if len(common) == 0:
+    first_ms = max(own.open_time_ms[0], bitcoin.open_time_ms[0])
+    last_ms = min(own.open_time_ms[-1], bitcoin.open_time_ms[-1])
+    if first_ms > last_ms:
         return None
-    return Window(own[np.isin(own.open_time_ms, common)], bitcoin[np.isin(bitcoin.open_time_ms, common)], interval)
+    return Window(_between(own, first_ms, last_ms), _between(bitcoin, first_ms, last_ms), interval)
+
+
+def _between(candles: Candles, first_ms: int, last_ms: int) -> Candles:
+    return candles[(candles.open_time_ms >= first_ms) & (candles.open_time_ms <= last_ms)]

@@ -36,6 +36,8 @@ _LONGEST_RETRY_S = 60.0
 _FIRST_UPDATE_WITHIN_S = 5.0
 # A pool of its own, so that models load and run while the exchange is slow for every pair of the process.
 _MARKET_THREADS = ThreadPoolExecutor(16, thread_name_prefix="market")
+# One thread, so that at a close the forecasts of all pairs of the process come before any is recorded and saved.
+_KEEPING_THREAD = ThreadPoolExecutor(1, thread_name_prefix="keeping")
 
 
 class ForecastUpdater:
@@ -51,8 +53,9 @@ class ForecastUpdater:
         self.market = LiveWindow(series, settings, shared_bitcoin(series.interval, settings))
         self.models = ModelLoader(series, settings, model_cache)
         self._metrics = replica_metrics()
+        self._saved: ComputedForecast | None = None
         self._recorded: ComputedForecast | None = None
-        self._market_problem, self._model_problem = "starting", ""
+        self._market_problem, self._model_problem, self._record_problem = "starting", "", ""
         self._failures = 0
         self._updating = asyncio.Lock()
         self._first_update = asyncio.Event()
@@ -66,7 +69,7 @@ class ForecastUpdater:
     @property
     def problem(self) -> str:
         """What keeps the forecast from being up to date; empty when nothing does."""
-        return _joined(self._market_problem, self._model_problem)
+        return _joined(self._market_problem, self._model_problem, self._record_problem)
 
     @property
     def waits_for_model(self) -> bool:
@@ -101,10 +104,10 @@ class ForecastUpdater:
 
     async def _start(self) -> None:
         """Start from the snapshot of an earlier process if there is one, else wait a moment for the exchange."""
-        self.current = await asyncio.to_thread(self._snapshot.load, self._model_cache)
+        self.current = self._saved = await asyncio.to_thread(self._snapshot.load, self._model_cache)
         if self.current is not None:
             self.market.restore(self.current.window)
-            await self._update()
+            await self._update_forecast()
         if self._is_closed:
             return
         self._subscribe()
@@ -164,15 +167,23 @@ class ForecastUpdater:
         return (next_close_ms - now_ms) / 1000 + delay_s
 
     async def _update(self) -> None:
+        await self._update_forecast()
+        try:  # outside the lock: a new model need not wait for Postgres
+            self._record_problem = await asyncio.get_running_loop().run_in_executor(_KEEPING_THREAD, self._keep)
+        except Exception as error:
+            _log.exception("%s: the forecast cannot be recorded", self._series.name)
+            self._record_problem = repr(error)
+        self._failures = self._failures + 1 if self.problem else 0
+
+    async def _update_forecast(self) -> None:
         async with self._updating:
             try:
-                self._model_problem = await asyncio.to_thread(self._compute_and_record)
+                self._model_problem = await asyncio.to_thread(self._load_and_compute)
             except Exception as error:  # whatever failed, the replica keeps serving
                 _log.exception("%s: the forecast cannot be updated", self._series.name)
                 self._model_problem = repr(error)
-        self._failures = self._failures + 1 if self.problem else 0
 
-    def _compute_and_record(self) -> str:
+    def _load_and_compute(self) -> str:
         """Compute the forecast of the newest candle by the wanted model. Returns what failed; empty when nothing."""
         serving = self.current.model if self.current else None
         wanted, no_model = None, ""
@@ -182,8 +193,17 @@ class ForecastUpdater:
             _log.warning("%s: the model %s cannot be fetched: %s", self._series.name, self.models.wanted, error)
             no_model = str(error)
         no_forecast = self._compute(wanted, serving, self.market.window) if self.market.window else ""
-        not_recorded = self._record(self.current) if self.current else ""
-        return _joined(no_model, no_forecast, not_recorded)
+        return _joined(no_model, no_forecast)
+
+    def _keep(self) -> str:
+        """Save and record the forecast that is served. Returns what failed; empty when nothing."""
+        forecast = self.current
+        if forecast is None:
+            return ""
+        if forecast is not self._saved:
+            self._snapshot.save(forecast)
+            self._saved = forecast
+        return self._record(forecast)
 
     def _compute(self, wanted: LoadedModel | None, serving: LoadedModel | None, window: Window) -> str:
         """Forecast by the wanted model, or else by the serving one. Returns why there is no forecast of this window."""
@@ -203,7 +223,6 @@ class ForecastUpdater:
             else:
                 self.current = forecast  # one assignment: a reader sees the old forecast or the new one
                 self._note(forecast, time.perf_counter() - started, swapped=model is not serving)
-                self._snapshot.save(forecast)
                 return ""
         return problem
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import ReplicaError
 from make_us_rich.forecasting.onnx_model import OnnxModel
-from serve_app.replica.forecast import ForecastSnapshot
+from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.forecaster import Pool
 from tests.support.exchange_proxy import ExchangeProxy, counting_exchange_proxy
 from tests.support.forecasts import make_forecast
@@ -97,6 +98,32 @@ def test_models_are_loaded_and_run_off_the_event_loop(settings: Settings, monkey
     assert all(state.ready for state in states.values())
     assert threads
     assert threading.current_thread().name not in threads
+
+
+def test_at_a_close_every_forecast_comes_before_the_first_is_saved(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(settings, PAIRS)
+    monkeypatch.setattr(os, "cpu_count", lambda: -2)  # two threads compute
+    may_save = threading.Event()
+    save = ForecastSnapshot.save
+
+    def save_late(snapshot: ForecastSnapshot, forecast: ComputedForecast) -> None:
+        may_save.wait(30)
+        save(snapshot, forecast)
+
+    monkeypatch.setattr(ForecastSnapshot, "save", save_late)
+
+    async def until_all_are_fresh(pool: Pool) -> None:
+        newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+        try:
+            async with asyncio.timeout(10):
+                while any((state.as_of_ms or 0) < newest_ms for state in (await pool.states("state")).values()):
+                    await asyncio.sleep(0.1)
+        finally:
+            may_save.set()
+
+    in_a_pool(settings, PAIRS, until_all_are_fresh)
 
 
 def test_models_answer_while_the_exchange_is_slow_for_every_pair(settings: Settings, proxy: ExchangeProxy) -> None:
