@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from make_us_rich.accounts import ADMIN
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
+from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
 from make_us_rich.database.pool import Database
@@ -382,10 +383,13 @@ def test_html_and_sql_are_shown_as_text_on_every_page(page: Page, dashboard: Das
     pairs_table.put(Database(database_url), "sol_usdt", plan="pooled")
     pairs_table.park(Database(database_url), "sol_usdt", HTML_AND_SQL)
     dashboard.accounts.audit.write(HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL)
+    alerts_table.record(Database(database_url), HTML_AND_SQL, HTML_AND_SQL, HTML_AND_SQL)
     log_in(page, dashboard.url, "root", "/admin")
-    expect(page.get_by_role("gridcell", name=HTML_AND_SQL)).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("gridcell", name=HTML_AND_SQL, exact=True)).to_be_visible(timeout=SLOW_MS)
     page.get_by_role("tab", name="Pairs").click()
     expect(page.get_by_text(HTML_AND_SQL)).to_be_visible(timeout=SLOW_MS)
+    page.get_by_role("tab", name="Alerts").click()
+    expect(page.get_by_role("gridcell", name=HTML_AND_SQL)).to_have_count(3, timeout=SLOW_MS)
     page.get_by_role("tab", name="Audit log").click()
     expect(page.get_by_role("gridcell", name=HTML_AND_SQL).first).to_be_visible(timeout=SLOW_MS)
     assert alerts == []
