@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
+from make_us_rich.accounts import ADMIN
 from make_us_rich.core.interval import HOUR_MS
 from tests.support.browser import PASSWORD, log_in
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers, register_model_versions
@@ -38,6 +40,7 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
     with dashboard_servers(folder, ("btc_usdt", "eth_usdt", "ltc_usdt"), registry=True) as servers:
         register_model_versions(servers.settings.mlflow_url, "btc_usdt_1h")
         servers.accounts.users.create("reader", PASSWORD)
+        servers.accounts.users.create("root", PASSWORD, role=ADMIN)
         yield servers
 
 
@@ -56,10 +59,23 @@ def stranger(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="module")
 def reader(browser: Browser, dashboard: DashboardServers) -> Iterator[BrowserContext]:
+    with _logged_in(browser, dashboard, "reader") as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
+def admin(browser: Browser, dashboard: DashboardServers, reader: BrowserContext) -> Iterator[BrowserContext]:
+    """Log in as an admin, after the reader: the page shows who has logged in."""
+    with _logged_in(browser, dashboard, "root") as context:
+        yield context
+
+
+@contextmanager
+def _logged_in(browser: Browser, dashboard: DashboardServers, name: str) -> Iterator[BrowserContext]:
     with open_context(browser) as context:
         skip_unless_comparable(context)
         page = context.new_page()
-        log_in(page, dashboard.url, "reader", "/account")
+        log_in(page, dashboard.url, name, "/account")
         expect(page.locator("#sessions time").first).to_be_attached(timeout=SLOW_MS)
         page.close()
         yield context
@@ -103,6 +119,12 @@ def test_a_page_looks_as_its_pictures(
 ) -> None:
     path, ready = PAGES[name]
     _check(reader, dashboard.url + path, name, ready, started_ms)
+
+
+def test_the_admin_page_looks_as_its_pictures(
+    admin: BrowserContext, dashboard: DashboardServers, started_ms: int
+) -> None:
+    _check(admin, f"{dashboard.url}/admin", "admin", "#admin-users .row-actions", started_ms)
 
 
 def _check(context: BrowserContext, url: str, name: str, ready: str, started_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""Training and serving on several hosts: spread over them, and with one of them cut off."""
+"""Runs, training and serving on several hosts: spread over them, and with one of them cut off."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from make_us_rich.core.interval import HOUR_MS
 from tests.hosts.conftest import PAIRS
+from tests.support.airflow_runs import AirflowHome
 from tests.support.hosts_cluster import HEAD, STORE, WORKERS, Cluster
 from tests.support.polling import polling
 from tests.support.waiting import wait_until
@@ -21,8 +22,23 @@ _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _TRAINING = re.compile(r"RayTrainWorker pid=\d+, ip=([\d.]+)\)\S* (\w+): train$", re.MULTILINE)
 
 
+def test_a_run_of_airflow_on_the_head_trains_on_the_workers_and_serves_the_new_models(installation: Cluster) -> None:
+    head = installation.hosts[HEAD]
+    run = AirflowHome(head.folder / "airflow", installation.environment, head).run("train_pairs", {"pairs": PAIRS})
+
+    assert run.state == "success", run.log
+    (job,) = installation.jobs()
+    trained_on = {pair: installation.addresses[address] for address, pair in _TRAINING.findall(installation.log(job))}
+    print(trained_on)
+    assert sorted(trained_on) == sorted(PAIRS)
+    assert set(trained_on.values()) == set(WORKERS)
+    for pair in PAIRS:
+        answer = httpx.get(installation.forecast_url(pair), headers=installation.headers, timeout=30)
+        assert answer.json()["model"]["name"] == f"{pair}_1h", answer.text
+
+
 def test_a_job_trains_pairs_on_both_workers(installation: Cluster) -> None:
-    as_of_ms = installation.store_candles(PAIRS)
+    as_of_ms = installation.store_candles(PAIRS) - 4 * HOUR_MS
     installation.train("both", PAIRS[:2], as_of_ms)
     wait_until(lambda: installation.status("both") in _ENDED, 120, "the job does not end")
 

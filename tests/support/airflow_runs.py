@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from make_us_rich.core.settings import Settings
+from tests.support.hosts import Host
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import prepared_copy
 
@@ -44,9 +45,13 @@ class Run:
 
 
 class AirflowHome:
-    """An Airflow home in `folder` with a migrated database. `settings` are the MUR_ variables of its runs."""
+    """An Airflow home in `folder` with a migrated database. `settings` are the MUR_ variables of its runs.
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    `host`: where they run, if not on this machine.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str], host: Host | None = None) -> None:
+        self._host = host
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("MUR_", "AIRFLOW"))},
             "PYTHONPATH": str(PROJECT_ROOT),
@@ -54,6 +59,7 @@ class AirflowHome:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
             **settings,
+            **(host.environment() if host else {}),
         }
         folder.mkdir(exist_ok=True)
         prepared_copy(folder / "airflow.db", f"airflow-{version('apache-airflow')}.db", self._make_database)
@@ -73,8 +79,9 @@ class AirflowHome:
         self._call("-m", "airflow", "db", "migrate", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{file}")
 
     def _call(self, *arguments: str, **variables: str) -> str:
+        command = [sys.executable, *arguments]
         done = subprocess.run(
-            [sys.executable, *arguments],
+            self._host.command(command) if self._host else command,
             env=self._environment | variables,
             capture_output=True,
             text=True,

@@ -1,6 +1,6 @@
 """The installation of docker-compose.yml on several hosts.
 
-head      Postgres, MLflow, the replay exchange, Ray's head
+head      Postgres, MLflow, Airflow, the replay exchange, Ray's head
 store     S3
 worker-1  Ray worker
 worker-2  Ray worker
@@ -10,6 +10,7 @@ client    whoever calls the API; the tests themselves
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -126,6 +127,10 @@ class Cluster:
     def _jobs(self) -> RayJobsClient:
         return RayJobsClient(self.settings.ray_url, self.settings.ray_token.get_secret_value())
 
+    def jobs(self) -> list[str]:
+        """Return the names of the jobs that left a result in S3."""
+        return sorted({key.split("/")[1] for key in ObjectStore.from_settings(self.settings).list_keys("jobs/")})
+
     def results(self, job: str) -> dict[str, JobResult]:
         return {str(result.pair): result for result in job_results(ObjectStore.from_settings(self.settings), job)}
 
@@ -206,6 +211,9 @@ def _environment(head: Host, store: Host) -> dict[str, str]:
         "MUR_MLFLOW_PASSWORD": MLFLOW_LOGIN[1],
         "MUR_RAY_URL": f"{at_head}:8265",
         "MUR_RAY_TOKEN": ray["RAY_AUTH_TOKEN"],
+        "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(
+            {"conn_type": "http", "host": f"{at_head}:8265", "password": ray["RAY_AUTH_TOKEN"]}
+        ),
         "MUR_API_URL": f"{at_head}:8000",
         "MUR_REPLICA_CPUS": "0",
         "MUR_SERVICE_TOKEN": _TOKEN,
