@@ -74,7 +74,7 @@ def layout() -> Component:
         dmc.Box(id="forecast"),
         dmc.Stack(
             [
-                dmc.Group([dmc.Box(id="last-price"), dmc.Text(id="countdown", c="dimmed")], gap="md"),
+                dmc.Group([dmc.Box(id="last-price"), dmc.Text(id="countdown", c="dimmed")], gap="md", align="baseline"),
                 dmc.Box(dmc.Skeleton(h=56), id="reading", **aria_label("forecast"), **controls.LIVE),
                 # The empty chart is there from the start, so that Plotly loads while the forecast is fetched.
                 dmc.Group([controls.horizon_slider(), controls.chart_controls()], gap="md"),
