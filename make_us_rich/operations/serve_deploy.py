@@ -102,7 +102,12 @@ def desired_config(
     }
     tracked_pairs = {tracked.pair: tracked for tracked in pairs}
     cpus = settings.replica_cpus
-    applications = [_application(GATEWAY, "/", cpus, num_replicas=settings.gateway_replicas)]
+    # The gateway writes its own log line for every request.
+    logging = {"encoding": "JSON", "enable_access_log": False}
+    # Serve makes a record of each call, written or not, unless the level forbids it.
+    quiet = logging | {"log_level": "WARNING"}
+    gateway = _application(GATEWAY, "/", cpus, num_replicas=settings.gateway_replicas, logging_config=quiet)
+    applications = [gateway]
     pooled = {}
     for series, model in sorted(models.items()):
         name, tracked = series.name, tracked_pairs[series.pair]
@@ -113,8 +118,6 @@ def desired_config(
             applications.append(_application(FORECASTER, None, cpus, name=name, args={"series": name}, **deployment))
     if pooled:
         applications.append(_application(POOL, None, cpus, num_replicas=1, user_config=pooled))
-    # The gateway writes its own log line for every request.
-    logging = {"encoding": "JSON", "enable_access_log": False}
     return {"http_options": http_options, "logging_config": logging, "applications": applications}
 
 

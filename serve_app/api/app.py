@@ -28,10 +28,13 @@ from serve_app.gateway.replica_client import ReplicaClient, ServeReplicaClient
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem
 
-_log = logging.getLogger("ray.serve")
+_log = logging.getLogger("ray.serve.requests")
+_log.setLevel(logging.INFO)  # whatever the level of Serve's own records in the gateway
 
 MOST_BODY_BYTES = 1_000_000
 _VERSION = (b"x-service-version", __version__.encode())
+# Ray Serve adds the ids of actor, node and task to each record unless it has this, which takes time at each call.
+_WITHOUT_RAY_CONTEXT = {"skip_context_filter": True}
 
 _DESCRIPTION = """
 The next close of a pair as a distribution, from a model that is trained every hour and promoted only when it is better.
@@ -122,23 +125,23 @@ class RequestMiddleware:
         """Log the route, never the query, which may hold a token; log the pair only when there is such a pair."""
         route = getattr(scope.get("route"), "path", "unmatched")
         fields = {"method": scope["method"], "path": route, "status": status, "ms": round(seconds * 1000, 1)}
-        fields["caller"] = scope.get(CALLER)
+        fields |= {"caller": scope.get(CALLER), "request_id": Headers(scope=scope).get("X-Request-ID")}
         self._metrics.request_answered(route, status)
         pair = scope.get("path_params", {}).get("pair")
         if pair is not None and status < HTTPStatus.BAD_REQUEST:
             fields["pair"] = pair
             self._metrics.pair_answered(pair, seconds)
         level = logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
-        _log.log(level, "request", extra=fields)
+        _log.log(level, "request", extra=fields | _WITHOUT_RAY_CONTEXT)
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
     """Return a `receive` that raises Problem 413 for a body that is too large."""
-    announced = Headers(scope=scope).get("content-length", "0")
     read = 0
 
     async def receive_limited() -> Message:
         nonlocal read
+        announced = Headers(scope=scope).get("content-length", "0")
         message = await receive()
         read += len(message.get("body", b""))
         if read > MOST_BODY_BYTES or (announced.isdigit() and int(announced) > MOST_BODY_BYTES):

@@ -124,6 +124,7 @@ def test_logs_are_json_with_the_request_and_without_tokens(used_service: Serving
     gateway = "".join(text for path, text in texts.items() if path.name.startswith("replica_gateway"))
     lines: list[dict[str, Any]] = [json.loads(line) for line in gateway.splitlines()]
     requests = [line for line in lines if line["message"] == "request"]
+    assert all(line["request_id"] for line in requests), "those without an id of the caller get one"
     (ours,) = [line for line in requests if line["request_id"] == "a-request-of-the-test"][:1]
     assert (ours["method"], ours["path"], ours["status"], ours["pair"]) == (
         "GET",
