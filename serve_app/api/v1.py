@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.pair import BITCOIN, SLUG, Pair, Series
@@ -49,18 +50,22 @@ class FastForecastRoute(APIRoute):
     still comes from the signature. tests/unit/serve_app/test_gateway.py compares this route with a usual one.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        async def handle(request: Request) -> Response:
-            owner = await bearer_token(request)
-            service = await forecast_service(request)
-            query = request.query_params if request.scope["query_string"] else _NO_QUERY
-            model = _model_choice(query.get("model", _CHAMPION))
-            pair = Pair.parse(request.path_params["pair"])
-            if_none_match = request.headers.get("If-None-Match", "")
-            interval = query.get("interval")
-            return await forecast(owner, service, pair, interval, model, query.get("horizons", ALL), if_none_match)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.app = _answer_forecast
 
-        return handle
+
+async def _answer_forecast(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope)
+    owner = await bearer_token(request)
+    service = await forecast_service(request)
+    query = request.query_params if scope["query_string"] else _NO_QUERY
+    model = _model_choice(query.get("model", _CHAMPION))
+    pair = Pair.parse(scope["path_params"]["pair"])
+    if_none_match = request.headers.get("If-None-Match", "")
+    interval = query.get("interval")
+    response = await forecast(owner, service, pair, interval, model, query.get("horizons", ALL), if_none_match)
+    await response(scope, receive, send)
 
 
 def _model_choice(given: str) -> ModelChoice:
