@@ -26,7 +26,7 @@ ENDED = frozenset({"success", "failed"})
 _API = "/api/v2"
 _TIMEOUT_S = 30.0
 _PAGE = 100  # Airflow's largest page
-_POLL_S = 0.5
+_POLL_S = 2.0  # a poll takes a tenth of a second of CPU from the run that it follows
 _RAY_TIMEOUT_S = 10.0
 # The states that are printed, in rich's markup.
 _SHOWN = {
