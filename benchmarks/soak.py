@@ -6,8 +6,8 @@ Every DAG runs on its schedule. Beside that, one run of train_pairs after the ot
 of the last six days of the simulated market, and the new models are promoted by hand: as many swaps an hour as runs fit
 into it. After every few runs, housekeeping deletes all but three versions of each model. A client calls every endpoint
 of the pairs. A second one computes forecasts anew, from the exchange's candles and the registry's model, and compares
-them with the answers. Writes soak.csv and soak.png. Fails if a forecast was wrong, or if an answer had a status other
-than 200 and other than 503 with Retry-After.
+them with the answers. Writes soak.csv and soak.png, also after each run. Fails if a forecast was wrong, or if an answer
+had a status other than 200 and other than 503 with Retry-After.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ class Sample:
 class Soak:
     """The threads of a soak share it; each counts what it sees."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack
+        self.folder = folder
         self.settings = settings_of(stack)
         self.ended = threading.Event()
         self.began_s = time.monotonic()
@@ -184,6 +185,7 @@ class Soak:
         self.runs[f"{dag_id}: {finish(airflow, dag_id, run_id)}"] += 1
         minute = (time.monotonic() - self.began_s) / 60
         print(f"{minute:5.0f} min  {dict(self.runs)}  {dict(self.checks)}  {dict(self.answers)}", flush=True)
+        _write(list(self.samples), self.folder)  # so that a soak that is broken off is not lost
 
     def sample(self) -> None:
         """Sample the resources until the soak ends."""
@@ -218,7 +220,7 @@ def main() -> None:
     settings = {"MUR_PAIRS": ",".join(PAIRS), "MUR_POOLED_PAIRS": ",".join(POOLED), "MUR_HISTORY_CANDLES": "3000"}
     with temporary_stack_config(settings) as config:
         lifecycle.up(config)
-        soak = Soak(lifecycle.open_stack(config))
+        soak = Soak(lifecycle.open_stack(config), arguments.out)
         with ThreadPoolExecutor() as threads:
             working = [threads.submit(work) for work in (soak.call, soak.check, soak.sample)]
             try:
