@@ -46,7 +46,7 @@ clean-stack: ## stop the stack and delete its data
 	rm -rf .stack
 
 browser:
-	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq --no-install-recommends chromium; } >/dev/null || $(BIN)/playwright install chromium
+	@command -v chromium-headless-shell >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq --no-install-recommends chromium-headless-shell; } >/dev/null || $(BIN)/playwright install --only-shell chromium
 
 # RUNLEVEL=1: Debian does not start the servers
 nginx:

@@ -58,7 +58,8 @@ def main() -> None:
 
 def open_browser(playwright: Playwright) -> Browser:
     """Start the machine's Chromium, or Playwright's own where there is none on PATH."""
-    return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+    chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    return playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
 
 
 def log_in(page: Page, url: str, name: str, password: str) -> None:
