@@ -36,7 +36,8 @@ DAG_ID = "train_pairs"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[EmbeddedStack]:
-    settings = {"MUR_PAIRS": ",".join([*SERVED, BROKEN]), "MUR_INTERVALS": "1h,4h"}
+    pairs = ",".join([*SERVED, BROKEN])
+    settings = {"MUR_PAIRS": pairs, "MUR_INTERVALS": "1h,4h", "MUR_HISTORY_CANDLES": "5000"}
     with embedded_stack("recorded", PORT_BASE, settings, DATA / "klines-1h") as running:
         yield running
 

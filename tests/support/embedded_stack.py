@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -49,10 +50,13 @@ class EmbeddedStack:
             self._airflow = Airflow(self.config.url("airflow"), ADMIN, self.secrets.admin_password)
         return self._airflow
 
-    def close(self) -> None:
+    def stop_ending_scheduled_runs(self) -> None:
         self._closed.set()
         for thread in self._threads:
             thread.join()
+
+    def close(self) -> None:
+        self.stop_ending_scheduled_runs()
         if self._airflow is not None:
             self._airflow.__exit__(None, None, None)
 
@@ -75,6 +79,17 @@ class EmbeddedStack:
         return subprocess.run(
             command, env=dict(self.environment), cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
         )
+
+    def did(self, *arguments: str) -> str:
+        """Run `mkrich` with these arguments, which must succeed; returns its output without line breaks."""
+        done = self.mkrich(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join(done.stdout.split())
+
+    def running_programs(self) -> set[str]:
+        """Return the programs that run, by `mkrich status`, which exits with 1 while some do not."""
+        programs = json.loads(self.mkrich("status", "--json").stdout)
+        return {program["name"] for program in programs if program["state"] == "RUNNING"}
 
     def shell(self, commands: str) -> subprocess.CompletedProcess[str]:
         """Run commands as a reader of the documentation would, one after the other."""
@@ -111,7 +126,7 @@ class EmbeddedStack:
         self._threads[-1].start()
 
     def _end_scheduled_runs(self, dag_id: str) -> None:
-        while not self._closed.wait(2):
+        while not self._closed.wait(5):
             with suppress(AirflowError):  # a test may have killed the API server
                 self._end_active_scheduled(dag_id)
 
@@ -167,9 +182,16 @@ def kill_program(config: StackConfig, name: str) -> None:
 
 @contextmanager
 def embedded_stack(
-    market: Market, port_base: int, settings: Mapping[str, str], data: Path | None = None
+    market: Market,
+    port_base: int,
+    settings: Mapping[str, str],
+    data: Path | None = None,
+    start: Callable[[EmbeddedStack], None] | None = None,
 ) -> Iterator[EmbeddedStack]:
-    """Run a stack until the block ends, and assert that no process is left. `data` is a folder of recorded klines."""
+    """Run a stack until the block ends, and assert that no process is left.
+
+    data: a folder of recorded klines. start: starts the stack instead of `mkrich up`.
+    """
     with traversable_folder() as home:
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},
@@ -180,8 +202,10 @@ def embedded_stack(
         }
         stack = EmbeddedStack(StackConfig(market, home / market, port_base, data), environment)
         try:
-            started = stack.mkrich("up", *(["--data", str(data)] if data else []))
-            assert started.returncode == 0, started.stdout + started.stderr
+            if start is None:
+                stack.did("up", *(["--data", str(data)] if data else []))
+            else:
+                start(stack)
             yield stack
         finally:
             stack.close()
