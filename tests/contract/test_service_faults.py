@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import psutil
@@ -30,6 +29,7 @@ from tests.support.folders import traversable_folder
 from tests.support.forecasts import make_forecast
 from tests.support.serving_servers import ServingServers, replica_pids, serving_servers
 from tests.support.tiny_model import tiny_model
+from tests.support.waiting import wait_without_fault_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -62,7 +62,11 @@ def test_the_watchdog_reports_stale_pairs_and_no_others(serving: ServingServers,
     sleepy = serving.settings.model_copy(update={"idle_replica_s": 1})
     pairs_table.put(Database(serving.database_url), "eth_usdt", min_replicas=0)
     apply(sleepy)
-    states = _eventually(lambda: (pairs := api.get("/readyz").json()["pairs"])["eth_usdt_1h"]["asleep"] and pairs)
+    states = wait_without_fault_until(
+        lambda: (pairs := api.get("/readyz").json()["pairs"])["eth_usdt_1h"]["asleep"] and pairs,
+        90,
+        "eth_usdt is not scaled to zero",
+    )
     assert states[f"{STALE}_1h"]["ready"]
 
     found = _problems(serving.settings)
@@ -122,12 +126,16 @@ def test_calls_survive_the_kill_of_a_gateway(serving: ServingServers, api: httpx
     for caller in callers:
         caller.start()
     try:
-        _eventually(lambda: answers.total() > 50)
+        wait_without_fault_until(lambda: answers.total() > 50, 90, "no call is answered")
         killed, *_ = replica_pids(serving, "gateway")
         os.kill(killed, signal.SIGKILL)
-        _eventually(lambda: len(set(replica_pids(serving, "gateway")) - {killed}) == gateways)
+        wait_without_fault_until(
+            lambda: len(set(replica_pids(serving, "gateway")) - {killed}) == gateways,
+            90,
+            "the killed gateway has no successor",
+        )
         answered = answers.total()
-        _eventually(lambda: answers.total() > answered + 50)
+        wait_without_fault_until(lambda: answers.total() > answered + 50, 90, "no call is answered after the kill")
     finally:
         stop.set()
         for caller in callers:
@@ -145,7 +153,8 @@ def test_the_watchdog_deploys_applications_that_serve_has_lost(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=serving.settings.ray_url, headers=headers, timeout=60) as ray:
         ray.delete("/api/serve/applications/").raise_for_status()  # as after a restart of the Ray head
-        _eventually(lambda: _has_no_controller(ray))  # the one that shuts down would still accept a deployment
+        # the one that shuts down would still accept a deployment
+        wait_without_fault_until(lambda: _has_no_controller(ray), 90, "Serve's controller does not end")
     with pytest.raises(ServingError):
         check_api(serving.settings)
 
@@ -205,11 +214,3 @@ def _failing_quota_statements(serving: ServingServers) -> Iterator[Callable[[], 
         with transaction(serving.database_url) as cursor:
             cursor.execute("DROP FUNCTION fail() CASCADE")
             cursor.execute("DROP SEQUENCE tried")
-
-
-def _eventually(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 90
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return found

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from tests.support.folders import traversable_folder
 from tests.support.polling import polling
 from tests.support.serving_servers import ServingServers, serving_servers
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
+from tests.support.waiting import wait_without_fault_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -304,7 +305,7 @@ def test_a_champion_with_an_impossible_forecast_is_refused_and_an_alert_is_poste
     with pytest.raises(ServingError, match=r"eth_usdt_1h refuses version .* do not increase"):
         apply(serving.settings)
     assert api.get("/v1/forecasts/eth_usdt").json()["model"]["version"] == before
-    _eventually(lambda: len(_alerts(serving)) == 1)
+    wait_without_fault_until(lambda: len(_alerts(serving)) == 1, 90, "no alert is posted")
     (message,) = _alerts(serving)
     assert message["title"] == f"eth_usdt_1h: version {refused} is refused"
     assert "do not increase" in message["description"]
@@ -319,7 +320,11 @@ def test_a_champion_of_the_first_contract_forecasts_the_next_close_alone(
 ) -> None:
     version = serving.promote("eth_usdt", tiny_model("eth_usdt", horizons=0))
     apply(serving.settings)
-    _eventually(lambda: api.get("/v1/forecasts/eth_usdt").json()["model"]["version"] == version)
+    wait_without_fault_until(
+        lambda: api.get("/v1/forecasts/eth_usdt").json()["model"]["version"] == version,
+        90,
+        "the older model does not serve",
+    )
     forecast = api.get("/v1/forecasts/eth_usdt").json()
     (only,) = forecast["horizons"]
     assert (only["horizon"], only["quantiles"], only["skill_vs_naive"]) == (1, forecast["quantiles"], 0.07)
@@ -328,7 +333,11 @@ def test_a_champion_of_the_first_contract_forecasts_the_next_close_alone(
     assert refused.json()["detail"].endswith(f"the one by version {version} of eth_usdt_1h has 1")
     serving.promote("eth_usdt", tiny_model("eth_usdt"))
     apply(serving.settings)
-    _eventually(lambda: api.get("/v1/forecasts/eth_usdt?horizons=4").status_code == 200)
+    wait_without_fault_until(
+        lambda: api.get("/v1/forecasts/eth_usdt?horizons=4").status_code == 200,
+        90,
+        "the model with horizons does not serve",
+    )
 
 
 def test_a_pair_without_a_champion_is_forecast_by_the_foundation_model(
@@ -402,15 +411,19 @@ def test_an_idle_pair_scales_to_zero_and_starts_with_the_next_call(serving: Serv
     pairs_table.put(Database(serving.database_url), "chz_usdt", min_replicas=0)
     apply(settings)
     api.get("/v1/forecasts/chz_usdt").raise_for_status()
-    _eventually(lambda: _is_asleep(api, "chz_usdt_1h"))
-    _eventually(lambda: not _replicas(serving, "chz_usdt_1h"))
+    wait_without_fault_until(lambda: _is_asleep(api, "chz_usdt_1h"), 90, "chz_usdt does not fall asleep")
+    wait_without_fault_until(lambda: not _replicas(serving, "chz_usdt_1h"), 90, "the replica does not stop")
     apply(settings)
     assert api.get("/v1/forecasts/chz_usdt").status_code == 200, "from the gateway's cache: the replica is not started"
     assert _replicas(serving, "chz_usdt_1h") == []
     ((_, gateway),) = _replicas(serving, "gateway")
     os.kill(gateway, signal.SIGKILL)  # its successor has no cached forecast
-    _eventually(lambda: gateway not in [process for _, process in _replicas(serving, "gateway")])
-    _eventually(lambda: _is_asleep(api, "chz_usdt_1h"))
+    wait_without_fault_until(
+        lambda: gateway not in [process for _, process in _replicas(serving, "gateway")],
+        90,
+        "the gateway is not killed",
+    )
+    wait_without_fault_until(lambda: _is_asleep(api, "chz_usdt_1h"), 90, "chz_usdt does not fall asleep")
     missing = {item["pair"]: item["detail"] for item in api.get("/v1/forecasts").json()["missing"]}
     assert "asleep" in missing["chz_usdt"]
     time.sleep(2)
@@ -440,7 +453,9 @@ def test_pooled_pairs_are_served_like_the_others(serving: ServingServers, api: h
 def test_a_parked_pair_is_not_served(serving: ServingServers, api: httpx.Client) -> None:
     pairs_table.park(Database(serving.database_url), "chz_usdt", "the exchange halted it")
     apply(serving.settings)
-    _eventually(lambda: api.get("/v1/forecasts/chz_usdt").status_code == 404)
+    wait_without_fault_until(
+        lambda: api.get("/v1/forecasts/chz_usdt").status_code == 404, 90, "the parked pair is still served"
+    )
 
 
 def _alerts(serving: ServingServers) -> list[dict[str, Any]]:
@@ -454,13 +469,6 @@ def _is_asleep(api: httpx.Client, name: str) -> bool:
     except httpx.TransportError:  # cut off, when a test has just killed the gateway
         return False
     return name in pairs and bool(pairs[name]["asleep"])
-
-
-def _eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def _limit_plan(serving: ServingServers, user: str, calls: int) -> None:

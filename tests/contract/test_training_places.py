@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +58,16 @@ def growing() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def two_gpus() -> Iterator[str]:
+    with fixed_cluster(cpus=4, gpus=2) as address:
+        yield address
+
+
 def test_a_job_starts_the_gpu_group_and_gives_its_one_gpu_to_one_worker(growing: str) -> None:
     workers = _workers(growing, most=2)
 
     assert [(worker["size"], worker["gpus"]) for worker in workers] == [(1, 1)]
-
-
-def test_a_gpu_share_of_zero_trains_on_cpus(growing: str) -> None:
-    workers = _workers(growing, most=2, MUR_GPUS_PER_WORKER="0")
-
-    assert [(worker["size"], worker["gpus"], worker["device"]) for worker in workers] == [(2, 0, "cpu")] * 2
 
 
 _NODES = """
@@ -84,11 +86,16 @@ def test_the_nodes_of_a_finished_job_are_ended(growing: str) -> None:
     assert "NODES 1 0" in lines, "\n".join(lines)  # the head
 
 
-def test_two_gpus_go_to_two_workers_however_small_their_shares() -> None:
-    with fixed_cluster(cpus=4, gpus=2) as address:
-        workers = _workers(address, most=4, MUR_GPUS_PER_WORKER="0.5")
+def test_two_gpus_go_to_two_workers_however_small_their_shares(two_gpus: str) -> None:
+    workers = _workers(two_gpus, most=4, MUR_GPUS_PER_WORKER="0.5")
 
     assert [(worker["size"], worker["gpus"]) for worker in workers] == [(2, 1)] * 2
+
+
+def test_a_gpu_share_of_zero_trains_on_cpus(two_gpus: str) -> None:
+    workers = _workers(two_gpus, most=2, MUR_GPUS_PER_WORKER="0")
+
+    assert [(worker["size"], worker["gpus"], worker["device"]) for worker in workers] == [(2, 0, "cpu")] * 2
 
 
 def test_a_job_uses_as_many_workers_as_there_are_cpus() -> None:
@@ -109,13 +116,14 @@ backtest.main()
 def test_jobs_that_no_node_can_hold_fail_within_two_minutes(tmp_path: Path) -> None:
     candles = simulate(int(datetime(2026, 1, 12, tzinfo=UTC).timestamp() * 1000))["BTCUSDT"]
     write_klines(tmp_path / "BTCUSDT.parquet", candles)
-    with autoscaling_cluster({"gpu": {"CPU": 0, "GPU": 1, "most": 1}}) as address:
-        for job in (_JOB.replace("MOST", "2"), _BACKTEST.replace("FOLDER", str(tmp_path))):
-            began = time.monotonic()
-            lines = run_driver(address, job)
+    jobs = _JOB.replace("MOST", "2"), _BACKTEST.replace("FOLDER", str(tmp_path))
+    with autoscaling_cluster({"gpu": {"CPU": 0, "GPU": 1, "most": 1}}) as address, ThreadPoolExecutor() as threads:
+        began = time.monotonic()
+        outputs = list(threads.map(partial(run_driver, address), jobs))
 
-            assert "NoPlacement: no node that the Ray cluster has or can start holds a training worker" in lines[-1]
-            assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 120
+    for lines in outputs:
+        assert "NoPlacement: no node that the Ray cluster has or can start holds a training worker" in lines[-1]
 
 
 # one network, trained by all workers through Ray Train's prepare_model, in batches that do not share out evenly
@@ -133,9 +141,10 @@ run_on_workers(loop, TrainingJob((BITCOIN,), Interval.H1, 0, "by-hand"), 3)
 """
 
 
-def test_ray_train_workers_learn_what_a_single_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with fixed_cluster(cpus=3) as address:
-        lines = run_driver(address, _TOGETHER.replace("FOLDER", str(tmp_path)))
+def test_ray_train_workers_learn_what_a_single_process_does(
+    two_gpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = run_driver(two_gpus, _TOGETHER.replace("FOLDER", str(tmp_path)), MUR_GPUS_PER_WORKER="0")
 
     saved = [tmp_path / f"{rank}.npz" for rank in range(3)]
     assert all(file.exists() for file in saved), "\n".join(lines)

@@ -51,7 +51,8 @@ def world() -> Iterator[DagEnvironment]:
             "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
             "MUR_RAY_URL": f"http://127.0.0.1:{free_port()}",  # nothing listens there
         }
-        yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)
+        with AirflowHome(folder / "airflow", settings) as airflow:
+            yield DagEnvironment(airflow, settings)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +75,8 @@ def with_ray(world: DagEnvironment) -> Iterator[DagEnvironment]:
     ):
         connection = {"conn_type": "http", "host": ray_url, "password": RAY_TOKEN}
         settings |= {"MUR_RAY_URL": ray_url, "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(connection)}
-        yield DagEnvironment(AirflowHome(folder / "airflow", settings), settings)
+        with AirflowHome(folder / "airflow", settings) as airflow:
+            yield DagEnvironment(airflow, settings)
 
 
 @pytest.fixture

@@ -18,14 +18,13 @@ def test_old_rows_are_listed_by_a_dry_run_and_deleted_after_it(world: DagEnviron
             " (now() - interval '399 days', 'grace', 'park pair', 'young')"
         )
 
-    rehearsal, longer, deletion = world.airflow.runs(
-        "housekeeping", [{}, {"dry_run": False, "keep_audit_days": 500}, {"dry_run": False}]
-    )
+    forms = {}, {"dry_run": False, "keep_audit_days": 500}, {"dry_run": False}
+    rehearsal, longer, deletion = (world.airflow.run("housekeeping", form) for form in forms)
 
     assert {run.state for run in (rehearsal, longer, deletion)} == {"success"}, deletion.states
     assert "audit_log: 1 rows to delete" in rehearsal.log
-    assert "audit_log: 0 rows deleted" in rehearsal.log
-    assert "audit_log: 1 rows deleted" in rehearsal.log
+    assert "audit_log: 0 rows deleted" in longer.log
+    assert "audit_log: 1 rows deleted" in deletion.log
     with transaction(world.database_url) as cursor:
         cursor.execute("SELECT subject FROM audit_log WHERE actor = 'grace'")
         assert cursor.fetchall() == [("young",)]

@@ -23,7 +23,7 @@ def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: Dag
         "parameter as_of: 2199-01-01T00:00:00+00:00 is in the future": {"as_of": "2199-01-01T00:00:00+00:00"},
     }
 
-    runs = world.airflow.runs("train_pairs", list(refused.values()))
+    runs = [world.airflow.run("train_pairs", form) for form in refused.values()]
 
     embeds = world.embeds()[before:]
     assert [run.state for run in runs] == ["failed"] * len(refused)

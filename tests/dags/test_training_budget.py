@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("three_active_pa
 MARKET = "simulated"
 # Pairs of no other test, because the tests share the registry.
 PAIRS = ADA, DOGE, DOT, LTC, XRP = [Pair(base, "usdt") for base in ("ada", "doge", "dot", "ltc", "xrp")]
+NAMED = ADA, DOT, XRP
 
 
 @pytest.fixture
@@ -56,19 +57,20 @@ def test_each_run_trains_the_pairs_that_need_it_most_and_postpones_the_others(
     two_fit = with_ray.settings | {"MUR_TRAINING_MINUTES": "2"}  # 40 s a pair, in 0.8 * 120 s
     posted = len(with_ray.embeds())
 
-    first, second, named = AirflowHome(tmp_path / "airflow", two_fit).runs("train_pairs", [{}, {}, {"pairs": PAIRS}])
+    with AirflowHome(tmp_path / "airflow", two_fit) as airflow:
+        first, second, named = (airflow.run("train_pairs", form) for form in ({}, {}, {"pairs": NAMED}))
 
     assert _promoted(first) == {DOT: "success", LTC: "success"}, first.log[-5000:]
     assert _promoted(second) == {XRP: "success", DOGE: "success"}
     assert {pair for task, pair in first.states if task == "fetch"} == {BITCOIN, LTC, DOT}
     assert [run.states["postpone", ""] for run in (first, second, named)] == ["skipped", "skipped", "success"]
     assert "3 pairs do not fit into the run's compute budget" in first.log
-    assert _promoted(named) == dict.fromkeys(PAIRS, "success"), "pairs that a person named"
+    assert _promoted(named) == dict.fromkeys(NAMED, "success"), "pairs that a person named"
     assert {run.state for run in (first, second, named)} == {"success"}, first.log[-5000:]
     assert with_ray.embeds()[posted:] == []
     last = trainings.latest(database, market=MARKET, interval=Interval.H1)
     assert {last[pair].trained_as_of_ms == last[pair].tried_as_of_ms for pair in PAIRS} == {True}
-    assert 40.0 not in {last[pair].run_seconds for pair in (ADA, DOT, XRP)}, "not measured anew in each run"
+    assert 40.0 not in {last[pair].run_seconds for pair in NAMED}, "not measured anew in each run"
 
 
 def _promoted(run: Run) -> dict[str, str]:

@@ -29,7 +29,7 @@ def test_an_outage_is_posted_once_and_so_is_its_end(world: DagEnvironment) -> No
     _champion_without_model(settings, "eth_usdt_1h")
     before = len(world.embeds())
 
-    down, still_down = world.airflow.runs("watch_service", [{}, {}])
+    down, still_down = (world.airflow.run("watch_service", {}) for _ in range(2))
     with _gateway(settings):
         recovering = world.airflow.run("watch_service", {})
 

@@ -1,4 +1,7 @@
-"""Runs whole DAGs in one process with Airflow's dag.test(), which applies retries and trigger rules, on SQLite."""
+"""Runs whole DAGs with Airflow's dag.test(), which applies retries and trigger rules, on SQLite.
+
+Each Airflow home has one process for all its runs, because Airflow takes more than ten seconds of CPU to start.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,19 +22,22 @@ from make_us_rich.core.settings import Settings
 from tests.support.hosts import Host
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import prepared_copy
+from tests.support.waiting import wait_without_fault_until
 
-_RUN = """
+_RUNS = """
 import json, sys
 from datetime import datetime
 from airflow.dag_processing.dagbag import DagBag
 
-for conf in json.loads(sys.argv[3]):
-    dag = DagBag(sys.argv[1]).dags[sys.argv[2]]  # a run leaves its parameters in it
+for line in sys.stdin:
+    dag_id, conf = json.loads(line)
+    dag = DagBag(sys.argv[1]).dags[dag_id]  # a run leaves its parameters in it
     dag.deadline = None  # a run that succeeds removes its deadline from the database, where dag.test() puts none
     run = dag.test(logical_date=None, run_conf=conf)
     tasks = [[ti.task_id, ti.rendered_map_index or "", ti.state, ti.try_number] for ti in run.get_task_instances()]
     print("RESULT" + json.dumps({"state": run.state, "tasks": tasks}), flush=True)
 """
+_RUN_S = 540  # a training run beside another stack
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Run:
 class AirflowHome:
     """An Airflow home in `folder` with a migrated database. `settings` are the MUR_ variables of its runs.
 
-    `host`: where they run, if not on this machine.
+    `host`: where they run, if not on this machine. Use it as a context manager, which ends its process.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str], host: Host | None = None) -> None:
@@ -63,33 +69,69 @@ class AirflowHome:
         }
         folder.mkdir(exist_ok=True)
         prepared_copy(folder / "airflow.db", f"airflow-{version('apache-airflow')}.db", self._make_database)
+        self._log = folder / "runs.log"
+        self._log.touch()
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                self._process.wait(30)
+            finally:
+                self._process.kill()
 
     def run(self, dag_id: str, conf: Mapping[str, Any]) -> Run:
-        (run,) = self.runs(dag_id, [conf])
-        return run
+        """Run a DAG with these parameters."""
+        process = self._started()
+        assert process.stdin is not None
+        before = self._log.stat().st_size
+        process.stdin.write(json.dumps([dag_id, conf]) + "\n")
+        process.stdin.flush()
 
-    def runs(self, dag_id: str, confs: Sequence[Mapping[str, Any]]) -> list[Run]:
-        """Run a DAG once for each of these parameters, one after the other."""
-        log = self._call("-c", _RUN, str(PROJECT_ROOT / "dags"), dag_id, json.dumps(confs))
-        lines = [line for line in log.splitlines() if line.startswith("RESULT")]
-        assert len(lines) == len(confs), log[-5000:]
-        return [_run(json.loads(line.removeprefix("RESULT")), log) for line in lines]
+        def result() -> dict[str, Any] | None:
+            assert process.poll() is None, self._log_from(before)[-5000:]
+            lines = [line for line in self._log_from(before).splitlines(keepends=True) if line.startswith("RESULT")]
+            return json.loads(lines[0].removeprefix("RESULT")) if lines and lines[0].endswith("\n") else None
+
+        found = wait_without_fault_until(result, _RUN_S, f"{dag_id} does not end")
+        assert found is not None
+        return _run(found, self._log_from(before))
+
+    def _log_from(self, position: int) -> str:
+        with self._log.open("rb") as log:
+            log.seek(position)
+            return log.read().decode(errors="replace")
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            command = [sys.executable, "-c", _RUNS, str(PROJECT_ROOT / "dags")]
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._host.command(command) if self._host else command,
+                    env=self._environment,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+        return self._process
 
     def _make_database(self, file: Path) -> None:
-        self._call("-m", "airflow", "db", "migrate", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{file}")
-
-    def _call(self, *arguments: str, **variables: str) -> str:
-        command = [sys.executable, *arguments]
+        command = [sys.executable, "-m", "airflow", "db", "migrate"]
+        variables = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{file}"}
         done = subprocess.run(
             self._host.command(command) if self._host else command,
             env=self._environment | variables,
             capture_output=True,
             text=True,
             check=False,
-            timeout=540,  # a training run beside another stack
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout + done.stderr
 
 
 def _run(result: dict[str, Any], log: str) -> Run:
