@@ -93,6 +93,8 @@ class ComparedModels:
                 model = known
             else:
                 model = LoadedModel(version, registry.download(version), self._model_cache)
+        if known is not None and known is not model:
+            self._model_cache.discard(known.key)
         self._models[choice] = (time.monotonic() + _TTL_S, model)
         return model
 

@@ -65,6 +65,11 @@ class ModelCache:
                 self._models.popitem(last=False)
         return model
 
+    def discard(self, key: ModelKey) -> None:
+        """Drop a model that was replaced. A pair that still uses it, as of the foundation, loads it again."""
+        with self._lock:
+            self._models.pop(key, None)
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:

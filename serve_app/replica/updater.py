@@ -222,6 +222,8 @@ class ForecastUpdater:
                 problem = str(error)
             else:
                 self.current = forecast  # one assignment: a reader sees the old forecast or the new one
+                if serving is not None and model is not serving:
+                    self._model_cache.discard(serving.key)
                 self._note(forecast, time.perf_counter() - started, swapped=model is not serving)
                 return ""
         return problem

@@ -106,7 +106,8 @@ def test_a_new_pair_is_forecast_by_it_until_its_own_model_replaces_it(settings: 
     described = MlflowClient().get_model_version(FOUNDATION, str(champion.version)).description
     assert "| candles ahead | vs naive (t) |" in described
 
-    first, own, decision = asyncio.run(_serve_train_and_serve_again(settings))
+    model_cache = ModelCache(8)
+    first, own, decision = asyncio.run(_serve_train_and_serve_again(settings, model_cache))
 
     assert (first.model.name, first.model.shipped, first.flags.foundation) == (FOUNDATION, True, True)
     assert first.flags.expired, "its candles ended years ago: a caller must see that"
@@ -115,14 +116,17 @@ def test_a_new_pair_is_forecast_by_it_until_its_own_model_replaces_it(settings: 
     assert decision == "first model of this name"
     assert (own.model.name, own.model.shipped) == (SERIES.name, False)
     assert (own.flags.foundation, own.flags.expired) == (False, False)
+    assert len(model_cache) == 1, "the model that was replaced is not kept loaded"
     with transaction(settings.database_url.get_secret_value()) as cursor:
         cursor.execute("SELECT foundation FROM forecasts WHERE pair = %s ORDER BY foundation", (CHILIZ,))
         assert cursor.fetchall() == [(False,), (True,)], "served forecasts are recorded under the model that made them"
 
 
-async def _serve_train_and_serve_again(settings: Settings) -> tuple[Forecast, Forecast, str]:
+async def _serve_train_and_serve_again(
+    settings: Settings, model_cache: ModelCache
+) -> tuple[Forecast, Forecast, str]:
     """Return the forecast by the foundation, the one by the pair's first model, and the reason of its promotion."""
-    replica = Forecaster(SERIES, settings, ModelCache(2))
+    replica = Forecaster(SERIES, settings, model_cache)
     try:
         first = await _forecast(replica, settings)
         as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)

@@ -25,6 +25,15 @@ def test_the_least_recently_used_model_is_evicted() -> None:
     assert model_cache.get(ETH, GRAPHS[ETH]) is not eth
 
 
+def test_a_discarded_model_is_loaded_again() -> None:
+    model_cache = ModelCache(2)
+    btc = model_cache.get(BTC, GRAPHS[BTC])
+    model_cache.discard(BTC)
+    model_cache.discard(BTC)
+    assert len(model_cache) == 0
+    assert model_cache.get(BTC, GRAPHS[BTC]) is not btc
+
+
 def test_a_new_version_is_another_model() -> None:
     model_cache = ModelCache(2)
     again = BTC._replace(version=2)
