@@ -132,7 +132,7 @@ def _offered_pairs() -> list[str]:
 
 
 _PAIRS_HELP = """
-Pairs to train; empty: every active pair. A pair that was added less than a minute ago is not in the list yet: write it
+Pairs to train; empty: every active pair. A pair that was added in the last two minutes is not in the list yet: write it
 into *Advanced Options* as `{"pairs": ["sol_usdt"]}`.
 
 **In a backfill**, tick *Override parameters on existing runs*. Otherwise Airflow ignores this form and trains every
