@@ -26,8 +26,10 @@ BASELINE_NAMES = ("naive", "EWMA", "GARCH")
 PIT_BINS = 10
 MIN_INDEPENDENT = 10
 """Fewer independent forecasts than these get a skill without a margin."""
+RECENT = 168
+"""Closes that are shown one by one: a week of hours."""
 
-_LOW, _HIGH = QUANTILE_NAMES.index("q10"), QUANTILE_NAMES.index("q90")
+_LOW, _MEDIAN, _HIGH = (QUANTILE_NAMES.index(name) for name in ("q10", "q50", "q90"))
 _Z = 1.959964
 _MISSES = 5
 
@@ -84,10 +86,26 @@ class Miss:
 
 
 @dataclass(frozen=True)
+class Recent:
+    """A close with the 80 % band and the median that were forecast for it."""
+
+    target_close_ms: int
+    low: float
+    median: float
+    high: float
+    close: float
+
+    @property
+    def inside(self) -> bool:
+        return self.low <= self.close <= self.high
+
+
+@dataclass(frozen=True)
 class TrackRecord:
     """The record of one pair, interval and horizon. reliability: the share of closes below each of QUANTILE_LEVELS.
 
     independent: n / h. versions: model versions that forecast, by_foundation: the share by the model of all pairs.
+    recent: the last RECENT closes, oldest first.
     """
 
     pair: Pair
@@ -106,6 +124,7 @@ class TrackRecord:
     reliability: tuple[Share, ...]
     pit: Histogram
     misses: tuple[Miss, ...]
+    recent: tuple[Recent, ...]
 
 
 def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
@@ -132,6 +151,7 @@ def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
         reliability=tuple(_share(below[:, column], horizon) for column in range(len(QUANTILE_LEVELS))),
         pit=_pit(found),
         misses=tuple(_misses(found)),
+        recent=tuple(_recent(found)),
     )
 
 
@@ -188,6 +208,13 @@ def _pit(found: ScoredForecasts) -> Histogram:
     counts, expected = np.bincount(tenths, minlength=PIT_BINS), len(found) / PIT_BINS
     half = _Z * math.sqrt(expected * (1 - 1 / PIT_BINS) * found.horizon)
     return Histogram(tuple(counts.tolist()), max(0.0, expected - half), expected + half)
+
+
+def _recent(found: ScoredForecasts) -> Iterator[Recent]:
+    bands = found.quantiles[-RECENT:, [_LOW, _MEDIAN, _HIGH]].tolist()
+    closes = zip(found.target_close_ms[-RECENT:].tolist(), bands, found.close[-RECENT:].tolist(), strict=True)
+    for time_ms, (low, median, high), close in closes:
+        yield Recent(time_ms, low, median, high, close)
 
 
 def _misses(found: ScoredForecasts) -> Iterator[Miss]:

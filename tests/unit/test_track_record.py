@@ -14,7 +14,7 @@ from make_us_rich.database.outcomes import ScoredForecasts
 from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting.evaluation import pinball
 from make_us_rich.operations.schedules import first_scoring_ms, scoring_cron
-from make_us_rich.operations.track_record import TrackRecord, skill, student_quantile, track_record
+from make_us_rich.operations.track_record import RECENT, TrackRecord, skill, student_quantile, track_record
 
 MONDAY_MS = 1_700_438_400_000  # 2023-11-20 00:00 UTC
 SCORES = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645])
@@ -80,6 +80,22 @@ def test_the_intervals_hold_the_truth_about_as_often_as_they_say(horizon: int) -
 
     assert 0.85 <= np.mean(margins) <= 0.98
     assert np.mean(shares) >= 0.92
+
+
+def test_the_newest_closes_are_shown_with_their_bands() -> None:
+    moves = np.zeros(200)
+    moves[10], moves[150], moves[199] = 5.0, 5.0, -1.3
+    record = _record(moves, horizon=8)
+
+    recent = record.recent
+    assert len(recent) == RECENT == 168
+    assert recent[-1].target_close_ms == record.last_close_ms
+    assert [each.target_close_ms for each in recent] == sorted(each.target_close_ms for each in recent)
+    assert [index + 32 for index, each in enumerate(recent) if not each.inside] == [150, 199]
+    newest = recent[-1]
+    assert newest.close < newest.low < newest.median < newest.high
+    assert newest.high == pytest.approx(100 * np.exp(0.01282))
+    assert len(_record(np.zeros(5)).recent) == 5
 
 
 def test_few_forecasts_get_no_margin() -> None:
