@@ -30,6 +30,7 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
 )
 _SHOWN_DAYS = 7
+_SHOWN_MODELS = 20
 _PICTURE_S = 300.0
 _MARKETS = {
     "binance": "",
@@ -105,6 +106,7 @@ class PublicPages:
             intervals=self._settings.intervals,
             horizons=HORIZON_GRID,
             record=record,
+            shown_models=_SHOWN_MODELS,
             live=self._live(live) if live else None,
             first_score=first_score if record is None else None,
             log_days=self._records.log_days()[:_SHOWN_DAYS],

@@ -101,10 +101,21 @@ class Recent:
 
 
 @dataclass(frozen=True)
+class ModelUse:
+    """A model version, how many forecasts it made, and the first and the last close that they were of."""
+
+    version: int
+    foundation: bool
+    n: int
+    first_close_ms: int
+    last_close_ms: int
+
+
+@dataclass(frozen=True)
 class TrackRecord:
     """The record of one pair, interval and horizon. reliability: the share of closes below each of QUANTILE_LEVELS.
 
-    independent: n / h. versions: model versions that forecast, by_foundation: the share by the model of all pairs.
+    independent: n / h. models: that forecast, newest first; by_foundation: the share by the model of all pairs.
     recent: the last RECENT closes, oldest first.
     """
 
@@ -115,8 +126,7 @@ class TrackRecord:
     independent: float
     first_made_at: datetime
     last_close_ms: int
-    versions: int
-    newest_version: int
+    models: tuple[ModelUse, ...]
     by_foundation: float
     coverage: Share
     weeks: tuple[Week, ...]
@@ -142,8 +152,7 @@ def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
         independent=len(found) / horizon,
         first_made_at=min(found.made_at),
         last_close_ms=int(found.target_close_ms[-1]),
-        versions=len(set(zip(found.version.tolist(), found.foundation.tolist(), strict=True))),
-        newest_version=int(found.version[-1]),
+        models=_models(found),
         by_foundation=float(found.foundation.mean()),
         coverage=_share(inside, horizon),
         weeks=tuple(_weeks(found.target_close_ms, inside, horizon)),
@@ -208,6 +217,15 @@ def _pit(found: ScoredForecasts) -> Histogram:
     counts, expected = np.bincount(tenths, minlength=PIT_BINS), len(found) / PIT_BINS
     half = _Z * math.sqrt(expected * (1 - 1 / PIT_BINS) * found.horizon)
     return Histogram(tuple(counts.tolist()), max(0.0, expected - half), expected + half)
+
+
+def _models(found: ScoredForecasts) -> tuple[ModelUse, ...]:
+    closes: dict[tuple[int, bool], list[int]] = {}
+    each_forecast = zip(found.version.tolist(), found.foundation.tolist(), found.target_close_ms.tolist(), strict=True)
+    for version, foundation, close_ms in each_forecast:
+        closes.setdefault((version, foundation), []).append(close_ms)
+    uses = [ModelUse(*model, len(times), times[0], times[-1]) for model, times in closes.items()]
+    return tuple(sorted(uses, key=lambda use: use.last_close_ms, reverse=True))
 
 
 def _recent(found: ScoredForecasts) -> Iterator[Recent]:

@@ -45,7 +45,7 @@ def test_a_good_forecaster_is_called_good_and_a_bad_one_is_not() -> None:
     assert (naive.baseline, ewma.baseline, ewma.n) == ("naive", "EWMA", 1900)
     assert naive.margin is not None
     assert naive.value > naive.margin > 0
-    assert (good.versions, good.newest_version, good.by_foundation) == (2, 9, 0.5)
+    assert ([use.version for use in good.models], good.by_foundation) == ([9, 7], 0.5)
 
 
 def test_the_worst_misses_are_those_of_different_moves() -> None:
@@ -96,6 +96,16 @@ def test_the_newest_closes_are_shown_with_their_bands() -> None:
     assert newest.close < newest.low < newest.median < newest.high
     assert newest.high == pytest.approx(100 * np.exp(0.01282))
     assert len(_record(np.zeros(5)).recent) == 5
+
+
+def test_the_models_that_forecast_are_listed_newest_first() -> None:
+    moves = np.zeros(40)
+    newest, oldest = _record(moves, horizon=2).models
+    assert (newest.version, newest.foundation, newest.n) == (9, False, 20)
+    assert (oldest.version, oldest.foundation, oldest.n) == (7, True, 20)
+    assert oldest.first_close_ms == MONDAY_MS + 2 * HOUR_MS
+    assert newest.first_close_ms == oldest.last_close_ms + HOUR_MS
+    assert newest.last_close_ms == MONDAY_MS + 41 * HOUR_MS
 
 
 def test_few_forecasts_get_no_margin() -> None:
