@@ -8,7 +8,7 @@ from html import escape
 
 from markupsafe import Markup
 
-from dash_app.components.formatting import duration, utc_time
+from dash_app.components.formatting import duration, percent, utc_time
 from make_us_rich.database.forecasts import FirstForecast
 from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.operations.track_record import PIT_BINS, Histogram, Recent, Share, Skill, Week
@@ -135,18 +135,16 @@ def reliability(shares: Sequence[Share]) -> Markup:
     parts = [_line(x(0), y(0), x(1), y(1), "target")]
     for tick in (0.0, 0.5, 1.0):
         parts.append(_line(left, y(tick), width - right, y(tick), "grid"))
-        parts.append(_text(left - 8, y(tick) + 4, f"{tick:.0%}".replace("%", " %"), "end"))
-        parts.append(_text(x(tick), height - 22, f"{tick:.0%}".replace("%", " %"), "middle"))
+        parts.append(_text(left - 8, y(tick) + 4, _whole(tick), "end"))
+        parts.append(_text(x(tick), height - 22, _whole(tick), "middle"))
     for level, share in zip(QUANTILE_LEVELS, shares, strict=True):
         name = "hit" if share.low <= level <= share.high else "off"
-        text = f"forecast {_percent(level, 0)}, came {_percent(share.value)} ({_interval(share)})"
+        text = f"forecast {_whole(level)}, came {percent(share.value)} ({_interval(share)})"
         whisker = _line(x(level), y(share.low), x(level), y(share.high), "whisker")
         parts.append(f'<g class="{name}"><title>{text}</title>{whisker}')
         parts.append(f'<circle cx="{x(level):.1f}" cy="{y(share.value):.1f}" r="4.5"/></g>')
     parts.append(_text(x(0.5), height - 4, "forecast probability of a lower close", "middle"))
-    pairs = (
-        f"{_percent(level, 0)}: {_percent(share.value)}" for level, share in zip(QUANTILE_LEVELS, shares, strict=True)
-    )
+    pairs = (f"{_whole(level)}: {percent(share.value)}" for level, share in zip(QUANTILE_LEVELS, shares, strict=True))
     return _svg(width, height, f"Share of closes below each quantile. {', '.join(pairs)}", parts)
 
 
@@ -191,7 +189,7 @@ def skills(found: Sequence[Skill]) -> Markup:
     parts = []
     for tick in _nice_ticks(low, high, 4):
         parts.append(_line(x(tick), 8, x(tick), height - 30, "target" if abs(tick) < 1e-12 else "grid"))
-        parts.append(_text(x(tick), height - 12, _signed(tick, 0 if reach > 0.02 else 1), "middle"))
+        parts.append(_text(x(tick), height - 12, _tick(tick, 0 if reach > 0.02 else 1), "middle"))
     for index, each in enumerate(found):
         at = 8 + row * (index + 0.5)
         parts.append(_text(left - 10, at + 4, each.baseline, "end"))
@@ -213,8 +211,8 @@ def verdict(each: Skill) -> tuple[str, str]:
 
 def skill_text(each: Skill) -> str:
     """Write a skill with its margin: against GARCH +2.3 % ± 0.8 %."""
-    margin = f" ± {_percent(each.margin)}" if each.margin is not None else ""
-    return f"against {each.baseline} {_signed(each.value)}{margin}"
+    margin = f" ± {percent(each.margin, decimals=1)}" if each.margin is not None else ""
+    return f"against {each.baseline} {percent(each.value, decimals=1, signed=True)}{margin}"
 
 
 def _price_grid(low: float, high: float, y: Callable[[float], float], left: float, right: float) -> list[str]:
@@ -235,19 +233,19 @@ def _size_class(narrow: bool) -> str:
 
 def _week_text(week: Week) -> str:
     share = week.coverage
-    return f"week of {week.monday:%d %b %Y}: {_percent(share.value)} of {share.n} closes ({_interval(share)})"
+    return f"week of {week.monday:%d %b %Y}: {percent(share.value)} of {share.n} closes ({_interval(share)})"
 
 
 def _interval(share: Share) -> str:
-    return f"{_percent(share.low)} to {_percent(share.high)}"
+    return f"{percent(share.low)} to {percent(share.high)}"
 
 
-def _percent(value: float, digits: int = 1) -> str:
-    return f"{value * 100:.{digits}f} %"
+def _whole(value: float) -> str:
+    return f"{value * 100:.0f} %"
 
 
-def _signed(value: float, digits: int = 1) -> str:
-    return f"{value * 100 + 0.0:+.{digits}f} %" if abs(value) > 1e-12 else "0 %"
+def _tick(value: float, digits: int) -> str:
+    return f"{value * 100:+.{digits}f} %" if abs(value) > 1e-12 else "0 %"
 
 
 def _nice_ticks(low: float, high: float, count: int) -> list[float]:

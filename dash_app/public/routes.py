@@ -10,7 +10,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response
 
 from dash_app.cache import Cache
-from dash_app.components.formatting import change, duration, pair_label, price, utc_time
+from dash_app.components.formatting import change, duration, pair_label, percent, price, utc_time
 from dash_app.public import charts
 from dash_app.public.picture import share_picture
 from dash_app.public.request_limit import RequestLimit
@@ -187,6 +187,7 @@ class PublicPages:
             charts=charts,
             pair_label=pair_label,
             price=price,
+            percent=percent,
             change=change,
             duration=duration,
             utc_time=utc_time,
