@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from make_us_rich.core.interval import HOUR_MS, Interval
@@ -23,7 +22,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import forecast_log
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, s3_server
@@ -65,8 +64,7 @@ def test_the_pages_fit_and_everyone_can_read_them(
             page.goto(dashboard.url + path)
             expect(page.locator("h1")).to_be_visible()
             page.screenshot(path=ARTIFACTS / f"public-{name}-{width}-{scheme}.png", full_page=True)
-            found = Axe().run(page).response["violations"]
-            assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], path
+            assert axe_violations(page) == [], path
             assert horizontal_overflow_px(page) <= 0, path
         assert problems == []
 

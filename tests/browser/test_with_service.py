@@ -22,15 +22,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
 from make_us_rich.registry.client import CHAMPION, Registry
 from tests.support.accounts import owner_of
-from tests.support.browser import (
-    ARTIFACTS,
-    PASSWORD,
-    PHONE,
-    horizontal_overflow_px,
-    log_in,
-    register,
-    serious_violations,
-)
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
 from tests.support.dashboard_servers import (
     DashboardServers,
     dashboard_servers,
@@ -427,7 +419,7 @@ def test_every_page_is_accessible(browser: Browser, dashboard: DashboardServers,
         _wait_for_chart(page)
     page.wait_for_load_state("networkidle")
     page.screenshot(path=ARTIFACTS / f"{scheme}{path.replace('/', '-')}.png", full_page=True)
-    found = serious_violations(page)
+    found = axe_violations(page)
     context.close()
     assert found == []
 
