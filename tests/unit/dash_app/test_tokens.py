@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from dash_app.components.figures import FALLING, RISING
+from dash_app.components import colours
+from dash_app.components.colours import FALLING, FAN, OUTLINES, OUTSIDE, RISING, rgb
+from dash_app.components.forecast_figure import BANDS
+from dash_app.components.model_history import MARKS
 from tests.support.processes import PROJECT_ROOT
 
+_DASHBOARD = PROJECT_ROOT / "dash_app"
 _TOKENS = dict(
-    re.findall(r"--([a-z-]+): light-dark\(([^)]+)\);", (PROJECT_ROOT / "dash_app/assets/tokens.css").read_text())
+    re.findall(r"--([a-z-]+): (?:light-dark\()?(#[^);]+)\)?;", (_DASHBOARD / "assets/tokens.css").read_text())
 )
+_LITERAL_COLOUR = r"#[0-9a-fA-F]{3,8}\b|\b(?:rgb|hsl)a?\(|[: ](?:white|black|red|gr[ea]y|orange|blue|green)(?![-\w])"
+_LITERAL_SIZE = r"font(?:-size)?:[^;}]*[\d.](?:px|r?em|pt)\b"
 SCHEMES = ("light", "dark")
 # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as it is seen without one kind of cone.
 COLOUR_VISIONS = {
@@ -37,7 +44,16 @@ def _linear(colour: str) -> np.ndarray:
 
 
 def _token(name: str, scheme: str) -> str:
-    return _TOKENS[name].split(", ")[SCHEMES.index(scheme)]
+    light, _, dark = _TOKENS[name].partition(", ")
+    return dark if dark and scheme == "dark" else light
+
+
+def _over(colour: str, opacity: float, surface: str) -> str:
+    """Return what a colour that is not opaque looks like on a surface."""
+    ends = [[int(each[start : start + 2], 16) for start in (1, 3, 5)] for each in (colour, surface)]
+    return "#" + "".join(
+        f"{round(opacity * top + (1 - opacity) * bottom):02x}" for top, bottom in zip(*ends, strict=True)
+    )
 
 
 def _contrast(one: str, other: str) -> float:
@@ -56,14 +72,87 @@ def test_text_can_be_read_on_every_background(scheme: str) -> None:
     for text in ("text", "soft", "accent", "good", "bad", "error"):
         for background in ("back", "card"):
             assert _contrast(_token(text, scheme), _token(background, scheme)) >= 4.5, (text, background)
-    assert _contrast(_token("on-accent", scheme), _token("accent", scheme)) >= 4.5
+    for name in ("accent", "active", "alarm"):
+        assert _contrast(_token(f"on-{name}", scheme), _token(name, scheme)) >= 4.5, name
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_a_figure_draws_stands_out_from_its_surface(scheme: str) -> None:
+    """Fan, outlines, marks of decisions and misses, each 3 : 1 (WCAG 2.2, 1.4.11)."""
+    surface = _token("card", scheme)
+    inner = max(opacity for *_, opacity in BANDS)
+    drawn = {
+        "edge of the fan": FAN,
+        "50 % band": _over(FAN, inner, surface),
+        "miss": OUTSIDE,
+        "candle up": RISING,
+        "candle down": FALLING,
+        "line at the horizon": _token("horizon", scheme),
+        "close inside its band": _token("text", scheme),
+        "close outside its band": _token("bad", scheme),
+        **dict(zip(("first outline", "second outline", "third outline"), OUTLINES, strict=True)),
+        **{name: colour for name, (_, colour) in MARKS.items() if colour.startswith("#")},
+    }
+    assert {name: found for name, colour in drawn.items() if (found := _contrast(colour, surface)) < 3} == {}
+    shades = [_contrast(_over(FAN, opacity, surface), surface) for *_, opacity in BANDS]
+    assert shades == sorted(shades, reverse=True)
+    assert min(one / other for one, other in pairwise(shades)) > 1.25, "the bands can be told apart"
+
+
+def test_python_draws_with_the_colours_of_the_tokens() -> None:
+    alike = {
+        "rising": RISING,
+        "falling": FALLING,
+        "fan": FAN,
+        "outside": OUTSIDE,
+        "outline-one": OUTLINES[0],
+        "outline-two": OUTLINES[1],
+        "figure-text": OUTLINES[2],
+        "neutral": colours.NEUTRAL,
+    }
+    assert alike == {name: _token(name, scheme) for name in alike for scheme in SCHEMES}
+    assert _token("horizon", "light") == colours.HORIZON
+    assert _token("figure-text", "light") == colours.FIGURE_TEXT
+    shades = colours.DARK_SHADES
+    dark = {"text": shades[0], "soft": shades[2], "line": shades[4], "card": shades[7], "back": shades[8]}
+    assert dark == {name: _token(name, "dark") for name in dark}
+    assert (dark["text"], dark["soft"], dark["back"]) == (colours.TEXT, colours.SOFT, colours.BACK)
+
+
+def test_no_other_file_names_a_colour_or_a_size_of_text() -> None:
+    found = []
+    for path in sorted(_DASHBOARD.rglob("*.css")):
+        if path.name == "tokens.css":
+            continue
+        text = path.read_text()
+        # Plotly's elements have no class: they are selected by the colour that Python gave them
+        selected = re.findall(r'\[style\*="(rgb[^"]+)"\]', text)
+        assert set(selected) <= {rgb(colours.FIGURE_TEXT), rgb(colours.HORIZON)}, path
+        text = re.sub(r"/\*.*?\*/|\[style[^]]*\]", "", text, flags=re.S)
+        rules = re.findall(r"\{([^{}]*)\}", text)
+        for rule in rules:
+            found += [
+                f"{path.name}: {each}" for each in re.findall(_LITERAL_COLOUR, rule) + re.findall(_LITERAL_SIZE, rule)
+            ]
+    for path in sorted(_DASHBOARD.rglob("*.py")):
+        if path.name != "colours.py":
+            found += [f"{path.name}: {each}" for each in re.findall(r"[\"']#[0-9a-fA-F]{6}\b", path.read_text())]
+    for path in sorted((_DASHBOARD / "templates").rglob("*.html")):
+        found += [f"{path.name}: {each}" for each in re.findall(r"style=|<style", path.read_text())]
+    assert found == []
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISIONS)
 @pytest.mark.parametrize(
     ("one", "other"),
-    [*((_token("good", scheme), _token("bad", scheme)) for scheme in SCHEMES), (RISING, FALLING)],
-    ids=["light", "dark", "candles"],
+    [
+        *((_token("good", scheme), _token("bad", scheme)) for scheme in SCHEMES),
+        *((_token("text", scheme), _token("bad", scheme)) for scheme in SCHEMES),
+        (RISING, FALLING),
+        (FAN, OUTSIDE),
+        (OUTLINES[0], OUTLINES[1]),
+    ],
+    ids=["light", "dark", "hit and miss, light", "hit and miss, dark", "candles", "fan and miss", "outlines"],
 )
 def test_good_and_bad_differ_for_every_kind_of_colour_vision(vision: str, one: str, other: str) -> None:
     seen = [_lab(np.array(COLOUR_VISIONS[vision]) @ _linear(colour)) for colour in (one, other)]
