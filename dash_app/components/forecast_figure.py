@@ -32,7 +32,8 @@ BANDS = (
     (("q05", "q10"), ("q90", "q95"), 90, 0.24),
 )
 # Colour and dash of the models to compare with.
-_OUTLINES = (("#0c9c8a", "dash"), ("#b7791f", "dashdot"), ("#7d8590", "dot"))
+_OUTLINES = (("#0c9c8a", "dash"), ("#b7791f", "dashdot"), ("#7d8590", "dot"), ("#5c940d", "8px,3px,2px,3px,2px,3px"))
+_NAMES = {"ewma": "EWMA"}  # of the models whose choice is not a word
 _PRICE_HEIGHT, _VOLUME_HEIGHT = (0.19, 1), (0, 0.16)  # shares of the height
 _TICKS = 6
 _LEAST_STEPS = 5  # room for the fan of a model that forecasts one candle
@@ -219,7 +220,7 @@ def _add_fan(figure: go.Figure, forecast: Forecast, *, narrow: bool) -> None:
 
 def _add_outline(figure: go.Figure, name: str, forecast: Forecast, line: Mapping[str, Any], *, narrow: bool) -> None:
     """Draw both ends of another model's 80 % band."""
-    times = _times(forecast)
+    times, name = _times(forecast), _NAMES.get(name, name)
     readings = ["", *(f"{name}, {_reading(forecast, item)}" for item in forecast.horizons)]
     figure.add_scatter(
         x=[*times, None, *times],

@@ -14,7 +14,12 @@ from make_us_rich.documents import HORIZONS
 HALF_OF_A_PHONE: dict[str, object] = {"base": "calc(50vw - 24px)", "sm": 200}
 LIVE: dict[str, Any] = {"aria-live": "polite"}
 _FIRST_HORIZON = 8  # candles ahead, until the reader chooses
-_OTHER_MODELS = {"previous": "Previous model", "foundation": "Foundation model", "naive": "Naive forecast"}
+_OTHER_MODELS = {
+    "previous": "Previous model",
+    "foundation": "Foundation model",
+    "naive": "Naive forecast",
+    "ewma": "EWMA volatility",
+}
 _FIRST_SPAN = 48
 
 

@@ -104,16 +104,22 @@ def test_the_csv_has_candles_compared_models_and_readable_times(page: Page, dash
     _open(page, dashboard)
     page.locator("#compare").click()
     page.get_by_role("option", name="naive").click()
-    expect(page.locator("#chart").get_by_text("naive")).to_be_visible(timeout=SLOW_MS)
+    page.get_by_role("option", name="EWMA volatility").click()
+    for name in ("naive, 80 %", "EWMA, 80 %"):
+        expect(page.locator("#chart .legendtext", has_text=name)).to_be_visible(timeout=SLOW_MS)
+    outlined = f"{_PLOT}._fullData.filter(({{name}}) => name === 'EWMA, 80 %').map(({{x}}) => x.length)"
+    assert page.evaluate(outlined) == [2 * (1 + HORIZONS) + 1], "both ends of the band, with a gap between"
     with page.expect_download() as download:
         page.click("#csv")
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
 
     with _client(dashboard) as client:
-        naive, candles = client.forecast("btc_usdt", "naive"), client.candles("btc_usdt", 168)
+        others = [client.forecast("btc_usdt", model) for model in ("naive", "ewma")]
+        candles = client.candles("btc_usdt", 168)
     coming = [row for row in rows if row["kind"] == "forecast"]
-    assert [row["model"] for row in coming] == ["champion"] * HORIZONS + ["naive"] * HORIZONS
-    assert float(coming[HORIZONS]["q90"]) == naive.horizons[0].quantiles.q90
+    assert [row["model"] for row in coming] == ["champion"] * HORIZONS + ["naive"] * HORIZONS + ["ewma"] * HORIZONS
+    ends = [item.quantiles.q90 for forecast in others for item in forecast.horizons]
+    assert [float(row["q90"]) for row in coming[HORIZONS:]] == ends
     closed = [row for row in rows if row["kind"] != "forecast"]
     assert [float(row["close"]) for row in reversed(closed)] == candles.close.tolist()
     assert all(float(row["low"]) <= float(row["high"]) for row in closed)

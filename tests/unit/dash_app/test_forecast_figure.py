@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,6 +12,7 @@ import pytest
 
 from dash_app.components.forecast_figure import BANDS, forecast_figure, horizon_marks
 from dash_app.components.formatting import price
+from dash_app.pages.forecast_downloads import OtherModel
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.documents import HORIZONS
 from tests.unit.dash_app.forecast_documents import AS_OF_MS, START_MS, make_candles, make_forecast, make_past
@@ -117,10 +118,11 @@ def test_another_model_is_outlined_up_to_its_own_last_horizon() -> None:
 
 
 def test_the_outlines_differ_by_dash_and_not_only_by_colour() -> None:
-    models = {name: make_forecast(100.0) for name in ("champion", "previous", "foundation", "naive")}
+    models = {name: make_forecast(100.0) for name in ("champion", *get_args(OtherModel))}
     figure = forecast_figure(make_candles(100.0), models)
 
-    assert len({_trace(figure, f"{name}, 80 %").line.dash for name in ("previous", "foundation", "naive")}) == 3
+    outlines = [_trace(figure, f"{name}, 80 %") for name in ("previous", "foundation", "naive", "EWMA")]
+    assert len({outline.line.dash for outline in outlines}) == len(get_args(OtherModel))
 
 
 @pytest.mark.parametrize("close", [77_180.9, 2_935.06, 0.117, 0.0000123, 1_500_000.0])
