@@ -22,7 +22,8 @@ LABEL_CANDLES = f"""(interval) => {{
     const labels = {json.dumps(_DURATIONS)}[interval], spans = {json.dumps(_SPAN_LABELS)}[interval];
     const marks = {list(_MARKED_HORIZONS)}.map((horizon) => ({{value: horizon, label: labels[horizon - 1]}}));
     const shown = {list(SPANS)}.map((span, index) => ({{value: String(span), label: spans[index]}}));
-    return [marks, {{function: "labelOf", options: {{labels}}}}, shown];  // labelOf: assets/dashMantineFunctions.js
+    const label = {{function: "labelOf", options: {{labels}}}};  // assets/dashMantineFunctions.js
+    return [marks, label, shown, shown];
 }}"""
 # By the clock of the browser: the time left, and in local time when the close is.
 COUNT_DOWN = """(_, drawing) => {
@@ -52,10 +53,11 @@ DRAW = """(drawing, horizon, resets, _, shown) => {
     return {...base, layout: {...base.layout, shapes, annotations: mark.annotations, uirevision}};
 }"""
 # A price of one pair means nothing for another.
-CHOOSE = """(pair, interval, span, above, intervals) => {
+CHOOSE = """(pair, interval, wide, narrow, above, intervals) => {
     const query = intervals.length > 1 ? `pair=${pair}&interval=${interval}` : `pair=${pair}`;
     if (pair && location.pathname === "/") history.replaceState(null, "", `/?${query}`);
     const unchanged = window.dash_clientside.no_update;
+    const span = matchMedia("(min-width: 48em)").matches ? wide : narrow;  // as visibleFrom="sm" shows the controls
     const choice = {pair: pair ?? null, interval, width: window.innerWidth, span: Number(span)};
     return [choice, above ? "" : unchanged, pair ? ` ${pair.split("_")[1].toUpperCase()}` : unchanged];
 }"""
