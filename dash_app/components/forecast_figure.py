@@ -102,7 +102,7 @@ def _add_past(figure: go.Figure, shown: Sequence[PastForecast], *, narrow: bool)
     backfilled = [item for item in shown if item.backfilled]
     if served:
         name = "past band" if narrow else "past 80 % band"
-        _add_past_bands(figure, served, f"rgba({_BAND_RGB}, 0.2)", f"rgba({_BAND_RGB}, 0.75)", name)
+        _add_past_bands(figure, served, f"rgba({_BAND_RGB}, 0.2)", f"rgba({_BAND_RGB}, 0.95)", name)
         _add_misses(figure, served, narrow=narrow)
     if backfilled:
         name = "backfilled" if narrow else "backfilled 80 % band"
@@ -276,10 +276,7 @@ def _style(
             font_size=11,
             legend={"x": 0, "xanchor": "left", "entrywidth": 0.31, "entrywidthmode": "fraction"},
         )
-    shown = [item.quantiles for item in past] + [item.quantiles for each in forecasts for item in each.horizons]
-    ends = [quantiles[name] for quantiles in shown for name in ("q10", "q90")]
-    ends += [item.quantiles[name] for item in first.horizons for name in ("q05", "q95")]
-    low, high = min(float(candles.low.min()), *ends), max(float(candles.high.max()), *ends)
+    low, high = _price_range(candles, forecasts, past)
     room = (high - low) * 0.07
     shared = {"gridcolor": GRID, "zeroline": False}
     figure.update_layout(
@@ -318,6 +315,17 @@ def _style(
             }
         ],
     )
+
+
+def _price_range(candles: Candles, forecasts: Sequence[Forecast], past: Sequence[PastForecast]) -> tuple[float, float]:
+    """Return the lowest and the highest price shown. Models to compare with never take more than half of the height."""
+    first, *others = forecasts
+    ends = [item.quantiles[name] for item in past for name in ("q10", "q90")]
+    ends += [item.quantiles[name] for item in first.horizons for name in ("q05", "q95")]
+    low, high = min(float(candles.low.min()), *ends), max(float(candles.high.max()), *ends)
+    most = (high - low) / 2
+    outlines = [item.quantiles[name] for each in others for item in each.horizons for name in ("q10", "q90")]
+    return max(low - most, min([low, *outlines])), min(high + most, max([high, *outlines]))
 
 
 def _prices(candles: Candles) -> tuple[Any, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, get_args
@@ -14,7 +16,8 @@ from dash_app.components.forecast_figure import BANDS, forecast_figure, horizon_
 from dash_app.components.formatting import price
 from dash_app.pages.forecast_downloads import OtherModel
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.documents import HORIZONS
+from make_us_rich.documents import HORIZONS, PastForecast, Quantiles
+from tests.support.colours import SCHEMES, contrast, token
 from tests.unit.dash_app.forecast_documents import AS_OF_MS, START_MS, make_candles, make_forecast, make_past
 
 
@@ -158,6 +161,62 @@ def test_backfilled_bands_are_drawn_apart_and_their_misses_are_not_marked() -> N
 
     assert len(_trace(figure, "backfilled 80 % band").x) == 1
     assert {"past 80 % band", "close outside band"}.isdisjoint(trace.name for trace in figure.data)
+
+
+def _price_range(figure: go.Figure) -> tuple[float, float]:
+    low, high = figure.layout.yaxis.range
+    return low, high
+
+
+def _wild(past: PastForecast) -> PastForecast:
+    """Return it with a band ten times as high as prices are."""
+    return past.model_copy(update={"quantiles": Quantiles.of(10 * price for price in past.quantiles.prices())})
+
+
+def test_the_price_axis_fits_what_is_shown_and_nothing_else() -> None:
+    candles, models = make_candles(100.0), {"champion": make_forecast(100.0)}
+    within = _price_range(forecast_figure(candles, models, [make_past(100.0, 20, True)]))
+    ends = [models["champion"].at(HORIZONS).quantiles[name] for name in ("q05", "q95")]
+    assert within[0] < min(ends) < max(ends) < within[1]
+    assert within[1] - within[0] < 1.2 * (max(ends) - min(ends))
+
+    old, coming = _wild(make_past(100.0, -5, True)), _wild(make_past(100.0, 24, None))
+    assert _price_range(forecast_figure(candles, models, [make_past(100.0, 20, True), old, coming])) == within
+    spike = replace(candles, high=candles.high * np.where(np.arange(24) == 0, 3, 1))
+    assert _price_range(forecast_figure(spike, models))[1] > 290
+    assert _price_range(forecast_figure(spike[1:], models)) == _price_range(forecast_figure(candles[1:], models))
+
+
+def test_a_compared_model_is_in_view_but_never_flattens_the_fan() -> None:
+    champion = make_forecast(100.0)
+    alone = _price_range(forecast_figure(make_candles(100.0), {"champion": champion}))
+    near = _price_range(forecast_figure(make_candles(100.0), {"champion": champion, "naive": make_forecast(104.0)}))
+    assert near[1] > make_forecast(104.0).at(HORIZONS).quantiles["q90"]
+
+    far = _price_range(forecast_figure(make_candles(100.0), {"champion": champion, "naive": make_forecast(1000.0)}))
+    assert alone[1] < far[1] < 1000
+    assert far[1] - far[0] <= 2 * (alone[1] - alone[0]), "the fan keeps half of the height at least"
+
+
+def _over(colour: str, background: str) -> str:
+    """Return the opaque colour, as #rrggbb, of a transparent one over a background."""
+    *parts, opacity = (float(part) for part in re.findall(r"[\d.]+", colour))
+    behind = [int(background[start : start + 2], 16) for start in (1, 3, 5)]
+    mixed = (opacity * part + (1 - opacity) * back for part, back in zip(parts, behind, strict=True))
+    return "#" + "".join(f"{round(part):02x}" for part in mixed)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_past_bands_stand_out_from_the_background(scheme: str) -> None:
+    backfilled = make_past(100.0, 21, False).model_copy(update={"backfilled": True})
+    past = [make_past(100.0, 20, True), backfilled]
+    figure = forecast_figure(make_candles(100.0), {"champion": make_forecast(100.0)}, past)
+
+    background = token("card", scheme)
+    served = _trace(figure, "past 80 % band").marker
+    for fill in (served.color, _trace(figure, "backfilled 80 % band").marker.color):
+        assert contrast(_over(fill, background), background) >= 1.2
+    assert contrast(_over(served.line.color, background), background) >= 3
 
 
 def test_the_shades_of_the_bands_are_clearly_different() -> None:

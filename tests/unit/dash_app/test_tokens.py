@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
 from dash_app.components.figures import FALLING, RISING
-from tests.support.processes import PROJECT_ROOT
+from tests.support.colours import SCHEMES, contrast, linear, token
 
-_TOKENS = dict(
-    re.findall(r"--([a-z-]+): light-dark\(([^)]+)\);", (PROJECT_ROOT / "dash_app/assets/tokens.css").read_text())
-)
-SCHEMES = ("light", "dark")
 # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as it is seen without one kind of cone.
 COLOUR_VISIONS = {
     "all cones": np.eye(3),
@@ -31,20 +25,6 @@ COLOUR_VISIONS = {
 }
 
 
-def _linear(colour: str) -> np.ndarray:
-    parts = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
-    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-
-
-def _token(name: str, scheme: str) -> str:
-    return _TOKENS[name].split(", ")[SCHEMES.index(scheme)]
-
-
-def _contrast(one: str, other: str) -> float:
-    dark, light = sorted(float(_linear(each) @ [0.2126, 0.7152, 0.0722]) for each in (one, other))
-    return (light + 0.05) / (dark + 0.05)
-
-
 def _lab(linear: np.ndarray) -> np.ndarray:
     xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear.clip(0, 1)
     x, y, z = np.cbrt(xyz / [0.9505, 1.0, 1.089])
@@ -55,16 +35,16 @@ def _lab(linear: np.ndarray) -> np.ndarray:
 def test_text_can_be_read_on_every_background(scheme: str) -> None:
     for text in ("text", "soft", "accent", "good", "bad", "error"):
         for background in ("back", "card"):
-            assert _contrast(_token(text, scheme), _token(background, scheme)) >= 4.5, (text, background)
-    assert _contrast(_token("on-accent", scheme), _token("accent", scheme)) >= 4.5
+            assert contrast(token(text, scheme), token(background, scheme)) >= 4.5, (text, background)
+    assert contrast(token("on-accent", scheme), token("accent", scheme)) >= 4.5
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISIONS)
 @pytest.mark.parametrize(
     ("one", "other"),
-    [*((_token("good", scheme), _token("bad", scheme)) for scheme in SCHEMES), (RISING, FALLING)],
+    [*((token("good", scheme), token("bad", scheme)) for scheme in SCHEMES), (RISING, FALLING)],
     ids=["light", "dark", "candles"],
 )
 def test_good_and_bad_differ_for_every_kind_of_colour_vision(vision: str, one: str, other: str) -> None:
-    seen = [_lab(np.array(COLOUR_VISIONS[vision]) @ _linear(colour)) for colour in (one, other)]
+    seen = [_lab(np.array(COLOUR_VISIONS[vision]) @ linear(colour)) for colour in (one, other)]
     assert np.linalg.norm(seen[0] - seen[1]) > 40  # CIE76; 2.3 is just noticeable
