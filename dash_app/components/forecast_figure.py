@@ -30,7 +30,8 @@ BANDS = (
     (("q10", "q25"), ("q75", "q90"), 80, 0.48),
     (("q05", "q10"), ("q90", "q95"), 90, 0.24),
 )
-_DASHES = ("dash", "dashdot", "dot")  # of the models to compare with
+_DASHES = ("dash", "dashdot", "dot", "8px,3px,2px,3px,2px,3px")  # of the models to compare with
+_NAMES = {"ewma": "EWMA"}  # of the models whose choice is not a word
 _PRICE_HEIGHT, _VOLUME_HEIGHT = (0.19, 1), (0, 0.16)  # shares of the height
 _TICKS = 6
 _LEAST_STEPS = 5  # room for the fan of a model that forecasts one candle
@@ -217,7 +218,7 @@ def _add_fan(figure: go.Figure, forecast: Forecast, *, narrow: bool) -> None:
 
 def _add_outline(figure: go.Figure, name: str, forecast: Forecast, line: Mapping[str, Any], *, narrow: bool) -> None:
     """Draw both ends of another model's 80 % band."""
-    times = _times(forecast)
+    times, name = _times(forecast), _NAMES.get(name, name)
     readings = ["", *(f"{name}, {_reading(forecast, item)}" for item in forecast.horizons)]
     figure.add_scatter(
         x=[*times, None, *times],
@@ -273,10 +274,7 @@ def _style(
             font_size=11,
             legend={"x": 0, "xanchor": "left", "entrywidth": 0.31, "entrywidthmode": "fraction"},
         )
-    shown = [item.quantiles for item in past] + [item.quantiles for each in forecasts for item in each.horizons]
-    ends = [quantiles[name] for quantiles in shown for name in ("q10", "q90")]
-    ends += [item.quantiles[name] for item in first.horizons for name in ("q05", "q95")]
-    low, high = min(float(candles.low.min()), *ends), max(float(candles.high.max()), *ends)
+    low, high = _price_range(candles, forecasts, past)
     room = (high - low) * 0.07
     shared = {"gridcolor": GRID, "zeroline": False}
     figure.update_layout(
@@ -315,6 +313,17 @@ def _style(
             }
         ],
     )
+
+
+def _price_range(candles: Candles, forecasts: Sequence[Forecast], past: Sequence[PastForecast]) -> tuple[float, float]:
+    """Return the lowest and the highest price shown. Models to compare with never take more than half of the height."""
+    first, *others = forecasts
+    ends = [item.quantiles[name] for item in past for name in ("q10", "q90")]
+    ends += [item.quantiles[name] for item in first.horizons for name in ("q05", "q95")]
+    low, high = min(float(candles.low.min()), *ends), max(float(candles.high.max()), *ends)
+    most = (high - low) / 2
+    outlines = [item.quantiles[name] for each in others for item in each.horizons for name in ("q10", "q90")]
+    return max(low - most, min([low, *outlines])), min(high + most, max([high, *outlines]))
 
 
 def _prices(candles: Candles) -> tuple[Any, ...]:
