@@ -41,7 +41,8 @@ _STEADY = """() => {
     const plain = (text) => text
         .replace(/[+\\u2212-]?\\d[\\d.,]*(?=\\D|$)/g, "0")
         .replace(new RegExp(`\\\\b(${short}|${long})\\\\b`, "g"), "Jan")
-        .replace(/\\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun)\\b/g, "Mon");
+        .replace(/\\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun)\\b/g, "Mon")
+        .replace(/(better|worse) beyond noise|no clear difference/g, "no verdict");  // depends on the hour
     const since = document.querySelector("#since p");  // whether the close was inside the band depends on the hour
     if (since) since.textContent = since.textContent.slice(0, 24);
     document.querySelectorAll("time[datetime]").forEach((time) => time.removeAttribute("datetime"));
