@@ -138,12 +138,14 @@ def register(app: Dash, services: Services) -> None:
 
     @app.callback(
         Output("usage", "children", allow_duplicate=True),
+        Output("tokens", "children", allow_duplicate=True),
         Input("usage-refresh", "n_intervals"),
         prevent_initial_call=True,
     )
     @validated
-    def refresh_usage(_: Clicks) -> Component:
-        return _usage(accounts.quota.usage(current_user.user_id))
+    def refresh_usage(_: Clicks) -> tuple[Component, Component]:
+        user_id = current_user.user_id
+        return _usage(accounts.quota.usage(user_id)), _token_table(accounts.tokens.of_user(user_id))
 
 
 def _usage(usage: Usage) -> Component:
