@@ -12,18 +12,17 @@ from dash.development.base_component import Component
 from flask_login import current_user
 from flask_wtf.csrf import generate_csrf
 
+from dash_app.components.colours import DARK_SHADES
 from dash_app.components.layout import aria_label
 from dash_app.pages import Page
 from dash_app.security.validation import Text, validated
 
-# Mantine's greys of the dark scheme, from text to the deepest shade, around the colours of assets/tokens.css.
-_DARK = ["#e6edf3", "#c9d1d9", "#b1b8bf", "#8b949e", "#3d444d", "#30363d", "#1f252d", "#161b22", "#0d1117", "#090c10"]
 # White text on shade 8 has a contrast of at least 4.5 : 1 (WCAG AA).
 _THEME: dmc.MantineProvider.Theme = {
     "primaryColor": "blue",
     "primaryShade": {"light": 8, "dark": 8},
     "fontFamily": "var(--font)",
-    "colors": {"dark": _DARK},  # type: ignore[dict-item]  # Mantine takes ten shades; the annotation says one
+    "colors": {"dark": list(DARK_SHADES)},  # type: ignore[dict-item]  # Mantine takes ten shades; the annotation says one
 }
 
 

@@ -81,7 +81,7 @@ class Client:
     def forecast(
         self, pair: str, model: str = "champion", horizons: Collection[int] = (), interval: str | None = None
     ) -> Forecast:
-        """Return the champion's forecast, or that of `previous`, `foundation` or `naive` to compare with.
+        """Return the champion's forecast, or that of `previous`, `foundation`, `naive` or `ewma` to compare with.
 
         horizons: candles ahead, such as (1, 8, 24); by default all that the model has.
         """

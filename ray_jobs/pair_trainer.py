@@ -130,6 +130,8 @@ class PairTrainer:
         try:
             result: JobResult | None = self._publish(pair, trained or self._train(pair))
         except Exception as error:  # one pair's error must not end the batch
+            if self._group.world_size > 1 and isinstance(error, RuntimeError):
+                raise  # as Gloo's, when another rank is lost: Ray Train restarts all
             reason = str(error) if isinstance(error, MakeUsRichError) else repr(error)
             result = JobResult(pair=pair, status="failed", reason=reason, kind=type(error).__name__)
             print(f"{pair}: failed: {reason}", flush=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-# Blue and orange are distinct for every kind of colour vision.
-RISING, FALLING = "#3b82c4", "#d97706"
+from dash_app.components.colours import FALLING, FIGURE_TEXT, NEUTRAL, RISING, rgb
+
 # dashboard.css selects texts by this colour and replaces it with the colour of the light or dark scheme.
-TEXT, GRID = "rgb(125, 133, 144)", "rgba(128, 138, 150, 0.22)"
+TEXT, GRID = rgb(FIGURE_TEXT), rgb(NEUTRAL, 0.22)
 _FEW = 4
 LAYOUT: Mapping[str, Any] = {
     "margin": {"l": 8, "r": 8, "t": 30, "b": 8},

@@ -13,26 +13,25 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dash_app.components.figures import FALLING, GRID, LAYOUT, RISING, TEXT
+from dash_app.components.colours import FALLING, FAN, FIGURE_TEXT, HORIZON, OUTLINES, OUTSIDE, RISING, rgb
+from dash_app.components.figures import GRID, LAYOUT, TEXT
 from dash_app.components.forecast_summary import ahead
 from dash_app.components.formatting import price, utc_time
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import Forecast, HorizonForecast, PastForecast
 from make_us_rich.market.candles import Candles
 
-_OUTSIDE = "#c2255c"
-_BAND_RGB = "124, 92, 191"
-_BACKFILLED = "rgba(125, 133, 144, 0.25)"
-_LABEL_COLOUR = "rgb(76, 45, 140)"  # behind white text, on the light and the dark scheme
+_BACKFILLED = rgb(FIGURE_TEXT, 0.25)
+_LABEL_COLOUR = rgb(HORIZON)
 # Quantiles that limit the lower and the upper part, share of closes inside, opacity. The parts are drawn next to each
 # other and never overlap, so that the legend shows the exact colours.
 BANDS = (
-    (("q25", "q75"), (), 50, 0.80),
+    (("q25", "q75"), (), 50, 0.85),
     (("q10", "q25"), ("q75", "q90"), 80, 0.48),
     (("q05", "q10"), ("q90", "q95"), 90, 0.24),
 )
-# Colour and dash of the models to compare with.
-_OUTLINES = (("#0c9c8a", "dash"), ("#b7791f", "dashdot"), ("#7d8590", "dot"))
+_DASHES = ("dash", "dashdot", "dot", "8px,3px,2px,3px,2px,3px")  # of the models to compare with
+_NAMES = {"ewma": "EWMA"}  # of the models whose choice is not a word
 _PRICE_HEIGHT, _VOLUME_HEIGHT = (0.19, 1), (0, 0.16)  # shares of the height
 _TICKS = 6
 _LEAST_STEPS = 5  # room for the fan of a model that forecasts one candle
@@ -53,7 +52,7 @@ def forecast_figure(
     _add_past(figure, shown, narrow=narrow)
     _add_candles(figure, candles, Interval(own[1].interval))
     _add_fan(figure, own[1], narrow=narrow)
-    for (name, forecast), (colour, dash) in zip(others, _OUTLINES, strict=False):
+    for (name, forecast), colour, dash in zip(others, OUTLINES, _DASHES, strict=False):
         _add_outline(figure, name, forecast, {"color": colour, "dash": dash, "width": 2}, narrow=narrow)
     _style(figure, candles, list(forecasts.values()), shown, narrow=narrow)
     return figure
@@ -101,7 +100,7 @@ def _add_past(figure: go.Figure, shown: Sequence[PastForecast], *, narrow: bool)
     backfilled = [item for item in shown if item.backfilled]
     if served:
         name = "past band" if narrow else "past 80 % band"
-        _add_past_bands(figure, served, f"rgba({_BAND_RGB}, 0.2)", f"rgba({_BAND_RGB}, 0.75)", name)
+        _add_past_bands(figure, served, rgb(FAN, 0.2), rgb(FAN), name)
         _add_misses(figure, served, narrow=narrow)
     if backfilled:
         name = "backfilled" if narrow else "backfilled 80 % band"
@@ -133,7 +132,7 @@ def _add_misses(figure: go.Figure, served: Sequence[PastForecast], *, narrow: bo
         x=[_middle(item.target_open_ms, item.target_close_ms) for item in outside],
         y=[item.close for item in outside],
         mode="markers",
-        marker={"symbol": "x-thin", "size": 9, "line": {"width": 2.5, "color": _OUTSIDE}},
+        marker={"symbol": "x-thin", "size": 9, "line": {"width": 2.5, "color": OUTSIDE}},
         name="outside" if narrow else "close outside band",
         hovertext=[f"{utc_time(item.target_close_ms)}: close outside the band" for item in outside],
         hoverinfo="text",
@@ -187,9 +186,9 @@ def _add_fan(figure: go.Figure, forecast: Forecast, *, narrow: bool) -> None:
             x=x,
             y=y,
             mode="lines",
-            line={"width": 0},
+            line={"width": 1, "color": FAN},
             fill="toself",
-            fillcolor=f"rgba({_BAND_RGB}, {opacity})",
+            fillcolor=rgb(FAN, opacity),
             name=f"{share} %" if narrow else f"{share} % band",
             hoverinfo="skip",
         )
@@ -219,7 +218,7 @@ def _add_fan(figure: go.Figure, forecast: Forecast, *, narrow: bool) -> None:
 
 def _add_outline(figure: go.Figure, name: str, forecast: Forecast, line: Mapping[str, Any], *, narrow: bool) -> None:
     """Draw both ends of another model's 80 % band."""
-    times = _times(forecast)
+    times, name = _times(forecast), _NAMES.get(name, name)
     readings = ["", *(f"{name}, {_reading(forecast, item)}" for item in forecast.horizons)]
     figure.add_scatter(
         x=[*times, None, *times],
@@ -275,10 +274,7 @@ def _style(
             font_size=11,
             legend={"x": 0, "xanchor": "left", "entrywidth": 0.31, "entrywidthmode": "fraction"},
         )
-    shown = [item.quantiles for item in past] + [item.quantiles for each in forecasts for item in each.horizons]
-    ends = [quantiles[name] for quantiles in shown for name in ("q10", "q90")]
-    ends += [item.quantiles[name] for item in first.horizons for name in ("q05", "q95")]
-    low, high = min(float(candles.low.min()), *ends), max(float(candles.high.max()), *ends)
+    low, high = _price_range(candles, forecasts, past)
     room = (high - low) * 0.07
     shared = {"gridcolor": GRID, "zeroline": False}
     figure.update_layout(
@@ -317,6 +313,17 @@ def _style(
             }
         ],
     )
+
+
+def _price_range(candles: Candles, forecasts: Sequence[Forecast], past: Sequence[PastForecast]) -> tuple[float, float]:
+    """Return the lowest and the highest price shown. Models to compare with never take more than half of the height."""
+    first, *others = forecasts
+    ends = [item.quantiles[name] for item in past for name in ("q10", "q90")]
+    ends += [item.quantiles[name] for item in first.horizons for name in ("q05", "q95")]
+    low, high = min(float(candles.low.min()), *ends), max(float(candles.high.max()), *ends)
+    most = (high - low) / 2
+    outlines = [item.quantiles[name] for each in others for item in each.horizons for name in ("q10", "q90")]
+    return max(low - most, min([low, *outlines])), min(high + most, max([high, *outlines]))
 
 
 def _prices(candles: Candles) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ Column = dict[str, object]
 _THEME = (
     "themeQuartz.withParams({backgroundColor: 'var(--mantine-color-body)',"
     " foregroundColor: 'var(--mantine-color-text)', browserColorScheme: 'inherit',"
-    " accentColor: '#1971c2', fontFamily: 'inherit', headerFontSize: 13, fontSize: 14,"
+    " accentColor: 'var(--accent)', fontFamily: 'inherit', headerFontSize: 13, fontSize: 14,"
     " cellHorizontalPadding: 12, wrapperBorderRadius: 8})"
 )
 _OPTIONS = {

@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 
 import plotly.graph_objects as go
 
-from dash_app.components.figures import FALLING, GRID, LAYOUT, RISING, TEXT
+from dash_app.components.colours import FALLING, FAN, RISING
+from dash_app.components.figures import GRID, LAYOUT, TEXT
 from dash_app.components.formatting import utc_time
 
 _LOWEST_COVERAGE = 0.6  # at the bottom of the axis, unless a version's is lower
-_MARKS = {
+MARKS = {
     "Promoted": ("triangle-up", RISING),
     "Kept the champion": ("x", FALLING),
-    "Rolled back": ("diamond", "#7c5cbf"),
+    "Rolled back": ("diamond", FAN),
     "No decision": ("circle-open", TEXT),
 }
 
@@ -46,7 +47,7 @@ def history_figure(points: Sequence[VersionPoint]) -> go.Figure:
     ordered = sorted(points, key=lambda point: (point.as_of_ms, int(point.version)))
     figure = go.Figure()
     _add_lines(figure, ordered)
-    for outcome, (symbol, colour) in _MARKS.items():
+    for outcome, (symbol, colour) in MARKS.items():
         chosen = [point for point in ordered if point.outcome == outcome]
         if chosen:
             figure.add_scatter(

@@ -14,8 +14,13 @@ from make_us_rich.documents import HORIZONS
 HALF_OF_A_PHONE: dict[str, object] = {"base": "calc(50vw - 24px)", "sm": 200}
 LIVE: dict[str, Any] = {"aria-live": "polite"}
 _FIRST_HORIZON = 8  # candles ahead, until the reader chooses
-_OTHER_MODELS = {"previous": "Previous model", "foundation": "Foundation model", "naive": "Naive forecast"}
-_FIRST_SPAN = 48
+_OTHER_MODELS = {
+    "previous": "Previous model",
+    "foundation": "Foundation model",
+    "naive": "Naive forecast",
+    "ewma": "EWMA volatility",
+}
+_FIRST_SPAN, _FIRST_SPAN_ON_PHONE = 48, 24
 
 
 def horizon_slider() -> Component:
@@ -36,17 +41,19 @@ def horizon_slider() -> Component:
 
 
 def chart_controls() -> Component:
-    spans = dmc.SegmentedControl(
-        id="span",
-        data=[str(span) for span in SPANS],
-        value=str(_FIRST_SPAN),
-        size="xs",
-        persistence=True,
-        visibleFrom="sm",
-        **aria_label("time shown before the forecast"),
-    )
-    reset = dmc.Button("Reset view", id="reset", variant="default", size="compact-xs", visibleFrom="sm")
-    return dmc.Group([spans, reset], justify="flex-end", gap="xs")
+    """Return the time shown, once for wide windows and once for phones, and the button that resets the view."""
+    spans = [
+        _span_control("span", _FIRST_SPAN, size="xs", visibleFrom="sm"),
+        _span_control("span-phone", _FIRST_SPAN_ON_PHONE, size="sm", hiddenFrom="sm"),
+    ]
+    reset = dmc.Button("Reset view", id="reset", variant="default", size="compact-xs", h={"base": 32, "sm": 22})
+    return dmc.Group([*spans, reset], justify="space-between", gap="xs", w={"base": "100%", "sm": "auto"})
+
+
+def _span_control(name: str, first: int, **sizes: Any) -> Component:
+    label = aria_label("time shown before the forecast")
+    spans = [str(span) for span in SPANS]
+    return dmc.SegmentedControl(id=name, data=spans, value=str(first), persistence=True, **sizes, **label)
 
 
 def price_field() -> Component:

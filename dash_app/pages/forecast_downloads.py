@@ -20,7 +20,7 @@ from make_us_rich.documents import QUANTILE_NAMES, Forecast, PastForecast
 from make_us_rich.market.candles import Candles
 
 CHAMPION = "champion"
-OtherModel = Literal["previous", "foundation", "naive"]
+OtherModel = Literal["previous", "foundation", "naive", "ewma"]
 
 HISTORY = 168
 """Candles and past forecasts that are counted and downloaded: a week of hours."""

@@ -22,7 +22,8 @@ LABEL_CANDLES = f"""(interval) => {{
     const labels = {json.dumps(_DURATIONS)}[interval], spans = {json.dumps(_SPAN_LABELS)}[interval];
     const marks = {list(_MARKED_HORIZONS)}.map((horizon) => ({{value: horizon, label: labels[horizon - 1]}}));
     const shown = {list(SPANS)}.map((span, index) => ({{value: String(span), label: spans[index]}}));
-    return [marks, {{function: "labelOf", options: {{labels}}}}, shown];  // labelOf: assets/dashMantineFunctions.js
+    const label = {{function: "labelOf", options: {{labels}}}};  // assets/dashMantineFunctions.js
+    return [marks, label, shown, shown];
 }}"""
 # By the clock of the browser: the time left, and in local time when the close is.
 COUNT_DOWN = """(_, drawing) => {
@@ -36,26 +37,30 @@ COUNT_DOWN = """(_, drawing) => {
     return `next close in ${hours ? `${hours}:` : ""}${rest}, at ${local} local time`;
 }"""
 # Only the line and the labels change with the horizon. What is shown holds the part that the reader zoomed to, and
-# Plotly keeps that as long as uirevision stays. Dragged until the fan is out of view, the chart goes back to the whole.
+# Plotly keeps that as long as uirevision stays. When a drag, or the choice of another, leaves the horizon out of view,
+# the chart goes back to the whole.
 DRAW = """(drawing, horizon, resets, _, shown) => {
     const {no_update, callback_context} = window.dash_clientside;
     if (!drawing) return no_update;
     const {figure, marks} = window.chartInLocalTime(drawing);
     const mark = marks[Math.min(horizon || 1, marks.length) - 1];
     const triggers = callback_context.triggered.map((part) => part.prop_id);
-    const isDragged = triggers.length === 1 && triggers[0] === "chart.relayoutData";
-    if (isDragged && window.isInView(mark.annotations)) return no_update;
+    const [trigger] = triggers.length === 1 ? triggers : [];
+    const isDragged = trigger === "chart.relayoutData", isChosen = trigger === "horizon.value";
+    const isOutOfView = (isDragged || isChosen) && !window.isInView(mark.annotations);
+    if (isDragged && !isOutOfView) return no_update;
     const view = `${figure.layout.uirevision} ${resets ?? 0} `, last = shown?.layout?.uirevision ?? "";
-    const uirevision = isDragged ? view + Date.now() : last.startsWith(view) ? last : view;
-    const base = isDragged || triggers.some((name) => name !== "horizon.value") ? figure : shown;
+    const uirevision = isOutOfView ? view + Date.now() : last.startsWith(view) ? last : view;
+    const base = isChosen && !isOutOfView ? shown : figure;
     const shapes = [...figure.layout.shapes, ...mark.shapes];
     return {...base, layout: {...base.layout, shapes, annotations: mark.annotations, uirevision}};
 }"""
 # A price of one pair means nothing for another.
-CHOOSE = """(pair, interval, span, above, intervals) => {
+CHOOSE = """(pair, interval, wide, narrow, above, intervals) => {
     const query = intervals.length > 1 ? `pair=${pair}&interval=${interval}` : `pair=${pair}`;
     if (pair && location.pathname === "/") history.replaceState(null, "", `/?${query}`);
     const unchanged = window.dash_clientside.no_update;
+    const span = matchMedia("(min-width: 48em)").matches ? wide : narrow;  // as visibleFrom="sm" shows the controls
     const choice = {pair: pair ?? null, interval, width: window.innerWidth, span: Number(span)};
     return [choice, above ? "" : unchanged, pair ? ` ${pair.split("_")[1].toUpperCase()}` : unchanged];
 }"""

@@ -42,7 +42,6 @@ from make_us_rich.database import scores
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, HORIZONS, Forecast
 
-_SPAN_ON_PHONE = 24
 _PHONE_PX = 700
 # The page refreshes shortly after the next close, and once a minute so that an outage shows.
 _AFTER_CLOSE_MS, _MAX_REFRESH_MS, _MIN_REFRESH_MS = 5_000, 60_000, 10_000
@@ -176,6 +175,7 @@ def register(app: Dash, services: Services) -> None:
         Input("pair", "value"),
         Input("interval", "value"),
         Input("span", "value"),
+        Input("span-phone", "value"),
         State("above", "value"),
         State("interval", "data"),
     )
@@ -186,6 +186,7 @@ def register(app: Dash, services: Services) -> None:
         Output("horizon", "marks"),
         Output("horizon", "label"),
         Output("span", "data"),
+        Output("span-phone", "data"),
         Input("interval", "value"),
     )
     app.clientside_callback(
@@ -230,7 +231,7 @@ def register(app: Dash, services: Services) -> None:
             compared = pool.submit(forecast_downloads.with_others, client, forecast, others or [])
             history = pool.submit(client.history, pair, forecast_downloads.HISTORY, interval=interval)
             is_phone = width < _PHONE_PX
-            candles = client.candles(pair, _SPAN_ON_PHONE if is_phone else choice["span"], interval)
+            candles = client.candles(pair, choice["span"], interval)
             forecasts, missing = compared.result()
             past = history.result()
         except (ServiceUnavailable, ServiceRefused) as error:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from markupsafe import Markup
 
-from dash_app.components.formatting import duration, utc_time
+from dash_app.components.formatting import duration, percent, utc_time
 from make_us_rich.database.forecasts import FirstForecast
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.operations.track_record import PIT_BINS, Histogram, Share, Skill, Week
+from make_us_rich.operations.track_record import PIT_BINS, Histogram, Recent, Share, Skill, Week
 
 _BANDS = ((0, -1, "outer"), (1, -2, "middle"), (2, -3, "inner"))  # quantiles of the 90, 80 and 50 % bands
 _SMALL = (360, 230)
+_RECENT_ON_PHONES = 48  # closes; more would be thinner than a finger can tell apart
 
 Point = tuple[float, float]
 
@@ -37,12 +38,7 @@ def fan(past: Sequence[FirstForecast], step: int, label: str, *, narrow: bool = 
         return top + (height - top - bottom) * (high - value) / (high - low)
 
     times = [newest.as_of_ms + index * step for index in range(len(ahead))]
-    parts = []
-    ticks = _nice_ticks(low, high, 4)
-    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]))) if len(ticks) > 1 else 2
-    for tick in ticks:
-        parts.append(_line(left, y(tick), width - right, y(tick), "grid"))
-        parts.append(_text(width - right + 8, y(tick) + 4, f"{tick:,.{decimals}f}"))
+    parts = _price_grid(low, high, y, left, width - right)
     for bottom_index, top_index, name in _BANDS:
         upper = [(x(time), y(row[top_index])) for time, row in zip(times, ahead, strict=True)]
         lower = [(x(time), y(row[bottom_index])) for time, row in zip(times, ahead, strict=True)]
@@ -54,6 +50,45 @@ def fan(past: Sequence[FirstForecast], step: int, label: str, *, narrow: bool = 
     parts.append(f'<circle class="last" cx="{now:.1f}" cy="{y(newest.last_close):.1f}" r="4"/>')
     parts.append(_text(now, height - 10, utc_time(newest.as_of_ms), "middle"))
     parts.append(_text(width - right, height - 10, f"+{duration(last_ms - newest.as_of_ms)}", "end"))
+    return _svg(width, height, label, parts, _size_class(narrow))
+
+
+def recent_closes(recent: Sequence[Recent], step: int, *, narrow: bool = False) -> Markup:
+    """Draw each 80 % band as a bar with its median, and the actual close: a dot inside its band, a cross outside."""
+    width, height, left, right, top, bottom = (360, 270, 4, 62, 10, 30) if narrow else (720, 330, 12, 70, 14, 34)
+    shown = recent[-_RECENT_ON_PHONES:] if narrow else recent
+    low, high = (end(value for each in shown for value in (each.low, each.close, each.high)) for end in (min, max))
+    pad = (high - low) * 0.05 or high * 0.001
+    low, high = low - pad, high + pad
+    first_ms = shown[0].target_close_ms
+    slots = (shown[-1].target_close_ms - first_ms) // step + 1
+    slot = (width - left - right) / slots
+    bar, arm = min(slot * 0.8, 24.0), min(4.5, max(2.5, slot * 0.5))
+
+    def x(each: Recent) -> float:
+        return left + slot * ((each.target_close_ms - first_ms) / step + 0.5)
+
+    def y(value: float) -> float:
+        return top + (height - top - bottom) * (high - value) / (high - low)
+
+    parts = _price_grid(low, high, y, left, width - right)
+    every = -(-slots // (3 if narrow else 7))
+    for each in shown:
+        if (each.target_close_ms - first_ms) // step % every == every // 2:
+            parts.append(_text(x(each), height - 10, utc_time(each.target_close_ms).removesuffix(" UTC"), "middle"))
+    bands, medians, hits, misses = list[str](), list[str](), list[str](), list[str]()
+    for each in shown:
+        at, close = x(each), y(each.close)
+        bands.append(f"M{at - bar / 2:.1f} {y(each.high):.1f}h{bar:.1f}V{y(each.low):.1f}h{-bar:.1f}z")
+        medians.append(f"M{at - bar / 2:.1f} {y(each.median):.1f}h{bar:.1f}")
+        if each.inside:
+            hits.append(f"M{at:.1f} {close:.1f}h0")
+        else:
+            across = f"{2 * arm:.1f}"
+            misses.append(f"M{at - arm:.1f} {close - arm:.1f}l{across} {across}m0 -{across}l-{across} {across}")
+    drawn = {"band middle": bands, "mid": medians, "came": hits, "missed": misses}
+    parts += [f'<path class="{name}" d="{"".join(lines)}"/>' for name, lines in drawn.items() if lines]
+    label = f"The last {len(shown)} closes with their 80 % bands: {len(hits)} inside, {len(misses)} outside"
     return _svg(width, height, label, parts, _size_class(narrow))
 
 
@@ -100,18 +135,16 @@ def reliability(shares: Sequence[Share]) -> Markup:
     parts = [_line(x(0), y(0), x(1), y(1), "target")]
     for tick in (0.0, 0.5, 1.0):
         parts.append(_line(left, y(tick), width - right, y(tick), "grid"))
-        parts.append(_text(left - 8, y(tick) + 4, f"{tick:.0%}".replace("%", " %"), "end"))
-        parts.append(_text(x(tick), height - 22, f"{tick:.0%}".replace("%", " %"), "middle"))
+        parts.append(_text(left - 8, y(tick) + 4, _whole(tick), "end"))
+        parts.append(_text(x(tick), height - 22, _whole(tick), "middle"))
     for level, share in zip(QUANTILE_LEVELS, shares, strict=True):
         name = "hit" if share.low <= level <= share.high else "off"
-        text = f"forecast {_percent(level, 0)}, came {_percent(share.value)} ({_interval(share)})"
+        text = f"forecast {_whole(level)}, came {percent(share.value)} ({_interval(share)})"
         whisker = _line(x(level), y(share.low), x(level), y(share.high), "whisker")
         parts.append(f'<g class="{name}"><title>{text}</title>{whisker}')
         parts.append(f'<circle cx="{x(level):.1f}" cy="{y(share.value):.1f}" r="4.5"/></g>')
     parts.append(_text(x(0.5), height - 4, "forecast probability of a lower close", "middle"))
-    pairs = (
-        f"{_percent(level, 0)}: {_percent(share.value)}" for level, share in zip(QUANTILE_LEVELS, shares, strict=True)
-    )
+    pairs = (f"{_whole(level)}: {percent(share.value)}" for level, share in zip(QUANTILE_LEVELS, shares, strict=True))
     return _svg(width, height, f"Share of closes below each quantile. {', '.join(pairs)}", parts)
 
 
@@ -156,7 +189,7 @@ def skills(found: Sequence[Skill]) -> Markup:
     parts = []
     for tick in _nice_ticks(low, high, 4):
         parts.append(_line(x(tick), 8, x(tick), height - 30, "target" if abs(tick) < 1e-12 else "grid"))
-        parts.append(_text(x(tick), height - 12, _signed(tick, 0 if reach > 0.02 else 1), "middle"))
+        parts.append(_text(x(tick), height - 12, _tick(tick, 0 if reach > 0.02 else 1), "middle"))
     for index, each in enumerate(found):
         at = 8 + row * (index + 0.5)
         parts.append(_text(left - 10, at + 4, each.baseline, "end"))
@@ -178,8 +211,19 @@ def verdict(each: Skill) -> tuple[str, str]:
 
 def skill_text(each: Skill) -> str:
     """Write a skill with its margin: against GARCH +2.3 % ± 0.8 %."""
-    margin = f" ± {_percent(each.margin)}" if each.margin is not None else ""
-    return f"against {each.baseline} {_signed(each.value)}{margin}"
+    margin = f" ± {percent(each.margin, decimals=1)}" if each.margin is not None else ""
+    return f"against {each.baseline} {percent(each.value, decimals=1, signed=True)}{margin}"
+
+
+def _price_grid(low: float, high: float, y: Callable[[float], float], left: float, right: float) -> list[str]:
+    """Draw lines at round prices, with the prices to the right of them."""
+    ticks = _nice_ticks(low, high, 4)
+    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]))) if len(ticks) > 1 else 2
+    parts = []
+    for tick in ticks:
+        parts.append(_line(left, y(tick), right, y(tick), "grid"))
+        parts.append(_text(right + 8, y(tick) + 4, f"{tick:,.{decimals}f}"))
+    return parts
 
 
 def _size_class(narrow: bool) -> str:
@@ -189,19 +233,19 @@ def _size_class(narrow: bool) -> str:
 
 def _week_text(week: Week) -> str:
     share = week.coverage
-    return f"week of {week.monday:%d %b %Y}: {_percent(share.value)} of {share.n} closes ({_interval(share)})"
+    return f"week of {week.monday:%d %b %Y}: {percent(share.value)} of {share.n} closes ({_interval(share)})"
 
 
 def _interval(share: Share) -> str:
-    return f"{_percent(share.low)} to {_percent(share.high)}"
+    return f"{percent(share.low)} to {percent(share.high)}"
 
 
-def _percent(value: float, digits: int = 1) -> str:
-    return f"{value * 100:.{digits}f} %"
+def _whole(value: float) -> str:
+    return f"{value * 100:.0f} %"
 
 
-def _signed(value: float, digits: int = 1) -> str:
-    return f"{value * 100 + 0.0:+.{digits}f} %" if abs(value) > 1e-12 else "0 %"
+def _tick(value: float, digits: int) -> str:
+    return f"{value * 100:+.{digits}f} %" if abs(value) > 1e-12 else "0 %"
 
 
 def _nice_ticks(low: float, high: float, count: int) -> list[float]:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from dash_app.components.colours import BACK, PICTURE_BANDS, SOFT, TEXT
 from dash_app.components.formatting import duration, pair_label, price, utc_time
 from dash_app.records import Live
 
 SIZE = (1200, 630)
 _SCALE = 2  # drawn larger, because Pillow's lines have no smooth edges
-_BACK, _CARD, _TEXT, _SOFT, _LINE = "#0d1117", "#161b22", "#e6edf3", "#b1b8bf", "#3d444d"
-_BANDS = ((0, -1, "#1e3a56"), (1, -2, "#2a5d8f"), (2, -3, "#3f86c9"))  # 90, 80 and 50 %
+_BANDS = ((0, -1), (1, -2), (2, -3))  # 90, 80 and 50 %
 _PLOT = (60, 190, 1010, 540)  # left, top, right, bottom
 
 Point = tuple[float, float]
@@ -21,7 +21,7 @@ Point = tuple[float, float]
 
 def share_picture(live: Live, note: str) -> bytes:
     """Draw a PNG: the last closes, the bands of the coming ones, and the range in words. note: on the market."""
-    picture = Image.new("RGB", (SIZE[0] * _SCALE, SIZE[1] * _SCALE), _BACK)
+    picture = Image.new("RGB", (SIZE[0] * _SCALE, SIZE[1] * _SCALE), BACK)
     draw = ImageDraw.Draw(picture)
     newest, step = live.newest, live.interval.ms
     ahead = [[newest.last_close] * 7, *newest.prices]
@@ -36,20 +36,20 @@ def share_picture(live: Live, note: str) -> bytes:
         return (left + (right - left) * across) * _SCALE, (bottom - (bottom - top) * up) * _SCALE
 
     times = [newest.as_of_ms + index * step for index in range(len(ahead))]
-    for lower, upper, colour in _BANDS:
+    for (lower, upper), colour in zip(_BANDS, PICTURE_BANDS, strict=True):
         top_edge = [at(time, row[upper]) for time, row in zip(times, ahead, strict=True)]
         bottom_edge = [at(time, row[lower]) for time, row in zip(times, ahead, strict=True)]
         draw.polygon([*top_edge, *reversed(bottom_edge)], fill=colour)
     closes = [at(each.as_of_ms, each.last_close) for each in live.past]
-    draw.line([at(time, row[3]) for time, row in zip(times, ahead, strict=True)], fill=_BACK, width=3 * _SCALE)
+    draw.line([at(time, row[3]) for time, row in zip(times, ahead, strict=True)], fill=BACK, width=3 * _SCALE)
     if len(closes) > 1:
-        draw.line(closes, fill=_TEXT, width=3 * _SCALE, joint="curve")
+        draw.line(closes, fill=TEXT, width=3 * _SCALE, joint="curve")
     _dot(draw, closes[-1])
     _label_ends(draw, newest.prices[-1], [at(last_ms, value)[1] for value in newest.prices[-1]])
-    _write(draw, (60, 44), pair_label(live.pair), 54, _TEXT)
+    _write(draw, (60, 44), pair_label(live.pair), 54, TEXT)
     sentence = f"80 % chance of {price(newest.prices[-1][1])} to {price(newest.prices[-1][5])}"
-    _write(draw, (60, 116), f"{sentence} in {duration(last_ms - newest.as_of_ms)}", 34, _SOFT)
-    _write(draw, (60, 574), f"Make Us Rich, as of {utc_time(newest.as_of_ms)}. {note}".rstrip(), 26, _SOFT)
+    _write(draw, (60, 116), f"{sentence} in {duration(last_ms - newest.as_of_ms)}", 34, SOFT)
+    _write(draw, (60, 574), f"Make Us Rich, as of {utc_time(newest.as_of_ms)}. {note}".rstrip(), 26, SOFT)
     buffer = io.BytesIO()
     picture.resize(SIZE, Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -58,14 +58,14 @@ def share_picture(live: Live, note: str) -> bytes:
 def _label_ends(draw: ImageDraw.ImageDraw, prices: Sequence[float], heights: Sequence[float]) -> None:
     """Write the median and the ends of the 80 % band to the right of the fan."""
     for index in (5, 3, 1):
-        colour = _TEXT if index == 3 else _SOFT
+        colour = TEXT if index == 3 else SOFT
         _write(draw, (_PLOT[2] + 14, heights[index] / _SCALE - 15), price(prices[index]), 26, colour)
 
 
 def _dot(draw: ImageDraw.ImageDraw, centre: Point) -> None:
     radius = 7 * _SCALE
     x, y = centre
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_TEXT, outline=_BACK, width=2 * _SCALE)
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=TEXT, outline=BACK, width=2 * _SCALE)
 
 
 def _write(draw: ImageDraw.ImageDraw, place: Point, text: str, size: int, colour: str) -> None:

@@ -10,7 +10,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response
 
 from dash_app.cache import Cache
-from dash_app.components.formatting import change, duration, pair_label, price, utc_time
+from dash_app.components.formatting import change, duration, pair_label, percent, price, utc_time
 from dash_app.public import charts
 from dash_app.public.picture import share_picture
 from dash_app.public.request_limit import RequestLimit
@@ -30,6 +30,7 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
 )
 _SHOWN_DAYS = 7
+_SHOWN_MODELS = 20
 _PICTURE_S = 300.0
 _MARKETS = {
     "binance": "",
@@ -105,6 +106,7 @@ class PublicPages:
             intervals=self._settings.intervals,
             horizons=HORIZON_GRID,
             record=record,
+            shown_models=_SHOWN_MODELS,
             live=self._live(live) if live else None,
             first_score=first_score if record is None else None,
             log_days=self._records.log_days()[:_SHOWN_DAYS],
@@ -185,6 +187,7 @@ class PublicPages:
             charts=charts,
             pair_label=pair_label,
             price=price,
+            percent=percent,
             change=change,
             duration=duration,
             utc_time=utc_time,

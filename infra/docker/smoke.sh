@@ -2,13 +2,8 @@
 # After `docker compose up --wait` of a new installation: wait for the run that Airflow starts by itself, and get a forecast
 # through the published port.
 set -euo pipefail
-set -a; . ./.env; set +a
-AIRFLOW=http://127.0.0.1:${AIRFLOW_PORT:-8080}
-API=http://127.0.0.1:${API_PORT:-8000}
-DASH=http://127.0.0.1:${DASH_PORT:-8050}
-field() { python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
+. infra/docker/airflow_api.sh
 newest_run() { python3 -c "import json, sys; print(next((r['dag_run_id'] for r in json.load(sys.stdin)['dag_runs']), ''))"; }
-airflow() { curl -fsS -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' "$@"; }
 tell_failures() { # the end of each failed task's log
   echo "run failed"
   airflow "$AIRFLOW/api/v2/dags/train_pairs/dagRuns/$RUN/taskInstances?state=failed" |
@@ -20,8 +15,6 @@ tell_failures() { # the end of each failed task's log
     done
 }
 
-TOKEN=$(curl -fsS -H 'Content-Type: application/json' "$AIRFLOW/auth/token" \
-  -d "{\"username\": \"admin\", \"password\": \"$AIRFLOW_ADMIN_PASSWORD\"}" | field access_token)
 RUN=
 for _ in $(seq 120); do
   RUN=$(airflow "$AIRFLOW/api/v2/dags/train_pairs/dagRuns?limit=1&order_by=-run_after" 2>/dev/null | newest_run 2>/dev/null || true)

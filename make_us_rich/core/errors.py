@@ -37,6 +37,16 @@ from datetime import datetime
 class MakeUsRichError(Exception):
     """Base class of all of them: `except MakeUsRichError` catches what this project raises on purpose."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle without calling the constructor, which may need keywords: Ray sends the errors of its workers so."""
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(kind: type[MakeUsRichError], args: tuple[object, ...], details: dict[str, object]) -> MakeUsRichError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(details)
+    return error
+
 
 class SettingsError(MakeUsRichError):
     pass

@@ -39,11 +39,13 @@ SELECT target_open_ms, made_at, model_version, foundation, last_close, closes[%(
     (coalesce(horizon_quantiles, ARRAY[ARRAY[{", ".join(QUANTILE_NAMES)}]]::real[]))[%(horizon)s:%(horizon)s]
 FROM forecasts JOIN outcomes USING (forecast_id)
 WHERE market = %(market)s AND pair = %(pair)s AND interval = %(interval)s AND closes[%(column)s] <> 'NaN'
+AND NOT backfilled
 ORDER BY target_open_ms
 """
 _SELECT_SERIES = """
 SELECT pair, interval, count(*), min(target_open_ms), max(target_open_ms)
-FROM forecasts JOIN outcomes USING (forecast_id) WHERE market = %s AND closes[1] <> 'NaN'
+FROM forecasts JOIN outcomes USING (forecast_id)
+WHERE market = %s AND closes[1] <> 'NaN' AND NOT backfilled
 GROUP BY pair, interval ORDER BY pair, interval
 """
 

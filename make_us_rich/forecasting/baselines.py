@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -128,9 +129,5 @@ def _sums(returns: Array, horizon: int) -> Array:
 
 def _ewm_variance(shocks: Array, *, intercept: float, shock: float, decay: float, start: float) -> Array:
     """Return variance[i] = intercept + shock shocks[i-1] + decay variance[i-1]."""
-    import pandas as pd
-
-    driven = (intercept + shock * shocks[:-1]) / (1 - decay)
-    mean = pd.Series(np.concatenate([[start], driven])).ewm(alpha=1 - decay, adjust=False).mean()
-    variance: Array = mean.to_numpy()
-    return variance
+    driven = (intercept + shock * shocks[:-1]).tolist()
+    return np.array(list(accumulate(driven, lambda before, new: new + decay * before, initial=start)))

@@ -26,8 +26,10 @@ BASELINE_NAMES = ("naive", "EWMA", "GARCH")
 PIT_BINS = 10
 MIN_INDEPENDENT = 10
 """Fewer independent forecasts than these get a skill without a margin."""
+RECENT = 168
+"""Closes that are shown one by one: a week of hours."""
 
-_LOW, _HIGH = QUANTILE_NAMES.index("q10"), QUANTILE_NAMES.index("q90")
+_LOW, _MEDIAN, _HIGH = (QUANTILE_NAMES.index(name) for name in ("q10", "q50", "q90"))
 _Z = 1.959964
 _MISSES = 5
 
@@ -84,10 +86,37 @@ class Miss:
 
 
 @dataclass(frozen=True)
+class Recent:
+    """A close with the 80 % band and the median that were forecast for it."""
+
+    target_close_ms: int
+    low: float
+    median: float
+    high: float
+    close: float
+
+    @property
+    def inside(self) -> bool:
+        return self.low <= self.close <= self.high
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """A model version, how many forecasts it made, and the first and the last close that they were of."""
+
+    version: int
+    foundation: bool
+    n: int
+    first_close_ms: int
+    last_close_ms: int
+
+
+@dataclass(frozen=True)
 class TrackRecord:
     """The record of one pair, interval and horizon. reliability: the share of closes below each of QUANTILE_LEVELS.
 
-    independent: n / h. versions: model versions that forecast, by_foundation: the share by the model of all pairs.
+    independent: n / h. models: that forecast, newest first; by_foundation: the share by the model of all pairs.
+    recent: the last RECENT closes, oldest first.
     """
 
     pair: Pair
@@ -97,8 +126,7 @@ class TrackRecord:
     independent: float
     first_made_at: datetime
     last_close_ms: int
-    versions: int
-    newest_version: int
+    models: tuple[ModelUse, ...]
     by_foundation: float
     coverage: Share
     weeks: tuple[Week, ...]
@@ -106,6 +134,7 @@ class TrackRecord:
     reliability: tuple[Share, ...]
     pit: Histogram
     misses: tuple[Miss, ...]
+    recent: tuple[Recent, ...]
 
 
 def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
@@ -123,8 +152,7 @@ def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
         independent=len(found) / horizon,
         first_made_at=min(found.made_at),
         last_close_ms=int(found.target_close_ms[-1]),
-        versions=len(set(zip(found.version.tolist(), found.foundation.tolist(), strict=True))),
-        newest_version=int(found.version[-1]),
+        models=_models(found),
         by_foundation=float(found.foundation.mean()),
         coverage=_share(inside, horizon),
         weeks=tuple(_weeks(found.target_close_ms, inside, horizon)),
@@ -132,6 +160,7 @@ def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
         reliability=tuple(_share(below[:, column], horizon) for column in range(len(QUANTILE_LEVELS))),
         pit=_pit(found),
         misses=tuple(_misses(found)),
+        recent=tuple(_recent(found)),
     )
 
 
@@ -188,6 +217,22 @@ def _pit(found: ScoredForecasts) -> Histogram:
     counts, expected = np.bincount(tenths, minlength=PIT_BINS), len(found) / PIT_BINS
     half = _Z * math.sqrt(expected * (1 - 1 / PIT_BINS) * found.horizon)
     return Histogram(tuple(counts.tolist()), max(0.0, expected - half), expected + half)
+
+
+def _models(found: ScoredForecasts) -> tuple[ModelUse, ...]:
+    closes: dict[tuple[int, bool], list[int]] = {}
+    each_forecast = zip(found.version.tolist(), found.foundation.tolist(), found.target_close_ms.tolist(), strict=True)
+    for version, foundation, close_ms in each_forecast:
+        closes.setdefault((version, foundation), []).append(close_ms)
+    uses = [ModelUse(*model, len(times), times[0], times[-1]) for model, times in closes.items()]
+    return tuple(sorted(uses, key=lambda use: use.last_close_ms, reverse=True))
+
+
+def _recent(found: ScoredForecasts) -> Iterator[Recent]:
+    bands = found.quantiles[-RECENT:, [_LOW, _MEDIAN, _HIGH]].tolist()
+    closes = zip(found.target_close_ms[-RECENT:].tolist(), bands, found.close[-RECENT:].tolist(), strict=True)
+    for time_ms, (low, median, high), close in closes:
+        yield Recent(time_ms, low, median, high, close)
 
 
 def _misses(found: ScoredForecasts) -> Iterator[Miss]:

@@ -16,10 +16,11 @@ from make_us_rich.documents import CandleColumns, Forecast, NextClose, PastForec
 from make_us_rich.market.candles import Candles as MarketCandles
 from serve_app.api import examples
 
-ModelChoice = Literal["champion", "previous", "foundation", "naive"]
+ModelChoice = Literal["champion", "previous", "foundation", "naive", "ewma"]
 MODEL_CHOICES = (
     "`champion` is what serves; to compare with it: `previous`, the champion before; `foundation`, the model of all "
-    "pairs; `naive`, the random walk with the quantiles of the last weeks' returns"
+    "pairs; `naive`, the random walk with the quantiles of the last weeks' returns; `ewma`, the same scaled by an "
+    "exponentially weighted volatility"
 )
 
 MOST_OWN_CANDLES = 1000

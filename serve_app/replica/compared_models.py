@@ -1,10 +1,11 @@
-"""Forecasts to compare with the champion's: by the previous champion, the foundation model and the random walk."""
+"""Forecasts to compare with the champion's: by the previous champion, the foundation, the random walk and EWMA."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from make_us_rich.core.errors import BadModel, NotEnoughHistory, RegistryError
 from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import HORIZONS, QUANTILE_LEVELS, Forecast, ReplicaError
+from make_us_rich.forecasting.live_baselines import ewma_forecast
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import (
     CHAMPION,
@@ -29,6 +31,7 @@ from serve_app.replica.models import LoadedModel, ModelCache, ModelKey
 
 FOUNDATION = "foundation"
 NAIVE = "naive"
+EWMA = "ewma"
 
 _log = logging.getLogger("ray.serve")
 
@@ -48,10 +51,12 @@ class ComparedModels:
         self._forecasts: dict[str, ComputedForecast] = {}
 
     def forecast(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
-        """Return the forecast of this window by `previous`, `foundation` or `naive`. Blocks."""
+        """Return the forecast of this window by `previous`, `foundation`, `naive` or `ewma`. Blocks."""
         try:
-            forecast = self._naive(window) if choice == NAIVE else self._compute(choice, window)
+            forecast = self._baseline(choice, window) if choice in _BASELINES else self._compute(choice, window)
         except (BadModel, NotEnoughHistory) as error:
+            if choice in _BASELINES:  # enough candles may take weeks: trying again does not help
+                return ReplicaError(kind="no-model", detail=f"no {choice} forecast: {error}", field="model")
             return ReplicaError(kind="not-ready", detail=str(error))
         except RegistryError as error:
             _log.warning("%s: the model %r cannot be looked up: %s", self._series.name, choice, error)
@@ -61,14 +66,16 @@ class ComparedModels:
             return ReplicaError(kind="no-model", detail=f"{name} has no {alias} yet", field="model")
         return forecast.document(self._settings, now_ms=now_ms)
 
-    def _naive(self, window: Window) -> ComputedForecast:
+    def _baseline(self, choice: str, window: Window) -> ComputedForecast:
         """Raises NotEnoughHistory."""
-        skills = json.dumps([0.0] * HORIZONS)
-        tags = {TAG_ARCHITECTURE: NAIVE, TAG_SKILL_VS_NAIVE: "0", TAG_HORIZON_SKILLS: skills}
-        version = ModelVersion(NAIVE, 0, run_id="", created_ms=window.as_of_ms, tags=tags)
+        tags = {TAG_ARCHITECTURE: choice}
+        if choice == NAIVE:
+            tags |= {TAG_SKILL_VS_NAIVE: "0", TAG_HORIZON_SKILLS: json.dumps([0.0] * HORIZONS)}
+        version = ModelVersion(choice, 0, run_id="", created_ms=window.as_of_ms, tags=tags)
         no_graph = LoadedModel(version, b"", self._model_cache)
         tails = np.tile(DEFAULT_TAIL, (HORIZONS, 1))
-        return ComputedForecast.of(self._series.pair, no_graph, window, naive_prices(window), tails)
+        prices = float(window.candles.close[-1]) * np.exp(_BASELINES[choice](window))
+        return ComputedForecast.of(self._series.pair, no_graph, window, prices, tails)
 
     def _compute(self, choice: str, window: Window) -> ComputedForecast | None:
         """Raises RegistryError, NotEnoughHistory."""
@@ -99,14 +106,21 @@ class ComparedModels:
         return model
 
 
-def naive_prices(window: Window) -> NDArray[np.float64]:
-    """Return the random walk's quantiles [HORIZONS, 7] of the coming closes: the last close times past returns.
+def _naive(window: Window) -> NDArray[np.float64]:
+    """Return the quantiles [HORIZONS, 7] of the window's log returns over as many candles as the horizon.
 
-    The returns are those of the window, over as many candles as the horizon. Raises NotEnoughHistory.
+    Raises NotEnoughHistory.
     """
     logs = np.log(window.candles.close)
     if len(logs) < _FEWEST_CANDLES:
         raise NotEnoughHistory(f"{len(logs)} candles without a gap, {_FEWEST_CANDLES} are needed")
     levels = [np.quantile(logs[horizon:] - logs[:-horizon], QUANTILE_LEVELS) for horizon in range(1, HORIZONS + 1)]
-    prices: NDArray[np.float64] = float(window.candles.close[-1]) * np.exp(np.stack(levels))
-    return prices
+    return np.stack(levels)
+
+
+def _ewma(window: Window) -> NDArray[np.float64]:
+    """Return the quantiles [HORIZONS, 7] of the coming log returns. Raises NotEnoughHistory."""
+    return ewma_forecast(window.candles, window.interval.ms, range(1, HORIZONS + 1))
+
+
+_BASELINES: Mapping[str, Callable[[Window], NDArray[np.float64]]] = {NAIVE: _naive, EWMA: _ewma}

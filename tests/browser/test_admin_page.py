@@ -18,15 +18,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores, trainings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
-from tests.support.browser import (
-    ARTIFACTS,
-    PASSWORD,
-    PHONE,
-    horizontal_overflow_px,
-    log_in,
-    register,
-    serious_violations,
-)
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 pytestmark = pytest.mark.timeout(300)
@@ -149,7 +141,7 @@ def test_alerts_are_listed_with_what_came_of_them(browser: Browser, dashboard: D
     expect(page.get_by_role("gridcell", name="not posted: Discord answered 500")).to_be_visible()
     expect(page.get_by_text("chz_usdt fetch, 3 tries: PairNotTraded: <b>CHZUSDT</b> is halted")).to_be_visible()
     expect(page.get_by_role("link", name="fetch")).to_have_attribute("href", "http://127.0.0.1:9/dags/train_pairs")
-    assert serious_violations(page) == []
+    assert axe_violations(page) == []
     context.close()
 
 
@@ -170,10 +162,10 @@ def test_tabs_and_dialogs_are_accessible(browser: Browser, dashboard: DashboardS
     page = context.new_page()
     _open_tab(page, dashboard, "Health")
     expect(page.get_by_role("cell", name="postgres", exact=True)).to_be_visible(timeout=60_000)
-    assert serious_violations(page) == []
+    assert axe_violations(page) == []
     page.get_by_role("tab", name="Audit log").click()
     expect(page.get_by_role("gridcell", name="log in").first).to_be_visible(timeout=SLOW_MS)
-    assert serious_violations(page) == []
+    assert axe_violations(page) == []
     page.get_by_role("tab", name="Pairs").click()
     page.get_by_role("gridcell", name="btc_usdt").first.click(timeout=SLOW_MS)
     page.keyboard.press("End")  # the last cell of the row, with its button
@@ -181,11 +173,11 @@ def test_tabs_and_dialogs_are_accessible(browser: Browser, dashboard: DashboardS
     dialog = page.get_by_role("dialog", name="btc_usdt")
     expect(dialog).to_be_visible()
     page.wait_for_timeout(500)  # it fades in
-    assert serious_violations(page) == []
+    assert axe_violations(page) == []
     page.click("#admin-remove")
     expect(page.get_by_role("dialog", name="Remove the pair?")).to_be_visible()
     page.wait_for_timeout(500)
-    assert serious_violations(page) == []
+    assert axe_violations(page) == []
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)

@@ -14,15 +14,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from make_us_rich.core.errors import WrongCredentials
 from tests.support.accounts import owner_of
-from tests.support.browser import (
-    ARTIFACTS,
-    PASSWORD,
-    PHONE,
-    horizontal_overflow_px,
-    log_in,
-    register,
-    serious_violations,
-)
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 
@@ -262,7 +254,7 @@ def test_a_session_of_another_browser_is_listed_and_logged_out(
         page.set_viewport_size(window)
         assert horizontal_overflow_px(page) <= 0
         page.screenshot(path=ARTIFACTS / f"account-{scheme}-{window['width']}.png", full_page=True)
-    assert serious_violations(page) == []
+    assert axe_violations(page) == []
     page.get_by_role("button", name="log out Firefox on Windows").click()
     expect(page.get_by_text("Firefox on Windows is logged out.")).to_be_visible()
     expect(page.get_by_role("button", name="log out Firefox on Windows")).to_have_count(0)

@@ -23,7 +23,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, Quantiles
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.object_store import ObjectStore
-from tests.support.browser import ARTIFACTS, PASSWORD, log_in
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, log_in
 from tests.support.dashboard_servers import PAST_HOURS, DashboardServers, dashboard_servers
 from tests.support.servers import S3_KEYS, s3_server
 from tests.support.track_record import record_live_weeks
@@ -104,16 +104,22 @@ def test_the_csv_has_candles_compared_models_and_readable_times(page: Page, dash
     _open(page, dashboard)
     page.locator("#compare").click()
     page.get_by_role("option", name="naive").click()
-    expect(page.locator("#chart").get_by_text("naive")).to_be_visible(timeout=SLOW_MS)
+    page.get_by_role("option", name="EWMA volatility").click()
+    for name in ("naive, 80 %", "EWMA, 80 %"):
+        expect(page.locator("#chart .legendtext", has_text=name)).to_be_visible(timeout=SLOW_MS)
+    outlined = f"{_PLOT}._fullData.filter(({{name}}) => name === 'EWMA, 80 %').map(({{x}}) => x.length)"
+    assert page.evaluate(outlined) == [2 * (1 + HORIZONS) + 1], "both ends of the band, with a gap between"
     with page.expect_download() as download:
         page.click("#csv")
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
 
     with _client(dashboard) as client:
-        naive, candles = client.forecast("btc_usdt", "naive"), client.candles("btc_usdt", 168)
+        others = [client.forecast("btc_usdt", model) for model in ("naive", "ewma")]
+        candles = client.candles("btc_usdt", 168)
     coming = [row for row in rows if row["kind"] == "forecast"]
-    assert [row["model"] for row in coming] == ["champion"] * HORIZONS + ["naive"] * HORIZONS
-    assert float(coming[HORIZONS]["q90"]) == naive.horizons[0].quantiles.q90
+    assert [row["model"] for row in coming] == ["champion"] * HORIZONS + ["naive"] * HORIZONS + ["ewma"] * HORIZONS
+    ends = [item.quantiles.q90 for forecast in others for item in forecast.horizons]
+    assert [float(row["q90"]) for row in coming[HORIZONS:]] == ends
     closed = [row for row in rows if row["kind"] != "forecast"]
     assert [float(row["close"]) for row in reversed(closed)] == candles.close.tolist()
     assert all(float(row["low"]) <= float(row["high"]) for row in closed)
@@ -250,6 +256,35 @@ def test_the_time_shown_is_chosen_and_the_view_can_be_reset(page: Page, dashboar
 
     page.reload()
     page.wait_for_function(f"({_SHOWN})() === 168")
+
+
+def test_on_a_phone_the_time_shown_can_be_chosen_too(browser: Browser, dashboard: DashboardServers) -> None:
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    _open(page, dashboard)
+    assert page.evaluate(_SHOWN) == 24
+
+    spans, reset = page.locator("#span-phone"), page.get_by_role("button", name="Reset view")
+    expect(page.locator("#span")).to_be_hidden()
+    for control in (spans, reset):
+        box = control.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE["width"]
+        assert box["height"] >= 30, "high enough for a thumb"
+    assert horizontal_overflow_px(page) <= 0
+
+    whole = page.evaluate(_VIEW)
+    page.evaluate(f"() => Plotly.relayout({_PLOT}, {{'yaxis.range': [1, 2]}})")
+    reset.tap()
+    page.wait_for_function(f"(whole) => JSON.stringify(({_VIEW})()) === JSON.stringify(whole)", arg=whole)
+
+    spans.get_by_text("7 d").tap()
+    page.wait_for_function(f"({_SHOWN})() === 168")
+    page.screenshot(path=ARTIFACTS / "phone-week.png", full_page=True)
+    page.reload()
+    page.wait_for_function(f"({_SHOWN})() === 168")
+    context.close()
 
 
 def _hold_dragged(page: Page, view: object, start: tuple[float, float], by: tuple[float, float]) -> None:

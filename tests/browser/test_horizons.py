@@ -135,6 +135,29 @@ def test_the_slider_chooses_the_horizon_without_asking_the_service_and_is_rememb
     expect(page.get_by_role("slider", name="horizon")).to_have_attribute("aria-valuenow", "24")
 
 
+def test_a_horizon_outside_the_zoomed_view_is_brought_back_into_it(page: Page, dashboard: DashboardServers) -> None:
+    forecast = _open(page, dashboard)
+    _expect_horizon(page, forecast, 8)
+    thumb = page.get_by_role("slider", name="horizon")
+    thumb.press("Home")
+    _expect_horizon(page, forecast, 1)
+    before = page.evaluate(_FIGURE)
+    whole, fourth = before["range"], before["fan"]["x"][3]
+    plot = "document.querySelector('#chart .js-plotly-plot')"
+    page.evaluate(f"(range) => Plotly.relayout({plot}, {{'xaxis.range': range}})", [whole[0], fourth])
+
+    thumb.press("ArrowRight")
+    _expect_horizon(page, forecast, 2)
+    zoomed = page.evaluate(_FIGURE)["range"]
+    assert zoomed[1] < before["fan"]["x"][4], "the close 2 h ahead can be seen, so the reader's zoom stays"
+
+    thumb.press("End")
+    _expect_horizon(page, forecast, HORIZONS)
+    figure = page.evaluate(_FIGURE)
+    assert figure["range"] == whole
+    assert whole[0] < figure["line"] < whole[1]
+
+
 def test_the_probability_above_a_price_follows_price_and_horizon(page: Page, dashboard: DashboardServers) -> None:
     forecast = _open(page, dashboard)
     answer = page.locator("#probability")

@@ -14,7 +14,7 @@ from dash_app.components.formatting import percent, price
 from make_us_rich.client import Client
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.documents import Forecast
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px, log_in, serious_violations
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 pytestmark = pytest.mark.timeout(300)
@@ -173,7 +173,7 @@ def test_narrow_windows_show_cards_and_every_width_is_accessible(
         expect(table.locator("thead")).to_be_visible(visible=is_wide)
         expect(table.get_by_label("Sort by")).to_be_visible(visible=not is_wide)
         assert horizontal_overflow_px(page) <= 0
-        assert serious_violations(page) == []
+        assert axe_violations(page) == []
         page.screenshot(path=ARTIFACTS / f"overview-{scheme}-{window['width']}.png", full_page=True)
 
     page.get_by_role("button", name="favourite ETH / USDT").click()

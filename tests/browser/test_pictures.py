@@ -14,17 +14,30 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from make_us_rich.accounts import ADMIN
 from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.pair import Pair
+from make_us_rich.database.pool import Database
+from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.market.object_store import ObjectStore
 from tests.support.browser import PASSWORD, log_in
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers, register_model_versions
 from tests.support.pictures import check_picture, open_context, renewing, skip_unless_comparable
 from tests.support.processes import PROJECT_ROOT
+from tests.support.servers import S3_KEYS, s3_server
+from tests.support.track_record import record_live_weeks
 
 pytestmark = pytest.mark.timeout(400)
 
 SLOW_MS = 60_000
 WIDTHS = (1440, 820, 390)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-STRANGERS_PAGES = {"log-in": ("/login", "button[type=submit]"), "landing": ("/", "h1")}
+STRANGERS_PAGES = {
+    "log-in": ("/login", "button[type=submit]"),
+    "register": ("/register", "button[type=submit]"),
+    "landing": ("/", "h1"),
+    "track-record": ("/track-record?pair=ada_usdt", "#recent"),
+    "embed": ("/embed/btc_usdt", "h1"),
+    "error": ("/embed/nothing", "h1"),
+}
 # name: path, and what is there once the page is complete
 PAGES = {
     "forecasts": ("/", "#chart .legendtext"),
@@ -37,7 +50,19 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def dashboard(folder: Path) -> Iterator[DashboardServers]:
-    with dashboard_servers(folder, ("btc_usdt", "eth_usdt", "ltc_usdt"), registry=True) as servers:
+    """A dashboard with three pairs, and the record of a fourth that is no longer forecast."""
+    with (
+        dashboard_servers(folder, ("btc_usdt", "eth_usdt", "ltc_usdt"), registry=True) as servers,
+        s3_server(folder) as s3,
+        Database(servers.settings.database_url.get_secret_value()) as database,
+    ):
+        objects = ObjectStore(s3, *S3_KEYS, "pictures")
+        objects.ensure_bucket()
+        now_ms = time.time_ns() // 1_000_000
+        as_of_ms = now_ms - now_ms % HOUR_MS
+        record_live_weeks(
+            database, CandleStore(objects), Pair("ada", "usdt"), as_of_ms, hours=24 * 30, market="simulated"
+        )
         register_model_versions(servers.settings.mlflow_url, "btc_usdt_1h")
         servers.accounts.users.create("reader", PASSWORD)
         servers.accounts.users.create("root", PASSWORD, role=ADMIN)

@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from make_us_rich.core.interval import HOUR_MS, Interval
@@ -22,7 +22,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import forecast_log
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, horizontal_overflow_px
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, s3_server
@@ -64,8 +64,7 @@ def test_the_pages_fit_and_everyone_can_read_them(
             page.goto(dashboard.url + path)
             expect(page.locator("h1")).to_be_visible()
             page.screenshot(path=ARTIFACTS / f"public-{name}-{width}-{scheme}.png", full_page=True)
-            found = Axe().run(page).response["violations"]
-            assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], path
+            assert axe_violations(page) == [], path
             assert horizontal_overflow_px(page) <= 0, path
         assert problems == []
 
@@ -99,6 +98,28 @@ def test_a_visitor_finds_the_record_and_an_account(page: Page, dashboard: Dashbo
     expect(page.get_by_role("heading", name="Track record", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Forecasts")).to_be_visible()
     expect(page.get_by_role("link", name="Log in")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(1440, 168), (390, 48)])
+def test_the_newest_closes_are_drawn_with_their_bands(
+    page: Page, dashboard: DashboardServers, width: int, shown: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{dashboard.url}/track-record?horizon=4")
+    picture = page.get_by_role("img", name=f"The last {shown} closes").locator("visible=true")
+    inside, outside = map(int, re.findall(r"(\d+) (?:in|out)side", str(picture.get_attribute("aria-label"))))
+    with Database(dashboard.settings.database_url.get_secret_value()) as database:
+        found = outcomes.scored(database, market="binance", pair=BITCOIN, interval=Interval.H1, horizon=4)
+    hits = (found.close >= found.quantiles[:, 1]) & (found.close <= found.quantiles[:, 5])
+    assert (inside, outside) == (hits[-shown:].sum(), shown - hits[-shown:].sum())
+    drawn = {
+        name: str(picture.locator(f".{name}").get_attribute("d")).count("M") for name in ("band", "came", "missed")
+    }
+    assert drawn == {"band": shown, "came": inside, "missed": outside}
+    texts = picture.locator("text").evaluate_all("all => all.map((each) => each.getBoundingClientRect())")
+    boxes = sorted((text["y"], text["x"], text["right"]) for text in texts)
+    assert all(x >= right for (y, _, right), (other, x, _) in pairwise(boxes) if abs(y - other) < 2), "texts overlap"
+    assert min(text["height"] for text in texts) >= 10
 
 
 def test_the_script_of_the_documentation_recomputes_hashes_and_coverage(dashboard: DashboardServers) -> None:

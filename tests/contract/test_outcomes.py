@@ -19,6 +19,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.outcomes import record
+from make_us_rich.operations.track_record import track_record
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
 from tests.support.track_record import serve_forecasts
 
@@ -110,6 +111,27 @@ def test_what_was_not_forecast_in_time_is_no_part_of_the_record(database: Databa
     assert _record(database, store, pair, START_MS + 71 * HOUR_MS) == 5, "whose target at one horizon is the gap"
     assert _record(database, store, pair, START_MS + 30 * DAY_MS) == 5
     assert _record(database, store, pair, START_MS + 31 * DAY_MS) == 0
+
+
+def test_a_backfilled_forecast_is_never_shown_even_with_an_outcome(database: Database, store: CandleStore) -> None:
+    pair = Pair("xrp", "usdt")
+    closes = _closes()
+    _store(store, pair, closes, range(len(closes)))
+    _serve(database, pair, closes, range(40))
+    _record(database, store, pair, START_MS + 70 * HOUR_MS)
+    backfilled = [START_MS + hour * HOUR_MS for hour in (3, 20, 39)]
+    with database.transaction() as cursor:
+        cursor.execute(
+            "UPDATE forecasts SET backfilled = true WHERE pair = 'xrp_usdt' AND target_open_ms = ANY(%s)", (backfilled,)
+        )
+
+    found = _scored(database, pair, 1)
+    record = track_record(pair, found)
+    assert record is not None
+    shown = [each.target_close_ms - HOUR_MS for each in record.recent]
+    assert shown == [START_MS + hour * HOUR_MS for hour in range(40) if hour not in (3, 20, 39)]
+    (series,) = [each for each in outcomes.scored_series(database, market="binance") if each.pair == pair]
+    assert (series.n, series.last_as_of_ms) == (37, START_MS + 38 * HOUR_MS)
 
 
 def test_baselines_need_candles_to_be_fitted_on(database: Database, store: CandleStore) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import mlflow
+import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -34,10 +37,12 @@ from make_us_rich.registry.publish import publish
 from ray_jobs import pair_trainer
 from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer
-from tests.support.processes import PROJECT_ROOT
+from tests.support.processes import PROJECT_ROOT, running
+from tests.support.ray_cluster import driver_environment, fixed_cluster
 from tests.support.registry import register_graph, version_tags
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -310,3 +315,45 @@ def test_a_worker_that_was_cut_off_does_not_overwrite_what_another_one_did(
     monkeypatch.setattr(PairTrainer, "_train", cut_off)
     assert _train(settings, as_of_ms - 23 * HOUR_MS, "cut-off").status == "trained"
     assert statuses == ["trained"]
+
+
+def test_a_pair_that_two_workers_share_is_trained_although_one_is_killed(
+    settings: Settings, as_of_ms: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one gets an error from Gloo, which is no error of the pair."""
+    for name in ("market", "history_candles", "exchange_url", "mlflow_url", "s3_endpoint_url"):
+        monkeypatch.setenv(f"MUR_{name.upper()}", str(getattr(settings, name)))
+    for name, key in zip(("S3_ACCESS_KEY", "S3_SECRET_KEY"), S3_KEYS, strict=True):
+        monkeypatch.setenv(f"MUR_{name}", key)
+    monkeypatch.setenv("MUR_ARCHITECTURE", "linear")  # from scratch, which leaves the time for a kill
+    job, log = "shared", tmp_path / "job.log"
+    command = [sys.executable, "-m", "ray_jobs.train_pairs", "--pairs", BITCOIN, "--submission-id", job]
+    command += ["--as-of-ms", str(as_of_ms - 30 * HOUR_MS)]
+    store = ObjectStore.from_settings(settings)
+
+    def trains() -> bool:
+        return f"{BITCOIN}: train\n" in log.read_text()
+
+    with fixed_cluster(cpus=2) as address, running(command, trains, log, driver_environment(address), timeout_s=120):
+        other = _silent_worker(settings, log.read_text())
+        os.kill(other, signal.SIGSTOP)  # so that the printing one waits for it
+        time.sleep(1)
+        assert job_results(store, job)[0].status == "begun", "it was trained before the kill"
+        os.kill(other, signal.SIGKILL)
+        wait_until(lambda: job_results(store, job)[0].status != "begun", 120, "the pair is not trained")
+
+    (result,) = job_results(store, job)
+    assert result.status == "trained", result.reason
+
+
+def _silent_worker(settings: Settings, log: str) -> int:
+    """Return the process of rank 1: rank 0 alone prints the steps of a pair."""
+    (rank_0,) = re.findall(rf"pid=(\d+)\)\S* {BITCOIN}: train\n", log)
+    workers = {
+        process.pid
+        for process in psutil.process_iter()
+        if process.name().startswith("ray::RayTrainWo")
+        and process.environ().get("MUR_S3_ENDPOINT_URL") == settings.s3_endpoint_url
+    }
+    (silent,) = workers - {int(rank_0)}
+    return silent

@@ -18,12 +18,13 @@ from psycopg2 import errors as pg_errors
 
 from dash_app import records
 from dash_app.app import create_app
+from dash_app.components.formatting import utc_time
 from dash_app.public import request_limit
 from make_us_rich.accounts import Accounts
-from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.database import forecast_logs
+from make_us_rich.database import forecast_logs, outcomes
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID
@@ -160,6 +161,28 @@ def test_the_setting_hides_the_pages_from_strangers_and_not_from_members(databas
     assert "BTC / USDT, 1 h ahead" in page
     assert "Create account" not in page
     assert "og:title" not in member.get("/").text, "a member sees the forecasts"
+
+
+def test_the_record_lists_its_models_and_counts_those_of_long_ago(database: Database) -> None:
+    """Of 25 models that forecast in turn, the one before the last being the foundation."""
+    with database.transaction() as cursor:
+        cursor.execute(
+            "UPDATE forecasts SET model_version = 100 + place, foundation = place = 23 FROM (SELECT forecast_id, "
+            "ntile(25) OVER (ORDER BY target_open_ms) - 1 AS place FROM forecasts) AS ordered "
+            "WHERE forecasts.forecast_id = ordered.forecast_id"
+        )
+    page = DashboardClient(_client(database)).get("/track-record").text
+    (table,) = re.findall(r'aria-label="The models">(.*?)</table>', page, flags=re.S)
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in table.split("<tr>")[2:]]
+    names = [f"btc_usdt_1h, version {version}" for version in range(124, 104, -1)]
+    names[1] = "Foundation, version 123"
+    assert [row[0] for row in rows] == names
+    scored = outcomes.scored(database, market="binance", pair=BITCOIN, interval=Interval.H1, horizon=1)
+    for row, version in zip(rows, range(124, 104, -1), strict=True):
+        closes = scored.target_close_ms[scored.version == version]
+        assert row[1:] == [str(len(closes)), utc_time(int(closes[0])), utc_time(int(closes[-1]))]
+    more = (scored.version < 105).sum()
+    assert f"5 earlier model versions made {more} more forecasts." in page
 
 
 def test_one_logs_in_from_the_landing_page(database: Database) -> None:

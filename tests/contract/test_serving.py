@@ -25,7 +25,9 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import HORIZONS, QUANTILE_NAMES, Quantiles
+from make_us_rich.documents import HORIZONS, QUANTILE_NAMES, CandleColumns, Quantiles
+from make_us_rich.forecasting.live_baselines import ewma_forecast
+from make_us_rich.market.candles import from_columns
 from make_us_rich.operations.serve_deploy import apply
 from tests.support.accounts import transaction
 from tests.support.documentation import code_blocks
@@ -278,12 +280,16 @@ def test_other_models_are_compared_with_the_champion(api: httpx.Client) -> None:
     # in the seconds after a candle's close the models are not yet at the same one
     while forecast("champion")["as_of_ms"] != Interval.H1.last_close_ms(time.time_ns() // 1_000_000):
         time.sleep(0.5)
-    champion, previous, naive = (forecast(model) for model in ("champion", "previous", "naive"))
+    champion, previous, naive, ewma = (forecast(model) for model in ("champion", "previous", "naive", "ewma"))
     assert (champion["model"]["version"], previous["model"]["version"]) == (2, 1)
     assert previous["quantiles"]["q95"] < champion["quantiles"]["q95"]
     assert naive["model"]["name"] == "naive"
     assert list(naive["quantiles"].values()) == sorted(naive["quantiles"].values())
-    assert {each["as_of_ms"] for each in (previous, naive)} == {champion["as_of_ms"]}
+    assert {each["as_of_ms"] for each in (previous, naive, ewma)} == {champion["as_of_ms"]}
+    assert (ewma["model"]["name"], ewma["model"]["skill_vs_naive"]) == ("ewma", None)
+    candles = from_columns(CandleColumns(**api.get("/v1/candles/btc_usdt?limit=1000").raise_for_status().json()))
+    expected = ewma["last_close"] * np.exp(ewma_forecast(candles, HOUR_MS, range(1, HORIZONS + 1)))
+    assert [list(item["quantiles"].values()) for item in ewma["horizons"]] == pytest.approx(expected, rel=1e-9)
     missing = api.get("/v1/forecasts/btc_usdt?model=foundation")
     assert (missing.status_code, missing.json()["field"]) == (404, "model")
     wrong = api.get("/v1/forecasts/btc_usdt?model=best")

@@ -122,9 +122,7 @@ def test_a_new_pair_is_forecast_by_it_until_its_own_model_replaces_it(settings: 
         assert cursor.fetchall() == [(False,), (True,)], "served forecasts are recorded under the model that made them"
 
 
-async def _serve_train_and_serve_again(
-    settings: Settings, model_cache: ModelCache
-) -> tuple[Forecast, Forecast, str]:
+async def _serve_train_and_serve_again(settings: Settings, model_cache: ModelCache) -> tuple[Forecast, Forecast, str]:
     """Return the forecast by the foundation, the one by the pair's first model, and the reason of its promotion."""
     replica = Forecaster(SERIES, settings, model_cache)
     try:

@@ -107,7 +107,7 @@ def test_a_worker_host_is_cut_off_in_the_middle_of_a_job_and_of_traffic(installa
     print({pair: (result.status, result.reason) for pair, result in ended.items()})
     assert sorted(ended) == sorted(PAIRS)
     assert {result.status for result in ended.values()} <= {"trained", "failed"}, installation.log("cut")
-    # what the loss of the host made fail, the next attempt trains, as Airflow's retry does
+    # what the loss of the host made fail, the next run trains
     if failed := [pair for pair, result in ended.items() if result.status == "failed"]:
         installation.train("again", failed, as_of_ms)
         wait_until(lambda: installation.status("again") in _ENDED, 120, "the next attempt does not end")

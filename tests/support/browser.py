@@ -31,10 +31,9 @@ def horizontal_overflow_px(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
-def serious_violations(page: Page) -> list[str]:
-    """Return what axe finds serious or critical about the accessibility of the page."""
+def axe_violations(page: Page) -> list[str]:
+    """Return everything that axe finds about the accessibility of the page."""
     return [
         f"{violation['id']}: {violation['help']}: {[node['html'][:160] for node in violation['nodes'][:3]]}"
         for violation in Axe().run(page).response["violations"]
-        if violation["impact"] in ("serious", "critical")
     ]

@@ -14,11 +14,13 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.support.browser import ARTIFACTS
@@ -31,6 +33,7 @@ MOST_PIXELS = 8
 _COLOURS = 128
 _HIGHEST = 2400  # of a picture, in CSS pixels: longer pages repeat their rows
 _SETTLE_S = 20.0
+_TILE, _GAP = (560, 480), 16  # of a strip, in pixels
 
 _STEADY = """() => {
     const short = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec";
@@ -157,6 +160,20 @@ def _difference(name: str, taken: NDArray[np.uint8], *, save: bool = False) -> s
         for what, file in (("expected", path), ("actual", actual), ("difference", difference))
     )
     return f"{name}: {problem}. See {found}"
+
+
+def save_strip(shots: Sequence[Path], path: Path) -> None:
+    """Put the upper parts of screenshots side by side, three to a row, each `_TILE` in size."""
+    width, height = _TILE
+    rows = -(-len(shots) // 3)
+    strip = Image.new("RGB", (3 * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white")
+    for index, shot in enumerate(shots):
+        with Image.open(shot) as opened:
+            whole = opened.convert("RGB")
+        scaled = whole.resize((width, whole.height * width // whole.width), Image.Resampling.LANCZOS)
+        tile = ImageOps.expand(scaled.crop((0, 0, width - 2, min(height, scaled.height) - 2)), 1, "gray")
+        strip.paste(tile, (index % 3 * (width + _GAP), index // 3 * (height + _GAP)))
+    strip.save(path, quality=82, optimize=True)
 
 
 def _size(picture: NDArray[np.uint8]) -> str:

@@ -101,9 +101,14 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def driver_environment(address: str) -> dict[str, str]:
+    """Return the variables with which a driver uses a cluster."""
+    return _ENVIRONMENT | {"RAY_ADDRESS": address, "RAY_DEDUP_LOGS": "0"}
+
+
 def run_driver(address: str, code: str, **environment: str) -> list[str]:
     """Run Python code as the driver of a Ray job; returns the lines of its output."""
-    known = os.environ | _ENVIRONMENT | {"RAY_ADDRESS": address, "RAY_DEDUP_LOGS": "0"} | environment
+    known = os.environ | driver_environment(address) | environment
     done = subprocess.run(
         [sys.executable, "-c", code], env=known, capture_output=True, text=True, timeout=300, check=False
     )

@@ -14,7 +14,7 @@ from make_us_rich.database.outcomes import ScoredForecasts
 from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting.evaluation import pinball
 from make_us_rich.operations.schedules import first_scoring_ms, scoring_cron
-from make_us_rich.operations.track_record import TrackRecord, skill, student_quantile, track_record
+from make_us_rich.operations.track_record import RECENT, TrackRecord, skill, student_quantile, track_record
 
 MONDAY_MS = 1_700_438_400_000  # 2023-11-20 00:00 UTC
 SCORES = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645])
@@ -45,7 +45,7 @@ def test_a_good_forecaster_is_called_good_and_a_bad_one_is_not() -> None:
     assert (naive.baseline, ewma.baseline, ewma.n) == ("naive", "EWMA", 1900)
     assert naive.margin is not None
     assert naive.value > naive.margin > 0
-    assert (good.versions, good.newest_version, good.by_foundation) == (2, 9, 0.5)
+    assert ([use.version for use in good.models], good.by_foundation) == ([9, 7], 0.5)
 
 
 def test_the_worst_misses_are_those_of_different_moves() -> None:
@@ -80,6 +80,32 @@ def test_the_intervals_hold_the_truth_about_as_often_as_they_say(horizon: int) -
 
     assert 0.85 <= np.mean(margins) <= 0.98
     assert np.mean(shares) >= 0.92
+
+
+def test_the_newest_closes_are_shown_with_their_bands() -> None:
+    moves = np.zeros(200)
+    moves[10], moves[150], moves[199] = 5.0, 5.0, -1.3
+    record = _record(moves, horizon=8)
+
+    recent = record.recent
+    assert len(recent) == RECENT == 168
+    assert recent[-1].target_close_ms == record.last_close_ms
+    assert [each.target_close_ms for each in recent] == sorted(each.target_close_ms for each in recent)
+    assert [index + 32 for index, each in enumerate(recent) if not each.inside] == [150, 199]
+    newest = recent[-1]
+    assert newest.close < newest.low < newest.median < newest.high
+    assert newest.high == pytest.approx(100 * np.exp(0.01282))
+    assert len(_record(np.zeros(5)).recent) == 5
+
+
+def test_the_models_that_forecast_are_listed_newest_first() -> None:
+    moves = np.zeros(40)
+    newest, oldest = _record(moves, horizon=2).models
+    assert (newest.version, newest.foundation, newest.n) == (9, False, 20)
+    assert (oldest.version, oldest.foundation, oldest.n) == (7, True, 20)
+    assert oldest.first_close_ms == MONDAY_MS + 2 * HOUR_MS
+    assert newest.first_close_ms == oldest.last_close_ms + HOUR_MS
+    assert newest.last_close_ms == MONDAY_MS + 41 * HOUR_MS
 
 
 def test_few_forecasts_get_no_margin() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,8 +14,10 @@ import pytest
 
 from dash_app.components.forecast_figure import BANDS, forecast_figure, horizon_marks
 from dash_app.components.formatting import price
+from dash_app.pages.forecast_downloads import OtherModel
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.documents import HORIZONS
+from make_us_rich.documents import HORIZONS, PastForecast, Quantiles
+from tests.support.colours import SCHEMES, contrast, over, token
 from tests.unit.dash_app.forecast_documents import AS_OF_MS, START_MS, make_candles, make_forecast, make_past
 
 
@@ -117,10 +121,11 @@ def test_another_model_is_outlined_up_to_its_own_last_horizon() -> None:
 
 
 def test_the_outlines_differ_by_dash_and_not_only_by_colour() -> None:
-    models = {name: make_forecast(100.0) for name in ("champion", "previous", "foundation", "naive")}
+    models = {name: make_forecast(100.0) for name in ("champion", *get_args(OtherModel))}
     figure = forecast_figure(make_candles(100.0), models)
 
-    assert len({_trace(figure, f"{name}, 80 %").line.dash for name in ("previous", "foundation", "naive")}) == 3
+    outlines = [_trace(figure, f"{name}, 80 %") for name in ("previous", "foundation", "naive", "EWMA")]
+    assert len({outline.line.dash for outline in outlines}) == len(get_args(OtherModel))
 
 
 @pytest.mark.parametrize("close", [77_180.9, 2_935.06, 0.117, 0.0000123, 1_500_000.0])
@@ -156,6 +161,60 @@ def test_backfilled_bands_are_drawn_apart_and_their_misses_are_not_marked() -> N
 
     assert len(_trace(figure, "backfilled 80 % band").x) == 1
     assert {"past 80 % band", "close outside band"}.isdisjoint(trace.name for trace in figure.data)
+
+
+def _price_range(figure: go.Figure) -> tuple[float, float]:
+    low, high = figure.layout.yaxis.range
+    return low, high
+
+
+def _wild(past: PastForecast) -> PastForecast:
+    """Return it with a band ten times as high as prices are."""
+    return past.model_copy(update={"quantiles": Quantiles.of(10 * price for price in past.quantiles.prices())})
+
+
+def test_the_price_axis_fits_what_is_shown_and_nothing_else() -> None:
+    candles, models = make_candles(100.0), {"champion": make_forecast(100.0)}
+    within = _price_range(forecast_figure(candles, models, [make_past(100.0, 20, True)]))
+    ends = [models["champion"].at(HORIZONS).quantiles[name] for name in ("q05", "q95")]
+    assert within[0] < min(ends) < max(ends) < within[1]
+    assert within[1] - within[0] < 1.2 * (max(ends) - min(ends))
+
+    old, coming = _wild(make_past(100.0, -5, True)), _wild(make_past(100.0, 24, None))
+    assert _price_range(forecast_figure(candles, models, [make_past(100.0, 20, True), old, coming])) == within
+    spike = replace(candles, high=candles.high * np.where(np.arange(24) == 0, 3, 1))
+    assert _price_range(forecast_figure(spike, models))[1] > 290
+    assert _price_range(forecast_figure(spike[1:], models)) == _price_range(forecast_figure(candles[1:], models))
+
+
+def test_a_compared_model_is_in_view_but_never_flattens_the_fan() -> None:
+    champion = make_forecast(100.0)
+    alone = _price_range(forecast_figure(make_candles(100.0), {"champion": champion}))
+    near = _price_range(forecast_figure(make_candles(100.0), {"champion": champion, "naive": make_forecast(104.0)}))
+    assert near[1] > make_forecast(104.0).at(HORIZONS).quantiles["q90"]
+
+    far = _price_range(forecast_figure(make_candles(100.0), {"champion": champion, "naive": make_forecast(1000.0)}))
+    assert alone[1] < far[1] < 1000
+    assert far[1] - far[0] <= 2 * (alone[1] - alone[0]), "the fan keeps half of the height at least"
+
+
+def _seen(drawn: str, background: str) -> str:
+    """Return what rgb(…) or rgba(…) looks like on a background."""
+    red, green, blue, opacity = map(float, [*re.findall(r"[\d.]+", drawn), "1"][:4])
+    return over(f"#{int(red):02x}{int(green):02x}{int(blue):02x}", opacity, background)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_past_bands_stand_out_from_the_background(scheme: str) -> None:
+    backfilled = make_past(100.0, 21, False).model_copy(update={"backfilled": True})
+    past = [make_past(100.0, 20, True), backfilled]
+    figure = forecast_figure(make_candles(100.0), {"champion": make_forecast(100.0)}, past)
+
+    background = token("card", scheme)
+    served = _trace(figure, "past 80 % band").marker
+    for fill in (served.color, _trace(figure, "backfilled 80 % band").marker.color):
+        assert contrast(_seen(fill, background), background) >= 1.2
+    assert contrast(_seen(served.line.color, background), background) >= 3
 
 
 def test_the_shades_of_the_bands_are_clearly_different() -> None:

@@ -129,8 +129,7 @@ def test_the_served_forecasts_are_compared_with_volatility_models() -> None:
         independent=328.0,
         first_made_at=datetime(2026, 9, 29, 10, tzinfo=UTC),
         last_close_ms=0,
-        versions=3,
-        newest_version=9,
+        models=(),
         by_foundation=0.0,
         coverage=share,
         weeks=(),
@@ -138,6 +137,7 @@ def test_the_served_forecasts_are_compared_with_volatility_models() -> None:
         reliability=(),
         pit=Histogram((), 0.0, 0.0),
         misses=(),
+        recent=(),
     )
     assert _text(served_record(record)) == (
         "Served 4 h ahead since 29 Sep 2026: 81 % of 1,312 closes inside the 80 % band; "
