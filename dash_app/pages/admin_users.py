@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
 import dash_mantine_components as dmc
@@ -32,7 +31,6 @@ from make_us_rich.accounts import ADMIN, MEMBER, AccountRow, Accounts, link_url
 from make_us_rich.core.errors import InputError
 
 _MAX_VISIBLE_ROWS = 10
-_NAME_CHARACTERS, _CALLS_CHARACTERS = 27, 17  # of a line
 _LOCKED = "locked"
 _LOCK_EFFECT = "its sessions have ended, and its tokens and log-ins are refused until an admin unlocks it."
 _USER_BUTTONS = ("admin-set-role", "admin-set-plan", "admin-lock", "admin-unlock", "admin-link")
@@ -116,7 +114,7 @@ def register(app: Dash, services: Services) -> None:
         plans = [
             {"value": plan.name, "label": f"{plan.name} ({plan.monthly_calls:,})"} for plan in accounts.admin.plans()
         ]
-        return rows, _height(rows), plans, plans
+        return rows, height_of(len(rows), limit=_MAX_VISIBLE_ROWS), plans, plans
 
     open_by_row(app, "admin-user-dialog", "admin-users")
 
@@ -204,14 +202,6 @@ def register(app: Dash, services: Services) -> None:
         except InputError as error:
             return notices.refusal(error), no_update
         return notices.success(f"Plan {plan} now allows {monthly_calls:,} calls per month."), _rows(accounts)
-
-
-def _height(rows: Sequence[Mapping[str, str | int]]) -> dict[str, str]:
-    """Return the height of the table; two lines of a long name or number take about as much as a row."""
-    longest = [
-        max(len(str(row["name"])) // _NAME_CHARACTERS, len(str(row["calls"])) // _CALLS_CHARACTERS) for row in rows
-    ]
-    return height_of(sum(1 + (lines + 1) // 2 for lines in longest), limit=_MAX_VISIBLE_ROWS)
 
 
 def _rows(accounts: Accounts) -> list[dict[str, str | int]]:

@@ -149,7 +149,7 @@ def test_alerts_are_listed_with_what_came_of_them(browser: Browser, dashboard: D
     context = browser.new_context()
     page = context.new_page()
     _open_tab(page, dashboard, "Alerts")
-    expect(page.get_by_text("No alert so far.")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("grid").get_by_text("No alert so far.")).to_be_visible(timeout=SLOW_MS)
 
     text = "**chz_usdt** [fetch](http://127.0.0.1:9/dags/train_pairs), 3 tries: PairNotTraded: <b>CHZUSDT</b> is halted"
     alerts_table.record(database, "train_pairs: chz_usdt failed", text, None)
