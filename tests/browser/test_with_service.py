@@ -149,7 +149,7 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
     expect(first.locator("[col-id=alias]")).to_have_text("champion")
     legend = page.locator("#models-history .legendtext")
     expect(legend).to_have_text(["Promoted", "Kept the champion"], timeout=SLOW_MS)
-    expect(page.get_by_role("row", name="Pinball loss, share of the price")).to_contain_text("0.123 %")
+    expect(page.get_by_role("row", name="Forecast error (pinball loss), share of the price")).to_contain_text("0.123 %")
     page.screenshot(path=ARTIFACTS / "models.png", full_page=True)
     page.click("#rollback")
     page.get_by_role("button", name="Cancel").click()

@@ -61,7 +61,7 @@ def test_the_sentence_speaks_of_the_horizon(horizon: int, expected: str) -> None
 def test_the_badges_show_the_figures_of_the_horizon() -> None:
     forecast = make_forecast(88_000.0)
     assert _text(horizon_badges(forecast, forecast.at(4))) == (
-        "P(up): 50.0 %Expected move: 1.60 %Volatility: 90 % a yearSkill: +7.0 % ± 2.0 % vs naiveCoverage: 80 %"
+        "Probability up: 50 %Expected move: 1.60 %Volatility: 90 % a yearSkill: +7.0 % ± 2.0 % vs naiveCoverage: 80 %"
     )
 
 
