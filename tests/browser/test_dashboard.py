@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from make_us_rich.accounts import ADMIN
 from make_us_rich.core.errors import WrongCredentials
 from tests.support.accounts import owner_of
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
@@ -34,6 +35,24 @@ def test_log_in_returns_to_the_requested_page(page: Page, dashboard: DashboardSe
 
     expect(page).to_have_url(f"{dashboard.url}/api-tokens")
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
+
+
+def test_every_page_has_a_title_of_its_own(page: Page, dashboard: DashboardServers) -> None:
+    dashboard.accounts.users.create("librarian", PASSWORD, role=ADMIN)
+    titles = []
+    for path in ("/", "/track-record", "/login", "/register"):
+        page.goto(dashboard.url + path)
+        titles.append(page.title())
+    log_in(page, dashboard.url, "librarian", "/account")
+    page.locator("header").get_by_text("Overview").click()  # changes the page without loading it again
+    expect(page).to_have_title("Overview · Make Us Rich", timeout=30_000)
+    for path in ("/account", "/", "/overview", "/models", "/api-tokens", "/admin", "/no-such-page"):
+        page.goto(dashboard.url + path)
+        expect(page).to_have_title(re.compile("^.+ · Make Us Rich$"), timeout=30_000)  # the browser writes it
+        titles.append(page.title())
+
+    assert all("Make Us Rich" in title for title in titles)
+    assert len(set(titles)) == len(titles), titles
 
 
 def test_registration_shows_that_the_service_is_down(page: Page, dashboard: DashboardServers) -> None:
