@@ -38,7 +38,9 @@ def loss_figure(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     figure.update_xaxes(
         gridcolor=GRID, zeroline=False, title_text="epoch", title_font_size=12, dtick=max(1, longest // 10)
     )
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, tickformat=".4f", title_text="pinball loss", title_font_size=12)
+    figure.update_yaxes(
+        gridcolor=GRID, zeroline=False, tickformat=".4f", title_text="forecast error (pinball loss)", title_font_size=12
+    )
     return figure
 
 

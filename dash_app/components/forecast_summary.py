@@ -9,6 +9,7 @@ from dash.development.base_component import Component
 
 from dash_app.components.formatting import (
     age,
+    architecture_name,
     change,
     duration,
     pair_label,
@@ -88,7 +89,7 @@ def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
     """Show what else the forecast says about the close at one horizon, and how good the model was there."""
     is_of_model = item.skill_vs_naive == forecast.model.skill_vs_naive  # whose margin is known
     items = [
-        _badge("P(up)", percent(item.probability_up), "blue", "Probability of a close above the last close."),
+        _badge("Probability up", probability(item.probability_up), "blue", "Of a close above the last close."),
         _badge(
             "Expected move", percent(item.expected_move), "blue", "Mean change of the price until then, up or down."
         ),
@@ -112,7 +113,7 @@ def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: Latest
         *([_served_skill(forecast, score)] if score else []),
         _badge(
             "Model",
-            f"v{model.version} {model.architecture}, trained on data until {age(model.age_hours)} ago",
+            f"version {model.version}, {architecture_name(model.architecture)}, data until {age(model.age_hours)} ago",
             "blue",
             f"{model.name}, trained on candles up to {(utc_day if model.shipped else utc_time)(model.as_of_ms)}.",
         ),
@@ -239,8 +240,8 @@ def _signed(skill: float) -> str:
 
 def _skill(skill: float | None, margin: float | None) -> Component:
     explanation = (
-        "Reduction of the pinball loss at this horizon compared with the naive forecast (a random walk), on "
-        "candles that the model was not trained on. Above zero is better than naive."
+        "How much smaller the forecast error (pinball loss) is at this horizon than that of the naive forecast, a "
+        "random walk, on candles that the model was not trained on. Above zero is better than naive."
     )
     if skill is None:
         return _badge("Skill", "unknown", "gray", explanation)

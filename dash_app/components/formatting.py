@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from make_us_rich.core.interval import HOUR_MS
 
 _SIGNIFICANT_DIGITS = 6
+_ARCHITECTURES = {"lstm": "LSTM", "gru": "GRU", "patchtst": "PatchTST"}
 
 
 def price(value: float) -> str:
@@ -54,6 +55,11 @@ def percent(fraction: float, *, decimals: int = 2, signed: bool = False) -> str:
     magnitude = int(f"{fraction * 100:e}".partition("e")[2])
     shown = -magnitude if magnitude < -decimals else max(0, min(decimals, decimals - magnitude))
     return f"{fraction * 100:{'+' if signed else ''}.{shown}f}\u00a0%".replace("-", "\u2212")
+
+
+def architecture_name(architecture: str) -> str:
+    """Write LSTM for lstm, as its authors do."""
+    return _ARCHITECTURES.get(architecture, architecture)
 
 
 def pair_label(pair: str) -> str:

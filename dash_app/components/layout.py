@@ -232,25 +232,3 @@ def open_by_row(app: Dash, name: str, table_id: str) -> None:
         Input(table_id, "cellRendererData"),
         prevent_initial_call=True,
     )
-
-
-def percent_column(title: str, field: str, digits: int, *, signed: bool = True, **more: object) -> Column:
-    """Return a column of fractions, written as percentages."""
-    pattern = f"{'+' if signed else ''}.{digits}%"
-    without_minus_zero = f"Math.round(params.value * 1e{digits + 2}) / 1e{digits + 2} + 0"
-    formatter = f"params.value == null ? '–' : d3.format('{pattern}')({without_minus_zero})"
-    return _right_aligned(title, field, formatter) | more
-
-
-def record_columns(*, coverage_digits: int) -> tuple[Column, Column]:
-    """Return the columns of a model's skill and coverage, which were measured before it served."""
-    skill = "Reduction of pinball loss compared with the naive forecast, held-out weeks"
-    coverage = "Share of closes inside the 80 % band, held-out weeks"
-    return (
-        percent_column("Skill", "skill", 1, headerTooltip=skill, minWidth=80),
-        percent_column("Coverage", "coverage", coverage_digits, signed=False, headerTooltip=coverage),
-    )
-
-
-def _right_aligned(title: str, field: str, formatter: str) -> Column:
-    return {"headerName": title, "field": field, "type": "rightAligned", "valueFormatter": {"function": formatter}}

@@ -25,11 +25,11 @@ METRICS: Mapping[str, tuple[str, str, str]] = {
     "coverage_80": ("Coverage of the 80 % band", _PERCENT, "Good near 80 %. Lower: the band is too narrow."),
     "coverage_90": ("Coverage of the 90 % band", _PERCENT, "Good near 90 %. Lower: the band is too narrow."),
     "direction": ("Direction right", _PERCENT, "50 % is a coin toss. Higher is better."),
-    "pinball": ("Pinball loss, share of the price", _SMALL, "Lower is better."),
-    "pinball_naive": ("Pinball loss of the naive forecast", _SMALL, "The model should be below it."),
+    "pinball": ("Forecast error (pinball loss), share of the price", _SMALL, "Lower is better."),
+    "pinball_naive": ("Forecast error of the naive forecast", _SMALL, "The model should be below it."),
     "mae": ("Mean error of the median, share of the price", _SMALL, "Lower is better."),
     "mae_naive": ("Mean error of the naive forecast", _SMALL, "The model should be below it."),
-    "holdout_candles": ("Held-out candles", _COUNT, "All figures here are measured on them, never on training data."),
+    "holdout_candles": ("Candles not trained on", _COUNT, "All figures here are measured on these held-out candles."),
 }
 LOSSES = ("train_loss", "validation_loss")
 

@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 from dash_app.components.formatting import as_sentence
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.database.pairs import TrackedPair
+from make_us_rich.documents import Forecast
 
 
 def success(*content: Component | str) -> Component:
@@ -73,12 +74,19 @@ def shown_once(title: str, text: str, *, text_id: str) -> Component:
     return _alert("teal", dmc.Group([code, button]), title=title)
 
 
-def new_model(shown: Sequence[object] | None, now_shown: Sequence[object]) -> list[Component]:
-    """Say that another version forecasts the same close. Both: choice, compared models, as_of, version."""
-    if not shown or list(shown[:3]) != list(now_shown[:3]) or shown[3] == now_shown[3]:
+def new_model(forecast: Forecast, versions: Sequence[tuple[int, bool]]) -> list[Component]:
+    """Say that the model was replaced since the last close. versions: see `database.forecasts.served_versions`."""
+    served = (forecast.model.version, forecast.flags.foundation)
+    replaced = [version for version in versions if version != served]
+    if not replaced:
         return []
-    text = f"New model. Version {now_shown[3]} replaced version {shown[3]} before the close; the forecast changed."
-    return [dmc.Alert(dmc.Text(text, size="sm"), color="blue", py="xs")]
+    text = f"New model. {_version(served).capitalize()} replaced {_version(replaced[-1])} since the last close; "
+    return [dmc.Alert(dmc.Text(f"{text}the forecast changed.", size="sm"), color="blue", py="xs")]
+
+
+def _version(version: tuple[int, bool]) -> str:
+    number, of_foundation = version
+    return f"version {number} of the foundation model" if of_foundation else f"version {number}"
 
 
 def _alert(color: str, *content: Component | str, title: str | None = None) -> Component:

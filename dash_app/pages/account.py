@@ -11,7 +11,7 @@ from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
-from dash_app.components import notices
+from dash_app.components import confirmation, notices
 from dash_app.components.layout import aria_label, local_time, page, panel, submits
 from dash_app.pages import Services
 from dash_app.security.login import end_other_sessions, end_session, start_session
@@ -46,8 +46,15 @@ def layout() -> Component:
             "Delete account",
             dmc.Text("Your tokens stop working at once. This cannot be undone."),
             _password_input("delete-password", "Current password", "current-password"),
-            dmc.Button("Delete my account", id="delete-account", color="red"),
+            dmc.Button("Delete my account…", id="delete-account", color="red"),
             html.Div(id="delete-notice", role="status"),
+        ),
+        confirmation.confirmation(
+            "delete-dialog",
+            "Delete your account?",
+            f"The account {current_user.name}, its tokens and its record of calls are deleted, and all its sessions "
+            "end. Programs that use a token get status 401 from now on. This cannot be undone.",
+            action="Delete my account",
         ),
     )
     return dmc.Box(content, maw=560)
@@ -137,10 +144,13 @@ def register(app: Dash, services: Services) -> None:
             notice = notices.refusal(error)
         return _session_list(accounts.sessions.of_user(user_id), current_user.session_key), notice
 
+    confirmation.open_by(app, "delete-dialog", "delete-account")
+    confirmation.register(app, "delete-dialog")
+
     @app.callback(
         Output("delete-notice", "children"),
         Output("location", "href", allow_duplicate=True),
-        Input("delete-account", "n_clicks"),
+        Input("delete-dialog-yes", "n_clicks"),
         State("delete-password", "value"),
         prevent_initial_call=True,
     )

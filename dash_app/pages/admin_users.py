@@ -22,6 +22,7 @@ from dash_app.components.layout import (
     submits,
     table,
     text_column,
+    wrapped_column,
 )
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
@@ -31,12 +32,13 @@ from make_us_rich.core.errors import InputError
 
 _MAX_VISIBLE_ROWS = 10
 _LOCKED = "locked"
+_LOCK_EFFECT = "its sessions have ended, and its tokens and log-ins are refused until an admin unlocks it."
 _USER_BUTTONS = ("admin-set-role", "admin-set-plan", "admin-lock", "admin-unlock", "admin-link")
 _COLUMNS = (
-    text_column("Name", "name", minWidth=150, flex=2),
+    wrapped_column("Name", "name", minWidth=150, flex=2),
     text_column("Role", "role"),
     text_column("Plan", "plan"),
-    text_column("Calls this month", "calls", sort_field="used", minWidth=150),
+    wrapped_column("Calls this month", "calls", sort_field="used", minWidth=150),
     text_column("Created", "created", minWidth=110),
     text_column("Last log-in", "last_login", minWidth=170),
     text_column("State", "state"),
@@ -155,24 +157,29 @@ def register(app: Dash, services: Services) -> None:
         if not selected or not ctx.triggered[0]["value"]:  # the tab was opened, no button was clicked
             return (no_update,) * 4
         user_id, name, by = int(selected[0]["user_id"]), selected[0]["name"], current_user.name
-        notice: Component = notices.success(f"{name} was updated.")
         try:
             match ctx.triggered_id:
                 case "admin-set-role":
                     accounts.admin.set_role(user_id, role or "", by=by)
+                    done = f"{name} is {'an admin' if role == ADMIN else 'a member'} now."
                 case "admin-set-plan":
                     accounts.admin.set_plan(user_id, plan or "", by=by)
+                    calls = next(each.monthly_calls for each in accounts.admin.plans() if each.name == plan)
+                    done = f"{name} has the plan {plan} now: {calls:,} calls per month."
                 case "admin-lock":
                     accounts.admin.lock(user_id, by=by)
+                    done = f"{name} is locked: {_LOCK_EFFECT}"
                 case "admin-unlock":
                     accounts.admin.unlock(user_id, by=by)
-                case "admin-link":
+                    done = f"{name} is unlocked: it can log in, and its tokens work again."
+                case _:
                     url = link_url(services.settings.dashboard_url, accounts.links.create(user_id, by=by))
-                    title = f"Password link for {name}: works once, within 24 hours"
-                    notice = notices.shown_once(title, url, text_id="admin-password-link")
+                    title = f"The password link of {name} works once, within 24 hours"
+                    link = notices.shown_once(title, url, text_id="admin-password-link")
+                    return link, None, False, _rows(accounts)
         except InputError as error:
             return no_update, notices.refusal(error), True, _rows(accounts)
-        return notice, None, False, _rows(accounts)
+        return notices.success(done), None, False, _rows(accounts)
 
     @app.callback(
         Output("admin-users-notice", "children", allow_duplicate=True),

@@ -37,6 +37,7 @@ from dash_app.security.validation import Clicks, IntervalName, Text, validated
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import SLUG, Pair
+from make_us_rich.database import forecasts as forecasts_table
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
 from make_us_rich.database.pool import Database
@@ -237,7 +238,11 @@ def register(app: Dash, services: Services) -> None:
         except (ServiceUnavailable, ServiceRefused) as error:
             notice = _why_no_forecast(client, database, pair, interval, error)
             return notice, no_update, None, no_update, "none", None, _MIN_REFRESH_MS, no_update
-        score = scores.latest(database, market=forecast.market, interval=interval).get(pair)
+        market = forecast.market
+        score = scores.latest(database, market=market, interval=interval).get(pair)
+        versions = forecasts_table.served_versions(
+            database, market=market, pair=pair, interval=interval, as_of_ms=forecast.as_of_ms
+        )
         drawing = {
             "figure": forecast_figure(candles, forecasts, past, narrow=is_phone),
             "marks": horizon_marks(list(forecasts.values()), narrow=is_phone),
@@ -248,7 +253,7 @@ def register(app: Dash, services: Services) -> None:
             "title": forecast_downloads.picture_title(forecast),
         }
         return (
-            dmc.Stack([*notices.new_model(shown, now_shown), *warnings(forecast, score, missing)], gap="sm"),
+            dmc.Stack([*notices.new_model(forecast, versions), *warnings(forecast, score, missing)], gap="sm"),
             model_badges(forecast, past, score),
             drawing,
             signer.dumps(forecast.model_dump_json()),

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from dash_app.components import confirmation, notices
 from dash_app.components.figures import loss_figure
-from dash_app.components.formatting import as_sentence, pair_label, utc_day, utc_time
+from dash_app.components.formatting import architecture_name, as_sentence, pair_label, percent, utc_day, utc_time
 from dash_app.components.layout import (
     follow_link,
     graph,
@@ -25,7 +25,6 @@ from dash_app.components.layout import (
     pair_in_query,
     pair_select,
     panel,
-    record_columns,
     table,
     text_column,
 )
@@ -71,14 +70,30 @@ _COLUMNS = (
         minWidth=170,
         headerTooltip="Close of the newest training candle",
     ),
-    *record_columns(coverage_digits=1),
+    text_column(
+        "Skill",
+        "skill_text",
+        sort_field="skill",
+        type="rightAligned",
+        minWidth=90,
+        headerTooltip="How much smaller the forecast error (pinball loss) is than that of the naive forecast, on weeks "
+        "that the model was not trained on",
+    ),
+    text_column(
+        "Coverage",
+        "coverage_text",
+        sort_field="coverage",
+        type="rightAligned",
+        headerTooltip="Share of closes inside the 80 % band, on the same weeks",
+    ),
     text_column("Decision", "decision", flex=4, minWidth=280),
 )
 
 _ROLLBACK_NOTE = "The next training run may promote another version. A second rollback undoes the first."
 _HISTORY_WORDS = (
-    "Skill: how much smaller the loss is than that of the naive forecast; above 0 % is good; the bars are its "
-    "95 % margin. Coverage: the share of closes inside the 80 % band; near 80 % is good. A mark is what was decided."
+    "Skill: how much smaller the forecast error is than that of the naive forecast; above 0 % is good; the bars are "
+    "its 95 % margin. Coverage: the share of closes inside the 80 % band; near 80 % is good. A mark is what was "
+    "decided."
 )
 
 
@@ -99,8 +114,10 @@ class VersionRow(SelectedVersion):
     as_of_ms: Annotated[int, Field(ge=0, le=_YEAR_2100_MS)]
     as_of: str
     skill: float | None
+    skill_text: str
     margin: float | None
     coverage: float | None
+    coverage_text: str
 
 
 def layout() -> Component:
@@ -270,7 +287,7 @@ def register(app: Dash, services: Services) -> None:
 
 
 def _history(points: Sequence[VersionPoint]) -> Component:
-    title = dmc.Title("Skill and coverage on held-out weeks", order=2, size="h4")
+    title = dmc.Title("Skill and coverage on weeks that the model was not trained on", order=2, size="h4")
     words = dmc.Text(_HISTORY_WORDS, size="sm", c="dimmed")
     return panel(dmc.Stack([title, words, graph(history_figure(points))], gap="xs"))
 
@@ -283,21 +300,25 @@ def _rows(registry: Registry, name: str) -> list[VersionRow]:
     """Return all versions, the champion first, then the newest."""
     versions = sorted(registry.versions_with_aliases(name), key=lambda each: CHAMPION not in each[1])
     champion_as_of_ms = max((version.as_of_ms for version, aliases in versions if CHAMPION in aliases), default=0)
-    return [_row(version, ", ".join(aliases), champion_as_of_ms) for version, aliases in versions]
+    return [version_row(version, ", ".join(aliases), champion_as_of_ms) for version, aliases in versions]
 
 
-def _row(version: ModelVersion, alias: str, champion_as_of_ms: int) -> VersionRow:
+def version_row(version: ModelVersion, alias: str, champion_as_of_ms: int) -> VersionRow:
+    """Return the row of a version. champion_as_of_ms: the data of the champion, 0 without one."""
     tags = version.tags
     as_of_ms = int(tags.get(TAG_AS_OF_MS, 0))
+    skill, coverage = version.number(TAG_SKILL_VS_NAIVE), version.number(TAG_COVERAGE_80)
     return {
         "version": str(version.version),
         "alias": alias,
-        "architecture": tags.get(TAG_ARCHITECTURE, ""),
+        "architecture": architecture_name(tags.get(TAG_ARCHITECTURE, "")),
         "as_of_ms": as_of_ms,
         "as_of": (utc_day if version.shipped else utc_time)(as_of_ms) if as_of_ms else "",
-        "skill": version.number(TAG_SKILL_VS_NAIVE),
+        "skill": skill,
+        "skill_text": "–" if skill is None else percent(skill, decimals=1, signed=True),
         "margin": version.number(TAG_SKILL_MARGIN),
-        "coverage": version.number(TAG_COVERAGE_80),
+        "coverage": coverage,
+        "coverage_text": "–" if coverage is None else percent(coverage, decimals=1),
         "decision": tags.get(promotion.TAG_DECISION) or _why_undecided(version, champion_as_of_ms),
         "run_id": version.run_id,
         "airflow_run": tags.get(TAG_AIRFLOW_RUN, ""),

@@ -30,9 +30,10 @@ _LEGEND = {
     "median, the dotted line the last close. All bars have one axis; an arrow marks a bar that goes beyond it.",
     "Expected move": "mean absolute log return until the end of the range.",
     "Volatility": "standard deviation of the log return until then, per year.",
-    "Skill": "how much less pinball loss the model had than the naive forecast, over all horizons, on weeks that it "
-    "was not trained on, with the 95 % margin. Below it, the skill at each of three horizons.",
+    "Skill": "how much smaller the model's forecast error (pinball loss) was than that of the naive forecast, over all "
+    "horizons, on weeks that it was not trained on, with the 95 % margin. Below it, the skill at three horizons.",
     "Coverage": "share of those closes inside the 80 % band.",
+    "Model age": "how long ago the newest candle closed that the model was trained on.",
 }
 
 

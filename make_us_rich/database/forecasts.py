@@ -41,6 +41,10 @@ SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, coalesce(horizon
 FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s AND NOT backfilled
 ORDER BY target_open_ms, made_at, forecast_id
 """
+_SELECT_VERSIONS = """
+SELECT model_version, foundation FROM forecasts
+WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms = %s AND NOT backfilled ORDER BY forecast_id
+"""
 _SELECT_CLOSES = """
 SELECT DISTINCT ON (pair, target_open_ms) pair, target_open_ms, last_close
 FROM forecasts WHERE market = %s AND pair = ANY(%s) AND interval = %s AND target_open_ms >= %s
@@ -119,6 +123,18 @@ def first_as_of_each_time(
     with database.transaction() as cursor:
         cursor.execute(_SELECT_FIRST, (market, pair, interval, first_ms, last_ms))
         return [FirstForecast(*row) for row in cursor.fetchall()]
+
+
+def served_versions(
+    database: Database, *, market: str, pair: Pair, interval: Interval, as_of_ms: int
+) -> list[tuple[int, bool]]:
+    """Return the versions whose forecasts as of a close were served, the first one first. Raises psycopg2.Error.
+
+    Each with True when it is one of the foundation model.
+    """
+    with database.transaction() as cursor:
+        cursor.execute(_SELECT_VERSIONS, (market, pair, interval, as_of_ms))
+        return [(version, foundation) for version, foundation in cursor.fetchall()]
 
 
 def last_closes(

@@ -18,14 +18,18 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores, trainings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
+from tests.support.accounts import owner_of
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 pytestmark = pytest.mark.timeout(300)
 
 Scheme = Literal["light", "dark"]
+WINDOWS = (PHONE, {"width": 1440, "height": 900})
 SLOW_MS = 30_000
+LONG_NAME = "the desk for derivatives of the second floor of the house"
 REASON = "the exchange halted it for maintenance and has not said when it goes on; see its announcement of last week"
+_CELLS = ".ag-cell:not([col-id=actions]), .ag-cell-value, .ag-header-cell-text"
 # The texts of elements whose content is wider or higher than they are.
 _CUT_OFF = """(selector) => [...document.querySelectorAll(selector)]
     .filter((cell) => cell.scrollWidth > cell.clientWidth + 1 || cell.scrollHeight > cell.clientHeight + 1)
@@ -52,10 +56,11 @@ def test_health_is_checked_when_its_tab_is_opened(page: Page, dashboard: Dashboa
     _open_tab(page, dashboard, "Health")
 
     expect(page.get_by_role("cell", name="postgres", exact=True)).to_be_visible(timeout=60_000)
-    for window in (PHONE, {"width": 1440, "height": 900}):
+    for window in WINDOWS:
         page.set_viewport_size(window)
-        assert page.evaluate(_CUT_OFF, ".mantine-Badge-label") == []
-    page.screenshot(path=ARTIFACTS / "admin-health.png", full_page=True)
+        page.screenshot(path=ARTIFACTS / f"admin-health-{window['width']}.png", full_page=True)
+        assert page.evaluate(_CUT_OFF, ".mantine-Badge-label, #admin-health td, #admin-health th") == []
+        assert horizontal_overflow_px(page) <= 0
 
 
 def test_only_a_traded_pair_is_added_and_a_pair_is_removed(page: Page, dashboard: DashboardServers) -> None:
@@ -87,7 +92,7 @@ def test_only_a_traded_pair_is_added_and_a_pair_is_removed(page: Page, dashboard
     assert dashboard.accounts.audit.entries(1)[0].action == "remove pair"
 
 
-@pytest.mark.parametrize("window", [PHONE, {"width": 1440, "height": 900}], ids=["phone", "desktop"])
+@pytest.mark.parametrize("window", WINDOWS, ids=["phone", "desktop"])
 def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardServers, window: dict[str, int]) -> None:
     database = Database.from_settings(dashboard.settings)
     _train_and_drift(database)
@@ -108,14 +113,35 @@ def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardS
     )
     expect(page.get_by_role("row", name="chz_usdt").locator("[col-id=due]")).to_have_text("")
     page.screenshot(path=ARTIFACTS / f"admin-pairs-{window['width']}.png", full_page=True)
-    assert page.evaluate(_CUT_OFF, ".ag-cell") == []
+    assert page.evaluate(_CUT_OFF, _CELLS) == []
     page.get_by_role("tab", name="Audit log").click()
     expect(page.get_by_role("gridcell", name="park pair").first).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / f"admin-audit-{window['width']}.png", full_page=True)
-    assert page.evaluate(_CUT_OFF, ".ag-cell") == []
+    assert page.evaluate(_CUT_OFF, _CELLS) == []
     assert horizontal_overflow_px(page) <= 0
     context.close()
     pairs_table.remove(database, "chz_usdt")
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=["phone", "desktop"])
+def test_no_account_is_cut_off(browser: Browser, dashboard: DashboardServers, window: dict[str, int]) -> None:
+    accounts, name = dashboard.accounts, f"{LONG_NAME} {window['width']}"
+    user = accounts.users.create(name, PASSWORD)
+    accounts.users.authenticate(name, PASSWORD)
+    accounts.admin.set_plan(user.user_id, "trader", by="root")
+    accounts.admin.set_monthly_calls("trader", 1_000_000_000, by="root")
+    accounts.quota.consume(owner_of(accounts, accounts.tokens.create(user.user_id, "bot")), calls=987_654_321)
+    context = browser.new_context(viewport=window)
+    page = context.new_page()
+    _open_tab(page, dashboard, "Users")
+    expect(page.get_by_role("gridcell", name=name, exact=True)).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / f"admin-users-{window['width']}.png", full_page=True)
+    cut_off = page.evaluate(_CUT_OFF, _CELLS)
+    page.locator("#admin-users .ag-center-cols-viewport").evaluate("columns => { columns.scrollLeft = 2000 }")
+    page.wait_for_timeout(300)  # the grid draws the columns that came into view
+    assert cut_off + page.evaluate(_CUT_OFF, _CELLS) == []
+    assert horizontal_overflow_px(page) <= 0
+    context.close()
 
 
 def test_alerts_are_listed_with_what_came_of_them(browser: Browser, dashboard: DashboardServers) -> None:
@@ -123,20 +149,20 @@ def test_alerts_are_listed_with_what_came_of_them(browser: Browser, dashboard: D
     context = browser.new_context()
     page = context.new_page()
     _open_tab(page, dashboard, "Alerts")
-    expect(page.get_by_text("No alert so far.")).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("grid").get_by_text("No alert so far.")).to_be_visible(timeout=SLOW_MS)
 
     text = "**chz_usdt** [fetch](http://127.0.0.1:9/dags/train_pairs), 3 tries: PairNotTraded: <b>CHZUSDT</b> is halted"
     alerts_table.record(database, "train_pairs: chz_usdt failed", text, None)
     alerts_table.record(
         database, "train_pairs is late", "It may hang: see which task is running.", "Discord answered 500"
     )
-    for window in (PHONE, {"width": 1440, "height": 900}):
+    for window in WINDOWS:
         page.set_viewport_size(window)
         page.reload()
         page.get_by_role("tab", name="Alerts").click()
         expect(page.get_by_role("gridcell", name="train_pairs is late")).to_be_visible(timeout=SLOW_MS)
         page.screenshot(path=ARTIFACTS / f"admin-alerts-{window['width']}.png", full_page=True)
-        assert page.evaluate(_CUT_OFF, ".ag-cell") == []
+        assert page.evaluate(_CUT_OFF, _CELLS) == []
         assert horizontal_overflow_px(page) <= 0
     expect(page.get_by_role("gridcell", name="not posted: Discord answered 500")).to_be_visible()
     expect(page.get_by_text("chz_usdt fetch, 3 tries: PairNotTraded: <b>CHZUSDT</b> is halted")).to_be_visible()

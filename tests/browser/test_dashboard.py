@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from make_us_rich.accounts import ADMIN
 from make_us_rich.core.errors import WrongCredentials
 from tests.support.accounts import owner_of
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
@@ -34,6 +35,24 @@ def test_log_in_returns_to_the_requested_page(page: Page, dashboard: DashboardSe
 
     expect(page).to_have_url(f"{dashboard.url}/api-tokens")
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
+
+
+def test_every_page_has_a_title_of_its_own(page: Page, dashboard: DashboardServers) -> None:
+    dashboard.accounts.users.create("librarian", PASSWORD, role=ADMIN)
+    titles = []
+    for path in ("/", "/track-record", "/login", "/register"):
+        page.goto(dashboard.url + path)
+        titles.append(page.title())
+    log_in(page, dashboard.url, "librarian", "/account")
+    page.locator("header").get_by_text("Overview").click()  # changes the page without loading it again
+    expect(page).to_have_title("Overview · Make Us Rich", timeout=30_000)
+    for path in ("/account", "/", "/overview", "/models", "/api-tokens", "/admin", "/no-such-page"):
+        page.goto(dashboard.url + path)
+        expect(page).to_have_title(re.compile("^.+ · Make Us Rich$"), timeout=30_000)  # the browser writes it
+        titles.append(page.title())
+
+    assert all("Make Us Rich" in title for title in titles)
+    assert len(set(titles)) == len(titles), titles
 
 
 def test_registration_shows_that_the_service_is_down(page: Page, dashboard: DashboardServers) -> None:
@@ -188,7 +207,7 @@ def test_an_open_tab_of_an_ended_session_goes_to_the_log_in(page: Page, dashboar
     expect(page).to_have_url(f"{dashboard.url}/login?next=%2Fapi-tokens")
 
 
-def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: DashboardServers) -> None:
+def test_a_password_is_changed(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "careful")
     page.goto(f"{dashboard.url}/account")
     page.fill("#current-password", "not the password")
@@ -200,12 +219,40 @@ def test_a_password_is_changed_and_the_account_deleted(page: Page, dashboard: Da
     expect(page.get_by_text("Password changed.")).to_be_visible()
 
     page.reload()  # this session continues
-    page.fill("#delete-password", "staples in a paper boat")
-    page.screenshot(path=ARTIFACTS / "account.png")
+    expect(page.locator("#sessions")).to_contain_text("This session")
+
+
+def test_enter_asks_before_the_account_is_deleted(page: Page, dashboard: DashboardServers) -> None:
+    register(page, dashboard.url, "hasty")
+    expect(page.locator("header")).to_be_visible()
+    user_id = dashboard.accounts.users.authenticate("hasty", PASSWORD).user_id
+    dashboard.accounts.tokens.create(user_id, "laptop")
+    page.goto(f"{dashboard.url}/account")
+    expect(page.locator("#sessions")).to_contain_text("This session")
+    dialog = page.get_by_role("dialog", name="Delete your account?")
+
+    page.fill("#delete-password", PASSWORD)
+    page.press("#delete-password", "Enter")
+    expect(dialog).to_contain_text("The account hasty, its tokens and its record of calls are deleted")
+    page.screenshot(path=ARTIFACTS / "delete-account.png")
+    page.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_have_count(0)
+    page.reload()  # still logged in
+    expect(page.locator("#sessions")).to_contain_text("This session")
+    assert len(dashboard.accounts.tokens.of_user(user_id)) == 1
+
+    page.fill("#delete-password", "not the password")
     page.click("#delete-account")
+    dialog.get_by_role("button", name="Delete my account").click()
+    expect(page.get_by_text("The current password is wrong.")).to_be_visible()
+    assert dashboard.accounts.users.get(user_id).name == "hasty"
+
+    page.fill("#delete-password", PASSWORD)
+    page.press("#delete-password", "Enter")
+    dialog.get_by_role("button", name="Delete my account").click()
     expect(page).to_have_url(f"{dashboard.url}/register")
     with pytest.raises(WrongCredentials):
-        dashboard.accounts.users.authenticate("careful", "staples in a paper boat")
+        dashboard.accounts.users.authenticate("hasty", PASSWORD)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -100,6 +100,38 @@ def test_a_backfill_is_kept_apart_from_what_was_served(page: Page, dashboard: Da
     assert sum(row["kind"] == "served" for row in rows) == len(served)
 
 
+def test_a_page_loaded_after_the_swap_says_that_the_model_was_replaced(page: Page, dashboard: DashboardServers) -> None:
+    with _client(dashboard) as client:
+        forecast = client.forecast("chz_usdt")
+    notice = page.locator("#forecast").get_by_text("New model.")
+
+    def record(version: int, *, backfilled: bool) -> None:
+        with Database.from_settings(dashboard.settings) as database:
+            forecasts.record(
+                database,
+                [forecast.quantiles],
+                market=forecast.market,
+                pair=forecast.pair,
+                interval=Interval.H1,
+                as_of_ms=forecast.as_of_ms,
+                version=version,
+                last_close=forecast.last_close,
+                foundation=not backfilled,
+                backfilled=backfilled,
+            )
+
+    record(7, backfilled=True)
+    _open(page, dashboard, "?pair=chz_usdt")
+    expect(notice).to_have_count(0)
+
+    record(3, backfilled=False)
+    page.reload()
+    expect(notice).to_have_text(
+        "New model. Version 1 replaced version 3 of the foundation model since the last close; the forecast changed.",
+        timeout=SLOW_MS,
+    )
+
+
 def test_the_csv_has_candles_compared_models_and_readable_times(page: Page, dashboard: DashboardServers) -> None:
     _open(page, dashboard)
     page.locator("#compare").click()

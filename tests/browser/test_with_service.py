@@ -149,7 +149,7 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
     expect(first.locator("[col-id=alias]")).to_have_text("champion")
     legend = page.locator("#models-history .legendtext")
     expect(legend).to_have_text(["Promoted", "Kept the champion"], timeout=SLOW_MS)
-    expect(page.get_by_role("row", name="Pinball loss, share of the price")).to_contain_text("0.123 %")
+    expect(page.get_by_role("row", name="Forecast error (pinball loss), share of the price")).to_contain_text("0.123 %")
     page.screenshot(path=ARTIFACTS / "models.png", full_page=True)
     page.click("#rollback")
     page.get_by_role("button", name="Cancel").click()
@@ -238,27 +238,40 @@ def test_an_admin_changes_an_account_by_the_actions_of_its_row(page: Page, dashb
     dashboard.accounts.users.create("suspect", PASSWORD)
     log_in(page, dashboard.url, "root", "/admin")
     actions, dialog = page.get_by_role("button", name="actions for suspect"), page.get_by_role("dialog", name="suspect")
+    said = page.locator("#admin-users-notice")
 
     actions.click(timeout=SLOW_MS)
     expect(page.locator("#admin-unlock")).to_be_hidden()
     dialog.locator("#admin-plan").click()
     page.get_by_role("option", name="trader").click()
     page.click("#admin-set-plan")
-    expect(page.get_by_role("gridcell", name="0 of 20,000")).to_be_visible(timeout=SLOW_MS)
+    expect(said).to_have_text("suspect has the plan trader now: 20,000 calls per month.", timeout=SLOW_MS)
+    expect(page.get_by_role("gridcell", name="0 of 20,000")).to_be_visible()
     expect(dialog).to_have_count(0)
+    actions.click()
+    dialog.locator("#admin-role").click()
+    page.get_by_role("option", name="admin", exact=True).click()
+    page.click("#admin-set-role")
+    expect(said).to_have_text("suspect is an admin now.", timeout=SLOW_MS)
     actions.click()
     page.click("#admin-link")
     expect(page.locator("#admin-password-link")).to_contain_text("/set-password/", timeout=SLOW_MS)
+    expect(said).to_contain_text("The password link of suspect works once, within 24 hours")
     actions.click()
     page.screenshot(path=ARTIFACTS / "admin-users.png", full_page=True)
     page.click("#admin-lock")
-    expect(page.get_by_text("suspect was updated.")).to_be_visible(timeout=SLOW_MS)
+    expect(said).to_have_text(
+        "suspect is locked: its sessions have ended, and its tokens and log-ins are refused until an admin unlocks it.",
+        timeout=SLOW_MS,
+    )
     actions.click()
     expect(page.locator("#admin-unlock")).to_be_visible(timeout=SLOW_MS)
     expect(page.locator("#admin-lock")).to_be_hidden()
-
     (suspect,) = [row for row in dashboard.accounts.admin.accounts() if row.name == "suspect"]
-    assert (suspect.locked, suspect.plan) == (True, "trader")
+    assert (suspect.locked, suspect.plan, suspect.role) == (True, "trader", ADMIN)
+
+    page.click("#admin-unlock")
+    expect(said).to_have_text("suspect is unlocked: it can log in, and its tokens work again.", timeout=SLOW_MS)
 
 
 def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardServers) -> None:

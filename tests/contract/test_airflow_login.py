@@ -15,12 +15,18 @@ import httpx
 import psycopg2
 import pytest
 
+from dash_app.app import create_app
+from make_us_rich.accounts import ADMIN, Accounts
+from make_us_rich.core.settings import Settings
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.operations.airflow import Airflow, AirflowError
 from tests.support.airflow_api import end_run
 from tests.support.compose import all_compose_variables, compose_services
+from tests.support.dashboard_client import DashboardClient, click
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
-from tests.support.servers import BIN, postgres_server
+from tests.support.servers import BIN, migrated_database, postgres_server
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -122,6 +128,33 @@ def test_the_client_logs_in_and_starts_a_run(server: Server) -> None:
         assert airflow.active_runs("housekeeping") == [run_id]
         end_run(airflow, "housekeeping", run_id)
         assert airflow.run_state("housekeeping", run_id) == "failed"
+
+
+@pytest.mark.parametrize("server", ["fab"], indirect=True)
+def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(server: Server) -> None:
+    with migrated_database() as url, Accounts(Database(url)) as accounts:
+        pairs_table.seed(accounts.database, ("btc_usdt", "eth_usdt"), ())
+        accounts.users.create("root", PASSWORD, role=ADMIN)
+        settings = Settings(
+            database_url=url,
+            secret_key="contract-test",
+            airflow_url=server.url,
+            airflow_user=USER,
+            airflow_password=PASSWORD,
+        )
+        app = create_app(settings)
+        root = DashboardClient(app.server.test_client())
+        root.log_in("root", PASSWORD)
+        root.get("/")
+        said = click(app, root, "admin-train", **{"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]})
+
+    with Airflow(server.url, USER, PASSWORD) as airflow:
+        (run_id,) = airflow.active_runs("train_pairs")
+        run = airflow.request("GET", f"/api/v2/dags/train_pairs/dagRuns/{run_id}").json()
+        end_run(airflow, "train_pairs", run_id)
+    assert run["conf"] == {"pairs": ["eth_usdt"]}
+    assert "Training of eth_usdt was started." in said
+    assert f"/dags/train_pairs/runs/{run_id}" in said
 
 
 def test_strangers_are_refused(server: Server) -> None:

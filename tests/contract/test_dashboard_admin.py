@@ -13,7 +13,7 @@ from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from tests.support.dashboard_client import DashboardClient
+from tests.support.dashboard_client import DashboardClient, callback_body, click, outputs_of
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import exchange_server, migrated_database
@@ -83,41 +83,22 @@ def root(app: Dash) -> DashboardClient:
     return _logged_in_client(app, "root")
 
 
-def _outputs(key: str) -> list[dict[str, str]]:
-    names = key.strip(".").split("...") if key.startswith("..") else [key]
-    # a clientside callback may have no output
-    pairs = [name.rsplit(".", 1) for name in names if "." in name]
-    return [{"id": name, "property": field} for name, field in pairs]
-
-
 def _admin_callbacks(app: Dash) -> list[str]:
     return [
         key
         for key, callback in app.callback_map.items()
         if "callback" in callback  # the others run in the browser
-        and any(part["id"].startswith(ADMIN_IDS) for part in [*_outputs(key), *callback["inputs"], *callback["state"]])
+        and any(
+            part["id"].startswith(ADMIN_IDS) for part in [*outputs_of(key), *callback["inputs"], *callback["state"]]
+        )
     ]
-
-
-def _body(app: Dash, key: str, values: dict[str, Any], clicked: str = "") -> dict[str, Any]:
-    """Return the request body of a callback. `values`: by id and property, such as "admin-role.value"."""
-    callback, outputs = app.callback_map[key], _outputs(key)
-    filled = [
-        [{**part, "value": values.get(f"{part['id']}.{part['property']}")} for part in callback[kind]]
-        for kind in ("inputs", "state")
-    ]
-    return {
-        "output": key,
-        "outputs": outputs if key.startswith("..") else outputs[0],
-        "inputs": filled[0],
-        "state": filled[1],
-        "changedPropIds": [clicked] if clicked else [],
-    }
 
 
 def test_the_list_of_admin_callbacks_is_complete(app: Dash) -> None:
     """Fails for a new admin callback, so that it is added to the list and tested below."""
-    first = {f"{_outputs(key)[0]['id']}.{_outputs(key)[0]['property'].split('@')[0]}" for key in _admin_callbacks(app)}
+    first = {
+        f"{outputs_of(key)[0]['id']}.{outputs_of(key)[0]['property'].split('@')[0]}" for key in _admin_callbacks(app)
+    }
     assert first == ADMIN_CALLBACKS
 
 
@@ -126,7 +107,7 @@ def test_a_member_is_refused_every_admin_callback(app: Dash, accounts: Accounts,
     for key in _admin_callbacks(app):
         first = app.callback_map[key]["inputs"][0]
         changed = f"{first['id']}.{first['property']}"
-        answer = member.send_callback(_body(app, key, {changed: 1}, changed))
+        answer = member.send_callback(callback_body(app, key, {changed: 1}, changed))
         assert answer.status_code == 403, key
     assert (accounts.admin.accounts(), accounts.audit.entries()) == before
 
@@ -134,7 +115,7 @@ def test_a_member_is_refused_every_admin_callback(app: Dash, accounts: Accounts,
 def test_an_anonymous_request_is_refused_every_admin_callback(app: Dash) -> None:
     stranger = DashboardClient(app.server.test_client())
     for key in _admin_callbacks(app):
-        assert stranger.send_callback(_body(app, key, {})).status_code == 401, key
+        assert stranger.send_callback(callback_body(app, key, {})).status_code == 401, key
 
 
 def test_a_member_is_refused_the_admin_page(app: Dash, member: DashboardClient) -> None:
@@ -142,30 +123,18 @@ def test_a_member_is_refused_the_admin_page(app: Dash, member: DashboardClient) 
     assert answer.status_code == 403
     assert "This page is for admins" in answer.text
 
-    layout = member.send_callback(_body(app, "page.children", {"shown-path.data": "/admin"}))
+    layout = member.send_callback(callback_body(app, "page.children", {"shown-path.data": "/admin"}))
     assert "This page is for admins" in layout.text
     assert "admin-tabs" not in layout.text
 
 
 def test_an_admin_opens_the_admin_page(app: Dash, root: DashboardClient) -> None:
     assert root.get("/admin").status_code == 200
-    layout = root.send_callback(_body(app, "page.children", {"shown-path.data": "/admin"}))
+    layout = root.send_callback(callback_body(app, "page.children", {"shown-path.data": "/admin"}))
     assert "admin-tabs" in layout.text
 
 
 # The admin controls
-
-
-def _click(app: Dash, root: DashboardClient, button: str, **values: Any) -> str:
-    (key,) = [
-        key
-        for key, callback in app.callback_map.items()
-        if "callback" in callback and any(part["id"] == button for part in callback["inputs"])
-    ]
-    clicked = f"{button}.n_clicks"
-    answer = root.send_callback(_body(app, key, values | {clicked: 1}, clicked))
-    assert answer.status_code == 200
-    return str(answer.get_json())
 
 
 def _row(accounts: Accounts, name: str) -> Any:
@@ -176,17 +145,17 @@ def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts,
     user = accounts.users.create("changed", PASSWORD)
     chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "changed"}]}
 
-    _click(app, root, "admin-set-role", **chosen, **{"admin-role.value": ADMIN})
-    _click(app, root, "admin-set-plan", **chosen, **{"admin-plan.value": "trader"})
-    _click(app, root, "admin-lock", **chosen)
+    click(app, root, "admin-set-role", **chosen, **{"admin-role.value": ADMIN})
+    click(app, root, "admin-set-plan", **chosen, **{"admin-plan.value": "trader"})
+    click(app, root, "admin-lock", **chosen)
     row = _row(accounts, "changed")
     assert (row.role, row.plan, row.locked) == (ADMIN, "trader", True)
-    _click(app, root, "admin-unlock", **chosen)
+    click(app, root, "admin-unlock", **chosen)
     assert not _row(accounts, "changed").locked
 
-    assert "there is no plan" in _click(app, root, "admin-set-plan", **chosen).lower()
+    assert "there is no plan" in click(app, root, "admin-set-plan", **chosen).lower()
     before = accounts.audit.entries(4)
-    _click(app, root, "admin-lock")  # no row is selected
+    click(app, root, "admin-lock")  # no row is selected
     assert accounts.audit.entries(4) == before
     entries = [(entry.actor, entry.action, entry.subject) for entry in accounts.audit.entries(4)]
     assert entries == [("root", action, "changed") for action in ("unlock", "lock", "set plan", "make admin")]
@@ -195,18 +164,18 @@ def test_an_admin_changes_a_role_a_plan_and_locks(app: Dash, accounts: Accounts,
 def test_an_admin_creates_a_password_link(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
     user = accounts.users.create("forgetful", PASSWORD)
     chosen = {"admin-users.selectedRows": [{"user_id": str(user.user_id), "name": "forgetful"}]}
-    text = _click(app, root, "admin-link", **chosen)
+    text = click(app, root, "admin-link", **chosen)
 
     secret = text.partition("https://dashboard.example/set-password/")[2].partition("'")[0]
     assert accounts.links.owner(secret).name == "forgetful"
 
 
 def test_an_admin_sets_the_quota_of_a_plan(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
-    _click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": 30_000})
+    click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": 30_000})
     assert {plan.name: plan.monthly_calls for plan in accounts.admin.plans()}["trader"] == 30_000
 
     refused = {"admin-quota-plan.value": "trader", "admin-quota.value": 0}
-    assert "A plan allows" in _click(app, root, "admin-set-quota", **refused)
+    assert "A plan allows" in click(app, root, "admin-set-quota", **refused)
 
 
 def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
@@ -215,22 +184,22 @@ def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
     url = settings.database_url.get_secret_value()
     chosen = {"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]}
 
-    assert "Enter a reason" in _click(app, root, "admin-park", **chosen)
-    _click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
+    assert "Enter a reason" in click(app, root, "admin-park", **chosen)
+    click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
     assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt"]
-    _click(app, root, "admin-unpark", **chosen)
-    assert "fancy" in _click(app, root, "admin-set-pair-plan", **chosen, **{"admin-pair-plan.value": "fancy"})
-    _click(app, root, "admin-set-pair-plan", **chosen, **{"admin-pair-plan.value": "pooled"})
+    click(app, root, "admin-unpark", **chosen)
+    assert "fancy" in click(app, root, "admin-set-pair-plan", **chosen, **{"admin-pair-plan.value": "fancy"})
+    click(app, root, "admin-set-pair-plan", **chosen, **{"admin-pair-plan.value": "pooled"})
     plans = {item.pair: item.plan for item in pairs_table.tracked(Database(url))}
     assert plans["eth_usdt"] == "pooled"
     put = {"admin-new-pair.value": "sol_usdt", "admin-new-pair-plan.value": "pooled"}
-    _click(app, root, "admin-put-pair", **put)
+    click(app, root, "admin-put-pair", **put)
     assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt", "eth_usdt", "sol_usdt"]
 
     unknown = {"admin-new-pair.value": "foo_bar", "admin-new-pair-plan.value": "pooled"}
-    assert "The exchange does not trade foo_bar." in _click(app, root, "admin-put-pair", **unknown)
+    assert "The exchange does not trade foo_bar." in click(app, root, "admin-put-pair", **unknown)
     nonsense = {"admin-new-pair.value": "<b>", "admin-new-pair-plan.value": "pooled"}
-    assert "<b>" in _click(app, root, "admin-put-pair", **nonsense)
+    assert "<b>" in click(app, root, "admin-put-pair", **nonsense)
     actions = [entry.action for entry in accounts.audit.entries(4)]
     assert actions == ["put pair", "put pair", "unpark pair", "park pair"]
 
@@ -238,11 +207,11 @@ def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
 def test_a_training_run_that_cannot_start_shows_the_error(app: Dash, root: DashboardClient) -> None:
     chosen = {"admin-pairs.selectedRows": [{"pair": "btc_usdt"}]}
 
-    assert "cannot be reached" in _click(app, root, "admin-train", **chosen)
+    assert "cannot be reached" in click(app, root, "admin-train", **chosen)
 
 
 def test_health_names_what_is_down(app: Dash, root: DashboardClient) -> None:
-    text = _click(app, root, "admin-check-health", **{"admin-tabs.value": "Health"})
+    text = click(app, root, "admin-check-health", **{"admin-tabs.value": "Health"})
 
     assert "failed" in text
     assert "postgres" in text

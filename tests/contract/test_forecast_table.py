@@ -86,6 +86,17 @@ def test_a_backfilled_forecast_is_marked_and_never_hides_a_served_one(url: str) 
     assert [item.as_of_ms for item in scored] == [AS_OF_MS]
 
 
+def test_the_versions_that_were_served_as_of_a_close_are_in_order_without_a_backfills(url: str) -> None:
+    for version, backfilled in ((8, False), (9, True), (3, False), (8, False)):
+        _record(url, AS_OF_MS, 2, version=version, backfilled=backfilled)
+    _record(url, AS_OF_MS - HOUR_MS, 2, version=2)
+    with Database(url) as database:
+        served = forecasts.served_versions(
+            database, market="binance", pair=BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS
+        )
+    assert served == [(8, False), (3, False)]
+
+
 @pytest.mark.parametrize("later", [(), (2, 3)])
 def test_the_forecast_of_a_job_result_is_recorded_with_its_horizons(url: str, later: tuple[int, ...]) -> None:
     """A backfill reads the result from S3; results of older versions have no `later`."""

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from dash import Dash
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -55,3 +56,40 @@ class DashboardClient:
         names = ("session", "remember_token", "_csrf_token")
         found = {name: self.client.get_cookie(name) for name in names}
         return {name: cookie.value for name, cookie in found.items() if cookie}
+
+
+def outputs_of(key: str) -> list[dict[str, str]]:
+    """Return the outputs that the key of a callback names."""
+    names = key.strip(".").split("...") if key.startswith("..") else [key]
+    # a clientside callback may have no output
+    pairs = [name.rsplit(".", 1) for name in names if "." in name]
+    return [{"id": name, "property": field} for name, field in pairs]
+
+
+def callback_body(app: Dash, key: str, values: dict[str, Any], clicked: str = "") -> dict[str, Any]:
+    """Return the request body of a callback. `values`: by id and property, such as "admin-role.value"."""
+    callback, outputs = app.callback_map[key], outputs_of(key)
+    filled = [
+        [{**part, "value": values.get(f"{part['id']}.{part['property']}")} for part in callback[kind]]
+        for kind in ("inputs", "state")
+    ]
+    return {
+        "output": key,
+        "outputs": outputs if key.startswith("..") else outputs[0],
+        "inputs": filled[0],
+        "state": filled[1],
+        "changedPropIds": [clicked] if clicked else [],
+    }
+
+
+def click(app: Dash, client: DashboardClient, button: str, **values: Any) -> str:
+    """Click a button and return the answer as text. `values`: as of `callback_body`."""
+    (key,) = [
+        key
+        for key, callback in app.callback_map.items()
+        if "callback" in callback and any(part["id"] == button for part in callback["inputs"])
+    ]
+    clicked = f"{button}.n_clicks"
+    answer = client.send_callback(callback_body(app, key, values | {clicked: 1}, clicked))
+    assert answer.status_code == 200
+    return str(answer.get_json())

@@ -61,7 +61,7 @@ def test_the_sentence_speaks_of_the_horizon(horizon: int, expected: str) -> None
 def test_the_badges_show_the_figures_of_the_horizon() -> None:
     forecast = make_forecast(88_000.0)
     assert _text(horizon_badges(forecast, forecast.at(4))) == (
-        "P(up): 50.0 %Expected move: 1.60 %Volatility: 90 % a yearSkill: +7.0 % ± 2.0 % vs naiveCoverage: 80 %"
+        "Probability up: 50 %Expected move: 1.60 %Volatility: 90 % a yearSkill: +7.0 % ± 2.0 % vs naiveCoverage: 80 %"
     )
 
 
@@ -148,9 +148,10 @@ def test_the_served_forecasts_are_compared_with_volatility_models() -> None:
     assert "too few for a comparison with EWMA and GARCH" in _text(served_record(few))
 
 
-def test_a_new_model_of_the_same_close_is_said() -> None:
-    shown = [{"pair": "btc_usdt"}, [], 1_000, 3, False]
-    (notice,) = notices.new_model(shown, [*shown[:3], 4, False])
-    assert "Version 4 replaced version 3" in _text(notice)
-    assert notices.new_model(shown, [*shown[:2], 2_000, 4, False]) == []  # a new candle
-    assert notices.new_model(None, shown) == []
+def test_the_model_that_was_replaced_last_is_named_and_no_other() -> None:
+    forecast = make_forecast(88_000.0)
+    (notice,) = notices.new_model(forecast, [(9, True), (2, False), (3, False)])
+    assert "Version 3 replaced version 2 since the last close" in _text(notice)
+    (rolled_back,) = notices.new_model(forecast, [(3, False), (4, False)])
+    assert "Version 3 replaced version 4 " in _text(rolled_back)
+    assert notices.new_model(forecast, [(3, False)]) == notices.new_model(forecast, []) == []

@@ -9,8 +9,15 @@ import pytest
 
 from dash_app.components.model_history import VersionPoint, history_figure
 from dash_app.components.model_metrics import METRICS, metrics_table
+from dash_app.pages.models import version_row
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, metrics, pinball
-from make_us_rich.registry.client import TrainingRun
+from make_us_rich.registry.client import (
+    TAG_ARCHITECTURE,
+    TAG_COVERAGE_80,
+    TAG_SKILL_VS_NAIVE,
+    ModelVersion,
+    TrainingRun,
+)
 
 
 def _holdout(scale: float) -> HoldoutForecasts:
@@ -45,3 +52,12 @@ def test_a_decision_is_a_mark_on_the_line_of_the_skill(decision: str, mark: str)
 
     assert (list(skill.y), list(skill.error_y.array), list(coverage.y)) == ([0.02, 0.03], [0, 0.01], [None, 0.79])
     assert (marks.name, list(marks.y)) == (mark, [0.02, 0.03])
+
+
+def test_a_small_skill_is_not_written_as_zero() -> None:
+    tags = {TAG_SKILL_VS_NAIVE: "0.0004", TAG_COVERAGE_80: "0.7996", TAG_ARCHITECTURE: "lstm"}
+    row = version_row(ModelVersion("btc_usdt_1h", 2, "", 0, tags), "", 0)
+    assert (row["skill_text"], row["coverage_text"], row["architecture"]) == ("+0.04\u00a0%", "80\u00a0%", "LSTM")
+
+    unknown = version_row(ModelVersion("btc_usdt_1h", 1, "", 0, {}), "", 0)
+    assert (unknown["skill_text"], unknown["coverage_text"]) == ("–", "–")
