@@ -397,7 +397,7 @@ def test_the_first_page_is_sent_compressed_and_kept_by_the_browser(page: Page, d
     _wait_for_chart(page)
     page.wait_for_load_state("networkidle")
 
-    assert 500_000 < first < 900_000  # 3.7 MB without compression
+    assert 500_000 < first < 920_000  # 3.7 MB without compression; benchmarks/dashboard.py ends at the chart
     assert sum(received) < 200_000
 
     # the script of the tables comes with the first page that has one

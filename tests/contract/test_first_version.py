@@ -15,6 +15,7 @@ from make_us_rich.database.pool import Database
 from serve_app.api.app import make_app
 from tests.support.local_api import LocalApi
 from tests.support.local_replica_client import LocalReplicaClient
+from tests.support.waiting import wait_without_fault_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -24,6 +25,11 @@ NOT_STORED = ["quote_av", "trades", "tb_base_av", "tb_quote_av", "ignore"]
 
 
 def test_predict_answers_five_days_of_candles_and_a_price(service: LocalApi) -> None:
+    def candles() -> int:
+        return len(_predict(service, "btc", "usdt")["data"]["close"])
+
+    # the replica begins with a snapshot of 30 candles
+    wait_without_fault_until(lambda: candles() == 5 * 24, 60, "the exchange's candles are not fetched")
     answer = _predict(service, "btc", "usdt")
 
     frame = pd.DataFrame(data=answer["data"], columns=[*COLUMNS, *NOT_STORED])
