@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -80,10 +81,10 @@ class AirflowHome:
         if self._process is not None:
             assert self._process.stdin is not None
             self._process.stdin.close()
-            try:
-                self._process.wait(30)
-            finally:
-                self._process.kill()
+            with suppress(subprocess.TimeoutExpired):  # a busy machine may take long to end it
+                self._process.wait(60)
+            self._process.kill()
+            self._process.wait()
 
     def run(self, dag_id: str, conf: Mapping[str, Any]) -> Run:
         """Run a DAG with these parameters."""
