@@ -8,8 +8,8 @@ from __future__ import annotations
 RISING, FALLING = "#3b82c4", "#d97706"  # blue and orange are distinct for every kind of colour vision
 FAN, OUTSIDE = "#8465c8", "#c2255c"
 HORIZON = "#4c2d8c"  # behind white text; dashboard.css lightens its lines in the dark scheme
-OUTLINES = ("#0c9c8a", "#b7791f", "#7d8590", "#5c940d")
 FIGURE_TEXT, NEUTRAL = "#7d8590", "#808a96"
+OUTLINES = ("#0c9c8a", "#b7791f", FIGURE_TEXT, "#5c940d")
 
 BACK, TEXT, SOFT = "#0d1117", "#e6edf3", "#b1b8bf"
 """Of the shared pictures, which are dark."""
