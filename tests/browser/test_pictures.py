@@ -53,7 +53,7 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
     """A dashboard with three pairs, and the record of a fourth that is no longer forecast."""
     with (
         dashboard_servers(folder, ("btc_usdt", "eth_usdt", "ltc_usdt"), registry=True) as servers,
-        s3_server(folder) as s3,
+        s3_server() as s3,
         Database(servers.settings.database_url.get_secret_value()) as database,
     ):
         objects = ObjectStore(s3, *S3_KEYS, "pictures")
