@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import shutil
 import signal
 import sqlite3
@@ -37,7 +36,8 @@ from make_us_rich.database.pool import connect
 from make_us_rich.embedded import stores
 from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
 from tests.support.folders import traversable_folder
-from tests.support.processes import PROJECT_ROOT, TEST_PROCESS, free_port, responds, running
+from tests.support.ports import serve_ports
+from tests.support.processes import PROJECT_ROOT, free_port, responds, running
 
 if TYPE_CHECKING:
     from infra.exchange.simulated import SimulatedMarket
@@ -298,8 +298,8 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _serve_environment(haproxy: Path) -> dict[str, str]:
-    # above the ports of the embedded stacks and of `free_port`, and different in each test process
-    direct = 24_000 + TEST_PROCESS * 2_000 + random.randrange(0, 2_000, 250)
+    direct = serve_ports()
+    http, grpc = direct[: len(direct) // 2], direct[len(direct) // 2 :]
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": RAY_TOKEN,
@@ -322,8 +322,8 @@ def _serve_environment(haproxy: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(direct),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(direct + 100),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(direct + 101),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(direct + 200),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http[-1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc[-1]),
     }
