@@ -11,9 +11,10 @@ import signal
 import sys
 
 import waitress
+from waitress.server import BaseWSGIServer
 
 from dash_app.app import MAX_BODY, create_app
-from make_us_rich.core.settings import get_settings
+from make_us_rich.core.settings import Settings, get_settings
 
 _THREADS = 16
 _MAX_CONNECTIONS = 500  # below the default limit of 1024 open files
@@ -28,10 +29,15 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    waitress.serve(
-        create_app(get_settings()).server,
-        host=arguments.host,
-        port=arguments.port,
+    create_server(get_settings(), arguments.host, arguments.port).run()
+
+
+def create_server(settings: Settings, host: str, port: int) -> BaseWSGIServer:
+    """Return a server that listens; `run` answers the requests until the process ends."""
+    return waitress.create_server(
+        create_app(settings).server,
+        host=host,
+        port=port,
         threads=_THREADS,
         connection_limit=_MAX_CONNECTIONS,
         channel_timeout=_IDLE_TIMEOUT_S,
