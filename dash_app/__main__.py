@@ -11,10 +11,11 @@ import signal
 import sys
 
 import waitress
+from dash import Dash
 from waitress.server import BaseWSGIServer
 
 from dash_app.app import MAX_BODY, create_app
-from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.core.settings import get_settings
 
 _THREADS = 16
 _MAX_CONNECTIONS = 500  # below the default limit of 1024 open files
@@ -29,13 +30,13 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    create_server(get_settings(), arguments.host, arguments.port).run()
+    create_server(create_app(get_settings()), arguments.host, arguments.port).run()
 
 
-def create_server(settings: Settings, host: str, port: int) -> BaseWSGIServer:
+def create_server(app: Dash, host: str, port: int) -> BaseWSGIServer:
     """Return a server that listens; `run` answers the requests until the process ends."""
     return waitress.create_server(
-        create_app(settings).server,
+        app.server,
         host=host,
         port=port,
         threads=_THREADS,

@@ -72,6 +72,7 @@ def create_app(settings: Settings) -> Dash:
     )
     client = Client(settings.api_url, settings.dashboard_token.get_secret_value())
     services = Services(settings, accounts, client, records)
+    server.extensions["services"] = services  # whoever ends the dashboard but not the process closes them
     app.layout = lambda: shell.layout(_PAGES)
     shell.register(app, _PAGES, settings)
     for page in _PAGES:

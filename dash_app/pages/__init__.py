@@ -31,6 +31,11 @@ class Services:
     def database(self) -> Database:
         return self.accounts.database
 
+    def close(self) -> None:
+        """Close the connections to the forecast service and to Postgres."""
+        self.client.close()
+        self.database.close()
+
 
 @dataclass(frozen=True)
 class Page:
