@@ -80,6 +80,17 @@ def test_files_can_be_read_by_benchmarks_and_the_replay_exchange(exchange: str, 
     assert new_candles(download(*words(tmp_path)).output) == {"btc_usdt": 0, "eth_usdt": 0}
 
 
+def test_candles_of_another_interval_go_to_another_folder(exchange: str, tmp_path: Path) -> None:
+    hours, longer = tmp_path / "hours", tmp_path / "longer"
+    download(*words(hours, "btc_usdt"))
+
+    assert new_candles(download(*words(longer, "btc_usdt"), "--interval", "4h").output) == {"btc_usdt": HOURS // 4}
+    ours = read_recorded(longer, [BITCOIN], Interval.H4)["btc_usdt"]
+    np.testing.assert_array_equal(ours.close, read_recorded(hours, [BITCOIN], Interval.H4)["btc_usdt"].close)
+    with pytest.raises(InputError, match=r"BTCUSDT\.parquet has candles of 1h, not of 4h: choose another folder"):
+        download(*words(hours, "btc_usdt"), "--interval", "4h")
+
+
 def test_the_exchange_of_the_settings_is_used_not_that_of_a_simulated_stack(
     exchange: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +189,7 @@ def test_it_ends_with_the_newest_closed_candle(exchange: str, tmp_path: Path) ->
         (("--from", "2199-01-01", "--to", "2199-02-01"), InputError, "move them apart"),
         (("--from", "2019-01-01", "--to", "2019-02-01"), InputError, "no candle of btc_usdt"),
         (("--pairs", "nope_usdt"), PairNotTraded, "does not know nope_usdt"),
+        (("--interval", "7h"), InputError, "unknown interval '7h'"),
     ],
 )
 def test_impossible_downloads_are_refused_with_the_reason(

@@ -13,14 +13,14 @@ import httpx
 import numpy as np
 import pytest
 
+from infra.exchange.simulated import FIRST_MS, simulate
 from make_us_rich.core.errors import LocationRefused, MarketError, MarketUnavailable, PairNotTraded, RateLimited
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.market.candles import Candles, clean
 from make_us_rich.market.exchange import ExchangeClient
-from make_us_rich.market.recordings import write_klines
+from make_us_rich.market.recordings import klines_path, write_klines
 from tests.support.processes import PROJECT_ROOT, free_port, running
-from tests.support.recorded_data import DATA, needs_recorded_data
 from tests.support.servers import exchange_server
 
 CHZ = Pair("chz", "usdt")
@@ -306,10 +306,11 @@ def test_the_program_simulates_the_pairs_that_it_is_given(tmp_path: Path) -> Non
         assert len(exchange.hours(5, Pair("nobodys", "usdt"))) == len(exchange.hours(5)) == 5
 
 
-@needs_recorded_data
 def test_a_recording_is_replayed_at_the_present_time(tmp_path: Path) -> None:
+    recording = simulate(FIRST_MS + 1000 * HOUR_MS)["BTCUSDT"]
+    write_klines(klines_path(tmp_path, BITCOIN), recording)
     url = f"http://127.0.0.1:{(port := free_port())}"
-    with running(_command(port, DATA / "klines-1h", tmp_path), f"{url}/api/v3/ping", tmp_path / "log"):
+    with running(_command(port, tmp_path, tmp_path), f"{url}/api/v3/ping", tmp_path / "log"):
         exchange = Exchange(url)
         assert "RECORDED" in exchange.get("/").text
         candles, report = clean(exchange.hours(1200), Interval.H1)
@@ -317,6 +318,8 @@ def test_a_recording_is_replayed_at_the_present_time(tmp_path: Path) -> None:
     assert report.rejected == {}
     assert len(candles) == 1200
     assert abs(int(candles.open_time_ms[-1]) + HOUR_MS - time.time() * 1000) < 1.1 * HOUR_MS
+    first = int(np.argmin(np.abs(recording.close - candles.close[0])))
+    np.testing.assert_allclose(candles.close, recording.close[first : first + 1200], rtol=1e-8)
 
 
 def test_listed_pairs_are_of_one_quote_currency_and_have_names_that_we_can_write(tmp_path: Path) -> None:

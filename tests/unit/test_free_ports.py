@@ -53,7 +53,6 @@ def test_a_port_in_use_is_not_given() -> None:
         given = [free_port() for _ in own_block().single]
 
     assert taken not in given
-    assert len(set(given)) == len(own_block().single) - 1
     assert set(given) <= set(own_block().single)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infra.exchange.simulated import FIRST_MS, simulate
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.documents import HORIZON_GRID
@@ -21,9 +22,8 @@ from make_us_rich.market.window import WINDOW_CANDLES
 from tests.support.recorded_data import DATA, needs_recorded_data
 
 
-@needs_recorded_data
 def test_the_served_ewma_forecast_has_the_losses_that_are_scored() -> None:
-    candles = _recorded("ETHUSDT", 2400)
+    candles = simulate(FIRST_MS + 1000 * HOUR_MS)["ETHUSDT"][:2400]
     rows = range(2160, 2160 + 3 * 24, 5)
     actual = _actual(candles, rows)
     served = pinball(np.array([_forecast(candles[: row + 1]) for row in rows]), actual)
