@@ -110,6 +110,7 @@ def test_another_interval_is_trained_by_its_own_dag_and_served(
     assert forecast["horizons"][-1]["target_close_ms"] - forecast["as_of_ms"] == HORIZONS * 4 * HOUR_MS
     assert forecast["horizons"][0]["skill_vs_naive"] is not None
     assert (not_yet.status_code, "no model of 4h candles yet" in not_yet.json()["detail"]) == (503, True)
+    assert not_yet.headers["content-type"].startswith("application/problem+json")
     hourly = stack.mkrich("forecast", ADDED, "--json")
     assert json.loads(hourly.stdout)[0]["interval"] == "1h"
 
