@@ -10,7 +10,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-parts test-stacks test-hosts data bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -70,6 +70,10 @@ test-stacks: $(INSTALLED) redis ## run the tests of the whole stack
 
 test-hosts: $(INSTALLED) ## run the tests on several hosts, which are network namespaces; needs root
 	$(BIN)/pytest tests/hosts
+
+# Into the ignored folder data/, where `make bench-forecast` looks for candles too.
+data: $(INSTALLED) ## download the recorded candles that tests of figures need
+	$(BIN)/python -m tests.support.recorded_files
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs

@@ -14,6 +14,8 @@ from xdist.scheduler import LoadFileScheduling
 from make_us_rich.accounts import credentials
 from tests.support.servers import stop_shared_servers
 
+pytest_plugins = ["tests.support.recorded_data"]
+
 _END = "-----END CERTIFICATE-----\n"
 # Each tuple of folders runs in one process: only one whole stack at a time, and one Airflow for the tests of the DAGs.
 _WHOLE_STACKS = ("tests/e2e/", "tests/faults/", "tests/hosts/")
