@@ -10,7 +10,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-parts test-stacks test-hosts data bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-parts test-stacks test-hosts data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -72,8 +72,16 @@ test-hosts: $(INSTALLED) ## run the tests on several hosts, which are network na
 	$(BIN)/pytest tests/hosts
 
 # Into the ignored folder data/, where `make bench-forecast` looks for candles too.
-data: $(INSTALLED) ## download the recorded candles that tests of figures need
+data: $(INSTALLED) ## download what tests need and the repository lacks: recorded candles, KubeRay's schemas
 	$(BIN)/python -m tests.support.recorded_files
+	$(MAKE) --no-print-directory schemas
+
+SCHEMAS_URL := https://raw.githubusercontent.com/ray-project/kuberay/v1.7.0/ray-operator/config/crd/bases
+
+schemas:
+	@mkdir -p data/schemas/kuberay
+	@cd data/schemas/kuberay && curl -fsSL --remote-name-all $(SCHEMAS_URL)/ray.io_{rayclusters,rayservices}.yaml
+	@cd data/schemas/kuberay && sha256sum --check --quiet $(CURDIR)/tests/kuberay.sha256 || { rm *.yaml; exit 1; }
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs
