@@ -174,12 +174,13 @@ class Exchange:
         return None if fault is None else await fault_response(fault[0])
 
     def _respond(self, body: Any, weight: int) -> Response:
-        minute = int(time.time() // 60)
+        now_s = self._clock.now_ms() // 1000
+        minute = now_s // 60
         self._weight_used = weight + (self._weight_used if minute == self._weight_minute else 0)
         self._weight_minute = minute
         headers = {"X-MBX-USED-WEIGHT-1M": str(self._weight_used)}
         if self._weight_used > _WEIGHT_PER_MINUTE:
-            wait = str(60 - int(time.time()) % 60)
+            wait = str(60 - now_s % 60)
             return JSONResponse(
                 {"code": -1003, "msg": "Too much request weight used."}, 429, headers | {"Retry-After": wait}
             )

@@ -202,7 +202,9 @@ def _simulated_market() -> SimulatedMarket:
     from infra.exchange.simulated import simulate
     from infra.exchange.universe import UNIVERSE
 
-    return simulate(time.time_ns() // 1_000_000, universe=UNIVERSE)
+    market = simulate(time.time_ns() // 1_000_000, universe=UNIVERSE)
+    list(market.values())  # now, because no client waits so long on a busy machine
+    return market
 
 
 @contextmanager
