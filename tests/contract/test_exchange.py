@@ -53,11 +53,9 @@ class Exchange:
 
 
 @pytest.fixture
-def exchange(exchange_url: str) -> Iterator[Exchange]:
-    exchange = Exchange(exchange_url)
-    yield exchange
+def exchange(exchange_url: str, now_ms: int) -> Iterator[Exchange]:
+    yield Exchange(exchange_url)
     httpx.delete(f"{exchange_url}/_control/faults").raise_for_status()
-    exchange.set_clock(offset_ms=0, speed=1)
 
 
 def test_klines_have_binances_format(exchange: Exchange) -> None:
@@ -265,6 +263,7 @@ def test_a_halted_pair_has_no_newer_candle(exchange: Exchange) -> None:
 
 
 def test_the_clock_can_be_moved_and_sped_up(exchange: Exchange) -> None:
+    exchange.set_clock(offset_ms=0, speed=1)
     before_ms = exchange.now_ms()
     exchange.set_clock(offset_ms=24 * HOUR_MS, speed=3600)
     time.sleep(0.5)

@@ -40,6 +40,11 @@ def _wait_for_requests_under_way() -> None:
         each.result()
 
 
+@pytest.fixture(autouse=True)
+def _no_candle_closes(now_ms: int) -> None:
+    """Each close is one more request of each pair."""
+
+
 @pytest.fixture
 def settings(proxy: ExchangeProxy, tmp_path: Path) -> Settings:
     return Settings(

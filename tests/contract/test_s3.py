@@ -48,8 +48,8 @@ def store(objects: ObjectStore) -> CandleStore:
 
 
 @pytest.fixture
-def as_of_ms() -> int:
-    return Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+def as_of_ms(now_ms: int) -> int:
+    return Interval.H1.last_close_ms(now_ms)
 
 
 @pytest.fixture(autouse=True)
