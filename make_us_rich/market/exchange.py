@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 _PAGE = 1000
 _MAX_ATTEMPTS = 4
+_FIRST_RETRY_S = 0.5
 _MAX_WAIT_S = 30.0
 _INVALID_SYMBOL = -1121
 _DEFAULT_RETRY_AFTER_S = 60.0
@@ -229,7 +230,7 @@ def _throttle_wait_s(weight_used: int, now_s: float) -> float:
 
 def _retry_wait_s(failure: MarketError, attempt: int, max_wait_s: float) -> float | None:
     """Return the seconds until the next attempt; None when a retry cannot help or the wait is too long."""
-    backoff_s = 0.5 * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2)
+    backoff_s = _FIRST_RETRY_S * 2.0 ** (attempt - 1) * random.uniform(0.8, 1.2)
     if isinstance(failure, RateLimited):
         return max(failure.retry_after_s, backoff_s) if failure.retry_after_s <= max_wait_s else None
     return backoff_s if isinstance(failure, MarketUnavailable) else None

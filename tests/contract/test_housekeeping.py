@@ -29,7 +29,7 @@ from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
 from tests.support.accounts import transaction
 from tests.support.registry import champion_of
-from tests.support.servers import S3_KEYS, mlflow_server, own_mlflow_server, s3_server
+from tests.support.servers import S3_KEYS, mlflow_database, mlflow_server, s3_server
 from tests.support.tiny_model import tiny_model
 
 NAME = "btc_usdt_1h"
@@ -38,7 +38,7 @@ ETHER = Pair("eth", "usdt")
 YEAR_2020 = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def settings() -> Iterator[Settings]:
     with mlflow_server() as url:
         mlflow.set_tracking_uri(url)
@@ -117,10 +117,10 @@ def test_a_run_without_a_version_is_deleted(settings: Settings) -> None:
     assert housekeeping.delete_orphaned_runs(settings, FAR_AHEAD, dry_run=False) == []
 
 
-def test_models_on_every_page_are_considered(tmp_path: Path) -> None:
-    with own_mlflow_server(tmp_path) as url:
+def test_models_on_every_page_are_considered() -> None:
+    with mlflow_server() as url:
         client = MlflowClient(url)
-        with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        with closing(sqlite3.connect(mlflow_database(url))) as database, database:
             (columns,) = database.execute(
                 "SELECT group_concat(name) FROM pragma_table_info('registered_models')"
             ).fetchone()

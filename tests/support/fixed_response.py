@@ -31,7 +31,7 @@ def fixed_response_server(status: int, body: bytes, content_type: str = "text/ht
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.02])  # seconds until it notices its end
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

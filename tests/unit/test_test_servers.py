@@ -11,13 +11,8 @@ _START = re.compile(
 )
 _REASONS = {
     ("contract/test_airflow_login.py", "postgres_server"): "Airflow has a database and a role of its own",
-    ("contract/test_backup.py", "postgres_server"): "restores the databases of a whole server",
     ("contract/test_discord.py", "discord"): "the program itself",
     ("contract/test_exchange.py", "exchange"): "the program itself, with its options",
-    ("contract/test_housekeeping.py", "own_mlflow_server"): "writes to its database file",
-    ("contract/test_migrations_over_tls.py", "postgres_server"): "starts with an empty database",
-    ("contract/test_postgres.py", "postgres_server"): "starts with an empty database",
-    ("contract/test_prepare.py", "postgres_server"): "starts with an empty database",
     ("contract/test_quota.py", "postgres_server"): "stops and starts it",
     ("contract/test_s3_server.py", "own_s3_server"): "needs to know the ports of its parts",
     ("infra/test_compose.py", "own_s3_server"): "has keys of its own",
