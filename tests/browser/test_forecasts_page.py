@@ -363,7 +363,7 @@ def test_what_was_served_is_compared_with_volatility_models(
     line = page.locator("#served-record")
     expect(line).to_contain_text("No served forecast is scored yet.")
     pair, as_of_ms = Pair("chz", "usdt"), Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    with s3_server(folder) as s3, Database.from_settings(dashboard.settings) as database:
+    with s3_server() as s3, Database.from_settings(dashboard.settings) as database:
         objects = ObjectStore(s3, *S3_KEYS, "served")
         objects.ensure_bucket()
         market = dashboard.settings.market

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(300)
 def dashboard(folder: Path) -> Iterator[DashboardServers]:
     """A dashboard whose service is down, with the record of 40 days of BTC."""
     environment = {"MUR_MARKET": "binance", "MUR_PAIRS": "btc_usdt,eth_usdt"}
-    with dashboard_servers(folder, environment=environment) as servers, s3_server(folder) as s3:
+    with dashboard_servers(folder, environment=environment) as servers, s3_server() as s3:
         objects = ObjectStore(s3, *S3_KEYS, "public-pages")
         objects.ensure_bucket()
         now_ms = time.time_ns() // 1_000_000

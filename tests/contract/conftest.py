@@ -1,4 +1,4 @@
-"""What several files need. Each file has servers of its own, which start when a test asks for them."""
+"""What several files need. Each file has servers of its own or gets empty ones, once a test asks for them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def database_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def exchange_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with exchange_server(tmp_path_factory.mktemp("exchange")) as url:
+def exchange_url() -> Iterator[str]:
+    with exchange_server() as url:
         yield url
 
 

@@ -76,10 +76,8 @@ class Installation:
 
 @contextmanager
 def _installation(buckets: tuple[str, str] = BUCKETS) -> Iterator[Installation]:
-    with traversable_folder() as folder:
-        (folder / "s3").mkdir()
-        with postgres_server(folder) as postgres_url, s3_server(folder / "s3") as s3_url:
-            yield Installation(postgres_url, s3_url, buckets)
+    with traversable_folder() as folder, postgres_server(folder) as postgres_url, s3_server() as s3_url:
+        yield Installation(postgres_url, s3_url, buckets)
 
 
 @pytest.fixture(scope="module")

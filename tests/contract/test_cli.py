@@ -35,7 +35,6 @@ from make_us_rich.documents import Score
 from make_us_rich.operations.prepare import write_env
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
 from tests.support.accounts import transaction
-from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import MLFLOW_LOGIN, exchange_server, migrated_database, mlflow_server
 
@@ -47,17 +46,16 @@ PASSWORD = "a long and winding password"
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, str]]:
     """Set the addresses of a running Postgres, MLflow and exchange; every other component is down."""
-    with traversable_folder() as folder:
-        nobody = f"http://127.0.0.1:{free_port()}"
-        with migrated_database() as database, mlflow_server(folder) as mlflow, exchange_server(folder) as exchange:
-            yield {
-                "MUR_DATABASE_URL": database,
-                "MUR_MLFLOW_URL": mlflow,
-                "MUR_EXCHANGE_URL": exchange,
-                "MUR_MARKET": "simulated",
-                **dict.fromkeys(("MUR_RAY_URL", "MUR_AIRFLOW_URL", "MUR_API_URL"), nobody),
-                "MUR_S3_ENDPOINT_URL": nobody,
-            }
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with migrated_database() as database, mlflow_server() as mlflow, exchange_server() as exchange:
+        yield {
+            "MUR_DATABASE_URL": database,
+            "MUR_MLFLOW_URL": mlflow,
+            "MUR_EXCHANGE_URL": exchange,
+            "MUR_MARKET": "simulated",
+            **dict.fromkeys(("MUR_RAY_URL", "MUR_AIRFLOW_URL", "MUR_API_URL"), nobody),
+            "MUR_S3_ENDPOINT_URL": nobody,
+        }
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from tests.support.dashboard_client import DashboardClient, callback_body, click, outputs_of
-from tests.support.folders import traversable_folder
 from tests.support.processes import free_port
 from tests.support.servers import exchange_server, migrated_database
 
@@ -39,7 +38,7 @@ ADMIN_CALLBACKS = {
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
     nobody = f"http://127.0.0.1:{free_port()}"
-    with traversable_folder() as folder, migrated_database() as url, exchange_server(folder) as exchange_url:
+    with migrated_database() as url, exchange_server() as exchange_url:
         pairs_table.seed(Database(url), ("btc_usdt", "eth_usdt"), ())
         yield Settings(
             database_url=url,

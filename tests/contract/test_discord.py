@@ -20,6 +20,7 @@ from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database.pool import Database
 from make_us_rich.operations.alerts import Alert, post
 from tests.support.processes import free_port, running
+from tests.support.servers import discord_server
 
 FAILED = Alert(
     title="fetch failed for chz_usdt",
@@ -48,12 +49,18 @@ class Sink:
 
 
 @pytest.fixture
-def sink(tmp_path: Path, database_url: str) -> Iterator[Sink]:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
+def sink(database_url: str) -> Iterator[Sink]:
+    with discord_server() as url:
+        yield Sink(url, database_url)
+
+
+def test_the_stand_in_prints_what_would_be_posted(tmp_path: Path, database_url: str) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "infra.discord", "--port", str(port)]
     with running(command, f"{url}/healthz", tmp_path / "discord.log"):
-        yield Sink(url, database_url)
+        assert post(FAILED, Sink(url, database_url).settings)
+
+    assert f"would post to Discord: {FAILED.title}\n{FAILED.text}" in (tmp_path / "discord.log").read_text()
 
 
 def test_an_alert_says_what_failed_and_where_to_look(sink: Sink) -> None:

@@ -288,13 +288,22 @@ def test_a_fault_that_does_not_exist_is_refused(exchange: Exchange, body: dict[s
     assert exchange.get("/_control/faults").json() == []
 
 
-def test_too_many_requests_are_rate_limited(tmp_path: Path) -> None:
-    with exchange_server(tmp_path) as url, httpx.Client(base_url=url) as client:
+def test_too_many_requests_are_rate_limited() -> None:
+    with exchange_server() as url, httpx.Client(base_url=url) as client:
         responses = (client.get("/api/v3/exchangeInfo") for _ in range(700))  # 20 of 6000 a minute each
         limited = next(response for response in responses if response.status_code != 200)
 
     assert limited.status_code == 429
     assert 1 <= int(limited.headers["Retry-After"]) <= 60
+
+
+def test_the_program_simulates_the_pairs_that_it_is_given(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "infra.exchange", "--port", str(port), "--pairs", "nobodys_usdt"]
+    with running(command, f"{url}/api/v3/ping", tmp_path / "log"):
+        exchange = Exchange(url)
+        assert "SIMULATED" in exchange.get("/").text
+        assert len(exchange.hours(5, Pair("nobodys", "usdt"))) == len(exchange.hours(5)) == 5
 
 
 @needs_recorded_data

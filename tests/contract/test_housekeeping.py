@@ -29,7 +29,7 @@ from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
 from tests.support.accounts import transaction
 from tests.support.registry import champion_of
-from tests.support.servers import S3_KEYS, mlflow_server, s3_server
+from tests.support.servers import S3_KEYS, mlflow_server, own_mlflow_server, s3_server
 from tests.support.tiny_model import tiny_model
 
 NAME = "btc_usdt_1h"
@@ -39,16 +39,16 @@ YEAR_2020 = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
+def settings() -> Iterator[Settings]:
+    with mlflow_server() as url:
         mlflow.set_tracking_uri(url)
         mlflow.set_experiment("train_pairs")
         yield Settings(mlflow_url=url)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as url:
+def store() -> Iterator[ObjectStore]:
+    with s3_server() as url:
         made = ObjectStore(url, *S3_KEYS, "candles")
         made.ensure_bucket()
         yield made
@@ -118,7 +118,7 @@ def test_a_run_without_a_version_is_deleted(settings: Settings) -> None:
 
 
 def test_models_on_every_page_are_considered(tmp_path: Path) -> None:
-    with mlflow_server(tmp_path) as url:
+    with own_mlflow_server(tmp_path) as url:
         client = MlflowClient(url)
         with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
             (columns,) = database.execute(

@@ -18,8 +18,8 @@ UPLOAD = "/ajax-api/2.0/mlflow/upload-artifact"
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
+def url() -> Iterator[str]:
+    with mlflow_server() as running:
         yield running
 
 

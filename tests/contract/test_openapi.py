@@ -34,7 +34,7 @@ def test_every_answer_is_documented(tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     with (
         traversable_folder() as folder,
-        mlflow_server(folder) as mlflow,
+        mlflow_server() as mlflow,
         local_api(folder, ("btc_usdt", "eth_usdt"), mlflow, intervals=(Interval.H1, Interval.H4)) as api,
     ):
         command = [str(BIN / "schemathesis"), "run", f"{api.url}/openapi.json"]

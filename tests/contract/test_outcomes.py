@@ -38,8 +38,8 @@ def database() -> Iterator[Database]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CandleStore]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+def store() -> Iterator[CandleStore]:
+    with s3_server() as server:
         objects = ObjectStore(server, *S3_KEYS, "outcomes")
         objects.ensure_bucket()
         yield CandleStore(objects)

@@ -57,15 +57,14 @@ HISTORY = 3000
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    folder: Path = tmp_path_factory.mktemp("training")
+def settings() -> Iterator[Settings]:
     with ExitStack() as contexts:
         made = Settings(
             market="simulated",
             history_candles=HISTORY,
-            exchange_url=contexts.enter_context(exchange_server(folder)),
-            mlflow_url=contexts.enter_context(mlflow_server(folder)),
-            s3_endpoint_url=contexts.enter_context(s3_server(folder)),
+            exchange_url=contexts.enter_context(exchange_server()),
+            mlflow_url=contexts.enter_context(mlflow_server()),
+            s3_endpoint_url=contexts.enter_context(s3_server()),
             s3_access_key=SecretStr(S3_KEYS[0]),
             s3_secret_key=SecretStr(S3_KEYS[1]),
         )

@@ -27,18 +27,16 @@ TOKENS = [f"{TOKEN_PREFIX}{'a' * 40}", f"{TOKEN_PREFIX}{'b' * 40}"]
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    with traversable_folder() as folder:
-        (folder / "s3").mkdir()
-        with postgres_server(folder) as database, s3_server(folder / "s3") as s3:
-            yield {
-                "MUR_DATABASE_URL": database,
-                "MUR_S3_ENDPOINT_URL": s3,
-                "MUR_S3_ACCESS_KEY": S3_KEYS[0],
-                "MUR_S3_SECRET_KEY": S3_KEYS[1],
-                "MUR_PAIRS": "btc_usdt,eth_usdt",
-                "MUR_POOLED_PAIRS": "eth_usdt",
-                "MUR_ADMIN_PASSWORD": FIRST_PASSWORD,
-            }
+    with traversable_folder() as folder, postgres_server(folder) as database, s3_server() as s3:
+        yield {
+            "MUR_DATABASE_URL": database,
+            "MUR_S3_ENDPOINT_URL": s3,
+            "MUR_S3_ACCESS_KEY": S3_KEYS[0],
+            "MUR_S3_SECRET_KEY": S3_KEYS[1],
+            "MUR_PAIRS": "btc_usdt,eth_usdt",
+            "MUR_POOLED_PAIRS": "eth_usdt",
+            "MUR_ADMIN_PASSWORD": FIRST_PASSWORD,
+        }
 
 
 def _prepare(environment: dict[str, str], token: str, **changed: str) -> Result:

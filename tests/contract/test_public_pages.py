@@ -44,9 +44,9 @@ PRIVATE = ("/overview", "/models", "/api-tokens", "/admin", "/account", "/track-
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def database() -> Iterator[Database]:
     """A database with sixteen days of scored forecasts of BTC, and none of ETH."""
-    with migrated_database() as url, Database(url) as opened, s3_server(tmp_path_factory.mktemp("s3")) as s3:
+    with migrated_database() as url, Database(url) as opened, s3_server() as s3:
         objects = ObjectStore(s3, *S3_KEYS, "public-pages")
         objects.ensure_bucket()
         pairs_table.seed(opened, (BITCOIN, Pair("eth", "usdt")), ())

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -50,8 +49,8 @@ AS_OF_MS = Interval.H1.last_close_ms(1_790_000_000_000)
 
 
 @pytest.fixture(scope="module")
-def registry(folder: Path) -> Iterator[Registry]:
-    with mlflow_server(folder) as url, Registry(Settings(mlflow_url=url)) as made:
+def registry() -> Iterator[Registry]:
+    with mlflow_server() as url, Registry(Settings(mlflow_url=url)) as made:
         mlflow.set_tracking_uri(url)
         yield made
 
@@ -293,7 +292,7 @@ def test_a_page_of_another_server_is_an_error_not_a_missing_champion(
         proxy.find("btc_usdt_1h", CHAMPION)
 
 
-def test_a_refused_log_in_names_the_setting(folder: Path, registry: Registry) -> None:
+def test_a_refused_log_in_names_the_setting(registry: Registry) -> None:
     url = mlflow.get_tracking_uri()
     with (
         Registry(Settings(mlflow_url=url, mlflow_password="wrong")) as stranger,

@@ -26,8 +26,8 @@ MARCH_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
 
 
 @pytest.fixture(scope="module")
-def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as url:
+def s3_url() -> Iterator[str]:
+    with s3_server() as url:
         yield url
 
 

@@ -11,7 +11,7 @@ from make_us_rich.core.errors import StoreError
 from make_us_rich.embedded import stores
 from make_us_rich.market.object_store import ObjectStore
 from tests.support.processes import free_port
-from tests.support.servers import S3_KEYS, s3_server
+from tests.support.servers import S3_KEYS, own_s3_server
 
 KEY = "p/model.onnx"
 CONTENT = b"a model" * 100_000
@@ -26,7 +26,7 @@ def ports() -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iterator[ObjectStore]:
-    with s3_server(tmp_path_factory.mktemp("s3"), ports=ports) as url:
+    with own_s3_server(tmp_path_factory.mktemp("s3"), ports=ports) as url:
         made = ObjectStore(url, *S3_KEYS, "candles")
         made.ensure_bucket()
         made.put(KEY, CONTENT)

@@ -52,8 +52,8 @@ def test_the_newest_score_of_a_day_is_kept(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CandleStore]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+def store() -> Iterator[CandleStore]:
+    with s3_server() as server:
         objects = ObjectStore(server, *S3_KEYS, "scores")
         objects.ensure_bucket()
         yield CandleStore(objects)

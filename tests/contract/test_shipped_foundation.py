@@ -57,14 +57,13 @@ HISTORY = 3000
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
     with traversable_folder() as folder, ExitStack() as contexts:
-        (folder / "s3").mkdir()
         made = Settings(
             market="simulated",
             history_candles=HISTORY,
             database_url=SecretStr(contexts.enter_context(migrated_database())),
-            exchange_url=contexts.enter_context(exchange_server(folder)),
-            mlflow_url=contexts.enter_context(mlflow_server(folder)),
-            s3_endpoint_url=contexts.enter_context(s3_server(folder / "s3")),
+            exchange_url=contexts.enter_context(exchange_server()),
+            mlflow_url=contexts.enter_context(mlflow_server()),
+            s3_endpoint_url=contexts.enter_context(s3_server()),
             s3_access_key=SecretStr(S3_KEYS[0]),
             s3_secret_key=SecretStr(S3_KEYS[1]),
             cache_folder=str(folder / "cache"),

@@ -96,8 +96,8 @@ class Market:
 
 
 @pytest.fixture(scope="module")
-def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as url:
+def s3_url() -> Iterator[str]:
+    with s3_server() as url:
         yield url
 
 
@@ -313,7 +313,7 @@ def test_the_cost_of_the_first_fill_and_of_each_week(market: Market, count: int)
 
 
 def test_the_fetch_waits_before_the_exchange_limits_it(tmp_path: Path, s3_url: str, other_bucket: ObjectStore) -> None:
-    with exchange_server(tmp_path) as url:
+    with exchange_server() as url:
         market = Market(url, other_bucket)
         with httpx.Client(base_url=url) as others:  # of the same address
             used = 0

@@ -33,10 +33,10 @@ def world() -> Iterator[DagEnvironment]:
     with ExitStack() as contexts:
         folder = contexts.enter_context(traversable_folder())
         database_url = contexts.enter_context(migrated_database())
-        exchange_url = contexts.enter_context(exchange_server(folder))
-        discord_url = contexts.enter_context(discord_server(folder))
-        mlflow_url = contexts.enter_context(mlflow_server(folder))
-        s3_url = contexts.enter_context(s3_server(folder))
+        exchange_url = contexts.enter_context(exchange_server())
+        discord_url = contexts.enter_context(discord_server())
+        mlflow_url = contexts.enter_context(mlflow_server())
+        s3_url = contexts.enter_context(s3_server())
         ObjectStore(s3_url, *S3_KEYS, "candles").ensure_bucket()
         settings = {
             "MUR_DATABASE_URL": database_url,

@@ -26,7 +26,7 @@ from make_us_rich.operations.prepare import prepare_buckets, write_env
 from tests.support.compose import compose_services
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
-from tests.support.servers import BIN, postgres_server, s3_server
+from tests.support.servers import BIN, own_s3_server, postgres_server
 
 DOCKER = PROJECT_ROOT / "infra" / "docker"
 ONCE = {"setup", "serve", "airflow-init", "backup"}
@@ -173,7 +173,7 @@ def test_a_key_opens_its_bucket_and_no_other(env: dict[str, str], folder: Path) 
     config = folder / "keys.json"
     subprocess.run([DOCKER / "s3.sh", "true"], env={**os.environ, **env, "S3_CONFIG": str(config)}, check=True)
     (folder / "s3").mkdir()
-    with s3_server(folder / "s3", config) as url:
+    with own_s3_server(folder / "s3", config) as url:
         prepare_buckets(url, env["S3_ADMIN_ACCESS_KEY"], env["S3_ADMIN_SECRET_KEY"], ("candles", "mlflow"))
         candles_keys = env["S3_ACCESS_KEY"], env["S3_SECRET_KEY"]
         mlflow_keys = env["S3_MLFLOW_ACCESS_KEY"], env["S3_MLFLOW_SECRET_KEY"]

@@ -119,9 +119,9 @@ def dashboard_servers(
             **(environment or {}),
         }
         if registry:
-            ours["MUR_MLFLOW_URL"] = contexts.enter_context(mlflow_server(folder))
+            ours["MUR_MLFLOW_URL"] = contexts.enter_context(mlflow_server())
         if pairs:
-            ours["MUR_EXCHANGE_URL"] = contexts.enter_context(exchange_server(folder))
+            ours["MUR_EXCHANGE_URL"] = contexts.enter_context(exchange_server())
         settings = Settings(**{key.removeprefix("MUR_").lower(): value for key, value in ours.items()})
         accounts = contexts.enter_context(Accounts(Database(database_url)))
         accounts.ensure_service_token(_SERVICE_TOKEN)

@@ -48,7 +48,7 @@ def local_api(
     intervals: Sequence[Interval] = (Interval.H1,),
 ) -> Iterator[LocalApi]:
     """There is no registry unless one is given. `first_contract`: pairs whose models forecast one horizon."""
-    with migrated_database() as database_url, exchange_server(folder) as exchange_url:
+    with migrated_database() as database_url, exchange_server() as exchange_url:
         pairs_table.seed(Database(database_url), pairs, pooled=())
         settings = Settings(
             pairs=tuple(pairs),

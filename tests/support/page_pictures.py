@@ -120,7 +120,7 @@ def pictured_pages(browser: Browser, folder: Path) -> Iterator[PicturedPages]:
     with ExitStack() as contexts:
         dashboard = contexts.enter_context(dashboard_servers(folder, _PAIRS, registry=True))
         database = contexts.enter_context(Database(dashboard.settings.database_url.get_secret_value()))
-        objects = ObjectStore(contexts.enter_context(s3_server(folder)), *S3_KEYS, "pictures")
+        objects = ObjectStore(contexts.enter_context(s3_server()), *S3_KEYS, "pictures")
         objects.ensure_bucket()
         now_ms = time.time_ns() // 1_000_000
         as_of_ms = now_ms - now_ms % HOUR_MS

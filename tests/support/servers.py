@@ -1,7 +1,12 @@
 """The real servers that tests use, one context manager each.
 
-`migrated_database` is the fast way to Postgres: all tests of a process share one server, and each gets a database that
-is copied from a template. `prepared_copy` does the same for files that are slow to make, such as MLflow's database.
+Tests share what is slow to start, so these are the fast ways:
+- `migrated_database`: a database of its own on the process's one Postgres, copied from a template.
+- `mlflow_server`, `s3_server`: a server of this process that no other test uses, emptied when it is given.
+- `exchange_server`, `discord_server`: a thread of this process.
+
+A test that needs a server with other options, or that stops it, starts its own: `own_mlflow_server`, `own_s3_server`,
+`postgres_server`. `prepared_copy` keeps files that are slow to make, such as MLflow's database.
 """
 
 from __future__ import annotations
@@ -11,15 +16,19 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -28,7 +37,10 @@ from make_us_rich.database.pool import connect
 from make_us_rich.embedded import stores
 from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
 from tests.support.folders import traversable_folder
-from tests.support.processes import PROJECT_ROOT, TEST_PROCESS, free_port, running
+from tests.support.processes import PROJECT_ROOT, TEST_PROCESS, free_port, responds, running
+
+if TYPE_CHECKING:
+    from infra.exchange.simulated import SimulatedMarket
 
 BIN = Path(sys.executable).parent
 S3_KEYS = ("an-access-key", "a-secret-key")
@@ -38,6 +50,30 @@ MLFLOW_LOGIN = ("make_us_rich", "development-only")
 
 _shared = ExitStack()  # what all tests of this process use; `stop_shared_servers` ends it
 _database_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class _Reusable:
+    """A server that serves one test after the other. `wipe` deletes all that it holds."""
+
+    url: str
+    wipe: Callable[[], None]
+
+
+_idle_mlflow: list[_Reusable] = []
+_idle_s3: list[_Reusable] = []
+
+
+@contextmanager
+def _reused(idle: list[_Reusable], start: Callable[[], AbstractContextManager[_Reusable]]) -> Iterator[str]:
+    """Give the URL of a server that nobody else uses, emptied; starts another one if all are in use.
+
+    Only an idle server is emptied: whoever still uses one has taken it out of `idle`.
+    """
+    server = idle.pop() if idle else _shared.enter_context(start())
+    server.wipe()
+    yield server.url
+    idle.append(server)  # not after a failure, which may have left requests under way
 
 
 @contextmanager
@@ -110,7 +146,29 @@ def prepared_copy(target: Path, name: str, make: Callable[[Path], None]) -> None
 
 
 @contextmanager
-def s3_server(folder: Path, config: Path | None = None, ports: Mapping[str, int] | None = None) -> Iterator[str]:
+def s3_server() -> Iterator[str]:
+    """Lend an empty SeaweedFS, with S3_KEYS; gives its URL."""
+    with _reused(_idle_s3, _reusable_s3) as url:
+        yield url
+
+
+@contextmanager
+def _reusable_s3() -> Iterator[_Reusable]:
+    with traversable_folder() as folder, own_s3_server(folder) as url:
+        yield _Reusable(url, partial(_delete_buckets, url))
+
+
+def _delete_buckets(url: str) -> None:
+    from minio import Minio  # takes time, which most files do not need
+
+    client = Minio(endpoint=url.removeprefix("http://"), access_key=S3_KEYS[0], secret_key=S3_KEYS[1], secure=False)
+    for bucket in client.list_buckets():
+        client.remove_bucket(bucket_name=bucket.name)  # SeaweedFS deletes its objects too
+    assert client.list_buckets() == []
+
+
+@contextmanager
+def own_s3_server(folder: Path, config: Path | None = None, ports: Mapping[str, int] | None = None) -> Iterator[str]:
     """Run SeaweedFS as the embedded stack does, with S3_KEYS or the keys of `config`; gives its URL."""
     if config is None:
         config = folder / "s3.json"
@@ -121,36 +179,71 @@ def s3_server(folder: Path, config: Path | None = None, ports: Mapping[str, int]
     keys = stores.s3_signing_keys("for tests only")
     try:
         command = stores.s3_command(folder, sockets, config, ports)
-        with running(command, f"{url}/healthz", folder / "weed.log", keys):
+        with running(command, f"{url}/healthz", folder / "weed.log", keys) as process:
             yield url
+            process.kill()  # asked to end, it takes two seconds
     finally:
         shutil.rmtree(sockets)
 
 
 @contextmanager
-def exchange_server(folder: Path) -> Iterator[str]:
-    """Run the replay exchange with its simulated market; gives its URL."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "infra.exchange", "--port", str(port)]
-    with running(command, f"{url}/api/v3/ping", folder / "exchange.log"):
+def exchange_server() -> Iterator[str]:
+    """Run the replay exchange with its simulated market, in a thread; gives its URL."""
+    from infra.exchange.server import create_app
+    from tests.support.app_threads import running_app
+
+    with running_app(create_app(_simulated_market(), "SIMULATED")) as url:
+        yield url
+
+
+@cache
+def _simulated_market() -> SimulatedMarket:
+    """Return the market of all exchanges of this process: its candles never change, and take seconds to compute."""
+    from infra.exchange.simulated import simulate
+    from infra.exchange.universe import UNIVERSE
+
+    return simulate(time.time_ns() // 1_000_000, universe=UNIVERSE)
+
+
+@contextmanager
+def discord_server() -> Iterator[str]:
+    """Run the stand-in for Discord's webhooks, in a thread; gives its URL."""
+    from infra.discord import create_app
+    from tests.support.app_threads import running_app
+
+    with running_app(create_app()) as url:
         yield url
 
 
 @contextmanager
-def discord_server(folder: Path) -> Iterator[str]:
-    """Run the stand-in for Discord's webhooks; gives its URL."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "infra.discord", "--port", str(port)]
-    with running(command, f"{url}/healthz", folder / "discord.log"):
-        yield url
-
-
-@contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """Run an MLflow server on SQLite and local files, with MLFLOW_LOGIN; gives its URL.
+def mlflow_server() -> Iterator[str]:
+    """Lend an empty MLflow server on SQLite and local files, with MLFLOW_LOGIN; gives its URL.
 
     The log-in is that of the settings in development. `mlflow` uses it in this process from now on.
     """
+    with _reused(_idle_mlflow, _reusable_mlflow) as url:
+        yield url
+
+
+@contextmanager
+def _reusable_mlflow() -> Iterator[_Reusable]:
+    with traversable_folder() as folder, own_mlflow_server(folder) as url:
+        shutil.copy(folder / "mlflow.db", folder / "empty.db")  # with the experiment that MLflow makes at its start
+        yield _Reusable(url, partial(_empty_mlflow, url, folder))
+
+
+def _empty_mlflow(url: str, folder: Path) -> None:
+    """Write the empty database over that of the running server, in one transaction, and delete the files."""
+    empty, used = sqlite3.connect(folder / "empty.db"), sqlite3.connect(folder / "mlflow.db", timeout=60)
+    with closing(empty), closing(used):
+        empty.backup(used)
+    shutil.rmtree(folder / "artifacts", ignore_errors=True)
+    assert responds(f"{url}/health"), "the MLflow of this process has ended: a test that stops it needs an own one"
+
+
+@contextmanager
+def own_mlflow_server(folder: Path) -> Iterator[str]:
+    """Run an MLflow server of its own, with its database and artifacts in `folder`; gives its URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "infra.mlflow_server", "--port", str(port)]
     command += ["--artifacts-destination", str(folder / "artifacts")]

@@ -64,9 +64,9 @@ def serving_servers(folder: Path, environment: Mapping[str, str]) -> Iterator[Se
     """
     with ExitStack() as contexts:
         database_url = contexts.enter_context(migrated_database())
-        discord_url = contexts.enter_context(discord_server(folder))
-        exchange_url = contexts.enter_context(exchange_server(folder))
-        mlflow_url = contexts.enter_context(mlflow_server(folder))
+        discord_url = contexts.enter_context(discord_server())
+        exchange_url = contexts.enter_context(exchange_server())
+        mlflow_url = contexts.enter_context(mlflow_server())
         ours = {
             "MUR_DATABASE_URL": database_url,
             "MUR_EXCHANGE_URL": exchange_url,
