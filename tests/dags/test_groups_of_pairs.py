@@ -38,7 +38,7 @@ def test_a_pair_without_candles_does_not_stop_the_others_of_its_task(
     with_ray.break_exchange(kind="500", symbol=RECOVERS.symbol, times=4)  # as often as the client tries
     posted = len(with_ray.embeds())
 
-    run = with_ray.airflow.run("train_pairs", {"pairs": [DELISTED, RECOVERS, TRAINED], "pairs_per_task": 4})
+    run = with_ray.run("train_pairs", {"pairs": [DELISTED, RECOVERS, TRAINED], "pairs_per_task": 4})
 
     assert _states(run, "fetch") == {f"failed: {DELISTED}; fetched: btc_usdt, {RECOVERS}, {TRAINED}": "failed"}
     assert max(run.tries[task, label] for task, label in run.tries if task == "fetch") == 2
@@ -56,7 +56,7 @@ def test_a_pair_whose_training_fails_does_not_stop_the_others_of_its_task(
     posted = len(with_ray.embeds())
     asked = {"pairs": [YOUNG, TRAINED], "as_of": TWO_WEEKS_AFTER_THE_LISTING, "pairs_per_task": 2}
 
-    run = with_ray.airflow.run("train_pairs", asked)
+    run = with_ray.run("train_pairs", asked)
 
     assert _states(run, "promote") == {f"failed: {YOUNG}; refused: {TRAINED}": "failed"}, run.log[-5000:]
     (embed,) = with_ray.embeds()[posted:]

@@ -20,7 +20,7 @@ def test_the_days_that_are_over_are_published_once(world: DagEnvironment) -> Non
     noon_ms = int(yesterday.timestamp() * 1000) + 12 * 3_600_000
     with Database(world.database_url) as database:
         serve_forecasts(database, Pair("old", "usdt"), [noon_ms], [100.0], market="simulated")
-        first, second = (world.airflow.run("publish_log", {}) for _ in range(2))
+        first, second = (world.run("publish_log", {}) for _ in range(2))
 
         assert (first.state, second.state) == ("success", "success")
         newest = forecast_logs.newest(database, "simulated")

@@ -23,7 +23,7 @@ def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: Dag
         "parameter as_of: 2199-01-01T00:00:00+00:00 is in the future": {"as_of": "2199-01-01T00:00:00+00:00"},
     }
 
-    runs = [world.airflow.run("train_pairs", form) for form in refused.values()]
+    runs = [world.run("train_pairs", form) for form in refused.values()]
 
     embeds = world.embeds()[before:]
     assert [run.state for run in runs] == ["failed"] * len(refused)
@@ -38,7 +38,7 @@ def test_a_delisted_pair_is_parked_and_posted_once(world: DagEnvironment) -> Non
     world.break_exchange(kind="unknown_symbol", symbol="CHZUSDT")
     before = len(world.embeds())
 
-    run = world.airflow.run("train_pairs", {"pairs": ["chz_usdt"]})
+    run = world.run("train_pairs", {"pairs": ["chz_usdt"]})
 
     assert run.state == "failed"
     assert run.states["fetch", "chz_usdt"] == "failed"
@@ -57,7 +57,7 @@ def test_when_no_candles_are_fetched_one_message_is_posted(world: DagEnvironment
     world.break_exchange(kind="418", retry_after_s=7200)
     before = len(world.embeds())
 
-    run = world.airflow.run("train_pairs", {"pairs": ["eth_usdt"]})
+    run = world.run("train_pairs", {"pairs": ["eth_usdt"]})
 
     assert run.tries["fetch", "eth_usdt"] == 1, "the fetch waited for a ban of two hours"
     last = trainings.latest(Database(world.database_url), market="simulated", interval=Interval.H1)

@@ -36,7 +36,7 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
         _serve_a_week(settings, Pair.parse(name), as_of_ms, quantiles)
     before = len(world.embeds())
 
-    run = world.airflow.run("score_forecasts", {"pairs": ["btc_usdt", "chz_usdt", "eth_usdt"]})
+    run = world.run("score_forecasts", {"pairs": ["btc_usdt", "chz_usdt", "eth_usdt"]})
 
     assert run.states["alarm", ""] == "failed"
     assert run.states["retrain", ""] == "skipped"
@@ -80,7 +80,7 @@ def test_a_pair_without_candles_does_not_hide_the_alarm_of_another(world: DagEnv
         pairs_table.put(database, "eos_usdt", plan="pooled")
 
         form = {"pairs": ["eos_usdt", "eth_usdt"], "pairs_per_task": pairs_per_task}
-        run = world.airflow.run("score_forecasts", form)
+        run = world.run("score_forecasts", form)
 
         pairs_table.remove(database, "eos_usdt")
     assert "failed: eos_usdt, eth_usdt" in run.log, run.log[-3000:]
