@@ -239,13 +239,13 @@ class ForecastUpdater:
         )
 
     def _record(self, forecast: ComputedForecast) -> str:
-        """Record a forecast in Postgres, once, to be scored later. Returns why it could not be; empty when it was."""
+        """Record a forecast in Postgres, once, to be scored later. Returns why to try again, else nothing."""
         if forecast is self._recorded:
             return ""
         try:
             # Kept no longer than pairs of this process record, because hundreds of replicas must not hold one each.
             with shared_database(self._settings.database_url.get_secret_value()).in_use() as database:
-                forecasts.record(
+                in_time = forecasts.record(
                     database,
                     [each.quantiles for each in forecast.horizons],
                     market=self._settings.market,
@@ -259,6 +259,8 @@ class ForecastUpdater:
         except POSTGRES_UNAVAILABLE as error:
             _log.warning("%s: the forecast is not recorded yet: %s", self._series.name, error)
             return "the forecast is not recorded yet: Postgres does not answer"
+        if not in_time:
+            _log.warning("%s: a forecast came after its close, and is not recorded", self._series.name)
         self._recorded = forecast
         return ""
 
