@@ -102,11 +102,7 @@ def _serve(database: Database, model: LoadedModel, pair: Pair, candles: Candles,
             version=1,
             last_close=forecast.last_close,
             foundation=True,
-        )
-    with database.transaction() as cursor:
-        cursor.execute(
-            "UPDATE forecasts SET made_at = to_timestamp(as_of_ms / 1000 + %s) WHERE pair = %s",
-            (_RECORDED_AFTER_S, pair),
+            made_at=datetime.fromtimestamp(as_of_ms / 1000 + _RECORDED_AFTER_S, UTC),
         )
 
 

@@ -111,6 +111,7 @@ class ExchangeClient:
         self.usage = ExchangeUsage()
         self._clock = clock or ExchangeClock()
         self._max_wait_s = max_wait_s
+        self._paused_until_s = 0.0
         self._client = Client(ping=False, requests_params={"timeout": timeout_s})
         self._client.API_URL = f"{exchange_url.rstrip('/')}/api"
 
@@ -194,8 +195,9 @@ class ExchangeClient:
         """Retry transient errors with exponential backoff."""
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                result = _parse(request(), read)
                 self._throttle()
+                result = _parse(request(), read)
+                self._note_usage()
                 return result
             # python-binance raises AttributeError for an error body that is JSON but not an object
             except (BinanceAPIException, BinanceRequestException, requests.RequestException) as error:
@@ -212,16 +214,24 @@ class ExchangeClient:
         raise AssertionError("unreachable")
 
     def _throttle(self) -> None:
-        """Sleep to the next minute when the request weight of this one is nearly used up: exceeding it means a ban."""
+        """Sleep to the next minute if the last answer said that this one's request weight is nearly used up.
+
+        Exceeding it means a ban. The wait comes before a request, so that no answer is held back.
+        """
+        now_s = time.time()
+        if now_s < self._paused_until_s:
+            wait_s = self._paused_until_s - now_s
+            _log.warning("%d of %d request weight used: waiting %.0f s", self.usage.weight, _WEIGHT_PER_MINUTE, wait_s)
+            time.sleep(wait_s)
+
+    def _note_usage(self) -> None:
         response = self._client.response
         used = int(response.headers.get("X-MBX-USED-WEIGHT-1M", 0))
         self.usage.requests += 1
         self.usage.received_bytes += len(response.content)
         self.usage.weight = used
-        wait_s = _throttle_wait_s(used, time.time())
-        if wait_s:
-            _log.warning("%d of %d request weight used: waiting %.0f s", used, _WEIGHT_PER_MINUTE, wait_s)
-            time.sleep(wait_s)
+        now_s = time.time()
+        self._paused_until_s = now_s + _throttle_wait_s(used, now_s)
 
 
 def _throttle_wait_s(weight_used: int, now_s: float) -> float:

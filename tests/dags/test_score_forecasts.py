@@ -120,9 +120,8 @@ def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.n
                 as_of_ms=open_ms + HOUR_MS,
                 version=1,
                 last_close=close,
+                made_at=datetime.fromtimestamp(open_ms / 1000 + 3600 + 20, UTC),
             )
-        with database.transaction() as cursor:  # as serving does, some seconds after the close
-            cursor.execute("UPDATE forecasts SET made_at = to_timestamp(as_of_ms / 1000 + 20) WHERE pair = %s", (pair,))
 
 
 def _logged(mlflow_url: str, name: str = "n") -> dict[tuple[str, str], float]:
