@@ -12,7 +12,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 STACKS ?= chain faults hosts pictures ray
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-stacks test-durations bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-stacks test-durations data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -71,6 +71,18 @@ test-stacks: $(INSTALLED) $(CHARTS) browser redis ## run the tests that break wh
 
 test-durations: $(INSTALLED) ## record what the last run of tests took, from which the next ones take order and budgets
 	$(BIN)/python -m tests.support.durations
+
+# Into the ignored folder data/, where `make bench-forecast` looks for candles too.
+data: $(INSTALLED) ## download what tests need and the repository lacks: recorded candles, KubeRay's schemas
+	$(BIN)/python -m tests.support.recorded_files
+	$(MAKE) --no-print-directory schemas
+
+SCHEMAS_URL := https://raw.githubusercontent.com/ray-project/kuberay/v1.7.0/ray-operator/config/crd/bases
+
+schemas:
+	@mkdir -p data/schemas/kuberay
+	@cd data/schemas/kuberay && curl -fsSL --remote-name-all $(SCHEMAS_URL)/ray.io_{rayclusters,rayservices}.yaml
+	@cd data/schemas/kuberay && sha256sum --check --quiet $(CURDIR)/tests/kuberay.sha256 || { rm *.yaml; exit 1; }
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs

@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 from make_us_rich.accounts import credentials
 from tests.support.servers import stop_shared_servers
 
-pytest_plugins = ["tests.support.durations"]
+pytest_plugins = ["tests.support.durations", "tests.support.recorded_data"]
 
 _END = "-----END CERTIFICATE-----\n"
 

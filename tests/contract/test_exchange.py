@@ -23,6 +23,8 @@ from make_us_rich.market.recordings import klines_path, write_klines
 from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.servers import exchange_server
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 CHZ = Pair("chz", "usdt")
 BTC_KLINES = {"symbol": "BTCUSDT", "interval": "1h"}
 
@@ -51,11 +53,9 @@ class Exchange:
 
 
 @pytest.fixture
-def exchange(exchange_url: str) -> Iterator[Exchange]:
-    exchange = Exchange(exchange_url)
-    yield exchange
+def exchange(exchange_url: str, now_ms: int) -> Iterator[Exchange]:
+    yield Exchange(exchange_url)
     httpx.delete(f"{exchange_url}/_control/faults").raise_for_status()
-    exchange.set_clock(offset_ms=0, speed=1)
 
 
 def test_klines_have_binances_format(exchange: Exchange) -> None:
@@ -187,11 +187,11 @@ def test_an_unreachable_exchange_is_reported() -> None:
 
 @pytest.mark.parametrize("kind", ["429", "418"])
 def test_retry_after_is_honoured(exchange: Exchange, kind: str) -> None:
-    exchange.set_fault(kind=kind, symbol="BTCUSDT", times=1, retry_after_s=1.5)
+    exchange.set_fault(kind=kind, symbol="BTCUSDT", times=1, retry_after_s=0.5)
     began = time.monotonic()
 
     assert len(exchange.hours(5)) == 5
-    assert time.monotonic() - began >= 1.5
+    assert time.monotonic() - began >= 0.5
 
 
 @pytest.mark.parametrize("kind", ["429", "418"])
@@ -202,17 +202,15 @@ def test_a_long_ban_is_raised_instead_of_waited_for(exchange: Exchange, kind: st
     with pytest.raises(RateLimited, match=kind) as caught:
         exchange.hours(5)
     assert caught.value.retry_after_s == 120
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60
 
 
 def test_a_refused_location_is_reported_with_the_solution(exchange: Exchange) -> None:
     now_ms = exchange.now_ms()
-    exchange.set_fault(kind="451")
-    began = time.monotonic()
+    exchange.set_fault(kind="451", times=1)  # a second request would be answered
 
     with pytest.raises(LocationRefused, match=r"HTTP 451.+MUR_EXCHANGE_URL=https://data-api\.binance\.vision"):
         exchange.client.klines(BITCOIN, Interval.H1, now_ms - 5 * HOUR_MS, now_ms)
-    assert time.monotonic() - began < 0.4, "a refusal was asked again"
 
 
 def test_an_unknown_pair_is_named(exchange: Exchange) -> None:
@@ -265,6 +263,7 @@ def test_a_halted_pair_has_no_newer_candle(exchange: Exchange) -> None:
 
 
 def test_the_clock_can_be_moved_and_sped_up(exchange: Exchange) -> None:
+    exchange.set_clock(offset_ms=0, speed=1)
     before_ms = exchange.now_ms()
     exchange.set_clock(offset_ms=24 * HOUR_MS, speed=3600)
     time.sleep(0.5)
@@ -290,6 +289,7 @@ def test_a_fault_that_does_not_exist_is_refused(exchange: Exchange, body: dict[s
 
 def test_too_many_requests_are_rate_limited() -> None:
     with exchange_server() as url, httpx.Client(base_url=url) as client:
+        client.post("/_control/clock", json={"speed": 0})  # it stays in one minute
         responses = (client.get("/api/v3/exchangeInfo") for _ in range(700))  # 20 of 6000 a minute each
         limited = next(response for response in responses if response.status_code != 200)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import httpx
@@ -24,36 +23,33 @@ def settings(exchange_url: str) -> Settings:
     return Settings(exchange_url=exchange_url, market="simulated")
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
+def test_a_window_ends_with_the_last_closed_candle(settings: Settings, now_ms: int) -> None:
     market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
-    now = now_ms()
-    market.refresh(now)
+    market.refresh(now_ms)
     assert market.window is not None
-    assert market.window.as_of_ms == Interval.H1.last_close_ms(now)
+    assert market.window.as_of_ms == Interval.H1.last_close_ms(now_ms)
     assert len(market.window.candles) == WINDOW_CANDLES
     np.testing.assert_array_equal(market.window.candles.open_time_ms, market.window.reference.open_time_ms)
     assert market.window.candles.close[-1] != market.window.reference.close[-1]
 
 
-def test_the_next_close_adds_one_candle(settings: Settings) -> None:
+def test_the_next_close_adds_one_candle(settings: Settings, now_ms: int) -> None:
     market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
-    market.refresh(now_ms() - HOUR_MS)
+    market.refresh(now_ms - HOUR_MS)
     before = market.window
-    market.refresh(now_ms())
+    market.refresh(now_ms)
     assert before is not None
     assert market.window is not None
     assert market.window.as_of_ms == before.as_of_ms + HOUR_MS
     np.testing.assert_array_equal(market.window.candles.close[:-1], before.candles.close[1:])
 
 
-def test_the_pairs_of_a_process_ask_for_the_clock_once_and_each_makes_one_request_a_close(settings: Settings) -> None:
+def test_the_pairs_of_a_process_ask_for_the_clock_once_and_each_makes_one_request_a_close(
+    settings: Settings, now_ms: int
+) -> None:
     pairs = [Series(Pair.parse(name), Interval.H1) for name in ("eth_usdt", "chz_usdt", "ada_usdt")]
     windows = [NewestCandles(series, settings) for series in pairs]
-    close_ms = Interval.H1.last_close_ms(now_ms()) - HOUR_MS
+    close_ms = Interval.H1.last_close_ms(now_ms) - HOUR_MS
     for window in windows:
         window.closed_by(close_ms)
     usage = f"{settings.exchange_url}/_control/usage"
@@ -65,26 +61,26 @@ def test_the_pairs_of_a_process_ask_for_the_clock_once_and_each_makes_one_reques
     assert httpx.get(usage).json()["requests"] == len(windows)
 
 
-def test_a_candle_that_does_not_exist_yet_leaves_the_window_unchanged(settings: Settings) -> None:
+def test_a_candle_that_does_not_exist_yet_leaves_the_window_unchanged(settings: Settings, now_ms: int) -> None:
     market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
-    market.refresh(now_ms())
+    market.refresh(now_ms)
     before = market.window
     with pytest.raises(MarketUnavailable, match="no candle of eth_usdt closed at"):
-        market.refresh(now_ms() + HOUR_MS)
+        market.refresh(now_ms + HOUR_MS)
     assert market.window is before
 
 
-def test_candles_from_disk_are_never_merged_with_the_exchanges(settings: Settings) -> None:
-    kept = make_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
+def test_candles_from_disk_are_never_merged_with_the_exchanges(settings: Settings, now_ms: int) -> None:
+    kept = make_forecast("eth_usdt", as_of_ms=now_ms - HOUR_MS).window
     market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
     market.restore(replace(kept))
-    market.refresh(now_ms())
+    market.refresh(now_ms)
     assert market.window is not None
     assert not (market.window.candles.close == 100.0).any()
 
 
-def test_a_pushed_candle_is_added_if_it_is_the_next_one_and_valid(settings: Settings) -> None:
-    close_ms = Interval.H1.last_close_ms(now_ms())
+def test_a_pushed_candle_is_added_if_it_is_the_next_one_and_valid(settings: Settings, now_ms: int) -> None:
+    close_ms = Interval.H1.last_close_ms(now_ms)
     newest = NewestCandles(ETH, settings)
     all_of_them = NewestCandles(ETH, settings).closed_by(close_ms)
     candle = all_of_them[-1:]
