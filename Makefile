@@ -59,7 +59,7 @@ redis:
 test: $(INSTALLED) $(CHARTS) browser nginx redis ## run every test
 	$(BIN)/pytest -n 2 --no-loadscope-reorder
 
-test-fast: $(INSTALLED) ## run the unit tests but for the slow ones: under 90 seconds
+test-fast: $(INSTALLED) $(CHARTS) ## run the unit tests but for the slow ones: under 90 seconds
 	$(BIN)/pytest -n 2 --no-loadscope-reorder -m "not slow" tests/unit
 
 test-parts: $(INSTALLED) $(CHARTS) browser nginx ## run the tests of one part, without the whole stack
@@ -110,7 +110,7 @@ pictures: $(INSTALLED) $(CHARTS) browser ## the README's pictures, of the stack 
 
 reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with which tests compare them
 	rm -f tests/browser/pictures/*.png
-	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/browser/test_first_call.py
+	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/stacks/pictures tests/browser/test_first_call.py
 
 soak: $(INSTALLED) ## the whole stack under load for MINUTES (360), with graphs in soak/
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
