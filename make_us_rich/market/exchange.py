@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import reprlib
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from make_us_rich.core.errors import (
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.responses import UNEXPECTED
+from make_us_rich.core.retry_after import read_retry_after
 from make_us_rich.core.settings import BINANCE_DATA_URL
 from make_us_rich.market.candles import (
     HIGHEST_PRICE,
@@ -269,11 +271,18 @@ def _retry_wait_s(failure: MarketError, attempt: int, max_wait_s: float) -> floa
 def _translate(error: Exception, about: str) -> MarketError:
     if isinstance(error, BinanceAPIException):
         if error.status_code in (418, 429):
-            retry_after_s = _retry_after_s(error.response)
+            retry_after_s = _retry_after_s(error)
             return RateLimited(
                 f"the exchange limits our requests ({error.status_code}) for {retry_after_s:.0f} s",
                 retry_after_s=retry_after_s,
             )
+        if error.status_code == 403:
+            return RateLimited(
+                f"the exchange's firewall blocks this address (403): no request for {_DEFAULT_RETRY_AFTER_S:.0f} s",
+                retry_after_s=_DEFAULT_RETRY_AFTER_S,
+            )
+        if error.status_code == 407:
+            return MarketError("a proxy between here and the exchange wants a log-in (407): see HTTPS_PROXY")
         if error.status_code == 451:
             return LocationRefused(
                 "Binance refuses requests from this country or cloud (HTTP 451): "
@@ -287,18 +296,21 @@ def _translate(error: Exception, about: str) -> MarketError:
         if error.code == _INVALID_SYMBOL:
             return PairNotTraded(f"the exchange does not know {about}: was it delisted?")
         if error.status_code < 500:
-            return MarketError(f"the exchange refused ({error.status_code}): {_quoted(error.message)}")
+            reason = "with a page of no known form" if error.code == 0 else _quoted(error.message)
+            return MarketError(f"the exchange refused ({error.status_code}): {reason}")
         return MarketUnavailable(f"the exchange failed with {error.status_code}")
     if isinstance(error, BinanceRequestException):
         return MarketUnavailable("the exchange's response is not JSON: truncated, or from another server")
     return MarketUnavailable(f"the exchange cannot be reached: {type(error).__name__}")
 
 
-def _retry_after_s(response: requests.Response) -> float:
-    try:
-        return float(response.headers["Retry-After"])
-    except (KeyError, ValueError):  # absent, or a date
-        return _DEFAULT_RETRY_AFTER_S
+def _retry_after_s(error: BinanceAPIException) -> float:
+    """Return the seconds until the end of a ban: of the header, or the text, or else a default."""
+    told_s = read_retry_after(error.response.headers.get("Retry-After"))
+    if told_s is not None:
+        return told_s
+    banned = re.search(r"banned until (\d{13})\b", str(error.message))
+    return max(0.0, int(banned[1]) / 1000 - time.time()) if banned else _DEFAULT_RETRY_AFTER_S
 
 
 def _used_weight(response: requests.Response) -> int:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from make_us_rich.core.errors import MarketError, MarketUnavailable
+from make_us_rich.core.errors import MarketError, MarketUnavailable, RateLimited
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.core.settings import Settings
@@ -264,3 +264,48 @@ def test_one_candle_for_each_request_ends_after_few_requests() -> None:
     with raw_server(answer) as server, pytest.raises(MarketUnavailable, match="too few candles"):
         ExchangeClient(server.url, clock=past_clock()).klines(BITCOIN, Interval.H1, FIRST_MS, FIRST_MS + 4000 * HOUR_MS)
     assert len(server.requests) < 20
+
+
+PAGE = b"<!DOCTYPE HTML><HTML><BODY><H1>403 ERROR</H1>Request blocked.</BODY></HTML>"
+
+
+@pytest.mark.parametrize("header", ["nan", "inf", "-1", "soon"])
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "418 Teapot"])
+def test_a_retry_after_that_is_nonsense_means_the_default(status: str, header: str) -> None:
+    body = b'{"code": -1003, "msg": "Too many requests"}'
+    with (
+        raw_server(answering(body, status, f"Retry-After: {header}\r\n")) as server,
+        pytest.raises(RateLimited) as caught,
+    ):
+        ExchangeClient(server.url).server_time_ms()
+    assert caught.value.retry_after_s == 60
+
+
+def test_a_ban_whose_end_stands_in_the_text_is_waited_for() -> None:
+    until_ms = int(time.time() * 1000) + 7_200_000
+    body = json.dumps({"code": -1003, "msg": f"Way too much request weight used; IP banned until {until_ms}."}).encode()
+    with raw_server(answering(body, "418 Teapot")) as server, pytest.raises(RateLimited) as caught:
+        ExchangeClient(server.url).server_time_ms()
+    assert caught.value.retry_after_s == pytest.approx(7200, abs=60)
+
+
+def test_the_exchanges_firewall_has_a_sentence_of_its_own_and_is_waited_for_like_a_ban() -> None:
+    with raw_server(answering(PAGE, "403 Forbidden")) as server, pytest.raises(RateLimited) as caught:
+        ExchangeClient(server.url).server_time_ms()
+    assert "firewall" in str(caught.value)
+    assert "<" not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_a_proxy_that_wants_a_log_in_is_named() -> None:
+    with raw_server(answering(b"<html>", "407 Proxy Authentication Required")) as server:
+        with pytest.raises(MarketError, match="proxy") as caught:
+            ExchangeClient(server.url).server_time_ms()
+        assert "<" not in str(caught.value)
+
+
+def test_a_page_in_a_refusal_is_not_quoted() -> None:
+    with raw_server(answering(PAGE, "404 Not Found")) as server:
+        with pytest.raises(MarketError, match=r"refused \(404\)") as caught:
+            ExchangeClient(server.url).server_time_ms()
+        assert "<" not in str(caught.value)
