@@ -8,9 +8,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CHARTS := dash_app/static/plotly-finance.min.js
 
+# The folders of tests/stacks; all of them unless some are given.
+STACKS ?= chain faults hosts pictures ray
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
 
-.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-parts test-stacks test-hosts bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-stacks test-durations data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -55,21 +57,32 @@ nginx:
 redis:
 	@command -v redis-server >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends redis-server; } >/dev/null || { echo "install redis-server: the test of Airflow's CeleryExecutor runs it" >&2; exit 1; }
 
-# Two processes for two cores; tests/conftest.py sets the order of the files.
-test: $(INSTALLED) $(CHARTS) browser nginx redis ## run every test
-	$(BIN)/pytest -n 2 --no-loadscope-reorder
+# A process for each of two cores. tests/support/durations.py gives them the longest files first and keeps their budgets.
+PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 
-test-fast: $(INSTALLED) ## run the unit tests but for the slow ones: under 90 seconds
-	$(BIN)/pytest -n 2 --no-loadscope-reorder -m "not slow" tests/unit
+test: $(INSTALLED) $(CHARTS) browser nginx ## run the tests: every part, and one run of the whole stack
+	$(PYTEST) --budgets $(addprefix tests/,browser contract dags e2e infra package serving unit)
 
-test-parts: $(INSTALLED) $(CHARTS) browser nginx ## run the tests of one part, without the whole stack
-	$(BIN)/pytest -n 2 --no-loadscope-reorder $(addprefix tests/,browser contract dags package infra unit)
+test-fast: $(INSTALLED) $(CHARTS) ## run the unit tests but for the slow ones: under 90 seconds
+	$(PYTEST) -m "not slow" tests/unit
 
-test-stacks: $(INSTALLED) redis ## run the tests of the whole stack
-	$(BIN)/pytest $(addprefix tests/,e2e faults hosts)
+test-stacks: $(INSTALLED) $(CHARTS) browser redis ## run the tests that break whole stacks and clusters; STACKS="chain faults hosts pictures ray"
+	$(PYTEST) --budgets $(addprefix tests/stacks/,$(STACKS))
 
-test-hosts: $(INSTALLED) ## run the tests on several hosts, which are network namespaces; needs root
-	$(BIN)/pytest tests/hosts
+test-durations: $(INSTALLED) ## record what the last run of tests took, from which the next ones take order and budgets
+	$(BIN)/python -m tests.support.durations
+
+# Into the ignored folder data/, where `make bench-forecast` looks for candles too.
+data: $(INSTALLED) ## download what tests need and the repository lacks: recorded candles, KubeRay's schemas
+	$(BIN)/python -m tests.support.recorded_files
+	$(MAKE) --no-print-directory schemas
+
+SCHEMAS_URL := https://raw.githubusercontent.com/ray-project/kuberay/v1.7.0/ray-operator/config/crd/bases
+
+schemas:
+	@mkdir -p data/schemas/kuberay
+	@cd data/schemas/kuberay && curl -fsSL --remote-name-all $(SCHEMAS_URL)/ray.io_{rayclusters,rayservices}.yaml
+	@cd data/schemas/kuberay && sha256sum --check --quiet $(CURDIR)/tests/kuberay.sha256 || { rm *.yaml; exit 1; }
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs
@@ -110,7 +123,7 @@ pictures: $(INSTALLED) $(CHARTS) browser ## the README's pictures, of the stack 
 
 reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with which tests compare them
 	rm -f tests/browser/pictures/*.png
-	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/browser/test_first_call.py
+	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/stacks/pictures tests/browser/test_first_call.py
 
 soak: $(INSTALLED) ## the whole stack under load for MINUTES (360), with graphs in soak/
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))

@@ -48,7 +48,7 @@ _FROM, _TO = "2020-10-15", "2023-01-01"
 
 def main() -> None:
     torch.set_num_threads(1)
-    candles = read(_folders())
+    candles = read(_folders(), [*PAIRS, *NEW_PAIRS])
     config, as_of_ms = TrainingConfig.of(_INTERVAL), _AS_OF_MS
     began_s = time.process_time()
     fitted = fit_foundation(
@@ -126,10 +126,10 @@ def _document(item: HorizonSummary, pairs: Sequence[Pair], windows: int, learned
     )
 
 
-def read(folders: Sequence[Path]) -> dict[Pair, Candles]:
-    """Read the candles of all pairs. Exits with the command that downloads them when some are missing."""
+def read(folders: Sequence[Path], pairs: Sequence[Pair]) -> dict[Pair, Candles]:
+    """Read the candles of the pairs. Exits with the command that downloads them when some are missing."""
     found, missing = {}, []
-    for pair in [*PAIRS, *NEW_PAIRS]:
+    for pair in pairs:
         path = next((path for folder in folders if (path := klines_path(folder, pair)).is_file()), None)
         if path is None:
             missing.append(pair)

@@ -11,6 +11,8 @@ import signal
 import sys
 
 import waitress
+from dash import Dash
+from waitress.server import BaseWSGIServer
 
 from dash_app.app import MAX_BODY, create_app
 from make_us_rich.core.settings import get_settings
@@ -28,10 +30,15 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    waitress.serve(
-        create_app(get_settings()).server,
-        host=arguments.host,
-        port=arguments.port,
+    create_server(create_app(get_settings()), arguments.host, arguments.port).run()
+
+
+def create_server(app: Dash, host: str, port: int) -> BaseWSGIServer:
+    """Return a server that listens; `run` answers the requests until the process ends."""
+    return waitress.create_server(
+        app.server,
+        host=host,
+        port=port,
         threads=_THREADS,
         connection_limit=_MAX_CONNECTIONS,
         channel_timeout=_IDLE_TIMEOUT_S,

@@ -72,8 +72,9 @@ def create_app(settings: Settings) -> Dash:
     )
     client = Client(settings.api_url, settings.dashboard_token.get_secret_value())
     services = Services(settings, accounts, client, records)
+    server.extensions["services"] = services  # whoever ends the dashboard but not the process closes them
     app.layout = lambda: shell.layout(_PAGES)
-    shell.register(app, _PAGES)
+    shell.register(app, _PAGES, settings)
     for page in _PAGES:
         page.register(app, services)
     validation.install(server, app)

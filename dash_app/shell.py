@@ -16,6 +16,7 @@ from dash_app.components.colours import DARK_SHADES
 from dash_app.components.layout import aria_label
 from dash_app.pages import Page
 from dash_app.security.validation import Text, validated
+from make_us_rich.core.settings import Settings
 
 # White text on shade 8 has a contrast of at least 4.5 : 1 (WCAG AA).
 _THEME: dmc.MantineProvider.Theme = {
@@ -63,7 +64,7 @@ def layout(pages: Sequence[Page]) -> Component:
     )
 
 
-def register(app: Dash, pages: Sequence[Page]) -> None:
+def register(app: Dash, pages: Sequence[Page], settings: Settings) -> None:
     by_path = {page.path: page for page in pages}
 
     with_tables = json.dumps([page.path for page in pages if page.has_tables])
@@ -81,7 +82,7 @@ def register(app: Dash, pages: Sequence[Page]) -> None:
             return _dead_end("Page not found", "Check the address.")
         if page.for_admins and not current_user.is_admin:
             return _dead_end("This page is for admins", "Ask an admin to change your role.")
-        return page.layout()
+        return page.layout(settings)
 
     names = json.dumps({page.path: page.label for page in pages})
     app.clientside_callback(

@@ -69,6 +69,10 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def pairs(self, interval: str | None = None) -> list[Pair]:

@@ -14,7 +14,7 @@ from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dash_app.components.formatting import utc_time
-from make_us_rich.core.settings import get_settings
+from make_us_rich.core.interval import Interval
 
 # assets/tables.js loads the script of the tables with the first page that has one.
 for _script in dag._js_dist:
@@ -94,9 +94,8 @@ def pair_select(select_id: str, *, label: str, width: int | dict[str, object] = 
     )
 
 
-def interval_switch(switch_id: str) -> Component:
+def interval_switch(switch_id: str, intervals: Sequence[Interval]) -> Component:
     """Return a switch for the interval, which the browser remembers; invisible where the installation has one."""
-    intervals = get_settings().intervals
     return dmc.SegmentedControl(
         id=switch_id,
         data=[{"value": interval, "label": interval} for interval in intervals],

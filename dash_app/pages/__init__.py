@@ -1,4 +1,4 @@
-"""The pages, one file each, with `layout()` for the components and `register(app, services)` for the callbacks.
+"""The pages, one file each, with `layout(settings)` for the components and `register(app, services)` for the callbacks.
 
 Imports `dash_app.components`, `dash_app.records`, `dash_app.security` and `make_us_rich`.
 """
@@ -31,6 +31,11 @@ class Services:
     def database(self) -> Database:
         return self.accounts.database
 
+    def close(self) -> None:
+        """Close the connections to the forecast service and to Postgres."""
+        self.client.close()
+        self.database.close()
+
 
 @dataclass(frozen=True)
 class Page:
@@ -41,7 +46,7 @@ class Page:
 
     path: str
     label: str
-    layout: Callable[[], Component]
+    layout: Callable[[Settings], Component]
     register: Callable[[Dash, Services], None]
     for_admins: bool = False
     has_tables: bool = False

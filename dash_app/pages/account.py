@@ -19,9 +19,10 @@ from dash_app.security.throttling import confirmation_limit
 from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.accounts import Session
 from make_us_rich.core.errors import InputError, TooManyAttempts, WrongCredentials
+from make_us_rich.core.settings import Settings
 
 
-def layout() -> Component:
+def layout(_: Settings) -> Component:
     content = page(
         "Account",
         dmc.Text(["Logged in as ", dmc.Text(current_user.name, span=True, fw=700), "."]),

@@ -14,6 +14,7 @@ from dash_app.components.layout import page, plain_table, table, text_column, wr
 from dash_app.pages import Services, admin_pairs, admin_users
 from dash_app.security.access import admins_only
 from dash_app.security.validation import Clicks, Text, validated
+from make_us_rich.core.settings import Settings
 from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database.alerts import RecordedAlert
 from make_us_rich.operations.health import HealthResult, check_components
@@ -36,7 +37,7 @@ _AUDIT_COLUMNS = (
 )
 
 
-def layout() -> Component:
+def layout(_: Settings) -> Component:
     tabs = {
         "Users": admin_users.layout(),
         "Pairs": admin_pairs.layout(),

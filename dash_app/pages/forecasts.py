@@ -37,6 +37,7 @@ from dash_app.security.validation import Clicks, IntervalName, Text, validated
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import SLUG, Pair
+from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts as forecasts_table
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
@@ -67,7 +68,7 @@ class Choice(TypedDict):
     width: Annotated[float, Field(allow_inf_nan=False)]
 
 
-def layout() -> Component:
+def layout(settings: Settings) -> Component:
     return page(
         "Forecasts",
         html.Div(id="waiting", role="status"),
@@ -112,7 +113,7 @@ def layout() -> Component:
         dcc.Store(id="document"),
         controls=dmc.Group(
             [
-                interval_switch("interval"),
+                interval_switch("interval", settings.intervals),
                 controls.model_select(),
                 pair_select("pair", label="pair", width=controls.HALF_OF_A_PHONE),
             ],

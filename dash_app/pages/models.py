@@ -120,7 +120,7 @@ class VersionRow(SelectedVersion):
     coverage_text: str
 
 
-def layout() -> Component:
+def layout(settings: Settings) -> Component:
     return page(
         "Models",
         html.Div(id="models-notice", role="status"),
@@ -136,7 +136,10 @@ def layout() -> Component:
         *(_rollback_controls() if current_user.is_admin else []),
         dmc.Box(id="model-detail"),
         controls=dmc.Group(
-            [interval_switch("models-interval"), pair_select("models-pair", label="pair whose models are listed")],
+            [
+                interval_switch("models-interval", settings.intervals),
+                pair_select("models-pair", label="pair whose models are listed"),
+            ],
             gap="xs",
         ),
     )

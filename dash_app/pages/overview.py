@@ -18,7 +18,7 @@ from dash_app.pages.overview_rows import PICTURE_HORIZONS, SHOWN_HORIZONS, Close
 from dash_app.security.validation import Clicks, IntervalName, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.settings import get_settings
+from make_us_rich.core.settings import Settings
 from make_us_rich.database import scores
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import Forecast
@@ -37,7 +37,7 @@ _LEGEND = {
 }
 
 
-def layout() -> Component:
+def layout(settings: Settings) -> Component:
     search = dmc.TextInput(
         id="overview-search",
         placeholder="Filter pairs",
@@ -47,7 +47,7 @@ def layout() -> Component:
     )
     horizon = dmc.SegmentedControl(
         id="overview-horizon",
-        data=_horizon_labels(get_settings().default_interval),
+        data=_horizon_labels(settings.default_interval),
         value=str(_FIRST_HORIZON),
         persistence=True,
         **aria_label("horizon of the range"),
@@ -63,7 +63,7 @@ def layout() -> Component:
         ),
         dcc.Store(id="overview-data"),
         dcc.Interval(id="overview-refresh", interval=_REFRESH_MS),
-        controls=dmc.Group([interval_switch("overview-interval"), horizon, search], gap="xs"),
+        controls=dmc.Group([interval_switch("overview-interval", settings.intervals), horizon, search], gap="xs"),
     )
 
 

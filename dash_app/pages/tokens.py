@@ -21,6 +21,7 @@ from dash_app.pages import Services
 from dash_app.security.validation import Clicks, RowId, Text, validated
 from make_us_rich.accounts import Token, Usage
 from make_us_rich.core.errors import InputError, NameTaken, UnknownToken
+from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 
@@ -40,7 +41,7 @@ class TokenAction(TypedDict):
     token_id: RowId
 
 
-def layout() -> Component:
+def layout(_: Settings) -> Component:
     return page(
         "API",
         dmc.Box(id="usage", children=dmc.Skeleton(h=300)),

@@ -37,21 +37,22 @@ def download(
     start: Annotated[datetime, typer.Option("--from", help="first day (UTC)", formats=["%Y-%m-%d"])],
     end: Annotated[datetime, typer.Option("--to", help="the day after the last one (UTC)", formats=["%Y-%m-%d"])],
     out: Annotated[Path, typer.Option(help="folder for BTCUSDT.parquet and the like")],
+    interval: Annotated[str, typer.Option(help=f"length of a candle: {', '.join(Interval)}")] = Interval.H1,
 ) -> None:
-    """Download hourly candles from the exchange. After an interruption, the same command continues."""
+    """Download candles from the exchange. After an interruption, the same command continues."""
     from make_us_rich.market.exchange import ExchangeClient
     from make_us_rich.market.recordings import Download
 
     settings = get_settings()  # not those of a stack that was started here, which may simulate its prices
     console.print(f"candles from {settings.exchange_url}")
     exchange = ExchangeClient(settings.exchange_url, max_wait_s=_MAX_WAIT_S)
-    chosen = split_pairs(pairs)
+    chosen, length = split_pairs(pairs), Interval.parse(interval)
     start_ms, to_ms = _utc_ms(start), _utc_ms(end)
     end_ms = min(to_ms, exchange.server_time_ms())
     if start_ms >= end_ms:
         raise InputError("--from is not before --to, or is in the future: move them apart", field="from")
     out.mkdir(parents=True, exist_ok=True)
-    downloads = {pair: Download(pair, Interval.H1, start_ms, end_ms, out) for pair in chosen}
+    downloads = {pair: Download(pair, length, start_ms, end_ms, out) for pair in chosen}
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, disable=not console.is_terminal,

@@ -43,8 +43,8 @@ class PostgresTimeout(psycopg2.OperationalError):  # type: ignore[misc]  # psyco
 class Connection(connection):  # type: ignore[misc]
     """A connection that commits each statement by itself, outside of `transaction`."""
 
-    timeout_s = TIMEOUT_S
-    _wait_s = CONNECT_TIMEOUT_S  # during the log-in
+    timeout_s: float
+    _wait_s: float
 
     def wait(self) -> None:
         """Wait for the answer to what was sent. Raises PostgresTimeout, and closes the connection, past the limit."""
@@ -55,6 +55,11 @@ class Connection(connection):  # type: ignore[misc]
             if not socket.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 self.close()
                 raise PostgresTimeout(f"Postgres did not answer within {self._wait_s:g} s")
+
+    def wait_for_login(self, timeout_s: float) -> None:
+        """Wait until the server has let this client in."""
+        self._wait_s = timeout_s
+        self.wait()
 
     def set_timeout(self, timeout_s: float) -> None:
         """Set how long each statement may take, waiting for locks included."""
@@ -91,13 +96,14 @@ class _WaitingCursor(cursor):  # type: ignore[misc]
         self.connection.wait()
 
 
-def connect(url: str, *, timeout_s: float = TIMEOUT_S) -> Connection:
-    """Log in; each statement may take `timeout_s`. Raises psycopg2.OperationalError."""
+def connect(url: str, *, timeout_s: float | None = None) -> Connection:
+    """Log in; each statement may take `timeout_s`, by default TIMEOUT_S. Raises psycopg2.OperationalError."""
+    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     options = f"-c statement_timeout={round(timeout_s * 1000)} {parse_dsn(url).get('options', '')}"
     opened: Connection = psycopg2.connect(
         url, options=options, connection_factory=Connection, cursor_factory=_WaitingCursor, async_=True
     )
-    opened.wait()
+    opened.wait_for_login(CONNECT_TIMEOUT_S)
     opened.set_timeout(timeout_s)
     return opened
 
@@ -142,17 +148,18 @@ class Database:
                     self.close()
 
     @contextmanager
-    def transaction(self, *, timeout_s: float = TIMEOUT_S) -> Iterator[Any]:
+    def transaction(self, *, timeout_s: float | None = None) -> Iterator[Any]:
         """Give a cursor whose work is committed at the end of the block, and rolled back after an error.
 
-        `timeout_s`: limit of each statement, waiting for locks included. Raises psycopg2.OperationalError when
-        Postgres cannot be reached or does not answer in time, psycopg2.errors.QueryCanceled when it ends a statement.
+        `timeout_s`: limit of each statement, waiting for locks included; by default TIMEOUT_S. Raises
+        psycopg2.OperationalError when Postgres cannot be reached or does not answer in time,
+        psycopg2.errors.QueryCanceled when it ends a statement.
         """
         if not self._slots.acquire(timeout=TIMEOUT_S):
             raise psycopg2.OperationalError(f"all {_MAX_CONNECTIONS} connections to Postgres are in use")
         connection = None
         try:
-            connection = self._begin(timeout_s)
+            connection = self._begin(TIMEOUT_S if timeout_s is None else timeout_s)
             with connection.transaction() as cursor:
                 yield cursor
         finally:

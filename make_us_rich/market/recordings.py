@@ -133,13 +133,14 @@ class Download:
     """Downloads one pair's candles from `start_ms` to `end_ms`, which must not be later than the exchange's clock.
 
     Requests only candles that the file in `folder` lacks, so an interrupted download continues where it stopped. Gaps
-    are requested again, because the exchange may have repaired them.
+    are requested again, because the exchange may have repaired them. Raises InputError when the file has candles of
+    another interval.
     """
 
     def __init__(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int, folder: Path) -> None:
         self._pair, self._interval, self._step = pair, interval, interval.ms
         self._path = klines_path(folder, pair)
-        self._known = read_klines(self._path, interval) if self._path.is_file() else from_klines([])
+        self._known = _known_candles(self._path, interval)
         wanted = np.arange(-(-start_ms // self._step) * self._step, end_ms - self._step + 1, self._step)
         self.missing: NDArray[np.int64] = np.setdiff1d(wanted, self._known.open_time_ms)
 
@@ -176,3 +177,14 @@ class Download:
         if received and len(candles):
             write_klines(self._path, candles)
         return report
+
+
+def _known_candles(path: Path, interval: Interval) -> Candles:
+    if not path.is_file():
+        return from_klines([])
+    with _unreadable_named(path):
+        rows = _read_rows(path)
+    recorded = _recorded_interval(rows)
+    if recorded not in (interval, None):
+        raise InputError(f"{path} has candles of {recorded}, not of {interval}: choose another folder", field="out")
+    return clean(rows, interval)[0]

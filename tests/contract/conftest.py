@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from make_us_rich.market import exchange
+from tests.support.clocks import stopped_clocks
 from tests.support.folders import traversable_folder
 from tests.support.servers import exchange_server, migrated_database
 
@@ -31,6 +33,19 @@ def database_url() -> Iterator[str]:
 def exchange_url() -> Iterator[str]:
     with exchange_server() as url:
         yield url
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry requests to the exchange after hundredths of a second."""
+    monkeypatch.setattr(exchange, "_FIRST_RETRY_S", 0.01)
+
+
+@pytest.fixture
+def now_ms(exchange_url: str) -> Iterator[int]:
+    """Stop the clocks of the exchange and of this process; gives their time."""
+    with stopped_clocks(exchange_url) as stopped_ms:
+        yield stopped_ms
 
 
 @pytest.fixture(scope="module")

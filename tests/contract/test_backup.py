@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from infra.backup import BackupError, object_sums, restore_bucket, table_sums
@@ -20,9 +19,8 @@ from make_us_rich.database.migrations import migrate
 from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
 from tests.support.accounts import owner_of, transaction
-from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT
-from tests.support.servers import S3_KEYS, postgres_server, s3_server
+from tests.support.servers import S3_KEYS, empty_database, s3_server
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -33,19 +31,15 @@ BUCKETS = ("candles", "mlflow")
 
 
 class Installation:
-    """A Postgres server with the three databases, and an S3 store."""
+    """The three databases, empty at first, and an S3 store."""
 
-    def __init__(self, postgres_url: str, s3_url: str, buckets: tuple[str, str] = BUCKETS) -> None:
+    def __init__(self, urls: Mapping[str, str], s3_url: str, buckets: tuple[str, str]) -> None:
         self.buckets = buckets
-        self._server_url = postgres_url.rpartition("/")[0]
+        self._urls = urls
         self.s3_url = s3_url
-        with closing(psycopg2.connect(postgres_url)) as connection:
-            connection.autocommit = True
-            for name in NAMES:
-                connection.cursor().execute(f"CREATE DATABASE {name}")
 
     def url(self, name: str) -> str:
-        return f"{self._server_url}/{name}"
+        return self._urls[name]
 
     def bucket(self, name: str) -> ObjectStore:
         return ObjectStore(self.s3_url, *S3_KEYS, name)
@@ -76,8 +70,9 @@ class Installation:
 
 @contextmanager
 def _installation(buckets: tuple[str, str] = BUCKETS) -> Iterator[Installation]:
-    with traversable_folder() as folder, postgres_server(folder) as postgres_url, s3_server() as s3_url:
-        yield Installation(postgres_url, s3_url, buckets)
+    with s3_server() as s3_url, ExitStack() as databases:
+        urls = {name: databases.enter_context(empty_database()) for name in NAMES}
+        yield Installation(urls, s3_url, buckets)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import time_ns as real_time_ns
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from websockets.asyncio.server import ServerConnection, serve
 
+from infra.exchange import streams
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
@@ -23,31 +25,46 @@ from make_us_rich.market import stream
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.stream import CandleStream
+from serve_app.replica import updater
 from serve_app.replica.forecast import ForecastSnapshot
 from serve_app.replica.forecaster import Forecaster
 from serve_app.replica.models import ModelCache
 from tests.support.forecasts import make_forecast
 from tests.support.processes import free_port
 
-ETH = Series(Pair("eth", "usdt"), Interval.H1)
+ETH, BTC = Series(Pair("eth", "usdt"), Interval.H1), Series(BITCOIN, Interval.H1)
+
+
+@pytest.fixture(autouse=True)
+def lively_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange sends an open candle every fifth of a second, and clients connect again as soon."""
+    monkeypatch.setattr(streams, "_BETWEEN_UPDATES_S", 0.2)
+    monkeypatch.setattr(stream, "_BETWEEN_CONNECTIONS_S", (0.1, 0.2))
 
 
 class Exchange:
-    """The replay exchange; the clocks, its and this process's, can be moved to just before a full hour."""
+    """The replay exchange, whose clock and this process's are stopped and moved."""
 
     def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.url = url
         self.stream_url = url.replace("http", "ws", 1)
         self._monkeypatch = monkeypatch
 
-    def before_a_close(self, seconds: float) -> int:
-        """Move the clocks to so many seconds before the next close; returns it."""
-        real_ns = time.time_ns
-        close_ms = Interval.H1.last_close_ms(real_ns() // 1_000_000) + HOUR_MS
-        offset_ms = close_ms - int(seconds * 1000) - real_ns() // 1_000_000
-        self.control("clock", {"offset_ms": offset_ms})
-        self._monkeypatch.setattr(time, "time_ns", lambda: real_ns() + offset_ms * 1_000_000)
+    def stop_clocks(self, before_close_s: float) -> int:
+        """Stop the clocks so many seconds before the next close; returns it."""
+        close_ms = Interval.H1.last_close_ms(real_time_ns() // 1_000_000) + HOUR_MS
+        self._set_clocks(close_ms - int(before_close_s * 1000))
         return close_ms
+
+    def next_close(self) -> int:
+        """Move the stopped clocks to the next close; returns it."""
+        close_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) + HOUR_MS
+        self._set_clocks(close_ms)
+        return close_ms
+
+    def _set_clocks(self, now_ms: int) -> None:
+        self.control("clock", {"offset_ms": now_ms - real_time_ns() // 1_000_000, "speed": 0})
+        self._monkeypatch.setattr(time, "time_ns", lambda: now_ms * 1_000_000)
 
     def control(self, path: str, change: dict[str, Any]) -> None:
         httpx.post(f"{self.url}/_control/{path}", json=change).raise_for_status()
@@ -68,9 +85,33 @@ class Exchange:
 @pytest.fixture
 def exchange(exchange_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchange]:
     made = Exchange(exchange_url, monkeypatch)
+    made.stop_clocks(60)
     yield made
     made.clear_faults()
-    made.control("clock", {"offset_ms": 0})
+    made.control("clock", {"offset_ms": 0, "speed": 1})
+
+
+class Listener:
+    """Notes what a stream sends: of each message the series, and whether its candle is closed."""
+
+    def __init__(self, listened: CandleStream, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.heard: list[tuple[str, bool]] = []
+        self._deliver = listened._deliver
+        monkeypatch.setattr(listened, "_deliver", self._note)
+
+    def _note(self, text: str | bytes) -> None:
+        with suppress(ValueError, KeyError):  # an answer to a request has no candle
+            message = json.loads(text)
+            self.heard.append((message["stream"], message["data"]["k"]["x"]))
+        self._deliver(text)
+
+    async def until_sent(self, *series: Series) -> None:
+        """Wait until the exchange sends these, because a subscription has no other sign."""
+        wanted = {stream._stream_name(each) for each in series}
+        await until(lambda: wanted <= {name for name, _ in self.heard})
+
+    def closed(self) -> list[str]:
+        return [name for name, closed in self.heard if closed]
 
 
 @asynccontextmanager
@@ -85,20 +126,23 @@ async def subscribed(exchange: Exchange, *series: Series) -> AsyncIterator[tuple
         await made.close()
 
 
-async def until(done: Callable[[], bool], timeout_s: float = 20.0) -> None:
+async def until(done: Callable[[], bool], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not done():
             await asyncio.sleep(0.05)
 
 
-def test_a_candle_is_pushed_when_it_has_closed_as_the_exchange_answers_it_afterwards(exchange: Exchange) -> None:
-    async def first_candles() -> list[Candles]:
-        async with subscribed(exchange, ETH, Series(BITCOIN, Interval.H1)) as (opened, candles):
-            await until(lambda: opened.is_connected)
-            return [await asyncio.wait_for(candles.get(), 30) for _ in range(2)]
+def test_a_candle_is_pushed_when_it_has_closed_as_the_exchange_answers_it_afterwards(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def first_candles() -> tuple[int, list[Candles]]:
+        async with subscribed(exchange, ETH, BTC) as (opened, candles):
+            await Listener(opened, monkeypatch).until_sent(ETH, BTC)
+            assert candles.empty(), "an open candle was delivered"
+            close_ms = exchange.next_close()
+            return close_ms, [await asyncio.wait_for(candles.get(), 60) for _ in range(2)]
 
-    close_ms = exchange.before_a_close(4)
-    pushed = asyncio.run(first_candles())
+    close_ms, pushed = asyncio.run(first_candles())
 
     for pair in (ETH.pair, BITCOIN):
         (asked,) = [ExchangeClient(exchange.url).klines(pair, Interval.H1, close_ms - HOUR_MS, close_ms)]
@@ -109,7 +153,7 @@ def test_a_candle_is_pushed_when_it_has_closed_as_the_exchange_answers_it_afterw
 def test_after_a_fault_of_the_stream_candles_arrive_again(
     exchange: Exchange, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stream, "_SILENCE_S", 3.0)
+    monkeypatch.setattr(stream, "_SILENCE_S", 1.0)
     noticed = {
         "stream_closed": "ended, connecting again: ConnectionClosed",
         "stream_silent": "ended, connecting again: TimeoutError",
@@ -118,33 +162,44 @@ def test_after_a_fault_of_the_stream_candles_arrive_again(
 
     async def candle_after_the_fault() -> Candles:
         async with subscribed(exchange, ETH) as (opened, candles):
-            await until(lambda: opened.is_connected)
+            listener = Listener(opened, monkeypatch)
+            await listener.until_sent(ETH)
             exchange.set_fault(kind)
             await until(lambda: noticed in caplog.text)
+            listener.heard.clear()
             exchange.clear_faults()
-            await until(lambda: opened.is_connected)
-            await asyncio.sleep(1)  # the subscription, which has no sign of its own
-            exchange.before_a_close(1)
-            return await asyncio.wait_for(candles.get(), 30)
+            await listener.until_sent(ETH)
+            exchange.next_close()
+            return await asyncio.wait_for(candles.get(), 60)
 
     assert len(asyncio.run(candle_after_the_fault())) == 1
 
 
-def test_a_series_without_listeners_is_not_sent_any_more(exchange: Exchange) -> None:
-    async def candles_after_unsubscribing() -> int:
-        async with subscribed(exchange, Series(BITCOIN, Interval.H1)) as (opened, bitcoin):
-            ether: list[Candles] = []
-            unsubscribe = opened.subscribe(ETH, ether.append)
-            await until(lambda: opened.is_connected)
-            await asyncio.sleep(1)
-            unsubscribe()
-            await asyncio.sleep(1)
-            exchange.before_a_close(0.5)
-            await asyncio.wait_for(bitcoin.get(), 30)
-            await asyncio.sleep(0.5)
-            return len(ether)
+def test_a_series_without_listeners_is_not_sent_any_more(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    ether, bitcoin = stream._stream_name(ETH), stream._stream_name(BTC)
 
-    assert asyncio.run(candles_after_unsubscribing()) == 0
+    async def sent_at_closes(listener: Listener, enough: Callable[[list[str]], bool]) -> None:
+        """Let one hour after the other close until enough was sent."""
+        listener.heard.clear()
+        async with asyncio.timeout(60):
+            while not enough(listener.closed()):
+                await close_an_hour(listener)
+
+    async def close_an_hour(listener: Listener) -> None:
+        before = len(listener.closed())
+        exchange.next_close()
+        await until(lambda: len(listener.closed()) > before)
+
+    async def unsubscribe_from_one() -> None:
+        async with subscribed(exchange, BTC) as (opened, _):
+            unsubscribe = opened.subscribe(ETH, lambda candle: None)
+            listener = Listener(opened, monkeypatch)
+            await listener.until_sent(ETH, BTC)
+            await sent_at_closes(listener, lambda names: names[-4:] == [bitcoin, ether] * 2)
+            unsubscribe()
+            await sent_at_closes(listener, lambda names: names[-4:] == [bitcoin] * 4)
+
+    asyncio.run(unsubscribe_from_one())
 
 
 def test_odd_messages_and_a_listener_that_fails_keep_no_candle_from_the_others(
@@ -202,41 +257,53 @@ def settings(exchange: Exchange, database_url: str, tmp_path: Path) -> Settings:
     return made
 
 
-async def _seconds_and_requests(exchange: Exchange, settings: Settings, fault: str = "") -> tuple[float, int]:
-    """Return the seconds from a close to its forecast, and the requests to the exchange from before the close on."""
+async def _requests_of_a_forecast(
+    exchange: Exchange, settings: Settings, monkeypatch: pytest.MonkeyPatch, *, before_close_s: float, fault: str = ""
+) -> int:
+    """Let a replica forecast after a close; return its requests to the exchange since the close."""
     stream.shared_stream.cache_clear()
-    close_ms = exchange.before_a_close(12)
+    close_ms = exchange.stop_clocks(before_close_s)
+    shared = stream.shared_stream(settings.exchange_stream_url)
+    listener = Listener(shared, monkeypatch)
     replica = Forecaster(ETH, settings, ModelCache(2))
     try:
         await replica.reconfigure({"name": ETH.name, "version": 1, "run_id": "run-1"})
-        shared = stream.shared_stream(settings.exchange_stream_url)
-        await until(lambda: shared.is_connected)
+        async with asyncio.timeout(60):
+            await listener.until_sent(ETH, BTC)
+            while (state := await replica.state()).reason or state.as_of_ms != close_ms - HOUR_MS:
+                await asyncio.sleep(0.05)
         if fault:
             exchange.set_fault(fault)
-        while (state := await replica.state()).reason or state.as_of_ms != close_ms - HOUR_MS:
-            await asyncio.sleep(0.05)
-            assert time.time_ns() // 1_000_000 < close_ms, f"not ready before the close: {state}"
         exchange.forget_requests()
-        while (await replica.state()).as_of_ms != close_ms:
-            await asyncio.sleep(0.02)
-            assert time.time_ns() // 1_000_000 < close_ms + 30_000, "no forecast after the close"
-        return (time.time_ns() // 1_000_000 - close_ms) / 1000, exchange.requests()
+        began = time.monotonic()
+        assert exchange.next_close() == close_ms
+        async with asyncio.timeout(60):
+            while (await replica.state()).as_of_ms != close_ms:
+                await asyncio.sleep(0.02)
+        print(f"forecast {time.monotonic() - began:.2f} s after the close")
+        return exchange.requests()
     finally:
         replica.close()
         await shared.close()
 
 
-def test_a_pushed_candle_is_forecast_from_without_a_request(exchange: Exchange, settings: Settings) -> None:
-    seconds, requests = asyncio.run(_seconds_and_requests(exchange, settings))
+def test_a_pushed_candle_is_forecast_from_without_a_request(
+    exchange: Exchange, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # long before the close, so that the replica, which asks for the candle then, has no time to do so
+    requests = asyncio.run(_requests_of_a_forecast(exchange, settings, monkeypatch, before_close_s=600))
 
-    print(f"forecast {seconds:.2f} s after the close")
     assert requests == 0
 
 
-def test_behind_a_silent_stream_the_candle_is_asked_for(exchange: Exchange, settings: Settings) -> None:
-    seconds, requests = asyncio.run(_seconds_and_requests(exchange, settings, "stream_silent"))
+def test_behind_a_silent_stream_the_candle_is_asked_for(
+    exchange: Exchange, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updater, "_DELAY_BEHIND_STREAM_S", (0.2, 0.4))
+    requests = asyncio.run(
+        _requests_of_a_forecast(exchange, settings, monkeypatch, before_close_s=0.2, fault="stream_silent")
+    )
 
-    print(f"forecast {seconds:.2f} s after the close")
     assert requests >= 2  # the pair's candle and BTC's
 
 

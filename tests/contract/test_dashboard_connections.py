@@ -1,4 +1,4 @@
-"""The waitress server and clients that send half a request or an oversized one."""
+"""`python -m dash_app`, the waitress server, and clients that send half a request or an oversized one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HALF = {
 
 @pytest.fixture(scope="module")
 def dashboard(folder: Path) -> Iterator[DashboardServers]:
-    with dashboard_servers(folder) as servers:
+    with dashboard_servers(folder, own_process=True) as servers:
         yield servers
 
 

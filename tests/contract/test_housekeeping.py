@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -29,7 +30,7 @@ from make_us_rich.operations import housekeeping
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, Registry
 from tests.support.accounts import transaction
 from tests.support.registry import champion_of
-from tests.support.servers import S3_KEYS, mlflow_server, own_mlflow_server, s3_server
+from tests.support.servers import S3_KEYS, mlflow_database, mlflow_server, s3_server
 from tests.support.tiny_model import tiny_model
 
 NAME = "btc_usdt_1h"
@@ -38,7 +39,7 @@ ETHER = Pair("eth", "usdt")
 YEAR_2020 = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def settings() -> Iterator[Settings]:
     with mlflow_server() as url:
         mlflow.set_tracking_uri(url)
@@ -117,10 +118,10 @@ def test_a_run_without_a_version_is_deleted(settings: Settings) -> None:
     assert housekeeping.delete_orphaned_runs(settings, FAR_AHEAD, dry_run=False) == []
 
 
-def test_models_on_every_page_are_considered(tmp_path: Path) -> None:
-    with own_mlflow_server(tmp_path) as url:
+def test_models_on_every_page_are_considered() -> None:
+    with mlflow_server() as url:
         client = MlflowClient(url)
-        with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        with closing(sqlite3.connect(mlflow_database(url))) as database, database:
             (columns,) = database.execute(
                 "SELECT group_concat(name) FROM pragma_table_info('registered_models')"
             ).fetchone()
@@ -183,6 +184,27 @@ def test_logs_of_old_runs_are_deleted(tmp_path: Path) -> None:
 
     assert [Path(name).name for name in deleted] == ["run_id=old"]
     assert [path.name for path in (tmp_path / "dag_id=train_pairs").iterdir()] == ["run_id=new"]
+
+
+def test_a_log_that_vanishes_meanwhile_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow keeps links to the newest log, which stay when it is deleted; another program may delete a folder too."""
+    when = time.time() - 40 * 86_400
+    for name in ("first", "second"):
+        run = tmp_path / "dag_id=train_pairs" / f"run_id={name}"
+        run.mkdir(parents=True)
+        (run / "latest").symlink_to(run / "gone.log")
+        os.utime(run / "latest", (when, when), follow_symlinks=False)
+        os.utime(run, (when, when))
+    remove = housekeeping.shutil.rmtree
+
+    def remove_twice(path: str, **options: Any) -> None:
+        remove(path)
+        remove(path, **options)
+
+    monkeypatch.setattr(housekeeping.shutil, "rmtree", remove_twice)
+    deleted = housekeeping.delete_task_logs(tmp_path, datetime.now(UTC) - timedelta(days=30), dry_run=False)
+
+    assert [Path(name).name for name in deleted] == ["run_id=first", "run_id=second"]
 
 
 def _row(url: str, table: str, days_old: int) -> None:

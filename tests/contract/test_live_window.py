@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import httpx
@@ -24,36 +23,33 @@ def settings(exchange_url: str) -> Settings:
     return Settings(exchange_url=exchange_url, market="simulated")
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def test_a_window_ends_with_the_last_closed_candle(settings: Settings) -> None:
+def test_a_window_ends_with_the_last_closed_candle(settings: Settings, now_ms: int) -> None:
     market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
-    now = now_ms()
-    market.refresh(now)
+    market.refresh(now_ms)
     assert market.window is not None
-    assert market.window.as_of_ms == Interval.H1.last_close_ms(now)
+    assert market.window.as_of_ms == Interval.H1.last_close_ms(now_ms)
     assert len(market.window.candles) == WINDOW_CANDLES
     np.testing.assert_array_equal(market.window.candles.open_time_ms, market.window.reference.open_time_ms)
     assert market.window.candles.close[-1] != market.window.reference.close[-1]
 
 
-def test_the_next_close_adds_one_candle(settings: Settings) -> None:
+def test_the_next_close_adds_one_candle(settings: Settings, now_ms: int) -> None:
     market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
-    market.refresh(now_ms() - HOUR_MS)
+    market.refresh(now_ms - HOUR_MS)
     before = market.window
-    market.refresh(now_ms())
+    market.refresh(now_ms)
     assert before is not None
     assert market.window is not None
     assert market.window.as_of_ms == before.as_of_ms + HOUR_MS
     np.testing.assert_array_equal(market.window.candles.close[:-1], before.candles.close[1:])
 
 
-def test_the_pairs_of_a_process_ask_for_the_clock_once_and_each_makes_one_request_a_close(settings: Settings) -> None:
+def test_the_pairs_of_a_process_ask_for_the_clock_once_and_each_makes_one_request_a_close(
+    settings: Settings, now_ms: int
+) -> None:
     pairs = [Series(Pair.parse(name), Interval.H1) for name in ("eth_usdt", "chz_usdt", "ada_usdt")]
     windows = [NewestCandles(series, settings) for series in pairs]
-    close_ms = Interval.H1.last_close_ms(now_ms()) - HOUR_MS
+    close_ms = Interval.H1.last_close_ms(now_ms) - HOUR_MS
     for window in windows:
         window.closed_by(close_ms)
     usage = f"{settings.exchange_url}/_control/usage"
@@ -65,42 +61,69 @@ def test_the_pairs_of_a_process_ask_for_the_clock_once_and_each_makes_one_reques
     assert httpx.get(usage).json()["requests"] == len(windows)
 
 
-def test_a_candle_that_does_not_exist_yet_leaves_the_window_unchanged(settings: Settings) -> None:
+def test_a_candle_that_does_not_exist_yet_leaves_the_window_unchanged(settings: Settings, now_ms: int) -> None:
     market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
-    market.refresh(now_ms())
+    market.refresh(now_ms)
     before = market.window
     with pytest.raises(MarketUnavailable, match="no candle of eth_usdt closed at"):
-        market.refresh(now_ms() + HOUR_MS)
+        market.refresh(now_ms + HOUR_MS)
     assert market.window is before
 
 
-def test_candles_from_disk_are_never_merged_with_the_exchanges(settings: Settings) -> None:
-    kept = make_forecast("eth_usdt", as_of_ms=now_ms() - HOUR_MS).window
+def test_candles_from_disk_are_never_merged_with_the_exchanges(settings: Settings, now_ms: int) -> None:
+    kept = make_forecast("eth_usdt", as_of_ms=now_ms - HOUR_MS).window
     market = LiveWindow(ETH, settings, NewestCandles(BTC, settings))
     market.restore(replace(kept))
-    market.refresh(now_ms())
+    market.refresh(now_ms)
     assert market.window is not None
     assert not (market.window.candles.close == 100.0).any()
 
 
-def test_a_pushed_candle_is_added_if_it_is_the_next_one_and_valid(settings: Settings) -> None:
-    close_ms = Interval.H1.last_close_ms(now_ms())
+def test_a_pushed_candle_is_added_if_it_is_the_next_one_and_valid(settings: Settings, now_ms: int) -> None:
+    close_ms = Interval.H1.last_close_ms(now_ms)
     newest = NewestCandles(ETH, settings)
     all_of_them = NewestCandles(ETH, settings).closed_by(close_ms)
     candle = all_of_them[-1:]
 
-    newest.add(candle)
+    newest.add(candle, now_ms=close_ms)
     assert newest.newest_close_ms == 0, "the first candles are fetched"
 
     newest.closed_by(close_ms - 2 * HOUR_MS)
-    newest.add(candle)
+    newest.add(candle, now_ms=close_ms)
     assert newest.newest_close_ms == close_ms - 2 * HOUR_MS, "the candle between is missing"
 
     newest.closed_by(close_ms - HOUR_MS)
-    newest.add(replace(candle, close=np.array([np.nan])))
+    newest.add(replace(candle, close=np.array([np.nan])), now_ms=close_ms)
     assert newest.newest_close_ms == close_ms - HOUR_MS, "a price is missing"
 
-    newest.add(candle)
-    newest.add(candle)
+    newest.add(candle, now_ms=close_ms)
+    newest.add(candle, now_ms=close_ms)
     assert newest.newest_close_ms == close_ms
     np.testing.assert_array_equal(newest.closed_by(close_ms).close, all_of_them.close)
+
+
+def test_pushed_candles_of_the_future_are_refused(settings: Settings) -> None:
+    """1,100 of them evicted the window, and the pair had no candles until the process was restarted."""
+    close_ms = Interval.H1.last_close_ms(now_ms())
+    newest = NewestCandles(ETH, settings)
+    known = newest.closed_by(close_ms)
+    for hour in range(1, 1101):
+        newest.add(replace(known[-1:], open_time_ms=known.open_time_ms[-1:] + hour * HOUR_MS), now_ms=close_ms)
+    np.testing.assert_array_equal(newest.closed_by(close_ms).open_time_ms, known.open_time_ms)
+
+    early = replace(known[-1:], open_time_ms=known.open_time_ms[-1:] + HOUR_MS)
+    newest.add(early, now_ms=close_ms + HOUR_MS - 5001)
+    assert newest.newest_close_ms == close_ms
+    newest.add(early, now_ms=close_ms + HOUR_MS - 5000)
+    assert newest.newest_close_ms == close_ms + HOUR_MS, "our clock may be a little behind the exchange's"
+
+
+def test_a_window_ahead_of_the_clock_is_fetched_again(settings: Settings) -> None:
+    """Our clock was hours ahead when the candles were added, and then set right."""
+    close_ms = Interval.H1.last_close_ms(now_ms())
+    newest = NewestCandles(ETH, settings)
+    known = newest.closed_by(close_ms)
+    for hour in range(1, 1101):
+        future = replace(known[-1:], open_time_ms=known.open_time_ms[-1:] + hour * HOUR_MS)
+        newest.add(future, now_ms=close_ms + 1101 * HOUR_MS)
+    np.testing.assert_array_equal(newest.closed_by(close_ms).close, known.close)

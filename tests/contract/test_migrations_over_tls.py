@@ -15,14 +15,13 @@ from cryptography.x509.oid import NameOID
 
 from make_us_rich.database.migrations import migrate
 from tests.support.accounts import transaction
-from tests.support.folders import traversable_folder
-from tests.support.servers import postgres_server
+from tests.support.servers import empty_database
 from tests.support.tcp_proxy import tcp_proxy
 
 
 @pytest.fixture
 def postgres() -> Iterator[str]:
-    with traversable_folder() as folder, postgres_server(folder) as url:
+    with empty_database() as url:
         yield url
 
 

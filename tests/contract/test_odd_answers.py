@@ -17,6 +17,8 @@ from make_us_rich.registry.client import Registry
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.processes import free_port
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 ODD = {
     "a page": NOT_FOUND_PAGE,
     "nothing": b"",

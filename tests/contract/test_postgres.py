@@ -17,7 +17,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import SQL_FOLDER, MigrationError, migrate
 from make_us_rich.database.pool import Database
 from tests.support.accounts import owner_of, transaction
-from tests.support.servers import postgres_server
+from tests.support.servers import empty_database
 from tests.support.waiting import wait_until
 
 PASSWORD = "correct horse battery"
@@ -26,11 +26,11 @@ TABLES = {"users", "roles", "user_roles", "api_tokens", "user_api_consumptions",
 
 
 @pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
-    with postgres_server(folder) as server:
+def url() -> Iterator[str]:
+    with empty_database() as made:
         with ThreadPoolExecutor(4) as pool:  # four threads, each with a connection and a dbmate process of its own
-            list(pool.map(migrate, [server] * 4))
-        yield server
+            list(pool.map(migrate, [made] * 4))
+        yield made
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
 from tests.support.accounts import owner_of
-from tests.support.folders import traversable_folder
-from tests.support.servers import S3_KEYS, postgres_server, s3_server
+from tests.support.servers import S3_KEYS, empty_database, s3_server
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -27,7 +26,7 @@ TOKENS = [f"{TOKEN_PREFIX}{'a' * 40}", f"{TOKEN_PREFIX}{'b' * 40}"]
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    with traversable_folder() as folder, postgres_server(folder) as database, s3_server() as s3:
+    with empty_database() as database, s3_server() as s3:
         yield {
             "MUR_DATABASE_URL": database,
             "MUR_S3_ENDPOINT_URL": s3,

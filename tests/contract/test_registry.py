@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import mlflow
 import numpy as np
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from infra.exchange.simulated import simulate
 from make_us_rich.core.errors import RegistryError
@@ -30,7 +33,7 @@ from make_us_rich.registry.promotion import (
     rollback,
 )
 from make_us_rich.registry.promotion import promote as promote_with_expiry
-from make_us_rich.registry.publish import publish
+from make_us_rich.registry.publish import publish, version_tags
 from tests.support.accounts import transaction
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.processes import free_port
@@ -63,9 +66,15 @@ def fitted() -> FittedModel:
     return fit(recent, recent, pair="btc_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
 
 
-def _published(registry: Registry, fitted: FittedModel, name: str) -> ModelVersion:
-    _, version = publish(fitted, name=name, as_of_ms=AS_OF_MS, market="simulated", tags={})
-    return registry.get(name, version)
+def _registered(registry: Registry, fitted: FittedModel, name: str, as_of_ms: int = AS_OF_MS) -> ModelVersion:
+    """Register a version with the tags that `publish` gives it, but without files, which a promotion does not read."""
+    client = MlflowClient()
+    run = client.create_run("0").info
+    with suppress(MlflowException):  # the name is registered already
+        client.create_registered_model(name)
+    tags = version_tags(fitted, as_of_ms, "simulated")
+    version = client.create_model_version(name, f"{run.artifact_uri}/model", run.run_id, tags=tags)
+    return registry.get(name, int(version.version))
 
 
 def _against(champion: int | None, ours: float = 1.0e-3, theirs: float = 1.1e-3) -> Comparison:
@@ -86,7 +95,8 @@ def promote(
 
 
 def test_a_published_model_is_read_back_unchanged(registry: Registry, fitted: FittedModel) -> None:
-    version = _published(registry, fitted, "btc_usdt_1h")
+    _, number = publish(fitted, name="btc_usdt_1h", as_of_ms=AS_OF_MS, market="simulated", tags={})
+    version = registry.get("btc_usdt_1h", number)
     graph = registry.download(version)
 
     quantiles, log_returns = run_onnx(graph, fitted.input_example)
@@ -110,7 +120,7 @@ def test_the_first_version_is_promoted_and_a_better_one_replaces_it(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "eth_usdt_1h"
-    first, second = _published(registry, fitted, name), _published(registry, fitted, name)
+    first, second = _registered(registry, fitted, name), _registered(registry, fitted, name)
     assert registry.find(name, CHAMPION) is None
 
     assert promote(registry, database_url, first, _against(None)).promoted
@@ -127,7 +137,7 @@ def test_a_worse_version_is_refused_and_tagged_with_the_reason(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "chz_usdt_1h"
-    first, worse = _published(registry, fitted, name), _published(registry, fitted, name)
+    first, worse = _registered(registry, fitted, name), _registered(registry, fitted, name)
     promote(registry, database_url, first, _against(None))
 
     decision = promote(registry, database_url, worse, _against(first.version, ours=1.2e-3))
@@ -141,7 +151,7 @@ def test_a_comparison_with_a_former_champion_is_refused(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "sol_usdt_1h"
-    versions = [_published(registry, fitted, name) for _ in range(3)]
+    versions = [_registered(registry, fitted, name) for _ in range(3)]
     promote(registry, database_url, versions[0], _against(None))
     promote(registry, database_url, versions[1], _against(versions[0].version))
 
@@ -155,7 +165,7 @@ def test_of_two_first_promotions_at_once_one_must_compare_again(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "ada_usdt_1h"
-    versions = [_published(registry, fitted, name) for _ in range(2)]
+    versions = [_registered(registry, fitted, name) for _ in range(2)]
 
     def first(version: ModelVersion) -> str:
         try:
@@ -172,11 +182,11 @@ def test_a_challenger_with_an_older_as_of_is_never_promoted(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "ltc_usdt_1h"
-    champion = _published(registry, fitted, name)
+    champion = _registered(registry, fitted, name)
     promote(registry, database_url, champion, _against(None))
-    _, version = publish(fitted, name=name, as_of_ms=AS_OF_MS - HOUR_MS, market="simulated", tags={})
+    older = _registered(registry, fitted, name, AS_OF_MS - HOUR_MS)
 
-    decision = promote(registry, database_url, registry.get(name, version), _against(champion.version))
+    decision = promote(registry, database_url, older, _against(champion.version))
 
     assert not decision.promoted
     assert "backfill" in decision.reason
@@ -187,7 +197,7 @@ def test_a_promotion_that_is_repeated_changes_nothing(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "xrp_usdt_1h"
-    version = _published(registry, fitted, name)
+    version = _registered(registry, fitted, name)
     promote(registry, database_url, version, _against(None))
 
     assert promote(registry, database_url, version, _against(None)).promoted
@@ -198,7 +208,7 @@ def test_a_rollback_makes_the_previous_champion_again_and_records_who_asked(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "uni_usdt_1h"
-    first, second = (_published(registry, fitted, name) for _ in range(2))
+    first, second = (_registered(registry, fitted, name) for _ in range(2))
     promote(registry, database_url, first, _against(None))
     with pytest.raises(RegistryError, match="no previous champion"):
         rollback(registry, Database(database_url), name, by="ada")
@@ -217,7 +227,7 @@ def test_a_rollback_reads_the_aliases_after_it_holds_the_lock(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "link_usdt_1h"
-    first, second, third = (_published(registry, fitted, name) for _ in range(3))
+    first, second, third = (_registered(registry, fitted, name) for _ in range(3))
     promote(registry, database_url, first, _against(None))
     promote(registry, database_url, second, _against(first.version))
 
@@ -245,7 +255,7 @@ def _wait_until_the_lock_is_contended(database_url: str) -> None:
 def test_a_version_that_does_not_exist_is_not_promoted(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
-    champion = _published(registry, fitted, "dot_usdt_1h")
+    champion = _registered(registry, fitted, "dot_usdt_1h")
     promote(registry, database_url, champion, _against(None))
     with pytest.raises(RegistryError, match="404"):
         promote_manually(registry, Database(database_url), "dot_usdt_1h", 99, by="ada")
@@ -256,11 +266,11 @@ def test_an_expired_champion_is_replaced_by_a_worse_one(
     registry: Registry, fitted: FittedModel, database_url: str
 ) -> None:
     name = "bnb_usdt_1h"
-    _, old = publish(fitted, name=name, as_of_ms=AS_OF_MS - 900 * HOUR_MS, market="simulated", tags={})
-    promote(registry, database_url, registry.get(name, old), _against(None))
-    new = _published(registry, fitted, name)
+    old = _registered(registry, fitted, name, AS_OF_MS - 900 * HOUR_MS)
+    promote(registry, database_url, old, _against(None))
+    new = _registered(registry, fitted, name)
 
-    decision = promote(registry, database_url, new, _against(old, ours=1.15e-3))
+    decision = promote(registry, database_url, new, _against(old.version, ours=1.15e-3))
 
     assert decision.promoted
     assert champion_of(registry, name).version == new.version
@@ -268,7 +278,7 @@ def test_an_expired_champion_is_replaced_by_a_worse_one(
 
 def test_no_champion_is_not_an_error(registry: Registry, fitted: FittedModel) -> None:
     assert registry.find("nobody_usdt_1h", CHAMPION) is None, "no such model"
-    _published(registry, fitted, "trx_usdt_1h")
+    _registered(registry, fitted, "trx_usdt_1h")
     assert registry.find("trx_usdt_1h", CHAMPION) is None, "a model without that alias"
 
 

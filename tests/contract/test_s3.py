@@ -20,6 +20,8 @@ from make_us_rich.market.object_store import ObjectStore
 from tests.support.processes import free_port
 from tests.support.servers import S3_KEYS, s3_server
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 CHZ = Pair("chz", "usdt")
 HISTORY = 2500
 MARCH_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
@@ -46,8 +48,8 @@ def store(objects: ObjectStore) -> CandleStore:
 
 
 @pytest.fixture
-def as_of_ms() -> int:
-    return Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+def as_of_ms(now_ms: int) -> int:
+    return Interval.H1.last_close_ms(now_ms)
 
 
 @pytest.fixture(autouse=True)

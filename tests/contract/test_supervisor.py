@@ -14,23 +14,25 @@ from make_us_rich.embedded import supervisor
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program, Supervisor
 from tests.support.folders import traversable_folder
+from tests.support.waiting import wait_until
 
-# Stops as a database does: it takes a second, and then everything is on disk.
+# Stops as a database does: it takes a moment, and then everything is on disk.
 STORE = """
 import signal, sys, time
 
 def stop(*_):
-    time.sleep(1)
+    time.sleep(0.5)
     with open(sys.argv[1], "a") as file:
         file.write(sys.argv[2] + " ")
     sys.exit()
 
 signal.signal(signal.SIGTERM, stop)
+open(sys.argv[1] + sys.argv[2], "w").close()
 time.sleep(60)
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def supervised() -> Iterator[Supervisor]:
     with traversable_folder() as home:
         config = StackConfig("simulated", home)
@@ -83,7 +85,7 @@ def test_stores_stop_after_the_others_and_are_not_killed(tmp_path: Path, at_once
         )
         for name in stops_last:
             supervised.start(name)
-        supervised.wait_until_running(list(stops_last))
+        wait_until(lambda: all(Path(f"{order}{name}").exists() for name in stops_last), 60, "a program does not start")
 
         with ThreadPoolExecutor(at_once) as pool:
             for done in [pool.submit(supervised.shut_down) for _ in range(at_once)]:

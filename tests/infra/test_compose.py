@@ -159,6 +159,7 @@ def test_only_s3_itself_leaves_the_containers_loopback(
                 add_identity(b"", timeout=10)
         assert httpx.put(f"{url}/candles/b", content=b"2").status_code == 403
         assert keyed.list_keys("") == ["a"]
+        process.kill()  # asked to end, it takes 20 seconds
 
 
 def test_airflow_keeps_its_accounts_in_its_database(services: dict[str, dict[str, Any]]) -> None:

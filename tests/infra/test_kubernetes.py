@@ -20,18 +20,19 @@ from make_us_rich import __version__
 from make_us_rich.core.settings import Settings
 from make_us_rich.operations.serve_deploy import desired_config
 from tests.support.processes import PROJECT_ROOT
+from tests.support.recorded_data import not_downloaded
 
 FOLDER = PROJECT_ROOT / "infra" / "kubernetes"
-KUBERAY = Path(os.environ.get("MUR_TEST_SCHEMAS", PROJECT_ROOT.parent / "shared" / "schemas")) / "kuberay"
+_GIVEN = os.environ.get("MUR_TEST_SCHEMAS")
+_PLACES = [Path(_GIVEN)] if _GIVEN else [PROJECT_ROOT / "data" / "schemas", PROJECT_ROOT.parent / "shared" / "schemas"]
+KUBERAY = next((folder for place in _PLACES if (folder := place / "kuberay").is_dir()), _PLACES[0] / "kuberay")
 OVERLAYS = ("small", "large")
 VERSION = "1.33"
 
 needs_kustomize = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kubectl, which holds kustomize, is not on PATH"
 )
-needs_kuberay = pytest.mark.skipif(
-    not KUBERAY.is_dir(), reason=f"KubeRay's CRDs are not in {KUBERAY}: MUR_TEST_SCHEMAS says where"
-)
+needs_kuberay = pytest.mark.skipif(not KUBERAY.is_dir(), reason=not_downloaded("KubeRay's schemas"))
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)

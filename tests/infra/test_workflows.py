@@ -22,6 +22,9 @@ def test_workflows_run_targets_that_exist_with_few_rights() -> None:
         workflow = yaml.safe_load(path.read_text())
         assert workflow["permissions"] == {"contents": "read"}, path.name
         for job in workflow["jobs"].values():
+            if "uses" in job:  # another of these workflows
+                assert (PROJECT_ROOT / job["uses"]) in WORKFLOWS, path.name
+                continue
             assert job["timeout-minutes"] <= 60, path.name
             named = job.get("strategy", {}).get("matrix", {}).get("target", [])
             runs = " ".join(step.get("run", "") for step in job["steps"])
@@ -29,14 +32,26 @@ def test_workflows_run_targets_that_exist_with_few_rights() -> None:
             assert used <= targets, path.name
 
 
-def test_a_release_runs_for_a_tag_that_matches_the_version() -> None:
+def test_a_release_is_a_tag_that_matches_the_version_and_passes_the_tests() -> None:
     release = _release()
     assert release[True] == {"push": {"tags": ["v*"]}}  # YAML 1.1 reads `on` as true
-    assert all(job.get("needs") == "check" for name, job in release["jobs"].items() if name != "check")
+    assert release["jobs"]["tests"] == {"needs": "check", "uses": "./.github/workflows/ci.yml"}
+    assert {release["jobs"][job]["needs"] for job in ("wheel", "images")} == {"tests"}
     (check,) = (step["run"] for step in release["jobs"]["check"]["steps"] if "run" in step)
     assert _exit_code(check, f"v{__version__}") == 0
     for other in (__version__, f"v{__version__}.1", "v9.9.9"):
         assert _exit_code(check, other) != 0, other
+
+
+def test_the_stacks_run_as_parallel_jobs_on_main_each_night_and_before_a_release() -> None:
+    workflow: dict[Any, Any] = yaml.safe_load((FOLDER / "ci.yml").read_text())
+    assert {"schedule", "workflow_call"} <= set(workflow[True])
+    assert workflow[True]["push"] == {"branches": ["main"]}
+    folders = {path.parent.name for path in (PROJECT_ROOT / "tests" / "stacks").glob("*/test_*.py")}
+    assert set(workflow["jobs"]["stacks"]["strategy"]["matrix"]["stack"]) == folders
+    makefile = (PROJECT_ROOT / "Makefile").read_text()
+    (named,) = re.findall(r"^STACKS \?= (.*)$", makefile, flags=re.MULTILINE)
+    assert set(named.split()) == folders
 
 
 def test_a_release_builds_every_image_that_compose_and_kubernetes_run() -> None:

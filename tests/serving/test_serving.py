@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -108,8 +109,9 @@ def test_history_joins_past_forecasts_with_the_actual_closes(serving: ServingSer
             version=1,
             last_close=closes[0],
         )
-        record(levels, as_of_ms=open_ms[1])
-        record(levels[:1], as_of_ms=open_ms[2])  # by a model of one horizon
+        record(levels, as_of_ms=open_ms[1], made_at=datetime.fromtimestamp(open_ms[1] / 1000, UTC))
+        made_at = datetime.fromtimestamp(open_ms[2] / 1000, UTC)
+        record(levels[:1], as_of_ms=open_ms[2], made_at=made_at)  # by a model of one horizon
 
     def history(horizon: int) -> list[dict[str, object]]:
         answer = api.get("/v1/forecasts/eth_usdt/history", params={"horizon": horizon})

@@ -18,6 +18,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from psycopg2.extras import execute_values
 
+from dash_app.__main__ import create_server
+from dash_app.app import create_app
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import Settings
@@ -93,8 +95,12 @@ def dashboard_servers(
     unscored: Sequence[str] = (),
     registry: bool = False,
     past_forecasts: bool = True,
+    own_process: bool = False,
 ) -> Iterator[DashboardServers]:
     """Run the dashboard, and a service that serves `pairs` by a tiny model; without pairs the service is down.
+
+    Both run in threads of the test's process, which takes a tenth of the CPU of a start of `python -m dash_app`.
+    `own_process`: start the dashboard so all the same.
 
     `old_models`: the pairs whose model forecasts one candle; `unscored`: whose model was never evaluated. `registry`:
     run MLflow too. `past_forecasts`: record forecasts of the past hours of the first three pairs, which the exchange
@@ -121,8 +127,8 @@ def dashboard_servers(
         accounts.ensure_service_token(_SERVICE_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
         pairs_table.seed(Database(database_url), settings.pairs, ())
-        url = f"http://127.0.0.1:{(port := free_port())}"
-        made = DashboardServers(url, settings, accounts, pairs)
+        port = free_port()
+        made = DashboardServers(f"http://127.0.0.1:{port}", settings, accounts, pairs)
         if pairs:
             for series in made.series:
                 horizons = 0 if series.pair in old_models else HORIZONS
@@ -138,9 +144,33 @@ def dashboard_servers(
             made.start_service()
             if past_forecasts:
                 _record_past_forecasts(made)
-        command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={port}"]
-        with running(command, f"{url}/login", folder / "dash.log", ours):
-            yield made
+        if own_process:
+            command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={port}"]
+            contexts.enter_context(running(command, f"{made.url}/login", folder / "dash.log", ours))
+        else:
+            contexts.enter_context(_dashboard_thread(settings, port))
+        yield made
+
+
+@contextmanager
+def _dashboard_thread(settings: Settings, port: int) -> Iterator[None]:
+    """Run the dashboard's server in a thread, with the options of `python -m dash_app`."""
+    app = create_app(settings)
+    server = create_server(app, "127.0.0.1", port)
+
+    def close_sockets() -> None:
+        for each in list(server._map.values()):
+            each.close()
+
+    thread = threading.Thread(target=server.run, name="dashboard")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.trigger.pull_trigger(close_sockets)  # in the server's thread, whose loop ends without a socket
+        thread.join()
+        server.task_dispatcher.shutdown()
+        app.server.extensions["services"].close()
 
 
 def _record_past_forecasts(stack: DashboardServers, hours: int = PAST_HOURS) -> None:
@@ -149,16 +179,16 @@ def _record_past_forecasts(stack: DashboardServers, hours: int = PAST_HOURS) -> 
         candles = wait_until(partial(_candles, stack, pair, hours), 60, f"{pair} has no candles of the exchange")
         closes = candles["close"]
         rows = [
-            (pair, open_ms, open_ms, close, *(close * factor for factor in _FACTORS))
+            (pair, open_ms, open_ms, close, *(close * factor for factor in _FACTORS), open_ms / 1000 + 20)
             for open_ms, close in zip(candles["open_time_ms"][1:], closes[:-1], strict=True)
         ]
         with transaction(stack.settings.database_url.get_secret_value()) as cursor:
             execute_values(
                 cursor,
                 "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, "
-                "last_close, q05, q10, q25, q50, q75, q90, q95) VALUES %s",
+                "last_close, q05, q10, q25, q50, q75, q90, q95, made_at) VALUES %s",
                 rows,
-                template=f"('simulated', %s, '1h', %s, 1, {', '.join(['%s'] * 9)})",
+                template=f"('simulated', %s, '1h', %s, 1, {', '.join(['%s'] * 9)}, to_timestamp(%s))",
             )
 
 

@@ -47,7 +47,7 @@ def counting_exchange_proxy(exchange_url: str) -> Iterator[ExchangeProxy]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Passing)
     proxy = ExchangeProxy(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.02])  # seconds until it notices its end
     thread.start()
     try:
         yield proxy

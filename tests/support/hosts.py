@@ -22,19 +22,34 @@ from tests.support.processes import PROJECT_ROOT
 _CLONE_NEWNET = 0x40000000
 _PREFIX = "10.77.0"
 _GATEWAY = f"{_PREFIX}.254"
-# The first process of a host. Its /tmp is a folder of its own, in which only the host's folder has its outer path.
+# The first process of a host. Its /tmp is a folder of its own, in which the host's folder has its outer path, and so
+# have the folders of the program (the other arguments) if the checkout is below /tmp.
 _INIT = """
 set -e
-mkdir -p "$1/tmp" "$1/home"
-chmod 1777 "$1/tmp"
-mount --bind "$1" /mnt
-mount --bind /mnt/tmp /tmp
-mkdir -p "$1"
-chmod 755 "${1%/*}"
-mount --bind /mnt "$1"
-mount --bind "$1/etc-hosts" /etc/hosts
-mount --bind "$1/resolv.conf" /etc/resolv.conf
+own=$1
 hostname "$2"
+shift 2
+mkdir -p "$own/tmp" "$own/home"
+chmod 1777 "$own/tmp"
+mount --bind "$own" /mnt
+number=0
+for folder; do
+  number=$((number + 1))
+  mkdir -p "/mnt/program/$number"
+  mount --rbind "$folder" "/mnt/program/$number"
+done
+mount --bind /mnt/tmp /tmp
+mkdir -p "$own"
+chmod 755 "${own%/*}"
+mount --bind /mnt "$own"
+number=0
+for folder; do
+  number=$((number + 1))
+  mkdir -p "$folder"
+  mount --rbind "/mnt/program/$number" "$folder"
+done
+mount --bind "$own/etc-hosts" /etc/hosts
+mount --bind "$own/resolv.conf" /etc/resolv.conf
 echo ready
 exec sleep infinity
 """
@@ -43,7 +58,7 @@ exec sleep infinity
 def reason_without_hosts() -> str:
     """Return why this machine cannot make hosts; empty if it can."""
     if os.getuid() != 0:
-        return "network namespaces need root: run `make test-hosts` as root"
+        return "network namespaces need root: run `make test-stacks STACKS=hosts` as root"
     probe = f"mur-{os.getpid()}-probe"
     try:
         _ip("netns", "add", probe)
@@ -162,7 +177,7 @@ def _namespace(name: str) -> Iterator[None]:
 def _init(folder: Path, namespace: str, name: str) -> Iterator[subprocess.Popen[str]]:
     """Run the first process of a host; all its processes end with it."""
     command = ["ip", "netns", "exec", namespace, "unshare", "--mount", "--uts", "--ipc", "--pid", "--fork"]
-    command += ["--kill-child", "--mount-proc", "sh", "-c", _INIT, "init", str(folder), name]
+    command += ["--kill-child", "--mount-proc", "sh", "-c", _INIT, "init", str(folder), name, *_program_below_tmp()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -173,6 +188,12 @@ def _init(folder: Path, namespace: str, name: str) -> Iterator[subprocess.Popen[
             process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
+
+
+def _program_below_tmp() -> list[str]:
+    """Return the folders below /tmp that a program of this checkout needs: the checkout, its packages and Python."""
+    needed = {PROJECT_ROOT, Path(sys.prefix), Path(sys.base_prefix).resolve()}
+    return [str(folder) for folder in sorted(needed) if folder.is_relative_to("/tmp")]
 
 
 def _write_files(folder: Path, name: str, names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS
 from serve_app.api.app import make_app
 from serve_app.replica.forecast import ForecastSnapshot
+from tests.support.clocks import stopped_clocks
 from tests.support.forecasts import make_forecast
 from tests.support.local_replica_client import LocalReplicaClient
 from tests.support.processes import free_port
@@ -47,8 +48,11 @@ def local_api(
     first_contract: Collection[str] = (),
     intervals: Sequence[Interval] = (Interval.H1,),
 ) -> Iterator[LocalApi]:
-    """There is no registry unless one is given. `first_contract`: pairs whose models forecast one horizon."""
-    with migrated_database() as database_url, exchange_server() as exchange_url:
+    """Run it until the block ends; no candle closes meanwhile. There is no registry unless one is given.
+
+    `first_contract`: pairs whose models forecast one horizon.
+    """
+    with migrated_database() as database_url, exchange_server() as exchange_url, stopped_clocks(exchange_url) as now_ms:
         pairs_table.seed(Database(database_url), pairs, pooled=())
         settings = Settings(
             pairs=tuple(pairs),
@@ -62,7 +66,6 @@ def local_api(
         names = [f"{pair}_{interval}" for interval in intervals for pair in pairs]
         for series in map(Series.parse, names):
             horizons = 0 if series.pair in first_contract else HORIZONS
-            now_ms = time.time_ns() // 1_000_000
             kept = make_forecast(series.pair, as_of_ms=now_ms, horizons=horizons, interval=series.interval)
             ForecastSnapshot(folder / "cache", series, "simulated").save(kept)
         accounts = Accounts(Database(database_url))

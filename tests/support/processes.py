@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,41 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
+from tests.support.ports import free_port as free_port
+
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-
-
-TEST_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
-"""The number of this test process, for the ranges of ports; more than four processes would share them."""
-
-
-# Chromium opens no page on these (ERR_UNSAFE_PORT); source: net/base/port_util.cc.
-_BLOCKED_BY_BROWSERS = frozenset({3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080})
-
-
-def own_ports() -> Iterator[int]:
-    """Yield the ports of this test process, again and again, from a random one on."""
-    first, count = 3_000 + TEST_PROCESS * 2_000, 2_000
-    start = random.randrange(count)
-    for number in itertools.count(start):
-        port = first + number % count
-        if port not in _BLOCKED_BY_BROWSERS:
-            yield port
-
-
-_PORTS = own_ports()
-
-
-def free_port() -> int:
-    """Return a free port that this process has not given before.
-
-    Each test process has a range of its own. All are below the ports of the embedded stacks and below those that
-    the operating system gives to outgoing connections: a port of the latter may be taken before a server listens.
-    """
-    while True:
-        port = next(_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @contextmanager

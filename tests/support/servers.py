@@ -1,7 +1,7 @@
 """The real servers that tests use, one context manager each.
 
 Tests share what is slow to start, so these are the fast ways:
-- `migrated_database`: a database of its own on the process's one Postgres, copied from a template.
+- `migrated_database`, `empty_database`: a database of its own on the process's one Postgres.
 - `mlflow_server`, `s3_server`: a server of this process that no other test uses, emptied when it is given.
 - `exchange_server`, `discord_server`: a thread of this process.
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import shutil
 import signal
 import sqlite3
@@ -37,7 +36,8 @@ from make_us_rich.database.pool import connect
 from make_us_rich.embedded import stores
 from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
 from tests.support.folders import traversable_folder
-from tests.support.processes import PROJECT_ROOT, TEST_PROCESS, free_port, responds, running
+from tests.support.ports import serve_ports
+from tests.support.processes import PROJECT_ROOT, free_port, responds, running
 
 if TYPE_CHECKING:
     from infra.exchange.simulated import SimulatedMarket
@@ -62,6 +62,7 @@ class _Reusable:
 
 _idle_mlflow: list[_Reusable] = []
 _idle_s3: list[_Reusable] = []
+_mlflow_databases: dict[str, Path] = {}
 
 
 @contextmanager
@@ -92,9 +93,16 @@ def postgres_server(folder: Path, port: int | None = None) -> Iterator[str]:
 @contextmanager
 def migrated_database() -> Iterator[str]:
     """Create a database with this version's tables on the shared Postgres; gives its URL."""
+    with empty_database(template="migrated") as url:
+        yield url
+
+
+@contextmanager
+def empty_database(template: str = "template1") -> Iterator[str]:
+    """Create a database without tables on the shared Postgres; gives its URL."""
     server_url = _shared_postgres()
     name = f"test_{next(_database_numbers)}"
-    _execute(server_url, f"CREATE DATABASE {name} TEMPLATE migrated")
+    _execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
         yield _database_url(server_url, name)
     finally:
@@ -202,7 +210,9 @@ def _simulated_market() -> SimulatedMarket:
     from infra.exchange.simulated import simulate
     from infra.exchange.universe import UNIVERSE
 
-    return simulate(time.time_ns() // 1_000_000, universe=UNIVERSE)
+    market = simulate(time.time_ns() // 1_000_000, universe=UNIVERSE)
+    list(market.values())  # now, because no client waits so long on a busy machine
+    return market
 
 
 @contextmanager
@@ -228,8 +238,14 @@ def mlflow_server() -> Iterator[str]:
 @contextmanager
 def _reusable_mlflow() -> Iterator[_Reusable]:
     with traversable_folder() as folder, own_mlflow_server(folder) as url:
+        _mlflow_databases[url] = folder / "mlflow.db"
         shutil.copy(folder / "mlflow.db", folder / "empty.db")  # with the experiment that MLflow makes at its start
         yield _Reusable(url, partial(_empty_mlflow, url, folder))
+
+
+def mlflow_database(url: str) -> Path:
+    """Return the SQLite file of a server that `mlflow_server` gave."""
+    return _mlflow_databases[url]
 
 
 def _empty_mlflow(url: str, folder: Path) -> None:
@@ -298,8 +314,8 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _serve_environment(haproxy: Path) -> dict[str, str]:
-    # above the ports of the embedded stacks and of `free_port`, and different in each test process
-    direct = 24_000 + TEST_PROCESS * 2_000 + random.randrange(0, 2_000, 250)
+    direct = serve_ports()
+    http, grpc = direct[: len(direct) // 2], direct[len(direct) // 2 :]
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": RAY_TOKEN,
@@ -325,8 +341,8 @@ def _serve_environment(haproxy: Path) -> dict[str, str]:
         "DASHBOARD_METRIC_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(direct),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(direct + 100),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(direct + 101),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(direct + 200),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http[-1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc[-1]),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from make_us_rich.core.errors import BadCandles, NotEnoughHistory
@@ -13,21 +12,15 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.onnx_model import input_array
 from make_us_rich.forecasting.pipeline import fit
-from make_us_rich.market.candles import Candles, clean
-from tests.support.recorded_data import DATA, needs_recorded_data
-from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, random_candles
+from make_us_rich.market.candles import Candles
+from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, START_MS, random_candles, without
 
 OWN, BITCOIN = random_candles(6), random_candles(7, price=30_000.0)
+HALTED_FROM, RESUMED = 1085, 1085 + 7467  # hours after the first candle
 
 
 def fit_small(candles: Candles, reference: Candles = BITCOIN, as_of_ms: int = AS_OF_MS) -> dict[str, float]:
     return fit(candles, reference, pair="eth_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL).metrics
-
-
-def recorded(path: str) -> Candles:
-    rows = pq.read_table(DATA / path)
-    columns = [rows[name].to_numpy().astype(float) for name in ("open", "high", "low", "close", "volume")]
-    return clean(Candles(rows["open_time"].to_numpy(), *columns), Interval.H1)[0]
 
 
 def test_too_few_candles_are_refused() -> None:
@@ -103,10 +96,12 @@ def test_candles_off_the_grid_are_refused() -> None:
         fit_small(replace(OWN, open_time_ms=times))
 
 
-@needs_recorded_data
 def test_forecasts_after_the_wick_of_march_2020_are_plausible() -> None:
-    link = recorded("traps/LINKUSDT-wick-1h.parquet")
-    wick = int(np.argmin(link.low))
+    """The price falls by half and its low is once a ten-thousandth of a dollar, as LINKUSDT's was."""
+    link, wick = random_candles(8, 1100, price=4.0), 630
+    for name in ("open", "high", "low", "close"):
+        getattr(link, name)[wick:] *= 0.55
+    link.low[wick] = 1e-4
     graph = fit(OWN, BITCOIN, pair="link_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL).onnx
     for end in range(wick + 101, len(link), 24):  # the wick is in every window
         window = input_array(link[:end], 728)
@@ -115,10 +110,10 @@ def test_forecasts_after_the_wick_of_march_2020_are_plausible() -> None:
         assert 0.001 < widths[0] <= widths[-1] < 1.0
 
 
-@needs_recorded_data
-def test_a_halted_market_is_refused() -> None:
-    ftt, bitcoin = recorded("traps/FTTUSDT-halted-1h.parquet"), recorded("klines-1h/BTCUSDT.parquet")
-    # the halt began in November 2022 and lasts beyond the end of Bitcoin's recording
-    as_of_ms = int(bitcoin.open_time_ms[-1]) + HOUR_MS
+@pytest.mark.parametrize("hours", [HALTED_FROM + 1123, RESUMED + 544])
+def test_a_halted_market_is_refused(hours: int) -> None:
+    """FTTUSDT was halted from November 2022 for 311 days: during the halt, and three weeks after it."""
+    halted = without(random_candles(9, RESUMED + 544), HALTED_FROM, RESUMED - HALTED_FROM)
+    bitcoin = random_candles(7, RESUMED + 544, price=30_000.0)
     with pytest.raises(NotEnoughHistory, match=r"halted|long gap"):
-        fit_small(ftt, bitcoin, as_of_ms)
+        fit_small(halted, bitcoin, START_MS + hours * HOUR_MS)

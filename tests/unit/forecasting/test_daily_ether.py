@@ -13,7 +13,6 @@ import pytest
 
 from benchmarks.daily_ether import (
     LAGS,
-    Days,
     Forecast,
     linear_regression,
     lstm,
@@ -27,7 +26,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_klines
 from tests.support.processes import PROJECT_ROOT
-from tests.support.recorded_data import DATA, needs_recorded_data
+from tests.support.recorded_data import recorded
 
 DAY_MS = 86_400_000
 FIRST_MS = 1_462_060_800_000  # 2016-05-01
@@ -70,26 +69,19 @@ def test_missing_days_are_named() -> None:
         split(_market(1, days=600), _market(2))
 
 
-@pytest.fixture(scope="module")
-def recorded() -> tuple[Days, Days]:
-    folder = DATA / "daily"
-    bitcoin, ether = (read_klines(folder / f"{coin}USD_coinmarketcap.parquet", Interval.D1) for coin in ("BTC", "ETH"))
-    return split(bitcoin, ether)
-
-
-@needs_recorded_data
+@pytest.mark.recorded("daily")
 @pytest.mark.parametrize(
     ("forecast", "error"), [(linear_regression, 0.121996), (zero_change, 0.05342), (train_mean, 0.05014)]
 )
-def test_the_figures_of_2018(recorded: tuple[Days, Days], forecast: Forecast, error: float) -> None:
-    train, test = recorded
+def test_the_figures_of_2018(forecast: Forecast, error: float) -> None:
+    files = (recorded("daily") / f"{coin}USD_coinmarketcap.parquet" for coin in ("BTC", "ETH"))
+    train, test = split(*(read_klines(file, Interval.D1) for file in files))
 
     assert mean_absolute_error(forecast(train, test), test) == pytest.approx(error, abs=6e-6)
 
 
-@needs_recorded_data
-def test_the_network_learns_and_a_seed_is_repeatable(recorded: tuple[Days, Days]) -> None:
-    train, test = recorded
+def test_the_network_learns_and_a_seed_is_repeatable() -> None:
+    train, test = split(_market(1), _market(2))
     first, again, other = (lstm(train, test, seed, epochs=2) for seed in (0, 0, 1))
 
     assert first.losses[1] < first.losses[0]

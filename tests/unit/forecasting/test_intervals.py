@@ -20,7 +20,7 @@ from make_us_rich.forecasting.onnx_model import OnnxModel, hour_of_week
 from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_recorded
-from tests.support.recorded_data import DATA, needs_recorded_data
+from tests.support.recorded_data import recorded
 from tests.unit.forecasting.random_candles import random_candles, small
 
 OTHERS = (Interval.M15, Interval.H4, Interval.D1)
@@ -148,11 +148,11 @@ def test_the_hour_of_the_week_has_fractions() -> None:
 
 
 @pytest.mark.slow
-@needs_recorded_data
+@pytest.mark.recorded("klines-1h", "klines-5m")
 @pytest.mark.parametrize("interval", OTHERS)
 def test_each_interval_is_trained_on_real_candles(interval: Interval) -> None:
     """The folder of hours is resampled to 4h and 1d, that of five minutes to 15m."""
-    folder = DATA / ("klines-5m" if interval == Interval.M15 else "klines-1h")
+    folder = recorded("klines-5m" if interval == Interval.M15 else "klines-1h")
     candles = read_recorded(folder, [Pair("btc", "usdt"), Pair("eth", "usdt")], interval)
     as_of_ms = _end_ms(candles["eth_usdt"], interval)
     config = replace(TrainingConfig.of(interval), training=min(3000, TrainingConfig.of(interval).training))

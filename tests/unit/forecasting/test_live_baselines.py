@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infra.exchange.simulated import FIRST_MS, simulate
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.documents import HORIZON_GRID
@@ -18,12 +19,11 @@ from make_us_rich.forecasting.live_baselines import BASELINES, baseline_losses, 
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_klines
 from make_us_rich.market.window import WINDOW_CANDLES
-from tests.support.recorded_data import DATA, needs_recorded_data
+from tests.support.recorded_data import recorded
 
 
-@needs_recorded_data
 def test_the_served_ewma_forecast_has_the_losses_that_are_scored() -> None:
-    candles = _recorded("ETHUSDT", 2400)
+    candles = simulate(FIRST_MS + 1000 * HOUR_MS)["ETHUSDT"][:2400]
     rows = range(2160, 2160 + 3 * 24, 5)
     actual = _actual(candles, rows)
     served = pinball(np.array([_forecast(candles[: row + 1]) for row in rows]), actual)
@@ -32,12 +32,12 @@ def test_the_served_ewma_forecast_has_the_losses_that_are_scored() -> None:
     assert np.abs(served / scored - 1).max() < 1e-9
 
 
-@needs_recorded_data
+@pytest.mark.recorded("klines-1h")
 def test_a_replicas_fewer_candles_change_the_forecast_little() -> None:
     """What docs/reference/api.md says of it: the volatility is the same, its quantile factors are of fewer returns."""
     widths = []
     for symbol in ("BTCUSDT", "ETHUSDT", "ADAUSDT", "DOGEUSDT", "XRPUSDT"):
-        candles = _recorded(symbol, 5200)
+        candles = read_klines(recorded("klines-1h") / f"{symbol}.parquet", Interval.H1)[-5200:]
         rows = range(2200, 5200 - HORIZON_GRID[-1], 23)
         scored, served = (
             np.array([_forecast(candles[max(0, row + 1 - count) : row + 1]) for row in rows])
@@ -47,10 +47,6 @@ def test_a_replicas_fewer_candles_change_the_forecast_little() -> None:
         assert served_loss == pytest.approx(scored_loss, rel=0.01), symbol
         widths.append((served[..., 5] - served[..., 1]) / (scored[..., 5] - scored[..., 1]))
     assert np.median(np.abs(np.array(widths) - 1)) == pytest.approx(0.02, abs=0.005)
-
-
-def _recorded(symbol: str, count: int) -> Candles:
-    return read_klines(DATA / "klines-1h" / f"{symbol}.parquet", Interval.H1)[-count:]
 
 
 def _forecast(candles: Candles) -> np.ndarray:

@@ -12,7 +12,7 @@ from make_us_rich.forecasting.evaluation import diebold_mariano, pinball
 from make_us_rich.forecasting.served import MIN_SCORED, ServedForecasts, population_shift, score_served
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_klines
-from tests.support.recorded_data import DATA, needs_recorded_data
+from tests.support.recorded_data import recorded
 
 N = 168
 BEFORE = 1440
@@ -169,12 +169,12 @@ def test_a_changed_market_explains_drift_but_is_not_drift_itself() -> None:
     assert "range 3.00" in _score(biased, {"range": 3.0}).reason
 
 
-@needs_recorded_data
+@pytest.mark.recorded("klines-1h")
 def test_false_alarms_are_rare_on_recorded_weeks() -> None:
     """EWMA forecasts, which are better than naive at every horizon, of all weeks of five recorded pairs."""
     drifted = []
     for symbol in ("BTCUSDT", "ETHUSDT", "ADAUSDT", "DOGEUSDT", "XRPUSDT"):
-        candles = read_klines(DATA / "klines-1h" / f"{symbol}.parquet", Interval.H1)
+        candles = read_klines(recorded("klines-1h") / f"{symbol}.parquet", Interval.H1)
         logs = np.log(candles.close)
         variance = np.zeros(len(logs))
         for hour in range(1, len(logs)):

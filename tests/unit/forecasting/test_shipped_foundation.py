@@ -11,13 +11,14 @@ from benchmarks.foundation import NEW_PAIRS, PAGE, read, score
 from infra.exchange.simulated import simulate
 from make_us_rich.core.errors import BadModel
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import BITCOIN
 from make_us_rich.forecasting.architectures import TrainingConfig, from_npz
 from make_us_rich.forecasting.export import metadata_of, to_onnx
 from make_us_rich.forecasting.onnx_model import META_AS_OF_MS
 from make_us_rich.forecasting.pipeline import evaluate_model, prepare
 from make_us_rich.registry import shipped
 from make_us_rich.registry.model_card import page
-from tests.support.recorded_data import DATA, needs_recorded_data
+from tests.support.recorded_data import recorded
 
 AS_OF_MS = Interval.H1.last_close_ms(1_790_000_000_000)
 MAKE_AGAIN = f"make it again with `{shipped.MAKE_AGAIN} CANDLES=DIR` (benchmarks/foundation.py)"
@@ -65,12 +66,13 @@ def test_candles_that_were_moved_in_time_get_no_foundation_that_may_have_seen_th
     assert shipped.find("binance", Interval.D1) is None
 
 
-@needs_recorded_data
+@pytest.mark.recorded("klines-1h", "klines-1h-more")
 @pytest.mark.slow
 def test_the_scores_of_new_pairs_are_those_of_the_shipped_graph() -> None:
     found = shipped.find("binance", Interval.H1)
     assert found is not None
-    candles = read([DATA / "klines-1h", DATA / "klines-1h-more"])
+    folders = [recorded("klines-1h"), recorded("klines-1h-more")]
+    candles = read(folders, [BITCOIN, *NEW_PAIRS])
     measured = score(found.graph, candles, NEW_PAIRS, learned=False, baselines=["naive"])
     written = [item for item in found.card.scores if not item.learned]
     for ours, theirs in zip(measured, written, strict=True):

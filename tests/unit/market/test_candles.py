@@ -6,7 +6,6 @@ from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles, clean, closed, from_klines, merge, regular_segments
-from tests.support.recorded_data import DATA, needs_recorded_data
 
 START_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
 GOOD = ("10.0", "12.0", "9.0", "11.0", "5.0")
@@ -31,11 +29,14 @@ def hours_of(candles: Candles) -> list[int]:
     return ((candles.open_time_ms - START_MS) // HOUR_MS).tolist()
 
 
-def recorded(name: str) -> Candles:
-    table = pq.read_table(DATA / "traps" / f"{name}.parquet")
-    columns = (table.column(item.name) for item in fields(Candles)[1:])
-    times = np.asarray(table.column("open_time").to_numpy(), dtype="datetime64[ms]").astype(np.int64)
-    return Candles(times, *(column.to_numpy() for column in columns))
+def candles_at(*times: np.ndarray) -> Candles:
+    """Make candles that open at these times."""
+    open_time_ms = np.concatenate(times).astype("datetime64[ms]").astype(np.int64)
+    return Candles(open_time_ms, *[np.ones(len(open_time_ms))] * 5)
+
+
+def every_hour(first: str, until: str) -> np.ndarray:
+    return np.arange(np.datetime64(first, "ms"), np.datetime64(until, "ms"), np.timedelta64(1, "h"))
 
 
 def test_klines_may_have_numbers_as_text() -> None:
@@ -188,9 +189,16 @@ def test_merge_keeps_the_last_part_of_equal_open_times(last: int) -> None:
     assert joined.close[2] == (77.0 if last else 102.0)
 
 
-@needs_recorded_data
-def test_real_off_grid_candles_and_the_outage_before_them() -> None:
-    kept, report = clean(recorded("BTCUSDT-2018-02-offgrid-1h"), Interval.H1)
+def test_off_grid_candles_and_the_outage_before_them() -> None:
+    """The open times of Binance's BTCUSDT candles in February 2018."""
+    kept, report = clean(
+        candles_at(
+            every_hour("2018-01-15T00:00", "2018-02-08T01:00"),
+            every_hour("2018-02-09T09:28:14.789", "2018-02-11T04:00"),
+            every_hour("2018-02-11T04:00", "2018-02-25T00:00"),
+        ),
+        Interval.H1,
+    )
 
     assert len(kept) == 909
     assert str(report) == (
@@ -199,17 +207,38 @@ def test_real_off_grid_candles_and_the_outage_before_them() -> None:
     )
 
 
-@needs_recorded_data
-def test_a_real_halt_splits_the_market_in_two() -> None:
-    kept, report = clean(recorded("FTTUSDT-halted-1h"), Interval.H1)
+def test_a_halt_splits_the_market_in_two() -> None:
+    """The open times of Binance's FTTUSDT candles around its halt of 311 days."""
+    before, after = every_hour("2022-10-01", "2022-11-15T05:00"), every_hour("2023-09-22T08:00", "2023-10-15")
+    kept, report = clean(candles_at(before, after), Interval.H1)
 
     assert report.gaps == ("7467 from 2022-11-15 05:00 UTC",)
     assert [len(segment.candles) for segment in regular_segments(kept, Interval.H1, max_bridged=3)] == [1085, 544]
 
 
-@needs_recorded_data
-def test_a_real_wick_is_valid_and_stays() -> None:
-    kept, report = clean(recorded("LINKUSDT-wick-1h"), Interval.H1)
+def test_a_wick_is_valid_and_stays() -> None:
+    """Binance's LINKUSDT candle of 2020-03-12 10:00 UTC, whose low is less than a ten-thousandth of its close."""
+    kept, report = clean(from_klines([[1_584_007_200_000, 3.0634, 3.0765, 0.0001, 2.4693, 6364776.5]]), Interval.H1)
 
     assert report.rejected == {}
     assert kept.low.min() == 0.0001
+
+
+@pytest.mark.parametrize(("column", "value"), [("high", 1e300), ("low", 1e-300), ("volume", 1e300)])
+def test_absurd_prices_and_volumes_are_rejected(column: str, value: float) -> None:
+    candles = hourly(*range(24))
+    getattr(candles, column)[5] = value
+
+    kept, report = clean(candles, Interval.H1)
+
+    assert len(kept) == len(candles) - 1
+    assert "1 with an absurd price or volume" in str(report)
+
+
+@pytest.mark.parametrize("price", [1e-10, 1e-7, 1e10])
+def test_the_cheapest_and_dearest_coins_are_clean(price: float) -> None:
+    candles = hourly(*range(24))
+    for column in (candles.open, candles.high, candles.low, candles.close):
+        column[:] = price
+
+    assert clean(candles, Interval.H1)[1].rejected == {}

@@ -13,7 +13,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import klines_path, read_klines, read_recorded, resample, write_klines
-from tests.support.recorded_data import DATA, needs_recorded_data
+from tests.support.recorded_data import recorded
 from tests.unit.forecasting.random_candles import random_candles, without
 
 ETHER = Pair("eth", "usdt")
@@ -70,11 +70,11 @@ def test_a_file_without_klines_is_named(tmp_path: Path) -> None:
         read_recorded(tmp_path, [ETHER], Interval.H4)
 
 
-@needs_recorded_data
+@pytest.mark.recorded("klines-15m", "klines-1h")
 def test_recorded_quarters_of_an_hour_give_the_recorded_hours() -> None:
     pair = Pair("sol", "usdt")
-    made = read_recorded(DATA / "klines-15m", [pair], Interval.H1)["sol_usdt"]
-    hours = read_klines(klines_path(DATA / "klines-1h", pair), Interval.H1)
+    made = read_recorded(recorded("klines-15m"), [pair], Interval.H1)["sol_usdt"]
+    hours = read_klines(klines_path(recorded("klines-1h"), pair), Interval.H1)
     _, left, right = np.intersect1d(made.open_time_ms, hours.open_time_ms, return_indices=True)
     assert len(left) > 15_000
     for name in ("open", "high", "low", "close"):

@@ -20,7 +20,6 @@ from infra.exchange.simulated import FIRST_MS, PROFILES, simulate
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles, clean
 from tests.support.processes import PROJECT_ROOT
-from tests.support.recorded_data import DATA, needs_recorded_data
 
 NOW_MS = 1_790_000_123_456  # a Monday in September 2026
 
@@ -40,15 +39,17 @@ def same(one: Candles, other: Candles) -> bool:
     return all(np.array_equal(getattr(one, item.name), getattr(other, item.name)) for item in fields(Candles))
 
 
-@needs_recorded_data
-def test_a_recording_is_shifted_by_whole_weeks_and_lasts_one_or_two() -> None:
-    markets = load(DATA / "klines-1h", None, NOW_MS)
+def test_a_recording_is_shifted_by_whole_weeks_and_lasts_one_or_two(tmp_path: Path) -> None:
+    for symbol in PROFILES:
+        record(tmp_path, symbol, 2000)
 
-    assert len(markets) == 10
-    original = np.sort(pq.read_table(DATA / "klines-1h" / "BTCUSDT.parquet").column("open_time").to_numpy())
-    first_ms = int(np.asarray(original[:1], dtype="datetime64[ms]").astype(np.int64)[0])
+    markets = load(tmp_path, None, NOW_MS)
+
+    assert set(markets) == set(PROFILES)
+    original = pq.read_table(tmp_path / "BTCUSDT.parquet").column("open_time").to_numpy()
     moved = markets["BTCUSDT"].open_time_ms
-    assert (int(moved[0]) - first_ms) % WEEK_MS == 0
+    (shift_ms,) = set((moved - original).tolist())
+    assert shift_ms % WEEK_MS == 0
     assert WEEK_MS <= int(moved[-1]) + HOUR_MS - NOW_MS < 2 * WEEK_MS
 
 
