@@ -262,7 +262,11 @@ def test_the_pairs_first_own_champion_replaces_the_foundation_model_in_place(
     assert forecast["flags"]["foundation"] is False
     assert replicas(serving, "chz_usdt_1h") == before
     with transaction(serving.database_url) as cursor:
-        cursor.execute("UPDATE forecasts SET target_open_ms = target_open_ms - %s WHERE pair = 'chz_usdt'", (HOUR_MS,))
+        cursor.execute(
+            "UPDATE forecasts SET target_open_ms = target_open_ms - %s, made_at = made_at - interval '1 hour'"
+            " WHERE pair = 'chz_usdt'",
+            (HOUR_MS,),
+        )
     past = api.get("/v1/forecasts/chz_usdt/history").json()["forecasts"]
     assert [(each["model_version"], each["foundation"]) for each in past] == [(1, False)], (
         "by the model that forecast it last"
