@@ -102,9 +102,9 @@ def test_a_pushed_candle_is_added_if_it_is_the_next_one_and_valid(settings: Sett
     np.testing.assert_array_equal(newest.closed_by(close_ms).close, all_of_them.close)
 
 
-def test_pushed_candles_of_the_future_are_refused(settings: Settings) -> None:
+def test_pushed_candles_of_the_future_are_refused(settings: Settings, now_ms: int) -> None:
     """1,100 of them evicted the window, and the pair had no candles until the process was restarted."""
-    close_ms = Interval.H1.last_close_ms(now_ms())
+    close_ms = Interval.H1.last_close_ms(now_ms)
     newest = NewestCandles(ETH, settings)
     known = newest.closed_by(close_ms)
     for hour in range(1, 1101):
@@ -118,9 +118,9 @@ def test_pushed_candles_of_the_future_are_refused(settings: Settings) -> None:
     assert newest.newest_close_ms == close_ms + HOUR_MS, "our clock may be a little behind the exchange's"
 
 
-def test_a_window_ahead_of_the_clock_is_fetched_again(settings: Settings) -> None:
+def test_a_window_ahead_of_the_clock_is_fetched_again(settings: Settings, now_ms: int) -> None:
     """Our clock was hours ahead when the candles were added, and then set right."""
-    close_ms = Interval.H1.last_close_ms(now_ms())
+    close_ms = Interval.H1.last_close_ms(now_ms)
     newest = NewestCandles(ETH, settings)
     known = newest.closed_by(close_ms)
     for hour in range(1, 1101):
