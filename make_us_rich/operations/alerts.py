@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
+import requests
 from discord_webhook import DiscordEmbed, DiscordWebhook
 from pydantic import SecretStr
 
@@ -26,6 +27,7 @@ GREEN = "2f9e62"
 _TIMEOUT_S = 5.0
 _RETRY_AFTER_S = 1.0
 _MAX_RETRY_AFTER_S = 10.0
+_NOTHING = "–"  # Discord refuses an empty text
 _MIN_SECRET_CHARS = 6  # a shorter one would mask ordinary words
 # Discord's limits: https://discord.com/developers/docs/resources/message#embed-object-embed-limits
 _MAX_TITLE_CHARS = 256
@@ -74,18 +76,28 @@ def _problem_of_posting(alert: Alert, settings: Settings) -> str | None:
 
 
 def _send(alert: Alert, url: str) -> str | None:
-    embed = DiscordEmbed(title=alert.title, description=alert.text, color=alert.color, url=alert.link)
+    answer = _ask(alert, url)
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.status_code >= 500:
+        told_s = read_retry_after(answer.headers.get("Retry-After"))
+        time.sleep(min(_RETRY_AFTER_S if told_s is None else told_s, _MAX_RETRY_AFTER_S))
+        answer = _ask(alert, url)
+    if answer.status_code == httpx.codes.BAD_REQUEST and alert.link:
+        # Discord refuses a link to a host without a dot: the address is text then
+        answer = _ask(replace(alert, text=f"{alert.text}\n{alert.link}".strip(), link=None), url)
+    return None if answer.ok else f"Discord answered {answer.status_code}"
+
+
+def _ask(alert: Alert, url: str) -> requests.Response:
+    embed = DiscordEmbed(
+        title=alert.title, description=alert.text.strip() or _NOTHING, color=alert.color, url=alert.link
+    )
     for name, value in alert.fields.items():
-        embed.add_embed_field(name, value, inline=True)
+        embed.add_embed_field(name, value.strip() or _NOTHING, inline=True)
     webhook = DiscordWebhook(url=url, timeout=_TIMEOUT_S)
     webhook.add_embed(embed)
     # The library's own rate_limit_retry has no upper limit.
-    answer = webhook.api_post_request()
-    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        told_s = read_retry_after(answer.headers.get("Retry-After"))
-        time.sleep(min(_RETRY_AFTER_S if told_s is None else told_s, _MAX_RETRY_AFTER_S))
-        answer = webhook.api_post_request()
-    return None if answer.ok else f"Discord answered {answer.status_code}"
+    answer: requests.Response = webhook.api_post_request()
+    return answer
 
 
 def _clean(text: str, settings: Settings, max_chars: int) -> str:

@@ -93,12 +93,47 @@ def test_a_rate_limit_is_waited_for(sink: Sink) -> None:
     assert len(sink.messages()) == 1
 
 
+def test_a_fault_of_discord_is_asked_again_once(sink: Sink) -> None:
+    sink.fail_next({"status": 503})
+
+    assert post(FAILED, sink.settings)
+
+    assert len(sink.messages()) == 1
+
+
+@pytest.mark.parametrize("told", ["nan", "-1", "soon"])
+def test_a_rate_limit_of_unknown_length_is_waited_for(sink: Sink, told: str) -> None:
+    sink.fail_next({"status": 429, "retry_after_s": told})
+
+    assert post(FAILED, sink.settings)
+
+
+def test_a_link_that_discord_refuses_does_not_lose_the_alert(sink: Sink) -> None:
+    """Discord refuses a link to a host without a dot, as in Compose, with 400."""
+    sink.fail_next({"status": 400})
+
+    assert post(FAILED, sink.settings)
+
+    (message,) = sink.messages()
+    assert message["embeds"][0].get("url") is None
+    assert FAILED.link in message["embeds"][0]["description"]
+
+
+def test_an_empty_text_or_field_is_not_sent_empty(sink: Sink) -> None:
+    """Discord refuses those too."""
+    assert post(Alert("watch_service failed", "", {"DAG": " "}), sink.settings)
+
+    (embed,) = sink.messages()[0]["embeds"]
+    assert embed["description"].strip()
+    assert embed["fields"][0]["value"].strip()
+
+
 def test_what_came_of_each_alert_is_recorded_without_secrets(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     nowhere = SecretStr(f"http://127.0.0.1:{free_port()}/api/webhooks/1/token-of-the-webhook")
     leaking = Alert("upload failed", "could not sign with swordfish-42")
 
     assert post(leaking, sink.settings)
-    sink.fail_next({"status": 500})
+    sink.fail_next({"status": 500}, {"status": 500})
     assert post(FAILED, sink.settings) is False
     assert post(FAILED, sink.settings.model_copy(update={"discord_webhook_url": SecretStr("")})) is False
     assert post(FAILED, sink.settings.model_copy(update={"discord_webhook_url": nowhere})) is False
