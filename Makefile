@@ -123,7 +123,7 @@ pictures: $(INSTALLED) $(CHARTS) browser ## the README's pictures, of the stack 
 
 reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with which tests compare them
 	rm -f tests/browser/pictures/*.png
-	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/browser/test_first_call.py
+	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/stacks/pictures tests/browser/test_first_call.py
 
 soak: $(INSTALLED) ## the whole stack under load for MINUTES (360), with graphs in soak/
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))

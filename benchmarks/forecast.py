@@ -26,6 +26,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
+from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair
@@ -82,7 +83,7 @@ def main() -> None:
 
 def _measure_quality(args: argparse.Namespace) -> None:
     config = TrainingConfig.of(args.interval)
-    pairs = [Pair.parse(text) for text in args.pairs.split(",")] if args.pairs else []
+    pairs = list(args.pairs or ())
     candles = _read_candles(args.candles, args.interval, pairs)
     (reference,) = _read_candles(args.candles, args.interval, [BITCOIN]).values()
     began_s = time.perf_counter()
@@ -196,7 +197,7 @@ def _arguments() -> argparse.Namespace:
         help="folder of klines; by default the variable CANDLES, else data/klines-1h of the checkout",
     )
     parser.add_argument("--cost", action="store_true", help="measure what a forecast costs instead of its quality")
-    parser.add_argument("--pairs", help="comma separated; by default every file of the folder")
+    parser.add_argument("--pairs", type=argument(parse_pairs), help="comma separated; by default every file")
     parser.add_argument("--model", default="lstm", help="architecture")
     parser.add_argument("--from-scratch", action="store_true", help="no foundation model to fine-tune")
     parser.add_argument(

@@ -23,6 +23,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.pictures import open_browser
 from benchmarks.stack import settings_of, temporary_stack
+from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.database import forecasts, outcomes
@@ -52,10 +53,10 @@ _PORT = 901  # from the stack's first port, beyond those of its components
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candles", type=Path, required=True, help="folder of recorded klines")
-    parser.add_argument("--pairs", default=_PAIRS)
+    parser.add_argument("--pairs", type=argument(parse_pairs), default=_PAIRS)
     parser.add_argument("--picture", type=Path, help="file of the picture of the page")
     arguments = parser.parse_args()
-    pairs = [Pair.parse(name) for name in arguments.pairs.split(",")]
+    pairs = list(arguments.pairs)
     candles = read_recorded(arguments.candles, list({*pairs, BITCOIN}), INTERVAL)
     model = _foundation()
     with temporary_stack({}, ("serving",)) as stack:
@@ -102,11 +103,7 @@ def _serve(database: Database, model: LoadedModel, pair: Pair, candles: Candles,
             version=1,
             last_close=forecast.last_close,
             foundation=True,
-        )
-    with database.transaction() as cursor:
-        cursor.execute(
-            "UPDATE forecasts SET made_at = to_timestamp(as_of_ms / 1000 + %s) WHERE pair = %s",
-            (_RECORDED_AFTER_S, pair),
+            made_at=datetime.fromtimestamp(as_of_ms / 1000 + _RECORDED_AFTER_S, UTC),
         )
 
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
+from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.errors import InputError, NotEnoughHistory
 from make_us_rich.core.interval import Interval, duration_ms, windows_between
 from make_us_rich.core.pair import BITCOIN, Pair
@@ -128,9 +129,9 @@ def _read_candles(args: argparse.Namespace, request: Request) -> dict[str, Candl
 def _request(args: argparse.Namespace) -> Request:
     architecture(args.model)  # raises InputError for an unknown name
     config = TrainingConfig.of(args.interval)  # raises InputError for an interval that is not trained
-    every_ms = duration_ms(args.every)
+    every_ms: int = args.every
     if args.pairs:
-        chosen = [Pair.parse(text) for text in args.pairs.split(",")]
+        chosen = list(args.pairs)
     elif args.candles:
         chosen = recorded_pairs(args.candles)
     else:
@@ -151,11 +152,13 @@ def _ms(day: datetime) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="compare forecasts with the baselines, walk-forward")
-    parser.add_argument("--pairs", help="comma separated; by default all of --candles")
+    parser.add_argument("--pairs", type=argument(parse_pairs), help="comma separated; by default all of --candles")
     parser.add_argument("--from", dest="start", type=datetime.fromisoformat, required=True)
     parser.add_argument("--to", dest="end", type=datetime.fromisoformat, required=True)
-    parser.add_argument("--every", default="5w", help="length of a window, such as 5w, 35d or 840h")
-    parser.add_argument("--interval", default="1h", type=Interval.parse, help="15m, 1h, 4h or 1d")
+    parser.add_argument(
+        "--every", default="5w", type=argument(duration_ms), help="length of a window, such as 5w or 840h"
+    )
+    parser.add_argument("--interval", default="1h", type=argument(Interval.parse), help="15m, 1h, 4h or 1d")
     parser.add_argument("--model", default="lstm", help="architecture")
     parser.add_argument(
         "--from-scratch", "--from-nothing", action="store_true", help="no foundation model to fine-tune"

@@ -18,6 +18,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from torch import distributed, nn
 
+from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
@@ -56,14 +57,13 @@ class TrainingJob:
 def parse_arguments(description: str) -> TrainingJob:
     """Read the job from the command line."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--pairs", required=True, help="comma separated, such as btc_usdt,eth_usdt")
-    parser.add_argument("--interval", default="1h", type=Interval.parse_trained, help="15m, 1h, 4h or 1d")
+    parser.add_argument("--pairs", required=True, type=argument(parse_pairs), help="such as btc_usdt,eth_usdt")
+    parser.add_argument("--interval", default="1h", type=argument(Interval.parse_trained), help="15m, 1h, 4h or 1d")
     parser.add_argument("--as-of-ms", type=int, required=True, help="the last close that training may see")
     parser.add_argument("--stop-at-ms", type=int, help="time after which no further pair is begun")
     parser.add_argument("--submission-id", default=os.environ.get("RAY_JOB_SUBMISSION_ID", "by-hand"))
     args = parser.parse_args()
-    pairs = tuple(Pair.parse(text) for text in args.pairs.split(","))
-    return TrainingJob(pairs, args.interval, args.as_of_ms, args.submission_id, args.stop_at_ms)
+    return TrainingJob(args.pairs, args.interval, args.as_of_ms, args.submission_id, args.stop_at_ms)
 
 
 def run_on_workers(train: Callable[[TrainingJob], None], job: TrainingJob, max_workers: int) -> None:

@@ -11,7 +11,7 @@ from infra.exchange.recorded import RecordingError, load
 from infra.exchange.server import create_app
 from infra.exchange.simulated import simulate
 from infra.exchange.universe import UNIVERSE
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.settings import get_settings
 
 
@@ -24,13 +24,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation")
     parser.add_argument(
         "--pairs",
+        type=argument(parse_pairs),
         default=",".join(get_settings().pairs),
         help="pairs to simulate in addition to the built-in ones; default: MUR_PAIRS",
     )
     args = parser.parse_args()
     now_ms = time.time_ns() // 1_000_000
     if args.data is None:
-        additional = [Pair.parse(text).symbol for text in args.pairs.split(",")]
+        additional = [pair.symbol for pair in args.pairs]
         app = create_app(simulate(now_ms, args.seed, additional, UNIVERSE), "SIMULATED")
     else:
         try:

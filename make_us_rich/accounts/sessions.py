@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from make_us_rich.accounts.audit import write_own_action
 from make_us_rich.accounts.users import User, read_user
@@ -21,6 +22,13 @@ VALUES (%(user_id)s, %(key)s, %(version)s, %(device)s, %(started_at)s, %(expires
 ON CONFLICT (user_id, session_key) DO UPDATE
     SET used_at = now(), device = excluded.device, session_version = excluded.session_version
     WHERE old.used_at < now() - interval '1 minute' OR old.session_version <> excluded.session_version
+RETURNING xmax = 0 -- true for a new row
+"""
+# Rows whose cookies have expired. Those that another transaction deletes at this moment are left to it.
+_PRUNE = """
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM {table} WHERE expires_at <= now() FOR UPDATE SKIP LOCKED
+))
 """
 
 
@@ -72,6 +80,8 @@ class Sessions:
             times = {"started_at": cookie.started_at, "expires_at": cookie.expires_at}
             key = {"user_id": cookie.user_id, "key": cookie.key, "version": cookie.version, "device": device}
             cursor.execute(_TOUCH, key | times)
+            if cursor.fetchone() == (True,):
+                _prune(cursor)
         return user
 
     def of_user(self, user_id: int) -> Sequence[Session]:
@@ -90,9 +100,7 @@ class Sessions:
     def end(self, user_id: int, session_key: str) -> None:
         """Refuse the session's cookies, and their copies, from now on."""
         with self._database.transaction() as cursor:
-            # after this time the cookies have expired, and the rows are needed no longer
-            cursor.execute("DELETE FROM ended_sessions WHERE expires_at <= now()")
-            cursor.execute("DELETE FROM sessions WHERE expires_at <= now()")
+            _prune(cursor)
             cursor.execute(
                 "INSERT INTO ended_sessions (user_id, session_key, expires_at) "
                 "SELECT user_id, %s, now() + %s FROM users WHERE user_id = %s ON CONFLICT DO NOTHING",
@@ -108,3 +116,9 @@ class Sessions:
         with self._database.transaction() as cursor:
             write_own_action(cursor, user_id, "log out a session", found.device)
         return found.device
+
+
+def _prune(cursor: Any) -> None:
+    """Delete the rows of sessions whose cookies have expired."""
+    for table in ("ended_sessions", "sessions"):
+        cursor.execute(_PRUNE.format(table=table))

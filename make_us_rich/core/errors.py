@@ -8,7 +8,7 @@ MakeUsRichError
 │   └── NotEnoughHistory     fewer usable candles than needed
 ├── MarketError              the exchange refused or failed
 │   ├── MarketUnavailable    timeout, 5xx or an unreadable answer: retry
-│   ├── RateLimited          429 or 418; `retry_after_s` says when to retry
+│   ├── RateLimited          429, 418 or 403 of its firewall; `retry_after_s` says when to retry
 │   ├── LocationRefused      451: the exchange serves no client in this country or cloud
 │   └── PairNotTraded        unknown to the exchange, halted or delisted; `idle_ms` says for how long
 ├── StoreError               S3 refused or cannot be reached

@@ -9,7 +9,7 @@ import httpx
 
 T = TypeVar("T")
 
-UNEXPECTED = (ValueError, LookupError, TypeError, AttributeError)
+UNEXPECTED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What reading an answer raises when it is not JSON, or JSON of another shape."""
 
 

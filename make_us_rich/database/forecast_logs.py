@@ -17,7 +17,7 @@ _DAYS = "day, forecasts, csv_sha256, parquet_sha256, previous, chain, published_
 _SELECT_LIVE = f"""
 SELECT pair, interval, as_of_ms, made_at, model_version, foundation, last_close,
     coalesce(horizon_quantiles, ARRAY[ARRAY[{", ".join(QUANTILE_NAMES)}]]::real[])
-FROM forecasts WHERE market = %s AND NOT backfilled AND made_at >= %s AND made_at < %s
+FROM served_forecasts WHERE market = %s AND made_at >= %s AND made_at < %s
 ORDER BY made_at, forecast_id
 """
 
@@ -57,7 +57,7 @@ def chained(previous: str, day: date, csv_sha256: str, parquet_sha256: str) -> s
 def first_live_day(database: Database, market: str) -> date | None:
     """Return the UTC day of the first live forecast; None without any."""
     with database.transaction(timeout_s=_TIMEOUT_S) as cursor:
-        cursor.execute("SELECT min(made_at) FROM forecasts WHERE market = %s AND NOT backfilled", (market,))
+        cursor.execute("SELECT min(made_at) FROM served_forecasts WHERE market = %s", (market,))
         (first,) = cursor.fetchone()
     return first.astimezone(UTC).date() if first else None
 

@@ -1,9 +1,13 @@
-"""The table `forecasts`: what was forecast for each candle, by the model that served or that a backfill trained."""
+"""The table `forecasts`: what was forecast for each candle, by the model that served or that a backfill trained.
+
+The view `served_forecasts` holds those that were served: of no backfill, and recorded before their close.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
@@ -20,6 +24,7 @@ _COLUMNS = (
     "backfilled",
     "as_of_ms",
     "last_close",
+    "made_at",
     *QUANTILE_NAMES,
     "horizon_quantiles",
 )
@@ -32,18 +37,19 @@ _LATER_CLOSE = "horizon_quantiles[%(horizon)s:%(horizon)s]"
 # When two models forecast the same candle, callers saw the later one's forecast last. A backfill's they never saw.
 _SELECT_PAST = """
 SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, backfilled, last_close, {quantiles}
-FROM forecasts WHERE market = %(market)s AND pair = %(pair)s AND interval = %(interval)s
+FROM (SELECT * FROM served_forecasts UNION ALL SELECT * FROM forecasts WHERE backfilled) AS forecasts
+WHERE market = %(market)s AND pair = %(pair)s AND interval = %(interval)s
 AND target_open_ms <= %(last_ms)s AND (%(horizon)s = 1 OR array_length(horizon_quantiles, 1) >= %(horizon)s)
 ORDER BY target_open_ms DESC, backfilled, forecast_id DESC LIMIT %(limit)s
 """
 _SELECT_FIRST = f"""
 SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, coalesce(horizon_quantiles, {_NEXT_CLOSE}::real[])
-FROM forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s AND NOT backfilled
+FROM served_forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s
 ORDER BY target_open_ms, made_at, forecast_id
 """
 _SELECT_VERSIONS = """
-SELECT model_version, foundation FROM forecasts
-WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms = %s AND NOT backfilled ORDER BY forecast_id
+SELECT model_version, foundation FROM served_forecasts
+WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms = %s ORDER BY forecast_id
 """
 _SELECT_CLOSES = """
 SELECT DISTINCT ON (pair, target_open_ms) pair, target_open_ms, last_close
@@ -73,8 +79,12 @@ def record(
     last_close: float,
     foundation: bool = False,
     backfilled: bool = False,
-) -> None:
+    made_at: datetime | None = None,
+) -> bool:
     """Record the forecast that was made as of `as_of_ms`; a repeated record changes nothing.
+
+    Returns False, and records nothing, when the close that it forecasts first has come: nobody can tell then that the
+    forecast was made without knowing it. That does not hold for a backfill's. `made_at`: now, unless it is given.
 
     `horizons`: the quantiles of the next close, then of the closes after it. `foundation`: `version` is one of the
     foundation model, not of the pair's own. `backfilled`: made afterwards, so nobody was served it. Raises
@@ -82,7 +92,12 @@ def record(
     """
     row = (market, pair, interval, as_of_ms, version, foundation, backfilled, as_of_ms, last_close)
     with database.transaction() as cursor:
-        cursor.execute(_INSERT, (*row, *horizons[0].prices(), [each.prices() for each in horizons]))
+        cursor.execute("SELECT coalesce(%s, now())", (made_at,))
+        (recorded_at,) = cursor.fetchone()
+        if not backfilled and recorded_at.timestamp() * 1000 >= as_of_ms + interval.ms:
+            return False
+        cursor.execute(_INSERT, (*row, recorded_at, *horizons[0].prices(), [each.prices() for each in horizons]))
+    return True
 
 
 def past(

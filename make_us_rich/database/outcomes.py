@@ -17,14 +17,13 @@ from make_us_rich.documents import HORIZON_GRID, QUANTILE_NAMES
 
 _LOSSES = ("naive_losses", "ewma_losses", "garch_losses")
 _TIMEOUT_S = 30.0  # of the pipeline's statements; a page waits less
-# Only what was recorded before the next close counts, and of several models the one that forecast first.
+# Of several models the one that forecast first counts.
 _SELECT_PENDING = f"""
 SELECT * FROM (
     SELECT DISTINCT ON (target_open_ms) forecast_id, target_open_ms, last_close,
         coalesce(array_length(horizon_quantiles, 1), 1), closes, {", ".join(_LOSSES)}, coalesce(complete, false) AS done
-    FROM forecasts LEFT JOIN outcomes USING (forecast_id)
-    WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms < %s AND NOT backfilled
-    AND made_at < to_timestamp((target_open_ms + %s) / 1000.0)
+    FROM served_forecasts LEFT JOIN outcomes USING (forecast_id)
+    WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms < %s
     ORDER BY target_open_ms, made_at, forecast_id
 ) AS first WHERE NOT done ORDER BY target_open_ms LIMIT %s
 """
@@ -37,15 +36,14 @@ _SELECT_SCORED = f"""
 SELECT target_open_ms, made_at, model_version, foundation, last_close, closes[%(column)s],
     {", ".join(f"{name}[%(column)s]" for name in _LOSSES)},
     (coalesce(horizon_quantiles, ARRAY[ARRAY[{", ".join(QUANTILE_NAMES)}]]::real[]))[%(horizon)s:%(horizon)s]
-FROM forecasts JOIN outcomes USING (forecast_id)
+FROM served_forecasts JOIN outcomes USING (forecast_id)
 WHERE market = %(market)s AND pair = %(pair)s AND interval = %(interval)s AND closes[%(column)s] <> 'NaN'
-AND NOT backfilled
 ORDER BY target_open_ms
 """
 _SELECT_SERIES = """
 SELECT pair, interval, count(*), min(target_open_ms), max(target_open_ms)
-FROM forecasts JOIN outcomes USING (forecast_id)
-WHERE market = %s AND closes[1] <> 'NaN' AND NOT backfilled
+FROM served_forecasts JOIN outcomes USING (forecast_id)
+WHERE market = %s AND closes[1] <> 'NaN'
 GROUP BY pair, interval ORDER BY pair, interval
 """
 
@@ -122,7 +120,7 @@ def pending(
     """Return the served forecasts made before `as_of_ms` that are not complete, oldest first. Raises psycopg2.Error."""
     unknown = [float("nan")] * len(HORIZON_GRID)
     with database.transaction(timeout_s=_TIMEOUT_S) as cursor:
-        cursor.execute(_SELECT_PENDING, (market, pair, interval, as_of_ms, interval.ms, limit))
+        cursor.execute(_SELECT_PENDING, (market, pair, interval, as_of_ms, limit))
         rows = cursor.fetchall()
     return [
         Pending(

@@ -46,6 +46,8 @@ _HOURS_A_WEEK = 168
 _MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday
 # A close beyond half or twice the last one is a broken model, not a forecast, at every horizon and interval we train.
 _SANE_BAND = (0.5, 2.0)
+_LARGEST_SCALE = 100.0  # distances between the median and q05 or q95; fitted ones are around 0.3
+_SHAPE_LIMIT = 0.5  # from there on the standard deviation is infinite
 _ROUNDING = 1e-6  # of float32 prices, relative
 
 
@@ -70,14 +72,18 @@ class OnnxModel:
             made_for = f"{metadata[META_PAIR]}_{metadata[META_INTERVAL]}"
             context_length = int(metadata[META_CONTEXT_LENGTH])
             tails = np.array(json.loads(metadata.get(META_TAILS, "null")) or [DEFAULT_TAIL], dtype=np.float64)
+            horizons = _horizons(session)
+        except BadModel:
+            raise
         except KeyError as error:
             raise BadModel(f"the graph's metadata lacks {error}") from None
         except Exception as error:  # onnxruntime's errors share no narrower base
             raise BadModel(f"the graph does not load: {error}") from error
         if made_for != name:
             raise BadModel(f"the graph was made for {made_for}, not for {name}")
-        if tails.shape != (_horizons(session), 2) or not np.isfinite(tails).all():
-            raise BadModel(f"the graph has {_horizons(session)} horizons and tails of shape {tails.shape}")
+        if tails.shape != (horizons, 2):
+            raise BadModel(f"the graph has {horizons} horizons and tails of shape {tails.shape}")
+        _check_tails(tails)
         return cls(session, context_length, tails)
 
     @property
@@ -157,6 +163,25 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
 
 
 def _horizons(session: onnxruntime.InferenceSession) -> int:
-    """Return the number of horizons of a graph; 1 for the first contract, whose outputs have no such dimension."""
+    """Return the number of horizons of a graph; 1 for the first contract, whose outputs have no such dimension.
+
+    Raises BadModel when the graph leaves it open.
+    """
     shape = session.get_outputs()[0].shape
-    return int(shape[1]) if len(shape) == 3 else 1
+    if len(shape) != 3:
+        return 1
+    if not isinstance(shape[1], int):
+        raise BadModel(f"the graph does not say its number of horizons, the second dimension of its outputs: {shape}")
+    return shape[1]
+
+
+def _check_tails(tails: NDArray[np.float64]) -> None:
+    """Raise BadModel unless the tails [horizons, 2] describe a distribution with a mean and a standard deviation."""
+    scale, shape = tails.T
+    holds = (scale > 0) & (scale <= _LARGEST_SCALE) & (shape >= 0) & (shape < _SHAPE_LIMIT)  # False for NaN
+    if not holds.all():
+        row = int(np.argmin(holds))
+        raise BadModel(
+            f"the tails {row + 1} candles ahead are {tails[row].tolist()}: the scale must be above 0 and at most "
+            f"{_LARGEST_SCALE:g}, the shape at least 0 and below {_SHAPE_LIMIT:g}"
+        )

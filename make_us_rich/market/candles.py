@@ -24,6 +24,10 @@ _EXAMPLES = 3
 _EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
 _LATEST_MS = 4_102_444_800_000  # 2100-01-01: a later time is not in milliseconds
 
+LOWEST_PRICE, HIGHEST_PRICE = 1e-15, 1e15
+"""No currency is that cheap or dear in another one: a price beyond them is a fault of whoever sent it."""
+HIGHEST_VOLUME = 1e21  # times the highest price it is still a float32, in which models compute
+
 MAX_BRIDGED = 3
 """The longest gap, in candles, that is filled with flat candles. Training and serving must agree on it."""
 
@@ -92,6 +96,11 @@ def contiguous_ranges(open_times_ms: NDArray[np.int64], step: int) -> Iterator[t
             yield int(run[0]), int(run[-1]) + step
 
 
+def is_possible_time(time_ms: int) -> bool:
+    """Return whether a candle can have that open time: no coin was traded before 2009, and 2100 is not milliseconds."""
+    return _EARLIEST_MS <= time_ms < _LATEST_MS
+
+
 def closed(candles: Candles, interval: Interval, as_of_ms: int) -> Candles:
     """Keep the candles that closed at or before `as_of_ms`."""
     return candles[candles.open_time_ms + interval.ms <= as_of_ms]
@@ -149,6 +158,8 @@ def _faults(rows: Candles, step: int) -> dict[str, NDArray[np.bool_]]:
             "at an impossible time": (rows.open_time_ms < _EARLIEST_MS) | (rows.open_time_ms >= _LATEST_MS),
             "off the grid": rows.open_time_ms % step != 0,
             "without a finite positive price": ~(np.isfinite(prices) & (prices > 0)).all(axis=0),
+            "with an absurd price or volume": ((prices < LOWEST_PRICE) | (prices > HIGHEST_PRICE)).any(axis=0)
+            | (rows.volume > HIGHEST_VOLUME),
             "with high or low inside the body": (rows.high < np.maximum(rows.open, rows.close))
             | (rows.low > np.minimum(rows.open, rows.close)),
             "without a volume of zero or more": ~(np.isfinite(rows.volume) & (rows.volume >= 0)),
@@ -198,6 +209,6 @@ def _bridge_gaps(part: Candles, step: int) -> Segment:
 
 
 def _utc(time_ms: int) -> str:
-    if not _EARLIEST_MS <= time_ms < _LATEST_MS:
+    if not is_possible_time(time_ms):
         return f"{time_ms} ms"
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import random
+import re
+import reprlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,16 +30,29 @@ from make_us_rich.core.errors import (
 )
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.responses import UNEXPECTED
+from make_us_rich.core.retry_after import read_retry_after
 from make_us_rich.core.settings import BINANCE_DATA_URL
-from make_us_rich.market.candles import Candles, closed, concatenate, from_klines
+from make_us_rich.market.candles import (
+    HIGHEST_PRICE,
+    HIGHEST_VOLUME,
+    Candles,
+    closed,
+    concatenate,
+    from_klines,
+    is_possible_time,
+)
+from make_us_rich.market.limited_http import Limits, limit_session
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _PAGE = 1000
+_LISTED = ("symbol", "status", "baseAsset", "quoteAsset")
 _MAX_ATTEMPTS = 4
 _FIRST_RETRY_S = 0.5
+_MAX_QUOTED_CHARS = 200
 _MAX_WAIT_S = 30.0
 _INVALID_SYMBOL = -1121
 _DEFAULT_RETRY_AFTER_S = 60.0
@@ -107,16 +122,19 @@ class ExchangeClient:
         timeout_s: float = 10.0,
         max_wait_s: float = _MAX_WAIT_S,
         clock: ExchangeClock | None = None,
+        limits: Limits = Limits(),  # noqa: B008  (frozen)
     ) -> None:
         self.usage = ExchangeUsage()
         self._clock = clock or ExchangeClock()
         self._max_wait_s = max_wait_s
-        self._client = Client(ping=False, requests_params={"timeout": timeout_s})
+        self._paused_until_s = 0.0
+        self._client = Client(ping=False, requests_params={"timeout": timeout_s, "allow_redirects": False})
+        limit_session(self._client.session, limits)
         self._client.API_URL = f"{exchange_url.rstrip('/')}/api"
 
     def server_time_ms(self) -> int:
         """Return the exchange's clock."""
-        told_ms = self._call(self._client.get_server_time, lambda body: int(body["serverTime"]))
+        told_ms = self._call(self._client.get_server_time, _server_time_ms)
         self._clock.note(told_ms)
         return told_ms
 
@@ -155,7 +173,7 @@ class ExchangeClient:
 
         def read(body: Any) -> list[Week]:
             found = [Week(*(float(row[n]) for n in (2, 3, 7))) for row in _kline_rows(body) if row[6] < end_ms]
-            return [week for week in found if week.low > 0]
+            return [week for week in found if _is_possible(week)]
 
         return self._call(request, read, about=str(pair))
 
@@ -171,7 +189,11 @@ class ExchangeClient:
         step = interval.ms
         closed_ms = end_ms if self._clock.has_passed(end_ms) else min(end_ms, self.server_time_ms())
         cursor = start_ms
+        requests_left = _most_requests(start_ms, closed_ms, step)
         while cursor < closed_ms:
+            if not requests_left:
+                raise MarketUnavailable(f"the exchange answers with too few candles of {pair} for each request")
+            requests_left -= 1
             rows = self._page(pair, interval, cursor, closed_ms - 1)
             if not rows:
                 return
@@ -179,8 +201,10 @@ class ExchangeClient:
                 candles = from_klines(rows)
             except BadCandles as error:
                 raise MarketUnavailable(f"the exchange's candles of {pair} cannot be read: {error}") from None
-            yield closed(candles, interval, closed_ms)
-            cursor = max(cursor, *(row[0] for row in rows)) + step
+            if candles.open_time_ms.max() < cursor:
+                raise MarketUnavailable(f"the exchange answers with candles of {pair} of another time")
+            yield closed(candles[candles.open_time_ms >= cursor], interval, closed_ms)
+            cursor = max(row[0] for row in rows) + step
 
     def _page(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int) -> list[list[Any]]:
         def request() -> Any:
@@ -194,16 +218,16 @@ class ExchangeClient:
         """Retry transient errors with exponential backoff."""
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                result = _parse(request(), read)
                 self._throttle()
+                result = _parse(request(), read)
+                self._note_usage()
                 return result
-            # python-binance raises AttributeError for an error body that is JSON but not an object
             except (BinanceAPIException, BinanceRequestException, requests.RequestException) as error:
                 failure = _translate(error, about)
-            except AttributeError:
-                failure = MarketUnavailable("the exchange's error response has an unknown form")
             except MarketUnavailable as error:
                 failure = error
+            except UNEXPECTED as error:  # python-binance and requests read an answer that is none of the exchange's
+                failure = MarketUnavailable(f"the exchange's response cannot be read: {type(error).__name__}")
             wait_s = _retry_wait_s(failure, attempt, self._max_wait_s)
             if attempt == _MAX_ATTEMPTS or wait_s is None:
                 raise failure
@@ -212,16 +236,24 @@ class ExchangeClient:
         raise AssertionError("unreachable")
 
     def _throttle(self) -> None:
-        """Sleep to the next minute when the request weight of this one is nearly used up: exceeding it means a ban."""
+        """Sleep to the next minute if the last answer said that this one's request weight is nearly used up.
+
+        Exceeding it means a ban. The wait comes before a request, so that no answer is held back.
+        """
+        now_s = time.time()
+        if now_s < self._paused_until_s:
+            wait_s = self._paused_until_s - now_s
+            _log.warning("%d of %d request weight used: waiting %.0f s", self.usage.weight, _WEIGHT_PER_MINUTE, wait_s)
+            time.sleep(wait_s)
+
+    def _note_usage(self) -> None:
         response = self._client.response
-        used = int(response.headers.get("X-MBX-USED-WEIGHT-1M", 0))
+        used = _used_weight(response)
         self.usage.requests += 1
         self.usage.received_bytes += len(response.content)
         self.usage.weight = used
-        wait_s = _throttle_wait_s(used, time.time())
-        if wait_s:
-            _log.warning("%d of %d request weight used: waiting %.0f s", used, _WEIGHT_PER_MINUTE, wait_s)
-            time.sleep(wait_s)
+        now_s = time.time()
+        self._paused_until_s = now_s + _throttle_wait_s(used, now_s)
 
 
 def _throttle_wait_s(weight_used: int, now_s: float) -> float:
@@ -239,36 +271,75 @@ def _retry_wait_s(failure: MarketError, attempt: int, max_wait_s: float) -> floa
 def _translate(error: Exception, about: str) -> MarketError:
     if isinstance(error, BinanceAPIException):
         if error.status_code in (418, 429):
-            retry_after_s = _retry_after_s(error.response)
+            retry_after_s = _retry_after_s(error)
             return RateLimited(
                 f"the exchange limits our requests ({error.status_code}) for {retry_after_s:.0f} s",
                 retry_after_s=retry_after_s,
             )
+        if error.status_code == 403:
+            return RateLimited(
+                f"the exchange's firewall blocks this address (403): no request for {_DEFAULT_RETRY_AFTER_S:.0f} s",
+                retry_after_s=_DEFAULT_RETRY_AFTER_S,
+            )
+        if error.status_code == 407:
+            return MarketError("a proxy between here and the exchange wants a log-in (407): see HTTPS_PROXY")
         if error.status_code == 451:
             return LocationRefused(
                 "Binance refuses requests from this country or cloud (HTTP 451): "
                 f"set MUR_EXCHANGE_URL={BINANCE_DATA_URL}, its host of public market data"
             )
+        if 300 <= error.status_code < 400:
+            return MarketUnavailable(
+                f"the exchange redirects ({error.status_code}), which is not followed: set MUR_EXCHANGE_URL to the "
+                "address of its API; a log-in page of this network may also answer for it"
+            )
         if error.code == _INVALID_SYMBOL:
             return PairNotTraded(f"the exchange does not know {about}: was it delisted?")
         if error.status_code < 500:
-            return MarketError(f"the exchange refused ({error.status_code}): {str(error.message)[:200]}")
+            reason = "with a page of no known form" if error.code == 0 else _quoted(error.message)
+            return MarketError(f"the exchange refused ({error.status_code}): {reason}")
         return MarketUnavailable(f"the exchange failed with {error.status_code}")
     if isinstance(error, BinanceRequestException):
         return MarketUnavailable("the exchange's response is not JSON: truncated, or from another server")
     return MarketUnavailable(f"the exchange cannot be reached: {type(error).__name__}")
 
 
-def _retry_after_s(response: requests.Response) -> float:
+def _retry_after_s(error: BinanceAPIException) -> float:
+    """Return the seconds until the end of a ban: of the header, or the text, or else a default."""
+    told_s = read_retry_after(error.response.headers.get("Retry-After"))
+    if told_s is not None:
+        return told_s
+    banned = re.search(r"banned until (\d{13})\b", str(error.message))
+    return max(0.0, int(banned[1]) / 1000 - time.time()) if banned else _DEFAULT_RETRY_AFTER_S
+
+
+def _used_weight(response: requests.Response) -> int:
     try:
-        return float(response.headers["Retry-After"])
-    except (KeyError, ValueError):  # absent, or a date
-        return _DEFAULT_RETRY_AFTER_S
+        return int(response.headers["X-MBX-USED-WEIGHT-1M"])
+    except (KeyError, ValueError):
+        return 0
+
+
+def _most_requests(start_ms: int, end_ms: int, step_ms: int) -> int:
+    """Return how many requests the candles of a time may need: twice the full pages, because some have missing rows."""
+    pages = -(-max(0, end_ms - start_ms) // (step_ms * _PAGE))
+    return 2 * pages + 2
+
+
+def _server_time_ms(body: Any) -> int:
+    time_ms = int(body["serverTime"])
+    if not is_possible_time(time_ms):
+        raise ValueError
+    return time_ms
+
+
+def _is_possible(week: Week) -> bool:
+    return 0 < week.low <= week.high <= HIGHEST_PRICE and 0 <= week.quote_volume <= HIGHEST_VOLUME
 
 
 def _listed_symbols(body: Any) -> list[dict[str, Any]]:
     symbols = body["symbols"]
-    if not all({"symbol", "status", "baseAsset", "quoteAsset"} <= item.keys() for item in symbols):
+    if not all(isinstance(item[name], str) for item in symbols for name in _LISTED):
         raise ValueError
     return list(symbols)
 
@@ -282,5 +353,12 @@ def _kline_rows(body: Any) -> list[list[Any]]:
 def _parse(body: Any, read: Callable[[Any], T]) -> T:
     try:
         return read(body)
-    except (KeyError, TypeError, ValueError):
-        raise MarketUnavailable(f"the exchange's response has an unknown form: {str(body)[:100]}") from None
+    except UNEXPECTED:
+        raise MarketUnavailable(f"the exchange's response has an unknown form: {_quoted(body)}") from None
+
+
+def _quoted(value: Any) -> str:
+    """Return the beginning of what the exchange sent, on one line and without control characters."""
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    printable = (char if char.isprintable() else " " for char in text[:_MAX_QUOTED_CHARS])
+    return "".join(printable)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-
-import httpx
+from http import HTTPStatus
 
 from make_us_rich.core.errors import MarketUnavailable, PairNotTraded
 from make_us_rich.core.pair import SLUG, Pair
 from make_us_rich.core.responses import UNEXPECTED
+from make_us_rich.market import limited_http
 
 _TIMEOUT_S = 10.0
 
 
 def traded_pairs(exchange_url: str) -> set[Pair]:
     """Return the pairs that are traded now. Binance's answer has megabytes. Raises MarketUnavailable."""
+    answer = limited_http.get(f"{exchange_url.rstrip('/')}/api/v3/exchangeInfo", timeout_s=_TIMEOUT_S)
+    if answer.status_code != HTTPStatus.OK:
+        raise MarketUnavailable(f"the exchange cannot be asked for its pairs: it answers {answer.status_code}")
     try:
-        answer = httpx.get(f"{exchange_url.rstrip('/')}/api/v3/exchangeInfo", timeout=_TIMEOUT_S)
-        symbols = answer.raise_for_status().json()["symbols"]
+        symbols = answer.json()["symbols"]
         names = [f"{item['baseAsset']}_{item['quoteAsset']}".lower() for item in symbols if item["status"] == "TRADING"]
-    except (httpx.HTTPError, *UNEXPECTED) as error:
+    except UNEXPECTED as error:
         raise MarketUnavailable(f"the exchange cannot be asked for its pairs: {type(error).__name__}") from None
     return {Pair.parse(name) for name in names if re.fullmatch(SLUG, name)}
 

@@ -155,7 +155,7 @@ class CandleStream:
             self._unreadable += 1
             return
         if message.error is not None:
-            _log.error("the candle stream refused a request: %s", message.error)
+            _log.error("the candle stream refused a request: %s", repr(message.error)[:200])
         if candle is None:
             return
         for listener in list(self._listeners.get(message.stream, ())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ _log = logging.getLogger("ray.serve")
 
 WINDOW_CANDLES = 1000
 """Candles that are kept: what one request returns, enough for a chart and for the 744 hours that a model reads."""
+_EARLY_MS = 5000  # our clock may be behind the exchange's
 _SHORT_WINDOW_CANDLES = 1500  # of candles below an hour, of which a model reads 1,368
 
 
@@ -53,6 +55,8 @@ class NewestCandles:
         Blocks while it fetches. Raises MarketError.
         """
         with self._lock:
+            if self.newest_close_ms > due_ms + self._interval.ms:  # our clock was ahead when they were added
+                self._cached = None
             if self._cached is not None and self.newest_close_ms >= due_ms:
                 return closed(self._cached, self._interval, due_ms)
             running = self._in_flight
@@ -91,8 +95,14 @@ class NewestCandles:
             self._cached = candles = candles[candles.open_time_ms >= oldest_ms]
         return candles
 
-    def add(self, pushed: Candles) -> None:
-        """Add a closed candle that the exchange pushed, if it is the next one; any other is left to `closed_by`."""
+    def add(self, pushed: Candles, *, now_ms: int) -> None:
+        """Add a closed candle that the exchange pushed, if it is the next one; any other is left to `closed_by`.
+
+        A candle that closes more than _EARLY_MS from now cannot have closed, and is refused.
+        """
+        if int(pushed.open_time_ms[-1]) + self._interval.ms > now_ms + _EARLY_MS:
+            _log.warning("%s: the exchange pushed a candle that has not closed; it is not used", self._pair)
+            return
         with self._lock:
             if self._cached is not None:
                 valid, _ = clean(pushed, self._interval)
@@ -132,7 +142,7 @@ class LiveWindow:
 
     def add(self, pair: Pair, pushed: Candles) -> int | None:
         """Add a closed candle of the pair or of BTC that the exchange pushed. Returns its close if both now have it."""
-        (self._own if pair == self._pair else self._bitcoin).add(pushed)
+        (self._own if pair == self._pair else self._bitcoin).add(pushed, now_ms=time.time_ns() // 1_000_000)
         close_ms = int(pushed.open_time_ms[-1]) + self._interval.ms
         return close_ms if self._own.newest_close_ms == self._bitcoin.newest_close_ms == close_ms else None
 

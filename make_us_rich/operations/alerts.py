@@ -14,6 +14,7 @@ import httpx
 from discord_webhook import DiscordEmbed, DiscordWebhook
 from pydantic import SecretStr
 
+from make_us_rich.core.retry_after import read_retry_after
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database.pool import Database
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 RED = "d64545"
 GREEN = "2f9e62"
 _TIMEOUT_S = 5.0
+_RETRY_AFTER_S = 1.0
 _MAX_RETRY_AFTER_S = 10.0
 _MIN_SECRET_CHARS = 6  # a shorter one would mask ordinary words
 # Discord's limits: https://discord.com/developers/docs/resources/message#embed-object-embed-limits
@@ -80,7 +82,8 @@ def _send(alert: Alert, url: str) -> str | None:
     # The library's own rate_limit_retry has no upper limit.
     answer = webhook.api_post_request()
     if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        time.sleep(min(float(answer.headers.get("Retry-After", 1)), _MAX_RETRY_AFTER_S))
+        told_s = read_retry_after(answer.headers.get("Retry-After"))
+        time.sleep(min(_RETRY_AFTER_S if told_s is None else told_s, _MAX_RETRY_AFTER_S))
         answer = webhook.api_post_request()
     return None if answer.ok else f"Discord answered {answer.status_code}"
 

@@ -16,7 +16,7 @@ from typing import Literal
 import httpx
 import psycopg2
 
-from make_us_rich.core.errors import MakeUsRichError, ServingError
+from make_us_rich.core.errors import MakeUsRichError, MarketUnavailable, ServingError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Series
 from make_us_rich.core.responses import UNEXPECTED, read_json
@@ -25,6 +25,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import SQL_FOLDER
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairHealth, PairState, Readiness
+from make_us_rich.market import limited_http
 from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry
 
 _TIMEOUT_S = 10.0
@@ -241,11 +242,13 @@ def _api(settings: Settings) -> str:
 
 
 def _exchange(settings: Settings) -> str:
-    answer = httpx.get(f"{settings.exchange_url}/api/v3/time", timeout=_TIMEOUT_S)
+    answer = limited_http.get(f"{settings.exchange_url}/api/v3/time", timeout_s=_TIMEOUT_S)
     if answer.status_code == httpx.codes.UNAVAILABLE_FOR_LEGAL_REASONS:
         refusal = "Binance refuses requests from this country or cloud (HTTP 451)"
         raise HealthProblem(refusal, f"set MUR_EXCHANGE_URL={BINANCE_DATA_URL}")
-    skew_s = answer.raise_for_status().json()["serverTime"] / 1000 - time.time()
+    if answer.status_code != httpx.codes.OK:
+        raise MarketUnavailable(f"the exchange answers {answer.status_code}")
+    skew_s = answer.json()["serverTime"] / 1000 - time.time()
     if abs(skew_s) > _MAX_CLOCK_SKEW_S and settings.market == "binance":
         raise HealthProblem(f"this clock is {skew_s:+.0f} s off the exchange's", "let NTP set this machine's clock")
     return f"the {settings.market} market answers"

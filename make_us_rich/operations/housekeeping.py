@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +103,17 @@ def delete_rows(database: Database, table: str, before: datetime, *, dry_run: bo
 def delete_task_logs(folder: Path, before: datetime, *, dry_run: bool) -> list[str]:
     """Delete the task logs of DAG runs whose newest log file is older than `before`."""
     runs = [run for run in folder.glob("dag_id=*/run_id=*") if _last_written(run) < before]
-    return _delete([str(run) for run in runs], shutil.rmtree, dry_run)
+    return _delete([str(run) for run in runs], _remove_tree, dry_run)
+
+
+def _remove_tree(folder: str) -> None:
+    """Remove a folder. What another program removes at the same time is no fault."""
+    shutil.rmtree(folder, onerror=_raise_unless_gone)
+
+
+def _raise_unless_gone(function: object, path: object, failure: tuple[object, BaseException, object]) -> None:
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]
 
 
 def _delete(names: Iterable[str], remove: Callable[[str], object], dry_run: bool) -> list[str]:
@@ -130,8 +142,13 @@ def _month_ended(key: str) -> datetime:
 
 
 def _last_written(run: Path) -> datetime:
-    files = [run, *run.rglob("*")]
-    return datetime.fromtimestamp(max(file.stat().st_mtime for file in files), UTC)
+    """Return when a file of the run was last written. Links are not followed: Airflow's point to what may be gone."""
+    newest_s = 0.0
+    for folder, _, names in os.walk(run):
+        for path in (Path(folder), *(Path(folder, name) for name in names)):
+            with suppress(FileNotFoundError):  # Airflow or another program removed it in the meantime
+                newest_s = max(newest_s, path.lstat().st_mtime)
+    return datetime.fromtimestamp(newest_s, UTC)
 
 
 def _runs(client: Any, experiment_id: str, before: datetime) -> list[Any]:

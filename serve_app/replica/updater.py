@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from make_us_rich.core.errors import BadModel, MakeUsRichError
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
@@ -157,14 +158,9 @@ class ForecastUpdater:
             self._candle_arrived.clear()
 
     def _pause_s(self) -> float:
-        """Return the time to the next close, or to the next retry, with exponential backoff."""
-        if self._failures:
-            return float(min(_FIRST_RETRY_S * 2 ** (self._failures - 1), _LONGEST_RETRY_S))
-        now_ms = time.time_ns() // 1_000_000
-        next_close_ms = self._series.interval.last_close_ms(now_ms) + self._series.interval.ms
         is_pushed = self._stream is not None and self._stream.is_connected
         delay_s = random.uniform(*(_DELAY_BEHIND_STREAM_S if is_pushed else _DELAY_AFTER_CLOSE_S))
-        return (next_close_ms - now_ms) / 1000 + delay_s
+        return pause_s(self._series.interval, time.time_ns() // 1_000_000, failures=self._failures, delay_s=delay_s)
 
     async def _update(self) -> None:
         await self._update_forecast()
@@ -239,13 +235,13 @@ class ForecastUpdater:
         )
 
     def _record(self, forecast: ComputedForecast) -> str:
-        """Record a forecast in Postgres, once, to be scored later. Returns why it could not be; empty when it was."""
+        """Record a forecast in Postgres, once, to be scored later. Returns why to try again, else nothing."""
         if forecast is self._recorded:
             return ""
         try:
             # Kept no longer than pairs of this process record, because hundreds of replicas must not hold one each.
             with shared_database(self._settings.database_url.get_secret_value()).in_use() as database:
-                forecasts.record(
+                in_time = forecasts.record(
                     database,
                     [each.quantiles for each in forecast.horizons],
                     market=self._settings.market,
@@ -259,8 +255,20 @@ class ForecastUpdater:
         except POSTGRES_UNAVAILABLE as error:
             _log.warning("%s: the forecast is not recorded yet: %s", self._series.name, error)
             return "the forecast is not recorded yet: Postgres does not answer"
+        if not in_time:
+            _log.warning("%s: a forecast came after its close, and is not recorded", self._series.name)
         self._recorded = forecast
         return ""
+
+
+def pause_s(interval: Interval, now_ms: int, *, failures: int, delay_s: float) -> float:
+    """Return the time to `delay_s` after the next close, or to an earlier retry, with exponential backoff."""
+    next_close_ms = interval.last_close_ms(now_ms) + interval.ms
+    until_close_s = (next_close_ms - now_ms) / 1000 + delay_s
+    if not failures:
+        return until_close_s
+    backoff_s = float(_FIRST_RETRY_S * 2 ** min(failures - 1, 10))
+    return min(backoff_s, _LONGEST_RETRY_S, until_close_s)  # a new candle must not wait for what failed before
 
 
 def _joined(*problems: str) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from make_us_rich.accounts import ADMIN
 from make_us_rich.core.errors import WrongCredentials
-from tests.support.accounts import owner_of
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
+
+_CALL_FOR_EVER = """() => {
+    const options = {method: "POST", body: "{}"};
+    const call = () => fetch("/_dash-update-component", options).finally(() => setTimeout(call, 50));
+    call();
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -82,40 +86,12 @@ def test_a_refused_registration_shows_the_reason(
     expect(page.get_by_role("alert")).to_contain_text(complaint)
 
 
-def test_a_token_is_shown_once_works_and_can_be_revoked(page: Page, dashboard: DashboardServers) -> None:
-    register(page, dashboard.url, "token-maker")
-    page.click("text=API")
-    page.fill("#token-name", "laptop")
-    page.click("#create-token")
-    plaintext = page.locator("#new-token-text").inner_text()
-    page.screenshot(path=ARTIFACTS / "api.png")
-
-    owner = owner_of(dashboard.accounts, plaintext)
-    dashboard.accounts.quota.consume(owner)
-    page.reload()
-    expect(page.get_by_text("1 of 1,000 calls used this month")).to_be_visible()
-    assert plaintext not in page.content()
-
-    page.get_by_role("button", name="rotate the token laptop").click()
-    page.get_by_role("button", name="Rotate", exact=True).click()
-    rotated = page.locator("#new-token-text").inner_text()
-    expect(page.locator("#curl-example code")).to_contain_text(rotated)
-    page.get_by_role("button", name="revoke the token laptop").click()
-    expect(page.get_by_text("Revoke the token laptop?")).to_be_visible()
-    page.get_by_role("button", name="Cancel").click()
-    assert len(dashboard.accounts.tokens.of_user(owner.user_id)) == 1
-    page.get_by_role("button", name="revoke the token laptop").click()
-    page.get_by_role("button", name="Revoke", exact=True).click()
-    expect(page.get_by_text("No tokens yet")).to_be_visible()
-    assert dashboard.accounts.tokens.of_user(owner.user_id) == []
-    for example in ("#curl-example code", "#python-example code"):
-        expect(page.locator(example)).to_contain_text("paste-your-token")
-        expect(page.locator(example)).not_to_contain_text(rotated)
-
-
 def test_an_action_whose_answer_was_lost_is_not_repeated(page: Page, dashboard: DashboardServers) -> None:
+    sent: list[str] = []
+
     def lose_the_answer(route: Route) -> None:
         if "create-token.n_clicks" in str(route.request.post_data_json["changedPropIds"]):
+            sent.append("create-token")
             route.fetch()
             route.abort()
         else:
@@ -128,10 +104,14 @@ def test_an_action_whose_answer_was_lost_is_not_repeated(page: Page, dashboard: 
     page.fill("#token-name", "laptop")
     page.click("#create-token")
     expect(page.locator("#connection")).to_contain_text("Try again when it answers.")
-    time.sleep(3)  # longer than the pause before a repetition
+    page.evaluate("window.dispatchEvent(new Event('online'))")  # which ends the pause before a repetition
+    page.fill("#token-name", "desktop")
+    with page.expect_event("requestfailed"):
+        page.click("#create-token")
 
+    assert sent == ["create-token"] * 2
     user = dashboard.accounts.users.authenticate("unlucky", PASSWORD)
-    assert [token.name for token in dashboard.accounts.tokens.of_user(user.user_id)] == ["laptop"]
+    assert {token.name for token in dashboard.accounts.tokens.of_user(user.user_id)} == {"laptop", "desktop"}
 
 
 @pytest.mark.parametrize(
@@ -163,15 +143,6 @@ def test_a_failed_callback_is_repeated_only_where_that_may_help(
         expect(page.locator("#connection")).to_have_count(0)
 
 
-def test_html_in_a_name_is_shown_as_text(page: Page, dashboard: DashboardServers) -> None:
-    register(page, dashboard.url, "bobby")
-    page.click("text=API")
-    page.fill("#token-name", "<img src=x onerror=alert(1)>'; DROP TABLE users;--")
-    page.click("#create-token")
-
-    expect(page.get_by_text("<img src=x onerror=alert(1)>'; DROP TABLE users;--")).to_be_visible()
-
-
 def test_logging_out_ends_the_session(page: Page, dashboard: DashboardServers) -> None:
     register(page, dashboard.url, "leaver")
     page.click("text=Log out")
@@ -182,15 +153,16 @@ def test_logging_out_ends_the_session(page: Page, dashboard: DashboardServers) -
 
 
 def test_a_late_callback_does_not_change_where_logging_out_leads(page: Page, dashboard: DashboardServers) -> None:
-    def respond_late(route: Route) -> None:
-        response = route.fetch(max_redirects=0)  # the session has ended; until the page changes, callbacks get 401
-        time.sleep(1)
-        route.fulfill(response=response)
-
+    held: list[tuple[Route, APIResponse]] = []
     register(page, dashboard.url, "leaver-with-callbacks")
-    page.evaluate("setInterval(() => fetch('/_dash-update-component', {method: 'POST'}), 50)")
-    page.route("**/logout", respond_late)
-    page.click("text=Log out")
+    expect(page.locator("header")).to_be_visible()
+    page.evaluate(_CALL_FOR_EVER)
+    page.route("**/logout", lambda route: held.append((route, route.fetch(max_redirects=0))))
+    with page.expect_response(lambda response: response.status == 401):  # the session ended before the page changes
+        # not by Playwright's click, which waits for the next page
+        page.locator("text=Log out").first.evaluate("button => setTimeout(() => button.click())")
+    ((route, response),) = held
+    route.fulfill(response=response)
 
     expect(page).to_have_url(f"{dashboard.url}/login")
 
@@ -255,12 +227,9 @@ def test_enter_asks_before_the_account_is_deleted(page: Page, dashboard: Dashboa
         dashboard.accounts.users.authenticate("hasty", PASSWORD)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_session_of_another_browser_is_listed_and_logged_out(
-    browser: Browser, dashboard: DashboardServers, scheme: Literal["light", "dark"]
-) -> None:
-    name = f"two browsers {scheme}"
-    here, other = browser.new_context(color_scheme=scheme), browser.new_context(user_agent="Firefox/140.0 (Windows)")
+def test_a_session_of_another_browser_is_listed_and_logged_out(browser: Browser, dashboard: DashboardServers) -> None:
+    name = "two browsers"
+    here, other = browser.new_context(), browser.new_context(user_agent="Firefox/140.0 (Windows)")
     page, elsewhere = here.new_page(), other.new_page()
     register(page, dashboard.url, name)
     log_in(elsewhere, dashboard.url, name)
@@ -272,7 +241,7 @@ def test_a_session_of_another_browser_is_listed_and_logged_out(
     for window in (PHONE, {"width": 1440, "height": 900}):
         page.set_viewport_size(window)
         assert horizontal_overflow_px(page) <= 0
-        page.screenshot(path=ARTIFACTS / f"account-{scheme}-{window['width']}.png", full_page=True)
+        page.screenshot(path=ARTIFACTS / f"account-{window['width']}.png", full_page=True)
     assert axe_violations(page) == []
     page.get_by_role("button", name="log out Firefox on Windows").click()
     expect(page.get_by_text("Firefox on Windows is logged out.")).to_be_visible()
@@ -317,20 +286,17 @@ def test_a_callback_requires_a_log_in(dashboard: DashboardServers) -> None:
     assert answer.json() == {"error": "log in first"}
 
 
-@pytest.mark.parametrize(
-    "target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "//[", "/logout"]
-)
-def test_log_in_never_redirects_to_another_site(page: Page, dashboard: DashboardServers, target: str) -> None:
-    name = f"wanderer{abs(hash(target)) % 10_000}"
-    dashboard.accounts.users.create(name, PASSWORD)
-    page.goto(f"{dashboard.url}/login")
-    page.evaluate("target => history.replaceState(0, '', '/login?next=' + encodeURIComponent(target))", target)
-    page.reload()
-    page.fill("input[name=name]", name)
-    page.fill("input[name=password]", PASSWORD)
-    page.click("button[type=submit]")
-
-    expect(page).to_have_url(f"{dashboard.url}/")
+def test_log_in_never_redirects_to_another_site(browser: Browser, dashboard: DashboardServers) -> None:
+    dashboard.accounts.users.create("wanderer", PASSWORD)
+    with browser.new_context(java_script_enabled=False) as context:  # the page that follows need not start
+        page = context.new_page()
+        for target in ("https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "//[", "/logout"):
+            context.clear_cookies()
+            page.goto(f"{dashboard.url}/login?next={quote(target, safe='')}")
+            page.fill("input[name=name]", "wanderer")
+            page.fill("input[name=password]", PASSWORD)
+            page.click("button[type=submit]")
+            expect(page).to_have_url(f"{dashboard.url}/")
 
 
 def test_repeated_wrong_passwords_are_throttled(dashboard: DashboardServers) -> None:

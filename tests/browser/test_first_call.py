@@ -30,7 +30,7 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
         yield servers
 
 
-def test_a_stranger_gets_from_the_landing_page_to_an_answer_of_the_api_and_to_the_quota(
+def test_a_stranger_gets_from_the_landing_page_to_an_answer_of_the_api_to_the_quota_and_revokes_the_token(
     page: Page, dashboard: DashboardServers
 ) -> None:
     started = time.monotonic()
@@ -84,5 +84,21 @@ def test_a_stranger_gets_from_the_landing_page_to_an_answer_of_the_api_and_to_th
     fresh = page.locator("#new-token-text").inner_text()
     expect(page.locator("#curl-example code")).to_contain_text(fresh)
     expect(page.locator("#python-example code")).not_to_contain_text(token)
+
+    page.reload()
+    revoke = page.get_by_role("button", name="revoke the token laptop")
+    expect(revoke).to_be_visible(timeout=SLOW_MS)
+    assert fresh not in page.content()  # it is shown once
+    revoke.click()
+    expect(page.get_by_text("Revoke the token laptop?")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    assert len(dashboard.accounts.tokens.of_user(owner.user_id)) == 1
+    revoke.click()
+    page.get_by_role("button", name="Revoke", exact=True).click()
+    expect(page.get_by_text("No tokens yet")).to_be_visible()
+    assert dashboard.accounts.tokens.of_user(owner.user_id) == []
+    for example in ("#curl-example code", "#python-example code"):
+        expect(page.locator(example)).to_contain_text("paste-your-token")
+        expect(page.locator(example)).not_to_contain_text(fresh)
     page.click("text=Log out")
     expect(page).to_have_url(f"{dashboard.url}/login")

@@ -45,13 +45,9 @@ def dashboard(folder: Path) -> Iterator[DashboardServers]:
         yield servers
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
-def test_the_pages_fit_and_everyone_can_read_them(
-    browser: Browser, dashboard: DashboardServers, width: int, scheme: str
-) -> None:
-    size = {"width": width, "height": 900}
-    with browser.new_context(viewport=size, color_scheme=scheme) as context:
+def test_the_pages_fit_and_everyone_can_read_them(browser: Browser, dashboard: DashboardServers, width: int) -> None:
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
         page = context.new_page()
         problems: list[str] = []
         page.on("console", lambda message: problems.append(message.text))
@@ -63,7 +59,7 @@ def test_the_pages_fit_and_everyone_can_read_them(
         ):
             page.goto(dashboard.url + path)
             expect(page.locator("h1")).to_be_visible()
-            page.screenshot(path=ARTIFACTS / f"public-{name}-{width}-{scheme}.png", full_page=True)
+            page.screenshot(path=ARTIFACTS / f"public-{name}-{width}.png", full_page=True)
             assert axe_violations(page) == [], path
             assert horizontal_overflow_px(page) <= 0, path
         assert problems == []

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,20 +67,6 @@ def test_two_users_at_once_see_only_their_own_tokens(browser: Browser, dashboard
         context.close()
 
 
-def test_select_another_pair_and_compare_models(page: Page, dashboard: DashboardServers) -> None:
-    log_in(page, dashboard.url, "root", "/?pair=chz_usdt")
-    _wait_for_chart(page)
-    expect(page.locator("#pair")).to_have_value("CHZ / USDT")
-
-    page.click("#pair")
-    page.get_by_role("option", name="ETH / USDT").click()
-    expect(page).to_have_url(f"{dashboard.url}/?pair=eth_usdt")
-    page.locator("#compare").click()
-    page.get_by_role("option", name="naive").click()
-    expect(page.locator("#chart").get_by_text("naive")).to_be_visible(timeout=SLOW_MS)
-    page.screenshot(path=ARTIFACTS / "compared.png", full_page=True)
-
-
 def test_an_outage_shows_a_notice_and_recovers_without_a_reload(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root")
     _wait_for_chart(page)
@@ -127,17 +112,6 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
     expect(page.get_by_text("of binance")).to_have_count(0)
 
 
-def test_the_overview_links_to_the_forecast_of_a_pair(page: Page, dashboard: DashboardServers) -> None:
-    log_in(page, dashboard.url, "root", "/overview")
-    expect(page.get_by_text("3 of 3 pairs are up to date")).to_be_visible(timeout=SLOW_MS)
-    page.screenshot(path=ARTIFACTS / "overview.png", full_page=True)
-    page.fill("#overview-search", "chz")
-    expect(page.locator("#overview-table").get_by_role("link")).to_have_count(1)
-    page.get_by_role("link", name="CHZ / USDT").click()
-
-    expect(page.locator("#pair")).to_have_value("CHZ / USDT", timeout=SLOW_MS)
-
-
 def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "root", "/models")
     expect(page.get_by_text("promoted: better by 1.2 %").first).to_be_visible(timeout=SLOW_MS)
@@ -156,9 +130,14 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
     page.click("#rollback")
     expect(page.get_by_text("The previous champion serves this pair from now on.")).to_be_visible()
     page.screenshot(path=ARTIFACTS / "confirm-rollback.png")
-    page.route("**/_dash-update-component**", _answer_after(2))  # as long as a service may take to load the model
+    held: list[Route] = []  # as long as a service takes to load the model
+    holding = True
+    page.route("**/_dash-update-component**", lambda route: held.append(route) if holding else route.continue_())
     page.get_by_role("button", name="Roll back", exact=True).click()
-    expect(page.get_by_text("Rolling back:")).to_be_visible(timeout=1_500)
+    expect(page.get_by_text("Rolling back:")).to_be_visible()
+    holding = False
+    for request in held:
+        request.continue_()
     expect(page.get_by_text("Version 1 is the champion, by root")).to_be_visible(timeout=SLOW_MS)
     expect(legend).to_have_text(["Kept the champion", "Rolled back"])
 
@@ -168,21 +147,13 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
     assert dashboard.accounts.audit.entries(1)[0].action == "roll back model"
 
 
-def _answer_after(seconds: float) -> Callable[[Route], None]:
-    def respond_late(route: Route) -> None:
-        response = route.fetch()
-        time.sleep(seconds)
-        route.fulfill(response=response)
-
-    return respond_late
-
-
 def test_the_champion_is_selected_and_a_backfill_is_not_pending(page: Page, dashboard: DashboardServers) -> None:
     runs = {"eth_usdt_1h": "train_pairs/runs/backfill__2026", "chz_usdt_1h": "train_pairs/runs/manual__9"}
     for name, run in runs.items():
         register_model_versions(dashboard.settings.mlflow_url, name)
         register_undecided_version(dashboard.settings.mlflow_url, name, run)
     log_in(page, dashboard.url, "root", "/models?pair=eth_usdt")
+    expect(page.locator("#models-pair")).to_have_value("ETH / USDT", timeout=SLOW_MS)
     expect(page.get_by_role("heading", name="Version 2")).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_role("gridcell", name="none: a backfill promotes nothing")).to_be_visible()
     page.goto(f"{dashboard.url}/models?pair=chz_usdt")
@@ -204,37 +175,26 @@ def test_the_link_to_mlflow_shows_the_training_runs(browser: Browser, dashboard:
     context.close()
 
 
-def test_a_click_on_a_version_shows_its_details(page: Page, dashboard: DashboardServers) -> None:
-    log_in(page, dashboard.url, "root", "/models?pair=btc_usdt")
-    expect(page.get_by_role("heading", name="Version 2")).to_be_visible(timeout=SLOW_MS)
-
-    page.locator("#models-grid").get_by_role("gridcell", name="1", exact=True).click()
-
-    expect(page.get_by_role("heading", name="Version 1")).to_be_visible(timeout=SLOW_MS)
-
-
-def test_the_url_selects_the_pair_of_the_models_page(page: Page, dashboard: DashboardServers) -> None:
-    log_in(page, dashboard.url, "root", "/models?pair=eth_usdt")
-    expect(page.locator("#models-pair")).to_have_value("ETH / USDT", timeout=SLOW_MS)
-
-    page.locator("#models-pair").click()
-    page.get_by_role("option", name="CHZ / USDT").click()
-
-    expect(page).to_have_url(f"{dashboard.url}/models?pair=chz_usdt")
-
-
-def test_the_models_page_names_an_unknown_pair(page: Page, dashboard: DashboardServers) -> None:
+def test_the_models_page_names_an_unknown_pair_and_shows_the_chosen_one(
+    page: Page, dashboard: DashboardServers
+) -> None:
     log_in(page, dashboard.url, "root", "/models?pair=foo_bar")
     expect(page.get_by_text("FOO / BAR is unknown")).to_be_visible(timeout=SLOW_MS)
     expect(page.locator("#models-pair")).to_have_value("")
 
     page.locator("#models-pair").click()
     page.get_by_role("option", name="BTC / USDT").click()
+    expect(page).to_have_url(f"{dashboard.url}/models?pair=btc_usdt")
     expect(page.get_by_role("link", name="MLflow run", exact=True)).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_text("FOO / BAR is unknown")).to_have_count(0)
+    expect(page.get_by_role("heading", name="Version 2")).to_be_visible(timeout=SLOW_MS)
+    page.locator("#models-grid").get_by_role("gridcell", name="1", exact=True).click()
+    expect(page.get_by_role("heading", name="Version 1")).to_be_visible(timeout=SLOW_MS)
 
 
-def test_an_admin_changes_an_account_by_the_actions_of_its_row(page: Page, dashboard: DashboardServers) -> None:
+def test_an_admin_changes_an_account_by_the_actions_of_its_row_and_the_quota_of_a_plan(
+    page: Page, dashboard: DashboardServers
+) -> None:
     dashboard.accounts.users.create("suspect", PASSWORD)
     log_in(page, dashboard.url, "root", "/admin")
     actions, dialog = page.get_by_role("button", name="actions for suspect"), page.get_by_role("dialog", name="suspect")
@@ -273,15 +233,10 @@ def test_an_admin_changes_an_account_by_the_actions_of_its_row(page: Page, dashb
     page.click("#admin-unlock")
     expect(said).to_have_text("suspect is unlocked: it can log in, and its tokens work again.", timeout=SLOW_MS)
 
-
-def test_an_admin_changes_the_quota_of_a_plan(page: Page, dashboard: DashboardServers) -> None:
-    log_in(page, dashboard.url, "root", "/admin")
-    expect(page.get_by_role("gridcell", name="root", exact=True)).to_be_visible(timeout=SLOW_MS)  # plans, too
     page.locator("#admin-quota-plan").click()
     page.get_by_role("option", name="trader").click()
     page.fill("#admin-quota", "30000")
     page.click("#admin-set-quota")
-
     expect(page.get_by_text("Plan trader now allows 30,000 calls per month.")).to_be_visible(timeout=SLOW_MS)
     assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.admin.plans()}["trader"] == 30_000
 
@@ -327,6 +282,10 @@ def test_html_and_sql_are_shown_as_text_on_every_page(page: Page, dashboard: Das
     register(page, dashboard.url, HTML_AND_SQL)
     page.goto(f"{dashboard.url}/account")
     expect(page.get_by_text(f"Logged in as {HTML_AND_SQL}")).to_be_visible(timeout=SLOW_MS)
+    page.click("text=API")
+    page.fill("#token-name", HTML_AND_SQL)
+    page.click("#create-token")
+    expect(page.get_by_role("cell", name=HTML_AND_SQL, exact=True)).to_be_visible(timeout=SLOW_MS)
     page.click("text=Log out")
 
     database_url = dashboard.settings.database_url.get_secret_value()
@@ -345,41 +304,30 @@ def test_html_and_sql_are_shown_as_text_on_every_page(page: Page, dashboard: Das
     assert alerts == []
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_every_page_fits_a_phone(browser: Browser, dashboard: DashboardServers, path: str) -> None:
+@pytest.mark.parametrize("path", ["/login", "/register", *PATHS])
+def test_every_page_fits_a_phone_and_is_accessible(browser: Browser, dashboard: DashboardServers, path: str) -> None:
     context = browser.new_context(viewport=PHONE, has_touch=True)
     page = context.new_page()
-    log_in(page, dashboard.url, "root", path)
+    if path in PATHS:
+        log_in(page, dashboard.url, "root", path)
+    else:
+        page.goto(dashboard.url + path)
     expect(page.locator("h1")).to_be_visible(timeout=SLOW_MS)
     if path == "/":
         _wait_for_chart(page)
     page.wait_for_load_state("networkidle")
-
     assert horizontal_overflow_px(page) <= 0
     page.screenshot(path=ARTIFACTS / f"phone{path.replace('/', '-')}.png", full_page=True)
-    page.get_by_label("menu of pages").click()
-    page.locator("#phone-menu").get_by_text("Overview").click()
-    expect(page).to_have_url(f"{dashboard.url}/overview")
-    context.close()
 
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/login", "/register", *PATHS])
-def test_every_page_is_accessible(browser: Browser, dashboard: DashboardServers, path: str, scheme: str) -> None:
-    context = browser.new_context(color_scheme=scheme)
-    page = context.new_page()
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.screenshot(path=ARTIFACTS / f"light{path.replace('/', '-')}.png", full_page=True)
+    assert axe_violations(page) == []
     if path in PATHS:
-        log_in(page, dashboard.url, "root", path)
-        expect(page.locator("h1")).to_be_visible(timeout=SLOW_MS)
-    else:
-        page.goto(dashboard.url + path)
-    if path == "/":
-        _wait_for_chart(page)
-    page.wait_for_load_state("networkidle")
-    page.screenshot(path=ARTIFACTS / f"{scheme}{path.replace('/', '-')}.png", full_page=True)
-    found = axe_violations(page)
+        page.set_viewport_size(PHONE)
+        page.get_by_label("menu of pages").click()
+        page.locator("#phone-menu").get_by_text("Overview").click()
+        expect(page).to_have_url(f"{dashboard.url}/overview")
     context.close()
-    assert found == []
 
 
 def test_the_first_page_is_sent_compressed_and_kept_by_the_browser(page: Page, dashboard: DashboardServers) -> None:

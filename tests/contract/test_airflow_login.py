@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,22 @@ from tests.support.servers import BIN, migrated_database, postgres_server
 pytestmark = pytest.mark.timeout(300)
 
 USER, PASSWORD = "operator", "a-password-for-tests"
+ADMIN_MODULE = ["infra.docker.airflow_admin"]
+_END = "-- the end of a module --"
+_MODULES = f"""
+import json, os, runpy, sys
+from make_us_rich.core.settings import get_settings
+
+for module, changed in json.load(sys.stdin):
+    os.environ.update(changed)
+    get_settings.cache_clear()
+    sys.argv = module
+    try:
+        runpy.run_module(module[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert not end.code, end.code
+    print({_END!r}, flush=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -44,18 +61,33 @@ def installation() -> Iterator[tuple[Path, dict[str, str]]]:
     """A database as `airflow-init` of docker-compose.yml leaves it, with the DAGs; its folder and environment."""
     with traversable_folder() as folder, postgres_server(folder) as database:
         made = _environment(folder, database)
-        _run(["airflow", "db", "migrate"], made)
-        assert "is made" in _run(["infra.docker.airflow_admin"], made)
-        _run(["airflow", "dags", "reserialize"], made)
+        _, said, _ = _run([["airflow", "db", "migrate"], ADMIN_MODULE, ["airflow", "dags", "reserialize"]], made)
+        assert "is made" in said
         yield folder, made
 
 
-@pytest.fixture(scope="module", params=["fab", "simple"])
-def server(request: pytest.FixtureRequest, installation: tuple[Path, dict[str, str]]) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def servers(installation: tuple[Path, dict[str, str]]) -> Iterator[dict[str, Server]]:
+    """Airflow's API with each of the auth managers. They start together: each takes seconds."""
     folder, made = installation
-    environment = made if request.param == "fab" else made | _simple_manager(folder)
-    with _api_server(folder, environment) as url:
-        yield Server(url, environment)
+    environments = {"fab": made, "simple": made | _simple_manager(folder)}
+    with ExitStack() as contexts, ThreadPoolExecutor() as pool:
+        started = {
+            manager: pool.submit(contexts.enter_context, _api_server(folder / f"{manager}.log", environment))
+            for manager, environment in environments.items()
+        }
+        yield {manager: Server(url.result(), environments[manager]) for manager, url in started.items()}
+
+
+@pytest.fixture(params=["fab", "simple"])
+def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server:
+    return servers[request.param]
+
+
+@pytest.fixture
+def fab(servers: dict[str, Server]) -> Server:
+    """The auth manager of production, for what does not depend on the manager."""
+    return servers["fab"]
 
 
 def _environment(folder: Path, database: str) -> dict[str, str]:
@@ -95,9 +127,15 @@ def _simple_manager(folder: Path) -> dict[str, str]:
     }
 
 
-def _run(module: list[str], environment: Mapping[str, str]) -> str:
+def _run(modules: list[list[str]], environment: Mapping[str, str], *changed: Mapping[str, str]) -> list[str]:
+    """Run modules as `python -m` does, one after the other in one process, as Airflow's imports take seconds.
+
+    changed: variables that differ for each of them. Returns what each printed.
+    """
+    changes = changed or [{}] * len(modules)
     done = subprocess.run(
-        [sys.executable, "-m", *module],
+        [sys.executable, "-c", _MODULES],
+        input=json.dumps(list(zip(modules, map(dict, changes), strict=True))),
         env={**os.environ, **environment},
         cwd=PROJECT_ROOT,
         capture_output=True,
@@ -105,17 +143,17 @@ def _run(module: list[str], environment: Mapping[str, str]) -> str:
         check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout
+    return done.stdout.split(_END)[:-1]
 
 
 @contextmanager
-def _api_server(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+def _api_server(log: Path, environment: Mapping[str, str]) -> Iterator[str]:
     port = free_port()
     command = [str(BIN / "airflow"), "api-server", "--host", "127.0.0.1", "--port", str(port), "--proxy-headers"]
     url = f"http://127.0.0.1:{port}"
-    log = folder / "api-server.log"
-    with running(command, f"{url}/api/v2/monitor/health", log, environment, timeout_s=120):
+    with running(command, f"{url}/api/v2/monitor/health", log, environment, timeout_s=240) as process:
         yield url
+        process.kill()  # asked to end, it takes seconds
 
 
 def test_the_client_logs_in_and_starts_a_run(server: Server) -> None:
@@ -130,15 +168,14 @@ def test_the_client_logs_in_and_starts_a_run(server: Server) -> None:
         assert airflow.run_state("housekeeping", run_id) == "failed"
 
 
-@pytest.mark.parametrize("server", ["fab"], indirect=True)
-def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(server: Server) -> None:
+def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(fab: Server) -> None:
     with migrated_database() as url, Accounts(Database(url)) as accounts:
         pairs_table.seed(accounts.database, ("btc_usdt", "eth_usdt"), ())
         accounts.users.create("root", PASSWORD, role=ADMIN)
         settings = Settings(
             database_url=url,
             secret_key="contract-test",
-            airflow_url=server.url,
+            airflow_url=fab.url,
             airflow_user=USER,
             airflow_password=PASSWORD,
         )
@@ -148,7 +185,7 @@ def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(server: Ser
         root.get("/")
         said = click(app, root, "admin-train", **{"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]})
 
-    with Airflow(server.url, USER, PASSWORD) as airflow:
+    with Airflow(fab.url, USER, PASSWORD) as airflow:
         (run_id,) = airflow.active_runs("train_pairs")
         run = airflow.request("GET", f"/api/v2/dags/train_pairs/dagRuns/{run_id}").json()
         end_run(airflow, "train_pairs", run_id)
@@ -163,22 +200,19 @@ def test_strangers_are_refused(server: Server) -> None:
     assert httpx.get(f"{server.url}/api/v2/dags").status_code == 401
 
 
-def test_a_new_installations_dags_are_not_paused(server: Server) -> None:
-    with Airflow(server.url, USER, PASSWORD) as airflow:
+def test_a_new_installations_dags_are_not_paused(fab: Server) -> None:
+    with Airflow(fab.url, USER, PASSWORD) as airflow:
         listed = airflow.request("GET", "/api/v2/dags").json()["dags"]
     assert listed
     assert [item["dag_id"] for item in listed if item["is_paused"]] == []
 
 
-@pytest.mark.parametrize("server", ["fab"], indirect=True)
-def test_the_admin_has_the_password_of_the_settings_again(
-    server: Server, installation: tuple[Path, dict[str, str]]
-) -> None:
-    _, environment = installation
-    assert "is there" in _run(["infra.docker.airflow_admin"], environment)
-    changed = {**environment, "MUR_AIRFLOW_PASSWORD": "another password"}
-    assert "given the password" in _run(["infra.docker.airflow_admin"], changed)
+def test_an_admin_has_the_password_of_the_settings_again(fab: Server) -> None:
+    """Another admin than that of the other tests."""
+    first, other = ({"MUR_AIRFLOW_USER": "another", "MUR_AIRFLOW_PASSWORD": f"{word} password"} for word in ("a", "b"))
+    said = _run([ADMIN_MODULE] * 3, fab.environment, first, first, other)
+    for words, of in zip(("is made", "is there", "is given the password of the settings"), said, strict=True):
+        assert f"Airflow's admin another {words}" in of
     with pytest.raises(AirflowError, match="401"):
-        Airflow(server.url, USER, PASSWORD)
-    Airflow(server.url, USER, "another password").__exit__(None, None, None)
-    _run(["infra.docker.airflow_admin"], environment)
+        Airflow(fab.url, "another", first["MUR_AIRFLOW_PASSWORD"])
+    Airflow(fab.url, "another", other["MUR_AIRFLOW_PASSWORD"]).__exit__(None, None, None)

@@ -15,6 +15,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.accounts.sessions import LIFETIME
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
+from tests.support.accounts import transaction
 from tests.support.dashboard_client import DashboardClient
 from tests.support.servers import migrated_database
 
@@ -190,6 +191,31 @@ def test_a_session_ends_after_ten_days(server: Flask, accounts: Accounts, member
         with visitor.client.session_transaction() as session:
             session["_user_id"] = f"{user.user_id}.{user.session_version}.{int(time.time() - age_s)}.key"
         assert visitor.is_logged_in() is is_logged_in
+
+
+def test_a_log_in_forgets_expired_sessions(settings: Settings, visitor: DashboardClient, member: str) -> None:
+    """Most people never log out, so a log-out alone would leave every old session in the database."""
+    with transaction(settings.database_url.get_secret_value()) as cursor:
+        cursor.execute("SELECT user_id FROM users WHERE name = %s", (member,))
+        (user_id,) = cursor.fetchone()
+        cursor.execute(
+            "INSERT INTO sessions (user_id, session_key, session_version, device, started_at, expires_at) "
+            "VALUES (%s, 'old', 1, 'Firefox', now() - interval '11 days', now() - interval '1 day')",
+            (user_id,),
+        )
+        cursor.execute(
+            "INSERT INTO ended_sessions (user_id, session_key, expires_at) "
+            "VALUES (%s, 'older', now() - interval '1 day')",
+            (user_id,),
+        )
+
+    visitor.log_in(member, PASSWORD)
+    assert visitor.is_logged_in()
+
+    with transaction(settings.database_url.get_secret_value()) as cursor:
+        for table in ("sessions", "ended_sessions"):
+            cursor.execute(f"SELECT session_key FROM {table} WHERE expires_at <= now()")
+            assert cursor.fetchall() == []
 
 
 def test_session_cookies_are_http_only_and_the_remember_cookie_expires(visitor: DashboardClient, member: str) -> None:

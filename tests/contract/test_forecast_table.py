@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from psycopg2 import errors as pg_errors
 from infra.sizing import FORECAST_BYTES, OUTCOME_BYTES
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.database import forecasts
+from make_us_rich.database import forecast_logs, forecasts
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, JobResult, PastForecast, Quantiles
 from make_us_rich.operations.housekeeping import delete_rows
@@ -54,8 +56,8 @@ def test_rows_of_older_versions_have_the_next_close_alone(url: str) -> None:
     next_close = dict(_quantiles(1))
     with transaction(url) as cursor:
         cursor.execute(
-            f"INSERT INTO forecasts ({_COLUMNS}) VALUES (%s{', %s' * 13})",
-            ("binance", BITCOIN, "1h", AS_OF_MS, 1, AS_OF_MS, 100.0, *next_close.values()),
+            f"INSERT INTO forecasts ({_COLUMNS}, made_at) VALUES (%s{', %s' * 13}, to_timestamp(%s))",
+            ("binance", BITCOIN, "1h", AS_OF_MS, 1, AS_OF_MS, 100.0, *next_close.values(), AS_OF_MS / 1000),
         )
     _record(url, AS_OF_MS + HOUR_MS, 1)
 
@@ -84,6 +86,36 @@ def test_a_backfilled_forecast_is_marked_and_never_hides_a_served_one(url: str) 
             database, market="binance", pair=BITCOIN, interval=Interval.H1, first_ms=0, last_ms=AS_OF_MS
         )
     assert [item.as_of_ms for item in scored] == [AS_OF_MS]
+
+
+def test_a_forecast_that_comes_after_its_close_is_neither_recorded_nor_read(url: str) -> None:
+    """A replica was late, or Postgres was away until the close. Rows of older versions hold such forecasts."""
+    series: dict[str, Any] = {"market": "binance", "pair": BITCOIN, "interval": Interval.H1}
+    now_ms = time.time_ns() // 1_000_000
+    with Database(url) as database:
+        for interval in Interval:
+            for candles_ago, in_time in ((0.5, True), (1.1, False)):
+                recorded = forecasts.record(
+                    database,
+                    [_quantiles(1), _quantiles(2)],
+                    **series | {"interval": interval},
+                    as_of_ms=now_ms - int(candles_ago * interval.ms),
+                    version=1,
+                    last_close=100.0,
+                )
+                assert recorded is in_time, (interval, candles_ago)
+        as_of_ms = now_ms - HOUR_MS // 2
+        assert [item.target_open_ms for item in _past(url, now_ms + HOUR_MS, 1)] == [as_of_ms]
+
+        with transaction(url) as cursor:
+            cursor.execute("UPDATE forecasts SET made_at = to_timestamp(as_of_ms / 1000.0) + interval '61 minutes'")
+        assert _past(url, now_ms + 2 * HOUR_MS, 1) == []
+        assert _past(url, now_ms + 2 * HOUR_MS, 2) == [], "made before its second close, but after its first"
+        assert forecasts.first_as_of_each_time(database, **series, first_ms=0, last_ms=now_ms) == []
+        assert forecasts.served_versions(database, **series, as_of_ms=as_of_ms) == []
+        days = {datetime.fromtimestamp((now_ms + hours * HOUR_MS) / 1000, UTC).date() for hours in range(-12, 2)}
+        live = {item.interval for day in days for item in forecast_logs.live_forecasts(database, "binance", day)}
+        assert live == {Interval.H2, Interval.H4, Interval.D1}
 
 
 def test_the_versions_that_were_served_as_of_a_close_are_in_order_without_a_backfills(url: str) -> None:
@@ -117,6 +149,7 @@ def test_the_forecast_of_a_job_result_is_recorded_with_its_horizons(url: str, la
             as_of_ms=AS_OF_MS,
             version=1,
             last_close=result.forecast.last_close,
+            made_at=datetime.fromtimestamp(AS_OF_MS / 1000 + 20, UTC),
         )
 
     with transaction(url) as cursor:
@@ -134,7 +167,8 @@ def test_quantiles_of_another_shape_are_refused_by_the_table(url: str, wrong: st
 
 def test_a_row_of_24_horizons_needs_what_the_sizing_page_says_and_housekeeping_deletes_it(url: str) -> None:
     """500 hours of 100 pairs, hour after hour, as serving writes them."""
-    _record(url, AS_OF_MS, HORIZONS)
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    _record(url, as_of_ms, HORIZONS)
     with transaction(url) as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(
@@ -160,7 +194,7 @@ def test_a_row_of_24_horizons_needs_what_the_sizing_page_says_and_housekeeping_d
 
     with Database(url) as database:
         assert delete_rows(database, "forecasts", datetime.now(UTC) - timedelta(hours=100.5), dry_run=False) == 40_000
-    assert len(_past(url, AS_OF_MS + 48 * HOUR_MS, HORIZONS)) == 1
+    assert len(_past(url, as_of_ms + 48 * HOUR_MS, HORIZONS)) == 1
     with transaction(url) as cursor:
         cursor.execute("SELECT count(*) FROM outcomes")
         assert cursor.fetchone() == (10_001,), "a forecast's outcome goes with it"
@@ -182,6 +216,7 @@ def _record(url: str, as_of_ms: int, horizons: int, version: int = 1, *, backfil
             version=version,
             last_close=100.0,
             backfilled=backfilled,
+            made_at=datetime.fromtimestamp(as_of_ms / 1000 + 20, UTC),
         )
 
 

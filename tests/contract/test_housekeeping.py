@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -183,6 +184,27 @@ def test_logs_of_old_runs_are_deleted(tmp_path: Path) -> None:
 
     assert [Path(name).name for name in deleted] == ["run_id=old"]
     assert [path.name for path in (tmp_path / "dag_id=train_pairs").iterdir()] == ["run_id=new"]
+
+
+def test_a_log_that_vanishes_meanwhile_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow keeps links to the newest log, which stay when it is deleted; another program may delete a folder too."""
+    when = time.time() - 40 * 86_400
+    for name in ("first", "second"):
+        run = tmp_path / "dag_id=train_pairs" / f"run_id={name}"
+        run.mkdir(parents=True)
+        (run / "latest").symlink_to(run / "gone.log")
+        os.utime(run / "latest", (when, when), follow_symlinks=False)
+        os.utime(run, (when, when))
+    remove = housekeeping.shutil.rmtree
+
+    def remove_twice(path: str, **options: Any) -> None:
+        remove(path)
+        remove(path, **options)
+
+    monkeypatch.setattr(housekeeping.shutil, "rmtree", remove_twice)
+    deleted = housekeeping.delete_task_logs(tmp_path, datetime.now(UTC) - timedelta(days=30), dry_run=False)
+
+    assert [Path(name).name for name in deleted] == ["run_id=first", "run_id=second"]
 
 
 def _row(url: str, table: str, days_old: int) -> None:

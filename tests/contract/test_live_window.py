@@ -85,18 +85,45 @@ def test_a_pushed_candle_is_added_if_it_is_the_next_one_and_valid(settings: Sett
     all_of_them = NewestCandles(ETH, settings).closed_by(close_ms)
     candle = all_of_them[-1:]
 
-    newest.add(candle)
+    newest.add(candle, now_ms=close_ms)
     assert newest.newest_close_ms == 0, "the first candles are fetched"
 
     newest.closed_by(close_ms - 2 * HOUR_MS)
-    newest.add(candle)
+    newest.add(candle, now_ms=close_ms)
     assert newest.newest_close_ms == close_ms - 2 * HOUR_MS, "the candle between is missing"
 
     newest.closed_by(close_ms - HOUR_MS)
-    newest.add(replace(candle, close=np.array([np.nan])))
+    newest.add(replace(candle, close=np.array([np.nan])), now_ms=close_ms)
     assert newest.newest_close_ms == close_ms - HOUR_MS, "a price is missing"
 
-    newest.add(candle)
-    newest.add(candle)
+    newest.add(candle, now_ms=close_ms)
+    newest.add(candle, now_ms=close_ms)
     assert newest.newest_close_ms == close_ms
     np.testing.assert_array_equal(newest.closed_by(close_ms).close, all_of_them.close)
+
+
+def test_pushed_candles_of_the_future_are_refused(settings: Settings, now_ms: int) -> None:
+    """1,100 of them evicted the window, and the pair had no candles until the process was restarted."""
+    close_ms = Interval.H1.last_close_ms(now_ms)
+    newest = NewestCandles(ETH, settings)
+    known = newest.closed_by(close_ms)
+    for hour in range(1, 1101):
+        newest.add(replace(known[-1:], open_time_ms=known.open_time_ms[-1:] + hour * HOUR_MS), now_ms=close_ms)
+    np.testing.assert_array_equal(newest.closed_by(close_ms).open_time_ms, known.open_time_ms)
+
+    early = replace(known[-1:], open_time_ms=known.open_time_ms[-1:] + HOUR_MS)
+    newest.add(early, now_ms=close_ms + HOUR_MS - 5001)
+    assert newest.newest_close_ms == close_ms
+    newest.add(early, now_ms=close_ms + HOUR_MS - 5000)
+    assert newest.newest_close_ms == close_ms + HOUR_MS, "our clock may be a little behind the exchange's"
+
+
+def test_a_window_ahead_of_the_clock_is_fetched_again(settings: Settings, now_ms: int) -> None:
+    """Our clock was hours ahead when the candles were added, and then set right."""
+    close_ms = Interval.H1.last_close_ms(now_ms)
+    newest = NewestCandles(ETH, settings)
+    known = newest.closed_by(close_ms)
+    for hour in range(1, 1101):
+        future = replace(known[-1:], open_time_ms=known.open_time_ms[-1:] + hour * HOUR_MS)
+        newest.add(future, now_ms=close_ms + 1101 * HOUR_MS)
+    np.testing.assert_array_equal(newest.closed_by(close_ms).close, known.close)

@@ -40,7 +40,7 @@ def test_every_answer_is_documented(tmp_path: Path) -> None:
         command = [str(BIN / "schemathesis"), "run", f"{api.url}/openapi.json"]
         command += ["--header", f"Authorization: Bearer {api.admin_token}"]
         command += ["--max-examples", "50", "--seed", "1"]
-        command += ["--exclude-path", "/update_models"]  # needs a Ray cluster; see test_serving.py
+        command += ["--exclude-path", "/update_models"]  # needs a Ray cluster: tests/serving/test_serving.py
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     print(done.stdout[-1500:])
     assert done.returncode == 0, done.stdout[-6000:]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
+import io
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
 from unittest.mock import Mock
 
 import mlflow
-import psutil
 import pytest
+import torch
 from pydantic import SecretStr
 
 from make_us_rich.core.errors import StoreError
@@ -34,15 +31,12 @@ from make_us_rich.operations.ray_jobs import job_results, write_result
 from make_us_rich.registry.client import CHAMPION, Registry
 from make_us_rich.registry.promotion import decide
 from make_us_rich.registry.publish import publish
-from ray_jobs import pair_trainer
+from ray_jobs import pair_trainer, train_pairs
 from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer
-from tests.support.processes import PROJECT_ROOT, running
-from tests.support.ray_cluster import driver_environment, fixed_cluster
 from tests.support.registry import register_graph, version_tags
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
-from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -54,6 +48,15 @@ pytestmark = [
 CHILIZ, ETHER = Pair("chz", "usdt"), Pair("eth", "usdt")
 NAME = f"{BITCOIN}_1h"
 HISTORY = 3000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute as a training worker does: more threads than cores slow each other down."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -89,35 +92,87 @@ def as_of_ms(settings: Settings) -> int:
     return newest_ms
 
 
-def _train(settings: Settings, as_of_ms: int, job: str, pair: Pair = BITCOIN) -> JobResult:
-    (result,) = _train_all(settings, as_of_ms, job, [pair], batch_size=1).values()
+@dataclass(frozen=True)
+class Compared:
+    """A job that trained two pairs with champions, one after the other because a worker was lost before."""
+
+    results: dict[Pair, JobResult]
+    bitcoin_champion: int
+    one_horizon_champion: int
+    output: str
+    read: tuple[Pair, ...]
+    prepared: int
+
+
+def _train(
+    settings: Settings, as_of_ms: int, job: str, pair: Pair = BITCOIN, interval: Interval = Interval.H1
+) -> JobResult:
+    (result,) = _train_all(settings, as_of_ms, job, [pair], batch_size=1, interval=interval).values()
     return result
 
 
 def _train_all(
-    settings: Settings, as_of_ms: int, job: str, pairs: list[Pair], batch_size: int
+    settings: Settings,
+    as_of_ms: int,
+    job: str,
+    pairs: list[Pair],
+    batch_size: int,
+    *,
+    interval: Interval = Interval.H1,
+    stop_at_ms: int | None = None,
 ) -> dict[Pair, JobResult]:
     with Registry(settings) as registry:
-        training_job = TrainingJob(tuple(pairs), Interval.H1, as_of_ms, job)
+        training_job = TrainingJob(tuple(pairs), interval, as_of_ms, job, stop_at_ms)
         PairTrainer(settings, registry, training_job, ProcessGroup()).run(pairs, batch_size)
     results = job_results(ObjectStore.from_settings(settings), job)
     return {result.pair: result for result in results}
 
 
-def _serve_foundation(settings: Settings, as_of_ms: int, config: TrainingConfig) -> None:
+@pytest.fixture(scope="module")
+def first(settings: Settings, as_of_ms: int) -> JobResult:
+    """Train Bitcoin as of the newest close, before there is a champion."""
+    return _train(settings, as_of_ms, "first")
+
+
+@pytest.fixture(scope="module")
+def compared(settings: Settings, as_of_ms: int, first: JobResult) -> Compared:
+    """Let Bitcoin's champion be the model of `first`, and Chiliz's a graph of the first contract, far too sure."""
+    pairs, before_ms = [BITCOIN, CHILIZ], as_of_ms - 5 * HOUR_MS
+    too_sure = tuple(value / 100 for value in LOG_RETURNS)
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    champion = register_graph(f"{CHILIZ}_1h", tiny_model(CHILIZ, horizons=0, log_returns=too_sure), version_tags())
+    with Registry(settings) as registry:
+        registry.set_alias(NAME, CHAMPION, first.version)
+        registry.set_alias(f"{CHILIZ}_1h", CHAMPION, champion)
+    lost = JobResult(pair=BITCOIN, status="begun", lost=0, reason="its worker died while it was trained")
+    write_result(ObjectStore.from_settings(settings), "lost", lost)
+    read, prepared, output = Mock(wraps=CandleStore.read), Mock(wraps=pipeline.align_candles), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.setattr(CandleStore, "read", lambda *args: read(*args))
+        patch.setattr(pipeline, "align_candles", prepared)
+        results = _train_all(settings, before_ms, "lost", pairs, batch_size=8)
+    pairs_read = tuple(call.args[2] for call in read.call_args_list)
+    return Compared(results, first.version, champion, output.getvalue(), pairs_read, prepared.call_count)
+
+
+@pytest.fixture(scope="module")
+def gru_foundation_ms(settings: Settings, as_of_ms: int) -> int:
+    """Let the champion of the foundation be a gru, barely trained; returns the time as of which it is."""
+    before_ms = as_of_ms - 4 * HOUR_MS
     candles = CandleStore.from_settings(settings).read(
-        settings.market, BITCOIN, Interval.H1, as_of_ms - HISTORY * HOUR_MS, as_of_ms
+        settings.market, BITCOIN, Interval.H1, before_ms - HISTORY * HOUR_MS, before_ms
     )
-    shared = fit_foundation({BITCOIN: candles}, candles, interval=Interval.H1, as_of_ms=as_of_ms, config=config)
+    config = TrainingConfig(architecture="gru", foundation_epochs=1, foundation_draws=1)
+    shared = fit_foundation({BITCOIN: candles}, candles, interval=Interval.H1, as_of_ms=before_ms, config=config)
     name = foundation_name(Interval.H1)
     mlflow.set_tracking_uri(settings.mlflow_url)
-    _, version = publish(shared, name=name, as_of_ms=as_of_ms, market=settings.market, tags={})
+    _, version = publish(shared, name=name, as_of_ms=before_ms, market=settings.market, tags={})
     with Registry(settings) as registry:
         registry.set_alias(name, CHAMPION, version)
+    return before_ms
 
 
-def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) -> None:
-    first = _train(settings, as_of_ms, "first")
+def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int, first: JobResult) -> None:
     again = _train(settings, as_of_ms, "again")
 
     assert (first.status, first.name, first.version) == ("trained", NAME, 1), first.reason
@@ -133,30 +188,38 @@ def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int) 
 
 
 def test_past_its_time_a_job_trains_its_first_pair_and_postpones_the_others(settings: Settings, as_of_ms: int) -> None:
-    store, pairs, before_ms = ObjectStore.from_settings(settings), [CHILIZ, BITCOIN], as_of_ms - 8 * HOUR_MS
-    with Registry(settings) as registry:
-        late = TrainingJob(tuple(pairs), Interval.H1, before_ms, "late", stop_at_ms=1)
-        PairTrainer(settings, registry, late, ProcessGroup()).run(pairs)
-    results = {result.pair: result for result in job_results(store, "late")}
+    days_ms = _store_candles(settings, as_of_ms, Interval.D1)
+    results = _train_all(settings, days_ms, "late", [CHILIZ, BITCOIN], 1, interval=Interval.D1, stop_at_ms=1)
 
-    assert (results[CHILIZ].status, results[BITCOIN].status) == ("trained", "postponed")
+    _check_trained(settings, results[CHILIZ], Interval.D1, days_ms)
+    assert results[BITCOIN].status == "postponed"
     assert "MUR_TRAINING_MINUTES" in results[BITCOIN].reason
-    assert _train(settings, before_ms, "after it").status == "trained"
-
-    too_late = ["--pairs", ",".join(pairs), "--as-of-ms", str(as_of_ms), "--stop-at-ms", "1"]
-    environment = {
-        "MUR_S3_ENDPOINT_URL": settings.s3_endpoint_url,
-        "MUR_S3_ACCESS_KEY": S3_KEYS[0],
-        "MUR_S3_SECRET_KEY": S3_KEYS[1],
-        "RAY_ADDRESS": "127.0.0.1:1",  # nobody is there: no worker is started
-    }
-    command = [sys.executable, "-m", "ray_jobs.train_pairs", *too_late, "--submission-id", "too late"]
-    subprocess.run(command, env=os.environ | environment, cwd=PROJECT_ROOT, check=True, timeout=120)
-    assert {result.status for result in job_results(store, "too late")} == {"postponed"}
+    assert _train(settings, days_ms, "after it", interval=Interval.D1).status == "trained"
 
 
-@pytest.mark.parametrize("interval", [Interval.H4, Interval.D1])
-def test_a_pair_is_trained_on_candles_of_other_intervals(settings: Settings, as_of_ms: int, interval: Interval) -> None:
+def test_a_job_that_starts_past_its_time_starts_no_worker(
+    settings: Settings, as_of_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    too_late = ["--pairs", f"{BITCOIN},{CHILIZ}", "--as-of-ms", str(as_of_ms), "--stop-at-ms", "1"]
+    monkeypatch.setattr(sys, "argv", ["train_pairs", *too_late, "--submission-id", "too late"])
+    monkeypatch.setattr(train_pairs, "get_settings", lambda: settings)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # nobody is there
+
+    train_pairs.main()
+
+    results = job_results(ObjectStore.from_settings(settings), "too late")
+    assert [result.status for result in results] == ["postponed"] * 2
+
+
+def test_a_pair_is_trained_on_candles_of_another_interval(settings: Settings, as_of_ms: int) -> None:
+    """Of four hours; those of a day: see the job that is past its time."""
+    interval_ms = _store_candles(settings, as_of_ms, Interval.H4)
+
+    _check_trained(settings, _train(settings, interval_ms, "hours", CHILIZ, Interval.H4), Interval.H4, interval_ms)
+
+
+def _store_candles(settings: Settings, as_of_ms: int, interval: Interval) -> int:
+    """Store the candles of both pairs; returns the newest close of the interval."""
     as_of_ms = interval.last_close_ms(as_of_ms)
     for pair in (BITCOIN, CHILIZ):
         CandleStore.from_settings(settings).update(
@@ -167,26 +230,27 @@ def test_a_pair_is_trained_on_candles_of_other_intervals(settings: Settings, as_
             as_of_ms=as_of_ms,
             history_candles=settings.training_candles(interval),
         )
-    job = TrainingJob((CHILIZ,), interval, as_of_ms, f"job-{interval}")
+    return as_of_ms
+
+
+def _check_trained(settings: Settings, result: JobResult, interval: Interval, as_of_ms: int) -> None:
+    assert (result.status, result.name, result.interval) == ("trained", f"chz_usdt_{interval}", interval), result
     with Registry(settings) as registry:
-        PairTrainer(settings, registry, job, ProcessGroup()).run([CHILIZ])
-        (result,) = job_results(ObjectStore.from_settings(settings), f"job-{interval}")
-        assert (result.status, result.name, result.interval) == ("trained", f"chz_usdt_{interval}", interval), result
-        tags = registry.get(f"chz_usdt_{interval}", result.version).tags
-    assert tags["as_of_ms"] == str(as_of_ms)
+        assert registry.get(result.name, result.version).tags["as_of_ms"] == str(as_of_ms)
     assert result.forecast is not None
     assert len(result.forecast.horizons) == HORIZONS
 
 
-def test_a_worker_death_after_registration_makes_no_second_version(settings: Settings, as_of_ms: int) -> None:
+def test_a_worker_death_after_registration_makes_no_second_version(
+    settings: Settings, as_of_ms: int, first: JobResult
+) -> None:
     store = ObjectStore.from_settings(settings)
-    trained = _train(settings, as_of_ms, "first")
-    begun = trained.model_copy(update={"status": "begun", "version": None, "run_id": None})
+    begun = first.model_copy(update={"status": "begun", "version": None, "run_id": None})
     write_result(store, "first", begun)
 
     again = _train(settings, as_of_ms, "first")
 
-    assert (again.status, again.version, again.run_id) == ("trained", 1, trained.run_id)
+    assert (again.status, again.version, again.run_id) == ("trained", 1, first.run_id)
 
 
 def test_a_pair_that_kills_its_worker_is_given_up(settings: Settings, as_of_ms: int) -> None:
@@ -198,19 +262,20 @@ def test_a_pair_that_kills_its_worker_is_given_up(settings: Settings, as_of_ms: 
     assert _train(settings, earlier_ms, "deadly") == deadly
 
 
-def test_a_pair_that_kills_its_worker_at_each_upload_is_given_up(
+def test_a_pair_that_kills_its_worker_at_the_upload_too_is_given_up(
     settings: Settings, as_of_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    died_once = JobResult(pair=BITCOIN, status="begun", lost=0, reason="its worker died while it was trained")
+    write_result(ObjectStore.from_settings(settings), "deadly upload", died_once)
     publishing = Mock(side_effect=SystemExit)  # ends the worker, as a kill does
     monkeypatch.setattr(pair_trainer, "publish", publishing)
-    for _ in range(2):
-        with pytest.raises(SystemExit):
-            _train(settings, as_of_ms - 6 * HOUR_MS, "deadly upload")
+    with pytest.raises(SystemExit):
+        _train(settings, as_of_ms - 6 * HOUR_MS, "deadly upload")
 
     given_up = _train(settings, as_of_ms - 6 * HOUR_MS, "deadly upload")
 
     assert (given_up.status, given_up.lost, given_up.reason) == ("begun", 1, "its worker died at the upload")
-    assert publishing.call_count == 2
+    assert publishing.call_count == 1
 
 
 def test_a_failed_pair_has_the_reason(settings: Settings, as_of_ms: int) -> None:
@@ -219,26 +284,25 @@ def test_a_failed_pair_has_the_reason(settings: Settings, as_of_ms: int) -> None
     assert (result.pair, result.status, result.kind) == ("eth_usdt", "failed", "NotEnoughHistory")
 
 
-def test_a_foundation_of_another_architecture_is_not_fine_tuned(settings: Settings, as_of_ms: int) -> None:
-    """The shipped one, an lstm, stands in for it where it fits."""
-    before_ms = as_of_ms - 2 * HOUR_MS
-    _serve_foundation(settings, before_ms, TrainingConfig(architecture="gru"))
+@pytest.mark.parametrize(("architecture", "start"), [("linear", "nothing"), ("gru", "weights")])
+def test_a_foundation_of_another_architecture_is_not_fine_tuned(
+    settings: Settings, gru_foundation_ms: int, architecture: str, start: str
+) -> None:
+    chosen = settings.model_copy(update={"architecture": architecture})
 
-    for architecture, start in (("linear", "nothing"), ("gru", "weights"), ("lstm", "weights")):
-        chosen = settings.model_copy(update={"architecture": architecture})
-        result = _train(chosen, before_ms + HOUR_MS * (start == "weights"), architecture)
-        assert result.status == "trained", result.reason
-        assert mlflow.get_run(result.run_id).data.params["start"] == start, architecture
+    result = _train(chosen, gru_foundation_ms + HOUR_MS * (start == "weights"), architecture)
+
+    assert result.status == "trained", result.reason
+    assert mlflow.get_run(result.run_id).data.params["start"] == start
 
 
 def test_pairs_trained_as_one_batch_end_as_they_would_alone(
-    settings: Settings, as_of_ms: int, capsys: pytest.CaptureFixture[str]
+    settings: Settings, gru_foundation_ms: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before_ms = as_of_ms - 4 * HOUR_MS
-    _serve_foundation(settings, before_ms, TrainingConfig())
+    """The shipped foundation, an lstm, stands in for the champion where it fits."""
     pairs = [BITCOIN, CHILIZ, ETHER]
 
-    results = _train_all(settings, before_ms, "batched", pairs, batch_size=8)
+    results = _train_all(settings, gru_foundation_ms + 2 * HOUR_MS, "batched", pairs, batch_size=8)
 
     assert f"{BITCOIN}, {CHILIZ}: trained as one batch" in capsys.readouterr().out
     assert results[ETHER].kind == "NotEnoughHistory"
@@ -248,55 +312,31 @@ def test_pairs_trained_as_one_batch_end_as_they_would_alone(
         assert mlflow.get_run(results[pair].run_id).data.params["start"] == "weights"
 
 
-def test_after_a_lost_worker_pairs_are_trained_one_by_one(
-    settings: Settings, as_of_ms: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before_ms = as_of_ms - 3 * HOUR_MS
-    lost = JobResult(pair=BITCOIN, status="begun", lost=0, reason="its worker died while it was trained")
-    write_result(ObjectStore.from_settings(settings), "lost", lost)
-
-    results = _train_all(settings, before_ms, "lost", [BITCOIN, CHILIZ], batch_size=8)
-
-    assert "trained as one batch" not in capsys.readouterr().out
-    assert [result.status for result in results.values()] == ["trained", "trained"]
+def test_after_a_lost_worker_pairs_are_trained_one_by_one(compared: Compared) -> None:
+    assert f"{BITCOIN}: train\n" in compared.output
+    assert "trained as one batch" not in compared.output
+    assert [result.status for result in compared.results.values()] == ["trained", "trained"]
 
 
-def test_a_job_prepares_each_pair_once_and_reads_bitcoin_once(
-    settings: Settings, as_of_ms: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before_ms, pairs = as_of_ms - 5 * HOUR_MS, [BITCOIN, CHILIZ]
-    champions = _train_all(settings, before_ms - HOUR_MS, "champions", pairs, batch_size=1)
-    with Registry(settings) as registry:
-        for result in champions.values():
-            registry.set_alias(result.name, CHAMPION, result.version)
-    read, prepared = Mock(wraps=CandleStore.read), Mock(wraps=pipeline.align_candles)
-    monkeypatch.setattr(CandleStore, "read", lambda *args: read(*args))
-    monkeypatch.setattr(pipeline, "align_candles", prepared)
-
-    results = _train_all(settings, before_ms, "once", pairs, batch_size=1)
-
-    for pair in pairs:
-        compared = results[pair].comparison
-        assert (compared.champion_version, compared.champion_horizons) == (champions[pair].version, HORIZONS)
-        assert compared.mean.horizons == len(HORIZON_GRID)
-        assert "in the mean over 9 horizons" in decide(compared).reason
-    assert [call.args[2] for call in read.call_args_list] == pairs
-    assert prepared.call_count == len(pairs)
+def test_a_job_prepares_each_pair_once_and_reads_bitcoin_once(compared: Compared) -> None:
+    against = compared.results[BITCOIN].comparison
+    assert (against.champion_version, against.champion_horizons) == (compared.bitcoin_champion, HORIZONS)
+    assert against.mean.horizons == len(HORIZON_GRID)
+    assert "in the mean over 9 horizons" in decide(against).reason
+    assert compared.read == (BITCOIN, CHILIZ)
+    assert compared.prepared == 2
 
 
-def test_a_champion_of_one_horizon_is_compared_at_the_next_close(settings: Settings, as_of_ms: int) -> None:
-    """As after an upgrade: the champion is a graph of the first contract, far too sure of the next close."""
-    too_sure = tuple(value / 100 for value in LOG_RETURNS)
-    mlflow.set_tracking_uri(settings.mlflow_url)
-    champion = register_graph(NAME, tiny_model(BITCOIN, horizons=0, log_returns=too_sure), version_tags())
-    with Registry(settings) as registry:
-        registry.set_alias(NAME, CHAMPION, champion)
-
-    compared = _train(settings, as_of_ms - 7 * HOUR_MS, "upgrade").comparison
-
-    assert (compared.champion_version, compared.champion_horizons, compared.mean) == (champion, 1, None)
-    assert compared.t > 2
-    decision = decide(compared)
+def test_a_champion_of_one_horizon_is_compared_at_the_next_close(compared: Compared) -> None:
+    """As after an upgrade: the champion is a graph of the first contract."""
+    against = compared.results[CHILIZ].comparison
+    assert (against.champion_version, against.champion_horizons, against.mean) == (
+        compared.one_horizon_champion,
+        1,
+        None,
+    )
+    assert against.t > 2
+    decision = decide(against)
     assert decision.promoted
     assert decision.reason.startswith(f"it forecasts {HORIZONS} horizons, the champion 1; +")
 
@@ -314,45 +354,3 @@ def test_a_worker_that_was_cut_off_does_not_overwrite_what_another_one_did(
     monkeypatch.setattr(PairTrainer, "_train", cut_off)
     assert _train(settings, as_of_ms - 23 * HOUR_MS, "cut-off").status == "trained"
     assert statuses == ["trained"]
-
-
-def test_a_pair_that_two_workers_share_is_trained_although_one_is_killed(
-    settings: Settings, as_of_ms: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other one gets an error from Gloo, which is no error of the pair."""
-    for name in ("market", "history_candles", "exchange_url", "mlflow_url", "s3_endpoint_url"):
-        monkeypatch.setenv(f"MUR_{name.upper()}", str(getattr(settings, name)))
-    for name, key in zip(("S3_ACCESS_KEY", "S3_SECRET_KEY"), S3_KEYS, strict=True):
-        monkeypatch.setenv(f"MUR_{name}", key)
-    monkeypatch.setenv("MUR_ARCHITECTURE", "linear")  # from scratch, which leaves the time for a kill
-    job, log = "shared", tmp_path / "job.log"
-    command = [sys.executable, "-m", "ray_jobs.train_pairs", "--pairs", BITCOIN, "--submission-id", job]
-    command += ["--as-of-ms", str(as_of_ms - 30 * HOUR_MS)]
-    store = ObjectStore.from_settings(settings)
-
-    def trains() -> bool:
-        return f"{BITCOIN}: train\n" in log.read_text()
-
-    with fixed_cluster(cpus=2) as address, running(command, trains, log, driver_environment(address), timeout_s=120):
-        other = _silent_worker(settings, log.read_text())
-        os.kill(other, signal.SIGSTOP)  # so that the printing one waits for it
-        time.sleep(1)
-        assert job_results(store, job)[0].status == "begun", "it was trained before the kill"
-        os.kill(other, signal.SIGKILL)
-        wait_until(lambda: job_results(store, job)[0].status != "begun", 120, "the pair is not trained")
-
-    (result,) = job_results(store, job)
-    assert result.status == "trained", result.reason
-
-
-def _silent_worker(settings: Settings, log: str) -> int:
-    """Return the process of rank 1: rank 0 alone prints the steps of a pair."""
-    (rank_0,) = re.findall(rf"pid=(\d+)\)\S* {BITCOIN}: train\n", log)
-    workers = {
-        process.pid
-        for process in psutil.process_iter()
-        if process.name().startswith("ray::RayTrainWo")
-        and process.environ().get("MUR_S3_ENDPOINT_URL") == settings.s3_endpoint_url
-    }
-    (silent,) = workers - {int(rank_0)}
-    return silent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -151,6 +152,7 @@ def _serve(url: str, pair: Pair, closes: np.ndarray, hours: Sequence[int], horiz
                 as_of_ms=WEEK_MS + hour * HOUR_MS,
                 version=1,
                 last_close=last_close,
+                made_at=datetime.fromtimestamp((WEEK_MS + hour * HOUR_MS) / 1000 + 20, UTC),
             )
 
 

@@ -51,7 +51,7 @@ def world() -> Iterator[DagEnvironment]:
             "MUR_API_URL": f"http://127.0.0.1:{free_port()}",
             "MUR_RAY_URL": f"http://127.0.0.1:{free_port()}",  # nothing listens there
         }
-        with AirflowHome(folder / "airflow", settings) as airflow:
+        with AirflowHome(folder / "airflow", {}, first_delay_s=0.001) as airflow:
             yield DagEnvironment(airflow, settings)
 
 
@@ -75,12 +75,13 @@ def with_ray(world: DagEnvironment) -> Iterator[DagEnvironment]:
     ):
         connection = {"conn_type": "http", "host": ray_url, "password": RAY_TOKEN}
         settings |= {"MUR_RAY_URL": ray_url, "AIRFLOW_CONN_RAY_DEFAULT": json.dumps(connection)}
-        with AirflowHome(folder / "airflow", settings) as airflow:
-            yield DagEnvironment(airflow, settings)
+        yield DagEnvironment(world.airflow, settings)
 
 
 @pytest.fixture
 def three_active_pairs(world: DagEnvironment) -> Iterator[None]:
+    """Activate three pairs; no failure of an earlier test counts as posted."""
+    world.airflow.forget_failures()
     for pair in ("btc_usdt", "eth_usdt", "chz_usdt"):
         pairs_table.put(Database(world.database_url), pair, plan="dedicated")
         pairs_table.unpark(Database(world.database_url), pair)

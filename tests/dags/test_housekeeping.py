@@ -19,7 +19,7 @@ def test_old_rows_are_listed_by_a_dry_run_and_deleted_after_it(world: DagEnviron
         )
 
     forms = {}, {"dry_run": False, "keep_audit_days": 500}, {"dry_run": False}
-    rehearsal, longer, deletion = (world.airflow.run("housekeeping", form) for form in forms)
+    rehearsal, longer, deletion = (world.run("housekeeping", form) for form in forms)
 
     assert {run.state for run in (rehearsal, longer, deletion)} == {"success"}, deletion.states
     assert "audit_log: 1 rows to delete" in rehearsal.log

@@ -20,11 +20,11 @@ def test_the_days_that_are_over_are_published_once(world: DagEnvironment) -> Non
     noon_ms = int(yesterday.timestamp() * 1000) + 12 * 3_600_000
     with Database(world.database_url) as database:
         serve_forecasts(database, Pair("old", "usdt"), [noon_ms], [100.0], market="simulated")
-        first, second = (world.airflow.run("publish_log", {}) for _ in range(2))
+        first, second = (world.run("publish_log", {}) for _ in range(2))
 
         assert (first.state, second.state) == ("success", "success")
-        newest = forecast_logs.newest(database, "simulated")
-        assert newest is not None
-        assert newest.day == yesterday.date()
-        assert f"{newest.day}: {newest.forecasts} forecasts, {newest.chain}" in first.log
-        assert b"old_usdt,1h," in (forecast_logs.content(database, "simulated", newest.day, "csv") or b"")
+        published = {each.day: each for each in forecast_logs.published(database, "simulated")}
+        day = published[yesterday.date()]
+        assert f"{day.day}: {day.forecasts} forecasts, {day.chain}" in first.log
+        assert str(day.day) not in second.log
+        assert b"old_usdt,1h," in (forecast_logs.content(database, "simulated", day.day, "csv") or b"")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import quote
+
 import pytest
 
 from make_us_rich.core.interval import Interval
@@ -23,7 +26,7 @@ def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: Dag
         "parameter as_of: 2199-01-01T00:00:00+00:00 is in the future": {"as_of": "2199-01-01T00:00:00+00:00"},
     }
 
-    runs = [world.airflow.run("train_pairs", form) for form in refused.values()]
+    runs = [world.run("train_pairs", form) for form in refused.values()]
 
     embeds = world.embeds()[before:]
     assert [run.state for run in runs] == ["failed"] * len(refused)
@@ -34,21 +37,34 @@ def test_what_cannot_be_trained_is_refused_with_its_reason_in_discord(world: Dag
         assert reason in embed["description"]
 
 
-def test_a_delisted_pair_is_parked_and_posted_once(world: DagEnvironment) -> None:
+def test_what_failed_for_each_pair_is_posted_in_one_message(world: DagEnvironment) -> None:
+    """The exchange does not know one of three pairs, which is parked, and has no candles of another."""
     world.break_exchange(kind="unknown_symbol", symbol="CHZUSDT")
+    world.break_exchange(kind="empty", symbol="ETHUSDT")
     before = len(world.embeds())
 
-    run = world.airflow.run("train_pairs", {"pairs": ["chz_usdt"]})
+    run = world.run("train_pairs", {"pairs": ["chz_usdt", "eth_usdt"]})
 
     assert run.state == "failed"
-    assert run.states["fetch", "chz_usdt"] == "failed"
-    assert run.states["fetch", "btc_usdt"] == "success"
+    assert {pair: run.states["fetch", pair] for pair in ("btc_usdt", "chz_usdt", "eth_usdt")} == {
+        "btc_usdt": "success", "chz_usdt": "failed", "eth_usdt": "failed"
+    }  # fmt: skip
     assert run.tries["fetch", "chz_usdt"] == 1, "the fetch of a delisted pair was retried"
+    assert run.tries["fetch", "eth_usdt"] == 4
     (embed,) = world.embeds()[before:]
-    assert "It is parked" in embed["description"]
+    assert embed["title"] == "train_pairs: chz_usdt, eth_usdt failed"
+    assert {field["name"]: field["value"] for field in embed["fields"]} == {"DAG": "train_pairs", "Run": run.run_id}
+    page = f"{world.typed_settings().airflow_link_url}/dags/train_pairs/runs/{quote(run.run_id)}"
+    assert embed["url"] == page
+    task = rf"\[fetch\]\({re.escape(page)}/tasks/fetch/mapped/\d\?try_number=\d\)"
+    delisted, empty = sorted(embed["description"].splitlines())
+    unknown = "PairNotTraded: the exchange does not know chz_usdt: was it delisted? It is parked"
+    assert re.match(rf"\*\*chz_usdt\*\* {task}, 1 try: {re.escape(unknown)}", delisted)
+    assert re.match(rf"\*\*eth_usdt\*\* {task}, 4 tries: .*it returned none at all", empty), empty
     parked = {
         item.pair: item.parked_reason for item in pairs_table.tracked(Database(world.database_url)) if item.parked_at
     }
+    assert set(parked) == {"chz_usdt"}
     assert "the exchange does not know chz_usdt" in str(parked["chz_usdt"])
     assert "chz_usdt" not in {item.pair for item in pairs_table.active(Database(world.database_url))}
 
@@ -57,7 +73,7 @@ def test_when_no_candles_are_fetched_one_message_is_posted(world: DagEnvironment
     world.break_exchange(kind="418", retry_after_s=7200)
     before = len(world.embeds())
 
-    run = world.airflow.run("train_pairs", {"pairs": ["eth_usdt"]})
+    run = world.run("train_pairs", {"pairs": ["eth_usdt"]})
 
     assert run.tries["fetch", "eth_usdt"] == 1, "the fetch waited for a ban of two hours"
     last = trainings.latest(Database(world.database_url), market="simulated", interval=Interval.H1)

@@ -16,7 +16,7 @@ def test_the_foundation_learns_from_the_most_traded_pairs_though_one_of_them_fai
     with_ray.break_exchange(kind="empty", symbol="SOLUSDT", after=1)  # its weeks are ranked, its candles are missing
     before = len(with_ray.embeds())
 
-    run = with_ray.airflow.run("train_foundation", {})
+    run = with_ray.run("train_foundation", {})
 
     assert run.states["train", ""] == "success", run.log[-5000:]
     with Registry(with_ray.typed_settings()) as registry:
@@ -33,7 +33,7 @@ def test_named_pairs_are_fetched_instead_and_nothing_is_trained_without_candles(
     world.break_exchange(kind="empty", symbol="CHZUSDT")
     before = len(world.embeds())
 
-    run = world.airflow.run("train_foundation", {"pairs": ["chz_usdt"], "as_of": "2025-06-02T00:00:00Z"})
+    run = world.run("train_foundation", {"pairs": ["chz_usdt"], "as_of": "2025-06-02T00:00:00Z"})
 
     assert "ranking" not in run.log
     assert "1 of 2 pairs fetched" in run.log, "BTC was not fetched"

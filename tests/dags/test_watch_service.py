@@ -29,9 +29,9 @@ def test_an_outage_is_posted_once_and_so_is_its_end(world: DagEnvironment) -> No
     _champion_without_model(settings, "eth_usdt_1h")
     before = len(world.embeds())
 
-    down, still_down = (world.airflow.run("watch_service", {}) for _ in range(2))
+    down, still_down = (world.run("watch_service", {}) for _ in range(2))
     with _gateway(settings):
-        recovering = world.airflow.run("watch_service", {})
+        recovering = world.run("watch_service", {})
 
     posted = world.embeds()[before:]
     assert [run.state for run in (down, still_down, recovering)] == ["failed"] * 3

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from typing import Any
+
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
@@ -10,6 +14,7 @@ from tests.support.processes import PROJECT_ROOT
 ARTIFACTS = PROJECT_ROOT / "tests" / "artifacts"
 PASSWORD = "correct horse battery"
 PHONE = {"width": 390, "height": 844}
+_SETTLED_S = 5.0  # after which nothing fades in or changes its colour any more
 
 
 def register(page: Page, url: str, name: str) -> None:
@@ -32,8 +37,23 @@ def horizontal_overflow_px(page: Page) -> int:
 
 
 def axe_violations(page: Page) -> list[str]:
-    """Return everything that axe finds about the accessibility of the page."""
-    return [
-        f"{violation['id']}: {violation['help']}: {[node['html'][:160] for node in violation['nodes'][:3]]}"
-        for violation in Axe().run(page).response["violations"]
-    ]
+    """Return everything that axe finds about the accessibility of the page: all in light, the contrasts in dark too."""
+    page.emulate_media(color_scheme="light")
+    found = _settled_violations(page, {"resultTypes": ["violations"]})
+    page.emulate_media(color_scheme="dark")
+    found += _settled_violations(page, {"resultTypes": ["violations"], "runOnly": ["color-contrast"]})
+    page.emulate_media(color_scheme="light")
+    return found
+
+
+def _settled_violations(page: Page, options: Mapping[str, Any]) -> list[str]:
+    """Return what axe still finds when the page has settled: a dialog that fades in has too little contrast."""
+    deadline = time.monotonic() + _SETTLED_S
+    while True:
+        found = [
+            f"{violation['id']}: {violation['help']}: {[node['html'][:160] for node in violation['nodes'][:3]]}"
+            for violation in Axe().run(page, options=dict(options)).response["violations"]
+        ]
+        if not found or time.monotonic() > deadline:
+            return found
+        page.wait_for_timeout(200)

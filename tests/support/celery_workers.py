@@ -17,6 +17,7 @@ from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.supervisor import Supervisor
 from tests.support.embedded_stack import EmbeddedStack
 from tests.support.processes import PROJECT_ROOT, free_port, running
+from tests.support.waiting import wait_until
 
 _NAME = "TEST_WORKER_NAME"
 _SCHEDULER = "airflow-scheduler"
@@ -62,16 +63,22 @@ def celery_workers(
         start(running(redis_command, lambda: _answers(broker), logs / "redis.log"))
         supervisor.stop(_SCHEDULER)
         running_programs.callback(supervisor.start, _SCHEDULER)
-        workers = {}
+        workers, ready = {}, []
         for name in names:
             log = logs / f"{name}.log"
             command = [_AIRFLOW, "celery", "worker", "-H", f"{name}@local", "-c", "1", "--skip-serve-logs"]
-            ready = _logs(log, " ready.")
-            workers[name] = start(running(command, ready, log, environment | {_NAME: name}, timeout_s=90))
+            workers[name] = start(running(command, _at_once, log, environment | {_NAME: name}))
+            ready.append(_logs(log, " ready."))
         log = logs / "scheduler.log"
-        scheduler = [_AIRFLOW, "scheduler", "--skip-serve-logs"]
-        start(running(scheduler, _logs(log, "Starting the scheduler"), log, environment, timeout_s=90))
+        start(running([_AIRFLOW, "scheduler", "--skip-serve-logs"], _at_once, log, environment))
+        ready.append(_logs(log, "Starting the scheduler"))
+        wait_until(lambda: all(is_ready() for is_ready in ready), 180, f"not every program of {logs} is ready")
         yield Workers(workers)
+
+
+def _at_once() -> bool:
+    """The programs start at the same time; `celery_workers` waits for them."""
+    return True
 
 
 def _answers(broker: Redis) -> bool:

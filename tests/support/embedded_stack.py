@@ -30,6 +30,7 @@ from make_us_rich.registry.client import Registry
 from tests.support.airflow_api import end_run
 from tests.support.folders import traversable_folder
 from tests.support.listening_sockets import ListeningSocket, listening
+from tests.support.ports import own_block
 from tests.support.processes import PROJECT_ROOT
 from tests.support.waiting import wait_until
 
@@ -183,15 +184,15 @@ def kill_program(config: StackConfig, name: str) -> None:
 @contextmanager
 def embedded_stack(
     market: Market,
-    port_base: int,
     settings: Mapping[str, str],
     data: Path | None = None,
     start: Callable[[EmbeddedStack], None] | None = None,
 ) -> Iterator[EmbeddedStack]:
-    """Run a stack until the block ends, and assert that no process is left.
+    """Run a stack on ports of this test process until the block ends, and assert that no process is left.
 
     data: a folder of recorded klines. start: starts the stack instead of `mkrich up`.
     """
+    port_base = own_block().stack_base
     with traversable_folder() as home:
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("MUR_")},

@@ -6,7 +6,7 @@ Health checks at /-/healthz succeed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,13 +14,17 @@ NOT_FOUND_PAGE = b"<html><head><title>404 Not Found</title></head><body><h1>Not 
 
 
 @contextmanager
-def fixed_response_server(status: int, body: bytes, content_type: str = "text/html") -> Iterator[str]:
+def fixed_response_server(
+    status: int, body: bytes, content_type: str = "text/html", headers: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Run the server; gives its URL."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/-/healthz" else status)
             self.send_header("Content-Type", content_type)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -59,8 +59,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line("`make data` downloads the data, and names the source of what it cannot download.")
         for (file, what), tests in sorted(lacking.items()):
             terminalreporter.line(f"  {file}: {tests} ({what})")
-
-
-# for tests/e2e/test_chain.py alone
-DATA = Path(_GIVEN) if _GIVEN else _PLACES[-1]
-needs_recorded_data = pytest.mark.skipif(not DATA.is_dir(), reason=not_downloaded("klines-1h"))

@@ -101,8 +101,14 @@ def ray_headers(stack: ServingServers) -> dict[str, str]:
     return {"Authorization": f"Bearer {stack.settings.ray_token.get_secret_value()}"}
 
 
-def replica_pids(stack: ServingServers, application: str) -> list[int]:
+def replicas(stack: ServingServers, application: str) -> list[tuple[str, int]]:
+    """Return the ids of an application's replicas with their process ids; that of a starting replica is 0."""
     url = f"{stack.settings.ray_url}/api/serve/applications/"
     answer = httpx.get(url, headers=ray_headers(stack)).raise_for_status().json()
     (deployment,) = answer["applications"][application]["deployments"].values()
-    return [replica["pid"] for replica in deployment["replicas"] if replica.get("pid")]
+    return sorted((replica["replica_id"], replica.get("pid") or 0) for replica in deployment["replicas"])
+
+
+def replica_pids(stack: ServingServers, application: str) -> list[int]:
+    """Return the process ids of an application's replicas, without those that are starting."""
+    return [pid for _, pid in replicas(stack, application) if pid]

@@ -17,20 +17,19 @@ _BACKTEST = ["--pairs", "btc_usdt", "--from", "2022-01-01", "--to", "2022-06-30"
 @pytest.mark.parametrize("module", ["train_pairs", "train_foundation"])
 @pytest.mark.parametrize("interval", ["5m", "1 hour"])
 def test_a_job_refuses_an_interval_that_no_model_is_trained_on(
-    monkeypatch: pytest.MonkeyPatch, module: str, interval: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str, interval: str
 ) -> None:
     monkeypatch.setattr("sys.argv", [module, *_JOB, "--interval", interval])
 
-    with pytest.raises(InputError, match=f"'{interval}': use one of 15m, 1h, 4h, 1d") as caught:
+    with pytest.raises(SystemExit):
         importlib.import_module(f"ray_jobs.{module}").main()
-    assert caught.value.field == "interval"
+    assert f"argument --interval: no model is trained on candles of '{interval}': use one of" in _error(capsys)
 
 
 @pytest.mark.parametrize(
     ("interval", "problem", "field"),
     [
         ("5m", "no model is trained on candles of '5m': use one of 15m, 1h, 4h, 1d", "interval"),
-        ("1 hour", "unknown interval '1 hour'", "interval"),
         ("15m", "the store has candles of 1h: name a folder of 15m", "candles"),
         ("1d", "a window must be whole candles of 1d", "every"),
     ],
@@ -44,6 +43,10 @@ def test_a_backtest_refuses_an_interval_that_it_has_no_candles_for(
     with pytest.raises(InputError, match=problem) as caught:
         importlib.import_module("ray_jobs.backtest").main()
     assert caught.value.field == field
+
+
+def _error(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
 
 
 def test_the_command_refuses_what_is_not_forecast_here_without_asking_airflow(monkeypatch: pytest.MonkeyPatch) -> None:

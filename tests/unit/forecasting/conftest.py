@@ -1,7 +1,18 @@
-"""Run training on one thread, as a training worker does; this also leaves the other cores to other tests."""
+"""Train on one thread, as a training worker does, and the pair that many tests look at once for all of them."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from make_us_rich.core.interval import Interval
+from make_us_rich.forecasting.pipeline import FittedModel, fit
+from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, OWN, SMALL
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def fitted_pair() -> FittedModel:
+    """Fit SMALL to OWN as of AS_OF_MS."""
+    return fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)

@@ -39,6 +39,11 @@ def random_candles(seed: int, length: int = LENGTH, price: float = 100.0, interv
     )
 
 
+LATER = 50
+OWN, BITCOIN = random_candles(1, LENGTH + LATER), random_candles(2, LENGTH + LATER, price=30_000.0)
+"""A pair and its reference, with candles that opened after AS_OF_MS."""
+
+
 def without(candles: Candles, first: int, count: int) -> Candles:
     """Return the candles with a gap of `count` candles."""
     kept = np.ones(len(candles), dtype=bool)

@@ -20,13 +20,13 @@ from make_us_rich.forecasting.export import metadata_of, run_onnx
 from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.networks import lstm
 from make_us_rich.forecasting.pipeline import FOUNDATION, FittedModel, fit, fit_foundation
-from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, random_candles
-
-OWN, BITCOIN = random_candles(3), random_candles(4, price=30_000.0)
+from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, OWN, SMALL, random_candles
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def fitted(request: pytest.FixtureRequest) -> FittedModel:
+def fitted(request: pytest.FixtureRequest, fitted_pair: FittedModel) -> FittedModel:
+    if request.param == SMALL.architecture:
+        return fitted_pair
     config = replace(SMALL, architecture=request.param)
     return fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
 
@@ -85,9 +85,8 @@ def test_quantiles_never_cross_and_never_come_closer_with_the_horizon(seed: int,
     assert (widths.diff(dim=1) >= -1e-5 * widths[:, 1:].abs()).all()
 
 
-def test_calibration_moves_quantiles_towards_their_levels() -> None:
-    fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    network = from_npz(fitted.weights, SMALL, AS_OF_MS)
+def test_calibration_moves_quantiles_towards_their_levels(fitted_pair: FittedModel) -> None:
+    network = from_npz(fitted_pair.weights, SMALL, AS_OF_MS)
     assert network.calibration.abs().max() > 0
 
 

@@ -14,14 +14,12 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.dataset import align_candles, make_samples
 from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.networks import lstm
-from make_us_rich.forecasting.pipeline import evaluate_model, fit, fit_foundation, prepare
+from make_us_rich.forecasting.pipeline import FittedModel, evaluate_model, fit, fit_foundation, prepare
 from make_us_rich.forecasting.samples import Samples
 from make_us_rich.market.candles import Candles
-from tests.unit.forecasting.random_candles import AS_OF_MS, LENGTH, SMALL, random_candles, without
+from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, LATER, LENGTH, OWN, SMALL, without
 
-LATER = 50
 FAST = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-OWN, BITCOIN = random_candles(1, LENGTH + LATER), random_candles(2, LENGTH + LATER, price=30_000.0)
 
 
 def prepared(own: Candles, reference: Candles) -> list[Samples]:
@@ -59,13 +57,12 @@ def test_a_sample_knows_only_candles_before_its_target(row: int, factor: float) 
         assert torch.equal(before.sequence[known], after.sequence[known])
 
 
-def test_later_candles_change_no_bit_of_the_model() -> None:
-    whole = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+def test_later_candles_change_no_bit_of_the_model(fitted_pair: FittedModel) -> None:
     own, reference = altered(OWN, LENGTH, 7.0), altered(BITCOIN, LENGTH, 7.0)
     again = fit(own, reference, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    assert again.onnx == whole.onnx
-    assert again.weights == whole.weights
-    assert again.metrics == whole.metrics
+    assert again.onnx == fitted_pair.onnx
+    assert again.weights == fitted_pair.weights
+    assert again.metrics == fitted_pair.metrics
 
 
 def test_an_open_candle_is_not_used() -> None:
@@ -102,13 +99,12 @@ def test_scaling_is_fitted_on_training_samples_only() -> None:
     assert train.target_open_ms[-1] < validation.target_open_ms[0] < holdout.target_open_ms[0]
 
 
-def test_the_holdout_is_not_trained_on() -> None:
+def test_the_holdout_is_not_trained_on(fitted_pair: FittedModel) -> None:
     """Other prices in the holdout give the same weights and other metrics: no far target reaches into it."""
-    fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     other = altered(OWN, LENGTH - SMALL.holdout, 1.5)
     again = fit(other, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    assert again.weights == fitted.weights
-    assert again.metrics["pinball"] != fitted.metrics["pinball"]
+    assert again.weights == fitted_pair.weights
+    assert again.metrics["pinball"] != fitted_pair.metrics["pinball"]
 
 
 def test_the_holdout_trains_no_foundation_either() -> None:
@@ -121,24 +117,22 @@ def test_the_holdout_trains_no_foundation_either() -> None:
         ).weights
         return shared, tuned
 
-    assert foundation_and_tuned(OWN) == foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout, 1.5))
-    assert foundation_and_tuned(OWN) != foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout - 20, 1.5))
+    as_they_are = foundation_and_tuned(OWN)
+    assert as_they_are == foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout, 1.5))
+    assert as_they_are != foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout - 20, 1.5))
 
 
-def test_a_champion_is_scored_on_the_challengers_candles() -> None:
+def test_a_champion_is_scored_on_the_challengers_candles(fitted_pair: FittedModel) -> None:
     champion = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS - 24 * HOUR_MS, config=SMALL)
-    challenger = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     prepared_pair = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     scored = evaluate_model(champion.onnx, prepared_pair, interval=Interval.H1)
-    assert np.array_equal(scored.target_open_ms, challenger.holdout.target_open_ms)
+    assert np.array_equal(scored.target_open_ms, fitted_pair.holdout.target_open_ms)
     assert champion.holdout.at(1).losses[24:] == pytest.approx(scored.at(1).losses[:-24], rel=1e-5)
     assert champion.holdout.at(24).losses[24:] == pytest.approx(scored.at(24).losses[:-24], rel=1e-5)
 
 
-def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:
-    first, second = (
-        fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL) for _ in range(2)
-    )
+def test_the_same_seed_gives_the_same_model_and_another_does_not(fitted_pair: FittedModel) -> None:
+    again = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
     other = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=replace(SMALL, seed=1))
-    assert first.onnx == second.onnx
-    assert first.weights != other.weights
+    assert again.onnx == fitted_pair.onnx
+    assert again.weights != other.weights

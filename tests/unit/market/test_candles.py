@@ -222,3 +222,23 @@ def test_a_wick_is_valid_and_stays() -> None:
 
     assert report.rejected == {}
     assert kept.low.min() == 0.0001
+
+
+@pytest.mark.parametrize(("column", "value"), [("high", 1e300), ("low", 1e-300), ("volume", 1e300)])
+def test_absurd_prices_and_volumes_are_rejected(column: str, value: float) -> None:
+    candles = hourly(*range(24))
+    getattr(candles, column)[5] = value
+
+    kept, report = clean(candles, Interval.H1)
+
+    assert len(kept) == len(candles) - 1
+    assert "1 with an absurd price or volume" in str(report)
+
+
+@pytest.mark.parametrize("price", [1e-10, 1e-7, 1e10])
+def test_the_cheapest_and_dearest_coins_are_clean(price: float) -> None:
+    candles = hourly(*range(24))
+    for column in (candles.open, candles.high, candles.low, candles.close):
+        column[:] = price
+
+    assert clean(candles, Interval.H1)[1].rejected == {}

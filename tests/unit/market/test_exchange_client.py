@@ -8,7 +8,11 @@ import sys
 import pytest
 
 from make_us_rich.core.errors import MarketUnavailable, PairNotTraded, RateLimited
-from make_us_rich.market.exchange import _retry_wait_s, _throttle_wait_s
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import BITCOIN
+from make_us_rich.market import exchange
+from make_us_rich.market.exchange import ExchangeClient, ExchangeClock, _retry_wait_s, _throttle_wait_s
+from tests.support.fixed_response import fixed_response_server
 
 
 def test_serving_can_import_the_client_without_pandas_or_pyarrow() -> None:
@@ -35,3 +39,21 @@ def test_the_client_waits_as_long_as_the_exchange_says_unless_that_is_too_long()
     assert _retry_wait_s(RateLimited("slow down", retry_after_s=20), 1, max_wait_s=30) == 20
     assert _retry_wait_s(RateLimited("slow down", retry_after_s=31), 1, max_wait_s=30) is None
     assert _retry_wait_s(PairNotTraded("gone"), 1, max_wait_s=30) is None
+
+
+def test_an_answer_is_returned_at_once_and_the_next_request_waits_for_the_rate_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 1_000_000_000.0 - 1_000_000_000 % 60 + 6
+    pauses: list[float] = []
+    monkeypatch.setattr(exchange.time, "time", lambda: now_s)
+    monkeypatch.setattr(exchange.time, "sleep", pauses.append)
+    clock = ExchangeClock()
+    clock.note(2 * HOUR_MS)
+    body = b'[[0, "1", "1", "1", "1", "1"]]'
+    with fixed_response_server(200, body, "application/json", {"X-MBX-USED-WEIGHT-1M": "5800"}) as url:
+        client = ExchangeClient(url, clock=clock)
+        assert len(client.klines(BITCOIN, Interval.H1, 0, HOUR_MS)) == 1
+        assert pauses == []
+        client.klines(BITCOIN, Interval.H1, 0, HOUR_MS)
+    assert pauses == [54.0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,36 @@ def test_a_graph_without_the_tails_of_its_horizons_is_refused() -> None:
         if item.key == META_TAILS:
             item.value = "[[0.3, 0.1]]"
     with pytest.raises(BadModel, match=r"24 horizons and tails of shape \(1, 2\)"):
+        OnnxModel.load(model.SerializeToString(), BTC)
+
+
+@pytest.mark.parametrize("tail", [[-3.0, 0.1], [0.0, 0.1], [1e308, 0.1], [0.3, -0.1], [0.3, 1e308]])
+def test_a_graph_with_impossible_tails_is_refused(tail: list[float]) -> None:
+    model = onnx.load_from_string(tiny_model("btc_usdt"))
+    for item in model.metadata_props:
+        if item.key == META_TAILS:
+            item.value = json.dumps([[0.35, 0.15]] * (HORIZONS - 1) + [tail])
+    with pytest.raises(BadModel, match="tails"):
+        OnnxModel.load(model.SerializeToString(), BTC)
+
+
+def test_a_graph_whose_number_of_horizons_is_unknown_is_refused() -> None:
+    """ONNX Runtime cannot know how many rows the graph cuts off."""
+    model = onnx.load_from_string(tiny_model("btc_usdt"))
+    graph = model.graph
+    graph.node[-1].output[0] = "all"
+    values = {"count": np.array([HORIZONS], np.float32), "from": np.array([0]), "along": np.array([1])}
+    graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    graph.node.extend(
+        [
+            helper.make_node("ReduceSum", ["nothing"], ["sum"], keepdims=0),
+            helper.make_node("Add", ["sum", "count"], ["rows"]),
+            helper.make_node("Cast", ["rows"], ["until"], to=onnx.TensorProto.INT64),
+            helper.make_node("Slice", ["all", "from", "until", "along"], ["quantiles"]),
+        ]
+    )
+    graph.output[0].type.tensor_type.shape.dim[1].dim_param = "horizons"
+    with pytest.raises(BadModel, match="number of horizons"):
         OnnxModel.load(model.SerializeToString(), BTC)
 
 

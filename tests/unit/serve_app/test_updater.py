@@ -17,6 +17,7 @@ from make_us_rich.market import exchange
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.forecaster import Forecaster, Pool
 from serve_app.replica.models import ModelCache
+from serve_app.replica.updater import pause_s
 from tests.support.forecasts import make_forecast
 
 SERIES = Series(BITCOIN, Interval.H1)
@@ -139,6 +140,17 @@ def test_each_horizon_has_the_skill_that_was_measured_there(
 ) -> None:
     computed = make_forecast("btc_usdt", as_of_ms=HOUR_MS, horizons=horizons, tags=tags)
     assert [item.skill_vs_naive for item in computed.horizons] == skills
+
+
+@pytest.mark.parametrize(
+    ("before_close_s", "failures", "pause"),
+    [(1000, 0, 1001.5), (1000, 1, 2), (1000, 3, 8), (1000, 9, 60), (20, 9, 21.5), (3599, 9, 60), (20, 5000, 21.5)],
+)
+def test_a_new_candle_never_waits_for_the_retry_of_what_failed_before_its_close(
+    before_close_s: int, failures: int, pause: float
+) -> None:
+    now_ms = 1000 * HOUR_MS - before_close_s * 1000
+    assert pause_s(Interval.H1, now_ms, failures=failures, delay_s=1.5) == pytest.approx(pause)
 
 
 def test_another_pairs_model_is_refused(offline: Settings) -> None:

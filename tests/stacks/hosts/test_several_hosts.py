@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS
-from tests.hosts.conftest import PAIRS
+from tests.stacks.hosts.conftest import PAIRS
 from tests.support.airflow_runs import AirflowHome
 from tests.support.hosts_cluster import HEAD, STORE, WORKERS, Cluster
 from tests.support.polling import polling

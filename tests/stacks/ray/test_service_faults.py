@@ -7,14 +7,14 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import httpx
 import psutil
 import pytest
 
 from dags import watch_service
+from make_us_rich.client import Client
 from make_us_rich.core.errors import ServingError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Series
@@ -24,10 +24,9 @@ from make_us_rich.database.pool import Database
 from make_us_rich.operations.health import check_api, check_pairs
 from make_us_rich.operations.serve_deploy import apply
 from serve_app.replica.forecast import ForecastSnapshot
-from tests.support.accounts import transaction
 from tests.support.folders import traversable_folder
 from tests.support.forecasts import make_forecast
-from tests.support.serving_servers import ServingServers, replica_pids, serving_servers
+from tests.support.serving_servers import ServingServers, ray_headers, replica_pids, replicas, serving_servers
 from tests.support.tiny_model import tiny_model
 from tests.support.waiting import wait_without_fault_until
 
@@ -81,6 +80,8 @@ def test_the_watchdog_reports_stale_pairs_and_no_others(serving: ServingServers,
     assert late["eth_usdt"] is None, "it sleeps, and looks for candles when it is asked"
     apply(sleepy)
     assert _problems(serving.settings)["btc_usdt"] is None
+    for pair in (STALE, NEW):  # fewer replicas to start again in the tests below
+        pairs_table.remove(Database(serving.database_url), pair)
 
 
 def _problems(settings: Settings, *, now_ms: int | None = None) -> dict[str, str | None]:
@@ -97,13 +98,37 @@ def _start_from_an_old_candle(serving: ServingServers, pair: str) -> None:
     pairs_table.put(Database(serving.database_url), pair)
 
 
-def test_a_failed_call_is_not_retried(serving: ServingServers, api: httpx.Client) -> None:
-    with _failing_quota_statements(serving) as attempts:
-        answer = api.get("/v1/forecasts/btc_usdt")
-        assert (answer.status_code, answer.headers["Content-Type"]) == (500, "application/problem+json")
-        time.sleep(3)  # nothing retries in the background either
-        assert attempts() == 1
-    assert api.get("/v1/forecasts/btc_usdt").status_code == 200
+def test_an_idle_pair_scales_to_zero_and_starts_with_the_next_call(serving: ServingServers, api: httpx.Client) -> None:
+    settings = serving.settings.model_copy(update={"idle_replica_s": 1})
+    pairs_table.put(Database(serving.database_url), "eth_usdt", min_replicas=0)
+    apply(settings)
+    api.get("/v1/forecasts/eth_usdt").raise_for_status()
+    wait_without_fault_until(lambda: _is_asleep(api, "eth_usdt_1h"), 90, "eth_usdt does not fall asleep")
+    wait_without_fault_until(lambda: not replicas(serving, "eth_usdt_1h"), 90, "the replica does not stop")
+    apply(settings)
+    assert api.get("/v1/forecasts/eth_usdt").status_code == 200, "from the gateway's cache: the replica is not started"
+    assert replicas(serving, "eth_usdt_1h") == []
+    (gateway,) = replica_pids(serving, "gateway")
+    os.kill(gateway, signal.SIGKILL)  # its successor has no cached forecast
+    wait_without_fault_until(lambda: gateway not in replica_pids(serving, "gateway"), 90, "the gateway is not killed")
+    wait_without_fault_until(lambda: _is_asleep(api, "eth_usdt_1h"), 90, "eth_usdt does not fall asleep")
+    missing = {item["pair"]: item["detail"] for item in api.get("/v1/forecasts").json()["missing"]}
+    assert "asleep" in missing["eth_usdt"]
+    time.sleep(2)
+    assert replicas(serving, "eth_usdt_1h") == [], "a request for all pairs starts no replica"
+    started = time.monotonic()
+    assert api.get("/v1/candles/eth_usdt").status_code == 200
+    print(f"started in {time.monotonic() - started:.1f} s")
+    assert len(replicas(serving, "eth_usdt_1h")) == 1
+    pairs_table.remove(Database(serving.database_url), "eth_usdt")
+
+
+def _is_asleep(api: httpx.Client, name: str) -> bool:
+    try:
+        pairs = api.get("/readyz").json().get("pairs", {})
+    except httpx.TransportError:  # cut off, when a test has just killed the gateway
+        return False
+    return name in pairs and bool(pairs[name]["asleep"])
 
 
 @pytest.mark.parametrize("gateways", [2, 1])
@@ -145,13 +170,31 @@ def test_calls_survive_the_kill_of_a_gateway(serving: ServingServers, api: httpx
     assert all("without sending complete message body" in each for each in cut_off)
 
 
+def test_update_models_returns_at_once_while_a_replica_hangs(serving: ServingServers, api: httpx.Client) -> None:
+    (replica,) = replica_pids(serving, "btc_usdt_1h")
+    version = serving.promote("btc_usdt", tiny_model("btc_usdt"))
+    os.kill(replica, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        accepted = api.put("/update_models")
+        print(f"{accepted.status_code} after {time.monotonic() - began:.1f} s")
+        assert accepted.status_code == 202, accepted.text
+        assert accepted.headers["Location"] == "/readyz"
+        assert accepted.json()["applications"]["btc_usdt_1h"] == version
+        state = api.get("/readyz", timeout=60).json()["pairs"]["btc_usdt_1h"]
+        assert "does not answer" in state["reason"]
+    finally:
+        os.kill(replica, signal.SIGCONT)
+    with Client(serving.settings.api_url, serving.admin_token) as client:
+        client.update_models(wait_s=60)
+        assert client.forecast("btc_usdt").model.version == version
+
+
 def test_the_watchdog_deploys_applications_that_serve_has_lost(
     serving: ServingServers, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch_service, "get_settings", lambda: serving.settings)
-    token = serving.settings.ray_token.get_secret_value()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(base_url=serving.settings.ray_url, headers=headers, timeout=60) as ray:
+    with httpx.Client(base_url=serving.settings.ray_url, headers=ray_headers(serving), timeout=60) as ray:
         ray.delete("/api/serve/applications/").raise_for_status()  # as after a restart of the Ray head
         # the one that shuts down would still accept a deployment
         wait_without_fault_until(lambda: _has_no_controller(ray), 90, "Serve's controller does not end")
@@ -190,27 +233,3 @@ def _serve_modules(serving: ServingServers) -> list[psutil.Process]:
 def _has_no_controller(ray: httpx.Client) -> bool:
     answer = ray.get("/api/serve/applications/")
     return answer.is_success and not answer.json()["controller_info"]
-
-
-@contextmanager
-def _failing_quota_statements(serving: ServingServers) -> Iterator[Callable[[], int]]:
-    """Make every statement that counts a call fail; the function returned counts the attempts."""
-    with transaction(serving.database_url) as cursor:
-        cursor.execute("CREATE SEQUENCE tried")
-        cursor.execute(
-            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM nextval('tried'); RAISE 'a broken trigger'; END $$"
-        )
-        cursor.execute("CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON monthly_consumptions EXECUTE FUNCTION fail()")
-
-    def attempts() -> int:
-        with transaction(serving.database_url) as cursor:
-            cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM tried")
-            return int(cursor.fetchone()[0])
-
-    try:
-        yield attempts
-    finally:
-        with transaction(serving.database_url) as cursor:
-            cursor.execute("DROP FUNCTION fail() CASCADE")
-            cursor.execute("DROP SEQUENCE tried")

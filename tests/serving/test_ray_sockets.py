@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -12,39 +10,15 @@ import psutil
 import pytest
 
 from tests.support.listening_sockets import REPLICA, ListeningSocket, listening
-from tests.support.processes import PROJECT_ROOT, free_port
-from tests.support.servers import RAY_TOKEN, ray_head
+from tests.support.serving_servers import ServingServers
 from tests.support.waiting import wait_until
-
-APP = """
-from ray import serve
-
-@serve.deployment
-class Echo:
-    async def __call__(self, request) -> str:
-        return "an answer"
-
-app = Echo.bind()
-"""
 
 
 @pytest.fixture(scope="module")
-def sockets(folder: Path) -> Iterator[set[ListeningSocket]]:
-    (folder / "echo_app.py").write_text(APP)
-    port = free_port()
-    config = {
-        "http_options": {"host": "127.0.0.1", "port": port},
-        "applications": [{"name": "echo", "route_prefix": "/", "import_path": "echo_app:app"}],
-    }
-    with ray_head(folder, {"PYTHONPATH": f"{folder}{os.pathsep}{PROJECT_ROOT}"}) as url:
-        headers = {"Authorization": f"Bearer {RAY_TOKEN}"}
-        applications = f"{url}/api/serve/applications/"
-        httpx.put(applications, json=config, headers=headers, timeout=200).raise_for_status()
-        wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/", timeout=2).is_success, 120, "Serve does not answer")
-        wait_until(
-            lambda: len(_of_haproxy(_listening())) >= 3, 30, "HAProxy has not its ports"
-        )  # calls, metrics, pages
-        yield _listening()
+def sockets(serving: ServingServers) -> set[ListeningSocket]:
+    # those of HAProxy: calls, metrics, pages
+    wait_until(lambda: len(_of_haproxy(_listening(serving))) >= 3, 90, "HAProxy has not its ports")
+    return _listening(serving)
 
 
 def test_ray_listens_on_loopback_only(sockets: set[ListeningSocket]) -> None:
@@ -74,8 +48,10 @@ def test_a_replica_that_listens_on_all_interfaces_wants_rays_token(sockets: set[
         assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED, refused.value
 
 
-def _listening() -> set[ListeningSocket]:
-    return listening(psutil.Process().children(recursive=True))
+def _listening(serving: ServingServers) -> set[ListeningSocket]:
+    ours = f"--temp-dir={serving.folder / 'ray'}"
+    (head,) = [process for process in psutil.Process().children() if ours in process.cmdline()]
+    return listening([head, *head.children(recursive=True)])
 
 
 def _of_haproxy(sockets: set[ListeningSocket]) -> list[ListeningSocket]:

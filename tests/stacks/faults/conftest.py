@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.embedded_stack import EmbeddedStack, embedded_stack
 
-PORT_BASE = 13_300
 SETTINGS = {
     "MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt",
     "MUR_HISTORY_CANDLES": "3000",
@@ -40,6 +39,6 @@ def stack(programs_after: dict[str, set[str]]) -> Iterator[EmbeddedStack]:
         assert "mkrich start agent" in stack.did("run", "training")
         programs_after["training"] = stack.running_programs()
 
-    with embedded_stack("simulated", PORT_BASE, SETTINGS, start=start) as running:
+    with embedded_stack("simulated", SETTINGS, start=start) as running:
         running.unpause_without_schedule("train_pairs")
         yield running
