@@ -24,7 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     No test reaches a public server, and those that use TLS make certificates of their own.
     """
     first_certificate = Path(certifi.where()).read_text().partition(_END)[0] + _END
-    file = Path(tempfile.mkdtemp(prefix="mur-ca-")) / "ca.pem"
+    folder = tempfile.TemporaryDirectory(prefix="mur-ca-")
+    config.add_cleanup(folder.cleanup)
+    file = Path(folder.name) / "ca.pem"
     file.write_text(first_certificate)
     os.environ.setdefault("SSL_CERT_FILE", str(file))
     _make_password_hashes_cheap()
