@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.pair import Pair, Series, foundation_name
-from make_us_rich.core.responses import UNEXPECTED, read_json
+from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
 from make_us_rich.documents import (
     CandleColumns,
     Forecast,
@@ -63,7 +63,7 @@ class Client:
 
     def __init__(self, api_url: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=api_url, headers=headers, timeout=_TIMEOUT_S)
+        self._http = httpx.Client(base_url=api_url, headers=headers, timeout=_TIMEOUT_S, limits=CONNECTIONS)
 
     def __enter__(self) -> Client:
         return self

@@ -1,4 +1,4 @@
-"""Reads the JSON answers of other components."""
+"""How clients talk to the other components: how long they keep connections, and how they read JSON answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any, TypeVar
 import httpx
 
 T = TypeVar("T")
+
+CONNECTIONS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2.0)
+"""httpx's own limits, but for idle connections, which it keeps for 5 s: as long as uvicorn, so that a call may reach a
+server that is just closing the connection."""
 
 UNEXPECTED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What reading an answer raises when it is not JSON, or JSON of another shape."""

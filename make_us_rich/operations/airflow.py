@@ -17,7 +17,7 @@ import httpx
 
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.responses import read_json
+from make_us_rich.core.responses import CONNECTIONS, read_json
 from make_us_rich.core.settings import Settings
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class Airflow:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S, limits=CONNECTIONS)
         try:
             answer = self.request("POST", "/auth/token", {"username": user, "password": password})
             token = read_json(answer, lambda body: body["access_token"], AirflowError)

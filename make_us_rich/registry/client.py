@@ -18,7 +18,7 @@ import httpx
 
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.core.responses import UNEXPECTED, read_json
+from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Model
 
@@ -119,7 +119,7 @@ class Registry:
 
     def __init__(self, settings: Settings) -> None:
         login = settings.mlflow_user, settings.mlflow_password.get_secret_value()
-        self._http = httpx.Client(base_url=settings.mlflow_url, auth=login, timeout=_TIMEOUT_S)
+        self._http = httpx.Client(base_url=settings.mlflow_url, auth=login, timeout=_TIMEOUT_S, limits=CONNECTIONS)
 
     def __enter__(self) -> Registry:
         return self
