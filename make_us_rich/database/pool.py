@@ -18,12 +18,24 @@ from threading import BoundedSemaphore, Lock
 from typing import Any, Self
 
 import psycopg2
-from psycopg2.extensions import POLL_OK, POLL_READ, TRANSACTION_STATUS_IDLE, connection, cursor, parse_dsn
+from psycopg2.errors import QueryCanceled
+from psycopg2.extensions import (
+    POLL_OK,
+    POLL_READ,
+    TRANSACTION_STATUS_IDLE,
+    TransactionRollbackError,
+    connection,
+    cursor,
+    parse_dsn,
+)
 
 from make_us_rich.core.settings import Settings
 
 POSTGRES_UNAVAILABLE = (psycopg2.OperationalError, psycopg2.InterfaceError)
 """What psycopg2 raises when Postgres cannot be reached or does not answer in time. Its other errors are bugs."""
+STATEMENT_ENDED = (QueryCanceled, TransactionRollbackError)
+"""Those among them with which Postgres answers: it ended a statement that took too long or was in a deadlock. The
+transaction was rolled back for certain, and nothing else is affected."""
 
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 5.0
