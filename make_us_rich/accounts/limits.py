@@ -153,11 +153,12 @@ class Throttle:
     def refund(self, *limits: Limit) -> None:
         """Give back an attempt that succeeded. Deletes windows that have ended, too."""
         with self._database.transaction() as cursor:
+            cursor.execute(  # in one order, and before other rows are locked, so that no two refunds deadlock
+                "UPDATE tries SET count = greatest(count - 1, 0) WHERE key = ANY(ARRAY("
+                "SELECT key FROM tries WHERE key = ANY(%s) ORDER BY key FOR UPDATE))",
+                ([limit.key for limit in limits],),
+            )
             cursor.execute(
                 "DELETE FROM tries WHERE key IN "
                 "(SELECT key FROM tries WHERE ends_at <= now() LIMIT 1000 FOR UPDATE SKIP LOCKED)"
-            )
-            cursor.execute(
-                "UPDATE tries SET count = greatest(count - 1, 0) WHERE key = ANY(%s)",
-                ([limit.key for limit in limits],),
             )
