@@ -52,6 +52,15 @@ class PostgresTimeout(psycopg2.OperationalError):  # type: ignore[misc]  # psyco
     """Postgres accepts the connection and does not answer in time."""
 
 
+class CommitInDoubt(psycopg2.OperationalError):  # type: ignore[misc]
+    """The connection was lost while Postgres committed: whether the transaction took effect is unknown.
+
+    `transaction_id`: by which `pg_xact_status` tells it later, where the work of the transaction has read it.
+    """
+
+    transaction_id: str | None = None
+
+
 class Connection(connection):  # type: ignore[misc]
     """A connection that commits each statement by itself, outside of `transaction`."""
 
@@ -88,18 +97,29 @@ class Connection(connection):  # type: ignore[misc]
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """Give a cursor for the transaction that began; commits it at the end of the block, or rolls it back."""
+        """Give a cursor for the transaction that began; commits it at the end of the block, or rolls it back.
+
+        Raises CommitInDoubt when the answer to the commit was lost.
+        """
         try:
             with self.cursor() as cursor:
                 try:
                     yield cursor
-                    cursor.execute("COMMIT")
+                    self._commit(cursor)
                 except BaseException:
                     with suppress(*POSTGRES_UNAVAILABLE):
                         cursor.execute("ROLLBACK")
                     raise
         finally:
             self.set_timeout(self.timeout_s)
+
+    def _commit(self, cursor: Any) -> None:
+        try:
+            cursor.execute("COMMIT")
+        except STATEMENT_ENDED:
+            raise
+        except POSTGRES_UNAVAILABLE as error:
+            raise CommitInDoubt(str(error)) from error
 
 
 class _WaitingCursor(cursor):  # type: ignore[misc]
