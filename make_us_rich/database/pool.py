@@ -29,6 +29,7 @@ from psycopg2.extensions import (
     parse_dsn,
 )
 
+from make_us_rich.core.errors import SettingsError
 from make_us_rich.core.settings import Settings
 
 POSTGRES_UNAVAILABLE = (psycopg2.OperationalError, psycopg2.InterfaceError)
@@ -129,9 +130,17 @@ class _WaitingCursor(cursor):  # type: ignore[misc]
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Connection:
-    """Log in; each statement may take `timeout_s`, by default TIMEOUT_S. Raises psycopg2.OperationalError."""
+    """Log in; each statement may take `timeout_s`, by default TIMEOUT_S. Raises psycopg2.OperationalError.
+
+    Raises SettingsError when the URL is malformed.
+    """
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
-    options = f"-c statement_timeout={round(timeout_s * 1000)} {parse_dsn(url).get('options', '')}"
+    try:
+        given = parse_dsn(url).get("options", "")
+    except psycopg2.ProgrammingError:  # whose message may hold the password
+        way_out = "write postgresql://USER:PASSWORD@HOST:PORT/NAME, with %-escapes in the password"
+        raise SettingsError(f"MUR_DATABASE_URL is no address of a Postgres database: {way_out}") from None
+    options = f"-c statement_timeout={round(timeout_s * 1000)} {given}"
     opened: Connection = psycopg2.connect(
         url, options=options, connection_factory=Connection, cursor_factory=_WaitingCursor, async_=True
     )

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from psycopg2.errors import QueryCanceled
 
-from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.errors import RegistryError, UnknownVersion
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
@@ -176,7 +176,7 @@ def rollback(registry: Registry, database: Database, name: str, *, by: str) -> P
     with _lock(database, name):
         previous = registry.find(name, PREVIOUS)
         if previous is None:
-            raise RegistryError(f"{name} has no previous champion to go back to: see `mkrich models`")
+            raise UnknownVersion(f"{name} has no previous champion to go back to: see `mkrich models`")
         return _promote_manually(registry, previous, by)
 
 
