@@ -17,6 +17,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     stack.down,
     stack.status,
     stack.logs,
+    stack.env,
     stack.demo,
     installation.doctor,
     installation.migrate,
