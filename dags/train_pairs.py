@@ -132,7 +132,7 @@ def choose(planned: list[RunItem]) -> list[RunItem]:
         return planned
     pairs, interval, as_of_ms = [item.pair for item in planned if item.train], planned[0].interval, planned[0].as_of_ms
     with Database.from_settings(_SETTINGS) as database:
-        needs = TrainingNeeds.read(database, _SETTINGS, interval)
+        needs = TrainingNeeds.read(database, _SETTINGS, interval, as_of_ms)
     most = needs.pairs_per_run(pairs, budget_s)
     chosen = needs.by_need(pairs, as_of_ms)[:most]
     print(f"{len(chosen)} of {len(pairs)} pairs in {budget_s / 60:.1f} min, where {most} fit: {', '.join(chosen)}")
