@@ -31,7 +31,7 @@ from dags.support.tasks import (
     typed,
 )
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import forecasts, trainings
 from make_us_rich.database.pool import Database
@@ -117,8 +117,8 @@ def train_pairs(interval: Interval) -> None:
         ).expand_kwargs(batches)
         results = collect(items, fetched, batches, jobs.output)
         promoted = promote.expand(results=results)
-        served = refresh_serving()
-        [items, promoted] >> served >> report(items, results)
+        served = refresh_serving(items, promoted)
+        served >> report(items, results)
 
     create()
 
@@ -330,14 +330,19 @@ def _store_forecast(database: Database, result: TrainedResult) -> str:
     return "forecast stored"
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, inlets=[MODELS], outlets=[FORECASTS])
-def refresh_serving() -> None:
-    """Let the service swap to the present champions."""
+# ALL_DONE, because Airflow's rules that need a success skip the task when one pair is skipped, as postponed ones are.
+@task(trigger_rule=TriggerRule.ALL_DONE, inlets=[MODELS], outlets=[FORECASTS])
+@typed
+def refresh_serving(items: list[RunItem] | None, decided: list[list[Pair]] | None) -> None:
+    """Let the service swap to the present champions, and wait for those that the run decided on."""
     from make_us_rich.operations.serve_deploy import apply
 
+    pairs = list(chain.from_iterable(decided or []))
+    if not items or not pairs:
+        raise AirflowSkipException("no pair was trained: there is nothing new to serve")
     if is_backfill():
         raise AirflowSkipException("a backfill promotes nothing")
-    print(apply(_SETTINGS))
+    print(apply(_SETTINGS, wait_for=[Series(pair, Interval(items[0].interval)).name for pair in pairs]))
 
 
 for each in _SETTINGS.intervals:
