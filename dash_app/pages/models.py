@@ -165,7 +165,7 @@ def _rollback_controls() -> list[Component]:
 
 def register(app: Dash, services: Services) -> None:
     settings, database = services.settings, services.database
-    registry = Registry(settings)
+    registry = Registry.for_requests(settings)
 
     @app.callback(
         Output("models-pair", "data"),
