@@ -14,7 +14,7 @@ from typing import Literal
 
 import psutil
 
-from make_us_rich.core.errors import PortTaken, StackError
+from make_us_rich.core.errors import InputError, PortTaken, SettingsError, StackError
 
 Market = Literal["simulated", "recorded", "binance"]
 
@@ -111,18 +111,20 @@ def stack_home() -> Path:
 def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
     """Return the configuration of a stack by MUR_STACK_HOME and MUR_PORT_BASE.
 
-    `data` is the folder of recorded klines. Raises StackError when it holds none, or when this is no checkout.
+    `data` is the folder of recorded klines. Raises InputError when it holds none, StackError
+    when this is no checkout.
     """
     if not (PROJECT_ROOT / "dags").is_dir():
         raise StackError(
             "the embedded stack runs from a checkout of the repository: clone it and use `make demo` there"
         )
     if data is not None and not any(data.glob("*.parquet")):
-        raise StackError(
+        raise InputError(
             f"{data} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
-            "as `mkrich candles download` makes it"
+            "as `mkrich candles download` makes it",
+            field="data",
         )
-    base = int(os.environ.get("MUR_PORT_BASE", "20000"))
+    base = _port_base(os.environ.get("MUR_PORT_BASE", "20000"))
     return StackConfig(
         market,
         stack_home() / market,
@@ -131,6 +133,13 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
         intervals=os.environ.get("MUR_INTERVALS", ""),
         training_minutes=os.environ.get("MUR_TRAINING_MINUTES", ""),
     )
+
+
+def _port_base(text: str) -> int:
+    highest = 65_535 - max(PORT_OFFSETS.values())
+    if not (text.isascii() and text.isdigit() and int(text) <= highest):
+        raise SettingsError(f"MUR_PORT_BASE is {text[:20]!r}: write a number from 0 to {highest}, such as 20000")
+    return int(text)
 
 
 def saved_stack_config() -> StackConfig | None:

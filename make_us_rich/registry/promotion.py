@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.errors import RegistryError, UnknownVersion
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database.locks import advisory_lock
 from make_us_rich.database.pool import Database
@@ -175,7 +175,7 @@ def rollback(registry: Registry, database: Database, name: str, *, by: str) -> P
     with _lock(database, name):
         previous = registry.find(name, PREVIOUS)
         if previous is None:
-            raise RegistryError(f"{name} has no previous champion to go back to: see `mkrich models`")
+            raise UnknownVersion(f"{name} has no previous champion to go back to: see `mkrich models`")
         return _promote_manually(registry, previous, by)
 
 
