@@ -162,7 +162,7 @@ class Database:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        return cls(settings.database_url.get_secret_value())
+        return cls(settings.needed("database_url"))
 
     def __enter__(self) -> Self:
         return self
