@@ -2,7 +2,7 @@
 
 libpq waits without a limit for a server that accepts a connection and does not answer, or that stops answering in the
 middle of a session: `connect_timeout` covers only the log-in, and the kernel may go on acknowledging what is sent. So
-the connections are asynchronous, and this module waits for them. The server gets the same limit as its
+the connections are asynchronous, and this module waits for them. In a transaction the server gets the same limit as its
 statement_timeout, so that it stops working on what nobody waits for.
 """
 
@@ -18,7 +18,7 @@ from threading import BoundedSemaphore, Lock
 from typing import Any, Self
 
 import psycopg2
-from psycopg2.extensions import POLL_OK, POLL_READ, TRANSACTION_STATUS_IDLE, connection, cursor, parse_dsn
+from psycopg2.extensions import POLL_OK, POLL_READ, TRANSACTION_STATUS_IDLE, connection, cursor
 
 from make_us_rich.core.settings import Settings
 
@@ -67,11 +67,9 @@ class Connection(connection):  # type: ignore[misc]
 
     def begin(self, timeout_s: float, *, wait_s: float | None = None) -> None:
         """Begin a transaction whose statements may take `timeout_s`, and wait `wait_s` at most for it to begin."""
-        has_limit = timeout_s == self.timeout_s
-        begin = "BEGIN" if has_limit else f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}"
         self._wait_s = timeout_s + _GRACE_S if wait_s is None else wait_s
         with self.cursor() as cursor:
-            cursor.execute(begin)
+            cursor.execute(f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}")
         self._wait_s = timeout_s + _GRACE_S
 
     @contextmanager
@@ -97,14 +95,14 @@ class _WaitingCursor(cursor):  # type: ignore[misc]
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Connection:
-    """Log in; each statement may take `timeout_s`, by default TIMEOUT_S. Raises psycopg2.OperationalError."""
-    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
-    options = f"-c statement_timeout={round(timeout_s * 1000)} {parse_dsn(url).get('options', '')}"
-    opened: Connection = psycopg2.connect(
-        url, options=options, connection_factory=Connection, cursor_factory=_WaitingCursor, async_=True
-    )
+    """Log in; this client waits `timeout_s` for each statement, by default TIMEOUT_S. Raises psycopg2.OperationalError.
+
+    A transaction tells the server its limit when it begins: poolers refuse such an option at the log-in.
+    """
+    ours = {"connection_factory": Connection, "cursor_factory": _WaitingCursor}
+    opened: Connection = psycopg2.connect(url, async_=True, **ours)
     opened.wait_for_login(CONNECT_TIMEOUT_S)
-    opened.set_timeout(timeout_s)
+    opened.set_timeout(TIMEOUT_S if timeout_s is None else timeout_s)
     return opened
 
 
