@@ -16,7 +16,7 @@ import psutil
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from make_us_rich.core.errors import PortTaken, SettingsError, StackError
+from make_us_rich.core.errors import InputError, PortTaken, SettingsError, StackError
 from make_us_rich.core.setting_types import Folder, Whole, explain
 
 Market = Literal["simulated", "recorded", "binance"]
@@ -130,7 +130,7 @@ def stack_home() -> Path:
 def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
     """Return the configuration of a stack by MUR_STACK_HOME and MUR_PORT_BASE.
 
-    `data` is the folder of recorded klines. Raises StackError when it holds none, or when this is no checkout;
+    `data` is the folder of recorded klines. Raises InputError when it holds none, StackError when this is no checkout,
     SettingsError for a port base that leaves no room for the ports.
     """
     if not (PROJECT_ROOT / "dags").is_dir():
@@ -138,9 +138,10 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
             "the embedded stack runs from a checkout of the repository: clone it and use `make demo` there"
         )
     if data is not None and not any(data.glob("*.parquet")):
-        raise StackError(
+        raise InputError(
             f"{data} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
-            "as `mkrich candles download` makes it"
+            "as `mkrich candles download` makes it",
+            field="data",
         )
     return StackConfig(
         market,

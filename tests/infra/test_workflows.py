@@ -59,6 +59,13 @@ def test_every_supported_python_is_chosen_by_make_and_tried_by_ci() -> None:
     assert f"Python {', '.join(supported[:-1])} or {supported[-1]}" in (PROJECT_ROOT / "README.md").read_text()
 
 
+def test_every_upper_bound_has_a_reason() -> None:
+    lines = (PROJECT_ROOT / "pyproject.toml").read_text().splitlines()
+    bounded = [line for line in lines if re.search(r'"[\w\[\],.-]+[\d>=.,]*<[\d.]+"|requires-python', line)]
+    assert len(bounded) >= 10
+    assert [line for line in bounded if " # " not in line] == []
+
+
 def test_make_installs_with_the_newest_python_that_runs_and_says_so_when_none_does(tmp_path: Path) -> None:
     for version, works in (("3.13", False), ("3.12", True), ("3.11", True)):
         program = tmp_path / f"python{version}"
