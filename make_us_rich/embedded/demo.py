@@ -29,6 +29,7 @@ from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import StackConfig, new_stack_config
 from make_us_rich.embedded.supervisor import wait_until
 from make_us_rich.market.exchange import ExchangeClient
+from make_us_rich.market.recordings import recorded_pairs
 from make_us_rich.operations.airflow import Airflow, RunProgress, dag_of
 from make_us_rich.registry.client import mlflow_page
 
@@ -70,7 +71,7 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
 
     Returns the exit code: with `once`, 0 when every pair was trained and served.
     """
-    os.environ.setdefault("MUR_PAIRS", ",".join(DEMO_PAIRS))
+    os.environ.setdefault("MUR_PAIRS", ",".join(_demo_pairs(data)))
     settings = read_settings()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # handle it like Ctrl-C
     # The other DAGs are unpaused after the run that is shown, so that they do not slow it down.
@@ -92,6 +93,15 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
         lifecycle.down(stack.config)
         console.print(f"the stack is down; its data stays in {stack.config.state}")
     return 0
+
+
+def _demo_pairs(data: Path | None) -> list[Pair]:
+    """Return the pairs of the demo; of a recording those that it has, and others in place of the missing ones."""
+    wanted = [Pair.parse(name) for name in DEMO_PAIRS]
+    if data is None:
+        return wanted
+    have = recorded_pairs(data)
+    return sorted(have, key=lambda pair: wanted.index(pair) if pair in wanted else len(wanted))[: len(wanted)] or wanted
 
 
 def show_addresses(stack: Stack) -> None:

@@ -14,7 +14,8 @@ from typing import Literal
 
 import psutil
 
-from make_us_rich.core.errors import PortTaken, StackError
+from make_us_rich.core.errors import InputError, PortTaken, StackError
+from make_us_rich.core.interval import Interval
 
 Market = Literal["simulated", "recorded", "binance"]
 
@@ -111,17 +112,14 @@ def stack_home() -> Path:
 def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
     """Return the configuration of a stack by MUR_STACK_HOME and MUR_PORT_BASE.
 
-    `data` is the folder of recorded klines. Raises StackError when it holds none, or when this is no checkout.
+    `data` is the folder of recorded klines. Raises StackError when it cannot be replayed, or when this is no checkout.
     """
     if not (PROJECT_ROOT / "dags").is_dir():
         raise StackError(
             "the embedded stack runs from a checkout of the repository: clone it and use `make demo` there"
         )
-    if data is not None and not any(data.glob("*.parquet")):
-        raise StackError(
-            f"{data} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
-            "as `mkrich candles download` makes it"
-        )
+    if data is not None:
+        _check_recording(data)
     base = int(os.environ.get("MUR_PORT_BASE", "20000"))
     return StackConfig(
         market,
@@ -131,6 +129,17 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
         intervals=os.environ.get("MUR_INTERVALS", ""),
         training_minutes=os.environ.get("MUR_TRAINING_MINUTES", ""),
     )
+
+
+def _check_recording(data: Path) -> None:
+    """Raise StackError when the replay exchange would refuse the folder, or no model could be made from it."""
+    from make_us_rich.market.recordings import read_resampled, require_recorded_files  # pyarrow takes a while
+
+    try:
+        for path in require_recorded_files(data, bitcoin=True).values():
+            read_resampled(path, Interval.H1)
+    except InputError as error:
+        raise StackError(str(error)) from None
 
 
 def saved_stack_config() -> StackConfig | None:
