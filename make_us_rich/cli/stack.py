@@ -71,7 +71,13 @@ def status(as_json: AsJson = False) -> None:
             ]
         )
     elif not states:
-        console.print("the stack is down: `mkrich up` starts it")
+        left = len(lifecycle.processes(config)) if config else 0
+        if left:
+            console.print(
+                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down` ends them"
+            )
+        else:
+            console.print("the stack is down: `mkrich up` starts it")
     else:
         table = Table("component", "state", "since", "memory (PSS)")
         for item in states:

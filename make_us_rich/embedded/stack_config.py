@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
 import stat
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +14,7 @@ import psutil
 
 from make_us_rich.core.errors import InputError, PortTaken, StackError
 from make_us_rich.core.interval import Interval
+from make_us_rich.embedded.identity import identity_of, new_identity, save_identity, write_beside
 
 Market = Literal["simulated", "recorded", "binance"]
 
@@ -65,6 +64,9 @@ class StackConfig:
     intervals: str = ""
     training_minutes: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", self.state.resolve())
+
     def port(self, name: str) -> int:
         return self.port_base + PORT_OFFSETS[name]
 
@@ -77,21 +79,30 @@ class StackConfig:
 
     @property
     def runtime(self) -> Path:
-        """The folder of sockets. Its path is short, because unix sockets allow about 100 bytes."""
-        digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
-        return Path(tempfile.gettempdir()) / f"mur-{os.getuid()}-{digest}"
+        """The folder of sockets, as the last start chose it. Its path is short: unix sockets allow about 100 bytes."""
+        return identity_of(self.state).runtime
+
+    @property
+    def stack_id(self) -> str:
+        """What every process of the stack has in its environment."""
+        return identity_of(self.state).stack_id
 
     def make_runtime_folder(self) -> None:
-        """Make `runtime`. Raises StackError when it exists and others may use it, because anybody may write to /tmp."""
+        """Make the folder of sockets for a new start, and let the state folder say where it is.
+
+        Raises StackError when it exists and others may use it, because anybody may write to /tmp.
+        """
+        identity = new_identity(self.state)
         try:
-            self.runtime.mkdir(mode=0o700)
+            identity.runtime.mkdir(mode=0o700)
         except FileExistsError:
-            found = self.runtime.lstat()
+            found = identity.runtime.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
                 raise StackError(
-                    f"{self.runtime} belongs to another user or is open to others: "
+                    f"{identity.runtime} belongs to another user or is open to others: "
                     "remove it, or set TMPDIR to a folder of your own"
                 ) from None
+        save_identity(self.state, identity)
 
     @property
     def haproxy(self) -> Path:
@@ -101,7 +112,7 @@ class StackConfig:
     def save(self) -> None:
         """Save this configuration as the one that `down`, `status` and `logs` use."""
         fields = {key: str(value) for key, value in asdict(self).items() if value is not None}
-        (self.state.parent / "current.json").write_text(json.dumps(fields, indent=1))
+        write_beside(self.state.parent / "current.json", json.dumps(fields, indent=1))
 
 
 def stack_home() -> Path:
@@ -147,11 +158,14 @@ def saved_stack_config() -> StackConfig | None:
     path = stack_home() / "current.json"
     if not path.exists():
         return None
-    saved = json.loads(path.read_text())
+    try:
+        saved = json.loads(path.read_text())
+    except ValueError:
+        raise StackError(f"{path} is damaged: delete it, then `mkrich up` writes it again") from None
     data = Path(saved["data"]) if "data" in saved else None
     return StackConfig(
         saved["market"],
-        Path(saved["state"]),
+        path.parent / saved["market"],  # rather than the path that was saved: the folder may have been moved
         int(saved["port_base"]),
         data,
         intervals=saved.get("intervals", ""),
