@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from traceback import walk_tb
 
 import typer
 
@@ -16,6 +17,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     stack.down,
     stack.status,
     stack.logs,
+    stack.env,
     stack.demo,
     installation.doctor,
     installation.migrate,
@@ -43,9 +45,12 @@ for command in _FIRST_VERSION:
 app.add_typer(history.candles_app, name="candles")
 app.add_typer(pairs.pairs_app, name="pairs")
 
+# What each package needs beyond the base installation.
+_EXTRAS = {"make_us_rich.market": "market", "make_us_rich.forecasting": "train", "make_us_rich.embedded": "stack"}
+
 
 def main() -> None:
-    """Run a command. This project's own errors and an unreachable Postgres end it with one line on stderr."""
+    """Run a command. Our own errors, an unreachable Postgres and a missing extra end it with one line on stderr."""
     try:
         app()
     except MakeUsRichError as error:
@@ -53,3 +58,14 @@ def main() -> None:
     except POSTGRES_UNAVAILABLE as error:
         reason = str(error).strip()
         raise SystemExit(command_error(f"{reason}. Is it up, and is MUR_DATABASE_URL its address?").exit_code) from None
+    except ModuleNotFoundError as error:
+        raise SystemExit(command_error(_missing_extra(error)).exit_code) from None
+
+
+def _missing_extra(error: ModuleNotFoundError) -> str:
+    """Name the extra that the importing package needs. Raises the error again if a module of ours is missing."""
+    importers = [frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__)]
+    extras = [extra for name in importers for package, extra in _EXTRAS.items() if f"{name}.".startswith(f"{package}.")]
+    if not extras or f"{error.name}".startswith("make_us_rich"):
+        raise error
+    return f"this command needs {error.name}, which is not installed: pip install 'make-us-rich[{extras[0]}]'"

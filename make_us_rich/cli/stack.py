@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from enum import StrEnum
@@ -121,6 +122,19 @@ def logs(
     subprocess.run(["tail", f"-n{lines}", *(["-F"] if follow else []), str(path)], check=False)
 
 
+def env() -> None:
+    """Print the variables with which airflow, mlflow, ray, aws and rclone speak to the running stack.
+
+    They hold its secrets. Use: eval "$(mkrich env)"
+    """
+    from make_us_rich.embedded.environment import client_environment
+    from make_us_rich.embedded.lifecycle import open_stack
+
+    stack = open_stack(_running_stack_config())
+    for name, value in client_environment(stack.config, stack.secrets).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
 def demo(
     once: Annotated[bool, typer.Option("--once", help="stop after the forecasts are shown")] = False,
     live: Live = False,
@@ -230,5 +244,5 @@ def _running_stack_config() -> StackConfig:
 
     config = _saved_config()
     if config is None or not lifecycle.status(config):
-        raise command_error("no stack runs here: `mkrich run training` starts one")
+        raise command_error("no stack runs here: `mkrich up` starts one")
     return config

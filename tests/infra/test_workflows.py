@@ -3,9 +3,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from make_us_rich import __version__
 from tests.support.processes import PROJECT_ROOT
@@ -41,6 +44,43 @@ def test_a_release_is_a_tag_that_matches_the_version_and_passes_the_tests() -> N
     assert _exit_code(check, f"v{__version__}") == 0
     for other in (__version__, f"v{__version__}.1", "v9.9.9"):
         assert _exit_code(check, other) != 0, other
+
+
+def test_every_supported_python_is_chosen_by_make_and_tried_by_ci() -> None:
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())
+    supported = [
+        f"3.{minor}" for minor in range(30) if f"3.{minor}" in SpecifierSet(project["project"]["requires-python"])
+    ]
+    (chosen,) = re.findall(r"^PYTHONS := (.*)$", (PROJECT_ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert chosen.split() == supported[::-1]
+    jobs = yaml.safe_load((FOLDER / "ci.yml").read_text())["jobs"]
+    assert ["3.11", *jobs["python"]["strategy"]["matrix"]["python"]] == supported
+    assert f"Python {', '.join(supported[:-1])} or {supported[-1]}" in (PROJECT_ROOT / "README.md").read_text()
+
+
+def test_every_upper_bound_has_a_reason() -> None:
+    lines = (PROJECT_ROOT / "pyproject.toml").read_text().splitlines()
+    bounded = [line for line in lines if re.search(r'"[\w\[\],.-]+[\d>=.,]*<[\d.]+"|requires-python', line)]
+    assert len(bounded) >= 10
+    assert [line for line in bounded if " # " not in line] == []
+
+
+def test_make_installs_with_the_newest_python_that_runs_and_says_so_when_none_does(tmp_path: Path) -> None:
+    for version, works in (("3.13", False), ("3.12", True), ("3.11", True)):
+        program = tmp_path / f"python{version}"
+        program.write_text(f"#!/bin/sh\nexit {0 if works else 127}\n")
+        program.chmod(0o755)
+    assert _planned_install(tmp_path).count("python3.12 -m venv .venv") == 1
+    for program in tmp_path.iterdir():
+        program.write_text("#!/bin/sh\nexit 127\n")
+    assert "test -n ''" in _planned_install(tmp_path)
+
+
+def _planned_install(pythons: Path) -> str:
+    """Return the recipe of `make install` without running it."""
+    environment = {"PATH": f"{pythons}:/usr/bin:/bin"}
+    command = ["make", "--dry-run", "--always-make", "install"]
+    return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_stacks_run_as_parallel_jobs_on_main_each_night_and_before_a_release() -> None:
