@@ -10,6 +10,8 @@ import typer
 from make_us_rich.cli import history, installation, models, pairs, stack
 from make_us_rich.cli.shared import command_error
 from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.proxies import except_loopback
+from make_us_rich.core.terminal import console
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
@@ -51,6 +53,8 @@ _EXTRAS = {"make_us_rich.market": "market", "make_us_rich.forecasting": "train",
 
 def main() -> None:
     """Run a command. Our own errors, an unreachable Postgres and a missing extra end it with one line on stderr."""
+    for name in except_loopback():
+        console.print(f"{name} is not used: only a proxy by HTTP is, such as http://proxy.example:8080", style="yellow")
     try:
         app()
     except MakeUsRichError as error:

@@ -24,7 +24,7 @@ from make_us_rich.core.terminal import console, print_progress
 from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import Service
-from make_us_rich.embedded.environment import ADMIN, DEMO_USER
+from make_us_rich.embedded.environment import ADMIN, DEMO_USER, forget_foreign_variables
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import StackConfig, new_stack_config
 from make_us_rich.embedded.supervisor import wait_until
@@ -57,6 +57,7 @@ def start_stack(*, live: bool, data: Path | None, service: Service | None = None
     config, what = chosen_stack_config(live=live, data=data), service or "the stack"
     if live:
         ExchangeClient(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
+    forget_foreign_variables()
     console.print(f"starting {what} with the [bold]{config.market}[/bold] market; the first start takes longest")
     began = time.monotonic()
     stack = lifecycle.up(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 from dataclasses import asdict, dataclass
@@ -50,6 +51,9 @@ PORT_OFFSETS = {
     "haproxy_stats": 8404,
     "haproxy_metrics": 9101,
 }
+
+_SPECIAL = re.compile(r"[%${},`\\]")
+_LINKED: dict[str, Path | None] = {"state": None, "checkout": PROJECT_ROOT}  # None: the state folder
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,25 @@ class StackConfig:
                     "remove it, or set TMPDIR to a folder of your own"
                 ) from None
         save_identity(self.state, identity)
+        for name, folder in ((name, folder or self.state) for name, folder in _LINKED.items()):
+            (identity.runtime / name).unlink(missing_ok=True)
+            if _SPECIAL.search(str(folder)):
+                (identity.runtime / name).symlink_to(folder)
+
+    def plain_path(self, path: Path) -> Path:
+        """Return a path below the state folder or the checkout, through a link where its name has special characters.
+
+        Airflow expands `$` and `%` in its paths, and SeaweedFS splits its folders at commas; neither has a way to
+        escape them.
+        """
+        if not _SPECIAL.search(str(path)):
+            return path
+        name, above = next(
+            (name, folder or self.state)
+            for name, folder in _LINKED.items()
+            if path.is_relative_to(folder or self.state)
+        )
+        return self.runtime / name / path.relative_to(above)
 
     @property
     def haproxy(self) -> Path:

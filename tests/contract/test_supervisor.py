@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -142,4 +143,4 @@ def test_folders_of_any_name_hold_a_stack(name: str) -> None:
             assert log.read_text().strip() == str([str(config.state), "100%d"])
         finally:
             supervised.shut_down()
-        config.runtime.rmdir()
+        shutil.rmtree(config.runtime)
