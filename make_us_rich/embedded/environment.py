@@ -35,6 +35,12 @@ _FOREIGN = (
     *("MLFLOW_", "MUR_COMMAND_", "MUR_STACK_ENV_", "OTEL_", "PG", "PYTHON", "RAY_", "SQLALCHEMY_", "SUPERVISOR_"),
     *("UVICORN_", "WEB_CONCURRENCY", "WEED_"),
 )
+# Settings that a shell has for another installation; half of them here would mix the two.
+_OWN = {
+    *("MUR_MARKET", "MUR_DATABASE_URL", "MUR_S3_ENDPOINT_URL", "MUR_S3_ACCESS_KEY", "MUR_S3_SECRET_KEY"),
+    *("MUR_MLFLOW_URL", "MUR_MLFLOW_USER", "MUR_MLFLOW_PASSWORD", "MUR_RAY_URL", "MUR_RAY_TOKEN", "MUR_API_URL"),
+    *("MUR_AIRFLOW_URL", "MUR_AIRFLOW_USER", "MUR_AIRFLOW_PASSWORD", "MUR_SERVICE_TOKEN", "MUR_DASHBOARD_TOKEN"),
+}
 _FOR_THE_STACK = "MUR_STACK_ENV_"
 """MUR_STACK_ENV_AIRFLOW__CORE__PARALLELISM=8 gives the stack AIRFLOW__CORE__PARALLELISM=8."""
 
@@ -42,10 +48,10 @@ _FOR_THE_STACK = "MUR_STACK_ENV_"
 def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused: bool = False) -> dict[str, str]:
     """Return the environment of every component: that of this process, with the stack's variables in place of others.
 
-    A MUR_ setting of this process wins, except for those that decide the market: prices of one must never be labelled
-    as those of another. Of what other programs read, such as AWS_ or PG variables, only the stack's own remains, and
-    what MUR_STACK_ENV_ adds. Proxies stay, but not for loopback. `dags_paused`: whether new DAGs wait until they are
-    unpaused, unless MUR_DAGS_PAUSED is set.
+    A MUR_ setting of this process wins, except for addresses and credentials of the stack's own servers, and for those
+    that decide the market: prices of one must never be labelled as those of another. Of what other programs read, such
+    as AWS_ or PG variables, only the stack's own remains, and what MUR_STACK_ENV_ adds. Proxies stay, but not for
+    loopback. `dags_paused`: whether new DAGs wait until they are unpaused, unless MUR_DAGS_PAUSED is set.
     """
     made = {
         **_settings(config, secrets),
@@ -59,7 +65,7 @@ def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
     }
-    fixed = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
+    fixed = {key for key in made if not key.startswith("MUR_")} | _OWN
     if config.market != "binance":
         fixed |= {"MUR_EXCHANGE_URL", "MUR_EXCHANGE_STREAM_URL"}
     added = {

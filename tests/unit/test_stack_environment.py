@@ -121,6 +121,17 @@ def test_a_setting_for_a_program_of_the_stack_has_a_name_of_its_own(
     assert not [key for key in made if key.startswith("MUR_STACK_ENV_")]
 
 
+def test_a_shell_with_the_settings_of_another_installation_does_not_mix_the_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["MUR_DATABASE_URL", "MUR_S3_ENDPOINT_URL", "MUR_S3_SECRET_KEY", "MUR_MLFLOW_PASSWORD", "MUR_SERVICE_TOKEN"]
+    monkeypatch.setattr(os, "environ", dict.fromkeys(own, "another") | {"MUR_DISCORD_WEBHOOK_URL": "https://discord"})
+    made = stack_environment(StackConfig("simulated", tmp_path), load_or_create_secrets(tmp_path / "secrets.json"))
+
+    assert "another" not in made.values()
+    assert made["MUR_DISCORD_WEBHOOK_URL"] == "https://discord"
+
+
 def test_this_process_speaks_to_the_stores_without_the_shells_variables(environment: dict[str, str]) -> None:
     forget_foreign_variables()
 
