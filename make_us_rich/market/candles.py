@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import CandleColumns
+from make_us_rich.market.breaks import breaks, factor
 
 _EXAMPLES = 3
 EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
@@ -185,14 +186,28 @@ def regular_segments(candles: Candles, interval: Interval, max_bridged: int) -> 
     """Split clean candles into gap-free segments, oldest first.
 
     A gap of up to `max_bridged` candles is filled with flat candles: all prices the previous close, volume 0. A longer
-    gap starts a new segment.
+    gap starts a new segment, and so does a break of the price.
     """
     if len(candles) == 0:
         return []
     step = interval.ms
     missing = np.diff(candles.open_time_ms) // step - 1
-    starts = np.concatenate([[0], np.flatnonzero(missing > max_bridged) + 1, [len(candles)]])
+    new = np.union1d(np.flatnonzero(missing > max_bridged) + 1, breaks(candles))
+    starts = np.concatenate([[0], new, [len(candles)]])
     return [_bridge_gaps(candles[int(start) : int(end)], step) for start, end in pairwise(starts)]
+
+
+def break_text(candles: Candles) -> str:
+    """Say where the newest break of the price is and what follows; empty without one."""
+    found = breaks(candles)
+    if not len(found):
+        return ""
+    row = int(found[-1])
+    by, at = factor(candles, row), utc_text(int(candles.open_time_ms[row]))
+    return (
+        f"the price was multiplied by {by:.6g} at {at}, as when a coin is redenominated: candles before it are not "
+        f"used, and there are {len(candles) - row} after it"
+    )
 
 
 def _bridge_gaps(part: Candles, step: int) -> Segment:
