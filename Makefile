@@ -21,10 +21,12 @@ help: ## show this
 
 install: $(INSTALLED) $(CHARTS) ## install everything into .venv
 
-# The torch line lets a machine without a GPU take a CPU build that pip is configured to find; see the README.
+# TORCH=cpu takes that build of PyTorch from PyTorch's own index, and nothing else: an index that is added to the first one may
+# offer any package. Without it pip takes the build that it is configured to find.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo "no Python of $(PYTHONS) with its venv module was found: install one, or name it with PYTHON=" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@test -z '$(TORCH)' || $(BIN)/pip install -q --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) torch==2.13.0
 	@echo "1/2 installing $$(grep -c == constraints.txt) packages into $(VENV): about three minutes"
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pip install --progress-bar off --constraint constraints.txt \
 	  --editable '.[dev]' torch==2.13.0 | awk -f infra/install_progress.awk

@@ -13,13 +13,15 @@ from typing import Annotated, Any, get_type_hints
 
 from dash import Dash
 from flask import Flask, abort, request
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from make_us_rich.core.interval import Interval
 
 Clicks = Annotated[int, Field(ge=0)] | None
 """How often a button was clicked or a timer fired."""
 Text = Annotated[str, Field(max_length=4096)] | None
+Remembered = Annotated[Text, BeforeValidator(lambda value: value if isinstance(value, str) else None)]
+"""A text that the browser remembers: another version may have left something else, which counts as nothing."""
 IntervalName = Annotated[Interval, Field(strict=False)]
 """A candle interval, which the browser has as text."""
 RowId = Annotated[int, Field(strict=True, gt=0, le=2**63 - 1)]

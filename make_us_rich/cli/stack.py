@@ -118,7 +118,9 @@ def logs(
     path = lifecycle.log_path(config, name) if config else None
     if config is None or path is None or not path.exists():
         known = sorted(file.stem for file in config.logs.glob("*.log")) if config else []
-        raise command_error(f"no log of {name!r}: choose from {', '.join(known) or 'none; start the stack first'}")
+        raise command_error(
+            f"no log of {name!r}: choose from {', '.join(known) or 'none; start the stack first'}", is_mistake=True
+        )
     subprocess.run(["tail", f"-n{lines}", *(["-F"] if follow else []), str(path)], check=False)
 
 

@@ -9,12 +9,15 @@ import socket
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import psutil
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from make_us_rich.core.errors import InputError, PortTaken, StackError
+from make_us_rich.core.errors import PortTaken, SettingsError, StackError
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.setting_types import Folder, Whole, explain
 from make_us_rich.embedded.identity import identity_of, new_identity, save_identity, write_beside
 
 Market = Literal["simulated", "recorded", "binance"]
@@ -138,15 +141,32 @@ class StackConfig:
         write_beside(self.state.parent / "current.json", json.dumps(fields, indent=1))
 
 
+class _StackSettings(BaseSettings):
+    """The settings of the embedded stack alone, which its components do not read."""
+
+    model_config = SettingsConfigDict(env_prefix="MUR_", frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    stack_home: Folder = str(PROJECT_ROOT / ".stack")
+    port_base: Annotated[Whole, Field(ge=0, le=65535 - max(PORT_OFFSETS.values()))] = 20_000
+
+
+def _stack_settings() -> _StackSettings:
+    try:
+        return _StackSettings()
+    except ValidationError as error:
+        raise SettingsError(explain(_StackSettings, error)) from None
+
+
 def stack_home() -> Path:
-    """Return the folder of every stack's state: MUR_STACK_HOME, or .stack in the checkout."""
-    return Path(os.environ.get("MUR_STACK_HOME", PROJECT_ROOT / ".stack")).resolve()
+    """Return the folder of every stack's state: MUR_STACK_HOME, or .stack in the checkout. Raises SettingsError."""
+    return Path(_stack_settings().stack_home).resolve()
 
 
 def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
     """Return the configuration of a stack by MUR_STACK_HOME and MUR_PORT_BASE.
 
-    `data` is the folder of recorded klines. Raises StackError when it cannot be replayed, or when this is no checkout.
+    `data` is the folder of recorded klines. Raises InputError when it cannot be replayed, StackError when this is no
+    checkout, SettingsError for a port base that leaves no room for the ports.
     """
     if not (PROJECT_ROOT / "dags").is_dir():
         raise StackError(
@@ -154,11 +174,10 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
         )
     if data is not None:
         _check_recording(data)
-    base = int(os.environ.get("MUR_PORT_BASE", "20000"))
     return StackConfig(
         market,
         stack_home() / market,
-        base,
+        _stack_settings().port_base,
         data.resolve() if data else None,
         intervals=os.environ.get("MUR_INTERVALS", ""),
         training_minutes=os.environ.get("MUR_TRAINING_MINUTES", ""),
@@ -166,14 +185,11 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
 
 
 def _check_recording(data: Path) -> None:
-    """Raise StackError when the replay exchange would refuse the folder, or no model could be made from it."""
+    """Raise InputError when the replay exchange would refuse the folder, or no model could be made from it."""
     from make_us_rich.market.recordings import read_resampled, require_recorded_files  # pyarrow takes a while
 
-    try:
-        for path in require_recorded_files(data, bitcoin=True).values():
-            read_resampled(path, Interval.H1)
-    except InputError as error:
-        raise StackError(str(error)) from None
+    for path in require_recorded_files(data, bitcoin=True).values():
+        read_resampled(path, Interval.H1)
 
 
 def saved_stack_config() -> StackConfig | None:

@@ -11,6 +11,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from make_us_rich import __version__
+from tests.support.compose import all_compose_variables, compose_services
 from tests.support.processes import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / ".github" / "workflows"
@@ -103,6 +104,47 @@ def test_a_release_builds_every_image_that_compose_and_kubernetes_run() -> None:
     assert used == set(roles)
     targets = re.findall(r"^FROM \S+ AS ([\w-]+)", (PROJECT_ROOT / "infra/docker/Dockerfile").read_text(), flags=re.M)
     assert set(roles) <= set(targets)
+
+
+def test_every_action_is_pinned_by_its_full_hash() -> None:
+    for path in WORKFLOWS:
+        for name in re.findall(r"uses: (?!\./)(.*)$", path.read_text(), flags=re.MULTILINE):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", name), f"{path.name}: {name}"
+
+
+def test_no_index_is_added_to_the_first_one() -> None:
+    """Of two indexes, pip takes any package from the one that has the newer version."""
+    files = [*WORKFLOWS, *(PROJECT_ROOT / "infra" / "docker").glob("*")]
+    files += [PROJECT_ROOT / "Makefile", PROJECT_ROOT / "README.md", *(PROJECT_ROOT / "docs").rglob("*.md")]
+    for path in files:
+        if path.is_file():
+            assert not re.search("extra.index", path.read_text(), flags=re.IGNORECASE), path
+            for line in re.findall(r".*--index-url.*", path.read_text()):
+                assert "--no-deps" in line, path
+
+
+def test_every_image_that_compose_and_kubernetes_run_is_scanned(tmp_path: Path) -> None:
+    (step,) = [
+        step
+        for step in yaml.safe_load((FOLDER / "images.yml").read_text())["jobs"]["boot"]["steps"]
+        if "scan.sh" in step.get("run", "")
+    ]
+    given = {name: value for name, value in all_compose_variables().items() if not name.endswith("_IMAGE")}
+    images = {of["image"] for of in compose_services(given).values()}
+    lists = f'printf "%s\\n" {" ".join(images)}'
+    (tmp_path / "docker").write_text(
+        f'#!/bin/sh\nif [ "$1" = compose ]; then {lists}; else echo "$@" >> {tmp_path}/runs; fi\n'
+    )
+    (tmp_path / "docker").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-ec", step["run"]], cwd=PROJECT_ROOT, env=environment, check=True)
+
+    runs = (tmp_path / "runs").read_text().splitlines()
+    scanned = {run.split()[-1] for run in runs}
+    manifests = "".join(path.read_text() for path in (PROJECT_ROOT / "infra" / "kubernetes").rglob("*.yaml"))
+    assert len(images) >= 10
+    assert images | set(re.findall(r"^\s*image: (\S+)", manifests, flags=re.M)) == scanned
+    assert all(re.search(r"trivy:[\d.]+@sha256:[0-9a-f]{64} image .*--exit-code 1", run) for run in runs)
 
 
 def test_the_changelog_describes_the_version() -> None:

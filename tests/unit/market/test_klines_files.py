@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.exchange.recorded import RecordingError, load
-from make_us_rich.core.errors import BadCandles, InputError, StackError
+from make_us_rich.core.errors import BadCandles, InputError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, parse_symbol
 from make_us_rich.embedded.stack_config import new_stack_config
@@ -137,7 +137,7 @@ def test_what_would_be_guessed_is_refused_by_every_reader_and_never_overwritten(
         assert seen in str(caught.value)
     with pytest.raises(RecordingError, match=r"BTCUSDT\.parquet"):
         load(tmp_path, None, NOW_MS)
-    with pytest.raises(StackError, match=r"BTCUSDT\.parquet"):
+    with pytest.raises(InputError, match=r"BTCUSDT\.parquet"):
         new_stack_config("recorded", tmp_path)
     assert path.read_bytes() == before
 
@@ -251,13 +251,13 @@ def test_quotes_of_the_exchange_are_told_from_the_base(symbol: str, pair: str) -
 
 def test_the_demo_refuses_a_recording_without_bitcoin(tmp_path: Path) -> None:
     write(tmp_path, klines(), "ETHUSDT.parquet")
-    with pytest.raises(StackError, match="has klines of eth_usdt, but not of bitcoin, which every model reads: add"):
+    with pytest.raises(InputError, match="has klines of eth_usdt, but not of bitcoin, which every model reads: add"):
         new_stack_config("recorded", tmp_path)
 
 
 def test_a_folder_of_other_files_is_refused_with_their_names(tmp_path: Path) -> None:
     (tmp_path / "BTCUSDT-1h-2025-01.zip").touch()
-    with pytest.raises(StackError, match=r"holds no .parquet klines \(it has BTCUSDT-1h-2025-01.zip\)"):
+    with pytest.raises(InputError, match=r"holds no .parquet klines \(it has BTCUSDT-1h-2025-01.zip\)"):
         new_stack_config("recorded", tmp_path)
 
 
