@@ -63,7 +63,11 @@ class Client:
 
     def __init__(self, api_url: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=api_url, headers=headers, timeout=_TIMEOUT_S, limits=CONNECTIONS)
+        # a service on this machine is not asked through the proxy of the environment, which would see the token
+        direct = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+        self._http = httpx.Client(
+            base_url=api_url, headers=headers, timeout=_TIMEOUT_S, limits=CONNECTIONS, mounts=direct
+        )
 
     def __enter__(self) -> Client:
         return self
