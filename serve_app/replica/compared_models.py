@@ -64,7 +64,9 @@ class ComparedModels:
         if forecast is None:
             name, alias = self._aliases[choice]
             return ReplicaError(kind="no-model", detail=f"{name} has no {alias} yet", field="model")
-        return forecast.document(self._settings, now_ms=now_ms)
+        if choice in _BASELINES:
+            return forecast.document(self._settings, now_ms=now_ms)
+        return forecast.answer(self._settings, now_ms=now_ms)
 
     def _baseline(self, choice: str, window: Window) -> ComputedForecast:
         """Raises NotEnoughHistory."""
