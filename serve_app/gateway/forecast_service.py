@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -28,7 +29,7 @@ from make_us_rich.documents import (
     Usage,
 )
 from make_us_rich.market.candles import Candles
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, ModelVersion, Registry
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, REQUEST_TIMEOUT_S, ModelVersion, Registry
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.callers import QuotaCounter, quota_headers, quota_problem
 from serve_app.gateway.replica_client import D, ReplicaClient, ask
@@ -43,6 +44,8 @@ _NEWEST_MODELS = 10
 _TTL_S = 0.5
 # How long a caller waits for a replica when the cached forecast is still valid.
 _WAIT_FOR_FRESH_S = 0.25
+# Of its own: the other threads check tokens and count calls, which a silent MLflow must not hold up.
+_REGISTRY_THREADS = ThreadPoolExecutor(4, thread_name_prefix="registry")
 # Of what costs ten times as much as a cached forecast and no call of the month.
 _TRACKED_TTL_S, _STATES_TTL_S, _CARD_TTL_S = 1.0, 1.0, 5.0
 _MOST_CARDS = 1000
@@ -139,22 +142,27 @@ class ForecastService:
         return await self._cards.get(key, lambda: self._new_model_card(series, serving))
 
     async def _new_model_card(self, series: Series, serving: Model) -> ModelCard:
-        return await asyncio.to_thread(self._model_card, series, serving)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await loop.run_in_executor(_REGISTRY_THREADS, self._model_card, series, serving)
+        except TimeoutError:
+            _log.warning("%s: the history of its model cannot be read: MLflow does not answer", series.name)
+            return _card(series, serving)
 
     def _model_card(self, series: Series, serving: Model) -> ModelCard:
         name = series.name
         try:
-            with Registry(self.settings) as registry:
+            with Registry.for_requests(self.settings) as registry:
                 promotion = registry.get(serving.name, serving.version).tags.get(TAG_DECISION)
                 previous_version = registry.find(name, PREVIOUS)
                 newest = [_judged(version) for version in registry.versions(name, _NEWEST_MODELS)]
                 previous = _judged(previous_version) if previous_version else None
         except RegistryError as error:
             _log.warning("%s: the history of its model cannot be read: %s", name, error)
-            promotion = previous = newest = None
-        by_foundation = serving.name == foundation_name(series.interval)
-        return ModelCard(
-            **dict(serving), foundation=by_foundation, promotion=promotion, previous=previous, newest=newest
+            return _card(series, serving)
+        return _card(series, serving).model_copy(
+            update={"promotion": promotion, "previous": previous, "newest": newest}
         )
 
     async def _call(self, kind: type[D], series: Series, method: str, *arguments: object) -> D:
@@ -197,6 +205,12 @@ class ForecastService:
 @lru_cache(maxsize=4)
 def _sorted_series(names: frozenset[str]) -> list[Series]:
     return sorted(map(Series.parse, names))
+
+
+def _card(series: Series, serving: Model) -> ModelCard:
+    """Return the card of a model without its history."""
+    by_foundation = serving.name == foundation_name(series.interval)
+    return ModelCard(**dict(serving), foundation=by_foundation, promotion=None, previous=None, newest=None)
 
 
 def _judged(version: ModelVersion) -> JudgedModel:

@@ -83,7 +83,7 @@ class Forecaster:
         if current is None:
             return self._not_ready()
         if model != CHAMPION:
-            return await asyncio.to_thread(self._compared.forecast, model, current.window, _now_ms())
+            return await self._compared.forecast(model, current.window, _now_ms())
         return current.answer(self._settings, now_ms=_now_ms(), model_is_late=self._updater.waits_for_model)
 
     async def forecast_from(self, candles: Candles, reference: Candles | None) -> Forecast | ReplicaError:
