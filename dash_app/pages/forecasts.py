@@ -134,7 +134,7 @@ def layout(settings: Settings) -> Component:
 def register(app: Dash, services: Services) -> None:
     client, database = services.client, services.database
     pool = ThreadPoolExecutor(8)
-    signer = URLSafeSerializer(services.settings.secret_key.get_secret_value(), salt="forecast")
+    signer = URLSafeSerializer(services.settings.needed("secret_key"), salt="forecast")
 
     @app.callback(
         Output("pair", "data"),

@@ -165,7 +165,7 @@ def _rollback_controls() -> list[Component]:
 
 def register(app: Dash, services: Services) -> None:
     settings, database = services.settings, services.database
-    registry = Registry(settings)
+    registry = Registry.for_requests(settings)
 
     @app.callback(
         Output("models-pair", "data"),
@@ -282,7 +282,7 @@ def register(app: Dash, services: Services) -> None:
         except RegistryError as error:
             return notices.refusal(error), no_update
         try:
-            services.client.update_models()
+            services.client.update_models(wait_for=[name])
             state = "The service has loaded it."
         except (ServiceUnavailable, ServiceRefused) as error:
             state = f"The service has not loaded it yet: {error}"

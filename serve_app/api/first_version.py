@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Response
@@ -23,6 +25,8 @@ from serve_app.api.schemas import respond
 from serve_app.problems import Problem, errors, unavailable
 
 _SUBMIT_WITHIN_S = 0.8 * REQUEST_TIMEOUT_S  # so that our answer comes before Serve ends the request
+# Of its own: the other threads check tokens and count calls, which a silent registry must not hold up.
+_DEPLOYING_THREAD = ThreadPoolExecutor(1, thread_name_prefix="deploying")
 _FIVE_DAYS = 5 * 24  # candles in `data`, if they are hourly
 
 T = TypeVar("T")
@@ -80,7 +84,8 @@ def _parse_pair(pair: str | None, currency: str | None, compare: str | None) -> 
 async def update_models(service: Service, _: AdminOrDashboard) -> Response:
     """Ray Serve has its orders with this answer; GET /readyz tells when each pair `serves` what is `wanted`."""
     try:
-        order = asyncio.to_thread(serve_deploy.apply, service.settings, timeout_s=REQUEST_TIMEOUT_S, wait=False)
+        apply = partial(serve_deploy.apply, service.settings, timeout_s=REQUEST_TIMEOUT_S, wait=False)
+        order = asyncio.get_running_loop().run_in_executor(_DEPLOYING_THREAD, apply)
         updated = await asyncio.wait_for(order, _SUBMIT_WITHIN_S)
     except (MakeUsRichError, TimeoutError) as error:
         detail = str(error) or "registry, Postgres or Ray is slow: the order may still be carried out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -17,7 +18,7 @@ from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.documents import CandleColumns, Forecast, JudgedModel, Model, ModelCard, PastForecast, Usage
 from make_us_rich.market.candles import Candles
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, ModelVersion, Registry
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, REQUEST_TIMEOUT_S, ModelVersion, Registry
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.callers import QuotaCounter, quota_headers, quota_problem
 from serve_app.gateway.replica_client import D, ReplicaClient, ask
@@ -31,6 +32,8 @@ _NEWEST_MODELS = 10
 _TTL_S = 0.5
 # How long a caller waits for a replica when the cached forecast is still valid.
 _WAIT_FOR_FRESH_S = 0.25
+# Of its own: the other threads check tokens and count calls, which a silent MLflow must not hold up.
+_REGISTRY_THREADS = ThreadPoolExecutor(4, thread_name_prefix="registry")
 # Lists of horizons whose answers are kept for each forecast.
 _MOST_PARTS = 16
 
@@ -108,22 +111,27 @@ class ForecastService:
     async def model_card(self, series: Series) -> ModelCard:
         """Return the model that serves a series, with its history in the registry; null where that does not answer."""
         serving = await self._call(Model, series, "model")
-        return await asyncio.to_thread(self._model_card, series, serving)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await loop.run_in_executor(_REGISTRY_THREADS, self._model_card, series, serving)
+        except TimeoutError:
+            _log.warning("%s: the history of its model cannot be read: MLflow does not answer", series.name)
+            return _card(series, serving)
 
     def _model_card(self, series: Series, serving: Model) -> ModelCard:
         name = series.name
         try:
-            with Registry(self.settings) as registry:
+            with Registry.for_requests(self.settings) as registry:
                 promotion = registry.get(serving.name, serving.version).tags.get(TAG_DECISION)
                 previous_version = registry.find(name, PREVIOUS)
                 newest = [_judged(version) for version in registry.versions(name, _NEWEST_MODELS)]
                 previous = _judged(previous_version) if previous_version else None
         except RegistryError as error:
             _log.warning("%s: the history of its model cannot be read: %s", name, error)
-            promotion = previous = newest = None
-        by_foundation = serving.name == foundation_name(series.interval)
-        return ModelCard(
-            **dict(serving), foundation=by_foundation, promotion=promotion, previous=previous, newest=newest
+            return _card(series, serving)
+        return _card(series, serving).model_copy(
+            update={"promotion": promotion, "previous": previous, "newest": newest}
         )
 
     async def _call(self, kind: type[D], series: Series, method: str, *arguments: object) -> D:
@@ -148,6 +156,12 @@ class ForecastService:
         """Return the owner's calls of this month."""
         usage = await asyncio.to_thread(self._accounts.quota.usage, owner.user_id)
         return Usage(limit=usage.limit, used=usage.used, remaining=usage.remaining, resets_at_ms=usage.resets_at_ms)
+
+
+def _card(series: Series, serving: Model) -> ModelCard:
+    """Return the card of a model without its history."""
+    by_foundation = serving.name == foundation_name(series.interval)
+    return ModelCard(**dict(serving), foundation=by_foundation, promotion=None, previous=None, newest=None)
 
 
 def _judged(version: ModelVersion) -> JudgedModel:

@@ -83,7 +83,7 @@ class Forecaster:
         if current is None:
             return self._not_ready()
         if model != CHAMPION:
-            return await asyncio.to_thread(self._compared.forecast, model, current.window, _now_ms())
+            return await self._compared.forecast(model, current.window, _now_ms())
         age_hours = (_now_ms() - current.model.version.as_of_ms) / HOUR_MS
         # up to twice its expiry it serves with a warning; the shipped foundation does until there is another model
         if age_hours > 2 * self._settings.model_expiry_hours and not current.model.version.shipped:
