@@ -104,7 +104,7 @@ def _create_server(settings: Settings, accounts: Accounts, records: ForecastReco
         landing=public.landing if is_public else None,
     )
     public.install(server)
-    login.install(server, accounts, secret_key=settings.secret_key.get_secret_value(), secure=secure)
+    login.install(server, accounts, secret_key=settings.needed("secret_key"), secure=secure)
     return server
 
 

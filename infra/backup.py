@@ -190,7 +190,7 @@ def _plain(url: str) -> str:
 
 
 def _buckets(settings: Settings) -> dict[str, ObjectStore]:
-    keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
+    keys = settings.needed("s3_access_key"), settings.needed("s3_secret_key")
     names = (settings.candles_bucket, settings.mlflow_bucket)
     return {name: ObjectStore(settings.s3_endpoint_url, *keys, name, settings.s3_region) for name in names}
 

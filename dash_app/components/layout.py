@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -13,7 +14,8 @@ import plotly.graph_objects as go
 from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
-from dash_app.components.formatting import utc_time
+from dash_app.components.entries import pair_slug
+from dash_app.components.formatting import age, utc_time
 from make_us_rich.core.interval import Interval
 
 # assets/tables.js loads the script of the tables with the first page that has one.
@@ -107,12 +109,16 @@ def interval_switch(switch_id: str, intervals: Sequence[Interval]) -> Component:
 
 
 def follow_link(app: Dash, switch_id: str) -> None:
-    """Let a link with ?interval=4h set the switch when the page opens."""
+    """Let a link with ?interval=4h set the switch when the page opens.
+
+    Without one, the remembered interval stays if the installation still has it.
+    """
     app.clientside_callback(
         """(id, search, data, value) => {
-            const wanted = new URLSearchParams(search).get("interval");
+            const known = data.map((item) => item.value);
+            const wanted = [new URLSearchParams(search).get("interval"), value];
             // the value all the same, because what follows from it is not called at the start after a no_update
-            return data.some((item) => item.value === wanted) ? wanted : value;
+            return wanted.find((interval) => known.includes(interval)) ?? known[0];
         }""",
         Output(switch_id, "value"),
         Input(switch_id, "id"),
@@ -122,9 +128,19 @@ def follow_link(app: Dash, switch_id: str) -> None:
     )
 
 
+def keep_to_values(app: Dash, control_id: str, values: Sequence[int | str], otherwise: int | str) -> None:
+    """Replace what the browser remembers of a control when the page opens, unless it is one of `values`."""
+    app.clientside_callback(
+        f"(id, value) => {json.dumps(list(values))}.includes(value) ? value : {json.dumps(otherwise)}",
+        Output(control_id, "value"),
+        Input(control_id, "id"),
+        State(control_id, "value"),
+    )
+
+
 def pair_in_query(search: str | None) -> str:
     """Return the pair of a query string such as ?pair=btc_usdt, or an empty string."""
-    return parse_qs((search or "").lstrip("?")).get("pair", [""])[0]
+    return pair_slug(parse_qs((search or "").lstrip("?")).get("pair", [""])[0])
 
 
 def graph(figure: go.Figure, **more: Any) -> Component:
@@ -135,6 +151,12 @@ def graph(figure: go.Figure, **more: Any) -> Component:
 def local_time(time_ms: int) -> Component:
     """Return a time that the browser writes in local time, with UTC on hover; see assets/local_time.js."""
     return html.Time(utc_time(time_ms), dateTime=datetime.fromtimestamp(time_ms / 1000, UTC).isoformat())
+
+
+def running_age(hours: float) -> Component:
+    """Return an age that the browser keeps up to date; see assets/running_age.js."""
+    attribute: Mapping[str, Any] = {"data-age-hours": hours}
+    return html.Span(age(hours), **attribute)
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[Component | str]], *, min_width: int) -> Component:

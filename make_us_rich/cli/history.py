@@ -128,6 +128,8 @@ async def _run(arguments: Sequence[str], out: Path, settings: Settings) -> None:
 
 
 def _run_here(command: Sequence[str]) -> None:
+    from make_us_rich.forecasting import backtest  # noqa: F401  (says which extra is missing)
+
     done = subprocess.run(command, check=False)
     if done.returncode == MISTAKE:
         raise typer.Exit(MISTAKE)  # its message is printed

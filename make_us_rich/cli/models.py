@@ -154,7 +154,7 @@ def promote(
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         decision = promotion.promote_manually(registry, database, name, version, by=by or getuser())
         audit(database, "promote model", name, decision.reason)
-    _print_and_serve(settings, pair, decision, serve)
+    _print_and_serve(settings, name, decision, serve)
 
 
 def rollback(pair: Model, interval: IntervalOption = None, by: By = "", serve: Serve = True) -> None:
@@ -164,15 +164,15 @@ def rollback(pair: Model, interval: IntervalOption = None, by: By = "", serve: S
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         decision = promotion.rollback(registry, database, name, by=by or getuser())
         audit(database, "roll back model", name, decision.reason)
-    _print_and_serve(settings, pair, decision, serve)
+    _print_and_serve(settings, name, decision, serve)
 
 
-def _print_and_serve(settings: Settings, pair: str, decision: promotion.PromotionDecision, serve: bool) -> None:
-    console.print(f"{pair}: {decision.reason}")
+def _print_and_serve(settings: Settings, name: str, decision: promotion.PromotionDecision, serve: bool) -> None:
+    console.print(f"{name}: {decision.reason}")
     if serve:
         from make_us_rich.operations.serve_deploy import apply
 
-        apply(settings)
+        apply(settings, wait_for=[name])
         console.print("the service serves it now")
 
 

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import httpx
 
@@ -47,6 +47,9 @@ TAG_HORIZON_COVERAGES = "horizon_coverages"  # JSON list: coverage_80 at each ho
 _API = "/api/2.0/mlflow/"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 3.0
+"""How long whoever answers a request waits for MLflow."""
+_UNREACHABLE_TTL_S = 5.0
 _NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"
 _BAD_PARAMETER = "INVALID_PARAMETER_VALUE"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -115,11 +118,24 @@ class TrainingRun:
 
 
 class Registry:
-    """Reads models and moves aliases. Every method raises RegistryError when MLflow refuses or is unreachable."""
+    """Reads models and moves aliases. Every method raises RegistryError when MLflow refuses or is unreachable.
 
-    def __init__(self, settings: Settings) -> None:
+    timeout_s: the longest wait for MLflow to send anything. skip_unreachable: fail at once for five seconds after a
+    client of this process got no answer, so that many callers do not each wait for a server that is away.
+    """
+
+    _unreachable: ClassVar[dict[str, tuple[float, str]]] = {}  # by URL: until when, and what failed
+
+    def __init__(self, settings: Settings, *, timeout_s: float = _TIMEOUT_S, skip_unreachable: bool = False) -> None:
         login = settings.mlflow_user, settings.mlflow_password.get_secret_value()
-        self._http = httpx.Client(base_url=settings.mlflow_url, auth=login, timeout=_TIMEOUT_S, limits=CONNECTIONS)
+        self._http = httpx.Client(base_url=settings.mlflow_url, auth=login, timeout=timeout_s, limits=CONNECTIONS)
+        self._url = settings.mlflow_url
+        self._skip_unreachable = skip_unreachable
+
+    @classmethod
+    def for_requests(cls, settings: Settings) -> Registry:
+        """Return a client for whoever answers a request, which a silent MLflow must not hold up."""
+        return cls(settings, timeout_s=REQUEST_TIMEOUT_S, skip_unreachable=True)
 
     def __enter__(self) -> Registry:
         return self
@@ -258,12 +274,17 @@ class Registry:
         body: Mapping[str, object] | None = None,
         content: bytes | None = None,
     ) -> httpx.Response:
+        until_s, failure = self._unreachable.get(self._url, (0.0, ""))
+        if self._skip_unreachable and time.monotonic() < until_s:
+            raise RegistryError(failure)
         try:
-            return self._http.request(method, url, params=params, json=body, content=content)
+            answer = self._http.request(method, url, params=params, json=body, content=content)
         except httpx.HTTPError as error:
-            raise RegistryError(
-                f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
-            ) from error
+            failure = f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
+            self._unreachable[self._url] = time.monotonic() + _UNREACHABLE_TTL_S, failure
+            raise RegistryError(failure) from error
+        self._unreachable.pop(self._url, None)
+        return answer
 
 
 def mlflow_page(mlflow_url: str, *path: str) -> str:
