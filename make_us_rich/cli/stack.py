@@ -246,5 +246,5 @@ def _running_stack_config() -> StackConfig:
 
     config = _saved_config()
     if config is None or not lifecycle.status(config):
-        raise command_error("no stack runs here: `mkrich up` starts one")
+        raise command_error("no stack runs here: `mkrich up` or `mkrich run training` starts one")
     return config

@@ -19,7 +19,7 @@ from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import ComponentDied, StackError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.core.settings import BINANCE_URL, Settings, read_settings
+from make_us_rich.core.settings import Settings, read_settings
 from make_us_rich.core.terminal import console, print_progress
 from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
@@ -52,11 +52,13 @@ def start_stack(*, live: bool, data: Path | None, service: Service | None = None
 
     `dags_paused`: keep the DAGs of a new stack paused, unless MUR_DAGS_PAUSED is set.
 
-    Raises MarketError before anything starts when the live exchange does not serve this machine.
+    Raises before anything starts: SettingsError for a setting that the components would refuse, MarketError when the
+    live exchange does not serve this machine.
     """
     config, what = chosen_stack_config(live=live, data=data), service or "the stack"
+    settings = read_settings(lifecycle.open_stack(config, dags_paused=dags_paused).environment)
     if live:
-        ExchangeClient(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
+        ExchangeClient(settings.exchange_url).server_time_ms()
     forget_foreign_variables()
     console.print(f"starting {what} with the [bold]{config.market}[/bold] market; the first start takes longest")
     began = time.monotonic()

@@ -20,8 +20,14 @@ _log = logging.getLogger("ray.serve")
 
 WINDOW_CANDLES = 1000
 """Candles that are kept: what one request returns, enough for a chart and for the 744 hours that a model reads."""
+MOST_WINDOW_CANDLES = 1500
+"""The same for candles below an hour, of which a model reads 1,368."""
 _EARLY_MS = 5000  # our clock may be behind the exchange's
-_SHORT_WINDOW_CANDLES = 1500  # of candles below an hour, of which a model reads 1,368
+
+
+def window_candles(interval: Interval) -> int:
+    """Return how many candles of an interval are kept, which is also how many a caller may ask for or send."""
+    return WINDOW_CANDLES if interval.ms >= HOUR_MS else MOST_WINDOW_CANDLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ class NewestCandles:
 
     def __init__(self, series: Series, settings: Settings) -> None:
         self._pair, self._interval = series
-        self._count = WINDOW_CANDLES if self._interval.ms >= HOUR_MS else _SHORT_WINDOW_CANDLES
+        self._count = window_candles(self._interval)
         self._exchange = ExchangeClient(settings.exchange_url, clock=_shared_clock(settings.exchange_url))
         self._lock = threading.Lock()
         self._cached: Candles | None = None
