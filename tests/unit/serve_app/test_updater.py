@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
@@ -14,11 +17,13 @@ from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Document, Forecast, NamedVersion, PairState, ReplicaError
 from make_us_rich.market import exchange
+from make_us_rich.market.window import LiveWindow, Window
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.forecaster import Forecaster, Pool
-from serve_app.replica.models import ModelCache
+from serve_app.replica.models import LoadedModel, ModelCache, ModelKey, ModelLoader
 from serve_app.replica.updater import pause_s
 from tests.support.forecasts import make_forecast
+from tests.support.tiny_model import tiny_model
 
 SERIES = Series(BITCOIN, Interval.H1)
 NOWHERE = "http://127.0.0.1:9"
@@ -176,3 +181,71 @@ def test_a_damaged_snapshot_is_ignored(offline: Settings) -> None:
     (kept,) = Path(offline.cache_folder).iterdir()
     kept.write_bytes(kept.read_bytes()[:500])
     assert isinstance(answers(offline, version=3)[0], ReplicaError)
+
+
+def _serving(settings: Settings, monkeypatch: pytest.MonkeyPatch, windows: Iterable[Window]) -> Forecaster:
+    """Return a replica whose exchange gives one window after the other, and whose registry has a version 4."""
+
+    def fetch(_: ModelLoader, key: ModelKey) -> LoadedModel:
+        return forecast_by(key.version, 50 * HOUR_MS).model
+
+    following = iter(windows)
+    monkeypatch.setattr(ModelLoader, "_fetch", fetch)
+    replica = Forecaster(SERIES, settings, ModelCache(2))
+    market = replica._updater.market
+    monkeypatch.setattr(market, "refresh", lambda _: setattr(market, "window", next(following, market.window)))
+    return replica
+
+
+def _absurd(window: Window) -> Window:
+    candles = replace(window.candles, close=window.candles.close * np.where(np.arange(30) == 29, 3.3e36, 1))
+    return replace(window, candles=candles, reference=candles)
+
+
+def _swap(replica: Forecaster, *, refreshes: int) -> list[PairState]:
+    async def run() -> list[PairState]:
+        await replica.reconfigure({"name": SERIES.name, "version": 4, "run_id": "run-4"})
+        states = [await replica.state(), *[await replica.refresh() for _ in range(refreshes)]]
+        replica.close()
+        return states
+
+    return asyncio.run(run())
+
+
+def test_an_absurd_candle_at_the_swap_does_not_refuse_the_new_model_for_ever(
+    offline: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = forecast_by(3, time.time_ns() // 1_000_000).window
+    absurd = _absurd(good)
+    monkeypatch.setattr(LiveWindow, "restore", lambda market, _: setattr(market, "window", absurd))
+    save_snapshot(offline, forecast_by(3, time.time_ns() // 1_000_000))
+    before, after = _swap(_serving(offline, monkeypatch, [absurd, good]), refreshes=1)
+    assert (before.serves, before.refused) == (NamedVersion(name=SERIES.name, version=3), None)
+    assert "quantiles" in str(before.reason)
+    assert (after.serves, after.refused) == (NamedVersion(name=SERIES.name, version=4), None)
+
+
+def test_without_a_serving_model_a_refused_one_serves_once_it_can(
+    offline: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = forecast_by(4, time.time_ns() // 1_000_000).window
+    before, after = _swap(_serving(offline, monkeypatch, [_absurd(good), good]), refreshes=1)
+    assert before.ready is False
+    assert "quantiles" in str(before.refused)
+    assert (after.ready, after.refused) == (True, None)
+
+
+def test_a_model_that_fails_where_the_serving_one_succeeds_is_refused(
+    offline: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = forecast_by(3, time.time_ns() // 1_000_000)
+    save_snapshot(offline, kept)
+    replica = _serving(offline, monkeypatch, [])
+    crossing = LoadedModel(
+        forecast_by(4, HOUR_MS * 50).model.version, tiny_model("btc_usdt", log_returns=(0.0,) * 7), ModelCache(1)
+    )
+    monkeypatch.setattr(ModelLoader, "_fetch", lambda *_: crossing)
+    before, after = _swap(replica, refreshes=1)
+    assert "do not increase" in str(before.refused)
+    assert "do not increase" in str(after.refused)
+    assert after.serves == NamedVersion(name=SERIES.name, version=3)
