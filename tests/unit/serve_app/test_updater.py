@@ -18,6 +18,7 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Document, Forecast, NamedVersion, PairState, ReplicaError
 from make_us_rich.market import exchange
 from make_us_rich.market.window import LiveWindow, Window
+from serve_app.gateway.forecast_service import CachedForecast
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.forecaster import Forecaster, Pool
 from serve_app.replica.models import LoadedModel, ModelCache, ModelKey, ModelLoader
@@ -187,7 +188,7 @@ def _serving(settings: Settings, monkeypatch: pytest.MonkeyPatch, windows: Itera
     """Return a replica whose exchange gives one window after the other, and whose registry has a version 4."""
 
     def fetch(_: ModelLoader, key: ModelKey) -> LoadedModel:
-        return forecast_by(key.version, 50 * HOUR_MS).model
+        return forecast_by(key.version, time.time_ns() // 1_000_000).model
 
     following = iter(windows)
     monkeypatch.setattr(ModelLoader, "_fetch", fetch)
@@ -242,10 +243,35 @@ def test_a_model_that_fails_where_the_serving_one_succeeds_is_refused(
     save_snapshot(offline, kept)
     replica = _serving(offline, monkeypatch, [])
     crossing = LoadedModel(
-        forecast_by(4, HOUR_MS * 50).model.version, tiny_model("btc_usdt", log_returns=(0.0,) * 7), ModelCache(1)
+        forecast_by(4, time.time_ns() // 1_000_000).model.version,
+        tiny_model("btc_usdt", log_returns=(0.0,) * 7),
+        ModelCache(1),
     )
     monkeypatch.setattr(ModelLoader, "_fetch", lambda *_: crossing)
     before, after = _swap(replica, refreshes=1)
     assert "do not increase" in str(before.refused)
     assert "do not increase" in str(after.refused)
     assert after.serves == NamedVersion(name=SERIES.name, version=3)
+
+
+def test_a_revised_candle_is_forecast_again(offline: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = forecast_by(4, time.time_ns() // 1_000_000).window
+    higher = replace(good.candles, close=good.candles.close * np.where(np.arange(30) == 29, 1.01, 1))
+    revised = replace(good, candles=higher)
+    replica = _serving(offline, monkeypatch, [good])
+    market = replica._updater.market
+    monkeypatch.setattr(market, "check", lambda _: market.window is good and not setattr(market, "window", revised))
+
+    async def run() -> list[Forecast]:
+        await replica.reconfigure({"name": SERIES.name, "version": 4, "run_id": "run-4"})
+        made = [await replica.forecast()]
+        for _ in range(2):
+            await replica._updater.check()
+            made.append(await replica.forecast())
+        replica.close()
+        return made
+
+    first, second, third = asyncio.run(run())
+    assert second.quantiles.q50 == pytest.approx(1.01 * first.quantiles.q50)
+    assert (second.as_of_ms, third.quantiles) == (first.as_of_ms, second.quantiles)
+    assert CachedForecast.of(second).etag != CachedForecast.of(first).etag
