@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -15,6 +15,7 @@ from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
+from make_us_rich.market.bridges import bridge_gaps, extend_back
 from make_us_rich.market.candles import MAX_BRIDGED, Candles, clean, closed, merge, regular_segments
 from make_us_rich.market.exchange import ExchangeClient, ExchangeClock
 
@@ -28,16 +29,31 @@ _SHORT_WINDOW_CANDLES = 1500  # of candles below an hour, of which a model reads
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """The newest closed candles of a pair, on the grid, and BTC's of the same hours; oldest first."""
+    """The newest closed candles of a pair, on the grid, and BTC's of the same hours; oldest first.
+
+    bridged_until_ms: the end of the newest long gap, whose candles were made up; 0 for none. See bridges.py.
+    """
 
     candles: Candles
     reference: Candles
     interval: Interval
+    bridged_until_ms: int = 0
 
     @property
     def as_of_ms(self) -> int:
         """Close of the newest candle."""
         return int(self.candles.open_time_ms[-1]) + self.interval.ms
+
+    def at_least(self, count: int) -> Window:
+        """Return the window with `count` candles or more, made up before the first one. Raises NotEnoughHistory."""
+        if len(self.candles) >= count:
+            return self
+        own, bitcoin = (extend_back(each, self.interval, count) for each in (self.candles, self.reference))
+        return Window(own, bitcoin, self.interval, max(self.bridged_until_ms, int(self.candles.open_time_ms[0])))
+
+    def is_bridged(self, count: int) -> bool:
+        """Return whether candles among the newest `count` were made up."""
+        return self.bridged_until_ms > int(self.candles.open_time_ms[-count:][0])
 
     def equals(self, other: Window) -> bool:
         """Return whether all candles are the same."""
@@ -205,7 +221,7 @@ class LiveWindow:
         if self._is_fetched and self.window is not None and self.window.as_of_ms >= due_ms:
             return
         candles = self._own.closed_by(due_ms)
-        window = common_window(candles, self._bitcoin.closed_by(due_ms), self._interval)
+        window = _bridged_window(candles, self._bitcoin.closed_by(due_ms), self._interval)
         if window is None or window.as_of_ms < due_ms:
             raise MarketUnavailable(f"the exchange has no candle of {self._pair} closed at {due_ms} yet")
         self._is_fetched = True
@@ -220,11 +236,18 @@ class LiveWindow:
         if not self._is_fetched or self.window is None:
             return False
         candles = self._own.check(due_ms)
-        window = common_window(candles, self._bitcoin.check(due_ms), self._interval)
+        window = _bridged_window(candles, self._bitcoin.check(due_ms), self._interval)
         if window is None or window.as_of_ms < self.window.as_of_ms or window.equals(self.window):
             return False
         self.candles, self.window = candles, window
         return True
+
+
+def _bridged_window(candles: Candles, reference: Candles, interval: Interval) -> Window | None:
+    """Return the newest stretch that both have in common, over gaps of up to three days of hours."""
+    (own, own_until_ms), (bitcoin, until_ms) = (bridge_gaps(each, interval) for each in (candles, reference))
+    window = common_window(own, bitcoin, interval)
+    return window and replace(window, bridged_until_ms=max(own_until_ms, until_ms))
 
 
 def common_window(candles: Candles, reference: Candles, interval: Interval) -> Window | None:

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
+from functools import partial
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -68,7 +70,7 @@ class Forecaster:
         """Return what the pair serves, and what is in the way."""
         current, wanted = self._updater.current, self._updater.models.wanted
         return PairState(
-            ready=current is not None,
+            ready=current is not None and not current.is_past(_now_ms()),
             asleep=False,
             serves=current.model.key.named if current else None,
             wanted=wanted.named if wanted else None,
@@ -80,10 +82,16 @@ class Forecaster:
     async def forecast(self, model: str = CHAMPION) -> Forecast | ReplicaError:
         """Return the serving model's forecast, or that of a model to compare with: see compared_models.py."""
         current = self._updater.current
+        window = self._updater.market.window
+        if model != CHAMPION and window is not None:
+            return await self._compared.forecast(model, window, _now_ms())
         if current is None:
             return self._not_ready()
-        if model != CHAMPION:
-            return await self._compared.forecast(model, current.window, _now_ms())
+        if current.is_past(_now_ms()):
+            detail = (
+                f"there is no forecast of candles after {_utc(current.window.as_of_ms)}, and what that forecast is past"
+            )
+            return ReplicaError(kind="not-ready", detail=": ".join(filter(None, (detail, self._updater.problem))))
         age_hours = (_now_ms() - current.model.version.as_of_ms) / HOUR_MS
         # up to twice its expiry it serves with a warning; the shipped foundation does until there is another model
         if age_hours > 2 * self._settings.model_expiry_hours and not current.model.version.shipped:
@@ -98,7 +106,8 @@ class Forecaster:
             return self._not_ready()
         try:
             window = self._own_window(candles, reference, current.window)
-            own = await asyncio.to_thread(ComputedForecast.compute, self._series.pair, current.model, window)
+            compute = partial(ComputedForecast.compute, strictly=True)
+            own = await asyncio.to_thread(compute, self._series.pair, current.model, window)
         except InputError as error:
             return ReplicaError(kind="bad-input", detail=str(error), field=error.field)
         except BadModel as error:
@@ -187,6 +196,10 @@ class Pool:
         forecasters = dict(self._forecasters)
         states = await asyncio.gather(*(getattr(each, method)() for each in forecasters.values()))
         return dict(zip(forecasters, states, strict=True))
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _now_ms() -> int:

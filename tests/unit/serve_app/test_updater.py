@@ -61,11 +61,11 @@ def answers(
 
 
 def test_a_replica_without_servers_serves_its_snapshot_as_stale(offline: Settings) -> None:
-    yesterday_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 24 * HOUR_MS
-    save_snapshot(offline, forecast_by(3, yesterday_ms))
+    earlier_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 12 * HOUR_MS
+    save_snapshot(offline, forecast_by(3, earlier_ms))
     forecast, state = answers(offline, version=3)
     assert forecast.flags.stale is True
-    assert forecast.as_of_ms == yesterday_ms
+    assert forecast.as_of_ms == earlier_ms
     assert forecast.quantiles.q50 == pytest.approx(100.0)
     assert state.ready is True
     assert state.serves == NamedVersion(name="btc_usdt_1h", version=3)
@@ -105,17 +105,17 @@ def test_a_replica_answers_while_it_swaps_to_another_model(offline: Settings) ->
     assert forecast.model.version == 3
 
 
-@pytest.mark.parametrize(("expiry_hours", "expired"), [(48, False), (20, True)])
+@pytest.mark.parametrize(("expiry_hours", "expired"), [(48, False), (10, True)])
 def test_an_expired_model_serves_with_a_warning(offline: Settings, expiry_hours: int, expired: bool) -> None:
     settings = offline.model_copy(update={"model_expiry_hours": expiry_hours})
-    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
+    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 12 * HOUR_MS))
     assert answers(settings, version=3)[0].flags.expired is expired
 
 
 def test_a_model_older_than_twice_its_expiry_stops_serving(offline: Settings) -> None:
-    settings = offline.model_copy(update={"model_expiry_hours": 10})
-    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
-    assert "has seen nothing for 24 hours" in answers(settings, version=3)[0].detail
+    settings = offline.model_copy(update={"model_expiry_hours": 5})
+    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 12 * HOUR_MS))
+    assert "has seen nothing for 12 hours" in answers(settings, version=3)[0].detail
 
 
 def test_a_forecast_by_the_foundation_model_has_its_flag(offline: Settings) -> None:
@@ -129,6 +129,7 @@ def test_a_forecast_by_the_foundation_model_has_its_flag(offline: Settings) -> N
         "simulated": False,
         "expired": False,
         "foundation": True,
+        "bridged": False,
     }
     assert state.ready is True
 
@@ -275,3 +276,13 @@ def test_a_revised_candle_is_forecast_again(offline: Settings, monkeypatch: pyte
     assert second.quantiles.q50 == pytest.approx(1.01 * first.quantiles.q50)
     assert (second.as_of_ms, third.quantiles) == (first.as_of_ms, second.quantiles)
     assert CachedForecast.of(second).etag != CachedForecast.of(first).etag
+
+
+def test_a_forecast_whose_closes_are_all_past_is_not_ready(offline: Settings) -> None:
+    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    for hours, ready in ((23, True), (24, False)):
+        save_snapshot(offline, forecast_by(3, newest_ms - hours * HOUR_MS))
+        forecast, state = answers(offline, version=3)
+        assert (state.ready, isinstance(forecast, Forecast)) == (ready, ready)
+    assert "there is no forecast of candles after" in forecast.detail
+    assert "the exchange cannot be reached" in forecast.detail
