@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-PYTHON ?= python3.11
+# The newest supported Python that runs here and can make environments; PYTHON=python3.12 chooses another.
+PYTHONS := 3.13 3.12 3.11
+PYTHON ?= $(shell for v in $(PYTHONS); do python$$v -c 'import ensurepip, venv' 2>/dev/null && echo python$$v && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -19,9 +21,12 @@ help: ## show this
 
 install: $(INSTALLED) $(CHARTS) ## install everything into .venv
 
-# The torch line lets a machine without a GPU take a CPU build that pip is configured to find; see the README.
+# TORCH=cpu takes that build of PyTorch from PyTorch's own index, and nothing else: an index that is added to the first one may
+# offer any package. Without it pip takes the build that it is configured to find.
 $(INSTALLED): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -n '$(PYTHON)' || { echo "no Python of $(PYTHONS) with its venv module was found: install one, or name it with PYTHON=" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@test -z '$(TORCH)' || $(BIN)/pip install -q --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) torch==2.13.0
 	@echo "1/2 installing $$(grep -c == constraints.txt) packages into $(VENV): about three minutes"
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pip install --progress-bar off --constraint constraints.txt \
 	  --editable '.[dev]' torch==2.13.0 | awk -f infra/install_progress.awk

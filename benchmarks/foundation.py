@@ -36,7 +36,7 @@ from make_us_rich.registry.publish import version_tags
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "foundation.md"
 _INTERVAL = Interval.H1
-_COINS = "ada algo aave axs bch bnb btc doge eos eth fil link ltc sol theta vet"
+_COINS = "aave ada algo axs bch bnb btc doge eos eth fil link ltc sol theta vet"
 _NEW_COINS = "chz egld icp mana xrp"  # an arbitrary choice, for the score of pairs that the model never saw
 PAIRS, NEW_PAIRS = ([Pair(coin, "usdt") for coin in coins.split()] for coins in (_COINS, _NEW_COINS))
 _AS_OF_MS = int(datetime(2022, 10, 8, tzinfo=UTC).timestamp() * 1000)

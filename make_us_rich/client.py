@@ -155,13 +155,25 @@ class Client:
             raise ServiceUnavailable(f"{self._http.base_url}/readyz cannot be reached ({error!r})") from None
         return read_json(answer, Readiness.model_validate, ServiceUnavailable)
 
-    def update_models(self, wait_s: float = 20.0) -> UpdatedModels:
+    def update_models(self, wait_s: float = 20.0, wait_for: Collection[str] | None = None) -> UpdatedModels:
         """Make the service swap to the present champions, and wait until it did; needs an admin's token.
 
-        Returns which model serves each application.
+        `wait_for`: names of the applications to wait for, such as btc_usdt_1h, or of the models that serve them; by
+        default all. Returns which model serves each application.
 
         Raises ServiceRefused when a replica refuses its new model, ServiceUnavailable when it takes longer.
         """
+        updated = self._order_update()
+        deadline, reorder_at = time.monotonic() + wait_s, time.monotonic() + wait_s / 2
+        while problem := self._not_serving(_wanted_models(updated, wait_for)):
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(f"the update takes longer than {wait_s:.0f} s: {problem}")
+            if time.monotonic() > reorder_at:
+                updated, reorder_at = self._order_update(), deadline  # the champion may have changed meanwhile
+            time.sleep(_PAUSE_S)
+        return updated
+
+    def _order_update(self) -> UpdatedModels:
         try:
             answer = self._http.put("/update_models", timeout=_UPDATE_TIMEOUT_S)
         except httpx.HTTPError:
@@ -169,14 +181,7 @@ class Client:
         if answer.is_error:
             detail, field = _problem(answer)
             raise ServiceRefused(detail, status=answer.status_code, field=field)
-        updated = read_json(answer, UpdatedModels.model_validate, ServiceUnavailable)
-        wanted = _wanted_models(updated)
-        deadline = time.monotonic() + wait_s
-        while problem := self._not_serving(wanted):
-            if time.monotonic() > deadline:
-                raise ServiceUnavailable(f"the update takes longer than {wait_s:.0f} s: {problem}")
-            time.sleep(_PAUSE_S)
-        return updated
+        return read_json(answer, UpdatedModels.model_validate, ServiceUnavailable)
 
     def _not_serving(self, wanted: Mapping[str, NamedVersion]) -> str:
         try:
@@ -226,13 +231,17 @@ def not_serving(states: Mapping[str, PairState], wanted: Mapping[str, NamedVersi
     return ""
 
 
-def _wanted_models(updated: UpdatedModels) -> dict[str, NamedVersion]:
-    """Return the model of each application: the foundation model, or else one with the application's name."""
+def _wanted_models(updated: UpdatedModels, names: Collection[str] | None) -> dict[str, NamedVersion]:
+    """Return the model of each application: the foundation model, or else one with the application's name.
+
+    `names` of the applications or models; None: all.
+    """
     wanted = {}
     for application, version in updated.applications.items():
         is_foundation = application in updated.by_foundation
         name = foundation_name(Series.parse(application).interval) if is_foundation else application
-        wanted[application] = NamedVersion(name=name, version=version)
+        if names is None or not {application, name}.isdisjoint(names):
+            wanted[application] = NamedVersion(name=name, version=version)
     return wanted
 
 

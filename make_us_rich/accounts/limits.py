@@ -12,7 +12,7 @@ from psycopg2 import errors as pg_errors
 from make_us_rich.accounts.audit import STRANGER, write_audit
 from make_us_rich.accounts.tokens import TokenOwner
 from make_us_rich.core.errors import QuotaExceeded, TooManyAttempts, UnknownToken
-from make_us_rich.database.pool import Database
+from make_us_rich.database.pool import CommitInDoubt, Database
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,18 @@ class Quota:
         """Count calls and return how many remain this month. Raises QuotaExceeded, counting nothing, past the limit.
 
         One statement checks and counts, so two calls cannot both take the last one. Raises UnknownToken when the
-        account was deleted meanwhile.
+        account was deleted meanwhile, CommitInDoubt when the calls may have been counted: see `was_counted`.
         """
         now = datetime.now(UTC)
+        row = None
         try:
             with self._database.transaction() as cursor:
                 cursor.execute(
                     "INSERT INTO monthly_consumptions AS used (user_id, month, calls) "
                     "SELECT %(user)s, %(month)s, %(calls)s WHERE %(calls)s <= %(limit)s "
                     "ON CONFLICT (user_id, month) DO UPDATE SET calls = used.calls + %(calls)s "
-                    "WHERE used.calls + %(calls)s <= %(limit)s RETURNING calls",
+                    "WHERE used.calls + %(calls)s <= %(limit)s RETURNING calls, "
+                    "pg_current_xact_id()::text",
                     {"user": owner.user_id, "month": month_of(now), "calls": calls, "limit": owner.monthly_calls},
                 )
                 row = cursor.fetchone()
@@ -66,7 +68,19 @@ class Quota:
                 )
         except pg_errors.ForeignKeyViolation:
             raise _account_deleted() from None
+        except CommitInDoubt as error:
+            error.transaction_id = row[1] if row else None
+            raise
         return owner.monthly_calls - int(row[0])
+
+    def was_counted(self, transaction_id: str) -> bool:
+        """Tell whether a `consume` whose answer was lost has counted. Raises CommitInDoubt while it still runs."""
+        with self._database.transaction() as cursor:
+            cursor.execute("SELECT pg_xact_status(%s::xid8)", (transaction_id,))
+            status = cursor.fetchone()[0]
+        if status == "in progress":
+            raise CommitInDoubt("Postgres is still counting")
+        return bool(status == "committed")
 
     def usage(self, user_id: int) -> Usage:
         """Return this month's calls. Raises UnknownToken when the account was deleted."""
@@ -153,11 +167,12 @@ class Throttle:
     def refund(self, *limits: Limit) -> None:
         """Give back an attempt that succeeded. Deletes windows that have ended, too."""
         with self._database.transaction() as cursor:
+            cursor.execute(  # in one order, and before other rows are locked, so that no two refunds deadlock
+                "UPDATE tries SET count = greatest(count - 1, 0) WHERE key = ANY(ARRAY("
+                "SELECT key FROM tries WHERE key = ANY(%s) ORDER BY key FOR UPDATE))",
+                ([limit.key for limit in limits],),
+            )
             cursor.execute(
                 "DELETE FROM tries WHERE key IN "
                 "(SELECT key FROM tries WHERE ends_at <= now() LIMIT 1000 FOR UPDATE SKIP LOCKED)"
-            )
-            cursor.execute(
-                "UPDATE tries SET count = greatest(count - 1, 0) WHERE key = ANY(%s)",
-                ([limit.key for limit in limits],),
             )

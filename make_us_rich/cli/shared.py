@@ -80,9 +80,12 @@ def training_cells(due: DueTraining | None) -> tuple[str, str]:
     return trained, f"{utc_text(due.due_ms)} ({due.reason})"
 
 
-def command_error(message: str) -> typer.Exit:
-    """Print an error to stderr and return what ends the command: `raise command_error("…")`."""
+def command_error(message: str, *, is_mistake: bool = False) -> typer.Exit:
+    """Print an error to stderr and return what ends the command: `raise command_error("…")`.
+
+    `is_mistake`: another input of the user repairs it, so that the exit code is 2 instead of 1.
+    """
     console = Console(stderr=True, highlight=False)
     console.print("[red]error:[/red]", end=" ")
     console.print(message, soft_wrap=True, markup=False)
-    return typer.Exit(1)
+    return typer.Exit(2 if is_mistake else 1)

@@ -169,6 +169,31 @@ def _airflow(config: StackConfig, secrets: StackSecrets, *, dags_paused: bool) -
     }
 
 
+def client_environment(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
+    """Return what `airflow`, `mlflow`, `ray`, `aws` and `rclone` (remote `stack:`) need to speak to a running stack.
+
+    No MUR_ setting is among them: `mkrich` finds the stack by itself, and another stack of the shell would read them.
+    """
+    airflow = _airflow(config, secrets, dags_paused=False)
+    return {
+        **{name: airflow[name] for name in airflow if name.startswith(("AIRFLOW_HOME", "AIRFLOW__"))},
+        "MLFLOW_TRACKING_URI": config.url("mlflow"),
+        "MLFLOW_TRACKING_USERNAME": "make_us_rich",
+        "MLFLOW_TRACKING_PASSWORD": secrets.mlflow_password,
+        "RAY_API_SERVER_ADDRESS": config.url("ray_dashboard"),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.ray_token,
+        "AWS_ENDPOINT_URL": config.url("s3"),
+        "AWS_ACCESS_KEY_ID": secrets.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "RCLONE_CONFIG_STACK_TYPE": "s3",
+        "RCLONE_CONFIG_STACK_PROVIDER": "Other",
+        "RCLONE_CONFIG_STACK_ENV_AUTH": "true",
+        "RCLONE_CONFIG_STACK_ENDPOINT": config.url("s3"),
+    }
+
+
 def _random_text() -> str:
     return secrets.token_urlsafe(24)
 

@@ -10,11 +10,14 @@ import stat
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import psutil
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from make_us_rich.core.errors import PortTaken, StackError
+from make_us_rich.core.errors import InputError, PortTaken, SettingsError, StackError
+from make_us_rich.core.setting_types import Folder, Whole, explain
 
 Market = Literal["simulated", "recorded", "binance"]
 
@@ -103,30 +106,47 @@ class StackConfig:
         (self.state.parent / "current.json").write_text(json.dumps(fields, indent=1))
 
 
+class _StackSettings(BaseSettings):
+    """The settings of the embedded stack alone, which its components do not read."""
+
+    model_config = SettingsConfigDict(env_prefix="MUR_", frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    stack_home: Folder = str(PROJECT_ROOT / ".stack")
+    port_base: Annotated[Whole, Field(ge=0, le=65535 - max(PORT_OFFSETS.values()))] = 20_000
+
+
+def _stack_settings() -> _StackSettings:
+    try:
+        return _StackSettings()
+    except ValidationError as error:
+        raise SettingsError(explain(_StackSettings, error)) from None
+
+
 def stack_home() -> Path:
-    """Return the folder of every stack's state: MUR_STACK_HOME, or .stack in the checkout."""
-    return Path(os.environ.get("MUR_STACK_HOME", PROJECT_ROOT / ".stack")).resolve()
+    """Return the folder of every stack's state: MUR_STACK_HOME, or .stack in the checkout. Raises SettingsError."""
+    return Path(_stack_settings().stack_home).resolve()
 
 
 def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
     """Return the configuration of a stack by MUR_STACK_HOME and MUR_PORT_BASE.
 
-    `data` is the folder of recorded klines. Raises StackError when it holds none, or when this is no checkout.
+    `data` is the folder of recorded klines. Raises InputError when it holds none, StackError when this is no checkout,
+    SettingsError for a port base that leaves no room for the ports.
     """
     if not (PROJECT_ROOT / "dags").is_dir():
         raise StackError(
             "the embedded stack runs from a checkout of the repository: clone it and use `make demo` there"
         )
     if data is not None and not any(data.glob("*.parquet")):
-        raise StackError(
+        raise InputError(
             f"{data} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
-            "as `mkrich candles download` makes it"
+            "as `mkrich candles download` makes it",
+            field="data",
         )
-    base = int(os.environ.get("MUR_PORT_BASE", "20000"))
     return StackConfig(
         market,
         stack_home() / market,
-        base,
+        _stack_settings().port_base,
         data.resolve() if data else None,
         intervals=os.environ.get("MUR_INTERVALS", ""),
         training_minutes=os.environ.get("MUR_TRAINING_MINUTES", ""),

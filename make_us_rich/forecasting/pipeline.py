@@ -209,7 +209,8 @@ def fit_foundation_on(
 ) -> FittedModel:
     """Train one model on prepared pairs. Its `holdout` has one forecast for each pair and candle, pair after pair.
 
-    A pair without half of the holdout, as a delisted one, is trained on and not judged.
+    The order of the argument changes nothing: the pairs are sorted by name. A pair without half of the holdout, as a
+    delisted one, is trained on and not judged.
 
     Pairs move together, and a network that sees an hour of the market too often memorises it. Training is therefore
     budgeted by hours: each epoch draws `config.foundation_draws` samples of each hour, of any number of pairs. Raises
@@ -217,6 +218,7 @@ def fit_foundation_on(
     """
     if config.architecture == "level_mse":
         raise InputError("level_mse learns the price level of one pair: it cannot be shared", field="architecture")
+    prepared = dict(sorted(prepared.items()))  # samples are drawn by position, and sums depend on the order
     judged = [item for item in prepared.values() if len(item.split.holdout) >= config.holdout // 2]
     if not judged:
         raise NotEnoughHistory("no pair has enough history to train a foundation model")

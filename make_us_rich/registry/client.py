@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import httpx
 
-from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.errors import RegistryError, UnknownVersion
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
 from make_us_rich.core.settings import Settings
@@ -163,9 +163,11 @@ class Registry:
         )
 
     def get(self, name: str, version: int) -> ModelVersion:
-        """Return one version by its number."""
-        params = {"name": name, "version": str(version)}
-        return self._get("model-versions/get", params, lambda body: _version(body["model_version"]))
+        """Return one version by its number. Raises UnknownVersion."""
+        answer = self._request("GET", f"{_API}model-versions/get", {"name": name, "version": str(version)})
+        if _error_code(answer) in (_NO_SUCH_MODEL, _BAD_PARAMETER):
+            raise UnknownVersion(f"{name} has no version {version}: see `mkrich models`")
+        return _read(answer, lambda body: _version(body["model_version"]))
 
     def versions(self, name: str, most: int = 100) -> list[ModelVersion]:
         """Return up to `most` versions, newest first; none for an unknown name."""

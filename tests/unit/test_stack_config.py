@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from make_us_rich.cli.shared import settings_here
-from make_us_rich.core.errors import PortTaken, StackError
+from make_us_rich.core.errors import InputError, PortTaken, StackError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.embedded.components import without_root
 from make_us_rich.embedded.environment import load_or_create_secrets, stack_environment
@@ -43,7 +43,7 @@ def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_klines_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match="parquet"):
+    with pytest.raises(InputError, match="parquet"):
         new_stack_config("recorded", tmp_path)
 
 

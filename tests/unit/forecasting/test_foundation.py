@@ -45,7 +45,7 @@ def _loss(candles_by_pair: dict[str, Candles], bitcoin: Candles) -> float:
 
 def test_a_foundation_of_many_similar_pairs_is_not_worse_than_one_of_few() -> None:
     bitcoin = random_candles(1)
-    many = {f"a{number}_usdt": _candles_like(bitcoin, number) for number in range(MANY)}
+    many = {f"a{number:02}_usdt": _candles_like(bitcoin, number) for number in range(MANY)}
     few = dict(list(many.items())[:FEW])
 
     excess_loss = _loss(many, bitcoin) / _loss(few, bitcoin) - 1
@@ -109,3 +109,25 @@ def test_the_cost_of_training_does_not_grow_with_the_number_of_pairs() -> None:
     alone = fit_foundation({"a": bitcoin}, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
 
     assert many.params["train_rows"] == alone.params["train_rows"]
+
+
+def test_the_order_of_the_pairs_changes_no_bit_of_the_foundation() -> None:
+    bitcoin = random_candles(1)
+    candles_by_pair = {f"{name}_usdt": _candles_like(bitcoin, seed) for seed, name in enumerate(("ada", "btc", "eth"))}
+    config = replace(CONFIG, hidden=4, foundation_epochs=1, foundation_draws=1)
+
+    one, other = (
+        fit_foundation(
+            {name: candles_by_pair[name] for name in order},
+            bitcoin,
+            interval=Interval.H1,
+            as_of_ms=AS_OF_MS,
+            config=config,
+        )
+        for order in (sorted(candles_by_pair), sorted(candles_by_pair, reverse=True))
+    )
+
+    assert one.weights == other.weights
+    assert one.onnx == other.onnx
+    assert one.metrics == other.metrics
+    assert one.params == other.params
