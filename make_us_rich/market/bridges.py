@@ -71,8 +71,10 @@ def _period(interval: Interval) -> int:
 
 
 def _moved(candles: Candles, *, by_ms: int, factor: float) -> Candles:
-    prices = (column * factor for column in (candles.open, candles.high, candles.low, candles.close))
-    return Candles(candles.open_time_ms + by_ms, *prices, volume=candles.volume)
+    high, low = candles.high * factor, candles.low * factor
+    return Candles(
+        candles.open_time_ms + by_ms, candles.open * factor, high, low, candles.close * factor, candles.volume
+    )
 
 
 def _utc(time_ms: int) -> str:
