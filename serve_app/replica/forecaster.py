@@ -25,6 +25,8 @@ from serve_app.replica.forecast import ComputedForecast
 from serve_app.replica.models import ModelCache, ModelKey
 from serve_app.replica.updater import ForecastUpdater
 
+_SWAP_WITHIN_S = 8.0  # shorter than the gateway waits for an answer
+
 
 class WantedModel(TypedDict):
     """The user_config of a series, as `make_us_rich/operations/serve_deploy.py` writes it: a ModelKey as JSON."""
@@ -62,8 +64,10 @@ class Forecaster:
         self._updater.close()
 
     async def refresh(self) -> PairState:
-        """Fetch the newest candles now."""
+        """Fetch the newest candles now, and wait some seconds for a model that is being fetched."""
         await self._updater.refresh()
+        if self._swap is not None:
+            await asyncio.wait([self._swap], timeout=_SWAP_WITHIN_S)
         return await self.state()
 
     async def state(self) -> PairState:
