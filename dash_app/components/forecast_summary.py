@@ -207,6 +207,12 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
             "orange",
         ),
         (
+            flags.bridged,
+            "Missing candles",
+            "The exchange lacks candles of this pair or of BTC; those of the same times of day stand in for them.",
+            "orange",
+        ),
+        (
             flags.expired and not forecast.model.shipped,
             "Expired model",
             "The model is past its maximum age; its bands may be unreliable.",

@@ -39,7 +39,7 @@ FORECAST: dict[str, Any] = {
     "target_close_ms": 1_700_002_800_000,
     "quantiles": _NEXT_CLOSE,
     "model": _MODEL,
-    "flags": {"stale": False, "simulated": False, "expired": False, "foundation": False},
+    "flags": {"stale": False, "simulated": False, "expired": False, "foundation": False, "bridged": False},
     "horizons": [
         {
             "horizon": 1,
@@ -88,7 +88,7 @@ PROBABILITY: dict[str, Any] = {
     "between": None,
     "probability": 0.222851,
     "model": {"name": "btc_usdt_1h", "version": 12},
-    "flags": {"stale": False, "simulated": False, "expired": False, "foundation": False},
+    "flags": {"stale": False, "simulated": False, "expired": False, "foundation": False, "bridged": False},
 }
 """Of `FORECAST`."""
 

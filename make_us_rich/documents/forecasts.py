@@ -114,6 +114,13 @@ class Flags(Document):
     foundation: Annotated[
         bool, Field(description="by the model of all pairs, because this one has none of its own yet")
     ]
+    bridged: Annotated[
+        bool,
+        Field(
+            description="the exchange lacks candles that the forecast needs, in a gap or before the pair's first one; "
+            "candles of the same times of day stand in for them"
+        ),
+    ] = False
 
 
 class Tail(Document):

@@ -52,6 +52,11 @@ def baseline_losses(candles: Candles, step: int, as_of_ms: NDArray[np.int64], ac
     return losses
 
 
+def candles_needed(step: int) -> int:
+    """Return how many candles of `step` ms are enough for `ewma_forecast` at any time of day."""
+    return _MIN_PAST + _DAY_MS // step + 1
+
+
 def ewma_forecast(candles: Candles, step: int, horizons: Sequence[int]) -> Array:
     """Return the EWMA quantiles [k, 7] of the log returns after the last candle: those that `baseline_losses` scores.
 

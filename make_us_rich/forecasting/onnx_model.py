@@ -17,7 +17,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -26,7 +30,8 @@ from numpy.typing import NDArray
 from make_us_rich.core.distribution import DEFAULT_TAIL
 from make_us_rich.core.errors import BadModel, NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.documents import QUANTILE_LEVELS
+from make_us_rich.documents import HORIZONS, QUANTILE_LEVELS
+from make_us_rich.forecasting.graph_limits import check_graph
 from make_us_rich.market.candles import Candles
 
 COLUMNS = ("open", "high", "low", "close", "volume", "hour_of_week")
@@ -49,6 +54,11 @@ _SANE_BAND = (0.5, 2.0)
 _LARGEST_SCALE = 100.0  # distances between the median and q05 or q95; fitted ones are around 0.3
 _SHAPE_LIMIT = 0.5  # from there on the standard deviation is infinite
 _ROUNDING = 1e-6  # of float32 prices, relative
+_LONGEST_CONTEXT = 10_000  # candles; the longest of our models is 1,368
+# Far above the tenths of a second and the milliseconds that they take, also on a busy machine.
+_LOAD_LIMIT_S = 30.0
+_RUN_LIMIT_S = 5.0
+_MEMORY_LIMIT = 512 * 2**20  # bytes, of all models of a process; one of ours takes less than 1 MB
 
 
 @dataclass(frozen=True)
@@ -63,11 +73,12 @@ class OnnxModel:
     def load(cls, graph: bytes, name: str) -> OnnxModel:
         """Load a graph that is registered as `name`, such as btc_usdt_1h.
 
-        Raises BadModel for a graph that is unreadable, refers to another file, was made for another name, or breaks the
-        contract.
+        Raises BadModel for a graph that is unreadable, exceeds the limits of graph_limits.py, takes too long or too
+        much memory, refers to another file, was made for another name, or breaks the contract.
         """
+        check_graph(graph)
         try:
-            session = open_session(graph)
+            session = _open_limited(graph)
             metadata = session.get_modelmeta().custom_metadata_map
             made_for = f"{metadata[META_PAIR]}_{metadata[META_INTERVAL]}"
             context_length = int(metadata[META_CONTEXT_LENGTH])
@@ -81,6 +92,10 @@ class OnnxModel:
             raise BadModel(f"the graph does not load: {error}") from error
         if made_for != name:
             raise BadModel(f"the graph was made for {made_for}, not for {name}")
+        if not 1 <= context_length <= _LONGEST_CONTEXT:
+            raise BadModel(f"the graph reads {context_length} candles: it must be 1 to {_LONGEST_CONTEXT}")
+        if not 1 <= horizons <= HORIZONS:
+            raise BadModel(f"the graph has {horizons} horizons: it must be 1 to {HORIZONS}")
         if tails.shape != (horizons, 2):
             raise BadModel(f"the graph has {horizons} horizons and tails of shape {tails.shape}")
         _check_tails(tails)
@@ -100,11 +115,16 @@ class OnnxModel:
             "candles": input_array(candles, self.context_length),
             "reference": input_array(reference, self.context_length),
         }
+        run = onnxruntime.RunOptions()
         try:
-            output: NDArray[np.float32] = self.session.run(["quantiles"], inputs)[0]
+            with _after(_RUN_LIMIT_S, lambda: setattr(run, "terminate", True)):
+                output: NDArray[np.float32] = self.session.run(["quantiles"], inputs, run)[0]
+            if output.dtype != np.float32:
+                raise BadModel(f"its quantiles are {output.dtype}, not float32")
+            prices = output.astype(np.float64).reshape(-1, output.shape[-1])
         except Exception as error:  # as above
-            raise BadModel(f"the graph does not run: {error}") from error
-        prices = output.astype(np.float64).reshape(-1, output.shape[-1])
+            reason = f"it took longer than {_RUN_LIMIT_S:g} s" if run.terminate else error
+            raise BadModel(f"the graph does not run: {reason}") from error
         if prices.shape != (self.horizons, len(QUANTILE_LEVELS)):
             raise BadModel(f"{prices.shape} quantiles instead of {(self.horizons, len(QUANTILE_LEVELS))}")
         check_quantiles(prices, float(candles.close[-1]))
@@ -133,11 +153,11 @@ def input_array(candles: Candles, context_length: int) -> NDArray[np.float32]:
 def check_quantiles(prices: NDArray[np.float64], last_close: float) -> None:
     """Raise BadModel unless the quantiles [horizons, 7] are finite, ascending, near the last close and ever wider."""
     low, high = (factor * last_close for factor in _SANE_BAND)
-    increase = (np.diff(prices, axis=1) >= 0).all(axis=1) & (prices[:, 0] < prices[:, -1])
-    near = (prices[:, 0] >= low) & (prices[:, -1] <= high)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):  # of what is not finite
+        increase = (np.diff(prices, axis=1) >= 0).all(axis=1) & (prices[:, 0] < prices[:, -1])
+        near = (prices[:, 0] >= low) & (prices[:, -1] <= high)
         widths = np.log(prices[:, -1] / prices[:, 0])
-    wider = np.diff(widths, prepend=0.0) >= -_ROUNDING
+        wider = np.diff(widths, prepend=0.0) >= -_ROUNDING
     for holds, problem in (
         (np.isfinite(prices).all(axis=1), "are not finite"),
         (increase, "do not increase"),
@@ -155,11 +175,47 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
     A graph may refer to weights in another file, which ONNX Runtime would read from the working directory. The folder
     of such files is set to a path that can hold none, so that a graph cannot read files of this machine.
     """
+    return onnxruntime.InferenceSession(graph, _session_options(), providers=["CPUExecutionProvider"])
+
+
+def _session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # more threads only increase the tail latency
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # `check_graph` reads no other
+    return options
+
+
+def _open_limited(graph: bytes) -> onnxruntime.InferenceSession:
+    """Open a graph of a stranger: within a time, and so that all such graphs share a limited memory."""
+    _limit_memory()
+    options = _session_options()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    with _after(_LOAD_LIMIT_S, lambda: options.set_load_cancellation_flag(True)):
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _limit_memory() -> None:
+    """Give ONNX Runtime the memory of the sessions that use the allocator of the process. Cached: once a process."""
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    exactly_as_asked = 1
+    arena = onnxruntime.OrtArenaCfg({"max_mem": _MEMORY_LIMIT, "arena_extend_strategy": exactly_as_asked})
+    onnxruntime.create_and_register_allocator(memory, arena)
+
+
+@contextmanager
+def _after(seconds: float, stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` if the block takes longer."""
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _horizons(session: onnxruntime.InferenceSession) -> int:

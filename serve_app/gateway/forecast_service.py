@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -231,8 +232,10 @@ class CachedForecast:
     def of(cls, document: Forecast) -> CachedForecast:
         model, flags = document.model, document.flags
         raised = "".join(str(int(flag)) for _, flag in flags)
+        # The exchange may revise the newest candle, and then the forecast of the same time is another one.
+        prices = zlib.crc32(repr((document.last_close, document.quantiles)).encode())
         # Weak, because the body changes with the model's age while forecast and model stay the same.
-        etag = f'W/"{document.as_of_ms}-{model.version}-{model.as_of_ms}-{raised}"'
+        etag = f'W/"{document.as_of_ms}-{model.version}-{model.as_of_ms}-{raised}-{prices:x}"'
         return cls(document, document.model_dump_json().encode(), etag)
 
     def only(self, horizons: tuple[int, ...]) -> CachedForecast:

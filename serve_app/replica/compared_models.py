@@ -19,7 +19,7 @@ from make_us_rich.core.errors import BadModel, NotEnoughHistory, RegistryError
 from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import HORIZONS, QUANTILE_LEVELS, Forecast, ReplicaError
-from make_us_rich.forecasting.live_baselines import ewma_forecast
+from make_us_rich.forecasting.live_baselines import candles_needed, ewma_forecast
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import (
     CHAMPION,
@@ -116,8 +116,11 @@ class ComparedModels:
         version = ModelVersion(choice, 0, run_id="", created_ms=window.as_of_ms, tags=tags)
         no_graph = LoadedModel(version, b"", self._model_cache)
         tails = np.tile(DEFAULT_TAIL, (HORIZONS, 1))
-        prices = float(window.candles.close[-1]) * np.exp(_BASELINES[choice](window))
-        return ComputedForecast.of(self._series.pair, no_graph, window, prices, tails)
+        count = candles_needed(window.interval.ms) if choice == EWMA else _FEWEST_CANDLES
+        whole = window.at_least(count)
+        prices = float(window.candles.close[-1]) * np.exp(_BASELINES[choice](whole))
+        bridged = whole.is_bridged(len(whole.candles))
+        return ComputedForecast.of(self._series.pair, no_graph, window, prices, tails, bridged=bridged)
 
     def _compute(self, model: LoadedModel, window: Window) -> _Computed:
         try:

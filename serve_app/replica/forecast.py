@@ -49,23 +49,41 @@ class ComputedForecast:
     model: LoadedModel
     window: Window
     horizons: tuple[HorizonForecast, ...]
+    bridged: bool = False
 
     @classmethod
-    def compute(cls, pair: Pair, model: LoadedModel, window: Window) -> ComputedForecast:
-        """Raises BadModel when the model's answer cannot be a forecast, NotEnoughHistory after a recent gap."""
+    def compute(cls, pair: Pair, model: LoadedModel, window: Window, *, strictly: bool = False) -> ComputedForecast:
+        """Forecast from a window. `strictly`: make up no candles that it lacks at its beginning.
+
+        Raises BadModel when the model's answer cannot be a forecast, NotEnoughHistory when there are too few candles.
+        """
         session = model.session
-        return cls.of(pair, model, window, session.quantiles(window.candles, window.reference), session.tails)
+        count = session.context_length
+        whole = window if strictly else window.at_least(count)
+        prices = session.quantiles(whole.candles, whole.reference)
+        return cls.of(pair, model, window, prices, session.tails, bridged=whole.is_bridged(count))
 
     @classmethod
     def of(
-        cls, pair: Pair, model: LoadedModel, window: Window, prices: NDArray[np.float64], tails: NDArray[np.float64]
+        cls,
+        pair: Pair,
+        model: LoadedModel,
+        window: Window,
+        prices: NDArray[np.float64],
+        tails: NDArray[np.float64],
+        *,
+        bridged: bool = False,
     ) -> ComputedForecast:
         """Build the forecast from prices [horizons, 7], quote currency, and tails [horizons, 2]."""
-        return cls(pair, model, window, _horizon_forecasts(model.version, window, prices, tails))
+        return cls(pair, model, window, _horizon_forecasts(model.version, window, prices, tails), bridged)
 
     @property
     def last_close(self) -> float:
         return float(self.window.candles.close[-1])
+
+    def is_past(self, now_ms: int) -> bool:
+        """True when every close that it forecasts is past."""
+        return now_ms >= self.horizons[-1].target_close_ms
 
     @property
     def by_foundation(self) -> bool:
@@ -110,6 +128,7 @@ class ComputedForecast:
                 simulated="simulated" in (settings.market, version.tags.get(TAG_MARKET)),
                 expired=model.age_hours > settings.model_expiry_hours,
                 foundation=self.by_foundation,
+                bridged=self.bridged,
             ),
         )
 
@@ -160,6 +179,7 @@ class ForecastSnapshot:
             "version": np.frombuffer(version.encode(), np.uint8),
             **_columns("candles", forecast.window.candles),
             **_columns("reference", forecast.window.reference),
+            "bridged_until_ms": np.array(forecast.window.bridged_until_ms),
         }
         draft = self._path.with_suffix(f".{os.getpid()}.draft")
         try:
@@ -180,8 +200,9 @@ class ForecastSnapshot:
                     Candles(*(kept[f"{name}.{field.name}"] for field in fields(Candles)))
                     for name in ("candles", "reference")
                 )
+                bridged_until_ms = int(kept["bridged_until_ms"]) if "bridged_until_ms" in kept else 0
             model = LoadedModel(version, graph, model_cache)
-            window = Window(candles, reference, self._series.interval)
+            window = Window(candles, reference, self._series.interval, bridged_until_ms)
             return ComputedForecast.compute(self._series.pair, model, window)
         except FileNotFoundError:
             return None

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
+from functools import partial
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -21,6 +23,8 @@ from serve_app.replica.compared_models import ComparedModels
 from serve_app.replica.forecast import ComputedForecast
 from serve_app.replica.models import ModelCache, ModelKey
 from serve_app.replica.updater import ForecastUpdater
+
+_SWAP_WITHIN_S = 8.0  # shorter than the gateway waits for an answer
 
 
 class WantedModel(TypedDict):
@@ -59,14 +63,16 @@ class Forecaster:
         self._updater.close()
 
     async def refresh(self) -> PairState:
-        """Fetch the newest candles now."""
+        """Fetch the newest candles now, and wait some seconds for a model that is being fetched."""
         await self._updater.refresh()
+        if self._swap is not None:
+            await asyncio.wait([self._swap], timeout=_SWAP_WITHIN_S)
         return await self.state()
 
     async def state(self) -> PairState:
         """Return what the pair serves, and what is in the way."""
         current, wanted = self._updater.current, self._updater.models.wanted
-        refusal = current.refusal(self._settings, now_ms=_now_ms()) if current else ""
+        refusal = (self._past(current) or current.refusal(self._settings, now_ms=_now_ms())) if current else ""
         return PairState(
             ready=current is not None and not refusal,
             asleep=False,
@@ -80,11 +86,23 @@ class Forecaster:
     async def forecast(self, model: str = CHAMPION) -> Forecast | ReplicaError:
         """Return the serving model's forecast, or that of a model to compare with: see compared_models.py."""
         current = self._updater.current
+        window = self._updater.market.window
+        if model != CHAMPION and window is not None:
+            return await self._compared.forecast(model, window, _now_ms())
         if current is None:
             return self._not_ready()
-        if model != CHAMPION:
-            return await self._compared.forecast(model, current.window, _now_ms())
+        if past := self._past(current):
+            return ReplicaError(kind="not-ready", detail=past)
         return current.answer(self._settings, now_ms=_now_ms(), model_is_late=self._updater.waits_for_model)
+
+    def _past(self, current: ComputedForecast) -> str:
+        """Return what to say of a forecast whose closes are all past; empty for any other."""
+        if not current.is_past(_now_ms()):
+            return ""
+        detail = (
+            f"there is no forecast of candles after {_utc(current.window.as_of_ms)}, and what that forecast is past"
+        )
+        return ": ".join(filter(None, (detail, self._updater.problem)))
 
     async def forecast_from(self, candles: Candles, reference: Candles | None) -> Forecast | ReplicaError:
         """Forecast from the caller's own candles; `reference` is BTC of the same times, the market's when None."""
@@ -93,7 +111,8 @@ class Forecaster:
             return self._not_ready()
         try:
             window = self._own_window(candles, reference, current.window)
-            own = await asyncio.to_thread(ComputedForecast.compute, self._series.pair, current.model, window)
+            compute = partial(ComputedForecast.compute, strictly=True)
+            own = await asyncio.to_thread(compute, self._series.pair, current.model, window)
         except InputError as error:
             return ReplicaError(kind="bad-input", detail=str(error), field=error.field)
         except BadModel as error:
@@ -184,6 +203,10 @@ class Pool:
         forecasters = dict(self._forecasters)
         states = await asyncio.gather(*(getattr(each, method)() for each in forecasters.values()))
         return dict(zip(forecasters, states, strict=True))
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _now_ms() -> int:

@@ -31,6 +31,8 @@ _log = logging.getLogger("ray.serve")
 _DELAY_AFTER_CLOSE_S = (0.5, 4.0)
 # Time for the exchange to push the candle, before it is asked.
 _DELAY_BEHIND_STREAM_S = (2.5, 6.0)
+# When the exchange is asked once more for the candle, which it may have revised, or which it pushed.
+_CHECK_AFTER_CLOSE_S = (60.0, 180.0)
 _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 # A replica that starts while the exchange is slow is deployed all the same; it is not ready yet.
@@ -114,7 +116,8 @@ class ForecastUpdater:
         if self._is_closed:
             return
         self._subscribe()
-        self._tasks = [asyncio.create_task(each) for each in (self._swap(key), self._update_after_each_close())]
+        work = self._swap(key), self._update_after_each_close(), self._check_after_each_close()
+        self._tasks = [asyncio.create_task(each) for each in work]
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_UPDATE_WITHIN_S):
                 for step in (self._first_load, self._first_refresh):
@@ -194,6 +197,26 @@ class ForecastUpdater:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._candle_arrived.wait(), self._pause_s())
             self._candle_arrived.clear()
+
+    async def _check_after_each_close(self) -> None:
+        """Fetch the newest candle once more after each close, and forecast again if the exchange revised it."""
+        while True:
+            delay_s = random.uniform(*_CHECK_AFTER_CLOSE_S)
+            await asyncio.sleep(
+                pause_s(self._series.interval, time.time_ns() // 1_000_000, failures=0, delay_s=delay_s)
+            )
+            await self.check()
+
+    async def check(self) -> None:
+        """Fetch the newest candle once more; forecast again if it changed."""
+        try:
+            now_ms = time.time_ns() // 1_000_000
+            changed = await asyncio.get_running_loop().run_in_executor(_MARKET_THREADS, self.market.check, now_ms)
+        except Exception as error:  # the next close fetches it too
+            _log.warning("%s: the newest candle cannot be checked: %r", self._series.name, error)
+        else:
+            if changed:
+                await self._update()
 
     def _pause_s(self) -> float:
         is_pushed = self._stream is not None and self._stream.is_connected

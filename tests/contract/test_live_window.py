@@ -12,6 +12,7 @@ from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
+from make_us_rich.market.candles import Candles, merge
 from make_us_rich.market.window import WINDOW_CANDLES, LiveWindow, NewestCandles
 from tests.support.forecasts import make_forecast
 
@@ -127,3 +128,73 @@ def test_a_window_ahead_of_the_clock_is_fetched_again(settings: Settings, now_ms
         future = replace(known[-1:], open_time_ms=known.open_time_ms[-1:] + hour * HOUR_MS)
         newest.add(future, now_ms=close_ms + 1101 * HOUR_MS)
     np.testing.assert_array_equal(newest.closed_by(close_ms).close, known.close)
+
+
+def _wrong(candle: Candles) -> Candles:
+    return replace(candle, close=candle.close * 1.0001, high=candle.high * 1.001)
+
+
+def test_a_pushed_candle_with_a_wrong_price_is_corrected_by_the_check_or_at_the_next_close(
+    settings: Settings, now_ms: int
+) -> None:
+    close_ms = Interval.H1.last_close_ms(now_ms)
+    right = NewestCandles(ETH, settings).closed_by(close_ms)
+    for due_ms in (close_ms - HOUR_MS, close_ms):
+        newest = NewestCandles(ETH, settings)
+        newest.closed_by(close_ms - 2 * HOUR_MS)
+        newest.add(_wrong(right[-2:-1]), now_ms=close_ms)
+        assert newest.newest_close_ms == close_ms - HOUR_MS
+        assert newest.closed_by(close_ms - HOUR_MS).close[-1] != right.close[-2]
+
+        found = newest.check(due_ms) if due_ms < close_ms else newest.closed_by(close_ms)
+
+        np.testing.assert_array_equal(found.close[-2:], right.close[right.open_time_ms < due_ms][-2:])
+
+
+def test_many_wrong_candles_in_a_row_are_corrected_by_one_check(settings: Settings, now_ms: int) -> None:
+    close_ms = Interval.H1.last_close_ms(now_ms)
+    right = NewestCandles(ETH, settings).closed_by(close_ms)
+    newest = NewestCandles(ETH, settings)
+    newest.closed_by(close_ms - 5 * HOUR_MS)
+    for row in range(-5, 0):
+        newest.add(_wrong(right[len(right) + row : len(right) + row + 1]), now_ms=close_ms)
+    assert newest.newest_close_ms == close_ms
+    np.testing.assert_array_equal(newest.check(close_ms).close, right.close)
+
+
+def test_a_checked_candle_is_not_asked_for_again(settings: Settings, now_ms: int) -> None:
+    bitcoin = NewestCandles(BTC, settings)
+    markets = [
+        LiveWindow(Series(Pair.parse(pair), Interval.H1), settings, bitcoin) for pair in ("eth_usdt", "chz_usdt")
+    ]
+    for market in markets:
+        market.refresh(now_ms)
+        assert market.window is not None
+    before = [market.window for market in markets]
+    usage = f"{settings.exchange_url}/_control/usage"
+    httpx.delete(usage).raise_for_status()
+
+    assert not any(market.check(now_ms) for market in markets for _ in range(2))
+
+    assert httpx.get(usage).json()["requests"] == 3, "one for each pair and one for bitcoin"
+    assert [market.window for market in markets] == before, "nothing is forecast again"
+
+
+@pytest.mark.parametrize("revised", [ETH, BTC])
+def test_a_newest_candle_that_the_exchange_revises_changes_the_window_once(
+    settings: Settings, now_ms: int, revised: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bitcoin = NewestCandles(BTC, settings)
+    market = LiveWindow(ETH, settings, bitcoin)
+    client = (market._own if revised == ETH else bitcoin)._exchange
+    final = client.klines
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "klines", lambda *request: merge([rows := final(*request), _wrong(rows[-1:])]))
+        market.refresh(now_ms)
+    assert market.window is not None
+    first = market.window
+
+    assert market.check(now_ms) is True
+    assert market.window is not first
+    assert not market.window.equals(first)
+    assert market.check(now_ms) is False

@@ -51,7 +51,13 @@ def test_a_forecast_has_the_documented_fields(api: httpx.Client) -> None:
     assert list(quantiles) == list(QUANTILE_NAMES)
     expected = [forecast["last_close"] * math.exp(value) for value in LOG_RETURNS]
     assert list(quantiles.values()) == pytest.approx(expected, rel=1e-5)
-    assert forecast.pop("flags") == {"stale": False, "simulated": True, "expired": False, "foundation": False}
+    assert forecast.pop("flags") == {
+        "stale": False,
+        "simulated": True,
+        "expired": False,
+        "foundation": False,
+        "bridged": False,
+    }
     assert model.pop("age_hours") < 1
     assert model.pop("as_of_ms") <= time.time() * 1000
     assert model == {

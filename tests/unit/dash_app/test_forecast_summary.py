@@ -162,3 +162,9 @@ def test_the_model_that_was_replaced_last_is_named_and_no_other() -> None:
     (rolled_back,) = notices.new_model(forecast, [(3, False), (4, False)])
     assert "Version 3 replaced version 4 " in _text(rolled_back)
     assert notices.new_model(forecast, [(3, False)]) == notices.new_model(forecast, []) == []
+
+
+def test_a_reader_learns_that_candles_are_missing() -> None:
+    own = make_forecast(100.0)
+    bridged = own.model_copy(update={"flags": own.flags.model_copy(update={"bridged": True})})
+    assert _text(warnings(bridged, None, [])).startswith("Missing candles")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
@@ -14,13 +17,16 @@ from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Document, Forecast, NamedVersion, PairState, ReplicaError
 from make_us_rich.market import exchange
+from make_us_rich.market.window import LiveWindow, Window
 from make_us_rich.registry.client import ModelVersion
+from serve_app.gateway.forecast_service import CachedForecast
 from serve_app.replica import compared_models
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.forecaster import Forecaster, Pool
-from serve_app.replica.models import ModelCache
+from serve_app.replica.models import LoadedModel, ModelCache, ModelKey, ModelLoader
 from serve_app.replica.updater import pause_s
 from tests.support.forecasts import make_forecast
+from tests.support.tiny_model import tiny_model
 
 SERIES = Series(BITCOIN, Interval.H1)
 NOWHERE = "http://127.0.0.1:9"
@@ -57,11 +63,11 @@ def answers(
 
 
 def test_a_replica_without_servers_serves_its_snapshot_as_stale(offline: Settings) -> None:
-    yesterday_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 24 * HOUR_MS
-    save_snapshot(offline, forecast_by(3, yesterday_ms))
+    earlier_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - 12 * HOUR_MS
+    save_snapshot(offline, forecast_by(3, earlier_ms))
     forecast, state = answers(offline, version=3)
     assert forecast.flags.stale is True
-    assert forecast.as_of_ms == yesterday_ms
+    assert forecast.as_of_ms == earlier_ms
     assert forecast.quantiles.q50 == pytest.approx(100.0)
     assert state.ready is True
     assert state.serves == NamedVersion(name="btc_usdt_1h", version=3)
@@ -101,27 +107,27 @@ def test_a_replica_answers_while_it_swaps_to_another_model(offline: Settings) ->
     assert forecast.model.version == 3
 
 
-@pytest.mark.parametrize(("expiry_hours", "expired"), [(48, False), (20, True)])
+@pytest.mark.parametrize(("expiry_hours", "expired"), [(48, False), (10, True)])
 def test_an_expired_model_serves_with_a_warning(offline: Settings, expiry_hours: int, expired: bool) -> None:
     settings = offline.model_copy(update={"model_expiry_hours": expiry_hours})
-    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
+    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 12 * HOUR_MS))
     assert answers(settings, version=3)[0].flags.expired is expired
 
 
 def test_a_model_older_than_twice_its_expiry_stops_serving(offline: Settings) -> None:
-    settings = offline.model_copy(update={"model_expiry_hours": 10})
-    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
+    settings = offline.model_copy(update={"model_expiry_hours": 5})
+    save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 12 * HOUR_MS))
     forecast, state = answers(settings, version=3)
-    assert "has seen nothing for 24 hours" in forecast.detail
+    assert "has seen nothing for 12 hours" in forecast.detail
     assert (state.ready, state.reason) == (False, forecast.detail)
 
 
-@pytest.mark.parametrize(("expiry_hours", "is_refused"), [(11, True), (13, False)])
+@pytest.mark.parametrize(("expiry_hours", "is_refused"), [(5, True), (7, False)])
 def test_the_same_age_refuses_own_candles_and_compared_models(
     offline: Settings, monkeypatch: pytest.MonkeyPatch, expiry_hours: int, is_refused: bool
 ) -> None:
     settings = offline.model_copy(update={"model_expiry_hours": expiry_hours})
-    old = forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS)
+    old = forecast_by(3, time.time_ns() // 1_000_000 - 12 * HOUR_MS)
     save_snapshot(settings, old)
 
     class OneModel:
@@ -152,7 +158,7 @@ def test_the_same_age_refuses_own_candles_and_compared_models(
 
     for answer in asyncio.run(ask()):
         assert isinstance(answer, ReplicaError) is is_refused
-        assert not is_refused or "has seen nothing for 24 hours" in answer.detail
+        assert not is_refused or "has seen nothing for 12 hours" in answer.detail
 
 
 def test_a_forecast_by_the_foundation_model_has_its_flag(offline: Settings) -> None:
@@ -166,6 +172,7 @@ def test_a_forecast_by_the_foundation_model_has_its_flag(offline: Settings) -> N
         "simulated": False,
         "expired": False,
         "foundation": True,
+        "bridged": False,
     }
     assert state.ready is True
 
@@ -219,3 +226,106 @@ def test_a_damaged_snapshot_is_ignored(offline: Settings) -> None:
     (kept,) = Path(offline.cache_folder).iterdir()
     kept.write_bytes(kept.read_bytes()[:500])
     assert isinstance(answers(offline, version=3)[0], ReplicaError)
+
+
+def _serving(settings: Settings, monkeypatch: pytest.MonkeyPatch, windows: Iterable[Window]) -> Forecaster:
+    """Return a replica whose exchange gives one window after the other, and whose registry has a version 4."""
+
+    def fetch(_: ModelLoader, key: ModelKey) -> LoadedModel:
+        return forecast_by(key.version, time.time_ns() // 1_000_000).model
+
+    following = iter(windows)
+    monkeypatch.setattr(ModelLoader, "_fetch", fetch)
+    replica = Forecaster(SERIES, settings, ModelCache(2))
+    market = replica._updater.market
+    monkeypatch.setattr(market, "refresh", lambda _: setattr(market, "window", next(following, market.window)))
+    return replica
+
+
+def _absurd(window: Window) -> Window:
+    candles = replace(window.candles, close=window.candles.close * np.where(np.arange(30) == 29, 3.3e36, 1))
+    return replace(window, candles=candles, reference=candles)
+
+
+def _swap(replica: Forecaster, *, refreshes: int) -> list[PairState]:
+    async def run() -> list[PairState]:
+        await replica.reconfigure({"name": SERIES.name, "version": 4, "run_id": "run-4"})
+        states = [await replica.state(), *[await replica.refresh() for _ in range(refreshes)]]
+        replica.close()
+        return states
+
+    return asyncio.run(run())
+
+
+def test_an_absurd_candle_at_the_swap_does_not_refuse_the_new_model_for_ever(
+    offline: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = forecast_by(3, time.time_ns() // 1_000_000).window
+    absurd = _absurd(good)
+    monkeypatch.setattr(LiveWindow, "restore", lambda market, _: setattr(market, "window", absurd))
+    save_snapshot(offline, forecast_by(3, time.time_ns() // 1_000_000))
+    before, after = _swap(_serving(offline, monkeypatch, [absurd, good]), refreshes=1)
+    assert (before.serves, before.refused) == (NamedVersion(name=SERIES.name, version=3), None)
+    assert "quantiles" in str(before.reason)
+    assert (after.serves, after.refused) == (NamedVersion(name=SERIES.name, version=4), None)
+
+
+def test_without_a_serving_model_a_refused_one_serves_once_it_can(
+    offline: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = forecast_by(4, time.time_ns() // 1_000_000).window
+    before, after = _swap(_serving(offline, monkeypatch, [_absurd(good), good]), refreshes=1)
+    assert before.ready is False
+    assert "quantiles" in str(before.refused)
+    assert (after.ready, after.refused) == (True, None)
+
+
+def test_a_model_that_fails_where_the_serving_one_succeeds_is_refused(
+    offline: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = forecast_by(3, time.time_ns() // 1_000_000)
+    save_snapshot(offline, kept)
+    replica = _serving(offline, monkeypatch, [])
+    crossing = LoadedModel(
+        forecast_by(4, time.time_ns() // 1_000_000).model.version,
+        tiny_model("btc_usdt", log_returns=(0.0,) * 7),
+        ModelCache(1),
+    )
+    monkeypatch.setattr(ModelLoader, "_fetch", lambda *_: crossing)
+    before, after = _swap(replica, refreshes=1)
+    assert "do not increase" in str(before.refused)
+    assert "do not increase" in str(after.refused)
+    assert after.serves == NamedVersion(name=SERIES.name, version=3)
+
+
+def test_a_revised_candle_is_forecast_again(offline: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = forecast_by(4, time.time_ns() // 1_000_000).window
+    higher = replace(good.candles, close=good.candles.close * np.where(np.arange(30) == 29, 1.01, 1))
+    revised = replace(good, candles=higher)
+    replica = _serving(offline, monkeypatch, [good])
+    market = replica._updater.market
+    monkeypatch.setattr(market, "check", lambda _: market.window is good and not setattr(market, "window", revised))
+
+    async def run() -> list[Forecast]:
+        await replica.reconfigure({"name": SERIES.name, "version": 4, "run_id": "run-4"})
+        made = [await replica.forecast()]
+        for _ in range(2):
+            await replica._updater.check()
+            made.append(await replica.forecast())
+        replica.close()
+        return made
+
+    first, second, third = asyncio.run(run())
+    assert second.quantiles.q50 == pytest.approx(1.01 * first.quantiles.q50)
+    assert (second.as_of_ms, third.quantiles) == (first.as_of_ms, second.quantiles)
+    assert CachedForecast.of(second).etag != CachedForecast.of(first).etag
+
+
+def test_a_forecast_whose_closes_are_all_past_is_not_ready(offline: Settings) -> None:
+    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    for hours, ready in ((23, True), (24, False)):
+        save_snapshot(offline, forecast_by(3, newest_ms - hours * HOUR_MS))
+        forecast, state = answers(offline, version=3)
+        assert (state.ready, isinstance(forecast, Forecast)) == (ready, ready)
+    assert "there is no forecast of candles after" in forecast.detail
+    assert "the exchange cannot be reached" in forecast.detail
