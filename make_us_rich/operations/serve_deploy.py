@@ -22,6 +22,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import NamedVersion, UpdatedModels
+from make_us_rich.registry import adapted
 from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry
 
 GATEWAY = "gateway"
@@ -72,7 +73,7 @@ def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) ->
 def models_to_serve(settings: Settings, pairs: Sequence[TrackedPair]) -> dict[Series, ModelVersion]:
     """Return the champion of each series, or the foundation's while it has none; a series without both is left out.
 
-    Raises RegistryError.
+    The foundation is the version that is adapted to the pair, if there is one. Raises RegistryError.
     """
     models = {}
     with Registry(settings) as registry:
@@ -80,7 +81,9 @@ def models_to_serve(settings: Settings, pairs: Sequence[TrackedPair]) -> dict[Se
             foundation = registry.find(foundation_name(interval), CHAMPION)
             for tracked in pairs:
                 series = Series(tracked.pair, interval)
-                model = registry.find(series.name, CHAMPION) or foundation
+                model = registry.find(series.name, CHAMPION)
+                if model is None and foundation is not None:
+                    model = adapted.find(registry, foundation, series.pair) or foundation
                 if model is not None:
                     models[series] = model
     return models
