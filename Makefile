@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-PYTHON ?= python3.11
+# The newest supported Python that runs here and can make environments; PYTHON=python3.12 chooses another.
+PYTHONS := 3.13 3.12 3.11
+PYTHON ?= $(shell for v in $(PYTHONS); do python$$v -c 'import ensurepip, venv' 2>/dev/null && echo python$$v && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -10,7 +12,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 
 # The folders of tests/stacks; all of them unless some are given.
 STACKS ?= chain faults hosts pictures ray
-DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
+DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data "$$DATA")
 
 .PHONY: help install demo down clean-stack browser nginx redis test test-fast test-stacks test-durations data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
 
@@ -19,9 +21,12 @@ help: ## show this
 
 install: $(INSTALLED) $(CHARTS) ## install everything into .venv
 
-# The torch line lets a machine without a GPU take a CPU build that pip is configured to find; see the README.
+# TORCH=cpu takes that build of PyTorch from PyTorch's own index, and nothing else: an index that is added to the first one may
+# offer any package. Without it pip takes the build that it is configured to find.
 $(INSTALLED): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -n '$(PYTHON)' || { echo "no Python of $(PYTHONS) with its venv module was found: install one, or name it with PYTHON=" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@test -z '$(TORCH)' || $(BIN)/pip install -q --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) torch==2.13.0
 	@echo "1/2 installing $$(grep -c == constraints.txt) packages into $(VENV): about three minutes"
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pip install --progress-bar off --constraint constraints.txt \
 	  --editable '.[dev]' torch==2.13.0 | awk -f infra/install_progress.awk
@@ -33,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # npm comes with the packages, in .venv
 $(CHARTS): $(wildcard infra/npm/*.js*) | $(INSTALLED)
-	@cd infra/npm && PATH=$(abspath $(BIN)):$$PATH sh -c \
+	@cd infra/npm && PATH="$$PWD/../../$(BIN):$$PATH" sh -c \
 	  'npm ci --silent --ignore-scripts --no-audit --no-fund && npm run --silent build'
 	@cp infra/npm/dist/* $(@D)/
 
@@ -82,7 +87,7 @@ SCHEMAS_URL := https://raw.githubusercontent.com/ray-project/kuberay/v1.7.0/ray-
 schemas:
 	@mkdir -p data/schemas/kuberay
 	@cd data/schemas/kuberay && curl -fsSL --remote-name-all $(SCHEMAS_URL)/ray.io_{rayclusters,rayservices}.yaml
-	@cd data/schemas/kuberay && sha256sum --check --quiet $(CURDIR)/tests/kuberay.sha256 || { rm *.yaml; exit 1; }
+	@cd data/schemas/kuberay && sha256sum --check --quiet "$$OLDPWD/tests/kuberay.sha256" || { rm *.yaml; exit 1; }
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs
@@ -98,7 +103,7 @@ bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DI
 	$(BIN)/python -m benchmarks.forecast --cost
 
 foundation: $(INSTALLED) ## make the foundation that ships with the package again; CANDLES=DIR
-	$(BIN)/python -m benchmarks.foundation $(if $(CANDLES),--candles $(CANDLES))
+	$(BIN)/python -m benchmarks.foundation $(if $(CANDLES),--candles "$$CANDLES")
 
 bench-daily: $(INSTALLED) ## the 2018 daily demonstration: its figures and pictures; DAILY=DIR
 	$(BIN)/python -m benchmarks.daily_ether
@@ -126,7 +131,7 @@ reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with 
 	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/stacks/pictures tests/browser/test_first_call.py
 
 soak: $(INSTALLED) ## the whole stack under load for MINUTES (360), with graphs in soak/
-	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$$MINUTES")
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training
 	$(BIN)/python -m benchmarks.orchestration

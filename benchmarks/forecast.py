@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import torch
 
 from make_us_rich.core.arguments import argument, parse_pairs
-from make_us_rich.core.errors import InputError
+from make_us_rich.core.errors import BadCandles, InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.documents import HORIZON_GRID
@@ -155,6 +155,8 @@ def _read_candles(folder: Path, interval: Interval, pairs: Collection[Pair] = ()
         if wanted:
             return read_recorded(folder, wanted, interval)
         missing = f"{folder} has no klines"
+    except BadCandles as error:
+        raise SystemExit(str(error)) from None
     except InputError as error:
         missing = str(error).partition(":")[0]
     names = ",".join(map(str, wanted)) or ",".join(f"{coin}_usdt" for coin in _COINS.split())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.support.tasks import DAG_DEFAULTS, report
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document
+from make_us_rich.operations import backup_lock
+from make_us_rich.operations.backup_lock import BackupRunning
 from make_us_rich.operations.housekeeping import (
     delete_candles,
     delete_job_results,
@@ -100,14 +105,16 @@ def job_results() -> int:
 def model_versions() -> int:
     """Delete old model versions that have no alias, and their files."""
     keep = _retention()
-    return _log(delete_model_versions(get_settings(), keep.keep_versions, dry_run=keep.dry_run))
+    with _no_backup():
+        return _log(delete_model_versions(get_settings(), keep.keep_versions, dry_run=keep.dry_run))
 
 
 @task
 def mlflow_runs() -> int:
     """Delete old training runs without a version."""
     keep = _retention()
-    return _log(delete_orphaned_runs(get_settings(), _days_ago(keep.keep_run_days), dry_run=keep.dry_run))
+    with _no_backup():
+        return _log(delete_orphaned_runs(get_settings(), _days_ago(keep.keep_run_days), dry_run=keep.dry_run))
 
 
 @task
@@ -133,6 +140,16 @@ def rows() -> dict[str, int]:
     for table, count in counts.items():
         print(f"{table}: {count} rows {'to delete' if keep.dry_run else 'deleted'}")
     return counts
+
+
+@contextmanager
+def _no_backup() -> Iterator[None]:
+    """Skip the task while a backup is being saved; a backup waits for the end of this block."""
+    try:
+        with Database.from_settings(get_settings()) as database, backup_lock.deletion(database):
+            yield
+    except BackupRunning as error:
+        raise AirflowSkipException(str(error)) from None
 
 
 def _log(names: list[str]) -> int:

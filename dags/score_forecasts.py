@@ -85,7 +85,7 @@ def score_forecasts(interval: Interval) -> None:
         command = adapt_command(items)
         scores >> command  # whose tasks store the candles
         adapted_now = RayJobOperator(task_id="adapt", entrypoint=command, inlets=[CANDLES], outlets=[FOUNDATION])
-        [log_scores(scores), alarmed, retrain, adapted_now >> serve_adapted()] >> report(items)
+        [log_scores(scores), alarmed, retrain, adapted_now >> serve_adapted(items)] >> report(items)
         alarmed >> retrain_wanted(scores) >> retrain
 
     create()
@@ -183,12 +183,25 @@ def adapt_command(items: list[RunItem] | None) -> str:
     return job_command("ray_jobs.adapt_foundation", due)
 
 
-@task(inlets=[FOUNDATION], outlets=[FORECASTS])
-def serve_adapted() -> None:
-    """Let the service use the adapted foundations."""
+@task(trigger_rule=TriggerRule.NONE_FAILED, inlets=[FOUNDATION], outlets=[FORECASTS])
+@typed
+def serve_adapted(items: list[RunItem]) -> None:
+    """Let the service use the adapted foundations, those of an earlier train_pairs too. Skips without any."""
     from make_us_rich.operations.serve_deploy import apply
 
-    print(apply(get_settings()))
+    series = [Series(item.pair, item.interval) for item in items if item.train]
+    with Registry(get_settings()) as registry:
+        foundation = registry.find(foundation_name(items[0].interval), CHAMPION)
+        names = [
+            each.name
+            for each in series
+            if foundation
+            and registry.find(each.name, CHAMPION) is None
+            and adapted.find(registry, foundation, each.pair) is not None
+        ]
+    if not names:
+        raise AirflowSkipException("no pair is forecast by an adapted foundation")
+    print(apply(get_settings(), wait_for=names))
 
 
 for each in get_settings().intervals:

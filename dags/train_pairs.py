@@ -31,7 +31,7 @@ from dags.support.tasks import (
     typed,
 )
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import forecasts, trainings
 from make_us_rich.database.pool import Database
@@ -104,7 +104,7 @@ def train_pairs(interval: Interval) -> None:
         tags=["forecasting", interval.value],
     )
     def create() -> None:
-        planned = plan_run(interval.value)
+        planned = plan_run(interval.value, backfill_of_all=False)
         items = choose(planned)
         postpone(planned, items)
         fetched = fetch.expand(items=group(items))
@@ -117,8 +117,8 @@ def train_pairs(interval: Interval) -> None:
         ).expand_kwargs(batches)
         results = collect(items, fetched, batches, jobs.output)
         promoted = promote.expand(results=results)
-        served = refresh_serving()
-        [items, promoted] >> served >> report(items, results)
+        served = refresh_serving(items, promoted)
+        served >> report(items, results)
 
     create()
 
@@ -132,7 +132,7 @@ def choose(planned: list[RunItem]) -> list[RunItem]:
         return planned
     pairs, interval, as_of_ms = [item.pair for item in planned if item.train], planned[0].interval, planned[0].as_of_ms
     with Database.from_settings(_SETTINGS) as database:
-        needs = TrainingNeeds.read(database, _SETTINGS, interval)
+        needs = TrainingNeeds.read(database, _SETTINGS, interval, as_of_ms)
     most = needs.pairs_per_run(pairs, budget_s)
     chosen = needs.by_need(pairs, as_of_ms)[:most]
     print(f"{len(chosen)} of {len(pairs)} pairs in {budget_s / 60:.1f} min, where {most} fit: {', '.join(chosen)}")
@@ -330,14 +330,19 @@ def _store_forecast(database: Database, result: TrainedResult) -> str:
     return "forecast stored"
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, inlets=[MODELS], outlets=[FORECASTS])
-def refresh_serving() -> None:
-    """Let the service swap to the present champions."""
+# ALL_DONE, because Airflow's rules that need a success skip the task when one pair is skipped, as postponed ones are.
+@task(trigger_rule=TriggerRule.ALL_DONE, inlets=[MODELS], outlets=[FORECASTS])
+@typed
+def refresh_serving(items: list[RunItem] | None, decided: list[list[Pair]] | None) -> None:
+    """Let the service swap to the present champions, and wait for those that the run decided on."""
     from make_us_rich.operations.serve_deploy import apply
 
+    pairs = list(chain.from_iterable(decided or []))
+    if not items or not pairs:
+        raise AirflowSkipException("no pair was trained: there is nothing new to serve")
     if is_backfill():
         raise AirflowSkipException("a backfill promotes nothing")
-    print(apply(_SETTINGS))
+    print(apply(_SETTINGS, wait_for=[Series(pair, Interval(items[0].interval)).name for pair in pairs]))
 
 
 for each in _SETTINGS.intervals:

@@ -23,7 +23,7 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
 from make_us_rich.core.errors import BadLink, TooManyAttempts
 from make_us_rich.core.settings import Settings
-from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, STATEMENT_ENDED, Database
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body. Callbacks and forms need far less."""
@@ -102,7 +102,7 @@ def _create_server(settings: Settings, accounts: Accounts, records: ForecastReco
         landing=public.landing if is_public else None,
     )
     public.install(server)
-    login.install(server, accounts, secret_key=settings.secret_key.get_secret_value(), secure=secure)
+    login.install(server, accounts, secret_key=settings.needed("secret_key"), secure=secure)
     return server
 
 
@@ -164,7 +164,8 @@ def _install_error_pages(server: Flask) -> None:
         server.logger.error("Postgres does not answer: %s", error)
         is_read = request.method == "GET"
         text = "No data is lost. " + ("This page retries automatically." if is_read else "Try again in a minute.")
-        return _respond(503, "The database does not answer", text, retry_after_s=_DATABASE_RETRY_S)
+        title = "The database is busy" if isinstance(error, STATEMENT_ENDED) else "The database does not answer"
+        return _respond(503, title, text, retry_after_s=_DATABASE_RETRY_S)
 
     for kind in POSTGRES_UNAVAILABLE:
         server.register_error_handler(kind, database_down)

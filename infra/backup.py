@@ -9,7 +9,8 @@ the row count and checksum of each table, and the SHA-256 of each object. The ma
 without one is not a complete backup.
 
 Databases are saved first: an object is stored in S3 before a database names it, so a bucket that is read later has
-every object that the databases name.
+every object that the databases name. Housekeeping deletes no model meanwhile: both take a lock in the database of
+MUR_DATABASE_URL, without which two backups and a deletion are not kept apart.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
 from make_us_rich.market.object_store import ObjectStore
+from make_us_rich.operations import backup_lock
 
 DATABASES = {
     "make_us_rich": "MUR_DATABASE_URL",
@@ -63,14 +66,24 @@ def save(folder: Path, urls: Mapping[str, str], settings: Settings) -> None:
         folder.mkdir(parents=True, mode=0o700)  # it holds password hashes
     except FileExistsError:
         raise BackupError(f"{folder} exists: name a new folder for each backup") from None
-    tables = {name: dump_database(url, folder / f"{name}.dump") for name, url in urls.items()}
-    objects = {name: dump_bucket(bucket, folder / "objects") for name, bucket in _buckets(settings).items()}
+    with _without_deletions(urls.get("make_us_rich")):
+        tables = {name: dump_database(url, folder / f"{name}.dump") for name, url in urls.items()}
+        objects = {name: dump_bucket(bucket, folder / "objects") for name, bucket in _buckets(settings).items()}
     manifest = {
         "saved_at": datetime.now(UTC).isoformat(),
         "databases": {name: {table: asdict(of) for table, of in all_.items()} for name, all_ in tables.items()},
         "buckets": objects,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+@contextmanager
+def _without_deletions(url: str | None) -> Iterator[None]:
+    if url is None:
+        yield
+        return
+    with Database(_plain(url)) as database, backup_lock.backup(database):
+        yield
 
 
 def restore(folder: Path, urls: Mapping[str, str], settings: Settings) -> None:
@@ -177,7 +190,7 @@ def _plain(url: str) -> str:
 
 
 def _buckets(settings: Settings) -> dict[str, ObjectStore]:
-    keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
+    keys = settings.needed("s3_access_key"), settings.needed("s3_secret_key")
     names = (settings.candles_bucket, settings.mlflow_bucket)
     return {name: ObjectStore(settings.s3_endpoint_url, *keys, name, settings.s3_region) for name in names}
 
@@ -230,8 +243,8 @@ def main() -> None:
     began = time.monotonic()
     try:
         (save if arguments.action == "save" else restore)(arguments.folder, urls, get_settings())
-    except MakeUsRichError as error:
-        sys.exit(f"error: {error}")
+    except (MakeUsRichError, *POSTGRES_UNAVAILABLE) as error:
+        sys.exit(f"error: {str(error).strip()}")
     print(summary(arguments.folder))
     print(f"{arguments.action}: {time.monotonic() - began:.1f} s")
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from make_us_rich.core.arguments import argument, parse_pairs
+from make_us_rich.core.arguments import argument, input_errors, parse_pairs
 from make_us_rich.core.errors import InputError, NotEnoughHistory
 from make_us_rich.core.interval import Interval, duration_ms, windows_between
 from make_us_rich.core.pair import BITCOIN, Pair
@@ -53,8 +53,9 @@ class Request:
 
 def main() -> None:
     args = _arguments()
-    request = _request(args)
-    candles = _read_candles(args, request)
+    with input_errors():
+        request = _request(args)
+        candles = _read_candles(args, request)
     ray.init(log_to_driver=True, logging_level=logging.WARNING)
     find_placement(1, gpu_share=0)  # raises NoPlacement on a cluster without CPUs, where tasks would wait for ever
     results = _run(request, candles)

@@ -6,7 +6,7 @@ import logging
 import random
 import shlex
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -38,7 +38,7 @@ from make_us_rich.core.errors import (
     RateLimited,
     UnknownPair,
 )
-from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.interval import HOUR_MS, Interval, past_time
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
@@ -135,9 +135,14 @@ _PAIRS_HELP = """
 Pairs to train; empty: every active pair. A pair that was added in the last two minutes is not in the list yet: write it
 into *Advanced Options* as `{"pairs": ["sol_usdt"]}`.
 
-**In a backfill**, tick *Override parameters on existing runs*. Otherwise Airflow ignores this form and trains every
-active pair.
+**A backfill** of `train_pairs` must name its pairs: choose them, and tick *Override parameters on existing runs*.
+Otherwise Airflow ignores this form, and the runs are refused.
 """
+
+_NO_PAIRS_IN_A_BACKFILL = (
+    "a backfill names its pairs: choose them and tick 'Override parameters on existing runs', without which Airflow "
+    "ignores the form"
+)
 
 TRAINING_DAG: dict[str, Any] = DAG_DEFAULTS | {
     "params": {
@@ -177,14 +182,17 @@ def typed(function: Callable[..., object]) -> Callable[..., Any]:
 
 @task
 @typed
-def plan_run(interval: Interval) -> list[RunItem]:
+def plan_run(interval: Interval, *, backfill_of_all: bool = True) -> list[RunItem]:
     """Return the markets whose candles the run needs: its pairs, and BTC, whose candles every model reads.
 
-    Raises RunRefused when the trigger form names something that cannot be trained.
+    Raises RunRefused when the trigger form names something that cannot be trained, and without `backfill_of_all` for a
+    backfill that names no pairs.
     """
     context = get_current_context()
     params = context["params"]
     try:
+        if is_backfill() and not params["pairs"] and not backfill_of_all:
+            raise InputError(_NO_PAIRS_IN_A_BACKFILL, field="pairs")
         pairs = _pairs(params["pairs"])
         as_of_ms = interval.last_close_ms(_as_of_ms(context))
     except InputError as error:
@@ -216,21 +224,8 @@ def _pairs(names: Sequence[str]) -> set[Pair]:
 def _as_of_ms(context: Context) -> int:
     """Return the as_of of the form, or else the end of the data interval, or else the time of the trigger."""
     given = context["params"].get("as_of")
-    if given:
-        as_of = _parsed(given)
-        if as_of > datetime.now(UTC):
-            raise InputError(f"{given} is in the future: name a past time, or leave it empty", field="as_of")
-    else:
-        as_of = context.get("data_interval_end") or context["dag_run"].run_after
+    as_of = past_time(given) if given else context.get("data_interval_end") or context["dag_run"].run_after
     return int(as_of.timestamp() * 1000)
-
-
-def _parsed(text: str) -> datetime:
-    try:
-        as_of = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"{text!r} is not a time: write 2026-01-31T12:00:00Z", field="as_of") from None
-    return as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
 
 
 def is_backfill() -> bool:

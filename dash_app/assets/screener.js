@@ -4,8 +4,26 @@ window.screener = (() => {
   const ORDER = "mur-overview-order";
   let data = null, horizon = "8", text = "";
 
-  const recall = (name, otherwise) => JSON.parse(localStorage.getItem(name) ?? "null") ?? otherwise;
-  const remember = (name, value) => localStorage.setItem(name, JSON.stringify(value));
+  const notStored = new Map(); // what the browser's storage did not take, for as long as the page is open
+  const remember = (name, value) => {
+    const written = JSON.stringify(value);
+    notStored.set(name, written);
+    try {
+      localStorage.setItem(name, written);
+      if (localStorage.getItem(name) === written) notStored.delete(name);
+    } catch {} // blocked, missing or full
+  };
+  const recall = (name) => {
+    try {
+      return JSON.parse(notStored.get(name) ?? localStorage.getItem(name));
+    } catch {
+      return null; // blocked, missing, or no JSON
+    }
+  };
+  const recallFavourites = () => {
+    const kept = recall(owner());
+    return Array.isArray(kept) ? kept.filter((pair) => typeof pair === "string") : [];
+  };
 
   const SVG = "http://www.w3.org/2000/svg";
   const fill = (made, attributes, children) => {
@@ -178,10 +196,11 @@ window.screener = (() => {
       root?.replaceChildren();
       return "";
     }
-    const favourites = recall(owner(), []);
+    const favourites = recallFavourites();
     const shown = columns(favourites);
-    const kept = recall(ORDER, {});
-    const order = shown.some(({ key, value }) => value && key === kept.key) ? kept : { key: "pair", down: false };
+    const kept = recall(ORDER);
+    const isKnown = shown.some(({ key, value }) => value && key === kept?.key);
+    const order = isKnown ? { key: kept.key, down: kept.down === true } : { key: "pair", down: false };
     const { value } = shown.find(({ key }) => key === order.key);
     const words = text.toLowerCase().split(/[\s/]+/);
     const isWanted = (row) => {
@@ -213,10 +232,12 @@ window.screener = (() => {
 
   return {
     show: (newData, newHorizon, newText) => {
-      const isDrawn = document.querySelector("#overview-table tbody") && newHorizon === horizon;
+      const isOffered = newData?.horizons.some(({ key }) => key === newHorizon);
+      const wanted = isOffered ? newHorizon : newData?.horizons[0].key; // what the browser remembers may be of another version
+      const isDrawn = document.querySelector("#overview-table tbody") && wanted === horizon;
       const isSame = isDrawn && (newText ?? "").trim() === text && JSON.stringify(newData) === JSON.stringify(data);
       if (isSame) return window.dash_clientside.no_update; // a redrawn table would lose the selected text
-      [data, horizon, text] = [newData, newHorizon, (newText ?? "").trim()];
+      [data, horizon, text] = [newData, wanted, (newText ?? "").trim()];
       return draw();
     },
   };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -107,18 +108,32 @@ def interval_switch(switch_id: str, intervals: Sequence[Interval]) -> Component:
 
 
 def follow_link(app: Dash, switch_id: str) -> None:
-    """Let a link with ?interval=4h set the switch when the page opens."""
+    """Let a link with ?interval=4h set the switch when the page opens.
+
+    Without one, the remembered interval stays if the installation still has it.
+    """
     app.clientside_callback(
         """(id, search, data, value) => {
-            const wanted = new URLSearchParams(search).get("interval");
+            const known = data.map((item) => item.value);
+            const wanted = [new URLSearchParams(search).get("interval"), value];
             // the value all the same, because what follows from it is not called at the start after a no_update
-            return data.some((item) => item.value === wanted) ? wanted : value;
+            return wanted.find((interval) => known.includes(interval)) ?? known[0];
         }""",
         Output(switch_id, "value"),
         Input(switch_id, "id"),
         State("location", "search"),
         State(switch_id, "data"),
         State(switch_id, "value"),
+    )
+
+
+def keep_to_values(app: Dash, control_id: str, values: Sequence[int | str], otherwise: int | str) -> None:
+    """Replace what the browser remembers of a control when the page opens, unless it is one of `values`."""
+    app.clientside_callback(
+        f"(id, value) => {json.dumps(list(values))}.includes(value) ? value : {json.dumps(otherwise)}",
+        Output(control_id, "value"),
+        Input(control_id, "id"),
+        State(control_id, "value"),
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import dash_mantine_components as dmc
+from dash import Dash
 from dash.development.base_component import Component
 
-from dash_app.components.layout import aria_label
+from dash_app.components.layout import aria_label, keep_to_values
 from dash_app.pages.forecast_scripts import SPANS
 from make_us_rich.documents import HORIZONS
 
@@ -69,6 +70,13 @@ def price_field() -> Component:
         w=HALF_OF_A_PHONE,
     )
     return dmc.Group([field, dmc.Box(id="probability", flex=1, miw=200, pb=6, **LIVE)], align="flex-end", gap="sm")
+
+
+def keep_to_known_values(app: Dash) -> None:
+    """Ignore what the browser remembers of these controls from another version."""
+    keep_to_values(app, "horizon", range(1, HORIZONS + 1), _FIRST_HORIZON)
+    for name, first in (("span", _FIRST_SPAN), ("span-phone", _FIRST_SPAN_ON_PHONE)):
+        keep_to_values(app, name, [str(span) for span in SPANS], str(first))
 
 
 def model_select() -> Component:

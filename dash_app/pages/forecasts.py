@@ -33,7 +33,7 @@ from dash_app.components.layout import aria_label, follow_link, graph, interval_
 from dash_app.pages import Services, forecast_downloads
 from dash_app.pages import forecast_controls as controls
 from dash_app.pages import forecast_scripts as scripts
-from dash_app.security.validation import Clicks, IntervalName, Text, validated
+from dash_app.security.validation import Clicks, IntervalName, Remembered, Text, validated
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import SLUG, Pair
@@ -125,7 +125,7 @@ def layout(settings: Settings) -> Component:
 def register(app: Dash, services: Services) -> None:
     client, database = services.client, services.database
     pool = ThreadPoolExecutor(8)
-    signer = URLSafeSerializer(services.settings.secret_key.get_secret_value(), salt="forecast")
+    signer = URLSafeSerializer(services.settings.needed("secret_key"), salt="forecast")
 
     @app.callback(
         Output("pair", "data"),
@@ -138,7 +138,7 @@ def register(app: Dash, services: Services) -> None:
     )
     @validated
     def offer_pairs(
-        _: Clicks, interval: IntervalName, selected: Text, known: list[dict[str, str]] | None, search: Text
+        _: Clicks, interval: IntervalName, selected: Remembered, known: list[dict[str, str]] | None, search: Text
     ) -> tuple[Any, Any]:
         try:
             pairs = client.pairs(interval)
@@ -183,6 +183,7 @@ def register(app: Dash, services: Services) -> None:
     )
 
     follow_link(app, "interval")
+    controls.keep_to_known_values(app)
     app.clientside_callback(
         scripts.LABEL_CANDLES,
         Output("horizon", "marks"),

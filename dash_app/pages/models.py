@@ -32,7 +32,7 @@ from dash_app.components.model_history import VersionPoint, history_figure
 from dash_app.components.model_metrics import LOSSES, metrics_table
 from dash_app.pages import Services
 from dash_app.security.access import admins_only
-from dash_app.security.validation import Clicks, IntervalName, Text, validated
+from dash_app.security.validation import Clicks, IntervalName, Remembered, Text, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import Interval
@@ -165,7 +165,7 @@ def _rollback_controls() -> list[Component]:
 
 def register(app: Dash, services: Services) -> None:
     settings, database = services.settings, services.database
-    registry = Registry(settings)
+    registry = Registry.for_requests(settings)
 
     @app.callback(
         Output("models-pair", "data"),
@@ -175,7 +175,7 @@ def register(app: Dash, services: Services) -> None:
         State("location", "search"),
     )
     @validated
-    def offer_pairs(_: str, selected: Text, search: Text) -> tuple[list[dict[str, str]], str | None]:
+    def offer_pairs(_: str, selected: Remembered, search: Text) -> tuple[list[dict[str, str]], str | None]:
         names: list[str] = [item.pair for item in pairs_table.tracked(database)]
         options = [{"value": name, "label": pair_label(name)} for name in names]
         options.append({"value": _FOUNDATION, "label": "Foundation model"})
@@ -282,7 +282,7 @@ def register(app: Dash, services: Services) -> None:
         except RegistryError as error:
             return notices.refusal(error), no_update
         try:
-            services.client.update_models()
+            services.client.update_models(wait_for=[name])
             state = "The service has loaded it."
         except (ServiceUnavailable, ServiceRefused) as error:
             state = f"The service has not loaded it yet: {error}"

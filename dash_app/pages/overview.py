@@ -12,7 +12,7 @@ from flask_login import current_user
 
 from dash_app.components import notices
 from dash_app.components.formatting import duration, utc_time
-from dash_app.components.layout import aria_label, follow_link, interval_switch, page
+from dash_app.components.layout import aria_label, follow_link, interval_switch, keep_to_values, page
 from dash_app.pages import Services
 from dash_app.pages.overview_rows import PICTURE_HORIZONS, SHOWN_HORIZONS, Closes, Screener, screener
 from dash_app.security.validation import Clicks, IntervalName, validated
@@ -91,6 +91,7 @@ def register(app: Dash, services: Services) -> None:
         return shown, _summary(forecasts, missing, interval)
 
     follow_link(app, "overview-interval")
+    keep_to_values(app, "overview-horizon", [str(horizon) for horizon in SHOWN_HORIZONS], str(_FIRST_HORIZON))
 
     @app.callback(Output("overview-horizon", "data"), Input("overview-interval", "value"))
     @validated

@@ -11,8 +11,6 @@ from dash_app.security.throttling import client_network
 
 REQUESTS_PER_MINUTE = 120
 """Of one network, for each process. A page and its pictures are a handful of requests."""
-BEHIND_A_PROXY = 10
-"""Times as many where a proxy hides the visitors' addresses."""
 
 
 class RequestLimit:
@@ -25,12 +23,11 @@ class RequestLimit:
     def check(self) -> None:
         """Count this request. Raises TooManyRequests, a 429, past REQUESTS_PER_MINUTE in this process."""
         network = client_network()
-        key, allowed = network or "behind a proxy", REQUESTS_PER_MINUTE * (1 if network else BEHIND_A_PROXY)
         with self._lock:
             if self._minute != (minute := int(time.monotonic() // 60)):
                 self._minute = minute
                 self._counts.clear()
-            self._counts[key] = self._counts.get(key, 0) + 1
-            is_too_many = self._counts[key] > allowed
+            self._counts[network] = self._counts.get(network, 0) + 1
+            is_too_many = self._counts[network] > REQUESTS_PER_MINUTE
         if is_too_many:
             raise TooManyRequests("This address sends too many requests. Wait a minute, then try again.")

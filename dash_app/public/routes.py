@@ -193,7 +193,7 @@ class PublicPages:
             utc_time=utc_time,
             market_note=_MARKETS[self._settings.market],
             is_member=current_user.is_authenticated,
-            site=self._settings.dashboard_url.rstrip("/"),
+            site=self._settings.dashboard_url,
             path=request.full_path.rstrip("?"),
             **values,
         )

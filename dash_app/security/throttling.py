@@ -9,8 +9,9 @@ Source: https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_D
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from datetime import timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from flask import current_app, request
 from flask_login import current_user
@@ -35,21 +36,17 @@ def login_limits(name: str) -> tuple[Limit, ...]:
     account = name_key(name)[:_MAX_KEY_LENGTH]
     if browser := _known_browser_key(name):
         return (Limit(f"log-in {account!r} by the browser {browser}", 10, _QUARTER),)
-    account_limit = Limit(f"log-in {account!r}", 50, _HOUR)
     network = client_network()
-    if network is None:
-        return (account_limit,)
     return (
         Limit(f"log-in {account!r} from {network}", 10, _QUARTER),
         Limit(f"log-in from {network}", 100, _HOUR),
-        account_limit,
+        Limit(f"log-in {account!r}", 50, _HOUR),
     )
 
 
 def network_limit(action: str) -> Limit:
     """Return the limit of an action, such as a registration, by all visitors of the visitor's network together."""
-    network = client_network()
-    return Limit(f"{action} from {network or 'behind a proxy'}", 20 if network else 200, _HOUR)
+    return Limit(f"{action} from {client_network()}", 20, _HOUR)
 
 
 def confirmation_limit() -> Limit:
@@ -92,25 +89,34 @@ def _signer() -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(current_app.config["SECRET_KEY"], salt="known browser")
 
 
-def client_network() -> str | None:
-    """Return the visitor's IPv4 address or IPv6 /64 (one household), or None when a proxy hides it.
+def client_network() -> str:
+    """Return the visitor's IPv4 address or IPv6 /64 (one household).
 
-    Behind a proxy that MUR_TRUSTED_PROXIES does not count, all visitors share one address. A limit on it would let one
-    attacker lock everybody out, so none applies. Such a proxy has a private address and sends a forwarding header.
+    Behind a proxy that MUR_TRUSTED_PROXIES does not count it is the proxy's, for all visitors: the log says so once. A
+    header cannot change it, because anybody can send one.
     """
-    address = ip_address(request.remote_addr or "0.0.0.0")
+    address = _visitor_address()
     is_forwarded = any(name in request.headers for name in _FORWARDING_HEADERS)
     if current_app.config["TRUSTED_PROXIES"] == 0 and is_forwarded and address.is_private:
         _warn_once(str(address))
-        return None
     return str(address) if address.version == 4 else str(ip_network((address, 64), strict=False))
+
+
+def _visitor_address() -> IPv4Address | IPv6Address:
+    """Return the visitor's address; the proxy's when it forwards something else in its place."""
+    proxied = request.environ.get("werkzeug.proxy_fix.orig", {})
+    for text in (request.remote_addr, proxied.get("REMOTE_ADDR")):
+        with suppress(ValueError):
+            address = ip_address(text or "")
+            return getattr(address, "ipv4_mapped", None) or address
+    return ip_address("0.0.0.0")
 
 
 def _warn_once(address: str) -> None:
     if not current_app.extensions.get(_WARNED):
         current_app.extensions[_WARNED] = True
         current_app.logger.warning(
-            "%s forwards requests, but MUR_TRUSTED_PROXIES is 0: visitors' addresses are unknown and not limited. "
-            "Set it to the number of proxies in front of the dashboard.",
+            "%s forwards requests, but MUR_TRUSTED_PROXIES is 0: all visitors share its address, and one of them can "
+            "use up the log-ins of all. Set it to the number of proxies in front of the dashboard.",
             address,
         )

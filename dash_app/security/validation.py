@@ -20,7 +20,9 @@ from make_us_rich.core.interval import Interval
 Clicks = Annotated[int, Field(ge=0)] | None
 """How often a button was clicked or a timer fired."""
 Text = Annotated[str, Field(max_length=4096)] | None
-IntervalName = Annotated[Interval, BeforeValidator(Interval)]
+Remembered = Annotated[Text, BeforeValidator(lambda value: value if isinstance(value, str) else None)]
+"""A text that the browser remembers: another version may have left something else, which counts as nothing."""
+IntervalName = Annotated[Interval, Field(strict=False)]
 """A candle interval, which the browser has as text."""
 RowId = Annotated[int, Field(strict=True, gt=0, le=2**63 - 1)]
 """The id of a row in Postgres."""

@@ -22,6 +22,7 @@ from make_us_rich.accounts.users import (
     assign_plan,
     end_sessions,
     grant_role,
+    lock_user,
     read_user,
     refuse_last_admin,
     set_password,
@@ -162,10 +163,11 @@ class PasswordLinks:
 
         Raises InputError for a bad password; the link stays then.
         """
-        name = self.owner(secret).name
-        check_password(password, name)
+        owner = self.owner(secret)
+        check_password(password, owner.name)
         hashed = hash_password(password)
         with self._database.transaction() as cursor:
+            lock_user(cursor, owner.user_id)
             # read again, because another browser may have used the link meanwhile
             user = _owner(cursor, secret, "DELETE FROM password_links", " RETURNING user_id")
             set_password(cursor, user.user_id, hashed)

@@ -12,7 +12,7 @@ from psycopg2 import errors as pg_errors
 from make_us_rich.accounts.audit import STRANGER, write_audit
 from make_us_rich.accounts.tokens import TokenOwner
 from make_us_rich.core.errors import QuotaExceeded, TooManyAttempts, UnknownToken
-from make_us_rich.database.pool import Database
+from make_us_rich.database.pool import CommitInDoubt, Database
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,23 @@ class Quota:
         """Count calls and return how many remain this month. Raises QuotaExceeded, counting nothing, past the limit.
 
         One statement checks and counts, so two calls cannot both take the last one. Raises UnknownToken when the
-        account was deleted meanwhile.
+        account was deleted meanwhile, CommitInDoubt when the calls may have been counted: see `was_counted`.
         """
         now = datetime.now(UTC)
+        row = None
         try:
             with self._database.transaction() as cursor:
                 cursor.execute(
                     "INSERT INTO monthly_consumptions AS used (user_id, month, calls) "
                     "SELECT %(user)s, %(month)s, %(calls)s WHERE %(calls)s <= %(limit)s "
                     "ON CONFLICT (user_id, month) DO UPDATE SET calls = used.calls + %(calls)s "
-                    "WHERE used.calls + %(calls)s <= %(limit)s RETURNING calls",
+                    "WHERE used.calls + %(calls)s <= %(limit)s RETURNING calls, "
+                    "pg_current_xact_id()::text",
                     {"user": owner.user_id, "month": month_of(now), "calls": calls, "limit": owner.monthly_calls},
                 )
                 row = cursor.fetchone()
                 if row is None:
-                    message = f"all {owner.monthly_calls} calls of this month are used"
-                    raise QuotaExceeded(message, limit=owner.monthly_calls, resets_at=next_month(now))
+                    raise _quota_exceeded(owner, now)
                 cursor.execute(
                     "INSERT INTO user_api_consumptions AS used (user_id, day, calls) VALUES (%s, %s, %s) "
                     "ON CONFLICT (user_id, day) DO UPDATE SET calls = used.calls + EXCLUDED.calls",
@@ -66,7 +67,34 @@ class Quota:
                 )
         except pg_errors.ForeignKeyViolation:
             raise _account_deleted() from None
+        except CommitInDoubt as error:
+            error.transaction_id = row[1] if row else None
+            raise
         return owner.monthly_calls - int(row[0])
+
+    def check(self, owner: TokenOwner) -> None:
+        """Raise QuotaExceeded when no call of this month is left, UnknownToken when the account was deleted."""
+        now = datetime.now(UTC)
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "SELECT coalesce(used.calls, 0) FROM users LEFT JOIN monthly_consumptions AS used "
+                "ON used.user_id = users.user_id AND used.month = %s WHERE users.user_id = %s",
+                (month_of(now), owner.user_id),
+            )
+            row = cursor.fetchone()
+        if row is None:
+            raise _account_deleted()
+        if row[0] >= owner.monthly_calls:
+            raise _quota_exceeded(owner, now)
+
+    def was_counted(self, transaction_id: str) -> bool:
+        """Tell whether a `consume` whose answer was lost has counted. Raises CommitInDoubt while it still runs."""
+        with self._database.transaction() as cursor:
+            cursor.execute("SELECT pg_xact_status(%s::xid8)", (transaction_id,))
+            status = cursor.fetchone()[0]
+        if status == "in progress":
+            raise CommitInDoubt("Postgres is still counting")
+        return bool(status == "committed")
 
     def usage(self, user_id: int) -> Usage:
         """Return this month's calls. Raises UnknownToken when the account was deleted."""
@@ -87,6 +115,11 @@ class Quota:
                 (user_id, month_of(now)),
             )
             return Usage(limit, used, next_month(now), dict(cursor.fetchall()))
+
+
+def _quota_exceeded(owner: TokenOwner, now: datetime) -> QuotaExceeded:
+    message = f"all {owner.monthly_calls} calls of this month are used"
+    return QuotaExceeded(message, limit=owner.monthly_calls, resets_at=next_month(now))
 
 
 def _account_deleted() -> UnknownToken:
@@ -153,11 +186,12 @@ class Throttle:
     def refund(self, *limits: Limit) -> None:
         """Give back an attempt that succeeded. Deletes windows that have ended, too."""
         with self._database.transaction() as cursor:
+            cursor.execute(  # in one order, and before other rows are locked, so that no two refunds deadlock
+                "UPDATE tries SET count = greatest(count - 1, 0) WHERE key = ANY(ARRAY("
+                "SELECT key FROM tries WHERE key = ANY(%s) ORDER BY key FOR UPDATE))",
+                ([limit.key for limit in limits],),
+            )
             cursor.execute(
                 "DELETE FROM tries WHERE key IN "
                 "(SELECT key FROM tries WHERE ends_at <= now() LIMIT 1000 FOR UPDATE SKIP LOCKED)"
-            )
-            cursor.execute(
-                "UPDATE tries SET count = greatest(count - 1, 0) WHERE key = ANY(%s)",
-                ([limit.key for limit in limits],),
             )

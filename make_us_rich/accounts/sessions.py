@@ -100,12 +100,12 @@ class Sessions:
     def end(self, user_id: int, session_key: str) -> None:
         """Refuse the session's cookies, and their copies, from now on."""
         with self._database.transaction() as cursor:
-            _prune(cursor)
             cursor.execute(
                 "INSERT INTO ended_sessions (user_id, session_key, expires_at) "
-                "SELECT user_id, %s, now() + %s FROM users WHERE user_id = %s ON CONFLICT DO NOTHING",
+                "SELECT user_id, %s, now() + %s FROM users WHERE user_id = %s FOR KEY SHARE ON CONFLICT DO NOTHING",
                 (session_key, LIFETIME, user_id),
             )
+            _prune(cursor)  # after the user's row is locked: see lock_user
 
     def end_listed(self, user_id: int, session_id: int) -> str:
         """End a session that `of_user` listed and return its device. Raises InputError when it has ended."""

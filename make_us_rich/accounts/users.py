@@ -87,6 +87,8 @@ class Users:
         check_password(password, name)
         user = self.ensure(name, password, role=role)
         with self._database.transaction() as cursor:
+            if not lock_user(cursor, user.user_id):
+                raise InputError(f"{name} was deleted meanwhile: try again to create a new account", field="name")
             cursor.execute("UPDATE users SET locked_at = NULL WHERE user_id = %s", (user.user_id,))
             grant_role(cursor, user.user_id, role)
             set_password(cursor, user.user_id, hash_password(password))
@@ -146,6 +148,9 @@ class Users:
         """Delete the user with tokens and usage. Raises WrongCredentials, or InputError for the last admin."""
         user = self._confirm(user_id, password)
         with self._database.transaction() as cursor:
+            for counters in ("monthly_consumptions", "user_api_consumptions"):  # a call locks them before the user
+                cursor.execute(f"DELETE FROM {counters} WHERE user_id = %s", (user_id,))
+            lock_user(cursor, user_id)
             refuse_last_admin(cursor, user_id)
             cursor.execute("DELETE FROM users WHERE user_id = %s", (user_id,))
             write_audit(cursor, user.name, "delete account", user.name)
@@ -194,6 +199,16 @@ def read_user(cursor: Any, user_id: int) -> User | None:
     return User(user_id, row[0], _read_roles(cursor, user_id), row[1]) if row else None
 
 
+def lock_user(cursor: Any, user_id: int) -> bool:
+    """Lock the user's row until the transaction ends. Returns False when the user was deleted.
+
+    A transaction that changes several rows of a user locks this one first, and `user_roles` after it. Two of them then
+    wait for each other in one order, and never in a circle. Only the counters of calls come before it.
+    """
+    cursor.execute("SELECT 1 FROM users WHERE user_id = %s FOR UPDATE", (user_id,))
+    return cursor.fetchone() is not None
+
+
 def _read_roles(cursor: Any, user_id: int) -> frozenset[str]:
     cursor.execute("SELECT name FROM user_roles JOIN roles USING (role_id) WHERE user_id = %s", (user_id,))
     return frozenset(row[0] for row in cursor.fetchall())
@@ -226,7 +241,10 @@ def end_sessions(cursor: Any, user_id: int) -> None:
 
 
 def refuse_last_admin(cursor: Any, leaving_id: int) -> None:
-    """Raise InputError when this user is the only admin. The lock keeps two admins from leaving at the same time."""
+    """Raise InputError when this user is the only admin. The lock keeps two admins from leaving at the same time.
+
+    The caller has locked the user's row.
+    """
     cursor.execute("LOCK TABLE user_roles IN SHARE ROW EXCLUSIVE MODE")
     cursor.execute(
         "SELECT user_id FROM users JOIN user_roles USING (user_id) JOIN roles USING (role_id) "

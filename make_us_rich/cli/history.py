@@ -16,6 +16,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from make_us_rich.cli.shared import command_error, settings_here, split_pairs
+from make_us_rich.core.arguments import MISTAKE
 from make_us_rich.core.errors import InputError, MarketError
 from make_us_rich.core.interval import Interval, duration_ms, windows_between
 from make_us_rich.core.settings import Settings, get_settings
@@ -43,15 +44,17 @@ def download(
     from make_us_rich.market.exchange import ExchangeClient
     from make_us_rich.market.recordings import Download
 
+    chosen, length = split_pairs(pairs), Interval.parse(interval)
+    if not chosen:
+        raise InputError("--pairs: name some, such as btc_usdt,eth_usdt", field="pairs")
+    out.mkdir(parents=True, exist_ok=True)
     settings = get_settings()  # not those of a stack that was started here, which may simulate its prices
     console.print(f"candles from {settings.exchange_url}")
     exchange = ExchangeClient(settings.exchange_url, max_wait_s=_MAX_WAIT_S)
-    chosen, length = split_pairs(pairs), Interval.parse(interval)
     start_ms, to_ms = _utc_ms(start), _utc_ms(end)
     end_ms = min(to_ms, exchange.server_time_ms())
     if start_ms >= end_ms:
         raise InputError("--from is not before --to, or is in the future: move them apart", field="from")
-    out.mkdir(parents=True, exist_ok=True)
     downloads = {pair: Download(pair, length, start_ms, end_ms, out) for pair in chosen}
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -125,7 +128,11 @@ async def _run(arguments: Sequence[str], out: Path, settings: Settings) -> None:
 
 
 def _run_here(command: Sequence[str]) -> None:
+    from make_us_rich.forecasting import backtest  # noqa: F401  (says which extra is missing)
+
     done = subprocess.run(command, check=False)
+    if done.returncode == MISTAKE:
+        raise typer.Exit(MISTAKE)  # its message is printed
     if done.returncode != 0:
         raise command_error("the backtest ended with an error, printed above")
 

@@ -37,7 +37,7 @@ def migrate() -> None:
     """Apply the missing migrations to the database of MUR_DATABASE_URL."""
     from make_us_rich.database.migrations import migrate as run_migrations
 
-    run_migrations(settings_here().database_url.get_secret_value())
+    run_migrations(settings_here().needed("database_url"))
     console.print("the tables are those of this version")
 
 
@@ -50,11 +50,11 @@ def prepare(
     from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
 
     settings = get_settings()
-    url, token = settings.database_url.get_secret_value(), settings.service_token.get_secret_value()
+    url, token = settings.needed("database_url"), settings.service_token.get_secret_value()
     prepare_accounts(url, admin_password, token, settings.dashboard_token.get_secret_value())
     with Database(url) as database:
         pairs_table.seed(database, settings.pairs, settings.pooled_pairs)
-    keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
+    keys = settings.needed("s3_access_key"), settings.needed("s3_secret_key")
     buckets = (settings.candles_bucket, settings.mlflow_bucket)
     prepare_buckets(settings.s3_endpoint_url, *keys, buckets, settings.s3_region)
     console.print("tables, buckets, admin, tokens and pairs are there")

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from make_us_rich.cli.shared import AsJson, IntervalOption, Pairs, audit, print_json, settings_here, utc_text
-from make_us_rich.core.interval import Interval
+from make_us_rich.core.interval import Interval, past_time
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.core.terminal import console, print_progress
@@ -55,6 +55,8 @@ def train(
     from make_us_rich.operations.airflow import Airflow, dag_of
 
     settings = settings_here()
+    if as_of:
+        past_time(as_of)
     chosen = {"pairs": pairs, "as_of": as_of}
     dag = dag_of("train_foundation" if foundation else "train_pairs", settings.forecast_interval(interval))
     with Airflow.from_settings(settings) as airflow:
@@ -90,8 +92,8 @@ def forecast(
 
     settings = settings_here()
     with Client(settings.api_url, token or settings.service_token.get_secret_value()) as api:
-        asked = (horizon,) if horizon else ()
-        chosen = pairs or api.pairs(settings.forecast_interval(interval))
+        asked, length = (horizon,) if horizon else (), settings.forecast_interval(interval)
+        chosen = pairs or api.pairs(length)
         found = [api.forecast(pair, horizons=asked, interval=interval) for pair in chosen]
     if as_json:
         print_json([item.model_dump() for item in found])
@@ -152,7 +154,7 @@ def promote(
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         decision = promotion.promote_manually(registry, database, name, version, by=by or getuser())
         audit(database, "promote model", name, decision.reason)
-    _print_and_serve(settings, pair, decision, serve)
+    _print_and_serve(settings, name, decision, serve)
 
 
 def rollback(pair: Model, interval: IntervalOption = None, by: By = "", serve: Serve = True) -> None:
@@ -162,15 +164,15 @@ def rollback(pair: Model, interval: IntervalOption = None, by: By = "", serve: S
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         decision = promotion.rollback(registry, database, name, by=by or getuser())
         audit(database, "roll back model", name, decision.reason)
-    _print_and_serve(settings, pair, decision, serve)
+    _print_and_serve(settings, name, decision, serve)
 
 
-def _print_and_serve(settings: Settings, pair: str, decision: promotion.PromotionDecision, serve: bool) -> None:
-    console.print(f"{pair}: {decision.reason}")
+def _print_and_serve(settings: Settings, name: str, decision: promotion.PromotionDecision, serve: bool) -> None:
+    console.print(f"{name}: {decision.reason}")
     if serve:
         from make_us_rich.operations.serve_deploy import apply
 
-        apply(settings)
+        apply(settings, wait_for=[name])
         console.print("the service serves it now")
 
 

@@ -29,12 +29,14 @@ def settings_here() -> Settings:
     """Return the environment's settings; without MUR_DATABASE_URL, those of the embedded stack started here."""
     if "MUR_DATABASE_URL" not in os.environ:
         with suppress(ImportError):  # an installation without the extra `stack` has no embedded stack
+            from make_us_rich.embedded.environment import forget_foreign_variables
             from make_us_rich.embedded.lifecycle import open_stack
             from make_us_rich.embedded.stack_config import saved_stack_config
 
             config = saved_stack_config()
             if config is not None:
                 environment = open_stack(config).environment
+                forget_foreign_variables()
                 os.environ.update({key: value for key, value in environment.items() if key.startswith("MUR_")})
     return get_settings()
 
@@ -80,9 +82,12 @@ def training_cells(due: DueTraining | None) -> tuple[str, str]:
     return trained, f"{utc_text(due.due_ms)} ({due.reason})"
 
 
-def command_error(message: str) -> typer.Exit:
-    """Print an error to stderr and return what ends the command: `raise command_error("…")`."""
+def command_error(message: str, *, is_mistake: bool = False) -> typer.Exit:
+    """Print an error to stderr and return what ends the command: `raise command_error("…")`.
+
+    `is_mistake`: another input of the user repairs it, so that the exit code is 2 instead of 1.
+    """
     console = Console(stderr=True, highlight=False)
     console.print("[red]error:[/red]", end=" ")
     console.print(message, soft_wrap=True, markup=False)
-    return typer.Exit(1)
+    return typer.Exit(2 if is_mistake else 1)

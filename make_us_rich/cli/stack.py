@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from enum import StrEnum
@@ -71,7 +72,13 @@ def status(as_json: AsJson = False) -> None:
             ]
         )
     elif not states:
-        console.print("the stack is down: `mkrich up` starts it")
+        left = len(lifecycle.processes(config)) if config else 0
+        if left:
+            console.print(
+                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down` ends them"
+            )
+        else:
+            console.print("the stack is down: `mkrich up` starts it")
     else:
         table = Table("component", "state", "since", "memory (PSS)")
         for item in states:
@@ -111,8 +118,23 @@ def logs(
     path = lifecycle.log_path(config, name) if config else None
     if config is None or path is None or not path.exists():
         known = sorted(file.stem for file in config.logs.glob("*.log")) if config else []
-        raise command_error(f"no log of {name!r}: choose from {', '.join(known) or 'none; start the stack first'}")
+        raise command_error(
+            f"no log of {name!r}: choose from {', '.join(known) or 'none; start the stack first'}", is_mistake=True
+        )
     subprocess.run(["tail", f"-n{lines}", *(["-F"] if follow else []), str(path)], check=False)
+
+
+def env() -> None:
+    """Print the variables with which airflow, mlflow, ray, aws and rclone speak to the running stack.
+
+    They hold its secrets. Use: eval "$(mkrich env)"
+    """
+    from make_us_rich.embedded.environment import client_environment
+    from make_us_rich.embedded.lifecycle import open_stack
+
+    stack = open_stack(_running_stack_config())
+    for name, value in client_environment(stack.config, stack.secrets).items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def demo(
@@ -224,5 +246,5 @@ def _running_stack_config() -> StackConfig:
 
     config = _saved_config()
     if config is None or not lifecycle.status(config):
-        raise command_error("no stack runs here: `mkrich run training` starts one")
+        raise command_error("no stack runs here: `mkrich up` or `mkrich run training` starts one")
     return config

@@ -13,6 +13,7 @@ MakeUsRichError
 │   └── PairNotTraded        unknown to the exchange, halted or delisted; `idle_ms` says for how long
 ├── StoreError               S3 refused or cannot be reached
 ├── RegistryError            the model registry refused or failed
+│   ├── UnknownVersion       no such version, or no previous champion
 │   └── BadModel             the model fails its checks: never promoted, never served
 ├── NoPlacement              the Ray cluster has no place for a training worker
 ├── ServingError             Ray Serve refused or is late, or a replica refuses its model
@@ -106,6 +107,10 @@ class StoreError(MakeUsRichError):
 
 
 class RegistryError(MakeUsRichError):
+    pass
+
+
+class UnknownVersion(RegistryError):
     pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -20,6 +21,24 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from make_us_rich.core.errors import InputError, SettingsError
 from make_us_rich.core.interval import TRAINING_CANDLES, Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.setting_types import (
+    BaseAddress,
+    Bucket,
+    Folder,
+    HeaderSecret,
+    HostAddress,
+    Name,
+    Number,
+    OptionalBaseAddress,
+    OptionalHostAddress,
+    OptionalStreamAddress,
+    Origin,
+    Password,
+    PostgresAddress,
+    WebhookAddress,
+    Whole,
+    explain,
+)
 
 BINANCE_URL = "https://api.binance.com"
 BINANCE_DATA_URL = "https://data-api.binance.vision"
@@ -32,13 +51,15 @@ BINANCE_STREAM_URL = "wss://data-stream.binance.vision"
 DEVELOPMENT_SECRET = "development-only"
 _PLACEHOLDERS = (DEVELOPMENT_SECRET, "change-me", "changeme", "change_me", "password")
 _MIN_LENGTH, _MIN_DIFFERENT = 12, 5
+_MIN_SCORE, _SCORED_CHARS = 4, (24, 72)  # of zxcvbn: its best, and the lengths that it reads
+_OUR_NAMES = ["make", "us", "rich", "makeusrich", "mlflow", "airflow", "postgres", "minio", "seaweedfs", "ray"]
 _DEVELOPMENT, _NONE = SecretStr(DEVELOPMENT_SECRET), SecretStr("")
 
 
-def secret_fault(value: str) -> str:
+def secret_fault(value: str, *, is_name: bool = False) -> str:
     """Return why a secret is too weak, without quoting it; empty when it is strong enough, or empty itself.
 
-    Of a URL, the password is checked.
+    Of a URL, the password is checked. `is_name`: it only names the secret beside it, as an S3 access key does.
     """
     secret = (urlsplit(value).password or "") if "://" in value else value
     for placeholder in _PLACEHOLDERS:
@@ -48,7 +69,18 @@ def secret_fault(value: str) -> str:
         return f"has fewer than {_MIN_LENGTH} characters"
     if secret and len(set(secret)) < _MIN_DIFFERENT:
         return f"has fewer than {_MIN_DIFFERENT} different characters"
+    if secret and not is_name and _is_easy_to_guess(secret):
+        return "is easy to guess: it is a sequence, repeats itself, or consists of common words, names or dates"
     return ""
+
+
+@lru_cache(maxsize=64)
+def _is_easy_to_guess(secret: str) -> bool:
+    """True when ten thousand million guesses are enough, which takes a second where a secret's signatures are known."""
+    from zxcvbn import zxcvbn  # loads 1 MiB of word lists, which only production needs
+
+    # the time grows with the square of the length, and a part of a good secret is enough
+    return all(zxcvbn(secret[:chars], user_inputs=_OUR_NAMES)["score"] < _MIN_SCORE for chars in _SCORED_CHARS)
 
 
 def _trained_interval(text: str) -> Interval:
@@ -68,22 +100,24 @@ class Settings(BaseSettings):
     ] = "development"
 
     # secrets: `secret_fault` checks them in production; a component that does not need one gets none
-    secret_key: Annotated[SecretStr, Field(description="signs the dashboard's sessions")] = _DEVELOPMENT
-    database_url: Annotated[SecretStr, Field(description="Postgres of accounts and forecasts")] = SecretStr(
+    secret_key: Annotated[Password, Field(description="signs the dashboard's sessions")] = _DEVELOPMENT
+    database_url: Annotated[PostgresAddress, Field(description="Postgres of accounts and forecasts")] = SecretStr(
         f"postgresql://make_us_rich:{DEVELOPMENT_SECRET}@127.0.0.1:25432/make_us_rich"
     )
-    s3_access_key: Annotated[SecretStr, Field(description="S3 access key")] = _DEVELOPMENT
-    s3_secret_key: Annotated[SecretStr, Field(description="S3 secret key")] = _DEVELOPMENT
-    mlflow_password: Annotated[SecretStr, Field(description="password of the MLflow server and its clients")] = (
+    s3_access_key: Annotated[HeaderSecret, Field(description="S3 access key")] = _DEVELOPMENT
+    s3_secret_key: Annotated[HeaderSecret, Field(description="S3 secret key")] = _DEVELOPMENT
+    mlflow_password: Annotated[HeaderSecret, Field(description="password of the MLflow server and its clients")] = (
         _DEVELOPMENT
     )
-    ray_token: Annotated[SecretStr, Field(description="Ray's authentication token")] = _NONE
-    airflow_password: Annotated[SecretStr, Field(description="password of `MUR_AIRFLOW_USER`")] = _NONE
-    service_token: Annotated[SecretStr, Field(description="admin API token of the pipeline")] = _NONE
+    ray_token: Annotated[HeaderSecret, Field(description="Ray's authentication token")] = _NONE
+    airflow_password: Annotated[Password, Field(description="password of `MUR_AIRFLOW_USER`")] = _NONE
+    service_token: Annotated[HeaderSecret, Field(description="admin API token of the pipeline")] = _NONE
     dashboard_token: Annotated[
-        SecretStr, Field(description="API token of the dashboard: reads, and lets the service swap models")
+        HeaderSecret, Field(description="API token of the dashboard: reads, and lets the service swap models")
     ] = _NONE
-    discord_webhook_url: Annotated[SecretStr, Field(description="where failures are posted; empty: nowhere")] = _NONE
+    discord_webhook_url: Annotated[WebhookAddress, Field(description="where failures are posted; empty: nowhere")] = (
+        _NONE
+    )
 
     # what to forecast
     pairs: Annotated[
@@ -101,44 +135,52 @@ class Settings(BaseSettings):
         ),
     ] = (Interval.H1,)
     history_candles: Annotated[
-        int, Field(ge=1500, description="candles that a training run reads, at most; it needs 10,200 hourly ones")
+        Whole,
+        Field(
+            ge=1500, le=1_000_000, description="candles that a training run reads, at most; it needs 10,200 hourly ones"
+        ),
     ] = TRAINING_CANDLES[Interval.H1]
-    architecture: Annotated[str, Field(description="network architecture that is trained")] = "lstm"
-    model_expiry_hours: Annotated[int, Field(ge=1, description="age from which a model counts as expired")] = 24 * 35
+    architecture: Annotated[Name, Field(description="network architecture that is trained")] = "lstm"
+    model_expiry_hours: Annotated[
+        Whole, Field(ge=1, le=87_600, description="age from which a model counts as expired")
+    ] = 24 * 35
 
     # the exchange
     market: Annotated[
         Literal["binance", "recorded", "simulated"], Field(description="source of the prices, shown with each forecast")
     ] = "binance"
     exchange_url: Annotated[
-        str,
+        BaseAddress,
         Field(
             description="base URL of Binance's REST API; "
             f"{BINANCE_DATA_URL} where this one refuses the country or cloud (HTTP 451)"
         ),
     ] = BINANCE_URL
     exchange_stream_url: Annotated[
-        str,
+        OptionalStreamAddress,
         Field(
-            pattern="^(wss?://.+)?$",
             description="base URL of Binance's websocket, from which serving takes each candle as it closes, such as "
-            f"{BINANCE_STREAM_URL}; empty: serving asks for the candle up to 4 s after the close",
+            f"{BINANCE_STREAM_URL}; empty: serving asks for the candle up to 4 s after the close"
         ),
     ] = ""
 
     # storage
-    s3_endpoint_url: Annotated[str, Field(description="S3 endpoint")] = "http://127.0.0.1:28333"
-    s3_region: Annotated[str, Field(description="region of the buckets; most stores but AWS ignore it")] = "us-east-1"
-    candles_bucket: Annotated[str, Field(description="bucket of candles and job results")] = "candles"
-    mlflow_bucket: Annotated[str, Field(description="bucket of MLflow's artifacts")] = "mlflow"
-    mlflow_url: Annotated[str, Field(description="MLflow tracking server")] = "http://127.0.0.1:25000"
-    mlflow_user: Annotated[str, Field(description="user of the tracking server")] = "make_us_rich"
+    s3_endpoint_url: Annotated[HostAddress, Field(description="S3 endpoint")] = "http://127.0.0.1:28333"
+    s3_region: Annotated[Name, Field(description="region of the buckets; most stores but AWS ignore it")] = "us-east-1"
+    candles_bucket: Annotated[Bucket, Field(description="bucket of candles and job results")] = "candles"
+    mlflow_bucket: Annotated[Bucket, Field(description="bucket of MLflow's artifacts")] = "mlflow"
+    mlflow_url: Annotated[BaseAddress, Field(description="MLflow tracking server")] = "http://127.0.0.1:25000"
+    mlflow_user: Annotated[Name, Field(description="user of the tracking server")] = "make_us_rich"
 
     # training
-    ray_url: Annotated[str, Field(description="Ray dashboard: jobs and Serve configuration")] = "http://127.0.0.1:28265"
-    train_workers: Annotated[int, Field(ge=1, description="Ray Train workers of a training job, at most")] = 2
+    ray_url: Annotated[BaseAddress, Field(description="Ray dashboard: jobs and Serve configuration")] = (
+        "http://127.0.0.1:28265"
+    )
+    train_workers: Annotated[
+        Whole, Field(ge=1, le=10_000, description="Ray Train workers of a training job, at most")
+    ] = 2
     gpus_per_worker: Annotated[
-        float,
+        Number,
         Field(
             ge=0,
             le=1,
@@ -151,16 +193,17 @@ class Settings(BaseSettings):
         Field(description="experimental: a worker with a GPU fine-tunes up to 32 pairs as one batch, not one by one"),
     ] = False
     foundation_pairs: Annotated[
-        int,
+        Whole,
         Field(
             ge=1,
+            le=10_000,
             description="most traded pairs of the exchange that the foundation model learns from, served or not; "
             "a worker needs about 5 MB for each",
         ),
     ] = 50
 
     training_minutes: Annotated[
-        float,
+        Number,
         Field(
             ge=1,
             le=40,
@@ -170,29 +213,37 @@ class Settings(BaseSettings):
     ] = 30
 
     # orchestration
-    airflow_url: Annotated[str, Field(description="Airflow, as other components reach it")] = "http://127.0.0.1:28080"
-    airflow_user: Annotated[str, Field(description="user that starts runs for `mkrich train` and the admin page")] = (
+    airflow_url: Annotated[BaseAddress, Field(description="Airflow, as other components reach it")] = (
+        "http://127.0.0.1:28080"
+    )
+    airflow_user: Annotated[Name, Field(description="user that starts runs for `mkrich train` and the admin page")] = (
         "admin"
     )
     dags_paused: Annotated[bool, Field(description="the DAGs of a new installation start paused")] = False
     housekeeping_dry_run: Annotated[bool, Field(description="scheduled housekeeping lists and deletes nothing")] = True
-    keep_forecast_days: Annotated[int, Field(ge=60, description="days that forecasts stay in the database")] = 400
-    keep_score_days: Annotated[int, Field(ge=1, description="days that daily scores stay in the database")] = 800
-    keep_audit_days: Annotated[int, Field(ge=30, description="days that the audit log and the list of alerts stay")] = (
-        400
-    )
+    keep_forecast_days: Annotated[
+        Whole, Field(ge=60, le=36_500, description="days that forecasts stay in the database")
+    ] = 400
+    keep_score_days: Annotated[
+        Whole, Field(ge=1, le=36_500, description="days that daily scores stay in the database")
+    ] = 800
+    keep_audit_days: Annotated[
+        Whole, Field(ge=30, le=36_500, description="days that the audit log and the list of alerts stay")
+    ] = 400
 
     # serving
-    api_url: Annotated[str, Field(description="HTTP API, as other components reach it")] = "http://127.0.0.1:28000"
+    api_url: Annotated[HostAddress, Field(description="HTTP API, as other components reach it")] = (
+        "http://127.0.0.1:28000"
+    )
     cache_folder: Annotated[
-        str, Field(description="folder of each replica's last model, for a restart while MLflow is down")
+        Folder, Field(description="folder of each replica's last model, for a restart while MLflow is down")
     ] = "~/.cache/make-us-rich"
-    gateway_replicas: Annotated[int, Field(ge=1, description="replicas of the gateway")] = 1
+    gateway_replicas: Annotated[Whole, Field(ge=1, le=1_000, description="replicas of the gateway")] = 1
     ongoing_calls_a_replica: Annotated[
-        float, Field(gt=0, description="concurrent calls of a pair's replica before another one starts")
+        Number, Field(gt=0, le=10_000, description="concurrent calls of a pair's replica before another one starts")
     ] = 16
     replica_cpus: Annotated[
-        float,
+        Number,
         Field(
             ge=0,
             le=1,
@@ -200,23 +251,27 @@ class Settings(BaseSettings):
             "0 on a single machine, where training needs them",
         ),
     ] = 0.1
-    idle_replica_s: Annotated[float, Field(ge=0, description="seconds after which an idle replica stops")] = 600
+    idle_replica_s: Annotated[
+        Number, Field(ge=0, le=31_536_000, description="seconds after which an idle replica stops")
+    ] = 600
     loaded_models: Annotated[
-        int, Field(ge=1, description="models that the pooled pairs' replica keeps in memory, about 2 MiB each")
+        Whole,
+        Field(ge=1, le=100_000, description="models that the pooled pairs' replica keeps in memory, about 2 MiB each"),
     ] = 64
     calls_per_minute: Annotated[
-        int, Field(ge=1, description="API calls of a member per minute, for each gateway replica")
+        Whole, Field(ge=1, le=1_000_000, description="API calls of a member per minute, for each gateway replica")
     ] = 600
     cors_origins: Annotated[
-        tuple[str, ...], NoDecode, Field(description="web origins that may call the API, comma separated")
+        tuple[Origin, ...], NoDecode, Field(description="web origins that may call the API, comma separated")
     ] = ()
 
     # the dashboard, and addresses as a person's browser reaches them
-    dashboard_url: Annotated[str, Field(description="the dashboard, for links that set a password")] = (
+    dashboard_url: Annotated[HostAddress, Field(description="the dashboard, for links that set a password")] = (
         "http://127.0.0.1:28050"
     )
     trusted_proxies: Annotated[
-        int, Field(ge=0, le=5, description="reverse proxies before the dashboard, whose X-Forwarded-* headers are used")
+        Whole,
+        Field(ge=0, le=5, description="reverse proxies before the dashboard, whose X-Forwarded-* headers are used"),
     ] = 0
     public_pages: Annotated[
         bool,
@@ -225,9 +280,22 @@ class Settings(BaseSettings):
             "off: they see the log-in alone"
         ),
     ] = True
-    public_api_url: Annotated[str, Field(description="HTTP API in code examples; empty: `MUR_API_URL`")] = ""
-    public_mlflow_url: Annotated[str, Field(description="MLflow in links; empty: `MUR_MLFLOW_URL`")] = ""
-    public_airflow_url: Annotated[str, Field(description="Airflow in links; empty: `MUR_AIRFLOW_URL`")] = ""
+    public_api_url: Annotated[
+        OptionalHostAddress, Field(description="HTTP API in code examples; empty: `MUR_API_URL`")
+    ] = ""
+    public_mlflow_url: Annotated[OptionalBaseAddress, Field(description="MLflow in links; empty: `MUR_MLFLOW_URL`")] = (
+        ""
+    )
+    public_airflow_url: Annotated[
+        OptionalBaseAddress, Field(description="Airflow in links; empty: `MUR_AIRFLOW_URL`")
+    ] = ""
+
+    def needed(self, secret: Literal["secret_key", "database_url", "s3_access_key", "s3_secret_key"]) -> str:
+        """Return a secret. Raises SettingsError when it is empty, as it may be for components that do not need it."""
+        value: SecretStr = getattr(self, secret)
+        if not value.get_secret_value():
+            raise SettingsError(f"MUR_{secret.upper()} is empty, and this component needs it: set it")
+        return value.get_secret_value()
 
     @property
     def default_interval(self) -> Interval:
@@ -254,12 +322,18 @@ class Settings(BaseSettings):
     @property
     def airflow_link_url(self) -> str:
         """Return Airflow's address for links, without a slash at its end."""
-        return (self.public_airflow_url or self.airflow_url).rstrip("/")
+        return self.public_airflow_url or self.airflow_url
 
     @property
     def mlflow_link_url(self) -> str:
         """Return MLflow's address for links, without a slash at its end."""
-        return (self.public_mlflow_url or self.mlflow_url).rstrip("/")
+        return self.public_mlflow_url or self.mlflow_url
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _strip(cls, value: object) -> object:
+        """Remove what editors and mounted files leave around a value: spaces and line breaks."""
+        return value.strip() if isinstance(value, str) else value
 
     @field_validator("pairs", "pooled_pairs", "intervals", "cors_origins", mode="before")
     @classmethod
@@ -293,7 +367,9 @@ class Settings(BaseSettings):
         if self.environment == "production":
             for name in type(self).model_fields:
                 value = getattr(self, name)
-                if isinstance(value, SecretStr) and (fault := secret_fault(value.get_secret_value())):
+                if not isinstance(value, SecretStr):
+                    continue
+                if fault := secret_fault(value.get_secret_value(), is_name=name == "s3_access_key"):
                     raise ValueError(f"MUR_{name.upper()} {fault}: set a long random one")
         return self
 
@@ -304,17 +380,14 @@ def get_settings() -> Settings:
     return read_settings()
 
 
-def read_settings() -> Settings:
-    """Read the settings from the environment as it is now. Raises SettingsError naming the variable at fault."""
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from an environment, by default that of this process as it is now.
+
+    Raises SettingsError naming the variable at fault.
+    """
+    given = environment or {}
+    values = {name: given[key] for name in Settings.model_fields if (key := f"MUR_{name.upper()}") in given}
     try:
-        return Settings()
+        return Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        name = "MUR_" + str(item["loc"][0]).upper() if item["loc"] else "settings"
-        lines.append(f"{name}: {item['msg']}")
-    return "; ".join(lines)
+        raise SettingsError(explain(Settings, error)) from None

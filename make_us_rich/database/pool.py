@@ -2,7 +2,7 @@
 
 libpq waits without a limit for a server that accepts a connection and does not answer, or that stops answering in the
 middle of a session: `connect_timeout` covers only the log-in, and the kernel may go on acknowledging what is sent. So
-the connections are asynchronous, and this module waits for them. The server gets the same limit as its
+the connections are asynchronous, and this module waits for them. In a transaction the server gets the same limit as its
 statement_timeout, so that it stops working on what nobody waits for.
 """
 
@@ -18,12 +18,25 @@ from threading import BoundedSemaphore, Lock
 from typing import Any, Self
 
 import psycopg2
-from psycopg2.extensions import POLL_OK, POLL_READ, TRANSACTION_STATUS_IDLE, connection, cursor, parse_dsn
+from psycopg2.errors import QueryCanceled
+from psycopg2.extensions import (
+    POLL_OK,
+    POLL_READ,
+    TRANSACTION_STATUS_IDLE,
+    TransactionRollbackError,
+    connection,
+    cursor,
+    parse_dsn,
+)
 
+from make_us_rich.core.errors import SettingsError
 from make_us_rich.core.settings import Settings
 
 POSTGRES_UNAVAILABLE = (psycopg2.OperationalError, psycopg2.InterfaceError)
 """What psycopg2 raises when Postgres cannot be reached or does not answer in time. Its other errors are bugs."""
+STATEMENT_ENDED = (QueryCanceled, TransactionRollbackError)
+"""Those among them with which Postgres answers: it ended a statement that took too long or was in a deadlock. The
+transaction was rolled back for certain, and nothing else is affected."""
 
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 5.0
@@ -38,6 +51,15 @@ _RETRY_AFTER_S = 0.5
 
 class PostgresTimeout(psycopg2.OperationalError):  # type: ignore[misc]  # psycopg2 has no types
     """Postgres accepts the connection and does not answer in time."""
+
+
+class CommitInDoubt(psycopg2.OperationalError):  # type: ignore[misc]
+    """The connection was lost while Postgres committed: whether the transaction took effect is unknown.
+
+    `transaction_id`: by which `pg_xact_status` tells it later, where the work of the transaction has read it.
+    """
+
+    transaction_id: str | None = None
 
 
 class Connection(connection):  # type: ignore[misc]
@@ -67,27 +89,36 @@ class Connection(connection):  # type: ignore[misc]
 
     def begin(self, timeout_s: float, *, wait_s: float | None = None) -> None:
         """Begin a transaction whose statements may take `timeout_s`, and wait `wait_s` at most for it to begin."""
-        has_limit = timeout_s == self.timeout_s
-        begin = "BEGIN" if has_limit else f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}"
         self._wait_s = timeout_s + _GRACE_S if wait_s is None else wait_s
         with self.cursor() as cursor:
-            cursor.execute(begin)
+            cursor.execute(f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}")
         self._wait_s = timeout_s + _GRACE_S
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """Give a cursor for the transaction that began; commits it at the end of the block, or rolls it back."""
+        """Give a cursor for the transaction that began; commits it at the end of the block, or rolls it back.
+
+        Raises CommitInDoubt when the answer to the commit was lost.
+        """
         try:
             with self.cursor() as cursor:
                 try:
                     yield cursor
-                    cursor.execute("COMMIT")
+                    self._commit(cursor)
                 except BaseException:
                     with suppress(*POSTGRES_UNAVAILABLE):
                         cursor.execute("ROLLBACK")
                     raise
         finally:
             self.set_timeout(self.timeout_s)
+
+    def _commit(self, cursor: Any) -> None:
+        try:
+            cursor.execute("COMMIT")
+        except STATEMENT_ENDED:
+            raise
+        except POSTGRES_UNAVAILABLE as error:
+            raise CommitInDoubt(str(error)) from error
 
 
 class _WaitingCursor(cursor):  # type: ignore[misc]
@@ -97,14 +128,20 @@ class _WaitingCursor(cursor):  # type: ignore[misc]
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Connection:
-    """Log in; each statement may take `timeout_s`, by default TIMEOUT_S. Raises psycopg2.OperationalError."""
-    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
-    options = f"-c statement_timeout={round(timeout_s * 1000)} {parse_dsn(url).get('options', '')}"
-    opened: Connection = psycopg2.connect(
-        url, options=options, connection_factory=Connection, cursor_factory=_WaitingCursor, async_=True
-    )
+    """Log in; this client waits `timeout_s` for each statement, by default TIMEOUT_S. Raises psycopg2.OperationalError.
+
+    A transaction tells the server its limit when it begins: poolers refuse such an option at the log-in. Raises
+    SettingsError when the URL is malformed.
+    """
+    try:
+        parse_dsn(url)
+    except psycopg2.ProgrammingError:  # whose message may hold the password
+        way_out = "write postgresql://USER:PASSWORD@HOST:PORT/NAME, with %-escapes in the password"
+        raise SettingsError(f"MUR_DATABASE_URL is no address of a Postgres database: {way_out}") from None
+    ours = {"connection_factory": Connection, "cursor_factory": _WaitingCursor}
+    opened: Connection = psycopg2.connect(url, async_=True, **ours)
     opened.wait_for_login(CONNECT_TIMEOUT_S)
-    opened.set_timeout(timeout_s)
+    opened.set_timeout(TIMEOUT_S if timeout_s is None else timeout_s)
     return opened
 
 
@@ -121,7 +158,7 @@ class Database:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        return cls(settings.database_url.get_secret_value())
+        return cls(settings.needed("database_url"))
 
     def __enter__(self) -> Self:
         return self

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from make_us_rich.core.interval import Interval
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import HorizonScore, Score
+from make_us_rich.documents import SCORED_CANDLES, HorizonScore, Score
 
+_WEEK_MS = 7 * 24 * HOUR_MS
 _KEY = ("market", "pair", "interval", "day")
 
 
@@ -28,13 +30,19 @@ class LatestScore:
     horizons: tuple[HorizonScore, ...]  # empty in rows of versions that scored the next close alone
 
 
-def latest(database: Database, *, market: str, interval: Interval) -> dict[str, LatestScore]:
-    """Return the newest score of each pair that has one in this market and interval, by pair."""
+def latest(database: Database, *, market: str, interval: Interval, now_ms: int | None = None) -> dict[str, LatestScore]:
+    """Return the newest score of each pair that has one in this market and interval, by pair.
+
+    Leaves out a score whose candles have all been followed by as many others, or that is a week old: nobody scores the
+    pair any more, and what it says is over. `now_ms`: by default the time of the call.
+    """
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    oldest_ms = now_ms - min(SCORED_CANDLES * interval.ms, _WEEK_MS)
     with database.transaction() as cursor:
         cursor.execute(
             "SELECT DISTINCT ON (pair) pair, as_of_ms, skill_vs_naive, coverage_80, n, drifted, reason, horizons"
-            " FROM scores WHERE market = %s AND interval = %s ORDER BY pair, as_of_ms DESC",
-            (market, interval),
+            " FROM scores WHERE market = %s AND interval = %s AND as_of_ms > %s ORDER BY pair, as_of_ms DESC",
+            (market, interval, oldest_ms),
         )
         rows = cursor.fetchall()
     found = [

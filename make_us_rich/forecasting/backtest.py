@@ -17,14 +17,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting import baselines
 from make_us_rich.forecasting.architectures import TrainingConfig, architecture, from_npz
-from make_us_rich.forecasting.evaluation import (
-    LAGS_PER_CANDLE,
-    HoldoutForecasts,
-    HorizonSeries,
-    coverage,
-    diebold_mariano,
-    pinball,
-)
+from make_us_rich.forecasting.evaluation import HoldoutForecasts, HorizonSeries, coverage, diebold_mariano, pinball
 from make_us_rich.forecasting.features import feature_layout, sequence_features
 from make_us_rich.forecasting.pipeline import PreparedPair, export_and_evaluate, fit_foundation_on, prepare, train_pair
 from make_us_rich.forecasting.probabilities import ProbabilityScore, pool, score_probabilities
@@ -321,5 +314,5 @@ def _skill(results: Sequence[WindowResult], horizon: int, baseline: str) -> Skil
         baseline,
         skill=float(skills.mean()),
         won=float((skills > 0).mean()),
-        t=diebold_mariano(-gains, np.zeros_like(gains), lags=LAGS_PER_CANDLE * horizon),
+        t=diebold_mariano(-gains, np.zeros_like(gains), horizon=horizon),
     )

@@ -15,8 +15,7 @@ from make_us_rich.documents import HORIZON_GRID, QUANTILE_LEVELS, MeanLosses
 SKILL, COVERAGE = "skill_vs_naive", "coverage_80"
 MEAN_SKILL, MEAN_T = "skill_vs_naive_mean", "diebold_mariano_t_vs_naive_mean"
 
-LAGS_PER_CANDLE = 2
-"""Newey-West lags for each candle of the horizon. Bartlett's weights would give one lag for each too small an error."""
+_LAGS_PER_CANDLE = 2  # of the horizon: Bartlett's weights would give one lag for each too small an error
 
 _LEVELS = np.array(QUANTILE_LEVELS)
 _MEDIAN = QUANTILE_LEVELS.index(0.50)
@@ -84,39 +83,40 @@ def _next_close_metrics(quantiles: Array, naive: Array, target: Array) -> dict[s
     }
 
 
-def diebold_mariano(ours: Array, theirs: Array, *, lags: int = 0) -> float:
+def diebold_mariano(ours: Array, theirs: Array, *, horizon: int = 1) -> float:
     """Return t of the mean loss difference; above zero when ours is smaller (Diebold and Mariano 1995).
 
-    `lags`: see `standard_error`.
+    `horizon`: see `standard_error`.
     """
-    error = standard_error(theirs - ours, lags=lags)
+    error = standard_error(theirs - ours, horizon=horizon)
     return float((theirs - ours).mean()) / error if error > 0 else 0.0
 
 
-def standard_error(difference: Array, *, lags: int = 0) -> float:
-    """Return the standard error of the mean of an autocorrelated series, [n].
+def standard_error(difference: Array, *, horizon: int = 1) -> float:
+    """Return the standard error of the mean of an autocorrelated series of losses `horizon` candles ahead, [n].
 
-    Newey-West with Bartlett weights and 4 (n/100)^(2/9) lags (Newey and West 1994), or `lags` if that is more: targets
-    h candles ahead overlap, so that their losses are correlated over h candles.
+    Newey-West with Bartlett weights and 4 (n/100)^(2/9) lags (Newey and West 1994), or twice the horizon if that is
+    more: targets h candles ahead overlap, so that their losses are correlated over h candles.
     """
     n = len(difference)
     centred = difference - difference.mean()
-    lags = min(n - 1, max(lags, int(4 * (n / 100) ** (2 / 9))))
+    lags = min(n - 1, max(_LAGS_PER_CANDLE * horizon, int(4 * (n / 100) ** (2 / 9))))
     variance = float(centred @ centred) / n
     for lag in range(1, lags + 1):
         variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag]) / n
     return math.sqrt(max(variance, 0.0) / n)
 
 
-def t_of_mean_gain(gains: Array, *, lags: int) -> float:
+def t_of_mean_gain(gains: Array, *, longest: int) -> float:
     """Return t of the mean over columns of their means, [n, columns]; NaN where a value is unknown.
 
-    A column is the gain at one horizon, whose newest values are unknown. Each row counts by what it adds to the mean.
+    A column is the gain at one horizon, whose newest values are unknown; `longest` is the longest horizon of them. Each
+    row counts by what it adds to the mean.
     """
     known = ~np.isnan(gains)
     means = np.nanmean(gains, axis=0)
     influence = np.where(known, gains - means, 0.0) * (len(gains) / known.sum(axis=0))
-    error = standard_error(influence.mean(axis=1), lags=lags)
+    error = standard_error(influence.mean(axis=1), horizon=longest)
     return float(means.mean()) / error if error > 0 else 0.0
 
 
@@ -242,7 +242,7 @@ def _mean_losses(challenger: Array, champion: Array, *, naive: Array, longest: i
         horizons=ours.shape[1],
         challenger=float(np.nanmean(ours, axis=0).mean()),
         champion=float(np.nanmean(theirs, axis=0).mean()),
-        t=t_of_mean_gain(theirs - ours, lags=LAGS_PER_CANDLE * longest),
+        t=t_of_mean_gain(theirs - ours, longest=longest),
     )
 
 

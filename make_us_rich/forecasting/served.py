@@ -18,8 +18,8 @@ MIN_SCORED = 24
 
 # Forecasts of neighbouring candles share all but one candle of their targets: n of them are worth n / horizon.
 _MIN_INDEPENDENT = 5
-# Both limits are wide: every pair is scored several times a day, and false alarms cost trust. With EWMA forecasts of 21
-# recorded pairs 0.15 % and 0.23 % of 1,300 weeks are beyond them; tests/unit/forecasting/test_served.py repeats a part.
+# Both limits are wide: every pair is scored several times a day, and false alarms cost trust. With EWMA forecasts of 10
+# recorded pairs 0.28 % and 0.38 % of 1,060 weeks are beyond them; tests/unit/forecasting/test_served.py repeats a part.
 _DRIFT_T = -4.0
 _DRIFT_COVERAGE_Z = 4.0
 _LARGE_SHIFT = 0.25  # the usual limit of the population stability index (Siddiqi 2006)
@@ -75,7 +75,7 @@ def score_served(served: ServedForecasts, shift: dict[str, float]) -> Score | No
     judged = [item for item in found if item is not None]
     counted = [item for item in judged if item.is_counted] or judged[:1]
     n, gains = judged[0].score.n, np.stack([item.gains for item in counted], axis=1)
-    skill, t = float(np.nanmean(gains, axis=0).mean()), t_of_mean_gain(gains, lags=counted[-1].score.horizon)
+    skill, t = float(np.nanmean(gains, axis=0).mean()), t_of_mean_gain(gains, longest=counted[-1].score.horizon)
     problems = _drift_problems(skill, t, [item.score for item in counted]) if n >= MIN_SCORED else []
     shifted = [f"{name} {index:.2f}" for name, index in shift.items() if index > _LARGE_SHIFT]
     if problems and shifted:
@@ -114,7 +114,7 @@ def _losses(served: ServedForecasts, column: int) -> _HorizonLosses | None:
         n=n,
         skill_vs_naive=float(gains[scored].mean()),
         coverage_80=coverage(quantiles, actual[scored], 0.8),
-        t_vs_naive=diebold_mariano(ours, theirs, lags=horizon),
+        t_vs_naive=diebold_mariano(ours, theirs, horizon=horizon),
         skipped=skipped,
     )
     return _HorizonLosses(score, gains)

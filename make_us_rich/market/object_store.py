@@ -69,8 +69,8 @@ class ObjectStore:
         """Connect to the bucket of candles and job results."""
         return cls(
             settings.s3_endpoint_url,
-            settings.s3_access_key.get_secret_value(),
-            settings.s3_secret_key.get_secret_value(),
+            settings.needed("s3_access_key"),
+            settings.needed("s3_secret_key"),
             settings.candles_bucket,
             settings.s3_region,
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,12 +53,13 @@ def delete_model_versions(settings: Settings, keep: int, *, dry_run: bool) -> li
     for name in [model.name for model in mlflow.search_registered_models()]:
         versions: list[Any] = mlflow.search_model_versions(filter_string=f"name = '{name}'")
         for version in sorted(versions, key=lambda item: -int(item.version))[keep:]:
-            if _has_alias(client, name, version.version):
-                continue
-            if not dry_run:
-                client.delete_model_version(name, version.version)
-                _delete_artifacts(client, version.run_id, version.model_id)
-            deleted.append(f"{name} version {version.version}")
+            with _skip_what_is_gone(f"{name} version {version.version}"):
+                if _has_alias(client, name, version.version):
+                    continue
+                if not dry_run:
+                    client.delete_model_version(name, version.version)
+                    _delete_artifacts(client, version.run_id, version.model_id)
+                deleted.append(f"{name} version {version.version}")
     return deleted
 
 
@@ -74,9 +75,10 @@ def delete_orphaned_runs(settings: Settings, before: datetime, *, dry_run: bool)
         run_id = run.run_id
         if client.search_model_versions(f"run_id = '{run_id}'", max_results=1):
             continue
-        if not dry_run:
-            _delete_artifacts(client, run_id, None)
-        orphans.append(f"run {run.run_name} ({run_id})")
+        with _skip_what_is_gone(f"run {run_id}"):
+            if not dry_run:
+                _delete_artifacts(client, run_id, None)
+            orphans.append(f"run {run.run_name} ({run_id})")
     return orphans
 
 
@@ -165,6 +167,19 @@ def _runs(client: Any, experiment_id: str, before: datetime) -> list[Any]:
         token = page.token
         if not token:
             return found
+
+
+@contextmanager
+def _skip_what_is_gone(name: str) -> Iterator[None]:
+    """End the block when a person or another program removed from MLflow meanwhile what it deletes."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        print(f"{name} was removed meanwhile: {error.message}")
 
 
 def _has_alias(client: Any, name: str, version: str) -> bool:

@@ -6,7 +6,7 @@ It imports no Ray, so that Airflow can call it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.responses import read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.locks import advisory_lock
 from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import NamedVersion, UpdatedModels
@@ -37,37 +38,58 @@ _RETRY_AFTER_S = 1.0
 _NEW_PAIRS_TIMEOUT_S = 20.0
 
 
-def apply(settings: Settings, *, timeout_s: float = 120.0, wait: bool = True) -> UpdatedModels:
+def apply(
+    settings: Settings, *, timeout_s: float = 120.0, wait: bool = True, wait_for: Collection[str] | None = None
+) -> UpdatedModels:
     """Make Ray Serve run the series of the active pairs by the present champions, and wait until they answer.
 
-    A series that the foundation serves is waited for a while, and may lack its forecast afterwards. `wait` False:
-    return when Ray Serve has the configuration; /readyz then tells when each series serves its model.
+    One caller at a time reads the table of pairs and the champions and sends the configuration, so that no older one
+    lands last. `wait_for`: names of the series to wait for, or of a foundation for the series that it serves; by
+    default all. A series that a later caller has changed meanwhile is waited for as that one left it. A series that
+    the foundation serves is waited for a while, and may lack its forecast afterwards. `wait` False: return when Ray
+    Serve has the configuration; /readyz then tells when each series serves its model.
 
-    Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not (nothing is changed
-    then), ServingError when Ray Serve refuses, is late, or a replica refuses its new model.
+    Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not, ServingError when Ray
+    Serve refuses, is late, or a replica refuses its new model, or when another deployment does not end in time.
     """
     token = settings.ray_token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(headers=headers, timeout=timeout_s) as ray:  # the first configuration starts Serve itself
-        with Database.from_settings(settings) as database:
-            pairs = pairs_table.active(database)
+        updated = _send(ray, settings, timeout_s)
+        if wait:
+            names = set(updated.applications) if wait_for is None else set(wait_for)
+            by_foundation = [name for name in updated.by_foundation if _is_meant(name, names)]
+            _wait_until_serving(ray, settings, names.difference(by_foundation), time.monotonic() + timeout_s)
+            # a new pair may have too few candles yet, which must not fail the deployment of the others
+            with suppress(ServingError):
+                _wait_until_serving(ray, settings, set(by_foundation), time.monotonic() + _NEW_PAIRS_TIMEOUT_S)
+    return updated
+
+
+def _send(ray: httpx.Client, settings: Settings, timeout_s: float) -> UpdatedModels:
+    """Send the configuration of this moment to Ray Serve, under the lock of all deployments."""
+    late = ServingError(f"another deployment takes longer than {timeout_s:g} s: try again")
+    with (
+        Database.from_settings(settings) as database,
+        advisory_lock(database, "deploy", timeout_s=timeout_s, late=late),
+    ):
+        pairs = pairs_table.active(database)
         models = models_to_serve(settings, pairs)
         config = desired_config(settings, pairs, models)
         _request(ray, "PUT", settings.ray_url + _APPLICATIONS, time.monotonic() + timeout_s, json=config)
-        wanted = {series.name: NamedVersion(name=model.name, version=model.version) for series, model in models.items()}
-        by_foundation = [each.name for each, model in models.items() if model.name == foundation_name(each.interval)]
-        if wait:
-            applications = [application["name"] for application in config["applications"]]
-            # a new pair may have too few candles yet, which must not fail the deployment of the others
-            trained = {name: model for name, model in wanted.items() if name not in by_foundation}
-            _wait_until_serving(ray, settings, applications, trained, time.monotonic() + timeout_s)
-            _wait_for_new_pairs(settings, wanted)
     due = [Series(tracked.pair, interval) for tracked in pairs for interval in settings.intervals]
     return UpdatedModels(
-        applications={name: model.version for name, model in wanted.items()},
-        by_foundation=tuple(by_foundation),
+        applications={series.name: model.version for series, model in models.items()},
+        by_foundation=tuple(
+            each.name for each, model in models.items() if model.name == foundation_name(each.interval)
+        ),
         without_champion=tuple(each.name for each in due if each not in models),
     )
+
+
+def _is_meant(series: str, names: Collection[str]) -> bool:
+    """Tell whether a series that the foundation serves is among the names, itself or by its foundation."""
+    return series in names or foundation_name(Series.parse(series).interval) in names
 
 
 def models_to_serve(settings: Settings, pairs: Sequence[TrackedPair]) -> dict[Series, ModelVersion]:
@@ -168,17 +190,14 @@ def _application(
     }
 
 
-def _wait_until_serving(
-    ray: httpx.Client,
-    settings: Settings,
-    applications: Sequence[str],
-    wanted: Mapping[str, NamedVersion],
-    deadline: float,
-) -> None:
-    """Poll with growing pauses, because an answer about hundreds of pairs is work for the gateway."""
+def _wait_until_serving(ray: httpx.Client, settings: Settings, names: Collection[str], deadline: float) -> None:
+    """Wait until these series serve what Ray Serve was told last; a series that it no longer has is left out.
+
+    Polls with growing pauses, because an answer about hundreds of pairs is work for the gateway.
+    """
     poll_s = _FIRST_POLL_S
     with Client(settings.api_url, token="") as api:
-        while problem := _not_running(ray, settings, applications, deadline) or _not_serving(api, wanted):
+        while problem := _what_is_missing(ray, api, settings, names, deadline):
             if time.monotonic() > deadline:
                 message = f"Ray Serve is late: {problem}. Its logs are in the Ray dashboard, {settings.ray_url}"
                 raise ServingError(message)
@@ -186,25 +205,37 @@ def _wait_until_serving(
             poll_s = min(1.5 * poll_s, _LONGEST_POLL_S)
 
 
-def _wait_for_new_pairs(settings: Settings, wanted: Mapping[str, NamedVersion]) -> None:
-    """Wait until the series that the foundation serves have a forecast; give up after _NEW_PAIRS_TIMEOUT_S."""
-    deadline = time.monotonic() + _NEW_PAIRS_TIMEOUT_S
-    with Client(settings.api_url, token="") as api, suppress(ServingError):
-        while _not_serving(api, wanted) and time.monotonic() < deadline:
-            time.sleep(_FIRST_POLL_S)
+def _what_is_missing(
+    ray: httpx.Client, api: Client, settings: Settings, names: Collection[str], deadline: float
+) -> str:
+    """Return which application or series is not ready yet, and why; empty when all are.
 
-
-def _not_running(ray: httpx.Client, settings: Settings, applications: Sequence[str], deadline: float) -> str:
-    """Return which application does not run yet, and why. Raises ServingError when its deployment failed."""
+    Raises ServingError when a deployment failed, or a replica refuses its model.
+    """
     answer = _request(ray, "GET", settings.ray_url + _APPLICATIONS, deadline)
     running = read_json(answer, lambda body: dict(body["applications"]), ServingError)
-    for name in applications:
-        state = running.get(name, {"status": "NOT_STARTED", "message": ""})
-        if state["status"] == "DEPLOY_FAILED":
-            raise ServingError(f"Ray Serve could not deploy {name}: {state['message']}")
-        if state["status"] != "RUNNING":
-            return f"{name} is {state['status']} {state['message']}".strip()
-    return ""
+    if not running.get(GATEWAY, {}).get("deployed_app_config"):
+        return f"{GATEWAY} is NOT_STARTED"
+    told = read_json(answer, _told_models, ServingError)
+    wanted = {name: told[name] for name in names if name in told}
+    for name in [GATEWAY, *dict.fromkeys(each if each in running else POOL for each in wanted)]:
+        status, message = running[name]["status"], running[name]["message"]
+        if status == "DEPLOY_FAILED":
+            raise ServingError(f"Ray Serve could not deploy {name}: {message}")
+        if status != "RUNNING":
+            return f"{name} is {status} {message}".strip()
+    return _not_serving(api, wanted)
+
+
+def _told_models(body: Any) -> dict[str, NamedVersion]:
+    """Read from Ray Serve's answer by which model each series shall be served, by the newest configuration."""
+    models: dict[str, Any] = {}
+    for name, application in body["applications"].items():
+        config = application["deployed_app_config"]
+        if config and name != GATEWAY:
+            (deployment,) = config["deployments"]
+            models |= deployment["user_config"] if name == POOL else {name: deployment["user_config"]}
+    return {name: NamedVersion(name=model["name"], version=model["version"]) for name, model in models.items()}
 
 
 def _not_serving(api: Client, wanted: Mapping[str, NamedVersion]) -> str:

@@ -20,7 +20,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.outcomes import ScoredForecasts
 from make_us_rich.documents import QUANTILE_LEVELS, QUANTILE_NAMES
-from make_us_rich.forecasting.evaluation import LAGS_PER_CANDLE, pinball, standard_error
+from make_us_rich.forecasting.evaluation import pinball, standard_error
 
 BASELINE_NAMES = ("naive", "EWMA", "GARCH")
 PIT_BINS = 10
@@ -169,7 +169,7 @@ def skill(ours: Array, theirs: Array, *, horizon: int, baseline: str) -> Skill:
     independent, mean = len(ours) / horizon, float(theirs.mean())
     margin = None
     if independent >= MIN_INDEPENDENT:
-        error = standard_error(theirs - ours, lags=LAGS_PER_CANDLE * horizon)
+        error = standard_error(theirs - ours, horizon=horizon)
         margin = student_quantile(independent - 1) * error / mean
     return Skill(baseline, 1 - float(ours.mean()) / mean, margin, len(ours))
 

@@ -67,9 +67,9 @@ class TrainingNeeds:
     drifting: Collection[str]
 
     @classmethod
-    def read(cls, database: Database, settings: Settings, interval: Interval) -> TrainingNeeds:
+    def read(cls, database: Database, settings: Settings, interval: Interval, now_ms: int) -> TrainingNeeds:
         """Read the last training and the newest score of every pair."""
-        found = scores.latest(database, market=settings.market, interval=interval)
+        found = scores.latest(database, market=settings.market, interval=interval, now_ms=now_ms)
         return cls(
             trainings.latest(database, market=settings.market, interval=interval),
             {pair for pair, score in found.items() if score.drifted},
@@ -122,7 +122,7 @@ def due_trainings(database: Database, settings: Settings, now_ms: int) -> list[D
 def _due_of_interval(
     database: Database, settings: Settings, interval: Interval, pairs: Collection[Pair], now_ms: int
 ) -> list[DueTraining]:
-    needs = TrainingNeeds.read(database, settings, interval)
+    needs = TrainingNeeds.read(database, settings, interval, now_ms)
     next_ms = interval.last_close_ms(now_ms) + interval.ms
     a_run = needs.pairs_per_run(pairs, budget_s(settings, interval, next_ms))
     return [

@@ -12,11 +12,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import httpx
 
-from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.errors import RegistryError, UnknownVersion
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
 from make_us_rich.core.settings import Settings
@@ -50,6 +50,9 @@ TAG_HORIZON_COVERAGES = "horizon_coverages"  # JSON list: coverage_80 at each ho
 _API = "/api/2.0/mlflow/"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 3.0
+"""How long whoever answers a request waits for MLflow."""
+_UNREACHABLE_TTL_S = 5.0
 _NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"
 _BAD_PARAMETER = "INVALID_PARAMETER_VALUE"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -119,11 +122,24 @@ class TrainingRun:
 
 
 class Registry:
-    """Reads models and moves aliases. Every method raises RegistryError when MLflow refuses or is unreachable."""
+    """Reads models and moves aliases. Every method raises RegistryError when MLflow refuses or is unreachable.
 
-    def __init__(self, settings: Settings) -> None:
+    timeout_s: the longest wait for MLflow to send anything. skip_unreachable: fail at once for five seconds after a
+    client of this process got no answer, so that many callers do not each wait for a server that is away.
+    """
+
+    _unreachable: ClassVar[dict[str, tuple[float, str]]] = {}  # by URL: until when, and what failed
+
+    def __init__(self, settings: Settings, *, timeout_s: float = _TIMEOUT_S, skip_unreachable: bool = False) -> None:
         login = settings.mlflow_user, settings.mlflow_password.get_secret_value()
-        self._http = httpx.Client(base_url=settings.mlflow_url, auth=login, timeout=_TIMEOUT_S, limits=CONNECTIONS)
+        self._http = httpx.Client(base_url=settings.mlflow_url, auth=login, timeout=timeout_s, limits=CONNECTIONS)
+        self._url = settings.mlflow_url
+        self._skip_unreachable = skip_unreachable
+
+    @classmethod
+    def for_requests(cls, settings: Settings) -> Registry:
+        """Return a client for whoever answers a request, which a silent MLflow must not hold up."""
+        return cls(settings, timeout_s=REQUEST_TIMEOUT_S, skip_unreachable=True)
 
     def __enter__(self) -> Registry:
         return self
@@ -151,9 +167,11 @@ class Registry:
         )
 
     def get(self, name: str, version: int) -> ModelVersion:
-        """Return one version by its number."""
-        params = {"name": name, "version": str(version)}
-        return self._get("model-versions/get", params, lambda body: _version(body["model_version"]))
+        """Return one version by its number. Raises UnknownVersion."""
+        answer = self._request("GET", f"{_API}model-versions/get", {"name": name, "version": str(version)})
+        if _error_code(answer) in (_NO_SUCH_MODEL, _BAD_PARAMETER):
+            raise UnknownVersion(f"{name} has no version {version}: see `mkrich models`")
+        return _read(answer, lambda body: _version(body["model_version"]))
 
     def versions(self, name: str, most: int = 100) -> list[ModelVersion]:
         """Return up to `most` versions, newest first; none for an unknown name."""
@@ -264,12 +282,17 @@ class Registry:
         body: Mapping[str, object] | None = None,
         content: bytes | None = None,
     ) -> httpx.Response:
+        until_s, failure = self._unreachable.get(self._url, (0.0, ""))
+        if self._skip_unreachable and time.monotonic() < until_s:
+            raise RegistryError(failure)
         try:
-            return self._http.request(method, url, params=params, json=body, content=content)
+            answer = self._http.request(method, url, params=params, json=body, content=content)
         except httpx.HTTPError as error:
-            raise RegistryError(
-                f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
-            ) from error
+            failure = f"MLflow at {self._http.base_url} cannot be reached ({error}): is it running?"
+            self._unreachable[self._url] = time.monotonic() + _UNREACHABLE_TTL_S, failure
+            raise RegistryError(failure) from error
+        self._unreachable.pop(self._url, None)
+        return answer
 
 
 def mlflow_page(mlflow_url: str, *path: str) -> str:

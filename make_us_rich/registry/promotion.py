@@ -5,15 +5,14 @@ A Postgres advisory lock for each model name makes decisions sequential over all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from psycopg2.errors import QueryCanceled
-
-from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.errors import RegistryError, UnknownVersion
 from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.database.locks import advisory_lock
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_ADAPTED_TO, TAG_SHIPPED, ModelVersion, Registry
@@ -180,7 +179,7 @@ def rollback(registry: Registry, database: Database, name: str, *, by: str) -> P
     with _lock(database, name):
         previous = registry.find(name, PREVIOUS)
         if previous is None:
-            raise RegistryError(f"{name} has no previous champion to go back to: see `mkrich models`")
+            raise UnknownVersion(f"{name} has no previous champion to go back to: see `mkrich models`")
         return _promote_manually(registry, previous, by)
 
 
@@ -208,17 +207,7 @@ def _set_champion(registry: Registry, model: ModelVersion, champion: ModelVersio
     registry.set_alias(model.name, CHAMPION, model.version)
 
 
-@contextmanager
-def _lock(database: Database, name: str) -> Iterator[None]:
-    """Hold the advisory lock of one model name. Postgres frees it even if this process dies.
-
-    Raises RegistryError when another process holds it for longer than _LOCK_TIMEOUT_S.
-    """
-    with database.transaction(timeout_s=_LOCK_TIMEOUT_S) as cursor:
-        try:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"promote {name}",))
-        except QueryCanceled:
-            raise RegistryError(
-                f"another promotion of {name} takes longer than {_LOCK_TIMEOUT_S:g} s: try again"
-            ) from None
-        yield
+def _lock(database: Database, name: str) -> AbstractContextManager[None]:
+    """Return the lock of one model name. Raises RegistryError when it is held for longer than _LOCK_TIMEOUT_S."""
+    late = RegistryError(f"another promotion of {name} takes longer than {_LOCK_TIMEOUT_S:g} s: try again")
+    return advisory_lock(database, f"promote {name}", timeout_s=_LOCK_TIMEOUT_S, late=late)

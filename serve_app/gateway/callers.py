@@ -10,16 +10,14 @@ from collections import OrderedDict, defaultdict
 from itertools import islice
 
 from make_us_rich.accounts import Accounts, TokenOwner
-from make_us_rich.accounts.tokens import UNKNOWN, digest
+from make_us_rich.accounts.tokens import TOKEN_TTL_S, UNKNOWN, digest
 from make_us_rich.core.errors import QuotaExceeded, UnknownToken
-from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, STATEMENT_ENDED, CommitInDoubt
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem
 
 _log = logging.getLogger("ray.serve")
 
-# How long a revoked token may still be accepted, for one query instead of one a call.
-_TOKEN_TTL_S = 30.0
 _CAPACITY = 10_000
 _MOST_IN_A_QUERY = 500
 # After a query with unknown tokens: invented tokens cost at most twenty queries a second, however many calls come.
@@ -101,7 +99,7 @@ class TokenCache:
         for key in keys:
             self._cached.pop(key, None)
             if key in found:
-                self._cached[key] = (now + _TOKEN_TTL_S, found[key])
+                self._cached[key] = (now + TOKEN_TTL_S, found[key])
         while len(self._cached) > _CAPACITY:
             self._cached.popitem(last=False)
         return {key: found.get(key) for key in keys}
@@ -129,15 +127,17 @@ class RateLimiter:
 class QuotaCounter:
     """Exact for any number of concurrent calls and gateways: Postgres alone decides who gets the last call.
 
-    While a statement of one user runs, their next calls gather, and the next statement counts them together. While
-    Postgres does not answer, calls pass for _GRACE_S and are counted when it is back. Any other error is raised to the
-    callers concerned, without a retry.
+    While a statement of one user runs, their next calls gather, and the next statement counts them together. Calls that
+    a slow statement could not count pass within the quota, and the next statement counts them. While Postgres does not
+    answer, calls pass for _GRACE_S and are counted when it is back. A statement whose answer was lost is not repeated
+    before Postgres says whether it counted. Any other error is raised to the callers concerned, without a retry.
     """
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
         self._pending: defaultdict[int, list[Call]] = defaultdict(list)
         self._uncounted: defaultdict[int, int] = defaultdict(int)
+        self._in_doubt: dict[int, tuple[str, int]] = {}  # the transaction whose answer was lost, and its calls
         self._counting: dict[int, asyncio.Task[None]] = {}
 
     async def count(self, owner: TokenOwner) -> int | None:
@@ -156,11 +156,10 @@ class QuotaCounter:
         user = owner.user_id
         away_since = None
         try:
-            while (pending := self._pending.pop(user, [])) or self._uncounted[user]:
+            while (pending := self._pending.pop(user, [])) or self._uncounted[user] or user in self._in_doubt:
                 calls, self._pending[user] = pending[:_MOST_IN_A_STATEMENT], pending[_MOST_IN_A_STATEMENT:]
                 try:
-                    await self._count_uncounted(owner)
-                    await self._count_calls(owner, calls)
+                    await self._count(owner, calls)
                     away_since = None
                     if len(calls) > 1:
                         await asyncio.sleep(_GATHER_S)
@@ -180,13 +179,52 @@ class QuotaCounter:
         finally:
             del self._counting[user]
 
+    async def _count(self, owner: TokenOwner, calls: list[Call]) -> None:
+        try:
+            await self._settle(owner.user_id)
+            await self._count_uncounted(owner)
+            await self._count_calls(owner, calls)
+        except STATEMENT_ENDED as error:  # Postgres answers: this is no outage
+            _log.warning(
+                "user %d: a slow statement counted no call, the next one counts them: %s", owner.user_id, error
+            )
+            await self._pass_within_quota(owner, calls)
+
+    async def _pass_within_quota(self, owner: TokenOwner, calls: list[Call]) -> None:
+        """Let calls pass that could not be counted, as many as the month has left. Reading waits for no lock."""
+        usage = await asyncio.to_thread(self._accounts.quota.usage, owner.user_id)
+        left = max(0, owner.monthly_calls - usage.used - self._uncounted[owner.user_id])
+        message = f"all {owner.monthly_calls} calls of this month are used"
+        _resolve(calls[left:], QuotaExceeded(message, limit=owner.monthly_calls, resets_at=usage.resets_at))
+        self._uncounted[owner.user_id] += _resolve(calls[:left], None)
+        await asyncio.sleep(0 if self._pending[owner.user_id] else _RETRY_AFTER_S)
+
+    async def _settle(self, user: int) -> None:
+        """Find out whether the statement counted whose answer was lost. Raises CommitInDoubt while it still runs."""
+        if user in self._in_doubt:
+            transaction_id, calls = self._in_doubt[user]
+            if not await asyncio.to_thread(self._accounts.quota.was_counted, transaction_id):
+                self._uncounted[user] += calls
+            del self._in_doubt[user]
+
+    async def _consume(self, owner: TokenOwner, calls: int) -> int:
+        try:
+            return await asyncio.to_thread(self._accounts.quota.consume, owner, calls)
+        except CommitInDoubt as error:
+            if error.transaction_id:
+                self._in_doubt[owner.user_id] = error.transaction_id, calls
+            raise
+
     async def _count_uncounted(self, owner: TokenOwner) -> None:
         """Count the calls that passed while Postgres was away; those beyond the month's quota are dropped."""
         part = self._uncounted[owner.user_id]
         while part:
             try:
-                await asyncio.to_thread(self._accounts.quota.consume, owner, part)
+                await self._consume(owner, part)
                 self._uncounted[owner.user_id] -= part
+            except CommitInDoubt:
+                self._uncounted[owner.user_id] -= part
+                raise
             except QuotaExceeded:
                 part //= 2
             part = min(part, self._uncounted[owner.user_id])
@@ -196,7 +234,10 @@ class QuotaCounter:
         if not calls:
             return
         try:
-            remaining = await asyncio.to_thread(self._accounts.quota.consume, owner, len(calls))
+            remaining = await self._consume(owner, len(calls))
+        except CommitInDoubt:
+            _resolve(calls, None)
+            raise
         except QuotaExceeded as error:
             usage = await asyncio.to_thread(self._accounts.quota.usage, owner.user_id)
             fitting = max(0, min(owner.monthly_calls - usage.used, len(calls) - 1))

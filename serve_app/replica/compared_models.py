@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,7 @@ from make_us_rich.market.window import Window
 from make_us_rich.registry.client import (
     CHAMPION,
     PREVIOUS,
+    REQUEST_TIMEOUT_S,
     TAG_ARCHITECTURE,
     TAG_HORIZON_SKILLS,
     TAG_SKILL_VS_NAIVE,
@@ -33,10 +38,39 @@ FOUNDATION = "foundation"
 NAIVE = "naive"
 EWMA = "ewma"
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 _log = logging.getLogger("ray.serve")
 
 _TTL_S = 60.0
+_FAILURE_TTL_S = 10.0
 _FEWEST_CANDLES = 48
+# Of their own, so that neither a silent MLflow nor a slow model holds up what is served.
+_THREADS = ThreadPoolExecutor(4, thread_name_prefix="compared")
+
+
+@dataclass(frozen=True, eq=False)
+class _LookUp:
+    """What the registry said of a model; `model` is None where there is none."""
+
+    model: LoadedModel | None
+    failure: str
+    expires_at: float
+
+    @property
+    def is_valid(self) -> bool:
+        return time.monotonic() < self.expires_at
+
+
+@dataclass(frozen=True, eq=False)
+class _Computed:
+    """A model's forecast of a window, or why there is none."""
+
+    model: LoadedModel
+    window: Window
+    forecast: ComputedForecast | None
+    failure: str
 
 
 class ComparedModels:
@@ -47,24 +81,32 @@ class ComparedModels:
         self._settings = settings
         self._model_cache = model_cache
         self._aliases = {PREVIOUS: (series.name, PREVIOUS), FOUNDATION: (foundation_name(series.interval), CHAMPION)}
-        self._models: dict[str, tuple[float, LoadedModel | None]] = {}
-        self._forecasts: dict[str, ComputedForecast] = {}
+        self._found: dict[str, _LookUp] = {}
+        self._look_ups: dict[str, asyncio.Task[_LookUp]] = {}
+        self._computed: dict[str, _Computed] = {}
 
-    def forecast(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
-        """Return the forecast of this window by `previous`, `foundation`, `naive` or `ewma`. Blocks."""
-        try:
-            forecast = self._baseline(choice, window) if choice in _BASELINES else self._compute(choice, window)
-        except (BadModel, NotEnoughHistory) as error:
-            if choice in _BASELINES:  # enough candles may take weeks: trying again does not help
-                return ReplicaError(kind="no-model", detail=f"no {choice} forecast: {error}", field="model")
-            return ReplicaError(kind="not-ready", detail=str(error))
-        except RegistryError as error:
-            _log.warning("%s: the model %r cannot be looked up: %s", self._series.name, choice, error)
-            return ReplicaError(kind="not-ready", detail="the model registry does not answer")
-        if forecast is None:
+    async def forecast(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
+        """Return the forecast of this window by `previous`, `foundation`, `naive` or `ewma`."""
+        if choice in _BASELINES:
+            return await _in_thread(self._forecast_baseline, choice, window, now_ms)
+        found = await self._find(choice)
+        if found.failure:
+            return ReplicaError(kind="not-ready", detail=found.failure)
+        if found.model is None:
             name, alias = self._aliases[choice]
             return ReplicaError(kind="no-model", detail=f"{name} has no {alias} yet", field="model")
-        return forecast.document(self._settings, now_ms=now_ms)
+        computed = self._computed.get(choice)
+        if computed is None or computed.model is not found.model or computed.window is not window:
+            computed = self._computed[choice] = await _in_thread(self._compute, found.model, window)
+        if computed.forecast is None:
+            return ReplicaError(kind="not-ready", detail=computed.failure)
+        return computed.forecast.answer(self._settings, now_ms=now_ms)
+
+    def _forecast_baseline(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
+        try:
+            return self._baseline(choice, window).document(self._settings, now_ms=now_ms)
+        except NotEnoughHistory as error:  # enough candles may take weeks: trying again does not help
+            return ReplicaError(kind="no-model", detail=f"no {choice} forecast: {error}", field="model")
 
     def _baseline(self, choice: str, window: Window) -> ComputedForecast:
         """Raises NotEnoughHistory."""
@@ -77,33 +119,53 @@ class ComparedModels:
         prices = float(window.candles.close[-1]) * np.exp(_BASELINES[choice](window))
         return ComputedForecast.of(self._series.pair, no_graph, window, prices, tails)
 
-    def _compute(self, choice: str, window: Window) -> ComputedForecast | None:
-        """Raises RegistryError, NotEnoughHistory."""
-        model = self._find(choice)
-        if model is None:
-            return None
-        known = self._forecasts.get(choice)
-        if known is None or known.model is not model or known.window is not window:
-            known = self._forecasts[choice] = ComputedForecast.compute(self._series.pair, model, window)
-        return known
+    def _compute(self, model: LoadedModel, window: Window) -> _Computed:
+        try:
+            return _Computed(model, window, ComputedForecast.compute(self._series.pair, model, window), "")
+        except (BadModel, NotEnoughHistory) as error:
+            return _Computed(model, window, None, str(error))
 
-    def _find(self, choice: str) -> LoadedModel | None:
-        """Raises RegistryError."""
-        expires_at, known = self._models.get(choice, (0.0, None))
-        if time.monotonic() < expires_at:
-            return known
-        with Registry(self._settings) as registry:
+    async def _find(self, choice: str) -> _LookUp:
+        """Look a model up, in three seconds at most. Single-flight; a failure is remembered for ten seconds."""
+        found = self._found.get(choice)
+        if found is not None and found.is_valid:
+            return found
+        if choice not in self._look_ups:
+            known = found.model if found else None
+            self._look_ups[choice] = asyncio.create_task(self._look_up(choice, known))
+        return await asyncio.shield(self._look_ups[choice])
+
+    async def _look_up(self, choice: str, known: LoadedModel | None) -> _LookUp:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                model = await _in_thread(self._fetch, choice, known)
+        except (RegistryError, TimeoutError) as error:
+            _log.warning("%s: the model %r cannot be looked up: %s", self._series.name, choice, error)
+            # the model that is known may be another one's by now, so it is kept and not used
+            detail = "the model registry does not answer"
+            found = _LookUp(known, detail, time.monotonic() + _FAILURE_TTL_S)
+        else:
+            if known is not None and known is not model:
+                self._model_cache.discard(known.key)
+            found = _LookUp(model, "", time.monotonic() + _TTL_S)
+        finally:
+            del self._look_ups[choice]
+        self._found[choice] = found
+        return found
+
+    def _fetch(self, choice: str, known: LoadedModel | None) -> LoadedModel | None:
+        """Return the model that the registry names; `known` if it still is that. Raises RegistryError."""
+        with Registry.for_requests(self._settings) as registry:
             version = registry.find(*self._aliases[choice])
             if version is None:
-                model = None
-            elif known is not None and known.key == ModelKey.of(version):
-                model = known
-            else:
-                model = LoadedModel(version, registry.download(version), self._model_cache)
-        if known is not None and known is not model:
-            self._model_cache.discard(known.key)
-        self._models[choice] = (time.monotonic() + _TTL_S, model)
-        return model
+                return None
+            if known is not None and known.key == ModelKey.of(version):
+                return known
+            return LoadedModel(version, registry.download(version), self._model_cache)
+
+
+async def _in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work, *arguments)
 
 
 def _naive(window: Window) -> NDArray[np.float64]:

@@ -19,6 +19,8 @@ from serve_app.metrics import replica_metrics
 _log = logging.getLogger("ray.serve")
 
 _alerted: set[ModelKey] = set()
+# Longer than a request's, because nobody waits for it: S3 may be slow to give MLflow a graph.
+_FETCH_TIMEOUT_S = 10.0
 
 
 class ModelKey(NamedTuple):
@@ -106,15 +108,13 @@ class ModelLoader:
         return self._refused.get(self.wanted) if self.wanted else None
 
     def load(self, serving: LoadedModel | None) -> LoadedModel | None:
-        """Return the wanted model; None when there is none, or when it was refused. Blocks.
+        """Return the wanted model; None when it serves already, or was refused. Blocks.
 
         Raises RegistryError when it cannot be fetched now.
         """
         key = self.wanted
-        if key is None or key in self._refused:
+        if key is None or key in self._refused or (serving is not None and serving.key == key):
             return None
-        if serving is not None and serving.key == key:
-            return serving
         try:
             return self._fetch(key)
         except BadModel as error:
@@ -124,7 +124,7 @@ class ModelLoader:
     def _fetch(self, key: ModelKey) -> LoadedModel:
         if key.name not in self._allowed_names:
             raise BadModel(f"{key.name} is another pair's model")
-        with Registry(self._settings) as registry:
+        with Registry(self._settings, timeout_s=_FETCH_TIMEOUT_S, skip_unreachable=True) as registry:
             version = registry.get(key.name, key.version)
             loaded = LoadedModel(version, registry.download(version), self._cache)
         if loaded.key != key:
@@ -133,13 +133,17 @@ class ModelLoader:
         return loaded
 
     def refuse(self, key: ModelKey, error: BadModel, serving: LoadedModel | None) -> None:
-        """Never try this version again, because its file does not change; log it and alert on Discord."""
+        """Do not fetch this version again, because its file does not change; log it and alert on Discord."""
         self._refused[key] = str(error)
         replica_metrics().model_refused(self._series)
         version = serving.version if serving else None
         instead = f"version {version.version} of {version.name} keeps serving" if version else "nothing serves"
         _log.error("%s: version %d of %s is refused, %s: %s", self._series.name, key.version, key.name, instead, error)
         self._alert(key, error, version)
+
+    def admit(self, key: ModelKey) -> None:
+        """Take back a refusal: the model made a forecast from other candles."""
+        self._refused.pop(key, None)
 
     def _alert(self, key: ModelKey, error: BadModel, serving: ModelVersion | None) -> None:
         """Post one message for each version and process, because many pairs may refuse one foundation model."""
@@ -153,9 +157,10 @@ class ModelLoader:
             if serving
             else "Nothing serves the pair until the next model."
         )
+        reason = alerts.quoted(str(error))
         alert = alerts.Alert(
             title=f"{key.name}: version {key.version} is refused",
-            text=f"It was promoted for {self._series.name} and failed its checks: {error}\n{consequence}",
+            text=f"It was promoted for {self._series.name} and failed its checks: {reason}\n{consequence}",
             fields={"pair": self._series.pair, "run": key.run_id},
             link=f"{self._settings.mlflow_link_url}/#/models/{key.name}/versions/{key.version}",
         )

@@ -37,6 +37,8 @@ _LONGEST_RETRY_S = 60.0
 _FIRST_UPDATE_WITHIN_S = 5.0
 # A pool of its own, so that models load and run while the exchange is slow for every pair of the process.
 _MARKET_THREADS = ThreadPoolExecutor(16, thread_name_prefix="market")
+# Of their own too, so that a silent MLflow holds up no forecast.
+_LOADING_THREADS = ThreadPoolExecutor(8, thread_name_prefix="loading")
 # One thread, so that at a close the forecasts of all pairs of the process come before any is recorded and saved.
 _KEEPING_THREAD = ThreadPoolExecutor(1, thread_name_prefix="keeping")
 
@@ -54,23 +56,24 @@ class ForecastUpdater:
         self.market = LiveWindow(series, settings, shared_bitcoin(series.interval, settings))
         self.models = ModelLoader(series, settings, model_cache)
         self._metrics = replica_metrics()
+        self._candidate: LoadedModel | None = None  # the wanted model, from when it was fetched
         self._saved: ComputedForecast | None = None
         self._recorded: ComputedForecast | None = None
-        self._market_problem, self._model_problem, self._record_problem = "starting", "", ""
+        self._market_problem, self._load_problem, self._forecast_problem, self._record_problem = "starting", "", "", ""
         self._failures = 0
         self._updating = asyncio.Lock()
-        self._first_update = asyncio.Event()
+        self._first_refresh, self._first_load = asyncio.Event(), asyncio.Event()
         self._is_started = self._is_closed = False
-        self._loop: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         url = settings.exchange_stream_url
         self._stream = shared_stream(url) if url else None
-        self._candle_arrived = asyncio.Event()
+        self._candle_arrived, self._load_now = asyncio.Event(), asyncio.Event()
         self._unsubscribe: list[Callable[[], None]] = []
 
     @property
     def problem(self) -> str:
         """What keeps the forecast from being up to date; empty when nothing does."""
-        return _joined(self._market_problem, self._model_problem, self._record_problem)
+        return _joined(self._market_problem, self._load_problem, self._forecast_problem, self._record_problem)
 
     @property
     def waits_for_model(self) -> bool:
@@ -87,8 +90,8 @@ class ForecastUpdater:
     def close(self) -> None:
         """Stop updating."""
         self._is_closed = True
-        if self._loop is not None:
-            self._loop.cancel()
+        for task in self._tasks:
+            task.cancel()
         while self._unsubscribe:
             self._unsubscribe.pop()()
 
@@ -98,25 +101,57 @@ class ForecastUpdater:
             return
         self.models.wanted = key
         if self._is_started:
-            await self._update()
+            await self._swap(key)
         else:
             self._is_started = True
-            await self._start()
+            await self._start(key)
 
-    async def _start(self) -> None:
-        """Start from the snapshot of an earlier process if there is one, else wait a moment for the exchange."""
+    async def _start(self, key: ModelKey) -> None:
+        """Start from the snapshot of an earlier process if there is one, else wait a moment for model and candles."""
         self.current = self._saved = await asyncio.to_thread(self._snapshot.load, self._model_cache)
         if self.current is not None:
             self.market.restore(self.current.window)
-            await self._update_forecast()
         if self._is_closed:
             return
         self._subscribe()
-        self._loop = asyncio.create_task(self._update_after_each_close())
-        if self._is_up_to_date:
-            return
+        self._tasks = [asyncio.create_task(each) for each in (self._swap(key), self._update_after_each_close())]
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._first_update.wait(), _FIRST_UPDATE_WITHIN_S)
+            async with asyncio.timeout(_FIRST_UPDATE_WITHIN_S):
+                for step in (self._first_load, self._first_refresh):
+                    if not self._is_up_to_date:
+                        await step.wait()
+
+    async def _swap(self, key: ModelKey) -> None:
+        """Fetch the wanted model and serve it; retry with exponential backoff while it cannot be fetched."""
+        failures = 0
+        while not self._is_closed:
+            problem = await self._load()
+            if key != self.models.wanted:
+                return
+            self._load_problem = problem
+            self._first_load.set()
+            if not problem:
+                return
+            failures += 1
+            self._load_now.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._load_now.wait(), backoff_s(failures))
+
+    async def _load(self) -> str:
+        """Fetch the wanted model and forecast by it. Returns why it cannot be fetched, else nothing."""
+        serving = self.current.model if self.current else None
+        try:
+            loaded = await asyncio.get_running_loop().run_in_executor(_LOADING_THREADS, self.models.load, serving)
+        except MakeUsRichError as error:
+            _log.warning("%s: the model %s cannot be fetched: %s", self._series.name, self.models.wanted, error)
+            return str(error)
+        except Exception as error:  # whatever MLflow sent, the replica keeps serving
+            _log.exception("%s: the model %s cannot be read", self._series.name, self.models.wanted)
+            return repr(error)
+        if loaded is not None:
+            self._candidate = loaded
+            await self._update()
+        return ""
 
     def _subscribe(self) -> None:
         """Have the exchange push the candles of the series and of BTC."""
@@ -132,7 +167,8 @@ class ForecastUpdater:
             asyncio.get_running_loop().call_later(max(0.0, early_s), self._candle_arrived.set)
 
     async def refresh(self) -> None:
-        """Fetch newer candles and the wanted model now."""
+        """Fetch newer candles now and forecast from them; try again to fetch a model that is missing."""
+        self._load_now.set()
         self._market_problem = await self._refresh_market()  # outside the lock: a new model need not wait for it
         await self._update()
 
@@ -152,7 +188,9 @@ class ForecastUpdater:
     async def _update_after_each_close(self) -> None:
         while True:
             await self.refresh()
-            self._first_update.set()
+            self._first_refresh.set()
+            problem = _joined(self._market_problem, self._forecast_problem, self._record_problem)
+            self._failures = self._failures + 1 if problem else 0
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._candle_arrived.wait(), self._pause_s())
             self._candle_arrived.clear()
@@ -169,27 +207,42 @@ class ForecastUpdater:
         except Exception as error:
             _log.exception("%s: the forecast cannot be recorded", self._series.name)
             self._record_problem = repr(error)
-        self._failures = self._failures + 1 if self.problem else 0
 
     async def _update_forecast(self) -> None:
         async with self._updating:
             try:
-                self._model_problem = await asyncio.to_thread(self._load_and_compute)
+                self._forecast_problem = await asyncio.to_thread(self._forecast)
             except Exception as error:  # whatever failed, the replica keeps serving
                 _log.exception("%s: the forecast cannot be updated", self._series.name)
-                self._model_problem = repr(error)
+                self._forecast_problem = repr(error)
 
-    def _load_and_compute(self) -> str:
-        """Compute the forecast of the newest candle by the wanted model. Returns what failed; empty when nothing."""
+    def _forecast(self) -> str:
+        """Forecast by the serving model, then by a wanted one that waits. Returns what failed, else nothing."""
+        window, candidate = self.market.window, self._candidate
+        if window is None:
+            return ""
         serving = self.current.model if self.current else None
-        wanted, no_model = None, ""
+        problem = ""
+        if serving is not None:
+            try:
+                self._compute(serving, serving, window)
+            except MakeUsRichError as error:
+                problem = str(error)
+        if candidate is None or candidate is serving or candidate.key != self.models.wanted:
+            return problem
         try:
-            wanted = self.models.load(serving)
+            self._compute(candidate, serving, window)
+        except BadModel as error:
+            if problem:  # these candles may be at fault, because neither model can use them
+                return str(error)
+            self.models.refuse(candidate.key, error, serving)
+            if serving is not None:
+                self._candidate = None
         except MakeUsRichError as error:
-            _log.warning("%s: the model %s cannot be fetched: %s", self._series.name, self.models.wanted, error)
-            no_model = str(error)
-        no_forecast = self._compute(wanted, serving, self.market.window) if self.market.window else ""
-        return _joined(no_model, no_forecast)
+            return str(error)
+        else:
+            self.models.admit(candidate.key)
+        return ""
 
     def _keep(self) -> str:
         """Save and record the forecast that is served. Returns what failed; empty when nothing."""
@@ -201,28 +254,16 @@ class ForecastUpdater:
             self._saved = forecast
         return self._record(forecast)
 
-    def _compute(self, wanted: LoadedModel | None, serving: LoadedModel | None, window: Window) -> str:
-        """Forecast by the wanted model, or else by the serving one. Returns why there is no forecast of this window."""
-        problem = ""
-        for model in dict.fromkeys(filter(None, (wanted, serving))):
-            if self.current and self.current.model is model and self.current.window is window:
-                return ""
-            started = time.perf_counter()
-            try:
-                forecast = ComputedForecast.compute(self._series.pair, model, window)
-            except BadModel as error:
-                if model is not serving:
-                    self.models.refuse(model.key, error, serving)
-                problem = str(error)
-            except MakeUsRichError as error:
-                problem = str(error)
-            else:
-                self.current = forecast  # one assignment: a reader sees the old forecast or the new one
-                if serving is not None and model is not serving:
-                    self._model_cache.discard(serving.key)
-                self._note(forecast, time.perf_counter() - started, swapped=model is not serving)
-                return ""
-        return problem
+    def _compute(self, model: LoadedModel, serving: LoadedModel | None, window: Window) -> None:
+        """Serve the forecast of a window by a model. Raises BadModel, NotEnoughHistory."""
+        if self.current and self.current.model is model and self.current.window is window:
+            return
+        started = time.perf_counter()
+        forecast = ComputedForecast.compute(self._series.pair, model, window)
+        self.current = forecast  # one assignment: a reader sees the old forecast or the new one
+        if serving is not None and model is not serving:
+            self._model_cache.discard(serving.key)
+        self._note(forecast, time.perf_counter() - started, swapped=model is not serving)
 
     def _note(self, forecast: ComputedForecast, seconds: float, *, swapped: bool) -> None:
         self._metrics.forecast_computed(
@@ -267,8 +308,12 @@ def pause_s(interval: Interval, now_ms: int, *, failures: int, delay_s: float) -
     until_close_s = (next_close_ms - now_ms) / 1000 + delay_s
     if not failures:
         return until_close_s
-    backoff_s = float(_FIRST_RETRY_S * 2 ** min(failures - 1, 10))
-    return min(backoff_s, _LONGEST_RETRY_S, until_close_s)  # a new candle must not wait for what failed before
+    return min(backoff_s(failures), until_close_s)  # a new candle must not wait for what failed before
+
+
+def backoff_s(failures: int) -> float:
+    """Return the pause after this many failures in a row: 2 s, doubled with each, at most a minute."""
+    return min(float(_FIRST_RETRY_S * 2 ** min(failures - 1, 10)), _LONGEST_RETRY_S)
 
 
 def _joined(*problems: str) -> str:

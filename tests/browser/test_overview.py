@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -38,6 +39,39 @@ _WILD = """() => {
     const rows = [{pair, label, href, message: "no champion yet"}, ...others.map(long)];
     window.dash_clientside.set_props("overview-data", {data: {...data, rows, horizons}});
 }"""
+
+_BLOCKED = """for (const kind of ["localStorage", "sessionStorage"]) Object.defineProperty(window, kind, {
+    get() { throw new DOMException("The operation is insecure.", "SecurityError"); },
+});"""
+_FULL = 'Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };'
+
+
+def _left(texts: dict[str, str]) -> str:
+    """Return a script that leaves these texts in the browser's storage."""
+    return f"for (const [name, text] of {json.dumps(list(texts.items()))}) localStorage.setItem(name, text);"
+
+
+_CONTROLS = {  # the default of each remembered control, and a value of a version that offered others
+    "pair": (None, 5),
+    "interval": ("1h", "7m"),
+    "horizon": (8, 99),
+    "span": ("48", "72"),
+    "overview-interval": ("1h", "7m"),
+    "overview-horizon": ("8", "7"),
+}
+_KEY = "_dash_persistence.{}.value.true"
+_STORAGES = {
+    "blocked": _BLOCKED,
+    "full": _FULL,
+    "unreadable": _left(
+        {"mur-overview-order": "pair"}
+        | {_KEY.format(name): text for name, text in zip(_CONTROLS, ["btc", "{", '{"a":1}'] * 2, strict=True)}
+    ),
+    "of another version": _left(
+        {"mur-overview-order": '"last"'}
+        | {_KEY.format(name): json.dumps([other, first]) for name, (first, other) in _CONTROLS.items()}
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +222,21 @@ def test_narrow_windows_show_cards_and_every_width_is_accessible(browser: Browse
     expect(page).to_have_url(f"{dashboard.url}/?pair={UNSCORED}&interval=1h")
     expect(page.locator("#pair")).to_have_value("CHZ / USDT", timeout=SLOW_MS)
     context.close()
+
+
+@pytest.mark.parametrize("storage", _STORAGES)
+def test_the_pages_work_without_the_browsers_storage_and_drop_what_they_cannot_use(
+    page: Page, dashboard: DashboardServers, storage: str
+) -> None:
+    page.add_init_script(_STORAGES[storage])
+    table = _open(page, dashboard, "trader")
+    star = page.get_by_role("button", name="favourite ETH / USDT")
+    star.click()
+    expect(star).to_have_attribute("aria-pressed", "true")
+    expect(table.get_by_role("link").first).to_have_text("ETH / USDT")
+    expect(page.get_by_role("columnheader", name="80 % range in 8 h")).to_be_visible()
+
+    page.goto(dashboard.url)
+    expect(page.locator("#chart .legendtext").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator("#reading")).to_contain_text("8 h ahead", timeout=SLOW_MS)
+    expect(page.locator("#connection")).to_have_count(0)

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from infra import backup as backup_tool
 from infra.backup import BackupError, object_sums, restore_bucket, table_sums
 from make_us_rich.accounts import Accounts
+from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.migrations import migrate
 from make_us_rich.database.pool import Database
 from make_us_rich.market.object_store import ObjectStore
+from make_us_rich.operations import backup_lock
+from make_us_rich.operations.backup_lock import BackupRunning
 from tests.support.accounts import owner_of, transaction
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import S3_KEYS, empty_database, s3_server
@@ -143,6 +147,32 @@ def test_what_is_restored_is_what_was_saved(filled: Installation, backup: Path) 
         again = empty.backup("restore", backup)
         assert again.returncode == 1
         assert "restore into an empty one" in again.stderr
+
+
+def test_nothing_is_deleted_while_a_backup_is_saved(
+    filled: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is deleted between the registry and the bucket would be named by the backup and missing in it."""
+    tried: list[str] = []
+
+    def delete_meanwhile(*_: object) -> dict[str, str]:
+        with (
+            pytest.raises(BackupRunning, match="the next run deletes it"),
+            Database(filled.url("make_us_rich")) as database,
+            backup_lock.deletion(database),
+        ):
+            tried.append("deleted")
+        tried.append("refused")
+        return {}
+
+    for part in ("dump_database", "dump_bucket"):
+        monkeypatch.setattr(backup_tool, part, delete_meanwhile)
+    backup_tool.save(tmp_path / "saved", {name: filled.url(name) for name in NAMES}, Settings())
+    assert tried == ["refused"] * (len(NAMES) + len(BUCKETS))
+    with Database(filled.url("make_us_rich")) as database, backup_lock.deletion(database):
+        monkeypatch.setattr(backup_lock, "_WAIT_S", 0.2)
+        with pytest.raises(BackupRunning, match="save again later"):
+            backup_tool.save(tmp_path / "another", {"make_us_rich": filled.url("make_us_rich")}, Settings())
 
 
 def test_a_changed_row_changes_the_sum(filled: Installation) -> None:

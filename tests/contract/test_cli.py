@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from make_us_rich.accounts import Accounts
-from make_us_rich.cli import app
+from make_us_rich.cli import app, main
 from make_us_rich.core.errors import (
     LocationRefused,
     MakeUsRichError,
@@ -279,6 +280,85 @@ def test_the_words_of_2022_name_what_they_take(tmp_path: Path, monkeypatch: pyte
     assert secrets.read_text() == before
     for words in (("stop", "interface"), ("start", "agent")):
         assert "mkrich run training" in " ".join(mkrich(*words).stderr.split())
+
+
+_BACKTEST = ("backtest", "--from", "2026-01-01", "--to", "2026-05-01", "--pairs", "btc_usdt")
+_DOWNLOAD = ("candles", "download", "--from", "2026-01-01", "--to", "2026-02-01", "--out")
+_MISTAKES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("pairs", "add", "DOGE"), "such as btc_usdt"),
+    (("pairs", "add", "foo_bar"), "does not trade foo_bar"),
+    (("pairs", "plan", "btc_usdt", "nonsense"), "dedicated"),
+    (("pairs", "remove", "never_usdt"), "never_usdt"),
+    (("train", "btc_usdt", "--as-of", "yesterday"), "write 2026-01-31T12:00:00Z"),
+    (("train", "btc_usdt", "--as-of", "2199-01-01"), "is in the future"),
+    (("train", "btc_usdt", "--interval", "7h"), "use 1h"),
+    (("forecast", "btc_usdt", "--interval", "7h"), "use 1h"),
+    (("models", "BTC"), "such as btc_usdt"),
+    (("promote", "btc_usdt", "999"), "btc_usdt_1h has no version 999: see `mkrich models`"),
+    (("rollback", "never_usdt"), "no previous champion"),
+    (("create-admin", "grace", "--password", "short"), "password"),
+    ((*_BACKTEST, "--every", "soon"), "write 5w"),
+    ((*_BACKTEST, "--out", "{file}/b.parquet"), "name another file or folder"),
+    ((*_DOWNLOAD, "{folder}", "--pairs", "BTC"), "such as btc_usdt"),
+    ((*_DOWNLOAD, "{folder}", "--pairs", ""), "--pairs"),
+    ((*_DOWNLOAD, "{file}", "--pairs", "btc_usdt"), "name another file or folder"),
+    (("logs", "nothing"), "start the stack first"),
+    (("init-env", "{file}"), "remove it first"),
+    (("up", "--data", "{folder}"), "holds no .parquet klines"),
+)
+
+
+@pytest.mark.parametrize(("words", "message"), _MISTAKES, ids=lambda value: " ".join(value)[:40])
+def test_a_mistake_ends_a_command_with_one_line_and_code_2(
+    words: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    monkeypatch.setenv("MUR_STACK_HOME", str(folder))
+    arguments = [word.format(file=file, folder=folder) for word in words]
+    assert _main(arguments, monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MUR_DATABASE_URL", "a_secret"), ("MUR_INTERVALS", "7h"), ("MUR_PORT_BASE", "twenty")]
+)
+def test_a_malformed_setting_ends_a_command_with_one_line_that_names_it(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    assert _main(["up"] if name == "MUR_PORT_BASE" else ["pairs", "list"], monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {name}")
+    assert said.count("\n") == 1
+    assert "a_secret" not in said
+
+
+def test_the_job_of_a_backtest_ends_with_one_line_after_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(PROJECT_ROOT)
+    assert _main([*_BACKTEST, "--model", "nonsense"], monkeypatch) == 2
+    assert capfd.readouterr().err.splitlines() == [
+        "error: unknown architecture 'nonsense': use one of lstm, gru, linear, patchtst, level_mse"
+    ]
+
+
+def _main(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """Run a command as the console script does; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["mkrich", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
 
 
 def _register(mlflow_url: str, name: str, *, champion: int) -> None:

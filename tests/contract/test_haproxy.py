@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve.config import HTTPOptions
 
 from make_us_rich.operations import haproxy as haproxy_module
-from make_us_rich.operations.haproxy import BINARY_SETTING, launcher
+from make_us_rich.operations.haproxy import BINARY_SETTING, launcher, with_our_answers
 from tests.support.fixed_response import fixed_response_server
 from tests.support.folders import traversable_folder
 from tests.support.processes import PROJECT_ROOT, free_port, running
@@ -27,9 +29,8 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-@contextmanager
-def haproxy(folder: Path, gateways: list[str] | None) -> Iterator[str]:
-    """In front of these gateways; None: Ray knows of no application yet. Gives its URL."""
+def _write_rays_configuration(folder: Path, gateways: list[str] | None) -> int:
+    """Let Ray write the configuration; returns the port."""
     port = free_port()
     config = HAProxyConfig(
         http_options=HTTPOptions(host="127.0.0.1", port=port),
@@ -50,9 +51,30 @@ def haproxy(folder: Path, gateways: list[str] | None) -> Iterator[str]:
         config, {} if gateways is None else {"http-gateway": backend}, config_file_path=f"{folder}/haproxy.cfg"
     )
     proxy._generate_config_file_internal()
+    return port
+
+
+@contextmanager
+def haproxy(folder: Path, gateways: list[str] | None) -> Iterator[str]:
+    """In front of these gateways; None: Ray knows of no application yet. Gives its URL."""
+    port = _write_rays_configuration(folder, gateways)
     command = [str(launcher(folder)), "-db", "-f", f"{folder}/haproxy.cfg", "-dR"]
     with running(command, lambda: _listens(port), folder / "haproxy.log"):
         yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def gateway_proxy() -> Iterator[str]:
+    """Run HAProxy in front of a gateway that answers 200."""
+    with ExitStack() as contexts:
+        folder = contexts.enter_context(traversable_folder())
+        gateway = contexts.enter_context(fixed_response_server(200, b"{}", "application/json"))
+        yield contexts.enter_context(haproxy(folder, [gateway]))
+
+
+def _rays_configuration(folder: Path) -> str:
+    _write_rays_configuration(folder, None)
+    return (folder / "haproxy.cfg").read_text()
 
 
 def _listens(port: int) -> bool:
@@ -111,6 +133,80 @@ def test_the_gateways_own_answers_pass(folder: Path, status: int, content_type: 
         url = contexts.enter_context(haproxy(folder, [gateway]))
         answer = httpx.get(f"{url}/v1/forecasts/btc_usdt")
     assert (answer.status_code, answer.json()) == (status, {"from": "the gateway"})
+
+
+def _exchange(url: str, raw: bytes, end: bytes = b"}") -> tuple[int, bytes, bytes]:
+    """Send bytes; return status, head and body of the answer."""
+    with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=20) as connection:
+        connection.sendall(raw)
+        received = b""
+        while end not in received and (part := connection.recv(65536)):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.lower(), body
+
+
+_KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+_UPGRADE = b"Connection: Upgrade\r\nUpgrade: %s\r\n" + _KEY
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"GET /v1/pairs HTTP/1.1\r\nHost: a\r\n" + (_UPGRADE % b"websocket") + b"\r\n", 200),
+        (b"GET /v1/pairs HTTP/1.1\r\nHost: a\r\n" + (_UPGRADE % b"h2c") + b"\r\n", 200),
+    ],
+)
+def test_a_clients_mistake_is_a_problem_document(gateway_proxy: str, raw: bytes, status: int) -> None:
+    got, head, body = _exchange(gateway_proxy, raw)
+
+    assert got == status, (head, body)
+    if status != 200:
+        assert b"content-type: application/problem+json" in head
+        assert json.loads(body)["status"] == status
+        assert status != 405 or b"allow: get, head, post, put, options" in head
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nBad Header: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 40_000 + b"\r\n\r\n",
+    ],
+    ids=["line", "header", "length", "size"],
+)
+def test_what_is_no_http_is_a_400_of_haproxys_own(gateway_proxy: str, raw: bytes) -> None:
+    """HAProxy answers before any rule of its configuration; its page is HTML, which it has no setting for."""
+    assert _exchange(gateway_proxy, raw, end=b"</html>")[0] == 400
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 426])
+def test_a_refusal_of_rays_http_server_is_the_clients_mistake(folder: Path, status: int) -> None:
+    with (
+        fixed_response_server(status, b"Invalid HTTP request received.", "text/plain") as ray,
+        haproxy(folder, [ray]) as url,
+    ):
+        answer = httpx.get(f"{url}/v1/pairs")
+
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
+    assert answer.json()["type"] == "urn:make-us-rich:problem:invalid-request"
+
+
+def test_slow_requests_are_cut_off_with_a_problem_document(folder: Path) -> None:
+    config = with_our_answers(_rays_configuration(folder), folder)
+
+    assert re.search(r"^defaults\n(?:    .*\n)*    timeout http-request 10s\n", config, re.MULTILINE)
+    assert re.search(r"^    timeout client 60s$", config, re.MULTILINE)
+    assert re.search(r"^    option http-buffer-request$", config, re.MULTILINE)
+    (file,) = re.findall(r"^    errorfile 408 (.*)$", config, re.MULTILINE)
+    head, _, body = Path(file).read_bytes().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(body)["status"] == 408
 
 
 def test_images_name_a_file_that_can_be_run() -> None:

@@ -118,6 +118,39 @@ def test_a_run_without_a_version_is_deleted(settings: Settings) -> None:
     assert housekeeping.delete_orphaned_runs(settings, FAR_AHEAD, dry_run=False) == []
 
 
+def test_what_is_removed_meanwhile_stops_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person removes a version, a run and a whole model in MLflow while housekeeping looks at them."""
+    client = MlflowClient()
+    experiment = mlflow.get_experiment_by_name("train_pairs").experiment_id
+    runs = [client.create_run(experiment).info for _ in range(5)]
+    for name in ("ada_usdt_1h", NAME):
+        client.create_registered_model(name)
+        for run in runs[:4]:
+            client.create_model_version(name, run.artifact_uri, run.run_id)
+    has_alias = housekeeping._has_alias
+
+    def interfere(asking: MlflowClient, name: str, version: str) -> bool:
+        if name != NAME:
+            client.delete_registered_model(name)
+        elif version == "3":
+            client.delete_model_version(name, version)
+        return has_alias(asking, name, version)
+
+    monkeypatch.setattr(housekeeping, "_has_alias", interfere)
+    deleted = housekeeping.delete_model_versions(settings, 1, dry_run=False)
+    assert deleted == [f"{NAME} version 2", f"{NAME} version 1"]
+
+    search = housekeeping._runs
+
+    def remove_one(asking: MlflowClient, experiment_id: str, before: datetime) -> list[Any]:
+        found = search(asking, experiment_id, before)
+        client.delete_experiment(experiment_id)
+        return found
+
+    monkeypatch.setattr(housekeeping, "_runs", remove_one)
+    housekeeping.delete_orphaned_runs(settings, FAR_AHEAD, dry_run=False)
+
+
 def test_models_on_every_page_are_considered() -> None:
     with mlflow_server() as url:
         client = MlflowClient(url)

@@ -10,6 +10,7 @@ import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
+from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts, scores
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, HORIZONS, HorizonScore, Quantiles, Score
@@ -17,6 +18,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import scoring
+from make_us_rich.operations.training_budget import TrainingNeeds
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 NOON_MS = 1_700_049_600_000  # 2023-11-15 12:00 UTC
 WEEK = 168
 WEEK_MS = NOON_MS - WEEK * HOUR_MS
+OTHER_MARKET = "recorded"
 BAND = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645]) * 0.01
 
 
@@ -38,18 +41,39 @@ def test_scores_of_other_markets_and_intervals_are_left_out(url: str) -> None:
     _keep(url, "simulated", Interval.H1, skill=0.50, as_of_ms=NOON_MS + HOUR_MS)
     _keep(url, "binance", Interval.H4, skill=-0.50, as_of_ms=NOON_MS + 2 * HOUR_MS, drifted=True)
 
-    served = scores.latest(Database(url), market="binance", interval=Interval.H1)[str(BITCOIN)]
+    served = scores.latest(Database(url), market="binance", interval=Interval.H1, now_ms=NOON_MS)[str(BITCOIN)]
 
     assert (served.skill_vs_naive, served.drifted) == (0.05, False)
     assert [(item.horizon, item.skill_vs_naive) for item in served.horizons] == [(1, 0.05)]
-    assert scores.latest(Database(url), market="recorded", interval=Interval.H1) == {}
+    assert scores.latest(Database(url), market="recorded", interval=Interval.H1, now_ms=NOON_MS) == {}
 
 
 def test_the_newest_score_of_a_day_is_kept(url: str) -> None:
     _keep(url, "binance", Interval.H1, skill=0.03, as_of_ms=NOON_MS + HOUR_MS)
     _keep(url, "binance", Interval.H1, skill=0.01, as_of_ms=NOON_MS)
 
-    assert scores.latest(Database(url), market="binance", interval=Interval.H1)[str(BITCOIN)].skill_vs_naive == 0.03
+    assert (
+        scores.latest(Database(url), market="binance", interval=Interval.H1, now_ms=NOON_MS)[
+            str(BITCOIN)
+        ].skill_vs_naive
+        == 0.03
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "days"), [(Interval.M15, 1.75), (Interval.H4, 7), (Interval.D1, 7)], ids=["15m", "4h", "1d"]
+)
+def test_the_score_of_a_pair_that_is_no_longer_scored_is_forgotten(url: str, interval: Interval, days: float) -> None:
+    _keep(url, OTHER_MARKET, interval, skill=-0.5, as_of_ms=NOON_MS, drifted=True)
+    over_ms = NOON_MS + int(days * 24 * HOUR_MS)
+    settings = Settings(database_url=url, market=OTHER_MARKET)
+
+    def drifting(now_ms: int) -> set[str]:
+        with Database(url) as database:
+            return set(TrainingNeeds.read(database, settings, interval, now_ms).drifting)
+
+    assert drifting(over_ms - 1) == {BITCOIN}
+    assert drifting(over_ms) == set()
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +101,7 @@ def test_every_stored_horizon_is_scored_once_its_close_is_known(url: str, store:
     assert fourth.coverage_80 == pytest.approx(np.mean(inside))
     assert (score.n, score.drifted) == (WEEK, False), score.reason
     assert score.skill_vs_naive == pytest.approx(np.mean([item.skill_vs_naive for item in score.horizons]))
-    kept = scores.latest(Database(url), market="binance", interval=Interval.H1)[str(pair)]
+    kept = scores.latest(Database(url), market="binance", interval=Interval.H1, now_ms=NOON_MS)[str(pair)]
     assert kept.horizons == score.horizons
 
 

@@ -22,7 +22,7 @@ from make_us_rich.core.pair import BITCOIN, Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import HORIZONS, Forecast, JobResult, TrainedResult
+from make_us_rich.documents import HORIZONS, Forecast, JobResult, NamedVersion, TrainedResult
 from make_us_rich.forecasting.onnx_model import OnnxModel
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.candle_store import CandleStore
@@ -156,7 +156,9 @@ async def _forecast(replica: Forecaster, settings: Settings) -> Forecast:
         model = models_to_serve(settings, pairs_table.active(database))[SERIES]
     name, version, run_id = ModelKey.of(model)
     await replica.reconfigure({"name": name, "version": version, "run_id": run_id})
-    await replica.refresh()
+    async with asyncio.timeout(60):
+        while (await replica.refresh()).serves != NamedVersion(name=name, version=version):
+            await asyncio.sleep(0.05)
     forecast = await replica.forecast()
     assert isinstance(forecast, Forecast), forecast
     return forecast

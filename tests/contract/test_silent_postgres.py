@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -20,16 +23,17 @@ from psycopg2 import errors as pg_errors
 
 from dash_app.app import create_app
 from make_us_rich.accounts import Accounts
-from make_us_rich.core.errors import RegistryError
+from make_us_rich.core.errors import QuotaExceeded, RegistryError
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import pool as connections
 from make_us_rich.database.pool import Connection, Database, PostgresTimeout, connect
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import Registry
+from serve_app.gateway import callers
 from serve_app.gateway.callers import QuotaCounter, RateLimiter, TokenCache
 from serve_app.metrics import GatewayMetrics
-from tests.support.accounts import transaction
+from tests.support.accounts import owner_of, transaction
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import migrated_database
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
@@ -92,6 +96,23 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres: str) -
     with transaction(postgres) as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
         assert cursor.fetchone() == (0,)
+
+
+def test_a_pooler_finds_no_option_that_it_refuses() -> None:
+    """PgBouncer knows these parameters of a log-in alone, and ends it at any other, as `options`."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        url = f"postgresql://app:a-password@{address}/make_us_rich?sslmode=disable&gssencmode=disable"
+        asked = pool.submit(connect, url)
+        with server.accept()[0] as connection:
+            (length,) = struct.unpack("!I", connection.recv(4, socket.MSG_WAITALL))
+            sent = connection.recv(length - 4, socket.MSG_WAITALL)[4:].split(b"\0")
+        with pytest.raises(psycopg2.OperationalError):
+            asked.result()
+
+    given = dict(zip(sent[::2], sent[1::2], strict=False))
+    known = {b"client_encoding", b"application_name", b"datestyle", b"timezone", b"standard_conforming_strings"}
+    assert {name for name in given if name} <= {b"user", b"database"} | known
 
 
 def test_many_threads_wait_at_once_and_not_one_after_the_other(network: tuple[TcpProxy, str]) -> None:
@@ -182,6 +203,61 @@ def test_the_grace_begins_when_postgres_falls_silent(network: tuple[TcpProxy, st
         asyncio.run(scenario())
 
 
+def test_a_slow_statement_is_no_outage(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a lock holds up the counting, calls pass within the quota, none gets an error, and each is counted once."""
+    monkeypatch.setattr(callers, "_GRACE_S", 0.0)
+    with Accounts(Database(postgres)) as accounts:
+        user = accounts.users.create("held up", "a password for tests").user_id
+        owner = replace(owner_of(accounts, accounts.tokens.create(user, "tests")), monthly_calls=5)
+        accounts.quota.consume(owner, 3)
+        counter = QuotaCounter(accounts)
+
+        async def calls() -> list[object]:
+            return await asyncio.gather(*(counter.count(owner) for _ in range(4)), return_exceptions=True)
+
+        async def scenario() -> None:
+            with transaction(postgres) as cursor, monkeypatch.context() as patch:
+                cursor.execute("SELECT 1 FROM monthly_consumptions WHERE user_id = %s FOR UPDATE", (user,))
+                patch.setattr(connections, "TIMEOUT_S", 0.3)
+                passed = await calls()
+            assert [each if each is None else type(each) for each in passed] == [None] * 2 + [QuotaExceeded] * 2
+            async with asyncio.timeout(30):
+                while _used(accounts, user) != 5:
+                    await asyncio.sleep(0.1)
+            assert {type(each) for each in await calls()} == {QuotaExceeded}
+
+        asyncio.run(scenario())
+
+
+def test_a_call_whose_answer_was_lost_is_counted_once(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres commits the count of the third call after the gateway has given it up."""
+    with transaction(postgres) as cursor:
+        cursor.execute(_SLOW_COMMIT)
+    with Accounts(Database(postgres)) as accounts:
+        user = accounts.users.create("committed late", "a password for tests").user_id
+        owner = owner_of(accounts, accounts.tokens.create(user, "tests"))
+        accounts.quota.consume(owner, 2)
+        counter = QuotaCounter(accounts)
+
+        async def scenario() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(connections, "_GRACE_S", 0.5 - connections.TIMEOUT_S)
+                assert await counter.count(owner) is None
+            async with asyncio.timeout(30):
+                while counter._counting:
+                    await asyncio.sleep(0.1)
+            assert await counter.count(owner) == 1000 - 4
+
+        asyncio.run(scenario())
+
+
+_SLOW_COMMIT = """
+CREATE FUNCTION wait_a_second() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER slow_commit AFTER UPDATE ON monthly_consumptions DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW WHEN (NEW.calls = 3) EXECUTE FUNCTION wait_a_second();
+"""
+
+
 def test_nobody_waits_for_ever_for_the_lock_of_a_decision(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promotion, "_LOCK_TIMEOUT_S", 1.0)
     held, done = threading.Event(), threading.Event()
@@ -217,6 +293,18 @@ def test_the_dashboard_says_that_the_database_is_away(network: tuple[TcpProxy, s
         answer = visitor.post("/login", data=form)
     assert (answer.status_code, "The database does not answer" in answer.text) == (503, True)
     assert time.monotonic() - started < PATIENCE_S
+
+
+def test_the_dashboard_does_not_call_a_slow_statement_an_outage(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    visitor = create_app(Settings(database_url=postgres, secret_key="unit-test")).server.test_client()
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', visitor.get("/login").text)
+    assert found is not None
+    form = {"csrf_token": found[1], "name": "ada", "password": "correct horse battery"}
+    with transaction(postgres) as cursor:
+        cursor.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        monkeypatch.setattr(connections, "TIMEOUT_S", 0.3)
+        answer = visitor.post("/login", data=form)
+    assert (answer.status_code, "The database is busy" in answer.text) == (503, True)
 
 
 def test_a_command_ends_with_one_line(network: tuple[TcpProxy, str]) -> None:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +21,7 @@ from make_us_rich.documents import HORIZONS, HORIZONS_WITH_PROBABILITY_UP
 from make_us_rich.embedded.environment import DEMO_USER
 from tests.support.embedded_stack import EmbeddedStack, embedded_stack
 from tests.support.listening_sockets import REPLICA
+from tests.support.processes import PROJECT_ROOT
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -165,6 +169,26 @@ def test_the_terminal_shows_what_is_served_and_what_is_not(stack: EmbeddedStack,
     found = {item["name"]: item for item in json.loads(diagnosis.stdout)}
     assert {item["state"] for name, item in found.items() if name != "mlflow"} == {"ok"}, diagnosis.stdout
     assert found["mlflow"]["way_out"] == f"run `mkrich train {BROKEN}`"
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("airflow dags list-runs train_pairs --output plain", "failed"),
+        ("mlflow experiments search", "train_pairs"),
+        ("rclone lsf stack:", "candles/"),
+        ("ray job list", "ray_jobs.train_pairs"),
+    ],
+)
+def test_programs_of_the_environment_speak_to_the_stack(
+    stack: EmbeddedStack, finished_run: str, command: str, shown: str
+) -> None:
+    programs = Path(sys.executable).parent
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(stack.config.state)}
+    environment |= {name: value for name, value in stack.environment.items() if name.startswith("MUR_STACK")}
+    line = f'set -e; variables="$(mkrich env)"; eval "$variables"; {command}'
+    done = subprocess.run(["bash", "-c", line], env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert (done.returncode, shown in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_the_dashboard_shows_its_pages_after_log_in(stack: EmbeddedStack, finished_run: str) -> None:

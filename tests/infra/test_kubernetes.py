@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ FOLDER = PROJECT_ROOT / "infra" / "kubernetes"
 _GIVEN = os.environ.get("MUR_TEST_SCHEMAS")
 _PLACES = [Path(_GIVEN)] if _GIVEN else [PROJECT_ROOT / "data" / "schemas", PROJECT_ROOT.parent / "shared" / "schemas"]
 KUBERAY = next((folder for place in _PLACES if (folder := place / "kuberay").is_dir()), _PLACES[0] / "kuberay")
+INGRESSES = (FOLDER / "airflow" / "ingress.yaml", FOLDER / "overlays" / "large" / "ingress.yaml")
 OVERLAYS = ("small", "large")
 VERSION = "1.33"
 
@@ -44,7 +46,8 @@ def manifests(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 
 
 def _files() -> list[Path]:
-    return [*sorted((FOLDER / "base").glob("*.yaml")), FOLDER / "secrets.example.yaml"]
+    more = [FOLDER / "secrets.example.yaml", *INGRESSES]
+    return [*sorted((FOLDER / "base").glob("*.yaml")), *more]
 
 
 def _documents(path: Path) -> list[dict[str, Any]]:
@@ -187,6 +190,45 @@ def test_airflows_values_name_secrets_that_exist() -> None:
     assert "python -m infra.docker.airflow_admin" in values["migrateDatabaseJob"]["args"][-1]
     for source in yaml.safe_load(values["extraEnvFrom"]):
         assert "configMapRef" in source or source["secretRef"]["name"] in secrets
+
+
+NGINX = "nginx.ingress.kubernetes.io"
+PASSWORD_PATHS = {
+    "app.example.com": ["/login", "/register", "/set-password/x"],
+    "airflow.example.com": ["/auth/login", "/auth/login/", "/auth/token", "/auth/token/cli"],
+}
+
+
+def _annotations(host: str, path: str) -> dict[str, str]:
+    """Return the annotations for a path: nginx takes the longest prefix of whole parts."""
+    found: dict[str, dict[str, str]] = {}
+    for manifest in (document for file in INGRESSES for document in _documents(file)):
+        for rule in manifest["spec"]["rules"]:
+            for item in rule["http"]["paths"]:
+                prefix = item["path"].rstrip("/")
+                if rule["host"] == host and (path == prefix or path.startswith(f"{prefix}/")):
+                    found[prefix] = manifest["metadata"]["annotations"]
+    return found[max(found, key=len)]
+
+
+def test_what_takes_a_password_has_a_rate_of_its_own() -> None:
+    proxy = (PROJECT_ROOT / "infra" / "docker" / "nginx.conf").read_text()
+    (limited,) = re.findall(r'"~\^POST (.*)\$" "', proxy)
+    for host, paths in PASSWORD_PATHS.items():
+        for path in paths:
+            assert re.fullmatch(limited, path), f"the proxy of Compose does not limit {path}"
+            annotations = _annotations(host, path)
+            assert int(annotations[f"{NGINX}/limit-rpm"]) <= 30, path
+            assert annotations[f"{NGINX}/limit-burst-multiplier"] == "1", path
+        assert f"{NGINX}/limit-rps" in _annotations(host, "/"), host
+
+
+def test_the_api_of_airflows_tasks_is_not_published() -> None:
+    for path in ("/execution", "/execution/health", "/execution/task-instances/1/run"):
+        assert _annotations("airflow.example.com", path)[f"{NGINX}/whitelist-source-range"] == "127.0.0.1/32"
+    assert f"{NGINX}/whitelist-source-range" not in _annotations("airflow.example.com", "/api/v2/version")
+    values = yaml.safe_load((FOLDER / "airflow" / "values.yaml").read_text())
+    assert values["ingress"] == {"apiServer": {"enabled": False}}
 
 
 def _pods(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

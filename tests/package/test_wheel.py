@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tomllib
 import venv
+from functools import cache
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
@@ -105,18 +106,40 @@ def test_the_command_is_there_and_names_what_needs_a_checkout(python: Path) -> N
     assert up.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("up", "stack"),
+        ("status", "stack"),
+        ("candles download --pairs btc_usdt --from 2024-01-01 --to 2024-02-01 --out /nowhere", "market"),
+        ("backtest --candles /nowhere --from 2024-01-01 --to 2024-03-01", "train"),
+    ],
+)
+def test_a_command_names_the_extra_that_it_lacks(python: Path, command: str, extra: str) -> None:
+    code = BLOCKED_IMPORTS.format(blocked=_absent("base"), modules="make_us_rich.cli")
+    code += f"sys.argv = ['mkrich', *{command.split()!r}]\nmake_us_rich.cli.main()"
+    done = subprocess.run([python, "-c", code], cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"pip install 'make-us-rich[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("role", IMPORTS)
 def test_a_role_runs_with_what_it_requires_and_nothing_else(python: Path, role: str) -> None:
-    required = _required(role)
-    assert not required & FORBIDDEN.get(role, set())
+    assert not _required(role) & FORBIDDEN.get(role, set())
+    _run(python, "-W", "ignore", "-c", BLOCKED_IMPORTS.format(blocked=_absent(role), modules=IMPORTS[role]))
 
+
+@cache
+def _absent(role: str) -> set[str]:
+    """The modules that an installation of a role does not have."""
+    required = _required(role)
     vendored = {module for name, modules in VENDORED.items() if name in required for module in modules}
-    blocked = {
+    return {
         module
         for module, names in packages_distributions().items()
         if module not in vendored and module not in OURS and not required & {canonicalize_name(name) for name in names}
     }
-    _run(python, "-W", "ignore", "-c", BLOCKED_IMPORTS.format(blocked=blocked, modules=IMPORTS[role]))
 
 
 def _required(role: str) -> set[str]:

@@ -197,6 +197,7 @@ def test_a_champion_with_an_impossible_forecast_is_refused_and_an_alert_is_poste
     refused = serving.promote("eth_usdt", tiny_model("eth_usdt", log_returns=ALL_EQUAL))
     with pytest.raises(ServingError, match=r"eth_usdt_1h refuses version .* do not increase"):
         apply(serving.settings)
+    apply(serving.settings, wait_for=["btc_usdt_1h"])  # whose caller is not concerned
     assert api.get("/v1/forecasts/eth_usdt").json()["model"]["version"] == before
     (message,) = wait_without_fault_until(lambda: _alerts(serving, "eth_usdt_1h"), 90, "no alert is posted")
     assert message["title"] == f"eth_usdt_1h: version {refused} is refused"

@@ -106,8 +106,8 @@ def test_more_lags_allow_for_overlapping_targets() -> None:
     for _ in range(400):
         steps = random.normal(0, 1, 840 + 23)
         difference = np.convolve(steps, np.ones(24), mode="valid")
-        for column, lags in enumerate((0, 24)):
-            rejected[column] += abs(diebold_mariano(difference, np.zeros(840), lags=lags)) > 1.96
+        for column, horizon in enumerate((1, 24)):
+            rejected[column] += abs(diebold_mariano(difference, np.zeros(840), horizon=horizon)) > 1.96
     few, enough = rejected / 400
     assert few > 0.3
     assert enough < 0.18

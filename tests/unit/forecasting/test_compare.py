@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from make_us_rich.core.errors import BadModel
 from make_us_rich.documents import HORIZON_GRID, HORIZONS
 from make_us_rich.forecasting.evaluation import (
-    LAGS_PER_CANDLE,
     HoldoutForecasts,
     compare,
     diebold_mariano,
@@ -109,9 +108,7 @@ def test_the_error_of_the_mean_allows_for_the_longest_horizon() -> None:
     columns = np.array(HORIZON_GRID) - 1
     ours, theirs = (item.losses[:, columns] / known[2].losses[:, columns].mean(axis=0) for item in known[:2])
     assert found.mean is not None
-    assert found.mean.t == pytest.approx(
-        diebold_mariano(ours.mean(axis=1), theirs.mean(axis=1), lags=LAGS_PER_CANDLE * HORIZONS)
-    )
+    assert found.mean.t == pytest.approx(diebold_mariano(ours.mean(axis=1), theirs.mean(axis=1), horizon=HORIZONS))
 
 
 def test_better_far_ahead_and_as_good_at_the_next_close_is_promoted() -> None:

@@ -122,12 +122,10 @@ def test_the_margin_of_the_skill_is_two_standard_errors() -> None:
     assert errors_away == pytest.approx(found["diebold_mariano_t_vs_naive"])
 
 
-def test_diebold_mariano_without_lags_is_a_plain_t() -> None:
-    """Four differences allow one lag: 1, 3, 1, 3 around 2 has variance 1 and covariance -3/4, with weight 1/2."""
+def test_the_error_of_the_next_close_has_two_lags() -> None:
+    """1, 3, 1, 3 around 2 has variance 1 and covariances -3/4 and 1/2, with the weights 2/3 and 1/3."""
     ours, theirs = np.zeros(4), np.array([1.0, 3.0, 1.0, 3.0])
-    lags = int(4 * (4 / 100) ** (2 / 9))
-    assert lags == 1
-    variance = 1 + 2 * 0.5 * -0.75
+    variance = 1 + 2 * (2 / 3 * -0.75 + 1 / 3 * 0.5)
     assert diebold_mariano(ours, theirs) == pytest.approx(2 / (variance / 4) ** 0.5)
     assert diebold_mariano(theirs, ours) == pytest.approx(-2 / (variance / 4) ** 0.5)
 
@@ -135,8 +133,8 @@ def test_diebold_mariano_without_lags_is_a_plain_t() -> None:
 def test_the_gain_in_the_mean_over_columns_has_the_t_of_its_rows() -> None:
     """Without unknown values the mean over columns is a series like any other, and its t a Diebold-Mariano t."""
     gains = np.random.default_rng(2).normal(0.1, 1.0, (200, 3))
-    expected = diebold_mariano(-gains.mean(axis=1), np.zeros(200), lags=9)
-    assert t_of_mean_gain(gains, lags=9) == pytest.approx(expected)
+    expected = diebold_mariano(-gains.mean(axis=1), np.zeros(200), horizon=5)
+    assert t_of_mean_gain(gains, longest=5) == pytest.approx(expected)
 
 
 def test_unknown_gains_leave_the_others_their_weight() -> None:
@@ -145,4 +143,4 @@ def test_unknown_gains_leave_the_others_their_weight() -> None:
     gains = random.normal(0.0, 1.0, (10_000, 2)) + 0.03
     gains[5000:, 1] = np.nan
     means = np.nanmean(gains, axis=0)
-    assert t_of_mean_gain(gains, lags=0) == pytest.approx(means.mean() / (np.sqrt(1 + 2) / 2 / 100), rel=0.1)
+    assert t_of_mean_gain(gains, longest=1) == pytest.approx(means.mean() / (np.sqrt(1 + 2) / 2 / 100), rel=0.1)

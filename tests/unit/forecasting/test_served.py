@@ -78,7 +78,7 @@ def test_each_horizon_is_scored_and_the_skill_is_their_mean() -> None:
         naive = np.tile(np.quantile(served.past[column], QUANTILE_LEVELS), (item.n, 1))
         ours, theirs = pinball(quantiles, actual), pinball(naive, actual)
         assert item.skill_vs_naive == pytest.approx(1 - ours.mean() / theirs.mean())
-        assert item.t_vs_naive == pytest.approx(diebold_mariano(ours, theirs, lags=item.horizon))
+        assert item.t_vs_naive == pytest.approx(diebold_mariano(ours, theirs, horizon=item.horizon))
         assert item.coverage_80 == np.mean((actual >= quantiles[:, 1]) & (actual <= quantiles[:, 5]))
     assert score.n == N
     assert score.skill_vs_naive == pytest.approx(np.mean([item.skill_vs_naive for item in score.horizons]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def _window(count: int) -> Window:
 
 def _compared(tmp_path: Path, choice: str, window: Window) -> Forecast | ReplicaError:
     compared = ComparedModels(Series(BITCOIN, Interval.H1), Settings(cache_folder=str(tmp_path)), ModelCache(1))
-    return compared.forecast(choice, window, NOON_MS)
+    return asyncio.run(compared.forecast(choice, window, NOON_MS))
 
 
 def test_ewma_is_the_forecast_that_is_scored_and_knows_no_skill(tmp_path: Path) -> None:
