@@ -11,9 +11,11 @@ from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.support.alerts import PairsFailed
+from dags.support.operator import RayJobOperator
 from dags.support.tasks import (
     CANDLES,
     FORECASTS,
+    FOUNDATION,
     MAX_FETCHES,
     PAIRS_LABEL,
     PAIRS_PER_TASK,
@@ -21,17 +23,21 @@ from dags.support.tasks import (
     TRAINING_DAG,
     for_each_pair,
     in_groups,
+    job_command,
     plan_run,
     report,
     store_candles,
     typed,
 )
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairScore, RunItem
 from make_us_rich.operations.airflow import dag_of
 from make_us_rich.operations.schedules import scoring_cron
+from make_us_rich.registry import adapted
+from make_us_rich.registry.client import CHAMPION, Registry
 
 DOC = """
 ### Are the forecasts still good?
@@ -48,6 +54,9 @@ each of them to Discord. A shift of the market is named as a possible cause, but
 
 With the parameter `retrain`, an alarm starts **train_foundation** at once. **train_pairs** trains a drifting pair
 earlier than others, where its compute budget does not suffice for all.
+
+**adapt** adapts the foundation to the pairs that have no model of their own, once a day, and **serve_adapted** lets the
+service use it; both are skipped when there is none.
 """
 
 
@@ -73,7 +82,10 @@ def score_forecasts(interval: Interval) -> None:
         scores = score.expand(items=trained_pairs(items))
         alarmed = alarm(scores)
         retrain = TriggerDagRunOperator(task_id="retrain", trigger_dag_id=dag_of("train_foundation", interval))
-        [log_scores(scores), alarmed, retrain] >> report(items)
+        command = adapt_command(items)
+        scores >> command  # whose tasks store the candles
+        adapted_now = RayJobOperator(task_id="adapt", entrypoint=command, inlets=[CANDLES], outlets=[FOUNDATION])
+        [log_scores(scores), alarmed, retrain, adapted_now >> serve_adapted(items)] >> report(items)
         alarmed >> retrain_wanted(scores) >> retrain
 
     create()
@@ -148,6 +160,48 @@ def retrain_wanted(scores: list[list[PairScore]]) -> None:
         raise AirflowSkipException(
             f"drifted: {', '.join(drifted) or 'none'}; the form did not ask for an early training"
         )
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+@typed
+def adapt_command(items: list[RunItem] | None) -> str:
+    """Return the command line of the job that adapts the foundation to pairs without a model. Skips without any."""
+    if items is None:
+        raise AirflowSkipException("no pairs were chosen")
+    with Registry(get_settings()) as registry:
+        foundation = registry.find(foundation_name(items[0].interval), CHAMPION)
+        if foundation is None:
+            raise AirflowSkipException("there is no foundation to adapt")
+        due = [
+            item
+            for item in items
+            if item.train
+            and not adapted.reason_against(registry, foundation, Series(item.pair, item.interval), item.as_of_ms)
+        ]
+    if not due:
+        raise AirflowSkipException("every pair has a model of its own, or was adapted less than a day before")
+    return job_command("ray_jobs.adapt_foundation", due)
+
+
+@task(trigger_rule=TriggerRule.NONE_FAILED, inlets=[FOUNDATION], outlets=[FORECASTS])
+@typed
+def serve_adapted(items: list[RunItem]) -> None:
+    """Let the service use the adapted foundations, those of an earlier train_pairs too. Skips without any."""
+    from make_us_rich.operations.serve_deploy import apply
+
+    series = [Series(item.pair, item.interval) for item in items if item.train]
+    with Registry(get_settings()) as registry:
+        foundation = registry.find(foundation_name(items[0].interval), CHAMPION)
+        names = [
+            each.name
+            for each in series
+            if foundation
+            and registry.find(each.name, CHAMPION) is None
+            and adapted.find(registry, foundation, each.pair) is not None
+        ]
+    if not names:
+        raise AirflowSkipException("no pair is forecast by an adapted foundation")
+    print(apply(get_settings(), wait_for=names))
 
 
 for each in get_settings().intervals:

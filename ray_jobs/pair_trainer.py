@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from make_us_rich.core.errors import BadModel, MakeUsRichError, StoreError
+from make_us_rich.core.errors import BadModel, MakeUsRichError, NotEnoughHistory, StoreError
 from make_us_rich.core.pair import BITCOIN, Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import BackfilledForecast, Comparison, JobResult, Quantiles, TrainedResult
@@ -33,6 +33,7 @@ from make_us_rich.operations.ray_jobs import TAG_JOB, find_result, postponed, tr
 from make_us_rich.registry import shipped
 from make_us_rich.registry.client import CHAMPION, Registry, connect_mlflow
 from make_us_rich.registry.publish import load_weights, publish
+from ray_jobs.adapt_foundation import adapt
 from ray_jobs.job import TrainingJob, comparison
 
 # A pair whose worker died this often, for example for lack of memory, is given up to save the rest of the batch.
@@ -137,8 +138,17 @@ class PairTrainer:
             print(f"{pair}: failed: {reason}", flush=True)
             if self._was_taken_over(pair):
                 return
+            if isinstance(error, NotEnoughHistory) and self._group.rank == 0:
+                self._adapt_foundation(pair)
         if result is not None:
             self._write(result.model_copy(update={"seconds": round(time.monotonic() - began_s, 2)}))
+
+    def _adapt_foundation(self, pair: Pair) -> None:
+        """Adapt the foundation to a pair that is too young to be trained; an error changes nothing for the pair."""
+        try:
+            adapt(self._settings, replace(self._job, pairs=(pair,)))
+        except MakeUsRichError as error:
+            print(f"{pair}: the foundation is not adapted: {error}", flush=True)
 
     def _was_taken_over(self, pair: Pair) -> bool:
         """Return whether another worker began or ended the pair since, because this one was cut off from Ray."""

@@ -23,7 +23,7 @@ from dash_app.components.formatting import (
 from dash_app.components.layout import local_time, running_age
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
-from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, PastForecast, Quantiles
+from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, Model, PastForecast, Quantiles
 from make_us_rich.operations.track_record import Skill, TrackRecord
 
 
@@ -115,6 +115,11 @@ def _probability_up(value: float | None) -> list[Component]:
     )
 
 
+def _adapted(model: Model) -> str:
+    """Say up to when a foundation was adapted to the pair; empty for any other model."""
+    return "" if model.adapted_ms is None else f", adapted to this pair's candles up to {utc_time(model.adapted_ms)}"
+
+
 def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: LatestScore | None) -> Component:
     """Show how the served forecasts did, which model makes them, and which market its prices come from."""
     model = forecast.model
@@ -129,7 +134,8 @@ def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: Latest
                 " ago",
             ],
             "blue",
-            f"{model.name}, trained on candles up to {(utc_day if model.shipped else utc_time)(model.as_of_ms)}.",
+            f"{model.name}, trained on candles up to {(utc_day if model.shipped else utc_time)(model.as_of_ms)}"
+            f"{_adapted(model)}.",
         ),
         _badge(
             "Market",

@@ -27,6 +27,7 @@ _MODEL = {
     "coverage_80": 0.804,
     "age_hours": 1.05,
     "shipped": False,
+    "adapted_ms": None,
 }
 
 FORECAST: dict[str, Any] = {

@@ -67,7 +67,7 @@ class Model(Document):
 
     name: str
     version: int
-    as_of_ms: Annotated[int, Field(description="the model has seen candles closed at or before this")]
+    as_of_ms: Annotated[int, Field(description="the model was trained on candles closed at or before this")]
     architecture: str
     skill_vs_naive: Annotated[float | None, Field(description="fraction of pinball loss saved against the random walk")]
     skill_margin: Annotated[
@@ -76,8 +76,12 @@ class Model(Document):
     coverage_80: Annotated[float | None, Field(description="share of held-out closes inside q10..q90")]
     age_hours: Annotated[float, Field(description="hours since as_of_ms")]
     shipped: Annotated[
-        bool, Field(description="the foundation that came with the package: it knows no candle of this installation")
+        bool, Field(description="the foundation that came with the package: no candle of this installation trained it")
     ] = False
+    adapted_ms: Annotated[
+        int | None,
+        Field(description="a foundation's volatility and calibration were adapted to this pair as of then; else null"),
+    ] = None
 
 
 class JudgedModel(Model):

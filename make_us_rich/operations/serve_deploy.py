@@ -23,6 +23,7 @@ from make_us_rich.database.locks import advisory_lock
 from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import NamedVersion, UpdatedModels
+from make_us_rich.registry import adapted
 from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry
 
 GATEWAY = "gateway"
@@ -94,7 +95,7 @@ def _is_meant(series: str, names: Collection[str]) -> bool:
 def models_to_serve(settings: Settings, pairs: Sequence[TrackedPair]) -> dict[Series, ModelVersion]:
     """Return the champion of each series, or the foundation's while it has none; a series without both is left out.
 
-    Raises RegistryError.
+    The foundation is the version that is adapted to the pair, if there is one. Raises RegistryError.
     """
     models = {}
     with Registry(settings) as registry:
@@ -102,7 +103,9 @@ def models_to_serve(settings: Settings, pairs: Sequence[TrackedPair]) -> dict[Se
             foundation = registry.find(foundation_name(interval), CHAMPION)
             for tracked in pairs:
                 series = Series(tracked.pair, interval)
-                model = registry.find(series.name, CHAMPION) or foundation
+                model = registry.find(series.name, CHAMPION)
+                if model is None and foundation is not None:
+                    model = adapted.find(registry, foundation, series.pair) or foundation
                 if model is not None:
                     models[series] = model
     return models

@@ -32,7 +32,7 @@ PREVIOUS = "previous"
 TRAINING_EXPERIMENT = "train_pairs"  # MLflow's experiment of every training run
 WEIGHTS_FILE = "weights.npz"  # among the artifacts of a training run
 
-TAG_AS_OF_MS = "as_of_ms"  # the model has seen candles closed at or before this
+TAG_AS_OF_MS = "as_of_ms"  # the model was trained on candles closed at or before this
 TAG_ARCHITECTURE = "architecture"
 TAG_MARKET = "market"  # binance, recorded or simulated
 TAG_SKILL_VS_NAIVE = "skill_vs_naive"  # fraction: 0.07 is 7 % less pinball loss than the random walk
@@ -40,6 +40,9 @@ TAG_SKILL_MARGIN = "skill_margin"  # fraction: half the width of the skill's 95 
 TAG_AIRFLOW_RUN = "airflow_run"  # DAG id and run id, as in the URL of the run in Airflow
 BACKFILL_RUN = "/runs/backfill__"  # in the tag of a version that a backfill trained
 TAG_SHIPPED = "shipped"  # digest of a foundation that came with the package: see shipped.py
+TAG_ADAPTED_TO = "adapted_to"  # the only pair that a version of a foundation serves: see adapted.py
+TAG_ADAPTED_FROM = "adapted_from"  # version of the foundation that it was made of
+TAG_ADAPTED_MS = "adapted_ms"  # it was adapted to candles closed at or before this
 TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
 TAG_HORIZON_SKILLS = "horizon_skills"  # JSON list: skill_vs_naive at each horizon, 1 candle ahead first
 TAG_HORIZON_COVERAGES = "horizon_coverages"  # JSON list: coverage_80 at each horizon
@@ -65,7 +68,7 @@ class ModelVersion:
 
     @property
     def as_of_ms(self) -> int:
-        """The close of the newest candle that the model has seen."""
+        """The close of the newest candle that the model was trained on."""
         return int(self.tags.get(TAG_AS_OF_MS, self.created_ms))
 
     @property
@@ -85,6 +88,7 @@ class ModelVersion:
             coverage_80=self.number(TAG_COVERAGE_80),
             age_hours=round((now_ms - self.as_of_ms) / HOUR_MS, 2),
             shipped=self.shipped,
+            adapted_ms=int(self.tags[TAG_ADAPTED_MS]) if TAG_ADAPTED_MS in self.tags else None,
         )
 
     @property
@@ -174,11 +178,15 @@ class Registry:
         return self._search(f"name = '{name}'", most)
 
     def versions_with_aliases(self, name: str) -> list[tuple[ModelVersion, list[str]]]:
-        """Return up to 100 versions with their aliases, newest first; none for an unknown name."""
-        by_alias = {alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := self.find(name, alias))}
+        """Return up to 100 versions with their aliases, newest first, and older ones that have an alias.
+
+        None for an unknown name. The aliases are CHAMPION and PREVIOUS.
+        """
+        by_alias = {alias: found for alias in (CHAMPION, PREVIOUS) if (found := self.find(name, alias))}
+        versions = {item.version: item for item in (*self.versions(name), *by_alias.values())}
         return [
-            (version, [alias for alias, number in by_alias.items() if number == version.version])
-            for version in self.versions(name)
+            (item, [alias for alias, found in by_alias.items() if found.version == number])
+            for number, item in sorted(versions.items(), reverse=True)
         ]
 
     def versions_tagged(self, name: str, key: str, value: str) -> list[ModelVersion]:

@@ -1,4 +1,4 @@
-"""Decides which version of a model is champion: the only module that moves the aliases.
+"""Decides which version of a model is champion: the only module that moves the aliases `champion` and `previous`.
 
 A Postgres advisory lock for each model name makes decisions sequential over all hosts.
 """
@@ -15,7 +15,7 @@ from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database.locks import advisory_lock
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_SHIPPED, ModelVersion, Registry
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_ADAPTED_TO, TAG_SHIPPED, ModelVersion, Registry
 
 TAG_DECISION = "promotion"
 """Tag of a version that holds the outcome of its promotion and the reason."""
@@ -137,10 +137,13 @@ def promote(
 def promote_manually(registry: Registry, database: Database, name: str, version: int, *, by: str) -> PromotionDecision:
     """Make a version the champion because the person `by` says so, without a comparison.
 
-    Raises RegistryError when the version does not exist.
+    Raises RegistryError when the version does not exist, or is a foundation that is adapted to one pair.
     """
     with _lock(database, name):
-        return _promote_manually(registry, registry.get(name, version), by)
+        chosen = registry.get(name, version)
+        if pair := chosen.tags.get(TAG_ADAPTED_TO):
+            raise RegistryError(f"version {version} of {name} is adapted to {pair}, and cannot serve other pairs")
+        return _promote_manually(registry, chosen, by)
 
 
 def promote_shipped(
@@ -157,7 +160,8 @@ def promote_shipped(
             return PromotionDecision(False, f"version {champion.version} is the installation's own")
         if champion is not None and champion.tags[TAG_SHIPPED] == digest:
             return PromotionDecision(True, "it is the champion already")
-        registered = registry.versions_tagged(name, TAG_SHIPPED, digest)
+        tagged = registry.versions_tagged(name, TAG_SHIPPED, digest)
+        registered = [version for version in tagged if TAG_ADAPTED_TO not in version.tags]
         challenger = registered[0] if registered else registry.get(name, publish())
         _set_champion(registry, challenger, champion)
         instead = (

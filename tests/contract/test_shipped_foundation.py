@@ -16,12 +16,14 @@ from mlflow import MlflowClient
 from pydantic import SecretStr
 
 from infra.exchange.simulated import simulate
+from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import HORIZONS, Forecast, JobResult, TrainedResult
+from make_us_rich.documents import HORIZONS, Forecast, JobResult, NamedVersion, TrainedResult
+from make_us_rich.forecasting.onnx_model import OnnxModel
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
@@ -29,8 +31,9 @@ from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.ray_jobs import job_results
 from make_us_rich.operations.serve_deploy import models_to_serve
 from make_us_rich.registry import shipped
-from make_us_rich.registry.client import CHAMPION, TAG_SHIPPED, Registry
-from make_us_rich.registry.promotion import TAG_DECISION, promote
+from make_us_rich.registry.client import CHAMPION, TAG_SHIPPED, TAG_SKILL_VS_NAIVE, ModelVersion, Registry
+from make_us_rich.registry.promotion import TAG_DECISION, promote, promote_manually
+from ray_jobs import adapt_foundation
 from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer
 from serve_app.replica.forecaster import Forecaster
@@ -49,6 +52,7 @@ pytestmark = [
 ]
 
 CHILIZ = Pair("chz", "usdt")
+SOLANA, DOGE, YOUNG = Pair("sol", "usdt"), Pair("doge", "usdt"), Pair("ltc", "usdt")
 SERIES = Series(CHILIZ, Interval.H1)
 FOUNDATION = foundation_name(Interval.H1)
 HISTORY = 3000
@@ -152,7 +156,9 @@ async def _forecast(replica: Forecaster, settings: Settings) -> Forecast:
         model = models_to_serve(settings, pairs_table.active(database))[SERIES]
     name, version, run_id = ModelKey.of(model)
     await replica.reconfigure({"name": name, "version": version, "run_id": run_id})
-    await replica.refresh()
+    async with asyncio.timeout(60):
+        while (await replica.refresh()).serves != NamedVersion(name=name, version=version):
+            await asyncio.sleep(0.05)
     forecast = await replica.forecast()
     assert isinstance(forecast, Forecast), forecast
     return forecast
@@ -202,3 +208,64 @@ def test_a_newer_package_replaces_a_shipped_one_and_never_an_own_one(
         assert (decision.promoted, decision.reason) == (False, f"version {own} is the installation's own")
         assert champion_of(registry, FOUNDATION).version == own
         assert len(registry.versions(FOUNDATION)) == 3
+
+
+def test_it_is_adapted_to_a_pair_without_a_model_and_serves_that_pair_alone(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    store, market = CandleStore.from_settings(settings), simulate(as_of_ms)
+    closed = {pair: market[pair.symbol] for pair in (BITCOIN, SOLANA, DOGE, YOUNG)}
+    closed = {pair: candles[candles.open_time_ms < as_of_ms] for pair, candles in closed.items()}
+    for pair, count in ((BITCOIN, HISTORY), (SOLANA, 2300), (DOGE, 2300), (YOUNG, 1500)):
+        store.write(settings.market, pair, Interval.H1, closed[pair][-count:])
+    shipped.register(settings)
+    found = shipped.find(settings.market, Interval.H1)
+    assert found is not None
+    with Registry(settings) as registry, Database.from_settings(settings) as database:
+        foundation = registry.versions_tagged(FOUNDATION, TAG_SHIPPED, found.card.digest)[0]
+        registry.set_alias(FOUNDATION, CHAMPION, foundation.version)
+
+        def job(as_of_ms: int) -> str:
+            adapt_foundation.adapt(settings, TrainingJob((CHILIZ, SOLANA, YOUNG), Interval.H1, as_of_ms, "adapt"))
+            return capsys.readouterr().out
+
+        def served(pair: Pair) -> ModelVersion:
+            models = models_to_serve(settings, [pairs_table.put(database, pair, plan="pooled")])
+            return models[Series(pair, Interval.H1)]
+
+        assert served(SOLANA) == served(YOUNG) == foundation
+        printed = job(as_of_ms)
+        assert f"{CHILIZ}: it has a model of its own" in printed
+        assert f"{YOUNG}: not adapted: " in printed
+        assert "usable candles to train on, 672 needed" in printed
+
+        model = served(SOLANA)
+        assert served(YOUNG) == foundation
+        assert f"{SOLANA}: version {model.version} of {FOUNDATION}, " in printed
+        described = model.describe(as_of_ms)
+        assert (described.name, described.shipped, described.adapted_ms) == (FOUNDATION, True, as_of_ms)
+        assert described.as_of_ms == found.card.as_of_ms, "its weights are not newer"
+        graph = OnnxModel.load(registry.download(model), FOUNDATION)
+        window = [closed[pair][-1000:] for pair in (SOLANA, BITCOIN)]
+        before = OnnxModel.load(found.graph, FOUNDATION).quantiles(*window)
+        assert graph.quantiles(*window) != pytest.approx(before, rel=1e-6)
+        assert model.horizon_skills[0] == model.number(TAG_SKILL_VS_NAIVE) != foundation.number(TAG_SKILL_VS_NAIVE)
+
+        assert f"{SOLANA}: it was adapted less than a day before" in job(as_of_ms)
+        assert f"{SOLANA}: only the newest candles are adapted to" in job(as_of_ms - 30 * HOUR_MS)
+        assert served(SOLANA) == model
+        too_young = TrainingJob((DOGE,), Interval.H1, as_of_ms, "too-young")
+        PairTrainer(settings, registry, too_young, ProcessGroup()).run([DOGE])
+        assert f"{DOGE}: failed: " in (printed := capsys.readouterr().out)
+        assert f"{DOGE}: version {served(DOGE).version} of {FOUNDATION}, " in printed, "training adapts it at once"
+
+        with pytest.raises(RegistryError, match=f"is adapted to {SOLANA}, and cannot serve other pairs"):
+            promote_manually(registry, database, FOUNDATION, model.version, by="ada")
+
+        (newer,) = registry.versions_tagged(FOUNDATION, TAG_SHIPPED, "newer")
+        registry.set_alias(FOUNDATION, CHAMPION, newer.version)
+        assert served(SOLANA) == newer, "it was made of another foundation"
+        shipped.register(settings)
+        assert champion_of(registry, FOUNDATION).version == foundation.version
+        assert served(SOLANA) == model

@@ -57,6 +57,7 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
 
     assert run.states["alarm", ""] == "failed"
     assert run.states["retrain", ""] == "skipped"
+    assert run.states["adapt", ""] == run.states["serve_adapted", ""] == "skipped", "there is no foundation"
     (embed,) = world.embeds()[before:]
     # no line about chz_usdt: a pair without forecasts has not drifted
     assert embed["title"] == "score_forecasts: eos_usdt, eth_usdt failed"

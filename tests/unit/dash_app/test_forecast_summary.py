@@ -12,6 +12,7 @@ from dash_app.components import notices
 from dash_app.components.forecast_summary import (
     headline,
     horizon_badges,
+    model_badges,
     probability_above,
     served_record,
     since_the_last,
@@ -111,6 +112,14 @@ def test_a_reader_learns_that_the_shipped_model_made_the_forecast_and_how_old_it
         "Shipped model. This pair has no model of its own before its first training run; the one that comes with the "
         "package is used. It was not fine-tuned on this pair, and learned from candles up to 8 Oct 2022, 1500 d ago."
     ]
+
+
+def test_the_model_says_up_to_when_it_was_adapted_to_the_pair() -> None:
+    own = make_forecast(88_000.0)
+    adapted = own.model_copy(update={"model": own.model.model_copy(update={"adapted_ms": 1_665_187_200_000})})
+
+    assert "adapted to this pair's candles up to 08 Oct 00:00 UTC." in str(model_badges(adapted, [], None))
+    assert "adapted" not in str(model_badges(own, [], None))
 
 
 def test_what_changed_since_the_last_forecast() -> None:
