@@ -104,7 +104,7 @@ def train_pairs(interval: Interval) -> None:
         tags=["forecasting", interval.value],
     )
     def create() -> None:
-        planned = plan_run(interval.value)
+        planned = plan_run(interval.value, backfill_of_all=False)
         items = choose(planned)
         postpone(planned, items)
         fetched = fetch.expand(items=group(items))

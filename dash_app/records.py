@@ -13,7 +13,7 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecast_logs, forecasts, outcomes, pairs
 from make_us_rich.database.forecast_logs import LogDay
-from make_us_rich.database.forecasts import FirstForecast
+from make_us_rich.database.forecasts import ServedForecast
 from make_us_rich.database.outcomes import ScoredSeries
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS
@@ -27,15 +27,24 @@ _STALE_CANDLES = 2
 
 @dataclass(frozen=True)
 class Live:
-    """The newest forecast of a pair, with those of the candles before it, oldest first."""
+    """The newest forecast of a pair, as members see it, with those of the candles before it, oldest first.
+
+    counted: the first forecast as of the same close, which the track record counts.
+    """
 
     pair: Pair
     interval: Interval
-    past: tuple[FirstForecast, ...]
+    past: tuple[ServedForecast, ...]
+    counted: ServedForecast
 
     @property
-    def newest(self) -> FirstForecast:
+    def newest(self) -> ServedForecast:
         return self.past[-1]
+
+    @property
+    def is_replaced(self) -> bool:
+        """True when another model has forecast the same closes anew."""
+        return self.newest != self.counted
 
     @property
     def is_stale(self) -> bool:
@@ -110,12 +119,19 @@ class ForecastRecords:
 
     def _read_live(self, pair: Pair, interval: Interval) -> Live | None:
         last_ms = interval.last_close_ms(time.time_ns() // 1_000_000)
+        market = self._settings.market
         past = forecasts.first_as_of_each_time(
             self._database,
-            market=self._settings.market,
+            market=market,
             pair=pair,
             interval=interval,
             first_ms=last_ms - _SHOWN_CANDLES * interval.ms,
             last_ms=last_ms,
         )
-        return Live(pair, interval, tuple(past)) if past else None
+        if not past:
+            return None
+        *before, counted = past
+        newest = forecasts.last_as_of(
+            self._database, market=market, pair=pair, interval=interval, as_of_ms=counted.as_of_ms
+        )
+        return Live(pair, interval, (*before, newest or counted), counted)

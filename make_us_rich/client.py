@@ -64,10 +64,12 @@ class Client:
 
     def __init__(self, api_url: str, token: str | None) -> None:
         """Raise InputError for an address or token that cannot be one. White space around either is left out."""
-        sent = checked_token(token)
+        address, sent = _checked_address(api_url), checked_token(token)
         headers = {"Authorization": f"Bearer {sent}"} if sent else {}
+        # a service on this machine is not asked through the proxy of the environment, which would see the token
+        direct = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
         self._http = httpx.Client(
-            base_url=_checked_address(api_url), headers=headers, timeout=_TIMEOUT_S, limits=CONNECTIONS
+            base_url=address, headers=headers, timeout=_TIMEOUT_S, limits=CONNECTIONS, mounts=direct
         )
 
     def __enter__(self) -> Client:

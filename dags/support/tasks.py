@@ -135,9 +135,14 @@ _PAIRS_HELP = """
 Pairs to train; empty: every active pair. A pair that was added in the last two minutes is not in the list yet: write it
 into *Advanced Options* as `{"pairs": ["sol_usdt"]}`.
 
-**In a backfill**, tick *Override parameters on existing runs*. Otherwise Airflow ignores this form and trains every
-active pair.
+**A backfill** of `train_pairs` must name its pairs: choose them, and tick *Override parameters on existing runs*.
+Otherwise Airflow ignores this form, and the runs are refused.
 """
+
+_NO_PAIRS_IN_A_BACKFILL = (
+    "a backfill names its pairs: choose them and tick 'Override parameters on existing runs', without which Airflow "
+    "ignores the form"
+)
 
 TRAINING_DAG: dict[str, Any] = DAG_DEFAULTS | {
     "params": {
@@ -177,14 +182,17 @@ def typed(function: Callable[..., object]) -> Callable[..., Any]:
 
 @task
 @typed
-def plan_run(interval: Interval) -> list[RunItem]:
+def plan_run(interval: Interval, *, backfill_of_all: bool = True) -> list[RunItem]:
     """Return the markets whose candles the run needs: its pairs, and BTC, whose candles every model reads.
 
-    Raises RunRefused when the trigger form names something that cannot be trained.
+    Raises RunRefused when the trigger form names something that cannot be trained, and without `backfill_of_all` for a
+    backfill that names no pairs.
     """
     context = get_current_context()
     params = context["params"]
     try:
+        if is_backfill() and not params["pairs"] and not backfill_of_all:
+            raise InputError(_NO_PAIRS_IN_A_BACKFILL, field="pairs")
         pairs = _pairs(params["pairs"])
         as_of_ms = interval.last_close_ms(_as_of_ms(context))
     except InputError as error:

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from dash_app.components.colours import FALLING, FAN, FIGURE_TEXT, HORIZON, OUTLINES, OUTSIDE, RISING, rgb
 from dash_app.components.figures import GRID, LAYOUT, TEXT
 from dash_app.components.forecast_summary import ahead
-from dash_app.components.formatting import price, utc_time
+from dash_app.components.formatting import chart_time, price
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import Forecast, HorizonForecast, PastForecast
 from make_us_rich.market.candles import Candles
@@ -34,6 +34,7 @@ _DASHES = ("dash", "dashdot", "dot", "8px,3px,2px,3px,2px,3px")  # of the models
 _NAMES = {"ewma": "EWMA"}  # of the models whose choice is not a word
 _PRICE_HEIGHT, _VOLUME_HEIGHT = (0.19, 1), (0, 0.16)  # shares of the height
 _TICKS = 6
+_BAR_WIDTH = 0.85  # of a candle: without a width, Plotly would draw a single bar as a hairline
 _LEAST_STEPS = 5  # room for the fan of a model that forecasts one candle
 _EDGE_STEPS = 4  # a label so close to the right edge stands to the left of its line
 
@@ -54,7 +55,9 @@ def forecast_figure(
     _add_fan(figure, own[1], narrow=narrow)
     for (name, forecast), colour, dash in zip(others, OUTLINES, _DASHES, strict=False):
         _add_outline(figure, name, forecast, {"color": colour, "dash": dash, "width": 2}, narrow=narrow)
-    _style(figure, candles, list(forecasts.values()), shown, narrow=narrow)
+    price_range = _price_range(candles, list(forecasts.values()), shown)
+    _add_readings(figure, forecasts, price_range)
+    _style(figure, candles, list(forecasts.values()), price_range, narrow=narrow)
     return figure
 
 
@@ -114,8 +117,9 @@ def _add_past_bands(figure: go.Figure, shown: Sequence[PastForecast], colour: st
         x=[_middle(item.target_open_ms, item.target_close_ms) for item in shown],
         y=[top - bottom for top, bottom in zip(high, low, strict=True)],
         base=low,
+        width=[_BAR_WIDTH * (item.target_close_ms - item.target_open_ms) for item in shown],
         hovertext=[
-            f"close at {utc_time(item.target_close_ms)}:<br>80 % between {price(bottom)} and {price(top)}"
+            f"close at {chart_time(item.target_close_ms)}:<br>80 % between {price(bottom)} and {price(top)}"
             + ("<br>backfilled: made afterwards" if item.backfilled else "")
             for item, top, bottom in zip(shown, high, low, strict=True)
         ],
@@ -134,7 +138,7 @@ def _add_misses(figure: go.Figure, served: Sequence[PastForecast], *, narrow: bo
         mode="markers",
         marker={"symbol": "x-thin", "size": 9, "line": {"width": 2.5, "color": OUTSIDE}},
         name="outside" if narrow else "close outside band",
-        hovertext=[f"{utc_time(item.target_close_ms)}: close outside the band" for item in outside],
+        hovertext=[f"{chart_time(item.target_close_ms)}: close outside the band" for item in outside],
         hoverinfo="text",
         visible=True if outside else "legendonly",
     )
@@ -154,8 +158,8 @@ def _add_candles(figure: go.Figure, candles: Candles, interval: Interval) -> Non
         decreasing={"line": {"color": FALLING, "width": 1}, "fillcolor": FALLING},
         name="price",
         hovertext=[
-            f"{utc_time(time)}<br>open {price(first)}<br>high {price(high)}<br>low {price(low)}<br>close {price(last)}"
-            for time, first, high, low, last in rows
+            f"{chart_time(ms)}<br>open {price(first)}<br>high {price(high)}<br>low {price(low)}<br>close {price(last)}"
+            for ms, first, high, low, last in rows
         ],
         hoverinfo="text",
         showlegend=False,
@@ -166,7 +170,8 @@ def _add_candles(figure: go.Figure, candles: Candles, interval: Interval) -> Non
         y=candles.volume,
         marker={"color": [RISING if up else FALLING for up in rose], "opacity": 0.5},
         name="volume",
-        hovertext=[utc_time(time) for time in opens_ms],
+        width=_BAR_WIDTH * interval.ms,
+        hovertext=[chart_time(time) for time in opens_ms],
         hovertemplate="%{hovertext}<br>volume %{y:,.0f}<extra></extra>",
         showlegend=False,
         yaxis="y2",
@@ -201,17 +206,32 @@ def _add_fan(figure: go.Figure, forecast: Forecast, *, narrow: bool) -> None:
         hoverinfo="skip",
         showlegend=False,
     )
-    # Areas answer to the pointer only at their edges, so an invisible bar at each close reads the fan out.
+
+
+def _add_readings(figure: go.Figure, forecasts: Mapping[str, Forecast], price_range: tuple[float, float]) -> None:
+    """Read out every forecast of a close wherever the pointer is in the fan or between the outlines.
+
+    Areas and lines answer to the pointer only at their points, and then one of them hides the others. So an invisible
+    bar at each close holds what all of them say of it.
+    """
+    own = next(iter(forecasts.values()))
+    by_close: dict[int, list[tuple[str, Forecast, HorizonForecast]]] = {}
+    for name, forecast in forecasts.items():
+        for item in forecast.horizons:
+            by_close.setdefault(item.target_close_ms, []).append((name, forecast, item))
+    lowest, highest = price_range
+    lows = [max(lowest, min(item.quantiles["q05"] for *_, item in at)) for at in by_close.values()]
+    highs = [min(highest, max(item.quantiles["q95"] for *_, item in at)) for at in by_close.values()]
     figure.add_bar(
-        x=times[1:],
-        y=[item.quantiles["q95"] - item.quantiles["q05"] for item in forecast.horizons],
-        base=[item.quantiles["q05"] for item in forecast.horizons],
-        width=Interval(forecast.interval).ms,
+        x=[_iso(time) for time in by_close],
+        y=[high - low for low, high in zip(lows, highs, strict=True)],
+        base=lows,
+        width=Interval(own.interval).ms,
         marker={"color": "rgba(0,0,0,0)", "line": {"width": 0}},
         name="fan",
-        hovertext=[_reading(forecast, item) for item in forecast.horizons],
+        hovertext=[_reading(at, own) for at in by_close.values()],
         hoverinfo="text",
-        hoverlabel={"bgcolor": _LABEL_COLOUR, "font": {"color": "white"}},
+        hoverlabel={"bgcolor": _LABEL_COLOUR, "font": {"color": "white"}, "align": "left"},
         showlegend=False,
     )
 
@@ -219,24 +239,25 @@ def _add_fan(figure: go.Figure, forecast: Forecast, *, narrow: bool) -> None:
 def _add_outline(figure: go.Figure, name: str, forecast: Forecast, line: Mapping[str, Any], *, narrow: bool) -> None:
     """Draw both ends of another model's 80 % band."""
     times, name = _times(forecast), _NAMES.get(name, name)
-    readings = ["", *(f"{name}, {_reading(forecast, item)}" for item in forecast.horizons)]
     figure.add_scatter(
         x=[*times, None, *times],
         y=[*_curve(forecast, "q10"), None, *_curve(forecast, "q90")],
         mode="lines",
         line=line,
         name=name if narrow else f"{name}, 80 %",
-        hovertext=[*readings, "", *readings],
-        hoverinfo="text",
+        hoverinfo="skip",
     )
 
 
-def _reading(forecast: Forecast, item: HorizonForecast) -> str:
-    quantiles = item.quantiles
-    return (
-        f"{ahead(forecast, item)}, {utc_time(item.target_close_ms)}:<br>"
-        f"80 % between {price(quantiles['q10'])} and {price(quantiles['q90'])},<br>median {price(quantiles['q50'])}"
-    )
+def _reading(at: Sequence[tuple[str, Forecast, HorizonForecast]], own: Forecast) -> str:
+    """Write what each forecast says of one close, a block for each; the page's own has no name."""
+    _, first, item = at[0]
+    blocks = [f"{ahead(first, item)}, {chart_time(item.target_close_ms)}:"]
+    for name, forecast, each in at:
+        named = "" if forecast is own else f"{_NAMES.get(name, name)}: "
+        low, median, high = (price(each.quantiles[key]) for key in ("q10", "q50", "q90"))
+        blocks.append(f"{named}80 % between {low} and {high},<br>median {median}")
+    return "<br>".join(blocks)
 
 
 def _times(forecast: Forecast) -> list[str]:
@@ -257,13 +278,17 @@ def _end_ms(forecasts: Sequence[Forecast]) -> int:
 
 
 def _style(
-    figure: go.Figure, candles: Candles, forecasts: Sequence[Forecast], past: Sequence[PastForecast], *, narrow: bool
+    figure: go.Figure,
+    candles: Candles,
+    forecasts: Sequence[Forecast],
+    price_range: tuple[float, float],
+    *,
+    narrow: bool,
 ) -> None:
     first = forecasts[0]
     figure.update_layout(
         **LAYOUT,
         barmode="overlay",
-        bargap=0.15,
         height=420 if narrow else 480,
         uirevision=f"{first.pair} {first.interval} {len(candles)}",
         dragmode=False if narrow else "pan",
@@ -274,7 +299,7 @@ def _style(
             font_size=11,
             legend={"x": 0, "xanchor": "left", "entrywidth": 0.31, "entrywidthmode": "fraction"},
         )
-    low, high = _price_range(candles, forecasts, past)
+    low, high = price_range
     room = (high - low) * 0.07
     shared = {"gridcolor": GRID, "zeroline": False}
     figure.update_layout(

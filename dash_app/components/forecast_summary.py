@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 
 import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
+from dash_app.components.entries import read_number
 from dash_app.components.formatting import (
-    age,
     architecture_name,
     change,
     duration,
@@ -19,7 +20,7 @@ from dash_app.components.formatting import (
     utc_day,
     utc_time,
 )
-from dash_app.components.layout import local_time
+from dash_app.components.layout import local_time, running_age
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, PastForecast, Quantiles
@@ -89,7 +90,7 @@ def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
     """Show what else the forecast says about the close at one horizon, and how good the model was there."""
     is_of_model = item.skill_vs_naive == forecast.model.skill_vs_naive  # whose margin is known
     items = [
-        _badge("Probability up", probability(item.probability_up), "blue", "Of a close above the last close."),
+        *_probability_up(item.probability_up),
         _badge(
             "Expected move", percent(item.expected_move), "blue", "Mean change of the price until then, up or down."
         ),
@@ -105,6 +106,15 @@ def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
     return dmc.Group(items, gap=6)
 
 
+def _probability_up(value: float | None) -> list[Component]:
+    """Return the badge; none at a horizon where the forecast does not say which way the price goes."""
+    return (
+        []
+        if value is None
+        else [_badge("Probability up", probability(value), "blue", "Of a close above the last close.")]
+    )
+
+
 def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: LatestScore | None) -> Component:
     """Show how the served forecasts did, which model makes them, and which market its prices come from."""
     model = forecast.model
@@ -113,7 +123,11 @@ def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: Latest
         *([_served_skill(forecast, score)] if score else []),
         _badge(
             "Model",
-            f"version {model.version}, {architecture_name(model.architecture)}, data until {age(model.age_hours)} ago",
+            [
+                f"version {model.version}, {architecture_name(model.architecture)}, data until ",
+                running_age(model.age_hours),
+                " ago",
+            ],
             "blue",
             f"{model.name}, trained on candles up to {(utc_day if model.shipped else utc_time)(model.as_of_ms)}.",
         ),
@@ -156,11 +170,13 @@ def _against(skill: Skill, margin: float) -> str:
     return f"{by} {interval} {'better' if skill.value > 0 else 'worse'} than {skill.baseline}"
 
 
-def probability_above(forecast: Forecast, item: HorizonForecast, above: float | None) -> Component:
-    """Write the probability of a close above a price, or ask for a price. `above`: None if none above 0 was entered."""
-    if above is None:
-        text = f"Enter a price above 0, such as {price(forecast.last_close)}."
-        return dmc.Text(text, size="sm", c="dimmed")
+def probability_above(forecast: Forecast, item: HorizonForecast, entered: str) -> Component:
+    """Write the probability of a close above the entered price, or ask for one that can be read."""
+    above = read_number(entered)
+    if above is None or above <= 0:
+        problem = f"“{shorten(entered, 30)}” is no price above 0. " if entered.strip() else ""
+        text = f"{problem}Enter a price above 0, such as {price(forecast.last_close)}."
+        return dmc.Text(text, size="sm", c="red" if problem else "dimmed")
     return dmc.Text(
         [
             dmc.Text(probability(1 - item.probability_below(above)), span=True, fw=700),
@@ -177,7 +193,7 @@ def ahead(forecast: Forecast, item: HorizonForecast) -> str:
 def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[str]) -> list[Component]:
     """Return what the reader must know before using the forecast. `missing`: why a chosen model is not shown."""
     flags = forecast.flags
-    items = [
+    items: list[tuple[bool, str, str | list[Component | str], str]] = [
         (
             flags.simulated,
             "Simulated market",
@@ -199,8 +215,13 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
         (
             forecast.model.shipped,
             "Shipped model",
-            "This pair has no model of its own before its first training run; the one that comes with the package is "
-            f"used. It was not fine-tuned on this pair, and learned from candles up to {_learned_until(forecast)}.",
+            [
+                "This pair has no model of its own before its first training run; the one that comes with the package "
+                "is used. It was not fine-tuned on this pair, and learned from candles up to ",
+                f"{utc_day(forecast.model.as_of_ms)}, ",
+                running_age(forecast.model.age_hours),
+                " ago.",
+            ],
             "orange",
         ),
         (
@@ -224,14 +245,16 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
         (bool(missing), "Model not available", "; ".join(missing), "gray"),
     ]
     return [
-        dmc.Alert(dmc.Text([dmc.Text(f"{title}. ", span=True, fw=700), text], size="sm"), color=colour, py="xs")
+        dmc.Alert(
+            dmc.Text(
+                [dmc.Text(f"{title}. ", span=True, fw=700), *([text] if isinstance(text, str) else text)], size="sm"
+            ),
+            color=colour,
+            py="xs",
+        )
         for is_shown, title, text, colour in items
         if is_shown
     ]
-
-
-def _learned_until(forecast: Forecast) -> str:
-    return f"{utc_day(forecast.model.as_of_ms)}, {age(forecast.model.age_hours)} ago"
 
 
 def _signed(skill: float) -> str:
@@ -298,9 +321,16 @@ def _quote(forecast: Forecast) -> str:
     return forecast.pair.quote.upper()
 
 
-def _badge(name: str, value: str, colour: str, explanation: str) -> Component:
+def _badge(name: str, value: str | Sequence[Component | str], colour: str, explanation: str) -> Component:
     badge = dmc.Badge(
-        f"{name}: {value}", color=colour, variant="light", size="lg", px="sm", fz="xs", tt="none", tabIndex=0
+        [f"{name}: ", *([value] if isinstance(value, str) else value)],
+        color=colour,
+        variant="light",
+        size="lg",
+        px="sm",
+        fz="xs",
+        tt="none",
+        tabIndex=0,
     )
     return dmc.Tooltip(
         badge, label=explanation, multiline=True, w=280, events={"hover": True, "focus": True, "touch": True}

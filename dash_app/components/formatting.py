@@ -22,6 +22,11 @@ def utc_time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%d %b %H:%M UTC")
 
 
+def chart_time(time_ms: int) -> str:
+    """Return a mark in a text of the chart, which assets/chart.js replaces with the time on the reader's clock."""
+    return f"{{{time_ms}}}"
+
+
 def utc_day(time_ms: int) -> str:
     """Write day, month and year: 8 Oct 2022."""
     day = datetime.fromtimestamp(time_ms / 1000, UTC)

@@ -14,7 +14,8 @@ import plotly.graph_objects as go
 from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
-from dash_app.components.formatting import utc_time
+from dash_app.components.entries import pair_slug
+from dash_app.components.formatting import age, utc_time
 from make_us_rich.core.interval import Interval
 
 # assets/tables.js loads the script of the tables with the first page that has one.
@@ -139,7 +140,7 @@ def keep_to_values(app: Dash, control_id: str, values: Sequence[int | str], othe
 
 def pair_in_query(search: str | None) -> str:
     """Return the pair of a query string such as ?pair=btc_usdt, or an empty string."""
-    return parse_qs((search or "").lstrip("?")).get("pair", [""])[0]
+    return pair_slug(parse_qs((search or "").lstrip("?")).get("pair", [""])[0])
 
 
 def graph(figure: go.Figure, **more: Any) -> Component:
@@ -150,6 +151,12 @@ def graph(figure: go.Figure, **more: Any) -> Component:
 def local_time(time_ms: int) -> Component:
     """Return a time that the browser writes in local time, with UTC on hover; see assets/local_time.js."""
     return html.Time(utc_time(time_ms), dateTime=datetime.fromtimestamp(time_ms / 1000, UTC).isoformat())
+
+
+def running_age(hours: float) -> Component:
+    """Return an age that the browser keeps up to date; see assets/running_age.js."""
+    attribute: Mapping[str, Any] = {"data-age-hours": hours}
+    return html.Span(age(hours), **attribute)
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[Component | str]], *, min_width: int) -> Component:

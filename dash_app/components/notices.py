@@ -8,6 +8,7 @@ import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
 from dash_app.components.formatting import as_sentence
+from dash_app.components.layout import local_time
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.documents import Forecast
@@ -21,16 +22,25 @@ def refusal(error: Exception) -> Component:
     return _alert("red", as_sentence(error))
 
 
-def service_error(error: ServiceUnavailable | ServiceRefused) -> Component:
-    """Say that the forecast service is down, or why it refused the request."""
-    if isinstance(error, ServiceRefused):
-        return _alert("red", str(error), title="The forecast service refused the request")
-    return _alert(
-        "orange",
-        dmc.Text("Forecasts are unavailable. This page retries automatically."),
-        dmc.Text(str(error), size="sm", c="dimmed", mt=4),
-        title="Forecast service unavailable",
-    )
+def service_error(error: ServiceUnavailable | ServiceRefused, *, since_ms: int | None = None) -> Component:
+    """Say that the forecast service is down, or why it refused the request.
+
+    since_ms: when it answered last, if the page still shows that answer.
+    """
+    refused = isinstance(error, ServiceRefused)
+    title = "The forecast service refused the request" if refused else "Forecast service unavailable"
+    if since_ms is None:
+        if refused:
+            return _alert("red", str(error), title=title)
+        text: Sequence[Component | str] = ("Forecasts are unavailable. This page retries automatically.",)
+    else:
+        text = (
+            "No new answer since ",
+            local_time(since_ms),
+            ": this is the last one. This page retries automatically.",
+        )
+    detail = dmc.Text(str(error), size="sm", c="dimmed", mt=4)
+    return _alert("red" if refused else "orange", dmc.Text(list(text)), detail, title=title)
 
 
 def download_failed(error: ServiceUnavailable | ServiceRefused) -> Component:
@@ -81,7 +91,13 @@ def new_model(forecast: Forecast, versions: Sequence[tuple[int, bool]]) -> list[
     if not replaced:
         return []
     text = f"New model. {_version(served).capitalize()} replaced {_version(replaced[-1])} since the last close; "
-    return [dmc.Alert(dmc.Text(f"{text}the forecast changed.", size="sm"), color="blue", py="xs")]
+    return [
+        dmc.Alert(
+            dmc.Text(f"{text}the forecast changed. The track record counts the first one.", size="sm"),
+            color="blue",
+            py="xs",
+        )
+    ]
 
 
 def _version(version: tuple[int, bool]) -> str:

@@ -19,7 +19,7 @@ from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database.alerts import RecordedAlert
 from make_us_rich.operations.health import HealthResult, check_components
 
-_HEALTH = "Health"
+_HEALTH, _ALERTS, _AUDIT_LOG = "Health", "Alerts", "Audit log"
 _STATE_COLOURS = {"ok": "teal", "warning": "orange", "failed": "red"}
 _MAX_ENTRIES = 500
 _ALERT_COLUMNS = (
@@ -40,10 +40,10 @@ _AUDIT_COLUMNS = (
 def layout(_: Settings) -> Component:
     tabs = {
         "Users": admin_users.layout(),
-        "Pairs": admin_pairs.layout(),
+        admin_pairs.TAB: admin_pairs.layout(),
         _HEALTH: _health_layout(),
-        "Alerts": table("admin-alerts", _ALERT_COLUMNS, rows=12, empty="No alert so far."),
-        "Audit log": table("admin-audit", _AUDIT_COLUMNS, rows=12, empty="No entry yet."),
+        _ALERTS: table("admin-alerts", _ALERT_COLUMNS, rows=12, empty="No alert so far."),
+        _AUDIT_LOG: table("admin-audit", _AUDIT_COLUMNS, rows=12, empty="No entry yet."),
     }
     return page(
         "Admin",
@@ -82,16 +82,20 @@ def register(app: Dash, services: Services) -> None:
         rows = [_health_row(result) for result in check_components(services.settings)]
         return plain_table(("Component", "State", "Finding", "What to do"), rows, min_width=640)
 
-    @app.callback(Output("admin-alerts", "rowData"), Input("admin-alerts", "id"))
+    @app.callback(Output("admin-alerts", "rowData"), Input("admin-tabs", "value"))
     @admins_only
     @validated
-    def show_alerts(_: str) -> list[dict[str, str]]:
+    def show_alerts(tab: Text) -> Any:
+        if tab != _tab_value(_ALERTS):
+            return no_update
         return [_alert_row(alert) for alert in alerts_table.newest(services.database, _MAX_ENTRIES)]
 
-    @app.callback(Output("admin-audit", "rowData"), Input("admin-audit", "id"))
+    @app.callback(Output("admin-audit", "rowData"), Input("admin-tabs", "value"))
     @admins_only
     @validated
-    def show_audit_log(_: str) -> list[dict[str, str]]:
+    def show_audit_log(tab: Text) -> Any:
+        if tab != _tab_value(_AUDIT_LOG):
+            return no_update
         entries = services.accounts.audit.entries(_MAX_ENTRIES)
         return [asdict(entry) | {"at": _time(entry.at)} for entry in entries]
 

@@ -8,12 +8,13 @@ from textwrap import shorten
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, ctx, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 from typing_extensions import TypedDict
 
 from dash_app.components import confirmation, notices
+from dash_app.components.entries import pair_slug
 from dash_app.components.formatting import as_sentence, utc_time
 from dash_app.components.layout import (
     PAIRS_BY_START,
@@ -41,6 +42,8 @@ from make_us_rich.market import listing
 from make_us_rich.operations.airflow import Airflow, AirflowError, dag_of
 from make_us_rich.operations.training_budget import DueTraining, due_trainings
 
+TAB = "Pairs"
+_REFRESH_MS = 30_000
 _MAX_VISIBLE_ROWS = 10
 _LONG_STATE = 60  # characters: a longer one has a second line
 _CHARACTERS = 26  # of a line in the columns of trainings
@@ -125,6 +128,7 @@ def layout() -> Component:
         [
             dmc.Group([small_button("Add a pair…", "admin-add-pair")]),
             html.Div(id="admin-pairs-notice", role="status"),
+            dcc.Interval(id="admin-pairs-refresh", interval=_REFRESH_MS),  # the tab's content is there while it is open
             table("admin-pairs", _COLUMNS, key="pair", rows=4, select="by button", empty="No pairs yet: add one."),
             new_pair,
             actions_dialog(
@@ -165,10 +169,19 @@ def _plan_select(select_id: str) -> Component:
 def register(app: Dash, services: Services) -> None:
     database = services.database
 
-    @app.callback(Output("admin-pairs", "rowData"), Output("admin-pairs", "style"), Input("admin-pairs", "id"))
+    @app.callback(
+        Output("admin-pairs", "rowData"),
+        Output("admin-pairs", "style"),
+        Input("admin-pairs-refresh", "n_intervals"),
+        Input("admin-tabs", "value"),
+        State("admin-pair-dialog", "opened"),
+        State("admin-remove-dialog", "opened"),
+    )
     @admins_only
     @validated
-    def show(_: str) -> tuple[list[PairRow], dict[str, str]]:
+    def show(_: Clicks, tab: Text, is_choosing: bool | None, is_removing: bool | None) -> Any:
+        if tab != TAB or is_choosing or is_removing:  # new rows would reset what is entered in a dialog
+            return no_update, no_update
         rows = _rows(services)
         return rows, _height(rows)
 
@@ -249,7 +262,7 @@ def register(app: Dash, services: Services) -> None:
         try:
             if not name:
                 raise InputError("Enter a pair, such as btc_usdt" if is_new else "Choose a pair", field="pair")
-            pair = Pair.parse(name)
+            pair = Pair.parse(pair_slug(name))
             notice = _add(services, pair, new_plan) if is_new else _change(services, button, pair, reason, plan)
         except (InputError, MarketError, AirflowError) as error:
             refusal = notices.refusal(error)

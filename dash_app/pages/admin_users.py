@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from textwrap import shorten
+from typing import Annotated, Any, NotRequired
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, html, no_update
@@ -12,6 +13,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from dash_app.components import notices
+from dash_app.components.entries import read_number
 from dash_app.components.layout import (
     actions_column,
     actions_dialog,
@@ -59,7 +61,9 @@ class SelectedUser(TypedDict):
 def layout() -> Component:
     quota_controls = [
         _select("admin-quota-plan", "Plan", []),
-        dmc.NumberInput(id="admin-quota", label="Calls per month", min=1, thousandSeparator=",", size="sm", w=160),
+        dmc.TextInput(
+            id="admin-quota", label="Calls per month", size="sm", w=160, attributes={"input": {"inputMode": "numeric"}}
+        ),
         small_button("Set quota", "admin-set-quota"),
     ]
     return dmc.Stack(
@@ -191,17 +195,23 @@ def register(app: Dash, services: Services) -> None:
     )
     @admins_only
     @validated
-    def set_quota(
-        clicks: Clicks, plan: Text, calls: Annotated[float, Field(allow_inf_nan=False)] | Literal[""] | None
-    ) -> tuple[Any, Any]:
+    def set_quota(clicks: Clicks, plan: Text, calls: Text) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
-        monthly_calls = int(calls or 0)
         try:
+            monthly_calls = _whole_number(calls or "")
             accounts.admin.set_monthly_calls(plan or "", monthly_calls, by=current_user.name)
         except InputError as error:
             return notices.refusal(error), no_update
         return notices.success(f"Plan {plan} now allows {monthly_calls:,} calls per month."), _rows(accounts)
+
+
+def _whole_number(entered: str) -> int:
+    number = read_number(entered)
+    if number is None or not number.is_integer():
+        message = f"{shorten(entered, 30)!r} is no number of calls: enter a whole number, such as 30,000"
+        raise InputError(message, field="monthly_calls")
+    return int(number)
 
 
 def _rows(accounts: Accounts) -> list[dict[str, str | int]]:

@@ -58,16 +58,15 @@ def _span_control(name: str, first: int, **sizes: Any) -> Component:
 
 
 def price_field() -> Component:
-    field = dmc.NumberInput(
+    field = dmc.TextInput(
         id="above",
         label="Probability above",
         value="",
-        suffix="",
         placeholder="price",
-        thousandSeparator=",",
-        hideControls=True,
+        rightSectionWidth=64,
         debounce=300,
         w=HALF_OF_A_PHONE,
+        attributes={"input": {"inputMode": "decimal"}},
     )
     return dmc.Group([field, dmc.Box(id="probability", flex=1, miw=200, pb=6, **LIVE)], align="flex-end", gap="sm")
 

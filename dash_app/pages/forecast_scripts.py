@@ -62,7 +62,7 @@ CHOOSE = """(pair, interval, wide, narrow, above, intervals) => {
     const unchanged = window.dash_clientside.no_update;
     const span = matchMedia("(min-width: 48em)").matches ? wide : narrow;  // as visibleFrom="sm" shows the controls
     const choice = {pair: pair ?? null, interval, width: window.innerWidth, span: Number(span)};
-    return [choice, above ? "" : unchanged, pair ? ` ${pair.split("_")[1].toUpperCase()}` : unchanged];
+    return [choice, above ? "" : unchanged, pair ? pair.split("_")[1].toUpperCase() : unchanged];
 }"""
 # The forecast of another pair must not stand below the name of the chosen one while that one's is on its way.
 WAIT = """(one, other) => {

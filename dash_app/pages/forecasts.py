@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -54,8 +55,6 @@ _DISCLAIMER = (
 )
 
 Horizon = Annotated[int, Field(ge=1, le=HORIZONS)] | None
-Price = Annotated[float, Field(allow_inf_nan=False)] | Text
-"""A number, or what the browser has instead, such as an empty text."""
 Signed = Annotated[str, Field(max_length=100_000)] | None
 
 
@@ -68,10 +67,20 @@ class Choice(TypedDict):
     width: Annotated[float, Field(allow_inf_nan=False)]
 
 
+class Shown(TypedDict):
+    """What the page shows. drawn: see `_fingerprint`; answered_ms: when the service last answered."""
+
+    pair: Pair
+    interval: IntervalName
+    drawn: str
+    answered_ms: Annotated[int, Field(ge=0, le=2**53)]
+
+
 def layout(settings: Settings) -> Component:
     return page(
         "Forecasts",
         html.Div(id="waiting", role="status"),
+        html.Div(id="outage", role="status"),  # dashboard.css dims the chart while it says something
         dmc.Box(id="forecast"),
         dmc.Stack(
             [
@@ -173,7 +182,7 @@ def register(app: Dash, services: Services) -> None:
         scripts.CHOOSE,
         Output("choice", "data"),
         Output("above", "value"),
-        Output("above", "suffix"),
+        Output("above", "rightSection"),
         Input("pair", "value"),
         Input("interval", "value"),
         Input("span", "value"),
@@ -205,6 +214,7 @@ def register(app: Dash, services: Services) -> None:
         Output("shown", "data"),
         Output("refresh", "interval"),
         Output("since", "children"),
+        Output("outage", "children"),
         Input("choice", "data"),
         Input("compare", "value"),
         Input("refresh", "n_intervals"),
@@ -217,20 +227,25 @@ def register(app: Dash, services: Services) -> None:
         choice: Choice | None,
         others: list[forecast_downloads.OtherModel] | None,
         _: Clicks,
-        shown: list[Any] | None,
+        shown: Shown | None,
         search: Text,
     ) -> tuple[Any, ...]:
         if choice is None:
-            return *(no_update,) * 6, _MIN_REFRESH_MS, no_update
+            return *(no_update,) * 6, _MIN_REFRESH_MS, no_update, no_update
         pair, interval, width = choice["pair"], choice["interval"], choice["width"]
         try:
             if pair is None:
                 notice = _without_a_pair(client, pair_in_query(search), interval)
-                return notice, no_update, no_update, no_update, "none", None, _MIN_REFRESH_MS, no_update
+                return notice, no_update, no_update, no_update, "none", None, _MIN_REFRESH_MS, no_update, None
             forecast = client.forecast(pair, interval=interval)
-            now_shown = [choice, others, forecast.as_of_ms, forecast.model.version, forecast.flags.stale]
-            if now_shown == shown:
-                return *(no_update,) * 6, _refresh_ms(forecast), no_update
+            now_shown: Shown = {
+                "pair": pair,
+                "interval": interval,
+                "drawn": _fingerprint(choice, others, forecast),
+                "answered_ms": time.time_ns() // 1_000_000,
+            }
+            if shown is not None and now_shown["drawn"] == shown["drawn"]:
+                return *(no_update,) * 5, now_shown, _refresh_ms(forecast), no_update, None
             compared = pool.submit(forecast_downloads.with_others, client, forecast, others or [])
             history = pool.submit(client.history, pair, forecast_downloads.HISTORY, interval=interval)
             is_phone = width < _PHONE_PX
@@ -238,8 +253,14 @@ def register(app: Dash, services: Services) -> None:
             forecasts, missing = compared.result()
             past = history.result()
         except (ServiceUnavailable, ServiceRefused) as error:
-            notice = _why_no_forecast(client, database, pair, interval, error)
-            return notice, no_update, None, no_update, "none", None, _MIN_REFRESH_MS, no_update
+            if pair is not None and not _is_served(client, pair, interval):
+                notice = _why_not_served(database, pair)
+            elif shown is not None and (shown["pair"], shown["interval"]) == (pair, interval):
+                outage = notices.service_error(error, since_ms=shown["answered_ms"])
+                return *(no_update,) * 6, _MIN_REFRESH_MS, no_update, outage
+            else:
+                notice = notices.service_error(error)
+            return notice, no_update, None, no_update, "none", None, _MIN_REFRESH_MS, no_update, None
         market = forecast.market
         score = scores.latest(database, market=market, interval=interval).get(pair)
         versions = forecasts_table.served_versions(
@@ -263,6 +284,7 @@ def register(app: Dash, services: Services) -> None:
             now_shown,
             _refresh_ms(forecast),
             since_the_last(forecast, past),
+            None,
         )
 
     app.clientside_callback(
@@ -287,7 +309,7 @@ def register(app: Dash, services: Services) -> None:
         prevent_initial_call=True,
     )
     @validated
-    def read_out(document: Signed, horizon: Horizon, above: Price) -> tuple[Any, ...]:
+    def read_out(document: Signed, horizon: Horizon, above: Text) -> tuple[Any, ...]:
         if document is None:
             return (no_update,) * 5
         forecast = _signed_forecast(signer, document)
@@ -296,7 +318,7 @@ def register(app: Dash, services: Services) -> None:
             headline(forecast, item),
             last_price(forecast),
             horizon_badges(forecast, item),
-            probability_above(forecast, item, _price_above_zero(above)),
+            probability_above(forecast, item, above or ""),
             "flex" if len(forecast.horizons) > 1 else "none",
         )
 
@@ -328,15 +350,21 @@ def _is_pair(text: str) -> bool:
     return re.fullmatch(SLUG, text) is not None
 
 
-def _why_no_forecast(
-    client: Client, database: Database, pair: Pair | None, interval: str, error: ServiceUnavailable | ServiceRefused
-) -> Component:
+def _fingerprint(choice: Choice, others: list[forecast_downloads.OtherModel] | None, forecast: Forecast) -> str:
+    """Return a text that changes when the page has to be drawn anew. The browser counts the model's age by itself."""
+    document = forecast.model_dump_json(exclude={"model": {"age_hours"}})
+    return hashlib.sha256(json.dumps([choice, others, document]).encode()).hexdigest()
+
+
+def _is_served(client: Client, pair: Pair, interval: str) -> bool:
+    """Return False only if the service says that it does not serve the pair."""
     try:
-        is_served = pair is None or pair in client.pairs(interval)
+        return pair in client.pairs(interval)
     except (ServiceUnavailable, ServiceRefused):
-        is_served = True
-    if pair is None or is_served:
-        return notices.service_error(error)
+        return True
+
+
+def _why_not_served(database: Database, pair: Pair) -> Component:
     tracked = {item.pair: item for item in pairs_table.tracked(database)}
     return notices.not_served(pair_label(pair), tracked.get(pair))
 
@@ -353,11 +381,3 @@ def _signed_forecast(signer: URLSafeSerializer, document: str) -> Forecast:
         return Forecast.model_validate_json(signer.loads(document))
     except (BadSignature, ValidationError):
         abort(400, "This page has expired.")
-
-
-def _price_above_zero(value: float | str | None) -> float | None:
-    try:
-        number = float(value or 0)
-    except ValueError:  # a text such as "-"
-        return None
-    return number if math.isfinite(number) and number > 0 else None

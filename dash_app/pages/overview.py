@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from dash_app.components import notices
-from dash_app.components.formatting import duration, utc_time
-from dash_app.components.layout import aria_label, follow_link, interval_switch, keep_to_values, page
+from dash_app.components.formatting import duration
+from dash_app.components.layout import aria_label, follow_link, interval_switch, keep_to_values, local_time, page
 from dash_app.pages import Services
-from dash_app.pages.overview_rows import PICTURE_HORIZONS, SHOWN_HORIZONS, Closes, Screener, screener
+from dash_app.pages.overview_rows import READ_HORIZONS, SHOWN_HORIZONS, Closes, screener
 from dash_app.security.validation import Clicks, IntervalName, validated
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
@@ -30,11 +33,19 @@ _LEGEND = {
     "median, the dotted line the last close. All bars have one axis; an arrow marks a bar that goes beyond it.",
     "Expected move": "mean absolute log return until the end of the range.",
     "Volatility": "standard deviation of the log return until then, per year.",
-    "Skill": "how much smaller the model's forecast error (pinball loss) was than that of the naive forecast, over all "
-    "horizons, on weeks that it was not trained on, with the 95 % margin. Below it, the skill at three horizons.",
-    "Coverage": "share of those closes inside the 80 % band.",
+    "Skill": "how much smaller the model's forecast error (pinball loss) was than that of the naive forecast, on weeks "
+    "that it was not trained on: the mean over horizons of 1 to 24 candles. Below it, the skill at three of them, with "
+    "the 95 % margin of the next close.",
+    "Coverage": "share of the next closes inside the 80 % band, on the same weeks.",
     "Model age": "how long ago the newest candle closed that the model was trained on.",
 }
+
+
+class Answered(TypedDict):
+    """When the service last answered, and for which interval."""
+
+    interval: IntervalName
+    at_ms: Annotated[int, Field(ge=0, le=2**53)]
 
 
 def layout(settings: Settings) -> Component:
@@ -62,6 +73,7 @@ def layout(settings: Settings) -> Component:
             [part for term, text in _LEGEND.items() for part in (html.Dt(term), html.Dd(text))], id="overview-legend"
         ),
         dcc.Store(id="overview-data"),
+        dcc.Store(id="overview-answered"),
         dcc.Interval(id="overview-refresh", interval=_REFRESH_MS),
         controls=dmc.Group([interval_switch("overview-interval", settings.intervals), horizon, search], gap="xs"),
     )
@@ -73,22 +85,28 @@ def register(app: Dash, services: Services) -> None:
     @app.callback(
         Output("overview-data", "data"),
         Output("overview-notice", "children"),
+        Output("overview-answered", "data"),
+        Output("overview-table", "className"),
         Input("overview-refresh", "n_intervals"),
         Input("overview-interval", "value"),
+        State("overview-answered", "data"),
     )
     @validated
-    def refresh(_: Clicks, interval: IntervalName) -> tuple[Screener | Any, Component]:
+    def refresh(_: Clicks, interval: IntervalName, answered: Answered | None) -> tuple[Any, ...]:
         try:
-            forecasts, missing = client.forecasts(PICTURE_HORIZONS, interval)
+            forecasts, missing = client.forecasts(READ_HORIZONS, interval)
         except (ServiceUnavailable, ServiceRefused) as error:
-            return no_update, notices.service_error(error)
+            if answered is None or answered["interval"] != interval:
+                return None, notices.service_error(error), None, ""
+            return no_update, notices.service_error(error, since_ms=answered["at_ms"]), no_update, "outdated"
         latest: Mapping[str, LatestScore] = {}
         closes: Closes = {}
         if forecasts:
             latest = scores.latest(database, market=forecasts[0].market, interval=interval)
             closes = records.last_closes([forecast.pair for forecast in forecasts], interval)
         shown = screener(forecasts, missing, latest, closes, interval)
-        return shown, _summary(forecasts, missing, interval)
+        now: Answered = {"interval": interval, "at_ms": time.time_ns() // 1_000_000}
+        return shown, _summary(forecasts, missing, interval), now, ""
 
     follow_link(app, "overview-interval")
     keep_to_values(app, "overview-horizon", [str(horizon) for horizon in SHOWN_HORIZONS], str(_FIRST_HORIZON))
@@ -115,10 +133,12 @@ def _summary(forecasts: Sequence[Forecast], missing: Mapping[str, str], interval
     if not forecasts:
         return notices.no_forecast_yet(interval)
     up_to_date = sum(not (forecast.flags.stale or forecast.flags.expired) for forecast in forecasts)
-    next_close = utc_time(max(forecast.target_close_ms for forecast in forecasts))
     return dmc.Text(
-        f"{up_to_date} of {len(forecasts) + len(missing)} pairs are up to date. "
-        f"Next close: {next_close}. Market: {forecasts[0].market}.",
+        [
+            f"{up_to_date} of {len(forecasts) + len(missing)} pairs are up to date. Next close: ",
+            local_time(max(forecast.target_close_ms for forecast in forecasts)),
+            f". Market: {forecasts[0].market}.",
+        ],
         c="dimmed",
         size="sm",
     )

@@ -11,12 +11,14 @@ from dash_app.components.formatting import age, duration, pair_label, percent, p
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.scores import LatestScore
-from make_us_rich.documents import HORIZONS, SCORED_CANDLES, Forecast, HorizonForecast
+from make_us_rich.documents import HORIZON_GRID, HORIZONS, SCORED_CANDLES, Forecast, HorizonForecast
 
 SHOWN_HORIZONS = (1, 8, 24)
 """Candles ahead whose band, expected move, volatility and skill are shown."""
 PICTURE_HORIZONS = (1, 2, 4, 6, 8, 12, 16, 20, 24)
 """Candles ahead that the small picture shows."""
+READ_HORIZONS = tuple(sorted({*PICTURE_HORIZONS, *HORIZON_GRID}))
+"""Candles ahead that the rows need: those of the picture, and those whose skill is averaged."""
 PICTURE_CANDLES = HORIZONS
 """Candles before the last close that the small picture shows."""
 
@@ -40,8 +42,9 @@ class Row(TypedDict, total=False):
     """A pair. One without a forecast has pair, label, href and `message`, which says why.
 
     picture: see `_picture`. By horizon, bands; moves: the mean absolute return, and volatility, per year, both as a
-    fraction and as text. skill, the mean over the horizons, and coverage are None where they were never measured.
-    skills_text: the skill at each horizon, empty where it was not measured. notes: what is unusual about the forecast
+    fraction and as text. skill is the mean over HORIZON_GRID, or that of the next close for a model that was measured
+    there alone; skill and coverage, of the next close, are None where they were never measured. skills_text: the skill
+    at each horizon. notes: what is unusual about the forecast
     or its model.
     """
 
@@ -132,6 +135,7 @@ def _row(
     forecast: Forecast, score: LatestScore | None, closes: Sequence[tuple[int, float]], scale: float, interval: Interval
 ) -> Row:
     model = forecast.model
+    skill = _mean_skill(forecast)
     shown = {str(item.horizon): item for item in forecast.horizons if item.horizon in SHOWN_HORIZONS}
     return _named(forecast.pair, interval) | {
         "last_close": forecast.last_close,
@@ -140,8 +144,8 @@ def _row(
         "bands": {key: _band(item, forecast.last_close) for key, item in shown.items()},
         "moves": {key: (item.expected_move, percent(item.expected_move)) for key, item in shown.items()},
         "volatility": {key: (item.volatility, percent(item.volatility, decimals=1)) for key, item in shown.items()},
-        "skill": model.skill_vs_naive,
-        "skill_text": skill_text(model.skill_vs_naive, model.skill_margin),
+        "skill": model.skill_vs_naive if skill is None else skill,
+        "skill_text": skill_text(model.skill_vs_naive, model.skill_margin) if skill is None else _mean_text(skill),
         "skills_text": _skills_text(forecast, interval),
         "coverage": model.coverage_80,
         "coverage_text": "no score yet" if model.coverage_80 is None else percent(model.coverage_80, decimals=1),
@@ -151,17 +155,35 @@ def _row(
     }
 
 
-def _skills_text(forecast: Forecast, interval: Interval) -> str:
-    """Write the skill at each shown horizon, such as `1 h +8.2 %, 8 h +6.0 %, 24 h +4.1 %`.
+def _mean_skill(forecast: Forecast) -> float | None:
+    """Return the mean skill over HORIZON_GRID, which decides on promotions; None where it was not measured."""
+    found = [item.skill_vs_naive for item in forecast.horizons if item.horizon in HORIZON_GRID]
+    measured = [skill for skill in found if skill is not None]
+    return sum(measured) / len(measured) if len(measured) == len(HORIZON_GRID) else None
 
-    Empty where it was measured at fewer than two of them: the mean says the same.
+
+def _mean_text(skill: float) -> str:
+    return f"{percent(skill, decimals=1, signed=True)} in the mean"
+
+
+def _skills_text(forecast: Forecast, interval: Interval) -> str:
+    """Write the skill at each shown horizon, such as `1 h +8.2 % ± 1.0 %, 8 h +6.0 %, 24 h +4.1 %`.
+
+    The margin is known of the next close. Where nothing else was measured, the words for the skill speak of it alone.
     """
-    found = [
-        f"{duration(item.horizon * interval.ms)} {percent(item.skill_vs_naive, decimals=1, signed=True)}"
-        for item in forecast.horizons
-        if item.horizon in SHOWN_HORIZONS and item.skill_vs_naive is not None
-    ]
-    return ", ".join(found) if len(found) > 1 else ""
+    skills = {item.horizon: item.skill_vs_naive for item in forecast.horizons if item.horizon in SHOWN_HORIZONS}
+    found = {horizon: skill for horizon, skill in skills.items() if skill is not None}
+    if list(found) == [1]:
+        return "the next close alone"
+    margins = {1: forecast.model.skill_margin}
+    return ", ".join(
+        f"{duration(horizon * interval.ms)} {percent(skill, decimals=1, signed=True)}{_margin(margins.get(horizon))}"
+        for horizon, skill in found.items()
+    )
+
+
+def _margin(margin: float | None) -> str:
+    return "" if margin is None else f" ± {percent(margin, decimals=1)}"
 
 
 def _changes(item: HorizonForecast, last_close: float) -> list[float]:

@@ -9,7 +9,7 @@ from html import escape
 from markupsafe import Markup
 
 from dash_app.components.formatting import duration, percent, utc_time
-from make_us_rich.database.forecasts import FirstForecast
+from make_us_rich.database.forecasts import ServedForecast
 from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.operations.track_record import PIT_BINS, Histogram, Recent, Share, Skill, Week
 
@@ -17,10 +17,13 @@ _BANDS = ((0, -1, "outer"), (1, -2, "middle"), (2, -3, "inner"))  # quantiles of
 _SMALL = (360, 230)
 _RECENT_ON_PHONES = 48  # closes; more would be thinner than a finger can tell apart
 
+_LETTER = 6.5  # the width of a letter in units of a chart, rather more than less
+_HALF_A_TIME = _LETTER * len("25 Nov 10:00 UTC") / 2
+
 Point = tuple[float, float]
 
 
-def fan(past: Sequence[FirstForecast], step: int, label: str, *, narrow: bool = False) -> Markup:
+def fan(past: Sequence[ServedForecast], step: int, label: str, *, narrow: bool = False) -> Markup:
     """Draw the closes that the forecasts knew, and the bands of the newest forecast. past: oldest first, not empty."""
     width, height, left, right, top, bottom = (360, 270, 4, 62, 10, 30) if narrow else (720, 330, 12, 70, 14, 34)
     newest = past[-1]
@@ -48,8 +51,10 @@ def fan(past: Sequence[FirstForecast], step: int, label: str, *, narrow: bool = 
     now = x(newest.as_of_ms)
     parts.append(_line(now, top, now, height - bottom, "now"))
     parts.append(f'<circle class="last" cx="{now:.1f}" cy="{y(newest.last_close):.1f}" r="4"/>')
-    parts.append(_text(now, height - 10, utc_time(newest.as_of_ms), "middle"))
-    parts.append(_text(width - right, height - 10, f"+{duration(last_ms - newest.as_of_ms)}", "end"))
+    half, ahead_text = _HALF_A_TIME, f"+{duration(last_ms - newest.as_of_ms)}"
+    end = width - right - _LETTER * (len(ahead_text) + 1)
+    parts.append(_text(min(max(now, left + half), end - half), height - 10, utc_time(newest.as_of_ms), "middle"))
+    parts.append(_text(width - right, height - 10, ahead_text, "end"))
     return _svg(width, height, label, parts, _size_class(narrow))
 
 

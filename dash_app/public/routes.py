@@ -10,6 +10,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response
 
 from dash_app.cache import Cache
+from dash_app.components.entries import pair_slug
 from dash_app.components.formatting import change, duration, pair_label, percent, price, utc_time
 from dash_app.public import charts
 from dash_app.public.picture import share_picture
@@ -20,6 +21,7 @@ from make_us_rich.core.errors import InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.database.forecasts import ServedForecast
 from make_us_rich.documents import HORIZON_GRID
 
 PUBLIC_PATHS = ("/track-record", "/share", "/embed")
@@ -135,7 +137,7 @@ class PublicPages:
     def _share(self, name: str) -> Response:
         """Return the picture of a pair's newest forecast. Answers 404 for a pair without one."""
         live, note = self._live_of(name), _MARKETS[self._settings.market]
-        key = (live.pair, live.newest.as_of_ms)
+        key = (live.pair, live.newest.as_of_ms, *live.newest.prices[-1])
         picture = self._pictures.get(key, lambda: share_picture(live, note), keep_s=_PICTURE_S)
         return Response(picture, mimetype="image/png")
 
@@ -156,7 +158,7 @@ class PublicPages:
         try:
             interval = self._settings.forecast_interval(request.args.get("interval"))
             default = pairs[0] if pairs else self._settings.pairs[0]
-            pair = Pair.parse(request.args["pair"]) if "pair" in request.args else default
+            pair = Pair.parse(pair_slug(request.args["pair"])) if "pair" in request.args else default
             horizon = int(request.args.get("horizon", "1"))
         except (InputError, ValueError):
             abort(404)
@@ -167,9 +169,7 @@ class PublicPages:
     def _live(self, live: Live) -> dict[str, object]:
         """Return the picture of a forecast, with its sentence, for a template."""
         newest, step = live.newest, live.interval.ms
-        ahead = len(newest.prices)
-        low, high = newest.prices[-1][1], newest.prices[-1][5]
-        sentence = f"80 % chance of {price(low)} to {price(high)} in {duration(ahead * step)}"
+        sentence = _sentence(newest, step)
         label = f"{pair_label(live.pair)}: last close {price(newest.last_close)}, then {sentence}"
         return {
             "pair": live.pair,
@@ -179,6 +179,7 @@ class PublicPages:
             "last_close": price(newest.last_close),
             "as_of": utc_time(newest.as_of_ms),
             "is_stale": live.is_stale,
+            "counted": _sentence(live.counted, step) if live.is_replaced else "",
         }
 
     def _page(self, template: str, *, frames: str = "'none'", **values: object) -> Response:
@@ -200,3 +201,8 @@ class PublicPages:
         response: Response = make_response(page)
         response.headers["Content-Security-Policy"] = _POLICY.format(frames)
         return response
+
+
+def _sentence(forecast: ServedForecast, step_ms: int) -> str:
+    low, high = forecast.prices[-1][1], forecast.prices[-1][5]
+    return f"80 % chance of {price(low)} to {price(high)} in {duration(len(forecast.prices) * step_ms)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -379,9 +380,14 @@ def get_settings() -> Settings:
     return read_settings()
 
 
-def read_settings() -> Settings:
-    """Read the settings from the environment as it is now. Raises SettingsError naming the variable at fault."""
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from an environment, by default that of this process as it is now.
+
+    Raises SettingsError naming the variable at fault.
+    """
+    given = environment or {}
+    values = {name: given[key] for name in Settings.model_fields if (key := f"MUR_{name.upper()}") in given}
     try:
-        return Settings()
+        return Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(explain(Settings, error)) from None

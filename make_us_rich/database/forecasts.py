@@ -34,18 +34,23 @@ ON CONFLICT DO NOTHING
 """
 _NEXT_CLOSE = f"ARRAY[ARRAY[{', '.join(QUANTILE_NAMES)}]]"  # rows of older versions have these alone
 _LATER_CLOSE = "horizon_quantiles[%(horizon)s:%(horizon)s]"
-# When two models forecast the same candle, callers saw the later one's forecast last. A backfill's they never saw.
+# When two models forecast the same candle, the first one's counts, as in the outcomes. A backfill's nobody was served.
 _SELECT_PAST = """
 SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, backfilled, last_close, {quantiles}
 FROM (SELECT * FROM served_forecasts UNION ALL SELECT * FROM forecasts WHERE backfilled) AS forecasts
 WHERE market = %(market)s AND pair = %(pair)s AND interval = %(interval)s
 AND target_open_ms <= %(last_ms)s AND (%(horizon)s = 1 OR array_length(horizon_quantiles, 1) >= %(horizon)s)
-ORDER BY target_open_ms DESC, backfilled, forecast_id DESC LIMIT %(limit)s
+ORDER BY target_open_ms DESC, backfilled, made_at, forecast_id LIMIT %(limit)s
 """
 _SELECT_FIRST = f"""
 SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, coalesce(horizon_quantiles, {_NEXT_CLOSE}::real[])
 FROM served_forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s
 ORDER BY target_open_ms, made_at, forecast_id
+"""
+_SELECT_LAST = f"""
+SELECT target_open_ms, last_close, coalesce(horizon_quantiles, {_NEXT_CLOSE}::real[])
+FROM served_forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms = %s
+ORDER BY made_at DESC, forecast_id DESC LIMIT 1
 """
 _SELECT_VERSIONS = """
 SELECT model_version, foundation FROM served_forecasts
@@ -59,8 +64,8 @@ ORDER BY pair, target_open_ms, forecast_id
 
 
 @dataclass(frozen=True)
-class FirstForecast:
-    """The forecast that was served first as of a time. `prices`: quantiles [horizons][7], the next close first."""
+class ServedForecast:
+    """A forecast that was served as of a time. `prices`: quantiles [horizons][7], the next close first."""
 
     as_of_ms: int
     last_close: float
@@ -105,8 +110,9 @@ def past(
 ) -> list[PastForecast]:
     """Return the newest forecasts, `horizon` candles ahead, of closes at or before `closed_by_ms`, without outcomes.
 
-    Newest first. Of several models that made one forecast, the last one's is returned, a backfill's only where none was
-    served; forecasts by models without this horizon are left out. Raises psycopg2.Error.
+    Newest first. Of several models that made one forecast, the first one's is returned, which counts in the outcomes
+    too, a backfill's only where none was served; forecasts by models without this horizon are left out. Raises
+    psycopg2.Error.
     """
     values = {"market": market, "pair": pair, "interval": interval, "horizon": horizon, "limit": limit}
     values |= {"last_ms": closed_by_ms - horizon * interval.ms}
@@ -133,11 +139,21 @@ def past(
 
 def first_as_of_each_time(
     database: Database, *, market: str, pair: Pair, interval: Interval, first_ms: int, last_ms: int
-) -> list[FirstForecast]:
+) -> list[ServedForecast]:
     """Return what was served first as of each close between two times, oldest first. Raises psycopg2.Error."""
     with database.transaction() as cursor:
         cursor.execute(_SELECT_FIRST, (market, pair, interval, first_ms, last_ms))
-        return [FirstForecast(*row) for row in cursor.fetchall()]
+        return [ServedForecast(*row) for row in cursor.fetchall()]
+
+
+def last_as_of(
+    database: Database, *, market: str, pair: Pair, interval: Interval, as_of_ms: int
+) -> ServedForecast | None:
+    """Return what was served last as of a close: another model may have replaced the first. Raises psycopg2.Error."""
+    with database.transaction() as cursor:
+        cursor.execute(_SELECT_LAST, (market, pair, interval, as_of_ms))
+        row = cursor.fetchone()
+        return ServedForecast(*row) if row else None
 
 
 def served_versions(

@@ -13,7 +13,7 @@ from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
-from make_us_rich.market.candles import MAX_BRIDGED, Candles, clean, closed, merge, regular_segments
+from make_us_rich.market.candles import MAX_BRIDGED, Candles, break_text, clean, closed, merge, regular_segments
 from make_us_rich.market.exchange import ExchangeClient, ExchangeClock
 
 _log = logging.getLogger("ray.serve")
@@ -143,6 +143,7 @@ class LiveWindow:
         self._bitcoin = bitcoin
         self._own = bitcoin if self._pair == BITCOIN else NewestCandles(series, settings)
         self._is_fetched = False
+        self._noted = ""
         self.candles: Candles | None = None
         self.window: Window | None = None
 
@@ -173,6 +174,10 @@ class LiveWindow:
             raise MarketUnavailable(f"the exchange has no candle of {self._pair} closed at {due_ms} yet")
         self._is_fetched = True
         self.candles, self.window = candles, window
+        note = break_text(candles)
+        if note and note.partition(", and ")[0] != self._noted:
+            self._noted = note.partition(", and ")[0]  # the rest counts the candles since
+            _log.warning("%s: %s", self._pair, note)
 
 
 def common_window(candles: Candles, reference: Candles, interval: Interval) -> Window | None:

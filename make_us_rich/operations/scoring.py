@@ -80,7 +80,7 @@ def _mlflow_run(client: Any, experiment_id: str, name: str, market: str) -> str:
 
 
 def _with_outcomes(
-    first: Sequence[forecasts.FirstForecast], now: Candles, past: Sequence[Array], first_ms: int, step: int
+    first: Sequence[forecasts.ServedForecast], now: Candles, past: Sequence[Array], first_ms: int, step: int
 ) -> ServedForecasts:
     """Add the actual returns to the forecasts of the scored candles, `now`, which begin at `first_ms`.
 
@@ -102,7 +102,7 @@ def _with_outcomes(
     return ServedForecasts(quantiles, actual, (closed & gap).sum(axis=0), past)
 
 
-def _at_scored_horizons(first: Sequence[forecasts.FirstForecast]) -> Array:
+def _at_scored_horizons(first: Sequence[forecasts.ServedForecast]) -> Array:
     """Return the prices [n, HORIZON_GRID, 7]; NaN at horizons that a model did not forecast."""
     prices = np.full((len(first), HORIZON_GRID[-1], len(QUANTILE_NAMES)), np.nan)
     for row, item in enumerate(first):

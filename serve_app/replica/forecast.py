@@ -17,7 +17,15 @@ from make_us_rich.core.distribution import expected_move, probability_below, sta
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import Flags, Forecast, HorizonForecast, Quantiles, ReplicaError, Tail
+from make_us_rich.documents import (
+    HORIZONS_WITH_PROBABILITY_UP,
+    Flags,
+    Forecast,
+    HorizonForecast,
+    Quantiles,
+    ReplicaError,
+    Tail,
+)
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import TAG_MARKET, ModelVersion
@@ -124,7 +132,7 @@ def _horizon_forecasts(
                 target_close_ms=window.as_of_ms + horizon * step_ms,
                 quantiles=Quantiles.of(quantiles),
                 tail=Tail(scale=scale, shape=shape),
-                probability_up=float(up[index]),
+                probability_up=float(up[index]) if horizon <= HORIZONS_WITH_PROBABILITY_UP else None,
                 expected_move=float(moves[index]),
                 volatility=float(deviations[index]) * math.sqrt(_YEAR_MS / (horizon * step_ms)),
                 skill_vs_naive=skills[index] if index < len(skills) else None,

@@ -127,7 +127,8 @@ def test_a_page_loaded_after_the_swap_says_that_the_model_was_replaced(page: Pag
     record(3, backfilled=False)
     page.reload()
     expect(notice).to_have_text(
-        "New model. Version 1 replaced version 3 of the foundation model since the last close; the forecast changed.",
+        "New model. Version 1 replaced version 3 of the foundation model since the last close; the forecast changed. "
+        "The track record counts the first one.",
         timeout=SLOW_MS,
     )
 

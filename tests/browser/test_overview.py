@@ -130,7 +130,7 @@ def test_a_row_has_the_band_on_one_axis_the_volatility_and_the_skill_in_words(
     page.get_by_role("radiogroup", name="horizon of the range").get_by_text("8 h", exact=True).click()
 
     expect(page.locator("#overview-legend")).to_contain_text("Model age")
-    expect(bitcoin.locator(".skill")).to_have_text("better than naive by 7.0 % ± 1.0 %")
+    expect(bitcoin.locator(".skill")).to_have_text("better than naive by 7.0 % ± 1.0 %the next close alone")
     expect(_row(table, UNSCORED).locator(".skill")).to_have_text("no score yet")
     expect(_row(table, UNSCORED).locator(".coverage")).to_have_text("no score yet")
     expect(old.locator(".band")).to_have_text("This model forecasts the next close alone.")

@@ -170,11 +170,15 @@ def test_an_admin_creates_a_password_link(app: Dash, accounts: Accounts, root: D
 
 
 def test_an_admin_sets_the_quota_of_a_plan(app: Dash, accounts: Accounts, root: DashboardClient) -> None:
-    click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": 30_000})
+    click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": "30,000"})
     assert {plan.name: plan.monthly_calls for plan in accounts.admin.plans()}["trader"] == 30_000
 
-    refused = {"admin-quota-plan.value": "trader", "admin-quota.value": 0}
-    assert "A plan allows" in click(app, root, "admin-set-quota", **refused)
+    for typed, said in (("0", "A plan allows"), ("30000,5", "'30000,5' is no number of calls"), (None, "no number of")):
+        refused = {"admin-quota-plan.value": "trader", "admin-quota.value": typed}
+        assert said in click(app, root, "admin-set-quota", **refused).replace('\\"', "'")
+    assert {plan.name: plan.monthly_calls for plan in accounts.admin.plans()}["trader"] == 30_000
+    click(app, root, "admin-set-quota", **{"admin-quota-plan.value": "trader", "admin-quota.value": "1e5"})
+    assert {plan.name: plan.monthly_calls for plan in accounts.admin.plans()}["trader"] == 100_000
 
 
 def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
@@ -191,7 +195,7 @@ def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
     click(app, root, "admin-set-pair-plan", **chosen, **{"admin-pair-plan.value": "pooled"})
     plans = {item.pair: item.plan for item in pairs_table.tracked(Database(url))}
     assert plans["eth_usdt"] == "pooled"
-    put = {"admin-new-pair.value": "sol_usdt", "admin-new-pair-plan.value": "pooled"}
+    put = {"admin-new-pair.value": "SOL / USDT", "admin-new-pair-plan.value": "pooled"}
     click(app, root, "admin-put-pair", **put)
     assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt", "eth_usdt", "sol_usdt"]
 

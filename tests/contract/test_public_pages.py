@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -24,10 +25,10 @@ from make_us_rich.accounts import Accounts
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
-from make_us_rich.database import forecast_logs, outcomes
+from make_us_rich.database import forecast_logs, forecasts, outcomes
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import HORIZON_GRID
+from make_us_rich.documents import HORIZON_GRID, Quantiles
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import forecast_log
@@ -197,6 +198,25 @@ def test_an_empty_installation_says_when_the_first_score_comes() -> None:
         stranger = DashboardClient(_client(database))
         assert "No pair has a forecast yet" in stranger.get("/").text
         assert "No forecast was recorded in the last days" in stranger.get("/track-record").text
+
+
+def test_a_replaced_forecast_is_shown_as_members_see_it_with_the_one_that_counts() -> None:
+    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    series: dict[str, Any] = {"market": "binance", "pair": BITCOIN, "interval": Interval.H1, "last_close": 100.0}
+    closes = [Quantiles.of([97.0, 98.0, 99.0, 100.0, 101.0, 102.0, 103.0])]
+    with migrated_database() as url, Database(url) as database:
+        pairs_table.seed(database, (BITCOIN,), ())
+        client = DashboardClient(_client(database))
+        for version, times in ((1, 1.0), (2, 2.0)):
+            widened = [Quantiles.of(times * price for price in each.prices()) for each in closes]
+            forecasts.record(database, widened, as_of_ms=as_of_ms, version=version, **series)
+            if version == 1:
+                assert "has replaced" not in DashboardClient(_client(database)).get("/embed/btc_usdt").text
+        for path in ("/", "/track-record", "/embed/btc_usdt"):
+            page = client.get(path).text
+            assert "80 % chance of 196.000 to 204.000 in 1 h" in page, path
+            counted = "Another model has replaced the first one since. The track record counts the first one's forecast"
+            assert f"{counted}: 80 % chance of 98.0000 to 102.000 in 1 h." in page, path
 
 
 def _client(database: Database, **settings: object) -> FlaskClient:

@@ -59,7 +59,7 @@ def test_what_failed_for_each_pair_is_posted_in_one_message(world: DagEnvironmen
     task = rf"\[fetch\]\({re.escape(page)}/tasks/fetch/mapped/\d\?try_number=\d\)"
     delisted, empty = sorted(embed["description"].splitlines())
     unknown = "PairNotTraded: the exchange does not know chz_usdt: was it delisted? It is parked"
-    assert re.match(rf"\*\*chz_usdt\*\* {task}, 1 try: {re.escape(unknown)}", delisted)
+    assert re.match(rf"\*\*chz_usdt\*\* {task}, 1 try: `{re.escape(unknown)}", delisted)
     assert re.match(rf"\*\*eth_usdt\*\* {task}, 4 tries: .*it returned none at all", empty), empty
     parked = {
         item.pair: item.parked_reason for item in pairs_table.tracked(Database(world.database_url)) if item.parked_at

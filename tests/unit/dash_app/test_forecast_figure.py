@@ -82,9 +82,40 @@ def test_every_close_ahead_can_be_read_off() -> None:
     assert len(fan.hovertext) == HORIZONS
     quantiles = forecast.at(8).quantiles
     assert fan.hovertext[7].replace("<br>", " ") == (
-        f"8 h ahead, 16 Nov 06:00 UTC: 80 % between {price(quantiles['q10'])} and {price(quantiles['q90'])}, "
+        f"8 h ahead, {{{AS_OF_MS + 8 * HOUR_MS}}}: "
+        f"80 % between {price(quantiles['q10'])} and {price(quantiles['q90'])}, "
         f"median {price(quantiles['q50'])}"
     )
+
+
+def test_one_reading_names_every_model_wherever_the_pointer_is() -> None:
+    """An outline that answered to the pointer hid what the fan says."""
+    own, other = make_forecast(100.0), make_forecast(104.0)
+    figure = forecast_figure(make_candles(100.0), {"champion": own, "ewma": other})
+    fan = _trace(figure, "fan")
+
+    read = fan.hovertext[7].replace("<br>", " ")
+    for forecast, name in ((own, ""), (other, "EWMA: ")):
+        low, median, high = (price(forecast.at(8).quantiles[key]) for key in ("q10", "q50", "q90"))
+        assert f" {name}80 % between {low} and {high}, median {median}" in read
+    assert [trace.hoverinfo for trace in figure.data if trace.name == "EWMA, 80 %"] == ["skip"]
+    assert fan.base[7] <= own.at(8).quantiles["q05"]
+    assert fan.base[7] + fan.y[7] >= other.at(8).quantiles["q90"]
+
+
+def test_a_close_that_only_a_compared_model_forecasts_is_read_off_too() -> None:
+    models = {"champion": make_forecast(100.0, horizons=1), "naive": make_forecast(101.0)}
+    fan = _trace(forecast_figure(make_candles(100.0), models), "fan")
+    assert len(fan.hovertext) == HORIZONS
+    assert "naive: 80 %" in fan.hovertext[-1]
+
+
+def test_a_single_bar_is_as_wide_as_its_candle() -> None:
+    figure = forecast_figure(make_candles(100.0, 1), {"champion": make_forecast(100.0)}, [make_past(100.0, 23, True)])
+    past = forecast_figure(make_candles(100.0), {"champion": make_forecast(100.0)}, [make_past(100.0, 23, True)])
+    assert _trace(past, "past 80 % band").width == pytest.approx([0.85 * HOUR_MS])
+    volume = next(trace for trace in figure.data if trace.yaxis == "y2")
+    assert volume.width == pytest.approx(0.85 * HOUR_MS)
 
 
 def test_a_mark_shows_time_and_both_ends_of_the_80_percent_band() -> None:

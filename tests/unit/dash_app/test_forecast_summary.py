@@ -65,6 +65,11 @@ def test_the_badges_show_the_figures_of_the_horizon() -> None:
     )
 
 
+def test_a_probability_of_a_rise_that_says_nothing_is_not_shown() -> None:
+    forecast = make_forecast(88_000.0)
+    assert _text(horizon_badges(forecast, forecast.at(24))).startswith("Expected move: ")
+
+
 def test_a_record_that_was_never_measured_is_unknown() -> None:
     assert "Skill: unknownCoverage: unknown" in _measured(make_forecast(88_000.0), 8, None)
 
@@ -76,14 +81,16 @@ def test_the_margin_of_the_model_is_not_shown_with_the_skill_of_another_horizon(
 @pytest.mark.parametrize(
     ("above", "expected"),
     [
-        (88_000.0, "50 % that the close 8 h ahead is above 88,000.0 USDT"),
-        (90_524.6, "10 % that the close 8 h ahead is above 90,524.6 USDT"),
-        (200_000.0, "less than 0.1 % that the close 8 h ahead is above 200,000 USDT"),
-        (1e-300, "more than 99.9 % that the close 8 h ahead is above "),
-        (None, "Enter a price above 0, such as 88,000.0."),
+        ("88000", "50 % that the close 8 h ahead is above 88,000.0 USDT"),
+        ("90.524,6", "10 % that the close 8 h ahead is above 90,524.6 USDT"),
+        ("2e5", "less than 0.1 % that the close 8 h ahead is above 200,000 USDT"),
+        ("1e-300", "more than 99.9 % that the close 8 h ahead is above "),
+        (" ", "Enter a price above 0, such as 88,000.0."),
+        ("90k", "“90k” is no price above 0. Enter a price above 0, such as 88,000.0."),
+        ("0", "“0” is no price above 0. Enter"),
     ],
 )
-def test_the_probability_above_a_price(above: float | None, expected: str) -> None:
+def test_the_probability_above_a_price(above: str, expected: str) -> None:
     forecast = make_forecast(88_000.0)
     assert _text(probability_above(forecast, forecast.at(8), above)).startswith(expected)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dash_app.components.formatting import percent
-from dash_app.pages.overview_rows import round_reach, screener, skill_text
+from dash_app.pages.overview_rows import READ_HORIZONS, round_reach, screener, skill_text
 from make_us_rich.core.interval import Interval
+from make_us_rich.documents import HORIZON_GRID
 from tests.unit.dash_app.forecast_documents import make_forecast
 
 
@@ -59,5 +60,21 @@ def test_a_row_has_the_expected_move_and_the_skill_of_each_shown_horizon() -> No
     unmeasured = [item.model_copy(update={"skill_vs_naive": None}) for item in day.horizons]
     shown = screener([day, hour, day.model_copy(update={"horizons": unmeasured})], {}, {}, {}, Interval.H1)
     rows = [(row["skills_text"].replace("\u00a0", " "), list(row["moves"])) for row in shown["rows"]]
-    assert rows == [("1 h +7.0 %, 8 h +7.0 %, 24 h +7.0 %", ["1", "8", "24"]), ("", ["1"]), ("", ["1", "8", "24"])]
+    whole = "1 h +7.0 % ± 2.0 %, 8 h +7.0 %, 24 h +7.0 %"
+    assert rows == [(whole, ["1", "8", "24"]), ("the next close alone", ["1"]), ("", ["1", "8", "24"])]
     assert shown["rows"][0]["moves"]["24"][0] == pytest.approx(0.008 * 24**0.5)
+
+
+def test_the_skill_over_all_horizons_is_not_that_of_the_next_close() -> None:
+    forecast = make_forecast(100.0)
+    worse = [item.model_copy(update={"skill_vs_naive": 0.07 / item.horizon}) for item in forecast.horizons]
+    next_alone = [worse[0], *(item.model_copy(update={"skill_vs_naive": None}) for item in worse[1:])]
+    forecasts = [forecast.model_copy(update={"horizons": tuple(horizons)}) for horizons in (worse, next_alone)]
+
+    measured, other = screener(forecasts, {}, {}, {}, Interval.H1)["rows"]
+    mean = sum(0.07 / horizon for horizon in HORIZON_GRID) / len(HORIZON_GRID)
+    assert measured["skill"] == pytest.approx(mean)
+    assert measured["skill_text"].replace("\u00a0", " ") == "+2.0 % in the mean"
+    assert (other["skill"], other["skill_text"].replace("\u00a0", " ")) == (0.07, "better than naive by 7.0 % ± 2.0 %")
+    assert other["skills_text"] == "the next close alone"
+    assert set(HORIZON_GRID) <= set(READ_HORIZONS), "the overview asks for what it averages"
