@@ -31,6 +31,7 @@ PUBLIC_PATHS = ("/track-record", "/share", "/embed")
 _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
 )
+_HORIZONS = {str(horizon): horizon for horizon in HORIZON_GRID}
 _SHOWN_DAYS = 7
 _SHOWN_MODELS = 20
 _PICTURE_S = 300.0
@@ -159,8 +160,8 @@ class PublicPages:
             interval = self._settings.forecast_interval(request.args.get("interval"))
             default = pairs[0] if pairs else self._settings.pairs[0]
             pair = Pair.parse(pair_slug(request.args["pair"])) if "pair" in request.args else default
-            horizon = int(request.args.get("horizon", "1"))
-        except (InputError, ValueError):
+            horizon = _HORIZONS.get(request.args.get("horizon", "1"), 0)
+        except InputError:
             abort(404)
         if horizon not in HORIZON_GRID or (pairs and pair not in pairs):
             abort(404)

@@ -137,7 +137,9 @@ class Settings(BaseSettings):
     history_candles: Annotated[
         Whole,
         Field(
-            ge=1500, le=1_000_000, description="candles that a training run reads, at most; it needs 10,200 hourly ones"
+            ge=1500,
+            le=1_000_000,
+            description="candles that a training run reads, at most: 10,200 hourly ones are used, 2,588 needed",
         ),
     ] = TRAINING_CANDLES[Interval.H1]
     architecture: Annotated[Name, Field(description="network architecture that is trained")] = "lstm"

@@ -114,6 +114,11 @@ def context_length(config: TrainingConfig) -> int:
     return warmup + config.length
 
 
+def least_candles(config: TrainingConfig) -> int:
+    """Return the number of candles without a gap that a training from scratch or from the foundation needs."""
+    return context_length(config) + config.least_training + config.validation + config.holdout
+
+
 def new_network(config: TrainingConfig) -> Network:
     """Build a network with random weights. Raises InputError for an unknown architecture."""
     return architecture(config.architecture).build(feature_layout(config.interval), config.hidden, config.length)

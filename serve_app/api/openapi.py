@@ -18,11 +18,13 @@ def complete_openapi(app: FastAPI, settings: Settings) -> None:
     written = app.openapi
 
     def completed() -> dict[str, Any]:
-        schema = written()
-        _set_intervals(schema, settings)
-        _set_examples(schema, app)
-        schema["components"]["schemas"] |= _own_candles()
-        return schema
+        if app.openapi_schema is None:  # FastAPI keeps what it has written there
+            schema = written()
+            _set_intervals(schema, settings)
+            _set_examples(schema, app)
+            schema["components"]["schemas"] |= _own_candles()
+            app.openapi_schema = schema
+        return app.openapi_schema
 
     app.openapi = completed  # type: ignore[method-assign]
 

@@ -9,9 +9,10 @@ import httpx
 import pandas as pd
 import pytest
 
-from make_us_rich.accounts import Accounts
+from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
+from make_us_rich.documents import ReplicaError
 from serve_app.api.app import make_app
 from tests.support.local_api import LocalApi
 from tests.support.local_replica_client import LocalReplicaClient
@@ -43,6 +44,45 @@ def test_predict_answers_five_days_of_candles_and_a_price(service: LocalApi) -> 
     assert times.iloc[-1] + pd.Timedelta(hours=1) == pd.Timestamp(answer["as_of_ms"], unit="ms")
     assert answer["prediction"] == answer["quantiles"]["q50"]
     assert (pd.to_numeric(frame["high"]) >= pd.to_numeric(frame["low"])).all()
+
+
+@pytest.mark.parametrize(("interval", "rows"), [("1h", 120), ("15m", 480), ("4h", 30), ("1d", 5)])
+def test_predict_asks_for_five_days_of_the_first_interval(interval: str, rows: int) -> None:
+    settings = Settings(market="simulated", intervals=(interval, "1h"))
+    asked: list[tuple[object, ...]] = []
+
+    class NoForecast:
+        """A replica that notes what it is asked and has no answer."""
+
+        async def applications(self) -> frozenset[str]:
+            return frozenset({f"btc_usdt_{interval}"})
+
+        async def call(self, name: str, method: str, *arguments: object) -> ReplicaError:
+            asked.append((name, method, *arguments))
+            return ReplicaError(kind="not-ready", detail="for a test")
+
+        def is_scaled_to_zero(self, name: str) -> bool:
+            return False
+
+    app = make_app(settings, NoForecast(), Accounts(Database(settings.database_url.get_secret_value())))
+    app.state.tokens = AnyToken()
+    app.state.service.check_quota = _passes
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+            return await client.put("/predict?pair=btc_usdt&token=mur_any")
+
+    assert asyncio.run(ask()).status_code == 503
+    assert (f"btc_usdt_{interval}", "candles", rows) in asked
+
+
+class AnyToken:
+    async def authenticate(self, _: str) -> TokenOwner:
+        return TokenOwner(user_id=1, token_id=1, roles=frozenset(), monthly_calls=10)
+
+
+async def _passes(_: TokenOwner) -> None:
+    return None
 
 
 def test_the_models_are_listed_as_currency_and_compare(service: LocalApi) -> None:

@@ -84,7 +84,18 @@ def test_a_stranger_sees_the_record_and_nothing_else_and_writes_nothing(database
         assert stranger.get(path).status_code in (302, 401), path
     for path in ("/track-record", "/"):
         assert stranger.client.post(path).status_code in (400, 401, 405)
-    for query in ("pair=xrp_usdt", "pair=..", "horizon=5", "horizon=x", "horizon=²", "interval=4h", "interval=x"):
+    for query in (
+        "pair=xrp_usdt",
+        "pair=..",
+        "horizon=5",
+        "horizon=x",
+        "horizon=²",
+        "horizon=2_4",
+        "horizon=%201",
+        "horizon=%2B1",
+        "interval=4h",
+        "interval=x",
+    ):
         assert stranger.get(f"/track-record?{query}").status_code == 404, query
     assert _writes(database) == before
 

@@ -11,15 +11,24 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from make_us_rich.core.errors import BadModel, InputError
+from make_us_rich.core.errors import BadModel, InputError, NotEnoughHistory
 from make_us_rich.core.interval import TRAINING_CANDLES, Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.settings import Settings
 from make_us_rich.documents import HORIZONS
-from make_us_rich.forecasting.architectures import TrainingConfig, context_length, from_npz, new_network, to_npz
+from make_us_rich.forecasting.architectures import (
+    TrainingConfig,
+    context_length,
+    from_npz,
+    least_candles,
+    new_network,
+    to_npz,
+)
 from make_us_rich.forecasting.onnx_model import OnnxModel, hour_of_week
 from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_recorded
+from tests.support.processes import PROJECT_ROOT
 from tests.support.recorded_data import recorded
 from tests.unit.forecasting.random_candles import random_candles, small
 
@@ -101,6 +110,22 @@ def test_a_training_run_reads_the_candles_that_its_config_uses() -> None:
     for interval, candles in TRAINING_CANDLES.items():
         config = TrainingConfig.of(interval)
         assert candles == context_length(config) + config.training + config.holdout + HORIZONS
+
+
+@pytest.mark.parametrize("interval", TRAINING_CANDLES)
+def test_a_first_model_needs_as_many_candles_as_the_pages_say(interval: Interval) -> None:
+    config = TrainingConfig.of(interval)
+    needed = least_candles(config)
+    candles = random_candles(7, needed, interval=interval)
+    end_ms = _end_ms(candles, interval)
+    prepare(candles, candles, interval=interval, as_of_ms=end_ms, config=config)
+    fewer = candles[1:]
+    with pytest.raises(NotEnoughHistory):
+        prepare(fewer, fewer, interval=interval, as_of_ms=end_ms, config=config)
+
+    for page in ("docs/how-to/extend.md", "docs/faq.md"):
+        assert f"{needed:,}" in (PROJECT_ROOT / page).read_text(), page
+    assert f"{least_candles(TrainingConfig()):,} needed" in str(Settings.model_fields["history_candles"].description)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
