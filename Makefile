@@ -119,6 +119,7 @@ types: $(INSTALLED) ## check types
 bench-serving: $(INSTALLED) ## load, swap and kill the HTTP API; needs wrk
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.freshness
+	$(BIN)/python -m benchmarks.call_cost
 
 bench-dashboard: $(INSTALLED) $(CHARTS) browser ## first paint, pair switch, guessing of the dashboard
 	$(BIN)/python -m benchmarks.dashboard

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _FILE = "identity.json"
-_LONGEST = 24  # of the folder for temporary files: Ray's sockets, 80 characters further down, allow about 107
+_LONGEST = 18  # of the folder for temporary files: HAProxy's sockets, 79 characters further down, allow 97
 _PLAIN = r"[A-Za-z0-9/._-]+"  # what the configuration of every program takes unquoted
 
 
@@ -63,10 +63,10 @@ def write_beside(path: Path, text: str) -> None:
 
 
 def _runtime_here(state: Path) -> Path:
-    digest = hashlib.sha256(str(state).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{os.getuid()} {state}".encode()).hexdigest()[:8]
     folder = tempfile.gettempdir()
     usable = len(folder) <= _LONGEST and re.fullmatch(_PLAIN, folder)
-    return Path(folder if usable else "/tmp") / f"mur-{os.getuid()}-{digest}"
+    return Path(folder if usable else "/tmp") / f"mur-{digest}"
 
 
 def _folder_number(state: Path) -> str:

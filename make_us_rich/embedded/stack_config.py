@@ -132,8 +132,8 @@ class StackConfig:
 
     @property
     def haproxy(self) -> Path:
-        """The folder of Ray Serve's HAProxy files."""
-        return self.runtime / "haproxy"
+        """The folder of Ray Serve's HAProxy files; its name is short, because Ray adds 57 characters for the node."""
+        return self.runtime / "h"
 
     def save(self) -> None:
         """Save this configuration as the one that `down`, `status` and `logs` use."""

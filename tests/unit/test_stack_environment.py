@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from urllib.request import getproxies_environment, proxy_bypass_environment
 
@@ -153,3 +154,18 @@ def test_airflow_and_seaweedfs_get_no_path_that_they_would_read_in_another_way(t
     assert not set("%${},") & set(made["AIRFLOW_HOME"])
     assert config.plain_path(state / "s3").samefile(state / "s3")
     shutil.rmtree(config.runtime)
+
+
+@pytest.mark.parametrize("temporary", ["/tmp", "/" + "t" * 17, "/" + "t" * 40])
+def test_the_sockets_of_haproxy_have_paths_that_it_takes_for_every_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporary: str
+) -> None:
+    """With the number of an ordinary user in the path it did not start, and the API never answered."""
+    monkeypatch.setattr(os, "getuid", lambda: 4_294_967_294)
+    monkeypatch.setattr(tempfile, "tempdir", temporary)
+    made = stack_environment(StackConfig("simulated", tmp_path), load_or_create_secrets(tmp_path / "secrets.json"))
+
+    for name in ("RAY_SERVE_HAPROXY_SOCKET_PATH", "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH"):
+        path = Path(made[name])
+        node = "3c6ee108799ceaf6b66b1ed63aeb76e31ea17afbd4c87a950027eee2"
+        assert len(str(path.parent / node / path.name)) <= 97
