@@ -12,9 +12,9 @@ from make_us_rich.accounts.sessions import LIFETIME
 from make_us_rich.embedded.environment import _readable_password
 from make_us_rich.market.candles import HIGHEST_PRICE
 from make_us_rich.market.limited_http import Limits
+from make_us_rich.market.window import MOST_WINDOW_CANDLES
 from make_us_rich.operations.haproxy import _REQUEST_S, _SILENCE_S
 from serve_app.api.app import MOST_BODY_BYTES
-from serve_app.api.schemas import MOST_OWN_CANDLES
 from tests.support.processes import PROJECT_ROOT
 
 NUMBERS = {10: "ten"}
@@ -29,7 +29,7 @@ def test_every_figure_is_that_of_the_code() -> None:
         f"a request that takes {_REQUEST_S} s to arrive",
         f"silent for {_SILENCE_S} s",
         f"a session lasts {NUMBERS[LIFETIME.days]} days",
-        f"bodies to {MOST_BODY_BYTES // 10**6} MB; candles to {MOST_OWN_CANDLES}",
+        f"bodies to {MOST_BODY_BYTES // 10**6} MB; candles to what a model reads, {MOST_WINDOW_CANDLES:,} at most",
         f"at most {Limits().max_bytes // 10**6} MB, unpacked, and {Limits().total_s:.0f} s in total",
         f"beyond 1e±{math.log10(HIGHEST_PRICE):.0f}",
         f"its password has {4 * len(_readable_password())} random bits",
