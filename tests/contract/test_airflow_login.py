@@ -192,7 +192,7 @@ def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(fab: Server
             airflow.unpause("train_pairs")
         said = click(app, root, "admin-train", **chosen)
 
-    assert "the schedule of train_pairs is paused" in refused
+    assert "The schedule of train_pairs is paused" in refused
     with Airflow(fab.url, USER, PASSWORD) as airflow:
         (run_id,) = airflow.active_runs("train_pairs")
         run = airflow.request("GET", f"/api/v2/dags/train_pairs/dagRuns/{run_id}").json()
