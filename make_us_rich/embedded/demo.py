@@ -56,9 +56,9 @@ def start_stack(*, live: bool, data: Path | None, service: Service | None = None
     live exchange does not serve this machine.
     """
     config, what = chosen_stack_config(live=live, data=data), service or "the stack"
-    settings = read_settings(lifecycle.open_stack(config, dags_paused=dags_paused).environment)
     if live:
-        ExchangeClient(settings.exchange_url).server_time_ms()
+        ExchangeClient(read_settings().exchange_url).server_time_ms()
+    read_settings(lifecycle.open_stack(config, dags_paused=dags_paused).environment)
     forget_foreign_variables()
     console.print(f"starting {what} with the [bold]{config.market}[/bold] market; the first start takes longest")
     began = time.monotonic()
