@@ -12,7 +12,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 
 # The folders of tests/stacks; all of them unless some are given.
 STACKS ?= chain faults hosts pictures ray
-DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data $(DATA))
+DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data "$$DATA")
 
 .PHONY: help install demo down clean-stack browser nginx redis test test-fast test-stacks test-durations data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
 
@@ -38,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # npm comes with the packages, in .venv
 $(CHARTS): $(wildcard infra/npm/*.js*) | $(INSTALLED)
-	@cd infra/npm && PATH=$(abspath $(BIN)):$$PATH sh -c \
+	@cd infra/npm && PATH="$$PWD/../../$(BIN):$$PATH" sh -c \
 	  'npm ci --silent --ignore-scripts --no-audit --no-fund && npm run --silent build'
 	@cp infra/npm/dist/* $(@D)/
 
@@ -87,7 +87,7 @@ SCHEMAS_URL := https://raw.githubusercontent.com/ray-project/kuberay/v1.7.0/ray-
 schemas:
 	@mkdir -p data/schemas/kuberay
 	@cd data/schemas/kuberay && curl -fsSL --remote-name-all $(SCHEMAS_URL)/ray.io_{rayclusters,rayservices}.yaml
-	@cd data/schemas/kuberay && sha256sum --check --quiet $(CURDIR)/tests/kuberay.sha256 || { rm *.yaml; exit 1; }
+	@cd data/schemas/kuberay && sha256sum --check --quiet "$$OLDPWD/tests/kuberay.sha256" || { rm *.yaml; exit 1; }
 
 docs: $(INSTALLED) ## build the documentation into site/
 	$(BIN)/python -m infra.docs
@@ -103,7 +103,7 @@ bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DI
 	$(BIN)/python -m benchmarks.forecast --cost
 
 foundation: $(INSTALLED) ## make the foundation that ships with the package again; CANDLES=DIR
-	$(BIN)/python -m benchmarks.foundation $(if $(CANDLES),--candles $(CANDLES))
+	$(BIN)/python -m benchmarks.foundation $(if $(CANDLES),--candles "$$CANDLES")
 
 bench-daily: $(INSTALLED) ## the 2018 daily demonstration: its figures and pictures; DAILY=DIR
 	$(BIN)/python -m benchmarks.daily_ether
@@ -119,6 +119,7 @@ types: $(INSTALLED) ## check types
 bench-serving: $(INSTALLED) ## load, swap and kill the HTTP API; needs wrk
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.freshness
+	$(BIN)/python -m benchmarks.call_cost
 
 bench-dashboard: $(INSTALLED) $(CHARTS) browser ## first paint, pair switch, guessing of the dashboard
 	$(BIN)/python -m benchmarks.dashboard
@@ -131,7 +132,7 @@ reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with 
 	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/stacks/pictures tests/browser/test_first_call.py
 
 soak: $(INSTALLED) ## the whole stack under load for MINUTES (360), with graphs in soak/
-	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$$MINUTES")
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training
 	$(BIN)/python -m benchmarks.orchestration

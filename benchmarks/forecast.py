@@ -1,6 +1,7 @@
 """The quality of the forecasts out of sample, compared with the baselines; with --cost, what one forecast costs.
 
-    python -m benchmarks.forecast [--candles DIR] [--pairs btc_usdt,...] [--interval 1h] [--model lstm] [--from-scratch]
+    python -m benchmarks.forecast [--candles DIR] [--pairs btc_usdt,...] [--interval 1h] [--model lstm]
+        [--from-scratch | --untrained chz_usdt,...]
     python -m benchmarks.forecast --cost [--candles DIR] [--interval 1h]
 
 Quality: trains on the year before each of five disjoint five-week windows. Design choices were made on the five-week
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 import torch
 
 from make_us_rich.core.arguments import argument, parse_pairs
-from make_us_rich.core.errors import InputError
+from make_us_rich.core.errors import BadCandles, InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.documents import HORIZON_GRID
@@ -85,6 +86,8 @@ def _measure_quality(args: argparse.Namespace) -> None:
     config = TrainingConfig.of(args.interval)
     pairs = list(args.pairs or ())
     candles = _read_candles(args.candles, args.interval, pairs)
+    if unknown := set(args.untrained) - candles.keys():
+        raise SystemExit(f"--untrained: {', '.join(sorted(unknown))} is not among the pairs: {', '.join(candles)}")
     (reference,) = _read_candles(args.candles, args.interval, [BITCOIN]).values()
     began_s = time.perf_counter()
     results = []
@@ -98,6 +101,7 @@ def _measure_quality(args: argparse.Namespace) -> None:
             config=replace(config, architecture=args.model),
             window=windows.candles,
             foundation=not args.from_scratch,
+            untrained=args.untrained,
             horizons=args.horizons,
             on_result=lambda result: print(line(result), flush=True),
         )
@@ -151,6 +155,8 @@ def _read_candles(folder: Path, interval: Interval, pairs: Collection[Pair] = ()
         if wanted:
             return read_recorded(folder, wanted, interval)
         missing = f"{folder} has no klines"
+    except BadCandles as error:
+        raise SystemExit(str(error)) from None
     except InputError as error:
         missing = str(error).partition(":")[0]
     names = ",".join(map(str, wanted)) or ",".join(f"{coin}_usdt" for coin in _COINS.split())
@@ -199,7 +205,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cost", action="store_true", help="measure what a forecast costs instead of its quality")
     parser.add_argument("--pairs", type=argument(parse_pairs), help="comma separated; by default every file")
     parser.add_argument("--model", default="lstm", help="architecture")
-    parser.add_argument("--from-scratch", action="store_true", help="no foundation model to fine-tune")
+    foundation = parser.add_mutually_exclusive_group()
+    foundation.add_argument("--from-scratch", action="store_true", help="no foundation model to fine-tune")
+    foundation.add_argument(
+        "--untrained",
+        type=argument(parse_pairs),
+        default=(),
+        help="score these pairs alone: the foundation learns from the others, and is only adapted to these",
+    )
     parser.add_argument(
         "--horizons",
         type=_horizons,

@@ -10,7 +10,7 @@ from pathlib import Path
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.support.tasks import DAG_DEFAULTS, report
+from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document
@@ -163,7 +163,10 @@ def _days_ago(days: int) -> datetime:
 
 
 def _retention() -> Retention:
-    return Retention.model_validate(dict(get_current_context()["params"]))
+    """Return the run's parameters. Raises RunRefused when it was given one of another name."""
+    context = get_current_context()
+    refuse_unknown_parameters(context)
+    return Retention.model_validate(dict(context["params"]))
 
 
 housekeeping()

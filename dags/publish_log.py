@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
-from dags.support.tasks import DAG_DEFAULTS, report
+from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.pool import Database
 
@@ -35,6 +35,7 @@ def publish() -> int:
     """Publish the days that are missing; returns how many."""
     from make_us_rich.operations import forecast_log
 
+    refuse_unknown_parameters(get_current_context())
     settings = get_settings()
     with Database.from_settings(settings) as database:
         found = forecast_log.publish(database, settings.market, datetime.now(UTC).date())

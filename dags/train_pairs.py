@@ -72,7 +72,8 @@ Each interval of `MUR_INTERVALS` has a DAG of its own: `train_pairs` for hourly 
 trained, then those whose last training is oldest, where a pair whose forecasts drift counts as four times as old. With
 few pairs that is all of them. **postpone** is skipped and names the others, which later runs train; they are forecast
 all the same. If training takes longer than expected, the job begins no further pair in time, and **promote** is skipped
-for these. A run that names its pairs, and a backfill, trains all of them, however long it takes.
+for these. A run that names its pairs, and a backfill, trains all of them, however long it takes; its job is stopped
+only if its log stands still for 40 minutes.
 
 A run sees only candles closed at or before its `as_of`: the end of its data interval, or the time in the trigger form.
 A pair that fails is reported to Discord; the others are trained and served. A pair that was already trained as of the
@@ -104,7 +105,7 @@ def train_pairs(interval: Interval) -> None:
         tags=["forecasting", interval.value],
     )
     def create() -> None:
-        planned = plan_run(interval.value)
+        planned = plan_run(interval.value, backfill_of_all=False)
         items = choose(planned)
         postpone(planned, items)
         fetched = fetch.expand(items=group(items))
@@ -194,6 +195,7 @@ def batch(items: list[RunItem] | None, fetched: list[list[Pair]]) -> list[TrainB
         TrainBatch(
             entrypoint=job_command("ray_jobs.train_pairs", share, stop_at_ms),
             metadata={"pairs": ", ".join(item.pair for item in share)},
+            is_limited=stop_at_ms is not None,
         )
         for share in (left[start : start + size] for start in range(0, len(left), size))
     ]

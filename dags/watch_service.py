@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import CronTriggerTimetable, TriggerRule, dag, task
+from airflow.sdk import CronTriggerTimetable, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.support.alerts import PairsFailed
-from dags.support.tasks import DAG_DEFAULTS, report, typed
+from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report, typed
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import PairHealth
@@ -40,6 +40,7 @@ def watch_service() -> None:
 @task(execution_timeout=timedelta(minutes=1))
 def alive() -> None:
     """Check that the gateway answers."""
+    refuse_unknown_parameters(get_current_context())
     check_api(get_settings())
 
 
@@ -48,6 +49,7 @@ def redeploy() -> None:
     """Deploy the present champions, which changes nothing if they are deployed. Skips if that is impossible now."""
     from make_us_rich.operations.serve_deploy import apply
 
+    refuse_unknown_parameters(get_current_context())
     try:
         print(apply(get_settings(), wait_for=()))  # the other tasks look at each pair
     except MakeUsRichError as error:

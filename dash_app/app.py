@@ -19,6 +19,7 @@ from dash_app.pages import Page, Services, account, admin, forecasts, models, ov
 from dash_app.public.routes import PUBLIC_PATHS, PublicPages
 from dash_app.records import ForecastRecords
 from dash_app.security import access, login, validation
+from dash_app.security.callback_limit import CallbackLimit
 from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client
 from make_us_rich.core.errors import BadLink, TooManyAttempts
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> Dash:
     for page in _PAGES:
         page.register(app, services)
     validation.install(server, app)
+    CallbackLimit().install(server)
     return app
 
 
@@ -181,7 +183,8 @@ def _install_error_pages(server: Flask) -> None:
             return _respond(404, "Page not found", "Check the address.")
         if code >= 500:
             return _respond(code, "Internal error", "The error was logged. Try again later.")
-        return _respond(code, error.name, error.description or "")
+        retry_after = getattr(error, "retry_after", None)
+        return _respond(code, error.name, error.description or "", retry_after_s=retry_after)
 
 
 def _respond(status: int, title: str, text: str, *, retry_after_s: int | None = None) -> Response:

@@ -5,7 +5,9 @@
 `mlflow server` has no authentication, and an experiment may use any folder of the server as its artifact store.
 MLflow's own basic-auth app is marked experimental, keeps its users in a database that a changed setting does not reach,
 hashes a password on each request, and still lets a user name any folder. Here each request but the health check needs
-HTTP basic authentication, MLflow's assistant is disabled, and every artifact lies in the store.
+HTTP basic authentication, and every artifact lies in the store. MLflow has about 400 paths: its assistant runs commands
+on the server's machine, its gateway calls other hosts. Only those are answered that the product uses, and those that
+MLflow's pages need to show them.
 
 MLflow's own variables hold the addresses of the database and of S3. The password is MUR_MLFLOW_PASSWORD, the same
 setting that the clients of the server read.
@@ -17,6 +19,7 @@ import argparse
 import base64
 import hmac
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -35,12 +38,50 @@ from make_us_rich.core.settings import get_settings
 _DATABASE = "MLFLOW_BACKEND_STORE_URI"
 _PROXIED = "mlflow-artifacts:/"  # clients read and write artifacts through this server
 _HEALTH = "/health"  # open, because health checks have no password
-# MLflow's assistant runs commands and installs files for any caller on the server's own machine.
-_ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
+
+# What the product asks of MLflow, by its own client and by MLflow's, and what a notebook needs to load a model.
+_CLIENTS = (
+    "GET experiments/(get|get-by-name|search)",
+    "POST experiments/(create|search)",
+    "GET runs/get",
+    "POST runs/(create|update|search|log-batch|log-metric|log-parameter|set-tag|outputs|delete)",
+    "GET metrics/get-history",
+    "POST logged-models(/search)?",
+    "(GET|PATCH) logged-models/m-[0-9a-f]+",
+    "GET registered-models/(get|search|alias)",
+    "POST registered-models/(create|alias)",
+    "GET model-versions/(get|search|get-download-uri)",
+    "POST model-versions/(create|set-tag)",
+    "DELETE model-versions/delete",
+)
+# What MLflow's pages ask for to show experiments, runs and models. They change nothing.
+_PAGES = (
+    "GET (artifacts/list|users/current)",
+    "GET experiments/(get|get-by-name|search)",
+    "GET runs/get",
+    "GET metrics/get-history(-bulk-interval|-bulk)?",
+    "GET logged-models/m-[0-9a-f]+(/artifacts/directories)?",
+    "GET (registered-models|model-versions)/(get|search|alias)",
+    "POST (runs|logged-models)/search",
+    "POST experiments/search-datasets",
+)
+_OTHERS = (
+    "(GET|PUT|DELETE) /api/2[.]0/mlflow-artifacts/artifacts(/.+)?",
+    "GET /(ajax-)?api/3[.]0/mlflow/server-info",
+    "GET /(version|get-artifact|model-versions/get-artifact|static-files/.+)?",
+    "POST /graphql",
+)
+_ALLOWED = re.compile(
+    "|".join(
+        [re.sub(" ", " /api/2[.]0/mlflow/", item, count=1) for item in _CLIENTS]
+        + [re.sub(" ", " /ajax-api/2[.]0/mlflow/", item, count=1) for item in _PAGES]
+        + list(_OTHERS)
+    )
+)
 
 
 class PasswordMiddleware:
-    """Answers 401 to each request without the user and password, except to the health check."""
+    """Answers 401 without the user and password, and 403 to what the product does not use; the health check is open."""
 
     def __init__(self, app: ASGIApp, user: str, password: str) -> None:
         self._app = app
@@ -61,8 +102,9 @@ class PasswordMiddleware:
         if not hmac.compare_digest(given, self._expected):
             challenge = {"WWW-Authenticate": 'Basic realm="MLflow", charset="UTF-8"'}
             return PlainTextResponse("log in as MUR_MLFLOW_USER", 401, challenge)
-        if scope["path"].startswith(_ASSISTANT):
-            return PlainTextResponse("MLflow's assistant is disabled here", 404)
+        asked = f"{'GET' if scope['method'] == 'HEAD' else scope['method']} {scope['path']}"
+        if not _ALLOWED.fullmatch(asked):
+            return PlainTextResponse(f"not allowed here: {asked[:200]}. infra/mlflow_server.py lists what is", 403)
         return None
 
 

@@ -7,15 +7,16 @@ with Client("http://127.0.0.1:28000", token) as api:
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 from pydantic import TypeAdapter
 
-from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.errors import InputError, MakeUsRichError
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
 from make_us_rich.documents import (
@@ -61,9 +62,15 @@ class Client:
     `interval`: of the candles, such as "4h"; by default the first of the installation's intervals.
     """
 
-    def __init__(self, api_url: str, token: str) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=api_url, headers=headers, timeout=_TIMEOUT_S, limits=CONNECTIONS)
+    def __init__(self, api_url: str, token: str | None) -> None:
+        """Raise InputError for an address or token that cannot be one. White space around either is left out."""
+        address, sent = _checked_address(api_url), checked_token(token)
+        headers = {"Authorization": f"Bearer {sent}"} if sent else {}
+        # a service on this machine is not asked through the proxy of the environment, which would see the token
+        direct = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+        self._http = httpx.Client(
+            base_url=address, headers=headers, timeout=_TIMEOUT_S, limits=CONNECTIONS, mounts=direct
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -152,7 +159,7 @@ class Client:
         try:
             answer = self._http.get("/readyz", timeout=_UPDATE_TIMEOUT_S)
         except httpx.HTTPError as error:
-            raise ServiceUnavailable(f"{self._http.base_url}/readyz cannot be reached ({error!r})") from None
+            raise self._unreachable(error, _UPDATE_TIMEOUT_S) from None
         return read_json(answer, Readiness.model_validate, ServiceUnavailable)
 
     def update_models(self, wait_s: float = 20.0, wait_for: Collection[str] | None = None) -> UpdatedModels:
@@ -176,8 +183,8 @@ class Client:
     def _order_update(self) -> UpdatedModels:
         try:
             answer = self._http.put("/update_models", timeout=_UPDATE_TIMEOUT_S)
-        except httpx.HTTPError:
-            raise ServiceUnavailable("the forecast service cannot be reached") from None
+        except httpx.HTTPError as error:
+            raise self._unreachable(error, _UPDATE_TIMEOUT_S) from None
         if answer.is_error:
             detail, field = _problem(answer)
             raise ServiceRefused(detail, status=answer.status_code, field=field)
@@ -194,10 +201,10 @@ class Client:
         for attempt in range(1, _TRIES + 1):
             try:
                 answer = self._http.get(path)
-            except httpx.TimeoutException:
-                raise ServiceUnavailable(f"the forecast service took more than {_TIMEOUT_S:.0f} s") from None
-            except httpx.HTTPError:
-                failure = ServiceUnavailable("the forecast service cannot be reached")
+            except httpx.TimeoutException as error:
+                raise self._unreachable(error, _TIMEOUT_S) from None
+            except httpx.HTTPError as error:
+                failure = self._unreachable(error, _TIMEOUT_S)
             else:
                 if answer.is_success:
                     return read_json(answer, read, ServiceUnavailable)
@@ -208,6 +215,45 @@ class Client:
             if attempt < _TRIES:
                 time.sleep(_PAUSE_S * attempt)
         raise failure
+
+    def _unreachable(self, error: httpx.HTTPError, timeout_s: float) -> ServiceUnavailable:
+        """Return the error of a call without an answer, with the address and the cause."""
+        if isinstance(error, httpx.TimeoutException):
+            cause = f"no answer within {timeout_s:.0f} s"
+        else:
+            cause = str(error) or type(error).__name__
+        return ServiceUnavailable(f"the forecast service at {self._http.base_url} cannot be reached: {cause}")
+
+
+def checked_token(token: str | None) -> str:
+    """Return a token as a header can have it: without white space around it, as of a file, and without `Bearer`.
+
+    Raises InputError, which does not quote it.
+    """
+    text = re.sub(r"^bearer\s+", "", (token or "").strip(), flags=re.IGNORECASE)
+    wrong = re.search(r"[^!-~]", text)
+    if wrong:
+        message = (
+            f"the token has a character at position {wrong.start() + 1} that no token has: only ASCII letters, digits "
+            "and signs, without spaces or line breaks. Copy it again from the dashboard's API page"
+        )
+        raise InputError(message, field="token")
+    return text
+
+
+def _checked_address(api_url: str) -> str:
+    """Return the base URL of the API. Raises InputError for what cannot be one."""
+    url = api_url.strip()
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not re.fullmatch("[!-~]+", url) or parts.query or parts.fragment or parts.username:
+        raise InputError("the address of the API must be such as http://127.0.0.1:28000", field="api_url")
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise InputError(f"leave /v1 out of the address of the API: {url.rstrip('/')[:-3]}", field="api_url")
+    return url
 
 
 def not_serving(states: Mapping[str, PairState], wanted: Mapping[str, NamedVersion]) -> str:

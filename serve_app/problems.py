@@ -126,7 +126,8 @@ def _allowed_methods(request: Request) -> set[str]:
     for template, operations in request.app.openapi()["paths"].items():
         pattern = re.sub(r"\{[^}]+\}", "[^/]+", template)
         if re.fullmatch(pattern, path):
-            return {method.upper() for method in operations}
+            methods = {method.upper() for method in operations}
+            return methods | {"HEAD"} if "GET" in methods else methods
     return set()
 
 

@@ -22,7 +22,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.documents import Document
-from make_us_rich.operations.alerts import GREEN, RED, Alert, post
+from make_us_rich.operations.alerts import GREEN, RED, Alert, post, quoted
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def _line(failure: Failure, settings: Settings) -> str:
     page = failure.link.partition("/dags/")[2]
     task = f"[{failure.task}]({settings.airflow_link_url}/dags/{page})" if page else failure.task
     tries = "1 try" if failure.tries == 1 else f"{failure.tries} tries"
-    return f"{pair}{task}, {tries}: {failure.reason}"
+    return f"{pair}{task}, {tries}: {quoted(failure.reason)}"
 
 
 def _run_alert(dag_id: str, run_id: str, settings: Settings, title: str, text: str, color: str = RED) -> Alert:

@@ -26,6 +26,7 @@ _CONNECTION = "ray_default"
 _POLL_S = 2.0
 _START_TIMEOUT_S = 15 * 60.0  # for a free place on the cluster
 _RUN_TIMEOUT_S = 40 * 60.0  # added to the start timeout
+_SILENCE_TIMEOUT_S = 40 * 60.0  # of a job without a limit: a pair takes seconds, and each of its steps has a line
 _UNREACHABLE_S = 2 * 60.0  # after which a cluster that does not answer is given up
 _LOG_TAIL_LINES = 20
 
@@ -35,7 +36,10 @@ class RayJobFailed(AirflowException):
 
 
 class RayJobTrigger(BaseTrigger):
-    """Watches one job until it ends, and copies its log lines into the task's log."""
+    """Watches one job until it ends, and copies its log lines into the task's log.
+
+    `run_deadline` None: it may take as long as its log goes on.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class RayJobTrigger(BaseTrigger):
         conn_id: str,
         poll_s: float,
         start_deadline: float,
-        run_deadline: float,
+        run_deadline: float | None,
         unreachable_s: float,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -72,24 +76,25 @@ class RayJobTrigger(BaseTrigger):
     async def _watch(self, ray: RayJobsClient) -> tuple[str, str]:
         """Poll until the job is over; return its outcome and the reason."""
         shown = 0
-        last_answer = time.time()
+        last_answer = last_line = time.time()
         while True:
             try:
                 job = await ray.find(self.submission_id)
-                shown = self._log_new_lines(await ray.logs(self.submission_id), shown)
+                before, shown = shown, self._log_new_lines(await ray.logs(self.submission_id), shown)
                 last_answer = time.time()
+                last_line = last_answer if shown > before else last_line
             except RayUnreachable as error:
                 silent_s = time.time() - last_answer
                 if silent_s > self.unreachable_s:
                     return "LOST", f"{error} (for {silent_s:.0f} s)"
                 self.log.warning("%s: retrying", error)
             else:
-                outcome = self._outcome(job)
+                outcome = self._outcome(job, silent_s=last_answer - last_line)
                 if outcome is not None:
                     return outcome
             await asyncio.sleep(self.poll_s)
 
-    def _outcome(self, job: RayJob | None) -> tuple[str, str] | None:
+    def _outcome(self, job: RayJob | None, *, silent_s: float) -> tuple[str, str] | None:
         """Return outcome and reason of a job that is over or out of time; None while it may go on."""
         now = time.time()
         if job is None:
@@ -98,7 +103,10 @@ class RayJobTrigger(BaseTrigger):
             return job.status, job.message
         if job.status == "PENDING" and now > self.start_deadline:
             return "NOT STARTED", "the cluster had no free resources in time: see its CPUs and GPUs"
-        if now > self.run_deadline:
+        if self.run_deadline is None:
+            if silent_s > _SILENCE_TIMEOUT_S:
+                return "TOO SLOW", f"its log has had no new line for {silent_s / 60:.0f} min"
+        elif now > self.run_deadline:
             return "TOO SLOW", "it ran longer than its run timeout"
         return None
 
@@ -115,13 +123,22 @@ class RayJobOperator(BaseOperator):
 
     Returns the submission id, which the job can read as RAY_JOB_SUBMISSION_ID. Raises RayJobFailed with the job's
     last log lines when it does not succeed, and RayUnreachable, which a retry may heal, when it cannot be submitted.
+    `is_limited` False: the job is not stopped while its log goes on, however long it takes.
     """
 
     template_fields: Sequence[str] = ("entrypoint",)
     ui_color = "#c7e9ff"
 
-    def __init__(self, *, entrypoint: str | XComArg, metadata: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        entrypoint: str | XComArg,
+        metadata: Mapping[str, str] | None = None,
+        is_limited: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.is_limited = is_limited
         self.entrypoint = entrypoint
         self.metadata = dict(metadata or {})
         self._submission_id = ""
@@ -137,7 +154,7 @@ class RayJobOperator(BaseOperator):
                 _CONNECTION,
                 _POLL_S,
                 start_deadline=now + _START_TIMEOUT_S,
-                run_deadline=now + _START_TIMEOUT_S + _RUN_TIMEOUT_S,
+                run_deadline=now + _START_TIMEOUT_S + _RUN_TIMEOUT_S if self.is_limited else None,
                 unreachable_s=_UNREACHABLE_S,
             ),
             method_name="resume",

@@ -33,6 +33,7 @@ from dags.support.alerts import PairsFailed, RunRefused, post_failures, reason_o
 from make_us_rich.core.errors import (
     InputError,
     LocationRefused,
+    MakeUsRichError,
     MarketUnavailable,
     PairNotTraded,
     RateLimited,
@@ -135,9 +136,14 @@ _PAIRS_HELP = """
 Pairs to train; empty: every active pair. A pair that was added in the last two minutes is not in the list yet: write it
 into *Advanced Options* as `{"pairs": ["sol_usdt"]}`.
 
-**In a backfill**, tick *Override parameters on existing runs*. Otherwise Airflow ignores this form and trains every
-active pair.
+**A backfill** of `train_pairs` must name its pairs: choose them, and tick *Override parameters on existing runs*.
+Otherwise Airflow ignores this form, and the runs are refused.
 """
+
+_NO_PAIRS_IN_A_BACKFILL = (
+    "a backfill names its pairs: choose them and tick 'Override parameters on existing runs', without which Airflow "
+    "ignores the form"
+)
 
 TRAINING_DAG: dict[str, Any] = DAG_DEFAULTS | {
     "params": {
@@ -175,16 +181,32 @@ def typed(function: Callable[..., object]) -> Callable[..., Any]:
     return call
 
 
+def refuse_unknown_parameters(context: Context) -> None:
+    """Raise RunRefused when the run's conf has a name that no parameter of the DAG has: Airflow ignores such a name.
+
+    The first tasks of every DAG call it.
+    """
+    known = context["dag"].params
+    unknown = sorted(set(context["dag_run"].conf or {}) - set(known))
+    if unknown:
+        names = f"the parameters of this DAG are {', '.join(sorted(known))}" if known else "this DAG has no parameters"
+        raise RunRefused(f"parameter {', '.join(unknown)}: there is no such parameter; {names}")
+
+
 @task
 @typed
-def plan_run(interval: Interval) -> list[RunItem]:
+def plan_run(interval: Interval, *, backfill_of_all: bool = True) -> list[RunItem]:
     """Return the markets whose candles the run needs: its pairs, and BTC, whose candles every model reads.
 
-    Raises RunRefused when the trigger form names something that cannot be trained.
+    Raises RunRefused when the trigger form names something that cannot be trained, and without `backfill_of_all` for a
+    backfill that names no pairs.
     """
     context = get_current_context()
+    refuse_unknown_parameters(context)
     params = context["params"]
     try:
+        if is_backfill() and not params["pairs"] and not backfill_of_all:
+            raise InputError(_NO_PAIRS_IN_A_BACKFILL, field="pairs")
         pairs = _pairs(params["pairs"])
         as_of_ms = interval.last_close_ms(_as_of_ms(context))
     except InputError as error:
@@ -313,9 +335,20 @@ def store_candles(item: RunItem) -> None:
         if item.train and error.idle_ms >= _PARK_AFTER_MS:
             with Database.from_settings(_SETTINGS) as database:
                 pairs_table.park(database, item.pair, str(error))
+            _deploy_the_parking()
             raise PairNotTraded(f"{error} It is parked: later runs leave it out until it is made active.") from None
         raise
     print(f"{item.pair}: {fetched}")
+
+
+def _deploy_the_parking() -> None:
+    """Let the service stop the parked pair; a service that cannot be told now stops it at the next deployment."""
+    from make_us_rich.operations.serve_deploy import apply
+
+    try:
+        apply(_SETTINGS, wait=False)
+    except (MakeUsRichError, psycopg2.Error) as error:
+        print(f"the parked pair is served until the next deployment: {error}")
 
 
 @task(map_index_template=PAIRS_LABEL, max_active_tis_per_dag=MAX_FETCHES, outlets=[CANDLES])

@@ -46,6 +46,7 @@
     if (isAway) show(response ? `The server is not available. ${next}` : `The dashboard cannot be reached. ${next}`);
     else if (response.status >= 500) show("Server error. It was logged. Reload the page, or try again later.");
     else if (response.status === 400) show("This page has expired. Reload it.");
+    else if (response.status === 429) show("Too many requests. Wait a moment, then try again.");
     else if (response.status === 401) {
       location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
     } else show("");

@@ -90,7 +90,7 @@ def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
     """Show what else the forecast says about the close at one horizon, and how good the model was there."""
     is_of_model = item.skill_vs_naive == forecast.model.skill_vs_naive  # whose margin is known
     items = [
-        _badge("Probability up", probability(item.probability_up), "blue", "Of a close above the last close."),
+        *_probability_up(item.probability_up),
         _badge(
             "Expected move", percent(item.expected_move), "blue", "Mean change of the price until then, up or down."
         ),
@@ -104,6 +104,15 @@ def horizon_badges(forecast: Forecast, item: HorizonForecast) -> Component:
         _coverage(item.coverage_80),
     ]
     return dmc.Group(items, gap=6)
+
+
+def _probability_up(value: float | None) -> list[Component]:
+    """Return the badge; none at a horizon where the forecast does not say which way the price goes."""
+    return (
+        []
+        if value is None
+        else [_badge("Probability up", probability(value), "blue", "Of a close above the last close.")]
+    )
 
 
 def model_badges(forecast: Forecast, past: Sequence[PastForecast], score: LatestScore | None) -> Component:

@@ -35,7 +35,7 @@ class VersionPoint:
     @property
     def outcome(self) -> str:
         """Return what was decided, as one of the marks."""
-        if self.decision.startswith(("promoted manually", "replaced")):
+        if self.decision.startswith("replaced"):  # by a person
             return "Rolled back"
         if self.decision.startswith("promoted"):
             return "Promoted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import dash_mantine_components as dmc
@@ -31,13 +32,33 @@ METRICS: Mapping[str, tuple[str, str, str]] = {
     "mae_naive": ("Mean error of the naive forecast", _SMALL, "The model should be below it."),
     "holdout_candles": ("Candles not trained on", _COUNT, "All figures here are measured on these held-out candles."),
 }
+_BAND_TOLERANCE = 0.05
+
+
+def _is_poor(metrics: Mapping[str, float], key: str) -> bool:
+    """Tell whether a metric is worse than what METRICS calls good, beyond what a held-out sample lets one say."""
+    value = metrics[key]
+    match key:
+        case "skill_vs_naive" | "skill_vs_naive_mean":
+            return value <= 0
+        case "diebold_mariano_t_vs_naive":
+            return value < 2
+        case "direction":
+            return value < 0.5
+        case "pinball" | "mae":
+            return value >= metrics.get(f"{key}_naive", math.inf)
+        case "coverage_50" | "coverage_80" | "coverage_90":
+            return abs(value - int(key[-2:]) / 100) > _BAND_TOLERANCE
+    return False
+
+
 LOSSES = ("train_loss", "validation_loss")
 
 
 def metrics_table(run: TrainingRun) -> Component:
     """Explain the known metrics; all others, and the parameters, are in a list that opens on a click."""
     rows = [
-        (label, _written(run.metrics, key, form), good)
+        (label, _value(run.metrics, key, form), good)
         for key, (label, form, good) in METRICS.items()
         if key in run.metrics
     ]
@@ -52,6 +73,15 @@ def metrics_table(run: TrainingRun) -> Component:
     )
     known = [plain_table(("Metric", "Value", "What is good"), rows, min_width=420)] if rows else []
     return dmc.Stack([*known, *([details] if listed else [])], gap="sm")
+
+
+def _value(metrics: Mapping[str, float], key: str, form: str) -> Component | str:
+    """Return a value as text, with a mark when it is poor."""
+    text = _written(metrics, key, form)
+    if not _is_poor(metrics, key):
+        return text
+    mark = dmc.Badge("poor", color="orange", variant="light", tt="none", miw="max-content")
+    return dmc.Group([dmc.Text(text, size="sm"), mark], gap="xs")
 
 
 def _written(metrics: Mapping[str, float], key: str, form: str) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
-from dash_app.components.formatting import as_sentence
+from dash_app.components.formatting import as_sentence, pair_label
 from dash_app.components.layout import local_time
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
+from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import TrackedPair
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Forecast
 
 
@@ -62,6 +64,12 @@ def not_served(pair: str, tracked: TrackedPair | None) -> Component:
         title = f"{pair} is not served"
         text = as_sentence(tracked.state) + " It is not trained until an admin changes that. Choose another pair."
     return _alert("orange", text, title=title)
+
+
+def inactive(database: Database, pair: str) -> Component | None:
+    """Say that a pair is parked or switched off, with the reason; None for any other."""
+    tracked = next((item for item in pairs_table.tracked(database) if item.pair == pair), None)
+    return None if tracked is None or tracked.active else not_served(pair_label(pair), tracked)
 
 
 def no_forecast_yet(interval: str) -> Component:

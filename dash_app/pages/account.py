@@ -18,6 +18,7 @@ from dash_app.security.login import end_other_sessions, end_session, start_sessi
 from dash_app.security.throttling import confirmation_limit
 from dash_app.security.validation import Clicks, Text, validated
 from make_us_rich.accounts import Session
+from make_us_rich.accounts.tokens import TOKEN_TTL_S
 from make_us_rich.core.errors import InputError, TooManyAttempts, WrongCredentials
 from make_us_rich.core.settings import Settings
 
@@ -45,7 +46,7 @@ def layout(_: Settings) -> Component:
         _section(
             "delete-account",
             "Delete account",
-            dmc.Text("Your tokens stop working at once. This cannot be undone."),
+            dmc.Text(f"Your tokens stop working within {TOKEN_TTL_S:.0f} seconds. This cannot be undone."),
             _password_input("delete-password", "Current password", "current-password"),
             dmc.Button("Delete my account…", id="delete-account", color="red"),
             html.Div(id="delete-notice", role="status"),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, no_update
+from dash import Dash, Input, Output, State, no_update
 from dash.development.base_component import Component
 
 from dash_app.components.layout import page, plain_table, table, text_column, wrapped_column
@@ -67,6 +67,25 @@ def _tab_value(label: str) -> str:
 def register(app: Dash, services: Services) -> None:
     admin_users.register(app, services)
     admin_pairs.register(app, services)
+
+    # The tab is part of the address, so that a reload and a link show it.
+    app.clientside_callback(
+        """(_, [list], tab) => {
+            const wanted = new URLSearchParams(location.search).get("tab");
+            return list.props.children.some((each) => each.props.value === wanted) ? wanted : tab;
+        }""",
+        Output("admin-tabs", "value"),
+        Input("admin-tabs", "id"),
+        State("admin-tabs", "children"),
+        State("admin-tabs", "value"),
+    )
+    app.clientside_callback(
+        """(tab) => {
+            if (location.pathname === "/admin") history.replaceState(null, "", `/admin?tab=${tab}`);
+        }""",
+        Input("admin-tabs", "value"),
+        prevent_initial_call=True,
+    )
 
     @app.callback(
         Output("admin-health", "children"),

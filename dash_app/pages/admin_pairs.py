@@ -50,12 +50,12 @@ _CHARACTERS = 26  # of a line in the columns of trainings
 _FAILURE_CHARACTERS = 100
 _OFFERED_PAIRS = 30  # of those that match what was typed
 _REMOVAL = (
-    "It is neither trained nor served from the next run on. Its models, candles and forecasts stay. The setting of the "
+    "It is neither trained nor served any more. Its models, candles and forecasts stay. The setting of the "
     "first pairs, MUR_PAIRS, adds a pair that it names again when the installation is prepared again."
 )
 _REMOVE = "admin-remove-dialog-yes"
 _BUTTONS = ("admin-train", "admin-park", "admin-unpark", "admin-set-pair-plan", "admin-put-pair", _REMOVE)
-_SLOW_BUTTONS = ("admin-train", "admin-put-pair")
+_SLOW_BUTTONS = tuple(button for button in _BUTTONS if button != _REMOVE)
 _COLUMNS = (
     text_column("Pair", "pair", minWidth=120),
     text_column("Serving plan", "plan", minWidth=120),
@@ -284,19 +284,19 @@ def _change(services: Services, button: str, pair: Pair, reason: Text, plan: Tex
         case "admin-park":
             parked = pairs_table.park(database, pair, reason or "")
             audit(by, "park pair", pair, parked.parked_reason or "")
-            notice = notices.success(f"{pair} is parked: it is not trained or served from the next run on.")
+            notice = notices.success(f"{pair} is parked: it is no longer trained. {_deploy(services, pair)}")
         case "admin-unpark":
             pairs_table.unpark(database, pair)
             audit(by, "unpark pair", pair)
-            notice = notices.success(f"{pair} is trained and served again from the next run on.")
+            notice = notices.success(f"{pair} is trained again. {_deploy(services, pair)}")
         case "admin-set-pair-plan":
             listed = pairs_table.put(database, pair, plan=plan)
             audit(by, "put pair", listed.pair, listed.plan)
-            notice = notices.success(f"{pair} has the serving plan {listed.plan} from the next run on.")
+            notice = notices.success(f"{pair} has the serving plan {listed.plan}. {_deploy(services, pair)}")
         case _:
             pairs_table.remove(database, pair)
             audit(by, "remove pair", pair)
-            notice = notices.success(f"{pair} is removed: it is not trained or served from the next run on.")
+            notice = notices.success(f"{pair} is removed: it is no longer trained. {_deploy(services, pair)}")
     return notice
 
 
@@ -307,11 +307,7 @@ def _add(services: Services, pair: Pair, plan: Text) -> Component:
         listing.check_traded(services.settings.exchange_url, pair)
     listed = pairs_table.put(services.database, pair, plan=plan)
     services.accounts.audit.write(current_user.name, "put pair", listed.pair, listed.plan)
-    if is_new and _serve_by_foundation(services, pair):
-        return notices.success(
-            f"{pair} has the serving plan {listed.plan}; the foundation forecasts it until it is trained."
-        )
-    return notices.success(f"{pair} has the serving plan {listed.plan} from the next run on.")
+    return notices.success(f"{pair} has the serving plan {listed.plan}. {_deploy(services, pair)}")
 
 
 def _start_training(settings: Settings, pair: Pair) -> Component:
@@ -319,19 +315,25 @@ def _start_training(settings: Settings, pair: Pair) -> Component:
     with Airflow.from_settings(settings) as airflow:
         for interval in settings.intervals:
             dag_id = dag_of("train_pairs", interval)
-            airflow.unpause(dag_id)
-            url = f"{settings.airflow_link_url}/dags/{dag_id}/runs/{airflow.trigger(dag_id, {'pairs': [pair]})}"
+            url = f"{settings.airflow_link_url}/dags/{dag_id}/runs/{airflow.start(dag_id, {'pairs': [pair]})}"
             links += [dmc.Anchor(f"Open {interval} in Airflow", href=url, target="_blank", inherit=True), ". "]
     return notices.success(f"Training of {pair} was started. ", *links)
 
 
-def _serve_by_foundation(services: Services, pair: Pair) -> bool:
-    """Let the service forecast a new pair by the foundation; False when it does not yet, or there is none."""
+def _deploy(services: Services, pair: Pair) -> str:
+    """Let the service take over what was changed of a pair; return how it is served now, or when it takes effect."""
+    names = {Series(pair, interval).name for interval in services.settings.intervals}
     try:
-        served = services.client.update_models().by_foundation
-    except (ServiceUnavailable, ServiceRefused):
-        return False
-    return any(Series(pair, interval).name in served for interval in services.settings.intervals)
+        updated = services.client.update_models(wait_for=names)
+    except (ServiceUnavailable, ServiceRefused) as error:
+        return (
+            f"The service takes it over when the next training run ends, because it did not now: {as_sentence(error)}"
+        )
+    if not names.isdisjoint(updated.by_foundation):
+        return "The foundation forecasts it until it is trained."
+    if not names.isdisjoint(updated.applications):
+        return "It is served."
+    return "It is served when it is trained." if names & set(updated.without_champion) else "It is no longer served."
 
 
 def _height(rows: Sequence[PairRow]) -> dict[str, str]:

@@ -42,6 +42,7 @@ _COLUMNS = (
     "close",
     "volume",
     "inside_80",
+    "market",
 )
 _DOWNLOAD_PNG = """(clicks, drawing) => {
     const plot = document.querySelector("#chart .js-plotly-plot");
@@ -114,8 +115,12 @@ def file_name(forecast: Forecast) -> str:
 
 
 def picture_title(forecast: Forecast) -> str:
+    """Return pair, market, interval and time: a picture is shared without the page that says them."""
     as_of = datetime.fromtimestamp(forecast.as_of_ms / 1000, UTC)
-    return f"{pair_label(forecast.pair)}, {forecast.interval} candles, forecast as of {as_of:%d %b %Y %H:%M} UTC"
+    market = "simulated prices" if forecast.flags.simulated else f"prices of {forecast.market}"
+    if forecast.market == "recorded":
+        market = "recorded prices, replayed"
+    return f"{pair_label(forecast.pair)}, {market}, {forecast.interval}, forecast as of {as_of:%d %b %Y %H:%M} UTC"
 
 
 def _csv(forecasts: Mapping[str, Forecast], past: Sequence[PastForecast], candles: Candles) -> str:
@@ -128,7 +133,7 @@ def _csv(forecasts: Mapping[str, Forecast], past: Sequence[PastForecast], candle
     writer = csv.DictWriter(file, _COLUMNS)
     writer.writeheader()
     own = forecasts[CHAMPION]
-    of_pair = {"pair": own.pair, "interval": own.interval}
+    of_pair = {"market": own.market, "pair": own.pair, "interval": own.interval}
     for name, forecast in forecasts.items():
         made_by = {"model": name, "model_version": forecast.model.version, "last_close": forecast.last_close}
         for item in forecast.horizons:

@@ -57,8 +57,7 @@ DRAW = """(drawing, horizon, resets, _, shown) => {
 }"""
 # A price of one pair means nothing for another.
 CHOOSE = """(pair, interval, wide, narrow, above, intervals) => {
-    const query = intervals.length > 1 ? `pair=${pair}&interval=${interval}` : `pair=${pair}`;
-    if (pair && location.pathname === "/") history.replaceState(null, "", `/?${query}`);
+    window.rememberChoice("/", pair, interval, intervals);  // assets/history.js
     const unchanged = window.dash_clientside.no_update;
     const span = matchMedia("(min-width: 48em)").matches ? wide : narrow;  // as visibleFrom="sm" shows the controls
     const choice = {pair: pair ?? null, interval, width: window.innerWidth, span: Number(span)};

@@ -31,7 +31,7 @@ from dash_app.components.forecast_summary import (
 )
 from dash_app.components.formatting import pair_label
 from dash_app.components.layout import aria_label, follow_link, graph, interval_switch, page, pair_in_query, pair_select
-from dash_app.pages import Services, forecast_downloads
+from dash_app.pages import Services, forecast_downloads, parked_notice
 from dash_app.pages import forecast_controls as controls
 from dash_app.pages import forecast_scripts as scripts
 from dash_app.security.validation import Clicks, IntervalName, Remembered, Text, validated
@@ -84,6 +84,7 @@ def layout(settings: Settings) -> Component:
         dmc.Box(id="forecast"),
         dmc.Stack(
             [
+                parked_notice.box(),
                 dmc.Group([dmc.Box(id="last-price"), dmc.Text(id="countdown", c="dimmed")], gap="md", align="baseline"),
                 dmc.Box(dmc.Skeleton(h=56), id="reading", **aria_label("forecast"), **controls.LIVE),
                 # The empty chart is there from the start, so that Plotly loads while the forecast is fetched.
@@ -338,6 +339,7 @@ def register(app: Dash, services: Services) -> None:
         return served_record(services.records.record(forecast.pair, Interval(forecast.interval), scored))
 
     forecast_downloads.register(app, client)
+    parked_notice.register(app, database)
 
 
 def _without_a_pair(client: Client, in_query: str, interval: str) -> Any:

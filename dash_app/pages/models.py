@@ -186,10 +186,7 @@ def register(app: Dash, services: Services) -> None:
         return options, next(name for name in (in_query, selected, names[0]) if name in names)
 
     app.clientside_callback(
-        """(pair, interval, intervals) => {
-            const query = intervals.length > 1 ? `pair=${pair}&interval=${interval}` : `pair=${pair}`;
-            if (pair && location.pathname === "/models") history.replaceState(null, "", `/models?${query}`);
-        }""",
+        """(pair, interval, intervals) => window.rememberChoice("/models", pair, interval, intervals)""",
         Input("models-pair", "value"),
         Input("models-interval", "value"),
         State("models-interval", "data"),
@@ -217,7 +214,8 @@ def register(app: Dash, services: Services) -> None:
         except RegistryError as error:
             return [], height_of(0), [], notices.registry_down(error)
         champion = [row for row in rows if CHAMPION in row["alias"].split(", ")]
-        return rows, height_of(len(rows)), champion or rows[:1], None if rows else notices.no_model_yet()
+        notice = notices.inactive(database, pair) or (None if rows else notices.no_model_yet())
+        return rows, height_of(len(rows)), champion or rows[:1], notice
 
     @app.callback(Output("models-history", "children"), Input("models-grid", "rowData"))
     @validated

@@ -142,6 +142,7 @@ def _routes(accounts: Accounts) -> Blueprint:
                     accounts.throttle.refund(limit)
                 flash(as_sentence(error))
             else:
+                accounts.users.note_login(user.user_id)
                 return _log_in(accounts, user, remember=False)
         return _render("register", form)
 
@@ -156,6 +157,7 @@ def _routes(accounts: Accounts) -> Blueprint:
             except InputError as error:
                 flash(as_sentence(error))
             else:
+                accounts.users.note_login(user.user_id)
                 return _log_in(accounts, user, remember=False)
         return _render(f"set-password/{secret}", form, owner=owner.name)
 

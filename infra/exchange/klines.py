@@ -43,10 +43,15 @@ def _row(candles: Candles, index: int, length: int, now_ms: int) -> list[Any]:
         last, volume = first + elapsed * (last - first), elapsed * volume
         high, low = max(first, last), min(first, last)
     quote = volume * (first + last) / 2
-    texts = [f"{price:.8f}" for price in (first, high, low, last, volume)]
+    texts = [_digits(value) for value in (first, high, low, last, volume)]
     trades = int(volume * 10) % 100_000
     taker = [f"{volume / 2:.8f}", f"{quote / 2:.8f}"]
     return [opened, *texts, opened + length - 1, f"{quote:.8f}", trades, *taker, "0"]
+
+
+def _digits(value: float) -> str:
+    """Return eight decimals, and more for a price that would lose its digits or become 0."""
+    return f"{value:.8f}" if value == 0 or value >= 1e-3 else f"{value:.20f}".rstrip("0")
 
 
 def _aggregate(candles: Candles, length: int, first_ms: int) -> Candles:

@@ -10,14 +10,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.errors import InputError
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.market.candles import Candles
+from make_us_rich.market.recordings import read_resampled, require_recorded_files
 
 WEEK_MS = 7 * 24 * HOUR_MS
-_COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
 
 
 class RecordingError(Exception):
@@ -25,14 +23,13 @@ class RecordingError(Exception):
 
 
 def load(folder: Path, state: Path | None, now_ms: int) -> dict[str, Candles]:
-    """Read the hourly klines of a folder by symbol, shifted to the present. Raises RecordingError."""
+    """Read a folder by symbol as hourly klines, shifted to the present. Raises RecordingError."""
     folder = folder.resolve()
-    candles_by_symbol = {path.stem: _read(path) for path in sorted(folder.glob("*.parquet"))}
-    if not candles_by_symbol:
-        raise RecordingError(
-            f"{folder} holds no .parquet klines: name a folder with files like BTCUSDT.parquet, "
-            "as `mkrich candles download` makes it"
-        )
+    try:
+        files = require_recorded_files(folder, bitcoin=False)
+        candles_by_symbol = {pair.symbol: read_resampled(path, Interval.H1) for pair, path in files.items()}
+    except InputError as error:
+        raise RecordingError(str(error)) from None
     end_ms = max(int(candles.open_time_ms[-1]) for candles in candles_by_symbol.values()) + HOUR_MS
     shift_ms = _shift_weeks(folder, state, end_ms, now_ms) * WEEK_MS
     if end_ms + shift_ms < now_ms:
@@ -56,16 +53,7 @@ def _shift_weeks(folder: Path, state: Path | None, end_ms: int, now_ms: int) -> 
     weeks = -(-(now_ms + WEEK_MS - end_ms) // WEEK_MS)
     if state is not None:
         state.parent.mkdir(parents=True, exist_ok=True)
-        state.write_text(json.dumps({"folder": str(folder), "shift_weeks": weeks}))
+        unfinished = state.with_suffix(".new")
+        unfinished.write_text(json.dumps({"folder": str(folder), "shift_weeks": weeks}))
+        unfinished.replace(state)
     return weeks
-
-
-def _read(path: Path) -> Candles:
-    table = pq.read_table(path)
-    missing = [name for name in _COLUMNS if name not in table.column_names]
-    if missing:
-        raise RecordingError(f"{path} lacks the columns {', '.join(missing)}")
-    times, *prices_and_volume = (table[name].to_numpy() for name in _COLUMNS)
-    if times.dtype.kind == "M":
-        times = times.astype("datetime64[ms]")
-    return Candles(times.astype(np.int64), *(column.astype(np.float64) for column in prices_and_volume))

@@ -18,6 +18,7 @@ from make_us_rich.core.errors import InputError
 _MIN_NAME_LENGTH, MAX_NAME_LENGTH = 3, 64
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _CONFUSABLES = str.maketrans("01i|", "olll")
+_STAND_FOR = str.maketrans("@4835$!679+2€£", "aabesslbtgtzel")
 _RESERVED = (
     "admin",
     "administrator",
@@ -69,12 +70,18 @@ def checked_name(name: str) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """True for a name that could be mistaken for an operator's or a part of the system's, such as "Adm1n_2"."""
-    return _letters(name) in {_letters(reserved) for reserved in _RESERVED}
+    """True for a name that could be mistaken for an operator's or a part of the system's: "Adm1n_2" and "4dmin".
+
+    Digits and signs are left out, read as the letters that they stand for, or left out at both ends and read within.
+    """
+    spelled = skeleton(name)
+    within = skeleton(name_key(name).strip("0123456789 _.-"))
+    readings = {spelled, spelled.translate(_STAND_FOR), within.translate(_STAND_FOR)}
+    return not {_letters(reading) for reading in readings}.isdisjoint(map(_letters, map(skeleton, _RESERVED)))
 
 
-def _letters(name: str) -> str:
-    return re.sub("[^a-z]", "", skeleton(name))
+def _letters(spelled: str) -> str:
+    return re.sub("[^a-z]", "", spelled).replace("cl", "d")
 
 
 def _nfkc(text: str) -> str:

@@ -59,8 +59,7 @@ class Quota:
                 )
                 row = cursor.fetchone()
                 if row is None:
-                    message = f"all {owner.monthly_calls} calls of this month are used"
-                    raise QuotaExceeded(message, limit=owner.monthly_calls, resets_at=next_month(now))
+                    raise _quota_exceeded(owner, now)
                 cursor.execute(
                     "INSERT INTO user_api_consumptions AS used (user_id, day, calls) VALUES (%s, %s, %s) "
                     "ON CONFLICT (user_id, day) DO UPDATE SET calls = used.calls + EXCLUDED.calls",
@@ -72,6 +71,21 @@ class Quota:
             error.transaction_id = row[1] if row else None
             raise
         return owner.monthly_calls - int(row[0])
+
+    def check(self, owner: TokenOwner) -> None:
+        """Raise QuotaExceeded when no call of this month is left, UnknownToken when the account was deleted."""
+        now = datetime.now(UTC)
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "SELECT coalesce(used.calls, 0) FROM users LEFT JOIN monthly_consumptions AS used "
+                "ON used.user_id = users.user_id AND used.month = %s WHERE users.user_id = %s",
+                (month_of(now), owner.user_id),
+            )
+            row = cursor.fetchone()
+        if row is None:
+            raise _account_deleted()
+        if row[0] >= owner.monthly_calls:
+            raise _quota_exceeded(owner, now)
 
     def was_counted(self, transaction_id: str) -> bool:
         """Tell whether a `consume` whose answer was lost has counted. Raises CommitInDoubt while it still runs."""
@@ -101,6 +115,11 @@ class Quota:
                 (user_id, month_of(now)),
             )
             return Usage(limit, used, next_month(now), dict(cursor.fetchall()))
+
+
+def _quota_exceeded(owner: TokenOwner, now: datetime) -> QuotaExceeded:
+    message = f"all {owner.monthly_calls} calls of this month are used"
+    return QuotaExceeded(message, limit=owner.monthly_calls, resets_at=next_month(now))
 
 
 def _account_deleted() -> UnknownToken:

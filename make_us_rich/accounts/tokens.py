@@ -24,6 +24,9 @@ TOKEN_PREFIX = "mur_"
 UNKNOWN = "the token is unknown or revoked: make one on the dashboard's API page"
 OWNER, DASHBOARD = "owner", "dashboard"
 """A token's scope: everything its owner may do, or only what the dashboard needs."""
+TOKEN_TTL_S = 30.0
+"""How long the API may accept a token that was revoked, or whose owner was locked or deleted: for one query instead of
+one a call. Counting a call finds a deleted owner at once."""
 _PREFIX_CHARS = 10
 _MAX_TOKENS = 20
 

@@ -110,7 +110,7 @@ class Users:
                 write_audit(cursor, STRANGER, "fail to log in", found.name if found else "", origin)
             else:
                 write_audit(cursor, found.name, "log in", found.name, origin)
-                cursor.execute("UPDATE users SET last_login_at = now() WHERE user_id = %s", (found.user_id,))
+                _note_login(cursor, found.user_id)
                 if is_outdated(hashed):
                     cursor.execute(
                         "UPDATE users SET password_hash = %s WHERE user_id = %s",
@@ -119,6 +119,11 @@ class Users:
         if found is None or not is_right:
             raise WrongCredentials("the name or the password is wrong")
         return self.get(found.user_id)
+
+    def note_login(self, user_id: int) -> None:
+        """Note that a session begins without a password: after a registration, or by a password link."""
+        with self._database.transaction() as cursor:
+            _note_login(cursor, user_id)
 
     def get(self, user_id: int) -> User:
         """Raises WrongCredentials for a user that was deleted or locked."""
@@ -197,6 +202,10 @@ def read_user(cursor: Any, user_id: int) -> User | None:
     cursor.execute("SELECT name, session_version FROM users WHERE user_id = %s AND locked_at IS NULL", (user_id,))
     row = cursor.fetchone()
     return User(user_id, row[0], _read_roles(cursor, user_id), row[1]) if row else None
+
+
+def _note_login(cursor: Any, user_id: int) -> None:
+    cursor.execute("UPDATE users SET last_login_at = now() WHERE user_id = %s", (user_id,))
 
 
 def lock_user(cursor: Any, user_id: int) -> bool:

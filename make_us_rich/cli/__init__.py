@@ -18,6 +18,8 @@ from make_us_rich.core.errors import (
     SettingsError,
     UnknownVersion,
 )
+from make_us_rich.core.proxies import except_loopback
+from make_us_rich.core.terminal import console
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, STATEMENT_ENDED
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
@@ -62,6 +64,8 @@ def main() -> None:
 
     So do this project's other errors, an unreachable Postgres and a missing extra, with the exit code 1.
     """
+    for name in except_loopback():
+        console.print(f"{name} is not used: only a proxy by HTTP is, such as http://proxy.example:8080", style="yellow")
     try:
         app()
     except MakeUsRichError as error:

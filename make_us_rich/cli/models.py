@@ -32,7 +32,6 @@ from make_us_rich.registry.client import (
 if TYPE_CHECKING:
     from make_us_rich.operations.airflow import Airflow
 
-_RUN_TIMEOUT_S = 3600.0
 FOUNDATION = "foundation"
 
 Model = Annotated[str, typer.Argument(help="a pair such as btc_usdt, or `foundation`")]
@@ -51,7 +50,10 @@ def train(
     follow: Annotated[bool, typer.Option(help="wait for the end and print each step")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Start a training run in Airflow and follow it. The exit code is 1 when a part of it failed."""
+    """Start a training run in Airflow and follow it. The exit code is 1 when a part of it failed.
+
+    While the DAG is paused no run of it can begin: the command refuses then.
+    """
     from make_us_rich.operations.airflow import Airflow, dag_of
 
     settings = settings_here()
@@ -60,8 +62,7 @@ def train(
     chosen = {"pairs": pairs, "as_of": as_of}
     dag = dag_of("train_foundation" if foundation else "train_pairs", settings.forecast_interval(interval))
     with Airflow.from_settings(settings) as airflow:
-        airflow.unpause(dag)
-        run_id = airflow.trigger(dag, {key: value for key, value in chosen.items() if value})
+        run_id = airflow.start(dag, {key: value for key, value in chosen.items() if value})
         state = _follow(airflow, dag, run_id, settings, quiet=as_json) if follow else "queued"
     if as_json:
         print_json({"dag_id": dag, "run_id": run_id, "state": state})
@@ -75,7 +76,7 @@ def _follow(airflow: Airflow, dag_id: str, run_id: str, settings: Settings, *, q
     from make_us_rich.operations.airflow import RunProgress
 
     progress = RunProgress(airflow, dag_id, run_id, settings.ray_url, settings.ray_token.get_secret_value())
-    return progress.follow((lambda seconds, line: None) if quiet else print_progress, _RUN_TIMEOUT_S)
+    return progress.follow((lambda seconds, line: None) if quiet else print_progress)
 
 
 def forecast(

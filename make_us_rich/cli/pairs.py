@@ -17,6 +17,7 @@ from make_us_rich.cli.shared import (
     print_json,
     settings_here,
     training_cells,
+    utc_text,
 )
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.pair import Pair, Series
@@ -69,7 +70,7 @@ def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most
     check_traded(settings.exchange_url, pair)
     item = _put(pair, plan, least, most)
     console.print(f"{item.pair}: {item.state}; `mkrich train {item.pair}` trains it now")
-    console.print(_serve(settings, pair))
+    console.print(_deploy(settings, pair))
 
 
 @pairs_app.command("plan")
@@ -82,6 +83,7 @@ def change_plan(
     """Change a pair's serving plan: a process of its own, a shared one, or off."""
     item = _put(pair, plan, least, most)
     console.print(f"{item.pair}: {item.plan}, {item.min_replicas} to {item.max_replicas} replicas")
+    console.print(_deploy(settings_here(), pair))
 
 
 @pairs_app.command()
@@ -91,6 +93,7 @@ def park(pair: OnePair, reason: Annotated[str, typer.Option(help="shown to users
         item = pairs_table.park(database, pair, reason)
         audit(database, "park pair", item.pair, item.parked_reason or "")
     console.print(f"{pair}: {item.state}")
+    console.print(_deploy(settings_here(), pair))
 
 
 @pairs_app.command()
@@ -100,6 +103,7 @@ def unpark(pair: OnePair) -> None:
         item = pairs_table.unpark(database, pair)
         audit(database, "unpark pair", item.pair)
     console.print(f"{pair}: {item.state}")
+    console.print(_deploy(settings_here(), pair))
 
 
 @pairs_app.command()
@@ -109,19 +113,27 @@ def remove(pair: OnePair) -> None:
         pairs_table.remove(database, pair)
         audit(database, "remove pair", pair)
     console.print(f"{pair}: removed")
+    console.print(_deploy(settings_here(), pair))
 
 
-def _serve(settings: Settings, pair: Pair) -> str:
-    """Let the service forecast a new pair, and return by which model."""
+def _deploy(settings: Settings, pair: Pair) -> str:
+    """Let the service take over what was changed of a pair; return how it is served now, or when it takes effect."""
     from make_us_rich.operations.serve_deploy import apply
 
     try:
-        by_foundation = apply(settings, wait=False).by_foundation
+        updated = apply(settings, wait=False)
     except MakeUsRichError as error:
-        return f"it is served from the next run on: {error}"
-    if any(Series(pair, interval).name in by_foundation for interval in settings.intervals):
+        next_ms = min(interval.last_close_ms(now_ms()) + interval.ms for interval in settings.intervals)
+        return (
+            f"the service was not told: {error}. The change takes effect when the next training run ends: it begins at "
+            f"{utc_text(next_ms)} UTC, unless its schedule is paused"
+        )
+    names = {Series(pair, interval).name for interval in settings.intervals}
+    if not names.isdisjoint(updated.by_foundation):
         return "the foundation forecasts it until it is trained"
-    return "it is served when it is trained"
+    if not names.isdisjoint(updated.applications):
+        return "it is served"
+    return "it is served when it is trained" if names & set(updated.without_champion) else "it is no longer served"
 
 
 def _put(pair: Pair, plan: str, least: int | None, most: int | None) -> TrackedPair:

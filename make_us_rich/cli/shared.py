@@ -29,12 +29,14 @@ def settings_here() -> Settings:
     """Return the environment's settings; without MUR_DATABASE_URL, those of the embedded stack started here."""
     if "MUR_DATABASE_URL" not in os.environ:
         with suppress(ImportError):  # an installation without the extra `stack` has no embedded stack
+            from make_us_rich.embedded.environment import forget_foreign_variables
             from make_us_rich.embedded.lifecycle import open_stack
             from make_us_rich.embedded.stack_config import saved_stack_config
 
             config = saved_stack_config()
             if config is not None:
                 environment = open_stack(config).environment
+                forget_foreign_variables()
                 os.environ.update({key: value for key, value in environment.items() if key.startswith("MUR_")})
     return get_settings()
 

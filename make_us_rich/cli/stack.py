@@ -72,7 +72,13 @@ def status(as_json: AsJson = False) -> None:
             ]
         )
     elif not states:
-        console.print("the stack is down: `mkrich up` starts it")
+        left = len(lifecycle.processes(config)) if config else 0
+        if left:
+            console.print(
+                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down` ends them"
+            )
+        else:
+            console.print("the stack is down: `mkrich up` starts it")
     else:
         table = Table("component", "state", "since", "memory (PSS)")
         for item in states:
@@ -240,5 +246,5 @@ def _running_stack_config() -> StackConfig:
 
     config = _saved_config()
     if config is None or not lifecycle.status(config):
-        raise command_error("no stack runs here: `mkrich up` starts one")
+        raise command_error("no stack runs here: `mkrich up` or `mkrich run training` starts one")
     return config

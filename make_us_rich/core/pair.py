@@ -14,10 +14,18 @@ from pydantic_core import CoreSchema, core_schema
 from make_us_rich.core.errors import UnknownPair
 from make_us_rich.core.interval import Interval
 
-SLUG = "[a-z0-9]{1,20}_[a-z0-9]{2,10}"
+SLUG = "[a-z0-9]{1,20}_[a-z0-9]{1,10}"
 """Our spelling, as a regular expression."""
 
-_QUOTES = ("usdt", "usdc", "busd", "btc", "eth", "eur", "usd")  # a name that another one ends with comes after it
+# Quote currencies of the exchange, today's and earlier ones.
+_QUOTES = frozenset(
+    re.findall(
+        r"\w+",
+        "usdt usdc fdusd tusd busd usd1 usde usds usdp xusd bfusd usd dai pax ust vai btc eth bnb xrp trx doge sol eur "
+        "euri aeur try brl gbp aud jpy rub uah ngn zar idr idrt bidr bvnd bkrw ars pln ron mxn cop czk gyen u",
+    )
+)
+_LEAST_BASE = 3  # letters of a base that is read from a symbol without a separator and with two possible quotes
 
 
 class Pair(str):
@@ -36,7 +44,7 @@ class Pair(str):
     def parse(cls, text: str) -> Self:
         """Read `btc_usdt`. Raises UnknownPair for anything else."""
         if re.fullmatch(SLUG, text) is None:
-            raise UnknownPair(f"{text[:40]!r} is not a pair: write base_quote in lower case, such as btc_usdt")
+            raise UnknownPair(f"{text[:40]!r} is not a pair: {_remedy(text)}")
         return cls(*text.split("_"))
 
     @property
@@ -73,12 +81,37 @@ class Pair(str):
 
 
 def parse_symbol(symbol: str) -> Pair | None:
-    """Read the exchange's spelling, such as BTCUSDT; None when it ends with no known quote currency."""
-    name = symbol.lower()
-    for quote in _QUOTES:
-        if name.endswith(quote) and name != quote:
-            return Pair(name.removesuffix(quote), quote)
-    return None
+    """Read the exchange's spelling, such as BTCUSDT, in any case and also with `_`, `-` or `/` between the currencies.
+
+    None when it does not end with a quote currency of the exchange, or when the base cannot be told from the quote.
+    """
+    base, separator, quote = re.sub("[-/]", "_", symbol.lower()).partition("_")
+    if separator:
+        known = quote in _QUOTES and re.fullmatch(SLUG, f"{base}_{quote}")
+        return Pair(base, quote) if known else None
+    if re.fullmatch("[a-z0-9]{2,30}", base) is None:
+        return None
+    # `u` alone ends too many words
+    found = [
+        Pair(base.removesuffix(quote), quote) for quote in _QUOTES - {"u"} if base.endswith(quote) and base != quote
+    ]
+    found.sort(key=lambda pair: len(pair.base))
+    if not found or (len(found) > 1 and len(found[0].base) < _LEAST_BASE):  # BNBUSD: bnb_usd or bn_busd
+        return None
+    return found[0]
+
+
+def _remedy(text: str) -> str:
+    """Return how to write a pair that was written in another way."""
+    meant = parse_symbol(text.strip())
+    if meant is not None:
+        return f"write base_quote in lower case, {meant}"
+    if not text.isascii() and "_" in text:
+        return (
+            "the exchange may list it, but here names of pairs have only a to z and 0 to 9, because they become part "
+            "of addresses, keys in S3 and names of models"
+        )
+    return "write base_quote in lower case, such as btc_usdt"
 
 
 BITCOIN = Pair("btc", "usdt")

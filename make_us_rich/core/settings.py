@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -50,13 +51,15 @@ BINANCE_STREAM_URL = "wss://data-stream.binance.vision"
 DEVELOPMENT_SECRET = "development-only"
 _PLACEHOLDERS = (DEVELOPMENT_SECRET, "change-me", "changeme", "change_me", "password")
 _MIN_LENGTH, _MIN_DIFFERENT = 12, 5
+_MIN_SCORE, _SCORED_CHARS = 4, (24, 72)  # of zxcvbn: its best, and the lengths that it reads
+_OUR_NAMES = ["make", "us", "rich", "makeusrich", "mlflow", "airflow", "postgres", "minio", "seaweedfs", "ray"]
 _DEVELOPMENT, _NONE = SecretStr(DEVELOPMENT_SECRET), SecretStr("")
 
 
-def secret_fault(value: str) -> str:
+def secret_fault(value: str, *, is_name: bool = False) -> str:
     """Return why a secret is too weak, without quoting it; empty when it is strong enough, or empty itself.
 
-    Of a URL, the password is checked.
+    Of a URL, the password is checked. `is_name`: it only names the secret beside it, as an S3 access key does.
     """
     secret = (urlsplit(value).password or "") if "://" in value else value
     for placeholder in _PLACEHOLDERS:
@@ -66,7 +69,18 @@ def secret_fault(value: str) -> str:
         return f"has fewer than {_MIN_LENGTH} characters"
     if secret and len(set(secret)) < _MIN_DIFFERENT:
         return f"has fewer than {_MIN_DIFFERENT} different characters"
+    if secret and not is_name and _is_easy_to_guess(secret):
+        return "is easy to guess: it is a sequence, repeats itself, or consists of common words, names or dates"
     return ""
+
+
+@lru_cache(maxsize=64)
+def _is_easy_to_guess(secret: str) -> bool:
+    """True when ten thousand million guesses are enough, which takes a second where a secret's signatures are known."""
+    from zxcvbn import zxcvbn  # loads 1 MiB of word lists, which only production needs
+
+    # the time grows with the square of the length, and a part of a good secret is enough
+    return all(zxcvbn(secret[:chars], user_inputs=_OUR_NAMES)["score"] < _MIN_SCORE for chars in _SCORED_CHARS)
 
 
 def _trained_interval(text: str) -> Interval:
@@ -353,7 +367,9 @@ class Settings(BaseSettings):
         if self.environment == "production":
             for name in type(self).model_fields:
                 value = getattr(self, name)
-                if isinstance(value, SecretStr) and (fault := secret_fault(value.get_secret_value())):
+                if not isinstance(value, SecretStr):
+                    continue
+                if fault := secret_fault(value.get_secret_value(), is_name=name == "s3_access_key"):
                     raise ValueError(f"MUR_{name.upper()} {fault}: set a long random one")
         return self
 
@@ -364,9 +380,14 @@ def get_settings() -> Settings:
     return read_settings()
 
 
-def read_settings() -> Settings:
-    """Read the settings from the environment as it is now. Raises SettingsError naming the variable at fault."""
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from an environment, by default that of this process as it is now.
+
+    Raises SettingsError naming the variable at fault.
+    """
+    given = environment or {}
+    values = {name: given[key] for name in Settings.model_fields if (key := f"MUR_{name.upper()}") in given}
     try:
-        return Settings()
+        return Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(explain(Settings, error)) from None

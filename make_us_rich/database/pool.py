@@ -2,7 +2,7 @@
 
 libpq waits without a limit for a server that accepts a connection and does not answer, or that stops answering in the
 middle of a session: `connect_timeout` covers only the log-in, and the kernel may go on acknowledging what is sent. So
-the connections are asynchronous, and this module waits for them. The server gets the same limit as its
+the connections are asynchronous, and this module waits for them. In a transaction the server gets the same limit as its
 statement_timeout, so that it stops working on what nobody waits for.
 """
 
@@ -89,11 +89,9 @@ class Connection(connection):  # type: ignore[misc]
 
     def begin(self, timeout_s: float, *, wait_s: float | None = None) -> None:
         """Begin a transaction whose statements may take `timeout_s`, and wait `wait_s` at most for it to begin."""
-        has_limit = timeout_s == self.timeout_s
-        begin = "BEGIN" if has_limit else f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}"
         self._wait_s = timeout_s + _GRACE_S if wait_s is None else wait_s
         with self.cursor() as cursor:
-            cursor.execute(begin)
+            cursor.execute(f"BEGIN; SET LOCAL statement_timeout = {round(timeout_s * 1000)}")
         self._wait_s = timeout_s + _GRACE_S
 
     @contextmanager
@@ -130,22 +128,20 @@ class _WaitingCursor(cursor):  # type: ignore[misc]
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Connection:
-    """Log in; each statement may take `timeout_s`, by default TIMEOUT_S. Raises psycopg2.OperationalError.
+    """Log in; this client waits `timeout_s` for each statement, by default TIMEOUT_S. Raises psycopg2.OperationalError.
 
-    Raises SettingsError when the URL is malformed.
+    A transaction tells the server its limit when it begins: poolers refuse such an option at the log-in. Raises
+    SettingsError when the URL is malformed.
     """
-    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     try:
-        given = parse_dsn(url).get("options", "")
+        parse_dsn(url)
     except psycopg2.ProgrammingError:  # whose message may hold the password
         way_out = "write postgresql://USER:PASSWORD@HOST:PORT/NAME, with %-escapes in the password"
         raise SettingsError(f"MUR_DATABASE_URL is no address of a Postgres database: {way_out}") from None
-    options = f"-c statement_timeout={round(timeout_s * 1000)} {given}"
-    opened: Connection = psycopg2.connect(
-        url, options=options, connection_factory=Connection, cursor_factory=_WaitingCursor, async_=True
-    )
+    ours = {"connection_factory": Connection, "cursor_factory": _WaitingCursor}
+    opened: Connection = psycopg2.connect(url, async_=True, **ours)
     opened.wait_for_login(CONNECT_TIMEOUT_S)
-    opened.set_timeout(timeout_s)
+    opened.set_timeout(TIMEOUT_S if timeout_s is None else timeout_s)
     return opened
 
 

@@ -7,6 +7,7 @@ milliseconds since 1970; prices are in the quote currency.
 from make_us_rich.documents.forecasts import (
     HORIZON_GRID,
     HORIZONS,
+    HORIZONS_WITH_PROBABILITY_UP,
     QUANTILE_LEVELS,
     QUANTILE_NAMES,
     CandleColumns,
@@ -49,6 +50,7 @@ from make_us_rich.documents.service import PairState, Readiness, ReplicaError, U
 
 __all__ = [
     "HORIZONS",
+    "HORIZONS_WITH_PROBABILITY_UP",
     "HORIZON_GRID",
     "QUANTILE_LEVELS",
     "QUANTILE_NAMES",

@@ -65,7 +65,7 @@ FORECAST: dict[str, Any] = {
                 "q95": 37_790.3,
             },
             "tail": {"scale": 0.37, "shape": 0.1},
-            "probability_up": 0.514,
+            "probability_up": None,
             "expected_move": 0.0166,
             "volatility": 0.44,
             "skill_vs_naive": 0.041,

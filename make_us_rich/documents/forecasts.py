@@ -23,6 +23,10 @@ HORIZON_GRID = (1, 2, 3, 4, 6, 8, 12, 18, 24)
 """The horizons that networks forecast directly; those between are interpolated. Scores and comparisons are means over
 them, each with the same weight."""
 
+HORIZONS_WITH_PROBABILITY_UP = 4
+"""Candles ahead up to which the probability of a rise beats the share of past rises, as measured in
+docs/explanation/forecasting.md."""
+
 Milliseconds = Annotated[int, Field(description="UTC, milliseconds since 1970")]
 
 
@@ -126,7 +130,13 @@ class HorizonForecast(Document):
     target_close_ms: Annotated[int, Field(description="the moment whose price is forecast")]
     quantiles: Quantiles
     tail: Tail
-    probability_up: Annotated[float, Field(description="probability of a close above the last close")]
+    probability_up: Annotated[
+        float | None,
+        Field(
+            description="probability of a close above the last close; null more than "
+            f"{HORIZONS_WITH_PROBABILITY_UP} candles ahead, where it says no more than the share of past rises"
+        ),
+    ]
     expected_move: Annotated[float, Field(description="mean absolute log return until then: 0.01 is 1 %")]
     volatility: Annotated[float, Field(description="standard deviation of the log return, per year: 0.6 is 60 %")]
     skill_vs_naive: Annotated[

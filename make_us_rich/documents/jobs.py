@@ -197,7 +197,8 @@ class FetchedPairs(Document):
 
 
 class TrainBatch(Document):
-    """One Ray job of a DAG run: arguments of RayJobOperator."""
+    """One Ray job of a DAG run: arguments of RayJobOperator. `is_limited`: whether it is stopped after a while."""
 
     entrypoint: str
     metadata: dict[str, str]
+    is_limited: bool

@@ -118,7 +118,7 @@ def _s3(config: StackConfig, secrets: StackSecrets) -> Component:
     identities = config.state / "s3-identities.json"
     stores.write_s3_identity(identities, secrets.s3_access_key, secrets.s3_secret_key)
     ports = {name: config.port(name) for name in stores.S3_PORTS}
-    command = stores.s3_command(data, sockets, identities, ports)
+    command = stores.s3_command(config.plain_path(data), sockets, identities, ports)
     return Component(Program("s3", command, stops_last=True), (), partial(responds, f"{config.url('s3')}/healthz"))
 
 

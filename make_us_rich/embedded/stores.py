@@ -101,7 +101,8 @@ def _check_reachable(folder: Path, user: str) -> None:
 
 
 def _initialize_postgres(data: Path, programs: Path, user: str | None, password: str) -> None:
-    with tempfile.NamedTemporaryFile("w", prefix="mur-") as file:
+    # in /tmp, because Postgres's user may not enter a TMPDIR of the caller
+    with tempfile.NamedTemporaryFile("w", prefix="mur-", dir="/tmp") as file:
         file.write(password)
         file.flush()
         if user:

@@ -6,8 +6,10 @@ honcho and circus.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -15,17 +17,22 @@ import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from make_us_rich.core.errors import StackError
+from make_us_rich.embedded.identity import write_beside
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 
 _STACK_ID = "MUR_STACK_ID"  # set in every process of a stack, also those that leave supervisord's process groups
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 40.0
+_END_TIMEOUT_S = 10.0
+_STORES = "stores.json"  # their commands and stop signals, for a stack whose supervisord was killed
+_LOGS, _PROGRAM_LOGS, _PROJECT = "MUR_STACK_LOGS", "MUR_STACK_PROGRAM_LOGS", "MUR_STACK_PROJECT"
 _STORE_PRIORITY = 1  # supervisord stops programs with a low priority last; the others have 999, its default
 
 
@@ -68,12 +75,44 @@ def wait_until(condition: Callable[[], object], timeout_s: float, message: str, 
         time.sleep(poll_s)
 
 
+def _variable(program: Program) -> str:
+    return f"MUR_COMMAND_{program.name.upper().replace('-', '_')}"
+
+
+def end(processes: Sequence[psutil.Process], kind: signal.Signals, timeout_s: float) -> None:
+    """Ask processes to end by a signal, wait, and kill those that are still there after `timeout_s`."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(kind)
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_END_TIMEOUT_S)
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        found: list[psutil.Process] = process.children(recursive=True)
+        return found
+    return []
+
+
+def _is_supervisord(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return "supervisor.supervisord" in process.cmdline()
+    return False
+
+
 class Supervisor:
     """The supervisord of one stack."""
 
     def __init__(self, config: StackConfig) -> None:
         self._config = config
-        self._socket = config.runtime / "supervisor.sock"
+
+    @property
+    def _socket(self) -> Path:
+        return self._config.runtime / "supervisor.sock"
 
     def is_running(self) -> bool:
         """True while supervisord accepts commands: not any more while it stops its programs."""
@@ -98,10 +137,16 @@ class Supervisor:
         """Start supervisord itself; no program runs yet. Raises StackError when it does not start."""
         self._config.logs.mkdir(parents=True, exist_ok=True)
         path = self._config.state / "supervisord.conf"
-        path.write_text(self._configuration(programs))
+        write_beside(path, self._configuration(programs))
+        stores = [{"command": list(one.command), "stop_signal": one.stop_signal} for one in programs if one.stops_last]
+        write_beside(self._config.state / _STORES, json.dumps(stores))
+        # Values go through variables: in the file, `%`, ` ;` and ` #` have a meaning of their own.
+        logs = str(self._config.logs)
+        values = {_LOGS: logs, _PROGRAM_LOGS: logs.replace("%", "%%"), _PROJECT: str(PROJECT_ROOT)}  # expanded twice
+        values |= {_variable(program): shlex.join(program.command) for program in programs}
         started = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
-            env={**environment, _STACK_ID: str(self._config.state)},
+            env={**environment, **values, _STACK_ID: self._config.stack_id},
             capture_output=True,
             text=True,
             check=False,
@@ -143,17 +188,34 @@ class Supervisor:
         ]
 
     def shut_down(self) -> None:
-        """Stop every program, the stores last, then supervisord; kill what is left of the stack's processes."""
+        """Stop every program, the stores last, then supervisord, then what is left of the stack's processes.
+
+        A process is killed only if it did not end after it was asked to.
+        """
         before = self.processes()
         if not self._has_ended():
-            with suppress(OSError, xmlrpc.client.Error):  # another process stops the stack at the same time
+            with suppress(OSError, xmlrpc.client.Error, StackError):  # another process stops it at the same time
                 self._stop_programs()
-            wait_until(self._has_ended, _STOP_TIMEOUT_S, "supervisord does not stop")
-        left = [process for process in before | self.processes() if process.is_running()]
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left, timeout=10)
+            with suppress(StackError):
+                wait_until(self._has_ended, _STOP_TIMEOUT_S, "supervisord does not stop")
+        else:  # without its socket it still stops its programs in their order
+            end([process for process in before if _is_supervisord(process)], signal.SIGTERM, _STOP_TIMEOUT_S)
+        left = {process for process in before | self.processes() if process.is_running()}
+        stores = {process: kind for process in left if (kind := self._stop_signal_of_store(process))}
+        children = {child for store in stores for child in _descendants(store)}  # a store ends its own ones
+        end([process for process in left if process not in {*stores, *children}], signal.SIGTERM, _END_TIMEOUT_S)
+        for store, kind in stores.items():
+            end([store], kind, _STOP_TIMEOUT_S)
+        end([child for child in children if child.is_running()], signal.SIGTERM, _END_TIMEOUT_S)
+
+    def _stop_signal_of_store(self, process: psutil.Process) -> signal.Signals | None:
+        """Return the signal by which a store stops; None for a process of another program."""
+        with suppress(psutil.Error, OSError, ValueError):
+            command = process.cmdline()
+            for store in json.loads((self._config.state / _STORES).read_text(encoding="utf-8")):
+                if store["command"] == command:
+                    return signal.Signals[f"SIG{store['stop_signal']}"]
+        return None
 
     def _stop_programs(self) -> None:
         with self._rpc() as rpc:
@@ -174,10 +236,10 @@ class Supervisor:
 
         Neither is enough alone: daemons leave their parents, and a program that sets its title loses its environment.
         """
-        found = set()
+        found, stack_id = set(), self._config.stack_id
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.environ().get(_STACK_ID) == str(self._config.state):
+                if process.environ().get(_STACK_ID) == stack_id:
                     found |= {process, *process.children(recursive=True)}
         return found
 
@@ -191,9 +253,9 @@ class Supervisor:
     def _configuration(self, programs: Sequence[Program]) -> str:
         head = [
             "[supervisord]",
-            f"logfile={self._config.logs}/supervisord.log",
+            f"logfile=%(ENV_{_LOGS})s/supervisord.log",
             f"pidfile={self._config.runtime}/supervisord.pid",
-            f"directory={PROJECT_ROOT}",
+            f"directory=%(ENV_{_PROJECT})s",
             *(["user=root"] if os.getuid() == 0 else []),
             "[unix_http_server]",
             f"file={self._socket}",
@@ -207,7 +269,7 @@ class Supervisor:
         withheld = ",".join(f'{name}=""' for name in program.withheld)
         lines = [
             f"[program:{program.name}]",
-            f"command={shlex.join(program.command).replace('%', '%%')}",
+            f"command=%(ENV_{_variable(program)})s",
             "autostart=false",
             "autorestart=true",
             *([f"priority={_STORE_PRIORITY}"] if program.stops_last else []),
@@ -217,7 +279,7 @@ class Supervisor:
             f"stopasgroup={'false' if program.stops_last else 'true'}",
             "killasgroup=true",
             "stopwaitsecs=15",
-            f"stdout_logfile={self._config.logs}/{program.name}.log",
+            f"stdout_logfile=%(ENV_{_PROGRAM_LOGS})s/{program.name}.log",
             "stdout_logfile_maxbytes=20MB",
             "stdout_logfile_backups=1",
             "redirect_stderr=true",

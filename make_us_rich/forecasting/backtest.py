@@ -16,11 +16,13 @@ from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting import baselines
-from make_us_rich.forecasting.architectures import TrainingConfig, architecture
+from make_us_rich.forecasting.architectures import TrainingConfig, architecture, from_npz
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, HorizonSeries, coverage, diebold_mariano, pinball
 from make_us_rich.forecasting.features import feature_layout, sequence_features
 from make_us_rich.forecasting.pipeline import PreparedPair, export_and_evaluate, fit_foundation_on, prepare, train_pair
 from make_us_rich.forecasting.probabilities import ProbabilityScore, pool, score_probabilities
+from make_us_rich.forecasting.samples import concatenate
+from make_us_rich.forecasting.training import adapt
 from make_us_rich.market.candles import Candles
 
 Array = NDArray[np.float64]
@@ -61,12 +63,14 @@ def backtest_window(
     config: TrainingConfig,
     window: int = WINDOW,
     foundation: bool = True,
+    untrained: Collection[str] = (),
     horizons: Sequence[int] = HORIZONS_COMPARED,
     on_result: Callable[[WindowResult], None] = lambda result: None,
 ) -> list[WindowResult]:
     """Backtest every pair in one window of `window` candles. `reference` are BTC's candles.
 
     foundation: train one model of all pairs first and fine-tune it for each; otherwise train each pair from scratch.
+    untrained: if given, the pairs to score; the foundation learns from the others, and is only adapted to these.
     horizons: to compare at, of HORIZON_GRID; those that the model does not forecast are left out.
     Pairs without enough history for the window are left out. Raises BadCandles, and NotEnoughHistory when a foundation
     is wanted and no pair has enough.
@@ -79,10 +83,17 @@ def backtest_window(
             prepared[pair] = prepare(candles, reference, interval=interval, as_of_ms=end_ms, config=config)
     weights = None
     if foundation:
-        weights = fit_foundation_on(prepared, interval=interval, as_of_ms=end_ms, config=config).weights
+        learned = {pair: item for pair, item in prepared.items() if pair not in untrained}
+        weights = fit_foundation_on(learned, interval=interval, as_of_ms=end_ms, config=config).weights
     results = []
     for pair, item in prepared.items():
-        trained = train_pair(item, as_of_ms=end_ms, config=config, foundation=weights)
+        if untrained and pair not in untrained:
+            continue
+        if weights is not None and untrained:
+            samples = concatenate([item.split.train, item.split.validation])
+            trained = adapt(from_npz(weights, config, end_ms), samples, config)
+        else:
+            trained = train_pair(item, as_of_ms=end_ms, config=config, foundation=weights)
         fitted = export_and_evaluate(item, trained, pair=pair, interval=interval, as_of_ms=end_ms, config=config)
         if architecture(config.architecture).features is not sequence_features:  # the baselines read these
             linear = replace(config, architecture="linear")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,10 @@ from make_us_rich.forecasting.architectures import TrainingConfig, architecture,
 from make_us_rich.forecasting.features import CLOSE, feature_layout, range_deviation
 from make_us_rich.forecasting.onnx_model import COLUMNS, GraphInputs, candle_array
 from make_us_rich.forecasting.samples import Samples, Split, concatenate
-from make_us_rich.market.candles import Candles, closed, regular_segments
+from make_us_rich.market.candles import Candles, break_text, closed, regular_segments
+from make_us_rich.market.stability import why_too_stable
+
+_log = logging.getLogger(__name__)
 
 _MAX_IDLE_SHARE = 0.5  # of candles without volume
 
@@ -44,6 +48,8 @@ def align_candles(
     btc = closed(reference, interval, as_of_ms)
     _check(own, "the pair", interval.ms)
     _check(btc, "the reference, btc_usdt", interval.ms)
+    if note := break_text(own):
+        _log.warning("%s", note)
     aligned = AlignedCandles([], [], [])
     for segment in regular_segments(own, interval, max_bridged):
         for partner in regular_segments(btc, interval, max_bridged):
@@ -71,8 +77,8 @@ def make_samples(aligned: AlignedCandles, *, interval: Interval, config: Trainin
     if not parts:
         longest = max((len(times) for times in aligned.times), default=0)
         raise NotEnoughHistory(
-            f"the longest stretch without a long gap has {longest} candles, {context + 1} are needed: "
-            "fetch more history"
+            f"the longest stretch without a long gap or a break of the price has {longest} candles, "
+            f"{context + 1} are needed: fetch more history"
         )
     return concatenate(parts)
 
@@ -167,6 +173,8 @@ def _check(candles: Candles, owner: str, step: int) -> None:
         raise BadCandles(f"{owner} has open times that do not rise on the grid: clean the candles first")
     if (candles.close == candles.close[0]).all():
         raise BadCandles(f"{owner} has a price that never moves: trading is halted, or the candles are not real")
+    if stable := why_too_stable(candles, step):
+        raise BadCandles(f"{owner} {stable}")
     idle = float((candles.volume == 0).mean())
     if idle > _MAX_IDLE_SHARE:
         raise BadCandles(f"{owner} has no volume in {idle:.0%} of its candles: trading is halted or idle")

@@ -12,6 +12,7 @@ from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.documents import HORIZON_GRID
 from make_us_rich.forecasting.baselines import ewma, garch_t, naive
 from make_us_rich.forecasting.evaluation import pinball
+from make_us_rich.market.breaks import breaks
 from make_us_rich.market.candles import Candles
 
 BASELINES = ("naive", "ewma", "garch")
@@ -78,9 +79,15 @@ def _to_fit_on(returns: Array, start: int) -> Array | None:
 
 
 def _filled_logs(candles: Candles, step: int) -> Array:
-    """Return the log closes of every candle between the first and the last; a missing one has the close before it."""
+    """Return the log closes of every candle between the first and the last; a missing one has the close before it.
+
+    Across a break of the price the series continues without a move: the unit changed, not the value.
+    """
     row = (candles.open_time_ms - candles.open_time_ms[0]) // step
     source = np.zeros(int(row[-1]) + 1, dtype=np.int64)
     source[row] = np.arange(len(candles))
-    logs: Array = np.log(candles.close)[np.maximum.accumulate(source)]
+    closes: Array = np.log(candles.close)
+    for new in breaks(candles).tolist():
+        closes[:new] += closes[new] - closes[new - 1]
+    logs: Array = closes[np.maximum.accumulate(source)]
     return logs

@@ -29,6 +29,7 @@ from make_us_rich.forecasting.training import (
     SINGLE_PROCESS,
     ProcessGroup,
     TrainedNetwork,
+    adapt,
     fine_tune,
     train,
     train_foundation,
@@ -254,6 +255,32 @@ def fit_foundation_on(
         holdout=together,
         naive=baseline,
     )
+
+
+def adapt_foundation(
+    candles: Candles,
+    reference: Candles,
+    *,
+    interval: Interval,
+    as_of_ms: int,
+    config: TrainingConfig,
+    foundation: bytes,
+) -> FittedModel:
+    """Adapt a foundation to one pair that has no model of its own: its level of volatility and its calibration.
+
+    Like `fit`, on candles closed at or before `as_of_ms`, but no weight is trained, which takes a tenth of the time and
+    needs less history. The graph is for this pair alone; its metadata says `foundation` for the pair. `foundation` are
+    the weights, as for `fit`. Raises NotEnoughHistory, BadCandles or BadModel.
+    """
+    config = adapting(config)
+    prepared = prepare(candles, reference, interval=interval, as_of_ms=as_of_ms, config=config)
+    adapted = adapt(from_npz(foundation, config, as_of_ms), prepared.split.train, config)
+    return export_and_evaluate(prepared, adapted, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms, config=config)
+
+
+def adapting(config: TrainingConfig) -> TrainingConfig:
+    """Return the config with the split of `adapt_foundation`: nothing to validate on, and as little as that before."""
+    return replace(config, validation=0, least_training=config.validation)
 
 
 def evaluate_model(graph: bytes, prepared: PreparedPair, *, interval: Interval) -> HoldoutForecasts:

@@ -23,13 +23,16 @@ class ProbabilityScore:
     """Probabilities of closes above five prices, 0, 1 and 2 standard deviations around the last close, at one horizon.
 
     brier, brier_naive: mean squared difference between the probability and the outcome (Brier 1950), of the model and
-    of the share of past returns above the price. forecast, came: [10], mean probability and share that came, by the
-    tenth of the probability; NaN for an empty one; count: [10]. beyond_1: share of closes outside the model's 1 % and
-    99 % points, which tails beyond the quantiles give; 2 % is right.
+    of the share of past returns above the price. brier_up, brier_up_naive: the same of a close above the last one.
+    forecast, came: [10], mean probability and share that came, by the tenth of the probability; NaN for an empty one;
+    count: [10]. beyond_1: share of closes outside the model's 1 % and 99 % points, which tails beyond the quantiles
+    give; 2 % is right.
     """
 
     brier: float
     brier_naive: float
+    brier_up: float
+    brier_up_naive: float
     forecast: Array
     came: Array
     count: Array
@@ -46,19 +49,26 @@ def score_probabilities(series: HorizonSeries, tails: Array, past: Array) -> Pro
         naive.append(np.full(len(price), (past > threshold * scale).mean()))
         came.append(series.target > price)
     probability, outcome = np.concatenate(ours), np.concatenate(came)
+    up = _THRESHOLDS.index(0.0)
     position = probability_below(series.target, series.quantiles, repeated)
     tenth = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     count = np.bincount(tenth, minlength=_BINS).astype(float)
     with np.errstate(invalid="ignore"):
         forecast, share = (np.bincount(tenth, values, _BINS) / count for values in (probability, outcome))
     return ProbabilityScore(
-        brier=float(((probability - outcome) ** 2).mean()),
-        brier_naive=float(((np.concatenate(naive) - outcome) ** 2).mean()),
+        brier=_brier(probability, outcome),
+        brier_naive=_brier(np.concatenate(naive), outcome),
+        brier_up=_brier(ours[up], came[up]),
+        brier_up_naive=_brier(naive[up], came[up]),
         forecast=forecast,
         came=share,
         count=count,
         beyond_1=float(((position < _FAR_TAIL) | (position > 1 - _FAR_TAIL)).mean()),
     )
+
+
+def _brier(probability: Array, outcome: NDArray[np.bool_]) -> float:
+    return float(((probability - outcome) ** 2).mean())
 
 
 def pool(scores: Sequence[ProbabilityScore]) -> ProbabilityScore:
@@ -69,5 +79,6 @@ def pool(scores: Sequence[ProbabilityScore]) -> ProbabilityScore:
             np.nansum([getattr(score, name) * score.count for score in scores], axis=0) / count
             for name in ("forecast", "came")
         )
-    brier, naive, beyond = np.mean([(score.brier, score.brier_naive, score.beyond_1) for score in scores], axis=0)
-    return ProbabilityScore(float(brier), float(naive), forecast, came, count, float(beyond))
+    names = ("brier", "brier_naive", "brier_up", "brier_up_naive", "beyond_1")
+    means = {name: float(np.mean([getattr(score, name) for score in scores])) for name in names}
+    return ProbabilityScore(forecast=forecast, came=came, count=count, **means)

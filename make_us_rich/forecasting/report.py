@@ -117,6 +117,9 @@ def _facts(summary: Summary) -> pd.DataFrame:
         "Brier score of probabilities, gain over naive": [
             f"{1 - item.probabilities.brier / item.probabilities.brier_naive:+.2%}" for item in summary.horizons
         ],
+        "Brier score of a rise, gain over the share of past rises": [
+            f"{1 - item.probabilities.brier_up / item.probabilities.brier_up_naive:+.2%}" for item in summary.horizons
+        ],
         "closes beyond the 1 % and 99 % points": [f"{item.probabilities.beyond_1:.1%}" for item in summary.horizons],
     }
     columns = [_ahead(item.horizon) for item in summary.horizons]

@@ -150,6 +150,13 @@ def fine_tune(
     return TrainedNetwork(network, curves, "weights")
 
 
+def adapt(start: Network, samples: Samples, config: TrainingConfig) -> TrainedNetwork:
+    """Adapt the level of volatility and the calibration of a network of many pairs to one pair; trains no weight."""
+    network = copy_for_pair(start, samples, config).eval()
+    network.calibrate(samples[-config.calibration :])
+    return TrainedNetwork(network, [], "weights")
+
+
 def copy_for_pair(start: Network, samples: Samples, config: TrainingConfig) -> Network:
     """Copy a network to the samples' device and adapt its scaling to their pair."""
     network = copy.deepcopy(start).to(samples.target.device)

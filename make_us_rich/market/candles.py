@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import CandleColumns
+from make_us_rich.market.breaks import breaks, factor
 
 _EXAMPLES = 3
-_EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
-_LATEST_MS = 4_102_444_800_000  # 2100-01-01: a later time is not in milliseconds
+EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
+LATEST_MS = 4_102_444_800_000  # 2100-01-01: a later time is not in milliseconds
 
 LOWEST_PRICE, HIGHEST_PRICE = 1e-15, 1e15
 """No currency is that cheap or dear in another one: a price beyond them is a fault of whoever sent it."""
@@ -98,7 +99,7 @@ def contiguous_ranges(open_times_ms: NDArray[np.int64], step: int) -> Iterator[t
 
 def is_possible_time(time_ms: int) -> bool:
     """Return whether a candle can have that open time: no coin was traded before 2009, and 2100 is not milliseconds."""
-    return _EARLIEST_MS <= time_ms < _LATEST_MS
+    return EARLIEST_MS <= time_ms < LATEST_MS
 
 
 def closed(candles: Candles, interval: Interval, as_of_ms: int) -> Candles:
@@ -139,13 +140,13 @@ def clean(candles: Candles, interval: Interval) -> tuple[Candles, CandleReport]:
         new = fault & ~invalid
         if new.any():
             rejected[reason] = int(new.sum())
-            examples.append(f"{_utc(int(rows.open_time_ms[new][0]))} {reason}")
+            examples.append(f"{utc_text(int(rows.open_time_ms[new][0]))} {reason}")
         invalid |= fault
     valid = rows[~invalid]
     repeated = np.diff(valid.open_time_ms, prepend=-1) == 0
     if repeated.any():
         rejected["duplicate"] = int(repeated.sum())
-        examples.append(f"{_utc(int(valid.open_time_ms[repeated][0]))} duplicate")
+        examples.append(f"{utc_text(int(valid.open_time_ms[repeated][0]))} duplicate")
     kept = valid[~repeated]
     missing, gaps = _gaps(kept, interval.ms)
     return kept, CandleReport(len(kept), rejected, tuple(examples[:_EXAMPLES]), missing, gaps)
@@ -155,7 +156,7 @@ def _faults(rows: Candles, step: int) -> dict[str, NDArray[np.bool_]]:
     prices = np.stack([rows.open, rows.high, rows.low, rows.close])
     with np.errstate(invalid="ignore"):
         return {
-            "at an impossible time": (rows.open_time_ms < _EARLIEST_MS) | (rows.open_time_ms >= _LATEST_MS),
+            "at an impossible time": (rows.open_time_ms < EARLIEST_MS) | (rows.open_time_ms >= LATEST_MS),
             "off the grid": rows.open_time_ms % step != 0,
             "without a finite positive price": ~(np.isfinite(prices) & (prices > 0)).all(axis=0),
             "with an absurd price or volume": ((prices < LOWEST_PRICE) | (prices > HIGHEST_PRICE)).any(axis=0)
@@ -169,7 +170,7 @@ def _faults(rows: Candles, step: int) -> dict[str, NDArray[np.bool_]]:
 def _gaps(kept: Candles, step: int) -> tuple[int, tuple[str, ...]]:
     missing = np.diff(kept.open_time_ms) // step - 1
     longest = [int(row) for row in np.argsort(-missing, kind="stable")[:_EXAMPLES] if missing[row] > 0]
-    texts = [f"{missing[row]} from {_utc(int(kept.open_time_ms[row]) + step)}" for row in longest]
+    texts = [f"{missing[row]} from {utc_text(int(kept.open_time_ms[row]) + step)}" for row in longest]
     return int(missing.sum()), tuple(texts)
 
 
@@ -185,14 +186,28 @@ def regular_segments(candles: Candles, interval: Interval, max_bridged: int) -> 
     """Split clean candles into gap-free segments, oldest first.
 
     A gap of up to `max_bridged` candles is filled with flat candles: all prices the previous close, volume 0. A longer
-    gap starts a new segment.
+    gap starts a new segment, and so does a break of the price.
     """
     if len(candles) == 0:
         return []
     step = interval.ms
     missing = np.diff(candles.open_time_ms) // step - 1
-    starts = np.concatenate([[0], np.flatnonzero(missing > max_bridged) + 1, [len(candles)]])
+    new = np.union1d(np.flatnonzero(missing > max_bridged) + 1, breaks(candles))
+    starts = np.concatenate([[0], new, [len(candles)]])
     return [_bridge_gaps(candles[int(start) : int(end)], step) for start, end in pairwise(starts)]
+
+
+def break_text(candles: Candles) -> str:
+    """Say where the newest break of the price is and what follows; empty without one."""
+    found = breaks(candles)
+    if not len(found):
+        return ""
+    row = int(found[-1])
+    by, at = factor(candles, row), utc_text(int(candles.open_time_ms[row]))
+    return (
+        f"the price was multiplied by {by:.6g} at {at}, as when a coin is redenominated: candles before it are not "
+        f"used, and there are {len(candles) - row} after it"
+    )
 
 
 def _bridge_gaps(part: Candles, step: int) -> Segment:
@@ -208,7 +223,7 @@ def _bridge_gaps(part: Candles, step: int) -> Segment:
     return Segment(Candles(times, **columns, volume=volume), bridged)
 
 
-def _utc(time_ms: int) -> str:
+def utc_text(time_ms: int) -> str:
     if not is_possible_time(time_ms):
         return f"{time_ms} ms"
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from make_us_rich.core.errors import MarketUnavailable, PairNotTraded
+from make_us_rich.core.errors import BadCandles, MarketUnavailable, PairNotTraded
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import SLUG, Pair
 from make_us_rich.core.responses import UNEXPECTED
 from make_us_rich.market import limited_http
+from make_us_rich.market.candles import clean, from_klines
+from make_us_rich.market.stability import why_too_stable
 
 _TIMEOUT_S = 10.0
+_CHECKED_CANDLES, _FEWEST_CANDLES = 500, 48  # hours by which a pair is checked; a younger one is not
 
 
 def traded_pairs(exchange_url: str) -> set[Pair]:
@@ -27,6 +31,17 @@ def traded_pairs(exchange_url: str) -> set[Pair]:
 
 
 def check_traded(exchange_url: str, pair: Pair) -> None:
-    """Raise PairNotTraded, or MarketUnavailable, unless the exchange trades the pair now."""
+    """Raise PairNotTraded, MarketUnavailable, or BadCandles for a pair that hardly moves, unless it can be forecast."""
     if pair not in traded_pairs(exchange_url):
         raise PairNotTraded(f"the exchange does not trade {pair}")
+    query = f"symbol={pair.symbol}&interval={Interval.H1}&limit={_CHECKED_CANDLES}"
+    answer = limited_http.get(f"{exchange_url.rstrip('/')}/api/v3/klines?{query}", timeout_s=_TIMEOUT_S)
+    if answer.status_code != HTTPStatus.OK:
+        raise MarketUnavailable(f"the exchange cannot be asked for candles of {pair}: it answers {answer.status_code}")
+    try:
+        candles, _ = clean(from_klines(answer.json()), Interval.H1)
+    except (BadCandles, *UNEXPECTED) as error:
+        raise MarketUnavailable(f"the exchange cannot be asked for candles of {pair}: {type(error).__name__}") from None
+    stable = why_too_stable(candles, Interval.H1.ms)
+    if stable and len(candles) >= _FEWEST_CANDLES:
+        raise BadCandles(f"{pair} {stable}", field="pair")

@@ -1,12 +1,17 @@
-"""Recorded klines: a folder with one parquet file for each pair, such as BTCUSDT.parquet."""
+"""Recorded klines: a folder with one parquet file for each pair, such as BTCUSDT.parquet.
+
+A file is read by `klines_file`, whoever asks. Its name is that of the pair, in any case, with or without a separator;
+other files are named in a warning and not read.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,34 +20,44 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles, InputError
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair, parse_symbol
+from make_us_rich.core.pair import BITCOIN, Pair, parse_symbol
 from make_us_rich.market.candles import CandleReport, Candles, clean, concatenate, contiguous_ranges, from_klines
-from make_us_rich.market.exchange import ExchangeClient
+from make_us_rich.market.klines_file import COLUMNS, KlinesFile, read_klines_file
 
-_COLUMNS = ("open", "high", "low", "close", "volume")
+if TYPE_CHECKING:  # its module needs the exchange's client library, which the replay exchange does not install
+    from make_us_rich.market.exchange import ExchangeClient
+
 _SAVE_EVERY_S = 5.0
+_logger = logging.getLogger(__name__)
 
 
 def read_klines(path: Path, interval: Interval) -> Candles:
-    """Read and clean one file with the columns open_time (ms), open, high, low, close, volume. Raises BadCandles."""
-    with _unreadable_named(path):
-        return clean(_read_rows(path), interval)[0]
+    """Read a file with the columns open_time, open, high, low, close, volume; what is left out is logged.
+
+    Raises BadCandles when the file is not certain to have candles of this interval.
+    """
+    file = _read(path, interval)
+    if file.interval != interval:
+        raise BadCandles(f"{path.name} has candles of {file.interval}, not of {interval}: choose another folder")
+    return file.candles
 
 
 def read_resampled(path: Path, interval: Interval) -> Candles:
     """Read a file like `read_klines`; candles of a shorter interval, such as 1h for 4h, are resampled.
 
-    Raises BadCandles, or InputError when the file has candles of a longer interval.
+    Raises BadCandles, also when the file has candles of a longer interval.
     """
-    with _unreadable_named(path):
-        rows = _read_rows(path)
-        recorded = _recorded_interval(rows) or interval
-        candles = clean(rows, recorded)[0]
-    if interval.ms % recorded.ms:
-        raise InputError(
-            f"{path.name} has candles of {recorded}, not of {interval} or shorter: download those", field="candles"
-        )
-    return resample(candles, recorded, interval)
+    file = _read(path, interval)
+    if interval.ms % file.interval.ms:
+        raise BadCandles(f"{path.name} has candles of {file.interval}, not of {interval} or shorter: download those")
+    return resample(file.candles, file.interval, interval)
+
+
+def _read(path: Path, interval: Interval) -> KlinesFile:
+    file = read_klines_file(path, interval)
+    if file.report.rejected:
+        _logger.warning("%s: %s", path.name, file.report)
+    return file
 
 
 def resample(candles: Candles, interval: Interval, to: Interval) -> Candles:
@@ -61,39 +76,61 @@ def resample(candles: Candles, interval: Interval, to: Interval) -> Candles:
     )
 
 
-def _read_rows(path: Path) -> Candles:
-    rows = pq.read_table(path)
-    return Candles(rows["open_time"].to_numpy(), *(rows[name].to_numpy().astype(float) for name in _COLUMNS))
-
-
-@contextmanager
-def _unreadable_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        wanted = ", ".join(("open_time", *_COLUMNS))
-        raise BadCandles(f"{path.name} is not a table of klines with {wanted}: {error}") from None
-
-
-def _recorded_interval(rows: Candles) -> Interval | None:
-    """Return the interval between most of the rows; None when it is none of ours."""
-    between = np.diff(np.unique(rows.open_time_ms))
-    typical = float(np.median(between)) if len(between) else 0.0
-    return next((interval for interval in Interval if interval.ms == typical), None)
-
-
 def write_klines(path: Path, candles: Candles) -> None:
     """Write a file for `read_klines` and the replay exchange. Replaces it atomically."""
-    columns = {name: getattr(candles, name) for name in _COLUMNS}
+    columns = {name: getattr(candles, name) for name in COLUMNS[1:]}
     temporary = path.with_name(f".{path.name}.unfinished")
     pq.write_table(pa.table({"open_time": candles.open_time_ms, **columns}), temporary, compression="zstd")
     temporary.replace(path)
 
 
+def recorded_files(folder: Path) -> Mapping[Pair, Path]:
+    """Return the file of each pair that a folder has klines of, sorted by pair; other parquet files are logged.
+
+    Raises BadCandles when two files are of one pair.
+    """
+    found: dict[Pair, Path] = {}
+    skipped = []
+    for path in _parquet_files(folder):
+        pair = parse_symbol(path.stem)
+        if pair is None:
+            skipped.append(path.name)
+        elif pair in found:
+            raise BadCandles(f"{folder} has two files of {pair}, {found[pair].name} and {path.name}: keep one of them")
+        else:
+            found[pair] = path
+    if skipped:
+        _logger.warning(
+            "%s: not read, because klines are in a file with their pair's name, such as BTCUSDT.parquet: %s",
+            folder,
+            ", ".join(skipped),
+        )
+    return dict(sorted(found.items()))
+
+
 def recorded_pairs(folder: Path) -> list[Pair]:
     """List the pairs that a folder has klines of, sorted."""
-    found = (parse_symbol(path.stem) for path in folder.glob("*.parquet"))
-    return sorted(pair for pair in found if pair is not None)
+    return list(recorded_files(folder))
+
+
+def require_recorded_files(folder: Path, *, bitcoin: bool) -> Mapping[Pair, Path]:
+    """Return `recorded_files`. Raises InputError when there are none, or, if asked for, none of bitcoin."""
+    files = recorded_files(folder)
+    if not files:
+        others = sorted(path.name for path in folder.iterdir())[:3] if folder.is_dir() else []
+        seen = f" (it has {', '.join(others)})" if others else ""
+        raise InputError(
+            f"{folder} holds no .parquet klines{seen}: name a folder with files like BTCUSDT.parquet, "
+            "as `mkrich candles download` makes it",
+            field="data",
+        )
+    if bitcoin and BITCOIN not in files:
+        raise InputError(
+            f"{folder} has klines of {', '.join(files)}, but not of bitcoin, which every model reads: add them by "
+            f"`mkrich candles download --pairs {BITCOIN} --from … --to … --out {folder}`",
+            field="data",
+        )
+    return files
 
 
 def read_recorded(folder: Path, pairs: Collection[Pair], interval: Interval) -> dict[str, Candles]:
@@ -101,20 +138,32 @@ def read_recorded(folder: Path, pairs: Collection[Pair], interval: Interval) -> 
 
     Raises BadCandles, or InputError that names the pairs that the folder lacks.
     """
-    missing = [str(pair) for pair in pairs if not klines_path(folder, pair).is_file()]
+    paths = {pair: klines_path(folder, pair) for pair in pairs}
+    missing = [str(pair) for pair, path in paths.items() if not path.is_file()]
     if missing:
-        have = ", ".join(map(str, recorded_pairs(folder))) or "no klines"
+        have = ", ".join(recorded_pairs(folder)) or "no klines"
         raise InputError(
             f"{folder} has no klines of {', '.join(missing)}, it has {have}: download them by "
             f"`mkrich candles download --pairs {','.join(missing)} --from … --to … --out {folder}`",
             field="candles",
         )
-    return {str(pair): read_resampled(klines_path(folder, pair), interval) for pair in pairs}
+    return {str(pair): read_resampled(path, interval) for pair, path in paths.items()}
 
 
 def klines_path(folder: Path, pair: Pair) -> Path:
-    """Return the path of a pair's file."""
-    return folder / f"{pair.symbol}.parquet"
+    """Return the path of a pair's file: that which exists, such as btc_usdt.parquet, or else BTCUSDT.parquet.
+
+    Raises BadCandles when two files are of this pair.
+    """
+    names = {pair.symbol, f"{pair}".upper(), f"{pair}".replace("_", "-").upper()}
+    found = [path for path in _parquet_files(folder) if path.stem.upper() in names]
+    if len(found) > 1:
+        raise BadCandles(f"{folder} has two files of {pair}, {found[0].name} and {found[1].name}: keep one of them")
+    return found[0] if found else folder / f"{pair.symbol}.parquet"
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() == ".parquet")
 
 
 @dataclass(frozen=True)
@@ -133,8 +182,8 @@ class Download:
     """Downloads one pair's candles from `start_ms` to `end_ms`, which must not be later than the exchange's clock.
 
     Requests only candles that the file in `folder` lacks, so an interrupted download continues where it stopped. Gaps
-    are requested again, because the exchange may have repaired them. Raises InputError when the file has candles of
-    another interval.
+    are requested again, because the exchange may have repaired them. Raises BadCandles when a file of the pair is there
+    that would lose something: one that was not understood, has candles of another interval, or further columns.
     """
 
     def __init__(self, pair: Pair, interval: Interval, start_ms: int, end_ms: int, folder: Path) -> None:
@@ -180,11 +229,16 @@ class Download:
 
 
 def _known_candles(path: Path, interval: Interval) -> Candles:
-    if not path.is_file():
+    if not path.exists():
         return from_klines([])
-    with _unreadable_named(path):
-        rows = _read_rows(path)
-    recorded = _recorded_interval(rows)
-    if recorded not in (interval, None):
-        raise InputError(f"{path} has candles of {recorded}, not of {interval}: choose another folder", field="out")
-    return clean(rows, interval)[0]
+    file = read_klines_file(path, interval)
+    seen = ""
+    if file.interval != interval:
+        seen = f"candles of {file.interval}, not of {interval}"
+    elif file.report.rejected:
+        seen = f"rows that a download would delete: {file.report}"
+    elif file.other_columns:
+        seen = f"columns that a download would delete: {', '.join(file.other_columns)}"
+    if seen:
+        raise BadCandles(f"{path} has {seen}: choose another folder", field="out")
+    return file.candles

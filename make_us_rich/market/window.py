@@ -13,15 +13,21 @@ from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
-from make_us_rich.market.candles import MAX_BRIDGED, Candles, clean, closed, merge, regular_segments
+from make_us_rich.market.candles import MAX_BRIDGED, Candles, break_text, clean, closed, merge, regular_segments
 from make_us_rich.market.exchange import ExchangeClient, ExchangeClock
 
 _log = logging.getLogger("ray.serve")
 
 WINDOW_CANDLES = 1000
 """Candles that are kept: what one request returns, enough for a chart and for the 744 hours that a model reads."""
+MOST_WINDOW_CANDLES = 1500
+"""The same for candles below an hour, of which a model reads 1,368."""
 _EARLY_MS = 5000  # our clock may be behind the exchange's
-_SHORT_WINDOW_CANDLES = 1500  # of candles below an hour, of which a model reads 1,368
+
+
+def window_candles(interval: Interval) -> int:
+    """Return how many candles of an interval are kept, which is also how many a caller may ask for or send."""
+    return WINDOW_CANDLES if interval.ms >= HOUR_MS else MOST_WINDOW_CANDLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ class NewestCandles:
 
     def __init__(self, series: Series, settings: Settings) -> None:
         self._pair, self._interval = series
-        self._count = WINDOW_CANDLES if self._interval.ms >= HOUR_MS else _SHORT_WINDOW_CANDLES
+        self._count = window_candles(self._interval)
         self._exchange = ExchangeClient(settings.exchange_url, clock=_shared_clock(settings.exchange_url))
         self._lock = threading.Lock()
         self._cached: Candles | None = None
@@ -137,6 +143,7 @@ class LiveWindow:
         self._bitcoin = bitcoin
         self._own = bitcoin if self._pair == BITCOIN else NewestCandles(series, settings)
         self._is_fetched = False
+        self._noted = ""
         self.candles: Candles | None = None
         self.window: Window | None = None
 
@@ -167,6 +174,10 @@ class LiveWindow:
             raise MarketUnavailable(f"the exchange has no candle of {self._pair} closed at {due_ms} yet")
         self._is_fetched = True
         self.candles, self.window = candles, window
+        note = break_text(candles)
+        if note and note.partition(", and ")[0] != self._noted:
+            self._noted = note.partition(", and ")[0]  # the rest counts the candles since
+            _log.warning("%s: %s", self._pair, note)
 
 
 def common_window(candles: Candles, reference: Candles, interval: Interval) -> Window | None:

@@ -104,6 +104,18 @@ class Airflow:
             (self.pause if paused else self.unpause)(dag_id)
         return dag_ids
 
+    def start(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run as `trigger` does. Raises AirflowError while the DAG is paused, because no run of it begins then.
+
+        It is not unpaused: that would start its schedule, which a person stopped.
+        """
+        if self._get(f"{_API}/dags/{dag_id}", lambda dag: bool(dag["is_paused"])):
+            raise AirflowError(
+                f"the schedule of {dag_id} is paused, and no run of it begins: unpause it in Airflow first, or "
+                "all DAGs of an embedded stack with `mkrich start agent`"
+            )
+        return self.trigger(dag_id, conf)
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run with these parameters and return its id."""
         body = {"logical_date": None, "conf": dict(conf or {})}
@@ -179,10 +191,10 @@ class RunProgress:
         self._printed_steps: set[tuple[str, str]] = set()
         self._earlier_jobs = set(self._job_ids())
 
-    def follow(self, print_line: Callable[[float, str], None], timeout_s: float) -> str:
+    def follow(self, print_line: Callable[[float, str], None], timeout_s: float | None = None) -> str:
         """Print each new line with the seconds since the call, until the run ends; return the state of the run.
 
-        Raises AirflowError when the run takes longer than `timeout_s`.
+        Raises AirflowError when the run takes longer than `timeout_s`; by default it may take as long as it does.
         """
         began = time.monotonic()
         while True:
@@ -191,7 +203,7 @@ class RunProgress:
                 print_line(time.monotonic() - began, line)
             if state in ENDED:
                 return state
-            if time.monotonic() - began > timeout_s:
+            if timeout_s is not None and time.monotonic() - began > timeout_s:
                 raise AirflowError(f"run {self._run_id} is not done after {timeout_s:.0f} s: see {self._airflow.url}")
             time.sleep(_POLL_S)
 

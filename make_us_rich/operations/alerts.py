@@ -33,6 +33,7 @@ _MIN_SECRET_CHARS = 6  # a shorter one would mask ordinary words
 _MAX_TITLE_CHARS = 256
 _MAX_TEXT_CHARS = 1500
 _MAX_FIELD_CHARS = 1024
+_MAX_QUOTED_CHARS = 400
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class Alert:
     fields: Mapping[str, str] = field(default_factory=dict)
     link: str | None = None
     color: str = RED
+
+
+def quoted(text: str) -> str:
+    """Return foreign text, such as an answer of the exchange, so that Discord and the admin page show it as it is.
+
+    In a code span nothing is markdown: no link, no mention, no picture.
+    """
+    plain = " ".join(text.replace("`", "'").split())
+    return f"`{plain[:_MAX_QUOTED_CHARS]}{'…' if len(plain) > _MAX_QUOTED_CHARS else ''}`" if plain else _NOTHING
 
 
 def post(alert: Alert, settings: Settings) -> bool:
@@ -101,10 +111,17 @@ def _ask(alert: Alert, url: str) -> requests.Response:
 
 
 def _clean(text: str, settings: Settings, max_chars: int) -> str:
-    """Mask the secrets of the settings, and cut the text to `max_chars`."""
+    """Mask the secrets of the settings, and cut the text to `max_chars`; of several lines, at the end of one.
+
+    A line that is cut could end in the middle of a quoted text, which would be markdown then.
+    """
     for secret in _secrets(settings):
         text = text.replace(secret, "***")
-    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+    if len(text) <= max_chars:
+        return text
+    cut = text[: max_chars - 1]
+    whole, newline, _ = cut.rpartition("\n")
+    return f"{whole}{newline}…" if whole else f"{cut.replace('`', chr(39))}…"
 
 
 def _secrets(settings: Settings) -> list[str]:

@@ -20,6 +20,7 @@ from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_SHIPPED, ModelV
 TAG_DECISION = "promotion"
 """Tag of a version that holds the outcome of its promotion and the reason."""
 
+_BEFORE = "; before: "
 _LOCK_TIMEOUT_S = 120.0
 _BEYOND_NOISE_T = -2.0  # with this Diebold-Mariano t or a lower one a model is worse beyond noise
 
@@ -186,10 +187,18 @@ def _promote_manually(registry: Registry, chosen: ModelVersion, by: str) -> Prom
         return PromotionDecision(True, "it is the champion already")
     _set_champion(registry, chosen, champion)
     reason = f"by {by} at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    _tag_decision(registry, chosen, "promoted manually", reason)
+    _tag_decision(registry, chosen, "promoted manually", f"{reason}{_first_decision(chosen)}")
     if champion is not None:
-        _tag_decision(registry, champion, "replaced", f"by version {chosen.version}, {reason}")
+        replaced = f"by version {chosen.version}, {reason}{_first_decision(champion)}"
+        _tag_decision(registry, champion, "replaced", replaced)
     return PromotionDecision(True, f"version {chosen.version} is the champion, {reason}")
+
+
+def _first_decision(model: ModelVersion) -> str:
+    """Return what was decided about a version before any person did, to keep it beside a person's decision."""
+    decision = model.tags.get(TAG_DECISION, "").rpartition(_BEFORE)[2]
+    is_of_a_person = decision.startswith(("promoted manually", "replaced"))
+    return f"{_BEFORE}{decision}" if decision and not is_of_a_person else ""
 
 
 def _tag_decision(registry: Registry, model: ModelVersion, outcome: str, reason: str) -> None:

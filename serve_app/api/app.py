@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -76,7 +77,7 @@ def make_app(settings: Settings, replicas: ReplicaClient, accounts: Accounts) ->
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PUT"],
+            allow_methods=["GET", "HEAD", "POST", "PUT"],
             allow_headers=["Authorization", "Content-Type", "If-None-Match"],
             expose_headers=[
                 "ETag",
@@ -106,6 +107,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        asked = scope["method"]
+        if asked == "HEAD":  # the answer to GET without its body, whatever the route
+            scope = {**scope, "method": "GET"}
         status = 500
         started = time.perf_counter()
 
@@ -114,12 +118,21 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"].append(_VERSION)
+            elif asked == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
-            await self._app(scope, _limited(scope, receive), send_with_version)
+            await self._answer(scope, receive, send_with_version)
         finally:
-            self._log_and_count(scope, status, time.perf_counter() - started)
+            self._log_and_count({**scope, "method": asked}, status, time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        announced = Headers(scope=scope).get("content-length", "")
+        if re.fullmatch("[0-9]{1,20}", announced) and int(announced) > MOST_BODY_BYTES:
+            await _too_large().response()(scope, receive, send)
+        else:
+            await self._app(scope, _limited(receive), send)
 
     def _log_and_count(self, scope: Scope, status: int, seconds: float) -> None:
         """Log the route, never the query, which may hold a token; log the pair only when there is such a pair."""
@@ -135,17 +148,20 @@ class RequestMiddleware:
         _log.log(level, "request", extra=fields | _WITHOUT_RAY_CONTEXT)
 
 
-def _limited(scope: Scope, receive: Receive) -> Receive:
-    """Return a `receive` that raises Problem 413 for a body that is too large."""
+def _too_large() -> Problem:
+    return Problem(413, "body-too-large", f"send at most {MOST_BODY_BYTES} bytes", field="body")
+
+
+def _limited(receive: Receive) -> Receive:
+    """Return a `receive` that raises Problem 413 for a body that is too large and did not announce it."""
     read = 0
 
     async def receive_limited() -> Message:
         nonlocal read
-        announced = Headers(scope=scope).get("content-length", "0")
         message = await receive()
         read += len(message.get("body", b""))
-        if read > MOST_BODY_BYTES or (announced.isdigit() and int(announced) > MOST_BODY_BYTES):
-            raise Problem(413, "body-too-large", f"send at most {MOST_BODY_BYTES} bytes", field="body")
+        if read > MOST_BODY_BYTES:
+            raise _too_large()
         return message
 
     return receive_limited

@@ -30,8 +30,9 @@ async def forecast_service(request: Request) -> ForecastService:
 
 
 def check_query(request: Request, known: Collection[str]) -> None:
-    """Raises Problem 422 for a query parameter that is not among `known`."""
-    for name in request.query_params:
+    """Raises Problem 422 for a query parameter that is not among `known`, or that is given twice."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
         if name == "token" and name not in known:
             detail = "the token goes into the header 'Authorization: Bearer TOKEN'"
             raise Problem(422, "bad-input", detail, field=name)
@@ -39,6 +40,8 @@ def check_query(request: Request, known: Collection[str]) -> None:
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
             detail = f"{name[:40]!r} is no parameter of this endpoint: {takes}"
             raise Problem(422, "bad-input", detail, field="query")
+        if given.count(name) > 1:
+            raise Problem(422, "bad-input", f"{name!r} is given {given.count(name)} times: give it once", field=name)
 
 
 async def _pair_in_path(
@@ -97,6 +100,15 @@ Service = Annotated[ForecastService, Depends(forecast_service)]
 PairInPath = Annotated[Pair, Depends(_pair_in_path)]
 Caller = Annotated[TokenOwner, Depends(bearer_token)]
 CallerByHeaderOrQuery = Annotated[TokenOwner, Depends(_BearerToken(or_query=True))]
+
+
+async def _caller_with_calls(service: Service, caller: Caller) -> TokenOwner:
+    await service.check_quota(caller)
+    return caller
+
+
+CallerWithCalls = Annotated[TokenOwner, Depends(_caller_with_calls)]
+"""The caller of an endpoint whose answer costs more to make than the quota does to read."""
 
 
 async def _admin(caller: Caller) -> TokenOwner:

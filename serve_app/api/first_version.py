@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import RedirectResponse
 
 from make_us_rich.core.errors import MakeUsRichError
-from make_us_rich.core.interval import Interval
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import CandleColumns, Readiness, UpdatedModels
 from make_us_rich.documents.examples import NOT_READY
@@ -27,7 +27,7 @@ from serve_app.problems import Problem, errors, unavailable
 _SUBMIT_WITHIN_S = 0.8 * REQUEST_TIMEOUT_S  # so that our answer comes before Serve ends the request
 # Of its own: the other threads check tokens and count calls, which a silent registry must not hold up.
 _DEPLOYING_THREAD = ThreadPoolExecutor(1, thread_name_prefix="deploying")
-_FIVE_DAYS = 5 * 24  # candles in `data`, if they are hourly
+_FIVE_DAYS_MS = 5 * 24 * HOUR_MS
 
 T = TypeVar("T")
 
@@ -56,9 +56,12 @@ async def predict(
         str | None, Query(alias="token", description="instead of the bearer header; proxies may log it")
     ] = None,
 ) -> Response:
+    """Of the installation's first interval, which is 1h by default; `data` holds its candles of the last five days."""
     parsed = _parse_pair(pair, currency, compare)
     series = service.series(parsed, None)
-    forecast, candles = await asyncio.gather(service.forecast(series), service.candles(series, _FIVE_DAYS))
+    await service.check_quota(owner)
+    rows = _FIVE_DAYS_MS // series.interval.ms
+    forecast, candles = await asyncio.gather(service.forecast(series), service.candles(series, rows))
     prediction = schemas.Prediction(
         **dict(forecast.document), prediction=forecast.document.quantiles.q50, data=first_version_candles(candles)
     )
@@ -112,6 +115,7 @@ async def update_date(service: Service, _: Admin) -> Response:
     summary="Which models are served, and how many",
 )
 async def check_models_number(service: Service) -> Response:
+    """Of the installation's first interval."""
     models = await service.served_pairs(service.settings.default_interval)
     message = f"Number of running models: {len(models)}" if models else "Warning: No models are running."
     return respond(schemas.ModelsNumber(message=message, models=models, number_of_running_models=len(models)))
@@ -137,7 +141,7 @@ async def healthz() -> Response:
     },
 )
 async def readyz(service: Service) -> Response:
-    states = await service.replicas.states("state")
+    states = await service.states()
     ready = bool(states) and all(state.ready for state in states.values())
     return respond(Readiness(ready=ready, pairs=states), status=200 if ready else 503)
 

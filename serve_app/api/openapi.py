@@ -9,6 +9,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from make_us_rich.core.settings import Settings
+from make_us_rich.market.window import window_candles
+from serve_app.api.schemas import OwnCandles
 
 
 def complete_openapi(app: FastAPI, settings: Settings) -> None:
@@ -19,17 +21,28 @@ def complete_openapi(app: FastAPI, settings: Settings) -> None:
         schema = written()
         _set_intervals(schema, settings)
         _set_examples(schema, app)
+        schema["components"]["schemas"] |= _own_candles()
         return schema
 
     app.openapi = completed  # type: ignore[method-assign]
 
 
+def _own_candles() -> dict[str, Any]:
+    """Return the schemas of the body that the endpoint reads itself."""
+    schema = OwnCandles.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = schema.pop("$defs")
+    return parts | {OwnCandles.__name__: schema}
+
+
 def _set_intervals(schema: dict[str, Any], settings: Settings) -> None:
-    """Let the parameter `interval` of each operation take the intervals of this installation."""
+    """Let the parameters `interval` and `limit` of each operation take what this installation has."""
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
         for parameter in operation.get("parameters", ()):
             if parameter["name"] == "interval":
                 parameter["schema"] = {"type": "string", "enum": list(settings.intervals)}
+            if parameter["name"] == "limit":  # what is allowed for each of the intervals
+                most = min(map(window_candles, settings.intervals))
+                parameter["schema"]["maximum"] = min(most, parameter["schema"]["maximum"])
 
 
 def _set_examples(schema: dict[str, Any], app: FastAPI) -> None:

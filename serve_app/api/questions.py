@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from make_us_rich.core.errors import InputError
 from make_us_rich.documents import HORIZONS, Forecast, HorizonForecast, NamedVersion, Probability
-from serve_app.api.schemas import Price
+from serve_app.api.schemas import PriceInQuery
 
 ALL = "all"
 _HORIZONS = {str(horizon): horizon for horizon in range(1, HORIZONS + 1)}
@@ -28,7 +28,7 @@ Horizons = Annotated[
 # The tails are fitted to some hundred closes, which say nothing of what happens more rarely than this. It also hides
 # the underflow of a probability to 0, and its rounding to 1.
 _SMALLEST_PROBABILITY = 1e-6
-_PRICE = TypeAdapter(Price)
+_PRICE: TypeAdapter[float] = TypeAdapter(PriceInQuery)
 
 
 def parse_horizons(text: str) -> tuple[int, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,8 +14,11 @@ from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
 from make_us_rich.documents import CandleColumns, Forecast, NextClose, PastForecast
+from make_us_rich.forecasting.onnx_model import hour_of_week
 from make_us_rich.market.candles import Candles as MarketCandles
+from make_us_rich.market.window import MOST_WINDOW_CANDLES, window_candles
 from serve_app.api import examples
+from serve_app.api.numbers import DECIMAL
 
 ModelChoice = Literal["champion", "previous", "foundation", "naive", "ewma"]
 MODEL_CHOICES = (
@@ -23,13 +27,15 @@ MODEL_CHOICES = (
     "exponentially weighted volatility"
 )
 
-MOST_OWN_CANDLES = 1000
 _PRICES = ("open", "high", "low", "close")
 
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+PriceInQuery = Annotated[Price, DECIMAL]
 Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 _LATEST_MS = 4_102_444_800_000  # the year 2100
-_Rows = Field(min_length=1, max_length=MOST_OWN_CANDLES)
+_EARLY_MS = 5000  # the caller's clock may be ahead of ours
+_HOUR_TOLERANCE = 1e-3
+_Rows = Field(min_length=1, max_length=MOST_WINDOW_CANDLES)
 
 
 def respond(document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -122,10 +128,16 @@ class UpdatedDate(BaseModel):
 class OwnColumns(BaseModel):
     """Candles as GET /v1/candles gives them: columns of equal length, oldest first, closed, without a gap."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     pair: Annotated[str | None, Field(description="checked when given, so that an answer can be sent back")] = None
     interval: Annotated[str | None, Field(description="checked when given")] = None
+    market: Annotated[str | None, Field(description="not used: the forecast's market is `own`")] = None
+    simulated: Annotated[bool | None, Field(description="not used")] = None
+    hour_of_week: Annotated[
+        list[float] | None,
+        Field(description="checked when given: the model takes it from the times", max_length=MOST_WINDOW_CANDLES),
+    ] = None
     open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=_LATEST_MS)]], _Rows]
     open: Annotated[list[Price], _Rows]
     high: Annotated[list[Price], _Rows]
@@ -141,9 +153,12 @@ class OwnColumns(BaseModel):
         for name, given, due in (("pair", self.pair, series.pair), ("interval", self.interval, series.interval)):
             if given not in (None, due):
                 raise BadCandles(f"{field} are of {given[:40]!r}, not of {due}", field=f"{field}.{name}")
-        rows = len(self.open_time_ms)
-        for name in (*_PRICES, "volume"):
-            length = len(getattr(self, name))
+        rows, most = len(self.open_time_ms), window_candles(series.interval)
+        if rows > most:
+            detail = f"{field} have {rows} rows of {series.interval}: send the newest, at most {most}"
+            raise BadCandles(detail, field=f"{field}.open_time_ms")
+        for name in (*_PRICES, "volume", "hour_of_week"):
+            length = len(column) if (column := getattr(self, name)) is not None else rows
             if length != rows:
                 raise BadCandles(
                     f"{name} has {length} rows, open_time_ms {rows}: columns must have equal length",
@@ -151,13 +166,13 @@ class OwnColumns(BaseModel):
                 )
         values = {name: np.array(getattr(self, name), dtype=np.float64) for name in (*_PRICES, "volume")}
         candles = MarketCandles(np.array(self.open_time_ms, dtype=np.int64), **values)
-        _check_grid(candles, series.interval, field)
+        _check_times(candles, self.hour_of_week, series.interval, field)
         _check_values(candles, field)
         return candles
 
 
 class OwnCandles(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     candles: OwnColumns
     reference: Annotated[
@@ -165,13 +180,21 @@ class OwnCandles(BaseModel):
     ] = None
 
 
-def _check_grid(candles: MarketCandles, interval: Interval, field: str) -> None:
+def _check_times(candles: MarketCandles, hours: list[float] | None, interval: Interval, field: str) -> None:
     step_ms = interval.ms
     times = candles.open_time_ms
     name = f"{field}.open_time_ms"
     _reject(times % step_ms != 0, f"does not open on the {interval} grid", name)
     gaps = np.diff(times, prepend=times[:1] - step_ms) != step_ms
     _reject(gaps, f"does not open one interval ({step_ms} ms) after the row before it", name)
+    latest_ms = time.time_ns() // 1_000_000 + _EARLY_MS
+    _reject(times + step_ms > latest_ms, "has not closed: are the times UTC, in milliseconds?", name)
+    if hours is not None:
+        given, due = np.array(hours), hour_of_week(times)
+        wrong = ~(np.abs(given - due) < _HOUR_TOLERANCE)
+        row = int(wrong.argmax())
+        what = f"is {given[row]:g}, and its time is {due[row]:g} hours after Monday 00:00 UTC: leave the column out"
+        _reject(wrong, what, f"{field}.hour_of_week")
 
 
 def _check_values(candles: MarketCandles, field: str) -> None:

@@ -14,9 +14,20 @@ from starlette.types import Receive, Scope, Send
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.pair import BITCOIN, SLUG, Pair, Series
 from make_us_rich.documents import HORIZONS, Forecast, ModelCard, PastForecast, Probability, Usage
-from make_us_rich.market.window import WINDOW_CANDLES
+from make_us_rich.market.window import MOST_WINDOW_CANDLES, WINDOW_CANDLES, window_candles
 from serve_app.api import schemas
-from serve_app.api.dependencies import Caller, IntervalInQuery, PairInPath, Service, bearer_token, forecast_service
+from serve_app.api.bodies import REQUEST_BODY, OwnCandlesInBody
+from serve_app.api.conditional import is_known
+from serve_app.api.dependencies import (
+    Caller,
+    CallerWithCalls,
+    IntervalInQuery,
+    PairInPath,
+    Service,
+    bearer_token,
+    forecast_service,
+)
+from serve_app.api.numbers import WHOLE
 from serve_app.api.questions import ALL, Horizons, PriceQuestion, parse_horizons
 from serve_app.api.schemas import ModelChoice, respond
 from serve_app.gateway.forecast_service import CachedForecast, ForecastService
@@ -27,8 +38,8 @@ _MODELS: tuple[ModelChoice, ...] = get_args(ModelChoice)
 _CHAMPION: ModelChoice = "champion"
 _NO_QUERY: Mapping[str, str] = {}
 
-Limit = Annotated[int, Query(ge=1, le=WINDOW_CANDLES)]
-Horizon = Annotated[int, Query(ge=1, le=HORIZONS, description="candles ahead: 1 is the next close")]
+Limit = Annotated[int, Query(ge=1, le=WINDOW_CANDLES), WHOLE]
+Horizon = Annotated[int, Query(ge=1, le=HORIZONS, description="candles ahead: 1 is the next close"), WHOLE]
 
 router = APIRouter(prefix="/v1", tags=["v1"])
 
@@ -62,7 +73,7 @@ async def _answer_forecast(scope: Scope, receive: Receive, send: Send) -> None:
     query = request.query_params if scope["query_string"] else _NO_QUERY
     model = _model_choice(query.get("model", _CHAMPION))
     pair = Pair.parse(scope["path_params"]["pair"])
-    if_none_match = request.headers.get("If-None-Match", "")
+    if_none_match = ",".join(request.headers.getlist("If-None-Match"))
     interval = query.get("interval")
     response = await forecast(owner, service, pair, interval, model, query.get("horizons", ALL), if_none_match)
     await response(scope, receive, send)
@@ -83,13 +94,15 @@ async def forecast(
     interval: IntervalInQuery = None,
     model: Annotated[ModelChoice, Query(description=schemas.MODEL_CHOICES)] = _CHAMPION,
     horizons: Horizons = ALL,
-    if_none_match: Annotated[str, Header(alias="If-None-Match", description="the ETag of the forecast you have")] = "",
+    if_none_match: Annotated[
+        str, Header(alias="If-None-Match", description="the ETags of the forecasts you have, or *")
+    ] = "",
 ) -> Response:
     asked = parse_horizons(horizons)
     cached = await service.forecast(service.series(pair, interval), model)
     if asked is not None:
         cached = cached.only(asked)
-    if if_none_match == cached.etag:
+    if is_known(if_none_match, cached.etag):
         return Response(status_code=304, headers=cached.headers)
     quota = await service.count_call(owner)
     return Response(cached.body, headers=cached.headers | quota, media_type="application/json")
@@ -113,7 +126,7 @@ router.add_api_route(
 )
 async def forecasts(
     service: Service,
-    owner: Caller,
+    owner: CallerWithCalls,
     pairs: Annotated[
         str,
         Query(
@@ -163,12 +176,13 @@ def _known_part(cached: CachedForecast, horizons: tuple[int, ...]) -> CachedFore
     response_model=Forecast,
     summary="The next close after your own candles, and the closes after it",
     responses=errors(401, 404, 413, 422, 429, 503),
+    openapi_extra=REQUEST_BODY,
 )
 async def forecast_own(
     service: Service,
-    owner: Caller,
+    owner: CallerWithCalls,
     pair: PairInPath,
-    own: schemas.OwnCandles,
+    own: OwnCandlesInBody,
     interval: IntervalInQuery = None,
     horizons: Horizons = ALL,
 ) -> Response:
@@ -191,8 +205,10 @@ async def probability(
     service: Service,
     owner: Caller,
     pair: PairInPath,
-    above: Annotated[schemas.Price | None, Query(description="a price, quote currency", examples=[37_000])] = None,
-    below: Annotated[schemas.Price | None, Query(description="a price, quote currency")] = None,
+    above: Annotated[
+        schemas.PriceInQuery | None, Query(description="a price, quote currency", examples=[37_000])
+    ] = None,
+    below: Annotated[schemas.PriceInQuery | None, Query(description="a price, quote currency")] = None,
     between: Annotated[str | None, Query(description="two prices, the lower one first, such as 36000,37000")] = None,
     horizon: Horizon = 1,
     interval: IntervalInQuery = None,
@@ -249,9 +265,18 @@ def with_outcome(forecast: PastForecast, close: float | None) -> PastForecast:
     responses=errors(401, 404, 422, 429, 503),
 )
 async def candles(
-    service: Service, _: Caller, pair: PairInPath, limit: Limit = 168, interval: IntervalInQuery = None
+    service: Service,
+    _: Caller,
+    pair: PairInPath,
+    limit: Annotated[int, Query(ge=1, le=MOST_WINDOW_CANDLES), WHOLE] = 168,
+    interval: IntervalInQuery = None,
 ) -> Response:
-    return respond(await service.candles(service.series(pair, interval), limit))
+    """Up to 1,000 candles; below an hour 1,500, of which a model reads 1,368."""
+    series = service.series(pair, interval)
+    if limit > (most := window_candles(series.interval)):
+        detail = f"limit: at most {most} candles of {series.interval} are kept"
+        raise Problem(422, "bad-input", detail, field="limit")
+    return respond(await service.candles(series, limit))
 
 
 @router.get(

@@ -10,7 +10,7 @@ from collections import OrderedDict, defaultdict
 from itertools import islice
 
 from make_us_rich.accounts import Accounts, TokenOwner
-from make_us_rich.accounts.tokens import UNKNOWN, digest
+from make_us_rich.accounts.tokens import TOKEN_TTL_S, UNKNOWN, digest
 from make_us_rich.core.errors import QuotaExceeded, UnknownToken
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, STATEMENT_ENDED, CommitInDoubt
 from serve_app.metrics import GatewayMetrics
@@ -18,8 +18,6 @@ from serve_app.problems import Problem
 
 _log = logging.getLogger("ray.serve")
 
-# How long a revoked token may still be accepted, for one query instead of one a call.
-_TOKEN_TTL_S = 30.0
 _CAPACITY = 10_000
 _MOST_IN_A_QUERY = 500
 # After a query with unknown tokens: invented tokens cost at most twenty queries a second, however many calls come.
@@ -101,7 +99,7 @@ class TokenCache:
         for key in keys:
             self._cached.pop(key, None)
             if key in found:
-                self._cached[key] = (now + _TOKEN_TTL_S, found[key])
+                self._cached[key] = (now + TOKEN_TTL_S, found[key])
         while len(self._cached) > _CAPACITY:
             self._cached.popitem(last=False)
         return {key: found.get(key) for key in keys}

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from make_us_rich.accounts import Accounts, TokenOwner, next_month
 from make_us_rich.core.errors import QuotaExceeded, RegistryError
@@ -16,12 +17,23 @@ from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.documents import CandleColumns, Forecast, JudgedModel, Model, ModelCard, PastForecast, Usage
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
+from make_us_rich.documents import (
+    CandleColumns,
+    Forecast,
+    JudgedModel,
+    Model,
+    ModelCard,
+    PairState,
+    PastForecast,
+    Usage,
+)
 from make_us_rich.market.candles import Candles
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, REQUEST_TIMEOUT_S, ModelVersion, Registry
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.callers import QuotaCounter, quota_headers, quota_problem
 from serve_app.gateway.replica_client import D, ReplicaClient, ask
+from serve_app.gateway.single_flight import SingleFlightCache
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import WARMING_S, Problem, unavailable
 
@@ -34,6 +46,9 @@ _TTL_S = 0.5
 _WAIT_FOR_FRESH_S = 0.25
 # Of its own: the other threads check tokens and count calls, which a silent MLflow must not hold up.
 _REGISTRY_THREADS = ThreadPoolExecutor(4, thread_name_prefix="registry")
+# Of what costs ten times as much as a cached forecast and no call of the month.
+_TRACKED_TTL_S, _STATES_TTL_S, _CARD_TTL_S = 1.0, 1.0, 5.0
+_MOST_CARDS = 1000
 # Lists of horizons whose answers are kept for each forecast.
 _MOST_PARTS = 16
 
@@ -50,6 +65,9 @@ class ForecastService:
         self._quota_counter = QuotaCounter(accounts)
         self._metrics = metrics
         self._forecasts = ForecastCache(replicas, metrics)
+        self._tracked: SingleFlightCache[None, frozenset[Pair]] = SingleFlightCache(_TRACKED_TTL_S)
+        self._states: SingleFlightCache[None, dict[str, PairState]] = SingleFlightCache(_STATES_TTL_S)
+        self._cards: SingleFlightCache[tuple[Series, str, int], ModelCard] = SingleFlightCache(_CARD_TTL_S, _MOST_CARDS)
 
     def series(self, pair: Pair, interval: str | None) -> Series:
         """Return the series that a caller asks about. Raises InputError for an interval that is not forecast here."""
@@ -57,7 +75,7 @@ class ForecastService:
 
     async def served_series(self) -> list[Series]:
         """Return the series that have an application, in order."""
-        return sorted(Series.parse(name) for name in await self.replicas.applications())
+        return _sorted_series(await self.replicas.applications())
 
     async def served_pairs(self, interval: Interval) -> list[Pair]:
         """Return the pairs that have an application of this interval, in order."""
@@ -69,12 +87,18 @@ class ForecastService:
         if name in await self.replicas.applications():
             return name
         pair, interval = series
-        tracked = await asyncio.to_thread(pairs_table.active, self._accounts.database)
-        if any(item.pair == pair for item in tracked):
+        if pair in await self._tracked.get(None, self._tracked_pairs):
             detail = f"{pair} has no model of {interval} candles yet: its first training run is due"
             raise unavailable("warming", detail, WARMING_S)
         served = ", ".join((await self.served_pairs(interval))[:20])
         raise Problem(404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair")
+
+    async def _tracked_pairs(self) -> frozenset[Pair]:
+        return frozenset(item.pair for item in await asyncio.to_thread(pairs_table.active, self._accounts.database))
+
+    async def states(self) -> dict[str, PairState]:
+        """Return the state of each application (TTL 1 s)."""
+        return await self._states.get(None, lambda: self.replicas.states("state"))
 
     async def forecast(self, series: Series, model: str = CHAMPION, *, wake: bool = True) -> CachedForecast:
         """Return the forecast of a series, from the cache or its replica.
@@ -109,8 +133,15 @@ class ForecastService:
         )
 
     async def model_card(self, series: Series) -> ModelCard:
-        """Return the model that serves a series, with its history in the registry; null where that does not answer."""
+        """Return the model that serves a series, with its history in the registry; null where that does not answer.
+
+        The history is cached for 5 s.
+        """
         serving = await self._call(Model, series, "model")
+        key = series, serving.name, serving.version
+        return await self._cards.get(key, lambda: self._new_model_card(series, serving))
+
+    async def _new_model_card(self, series: Series, serving: Model) -> ModelCard:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
@@ -137,6 +168,19 @@ class ForecastService:
     async def _call(self, kind: type[D], series: Series, method: str, *arguments: object) -> D:
         return await ask(self.replicas, kind, await self.application_of(series), method, *arguments)
 
+    async def check_quota(self, owner: TokenOwner) -> None:
+        """Refuse a caller whose month is used up, before a costly answer is made. It counts nothing.
+
+        Raises Problem 429, or UnknownToken when the account is gone. While Postgres does not answer, callers pass.
+        """
+        try:
+            await asyncio.to_thread(self._accounts.quota.check, owner)
+        except QuotaExceeded as error:
+            self._metrics.quota_refused("month")
+            raise quota_problem(error) from None
+        except POSTGRES_UNAVAILABLE as error:
+            _log.warning("user %d: the quota is checked when the call is counted: %s", owner.user_id, error)
+
     async def count_call(self, owner: TokenOwner) -> dict[str, str]:
         """Count one call of the month and return the RateLimit headers. Raises Problem 429.
 
@@ -156,6 +200,11 @@ class ForecastService:
         """Return the owner's calls of this month."""
         usage = await asyncio.to_thread(self._accounts.quota.usage, owner.user_id)
         return Usage(limit=usage.limit, used=usage.used, remaining=usage.remaining, resets_at_ms=usage.resets_at_ms)
+
+
+@lru_cache(maxsize=4)
+def _sorted_series(names: frozenset[str]) -> list[Series]:
+    return sorted(map(Series.parse, names))
 
 
 def _card(series: Series, serving: Model) -> ModelCard:

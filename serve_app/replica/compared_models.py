@@ -100,7 +100,7 @@ class ComparedModels:
             computed = self._computed[choice] = await _in_thread(self._compute, found.model, window)
         if computed.forecast is None:
             return ReplicaError(kind="not-ready", detail=computed.failure)
-        return computed.forecast.document(self._settings, now_ms=now_ms)
+        return computed.forecast.answer(self._settings, now_ms=now_ms)
 
     def _forecast_baseline(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
         try:

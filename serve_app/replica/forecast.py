@@ -17,7 +17,15 @@ from make_us_rich.core.distribution import expected_move, probability_below, sta
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import Flags, Forecast, HorizonForecast, Quantiles, Tail
+from make_us_rich.documents import (
+    HORIZONS_WITH_PROBABILITY_UP,
+    Flags,
+    Forecast,
+    HorizonForecast,
+    Quantiles,
+    ReplicaError,
+    Tail,
+)
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import TAG_MARKET, ModelVersion
@@ -64,6 +72,23 @@ class ComputedForecast:
         """True for the foundation model, which serves pairs without a champion of their own."""
         return self.model.version.name == foundation_name(self.window.interval)
 
+    def answer(self, settings: Settings, *, now_ms: int, model_is_late: bool = False) -> Forecast | ReplicaError:
+        """Return the document, or why the model is too old for one, whoever asks and from whatever candles."""
+        if refusal := self.refusal(settings, now_ms=now_ms):
+            return ReplicaError(kind="not-ready", detail=refusal)
+        return self.document(settings, now_ms=now_ms, model_is_late=model_is_late)
+
+    def refusal(self, settings: Settings, *, now_ms: int) -> str:
+        """Return why the model is too old to serve; empty when it is not.
+
+        Up to twice its expiry a model serves with a warning; the shipped foundation does until there is another model.
+        """
+        version = self.model.version
+        age_hours = (now_ms - version.as_of_ms) / HOUR_MS
+        if age_hours <= 2 * settings.model_expiry_hours or version.shipped:
+            return ""
+        return f"its model has seen nothing for {age_hours:.0f} hours: it waits for a new one"
+
     def document(self, settings: Settings, *, now_ms: int, model_is_late: bool = False) -> Forecast:
         """Return the forecast as the API gives it. `model_is_late`: a newer champion could not be fetched yet."""
         version = self.model.version
@@ -107,7 +132,7 @@ def _horizon_forecasts(
                 target_close_ms=window.as_of_ms + horizon * step_ms,
                 quantiles=Quantiles.of(quantiles),
                 tail=Tail(scale=scale, shape=shape),
-                probability_up=float(up[index]),
+                probability_up=float(up[index]) if horizon <= HORIZONS_WITH_PROBABILITY_UP else None,
                 expected_move=float(moves[index]),
                 volatility=float(deviations[index]) * math.sqrt(_YEAR_MS / (horizon * step_ms)),
                 skill_vs_naive=skills[index] if index < len(skills) else None,

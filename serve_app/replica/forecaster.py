@@ -11,7 +11,6 @@ from typing import Literal, TypedDict
 import numpy as np
 
 from make_us_rich.core.errors import BadCandles, BadModel, InputError
-from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import CandleColumns, Document, Forecast, Model, PairState, ReplicaError
@@ -67,14 +66,15 @@ class Forecaster:
     async def state(self) -> PairState:
         """Return what the pair serves, and what is in the way."""
         current, wanted = self._updater.current, self._updater.models.wanted
+        refusal = current.refusal(self._settings, now_ms=_now_ms()) if current else ""
         return PairState(
-            ready=current is not None,
+            ready=current is not None and not refusal,
             asleep=False,
             serves=current.model.key.named if current else None,
             wanted=wanted.named if wanted else None,
             refused=self._updater.models.refusal,
             as_of_ms=current.window.as_of_ms if current else None,
-            reason=self._updater.problem or None,
+            reason=refusal or self._updater.problem or None,
         )
 
     async def forecast(self, model: str = CHAMPION) -> Forecast | ReplicaError:
@@ -84,12 +84,7 @@ class Forecaster:
             return self._not_ready()
         if model != CHAMPION:
             return await self._compared.forecast(model, current.window, _now_ms())
-        age_hours = (_now_ms() - current.model.version.as_of_ms) / HOUR_MS
-        # up to twice its expiry it serves with a warning; the shipped foundation does until there is another model
-        if age_hours > 2 * self._settings.model_expiry_hours and not current.model.version.shipped:
-            detail = f"its model has seen nothing for {age_hours:.0f} hours: it waits for a new one"
-            return ReplicaError(kind="not-ready", detail=detail)
-        return current.document(self._settings, now_ms=_now_ms(), model_is_late=self._updater.waits_for_model)
+        return current.answer(self._settings, now_ms=_now_ms(), model_is_late=self._updater.waits_for_model)
 
     async def forecast_from(self, candles: Candles, reference: Candles | None) -> Forecast | ReplicaError:
         """Forecast from the caller's own candles; `reference` is BTC of the same times, the market's when None."""
@@ -104,7 +99,9 @@ class Forecaster:
         except BadModel as error:
             detail = f"the model can make no forecast of these candles: {error}"
             return ReplicaError(kind="bad-input", detail=detail, field="candles")
-        document = own.document(self._settings, now_ms=_now_ms())
+        document = own.answer(self._settings, now_ms=_now_ms())
+        if isinstance(document, ReplicaError):
+            return document
         flags = document.flags.model_copy(update={"stale": False})
         return document.model_copy(update={"market": "own", "flags": flags})
 

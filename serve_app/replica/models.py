@@ -157,9 +157,10 @@ class ModelLoader:
             if serving
             else "Nothing serves the pair until the next model."
         )
+        reason = alerts.quoted(str(error))
         alert = alerts.Alert(
             title=f"{key.name}: version {key.version} is refused",
-            text=f"It was promoted for {self._series.name} and failed its checks: {error}\n{consequence}",
+            text=f"It was promoted for {self._series.name} and failed its checks: {reason}\n{consequence}",
             fields={"pair": self._series.pair, "run": key.run_id},
             link=f"{self._settings.mlflow_link_url}/#/models/{key.name}/versions/{key.version}",
         )

@@ -50,6 +50,15 @@ def _listed(dashboard: DashboardServers) -> set[str]:
     return {item.pair for item in pairs_table.tracked(Database.from_settings(dashboard.settings))}
 
 
+def test_the_tab_is_in_the_address_and_a_reload_shows_it_again(page: Page, dashboard: DashboardServers) -> None:
+    _open_tab(page, dashboard, "Audit log")
+    expect(page).to_have_url(re.compile(r"/admin\?tab=Audit-log$"))
+    page.reload()
+    expect(page.get_by_role("tab", name="Audit log", selected=True)).to_be_visible()
+    page.goto(f"{dashboard.url}/admin?tab=nonsense")
+    expect(page.get_by_role("tab", name="Users", selected=True)).to_be_visible()
+
+
 def test_health_is_checked_when_its_tab_is_opened(page: Page, dashboard: DashboardServers) -> None:
     _open_tab(page, dashboard, "Health")
 

@@ -59,6 +59,24 @@ def test_the_switch_changes_the_forecast_and_is_remembered(page: Page, dashboard
     _expect_forecast(page, _forecast(dashboard, "1h"), "8 h")
 
 
+def test_back_goes_through_the_pairs_and_intervals_that_were_chosen(page: Page, dashboard: DashboardServers) -> None:
+    log_in(page, dashboard.url, "reader", "/?pair=btc_usdt&interval=1h")
+    reading = page.locator("#reading")
+    expect(reading).to_contain_text("BTC / USDT", timeout=SLOW_MS)
+    page.locator("#pair").click()
+    page.get_by_role("option", name="ETH / USDT").click()
+    expect(reading).to_contain_text("ETH / USDT", timeout=SLOW_MS)
+    page.locator("#interval").get_by_text("4h").click()
+    expect(page).to_have_url(f"{dashboard.url}/?pair=eth_usdt&interval=4h")
+    page.go_back()
+    expect(page.locator("#interval input:checked")).to_have_value("1h")
+    page.go_back()
+    expect(reading).to_contain_text("BTC / USDT", timeout=SLOW_MS)
+    expect(page).to_have_url(f"{dashboard.url}/?pair=btc_usdt&interval=1h")
+    page.go_forward()
+    expect(reading).to_contain_text("ETH / USDT", timeout=SLOW_MS)
+
+
 def test_the_downloaded_numbers_are_of_the_chosen_interval(page: Page, dashboard: DashboardServers) -> None:
     log_in(page, dashboard.url, "reader", "/?pair=btc_usdt")
     page.locator("#interval").get_by_text("4h").click()

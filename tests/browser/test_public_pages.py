@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -118,20 +123,19 @@ def test_the_newest_closes_are_drawn_with_their_bands(
     assert min(text["height"] for text in texts) >= 10
 
 
-def test_the_script_of_the_documentation_recomputes_hashes_and_coverage(dashboard: DashboardServers) -> None:
+def _run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     page = (PROJECT_ROOT / "docs" / "explanation" / "track-record.md").read_text()
     (script,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
 
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", script, dashboard.url], capture_output=True, text=True, check=False
-        )
 
-    done = run()
+def test_the_script_of_the_documentation_recomputes_hashes_and_coverage(dashboard: DashboardServers) -> None:
+    done = _run_script(dashboard.url)
     assert done.returncode == 0, done.stderr
     found = {int(row["horizon"]): row for row in csv.DictReader(done.stdout.splitlines())}
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000
     url = dashboard.settings.database_url.get_secret_value()
+    assert "the log since its first day" in done.stderr
     with Database(url) as database:
         for horizon in (1, 4, 24):
             scored = outcomes.scored(database, market="binance", pair=BITCOIN, interval=Interval.H1, horizon=horizon)
@@ -140,6 +144,47 @@ def test_the_script_of_the_documentation_recomputes_hashes_and_coverage(dashboar
             assert int(found[horizon]["count"]) == logged.sum()
             assert float(found[horizon]["mean"]) == pytest.approx(inside[logged].mean(), abs=1e-9)
 
-        with database.transaction() as cursor:
-            cursor.execute("UPDATE forecast_logs SET csv = (SELECT csv FROM forecast_logs ORDER BY day LIMIT 1)")
-    assert "is not what was published" in run().stderr
+
+def _copied_log(dashboard: DashboardServers, folder: Path) -> tuple[Path, list[str]]:
+    """Save the published log as files; return their folder and the days."""
+    log = folder / "track-record" / "log"
+    log.mkdir(parents=True)
+    (log / "index.csv").write_bytes(httpx.get(f"{dashboard.url}/track-record/log/index.csv").raise_for_status().content)
+    with Database(dashboard.settings.database_url.get_secret_value()) as database, database.transaction() as cursor:
+        cursor.execute("SELECT day::text, csv, parquet FROM forecast_logs ORDER BY day")
+        rows = cursor.fetchall()
+    for day, zipped, parquet in rows:
+        (log / f"{day}.csv").write_bytes(gzip.decompress(zipped))
+        (log / f"{day}.parquet").write_bytes(parquet)
+    return log, [day for day, _, _ in rows]
+
+
+def test_the_script_of_the_documentation_sees_replaced_and_dropped_files(
+    dashboard: DashboardServers, tmp_path: Path
+) -> None:
+    log, days = _copied_log(dashboard, tmp_path)
+    index = (log / "index.csv").read_text()
+    handler = partial(QuietFiles, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.serve_forever, 0.02)
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = _run_script(url)
+        assert done.returncode == 0, done.stderr
+        chain = done.stderr.split()[-1]
+        for kind in ("csv", "parquet"):
+            published = (log / f"{days[5]}.{kind}").read_bytes()
+            (log / f"{days[5]}.{kind}").write_bytes((log / f"{days[6]}.{kind}").read_bytes())
+            assert f"{days[5]} is not what was published" in _run_script(url).stderr
+            (log / f"{days[5]}.{kind}").write_bytes(published)
+        header, _, *rest = index.splitlines(keepends=True)
+        (log / "index.csv").write_text("".join([header, *rest]))
+        assert "the days before it are not published any more" in _run_script(url).stderr
+        assert _run_script(url, chain).returncode == 0
+        (log / "index.csv").write_text("".join(index.splitlines(keepends=True)[:-3]))
+        assert "the chain that you kept is gone" in _run_script(url, chain).stderr
+        server.shutdown()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass

@@ -139,7 +139,7 @@ def test_an_admin_rolls_back_to_the_previous_champion(page: Page, dashboard: Das
     for request in held:
         request.continue_()
     expect(page.get_by_text("Version 1 is the champion, by root")).to_be_visible(timeout=SLOW_MS)
-    expect(legend).to_have_text(["Kept the champion", "Rolled back"])
+    expect(legend).to_have_text(["Promoted", "Kept the champion", "Rolled back"])
 
     with Registry(dashboard.settings) as registry:
         assert champion_of(registry, "btc_usdt_1h").version == 1

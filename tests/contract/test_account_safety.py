@@ -183,6 +183,19 @@ def test_a_name_that_looks_like_another_is_taken(accounts: Accounts, other: str)
         "stranger",
         "service",
         "dashboard",
+        "4dmin",
+        "@dmin",
+        "adm!n",
+        "admin123",
+        "4dministr4tor",
+        "aclmin",
+        "s3rvice",
+        "$ervice-2",
+        "5upport",
+        "sy5tem",
+        "d4shb0ard",
+        "5tranger",
+        "77r00t77",
     ],
 )
 def test_nobody_takes_a_name_of_those_who_run_the_place(accounts: Accounts, name: str) -> None:
@@ -190,7 +203,9 @@ def test_nobody_takes_a_name_of_those_who_run_the_place(accounts: Accounts, name
         accounts.users.create(name, PASSWORD)
 
 
-@pytest.mark.parametrize("name", ["Zoë", "josé.o'neil", "Anna-Maria 2", "x_y@example.org"])
+@pytest.mark.parametrize(
+    "name", ["Zoë", "josé.o'neil", "Anna-Maria 2", "x_y@example.org", "badminton4", "tom5", "3dith"]
+)
 def test_a_latin_name_is_fine_and_any_spelling_of_it_logs_in(accounts: Accounts, name: str) -> None:
     made = accounts.users.create(name, PASSWORD)
     assert accounts.users.authenticate(name.upper(), PASSWORD) == made

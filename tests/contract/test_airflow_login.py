@@ -22,7 +22,7 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.operations.airflow import Airflow, AirflowError
-from tests.support.airflow_api import end_run
+from tests.support.airflow_api import end_run, is_paused
 from tests.support.compose import all_compose_variables, compose_services
 from tests.support.dashboard_client import DashboardClient, click
 from tests.support.folders import traversable_folder
@@ -183,8 +183,16 @@ def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(fab: Server
         root = DashboardClient(app.server.test_client())
         root.log_in("root", PASSWORD)
         root.get("/")
-        said = click(app, root, "admin-train", **{"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]})
+        chosen = {"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]}
+        with Airflow(fab.url, USER, PASSWORD) as airflow:
+            airflow.pause("train_pairs")
+            refused = click(app, root, "admin-train", **chosen)
+            assert is_paused(airflow, "train_pairs"), "a schedule that a person stopped was started"
+            assert airflow.active_runs("train_pairs") == []
+            airflow.unpause("train_pairs")
+        said = click(app, root, "admin-train", **chosen)
 
+    assert "the schedule of train_pairs is paused" in refused
     with Airflow(fab.url, USER, PASSWORD) as airflow:
         (run_id,) = airflow.active_runs("train_pairs")
         run = airflow.request("GET", f"/api/v2/dags/train_pairs/dagRuns/{run_id}").json()

@@ -17,6 +17,19 @@ from tests.support.local_api import LocalApi
 SQL = "'; DROP TABLE users; --"
 PROBLEM = "application/problem+json"
 INVALID_TOKENS = ["", "Bearer", "Basic YTpi", "Bearer mur_garbage", f"Bearer {SQL}", f"Bearer {'x' * 4000}"]
+LOOSE_NUMBERS = [
+    "1_0",
+    " 10",
+    "10 ",
+    "+10",
+    "\u0661\u0660",
+    "\uff11\uff10",
+    "1\u00b2",
+    "0x10",
+    "10\n",
+    "--1",
+    "1" * 400,
+]
 INVALID_PRICES = [float("nan"), float("inf"), float("-inf"), "10.0", "ten", None, [], {}, SQL, 1e300]
 
 
@@ -99,6 +112,7 @@ def test_the_error_for_too_few_candles_says_how_many_are_needed(api: httpx.Clien
 
 def test_1001_candles_are_too_many(api: httpx.Client) -> None:
     assert "at most 1000" in detail_of(post(api, candles(1001)), 422, "candles.open_time_ms")
+    assert "at most 1500" in detail_of(post(api, candles(1501)), 422, "candles.open_time_ms")
 
 
 def test_a_body_of_100_000_candles_is_too_large(api: httpx.Client) -> None:
@@ -151,6 +165,15 @@ def test_a_missing_or_short_column(api: httpx.Client, column: str) -> None:
         (b"[]", "application/json", "body"),
         (b"", "application/json", "body"),
         (b"{}", "application/json", "candles"),
+        (b'{"candles": {}, "reference": null, "refrence": {}}', "application/json", "refrence"),
+        (b'{"candles": 1, "candles": {}}', "application/json", "body"),
+        (b'{"candles": {"close": [1], "close": [2]}}', "application/json", "body"),
+        (b'{"candles": ' + b"[" * 100_000, "application/json", "body"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "application/json", "body"),
+        (b'{"candles": ' + b"1" * 5000 + b"}", "application/json", "body"),
+        ('{"candles": {}}'.encode("utf-16"), "application/json", "body"),
+        (b'\xef\xbb\xbf{"candles": {}}', "application/json", "body"),
+        (b'{"candles": {}}', "text/json-of-mine", "body"),
     ],
 )
 def test_an_invalid_body(api: httpx.Client, content: bytes, content_type: str, field: str) -> None:
@@ -194,7 +217,7 @@ def test_sql_in_predicts_fields(service: LocalApi, field: str) -> None:
     detail_of(answer, *((401, "token") if field == "token" else (422, "pair")))
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "1001", "many", "1e3", "", SQL])
+@pytest.mark.parametrize("limit", ["0", "-1", "1001", "many", "1e3", "", SQL, *LOOSE_NUMBERS, "10.0", "007"])
 @pytest.mark.parametrize("path", ["/v1/candles/btc_usdt", "/v1/forecasts/btc_usdt/history"])
 def test_an_invalid_limit(api: httpx.Client, path: str, limit: str) -> None:
     detail_of(api.get(path, params={"limit": limit}), 422, "limit")
@@ -202,8 +225,74 @@ def test_an_invalid_limit(api: httpx.Client, path: str, limit: str) -> None:
 
 @pytest.mark.parametrize(
     ("horizon", "says"),
-    [("0", "greater than or equal to 1"), ("25", "less than or equal to 24"), ("-1", ""), ("4.5", ""), (SQL, "")],
+    [
+        ("0", "greater than or equal to 1"),
+        ("25", "less than or equal to 24"),
+        ("-1", ""),
+        ("4.5", ""),
+        (SQL, ""),
+        *((text, "Input should be a valid integer in digits") for text in LOOSE_NUMBERS),
+    ],
 )
 def test_an_unknown_horizon_of_the_history(api: httpx.Client, horizon: str, says: str) -> None:
     answer = api.get("/v1/forecasts/btc_usdt/history", params={"horizon": horizon})
     assert says in detail_of(answer, 422, "horizon")
+
+
+@pytest.mark.parametrize("price", [*LOOSE_NUMBERS, "nan", "inf", "Infinity", "1e", ".5", "5.", "0", "-1", "1e13"])
+@pytest.mark.parametrize("query", [{"above": "{}"}, {"below": "{}"}, {"between": "1,{}"}, {"between": "{},1e12"}])
+def test_a_price_in_the_query_is_written_in_digits(api: httpx.Client, query: dict[str, str], price: str) -> None:
+    (name, form), *_ = query.items()
+    answer = api.get("/v1/forecasts/btc_usdt/probability", params={name: form.format(price)})
+    detail_of(answer, 422, name)
+
+
+@pytest.mark.parametrize("above", ["1", "37000", "0.25", "1.5e3", "1E+3", "5e-07"])
+def test_prices_as_programs_write_them(service: LocalApi, above: str) -> None:
+    headers = {"Authorization": f"Bearer {service.admin_token}"}
+    answer = httpx.get(f"{service.url}/v1/forecasts/btc_usdt/probability", params={"above": above}, headers=headers)
+    assert (answer.status_code, answer.json().get("above")) == (200, float(above))
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/forecasts/btc_usdt?horizons=1&horizons=24", "horizons"),
+        ("/v1/forecasts/btc_usdt?model=naive&model=naive", "model"),
+        ("/v1/forecasts?pairs=btc_usdt&pairs=eth_usdt", "pairs"),
+        ("/v1/candles/btc_usdt?limit=1&limit=2", "limit"),
+        ("/v1/forecasts/btc_usdt/history?horizon=1&limit=2&horizon=2", "horizon"),
+        ("/v1/pairs?interval=1h&interval=4h", "interval"),
+    ],
+)
+def test_a_parameter_that_is_given_twice(api: httpx.Client, path: str, field: str) -> None:
+    assert "times: give it once" in detail_of(api.get(path), 422, field)
+
+
+def test_predict_takes_each_parameter_once(service: LocalApi) -> None:
+    query = f"token={service.admin_token}&pair=btc_usdt&pair=eth_usdt"
+    detail_of(httpx.put(f"{service.url}/predict?{query}"), 422, "pair")
+
+
+def test_a_stranger_is_refused_before_the_body_is_read(service: LocalApi) -> None:
+    for content in (b"{", b'{"candles": {}}', b"[" * 100_000):
+        headers = {"Content-Type": "application/json"}
+        answer = httpx.post(f"{service.url}/v1/forecasts/btc_usdt", content=content, headers=headers)
+        detail_of(answer, 401, "token")
+
+
+def test_whoever_has_used_up_the_month_is_refused_before_the_body_is_read(service: LocalApi) -> None:
+    user = service.accounts.users.create("used up", "a password for tests")
+    headers = {"Authorization": f"Bearer {service.accounts.tokens.create(user.user_id, 'tests')}"}
+    owner = owner_of(service.accounts, headers["Authorization"].removeprefix("Bearer "))
+    service.accounts.quota.consume(owner, owner.monthly_calls)
+    with httpx.Client(base_url=service.url, headers=headers, timeout=30) as client:
+        refused = [
+            client.post("/v1/forecasts/btc_usdt", content=b"{", headers={"Content-Type": "application/json"}),
+            client.get("/v1/forecasts?pairs=nobody_usdt"),
+            client.put("/predict?pair=nobody_usdt"),
+        ]
+        assert client.get("/v1/candles/btc_usdt").status_code == 200
+    for answer in refused:
+        assert "calls of the month are used" in detail_of(answer, 429, None)
+        assert answer.headers["RateLimit-Remaining"] == "0"

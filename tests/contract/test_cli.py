@@ -27,7 +27,7 @@ from make_us_rich.core.errors import (
     UnknownPair,
 )
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores, trainings
@@ -36,7 +36,9 @@ from make_us_rich.documents import Score
 from make_us_rich.operations.prepare import write_env
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
 from tests.support.accounts import transaction
+from tests.support.app_threads import running_app
 from tests.support.processes import PROJECT_ROOT, free_port
+from tests.support.ray_stand_in import RayStandIn
 from tests.support.servers import MLFLOW_LOGIN, exchange_server, migrated_database, mlflow_server
 
 pytestmark = pytest.mark.timeout(180)
@@ -57,6 +59,15 @@ def servers() -> Iterator[dict[str, str]]:
             **dict.fromkeys(("MUR_RAY_URL", "MUR_AIRFLOW_URL", "MUR_API_URL"), nobody),
             "MUR_S3_ENDPOINT_URL": nobody,
         }
+
+
+@pytest.fixture
+def ray(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[RayStandIn]:
+    cluster = RayStandIn()
+    with running_app(cluster.app()) as url:
+        monkeypatch.setenv("MUR_RAY_URL", url)
+        get_settings.cache_clear()
+        yield cluster
 
 
 @pytest.fixture(autouse=True)
@@ -82,12 +93,32 @@ def asked(*arguments: str) -> list[dict[str, object]]:
     return answer
 
 
+def test_a_command_that_changes_a_pair_tells_the_service_at_once(servers: dict[str, str], ray: RayStandIn) -> None:
+    series = Series(Pair("bnb", "usdt"), Interval.H1).name
+    mkrich("pairs", "add", "bnb_usdt")
+    _register(servers["MUR_MLFLOW_URL"], series, champion=1)
+
+    steps = {
+        ("plan", "bnb_usdt", "dedicated", "--most", "2"): True,
+        ("park", "bnb_usdt", "--reason", "halted"): False,
+        ("unpark", "bnb_usdt"): True,
+        ("plan", "bnb_usdt", "off"): False,
+        ("plan", "bnb_usdt", "dedicated"): True,
+        ("remove", "bnb_usdt"): False,
+    }
+    for step, is_served in steps.items():
+        said = mkrich("pairs", *step).stdout
+        assert ("it is served" in said, "it is no longer served" in said) == (is_served, not is_served), (step, said)
+        assert (series in ray.served) is is_served, step
+
+
 def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) -> None:
     added = mkrich("pairs", "add", "doge_usdt", "--plan", "pooled").stdout
     assert "mkrich train doge_usdt" in added
-    assert "served from the next run on" in added, "Ray is down, so that nothing can serve the pair at once"
-    mkrich("pairs", "plan", "doge_usdt", "dedicated", "--least", "0", "--most", "3")
-    mkrich("pairs", "park", "doge_usdt", "--reason", "halted by the exchange")
+    changed = mkrich("pairs", "plan", "doge_usdt", "dedicated", "--least", "0", "--most", "3").stdout
+    parked = mkrich("pairs", "park", "doge_usdt", "--reason", "halted by the exchange").stdout
+    for said in (added, changed, parked):  # Ray is down
+        assert "takes effect when the next training run ends: it begins at" in " ".join(said.split())
 
     (doge,) = [item for item in asked("pairs", "list") if item["pair"] == "doge_usdt"]
     assert (doge["plan"], doge["min_replicas"], doge["max_replicas"]) == ("dedicated", 0, 3)

@@ -188,7 +188,8 @@ def test_an_admin_parks_a_pair_with_a_reason_and_adds_a_new_one(
     chosen = {"admin-pairs.selectedRows": [{"pair": "eth_usdt"}]}
 
     assert "Enter a reason" in click(app, root, "admin-park", **chosen)
-    click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
+    parked = click(app, root, "admin-park", **chosen, **{"admin-park-reason.value": "halted by the exchange"})
+    assert "The service takes it over when the next training run ends" in parked, "the service is down here"
     assert [item.pair for item in pairs_table.active(Database(url))] == ["btc_usdt"]
     click(app, root, "admin-unpark", **chosen)
     assert "fancy" in click(app, root, "admin-set-pair-plan", **chosen, **{"admin-pair-plan.value": "fancy"})

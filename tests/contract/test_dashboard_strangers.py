@@ -11,6 +11,7 @@ from dash import Dash
 from itsdangerous import URLSafeSerializer
 
 from dash_app.app import create_app
+from dash_app.security import callback_limit
 from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
@@ -50,6 +51,12 @@ WRONG: list[Any] = [
     [{"pair": "../usage"}],
     [{"run_id": "../x", "version": "x", "decision": 7, "airflow_run": None}],
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests send more than a person does."""
+    monkeypatch.setattr(callback_limit, "CALLBACKS_PER_MINUTE", 1_000_000)
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,9 @@ def test_a_forecast_has_the_horizons_that_are_asked_for(member: Member) -> None:
     assert horizons_of(part.json()) == [1, 4, 24]
     assert part.json()["horizons"] == [whole.json()["horizons"][index] for index in (0, 3, 23)]
     assert part.json()["quantiles"] == whole.json()["quantiles"]
+    rises = [item["probability_up"] for item in whole.json()["horizons"]]
+    assert all(0 < rise < 1 for rise in rises[:4]), "beyond, it was measured to say nothing"
+    assert rises[4:] == [None] * 20
     assert member.get("/v1/forecasts/btc_usdt?horizons=all").content == whole.content
     assert member.used == 3, "however many horizons, a forecast is one call"
 

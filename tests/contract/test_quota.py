@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import psycopg2
 import pytest
 from psycopg2 import errors as pg_errors
 
-from make_us_rich.accounts import Accounts, TokenOwner
+from make_us_rich.accounts import ADMIN, Accounts, TokenOwner
+from make_us_rich.accounts.tokens import TOKEN_TTL_S
 from make_us_rich.core.errors import QuotaExceeded, UnknownToken
 from make_us_rich.database.migrations import migrate
 from make_us_rich.database.pool import Database
+from serve_app.gateway import callers
 from serve_app.gateway.callers import QuotaCounter, RateLimiter, TokenCache
 from serve_app.metrics import GatewayMetrics
 from tests.support.accounts import owner_of, transaction
-from tests.support.processes import free_port
+from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.servers import migrated_database, postgres_server
 
 
@@ -98,6 +101,31 @@ def test_calls_of_a_deleted_account_are_refused_and_not_retried() -> None:
 
     with migrated_database() as url:
         asyncio.run(scenario(url))
+
+
+@pytest.mark.parametrize("end", ["delete", "lock", "revoke"])
+def test_a_token_that_ends_is_accepted_as_long_as_the_pages_say(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(url: str) -> None:
+        with Accounts(Database(url)) as accounts:
+            token, owner = member(accounts, "leaving", limit=50)
+            tokens = TokenCache(accounts, RateLimiter(600), GatewayMetrics())
+            await tokens.authenticate(token)
+            match end:
+                case "delete":
+                    accounts.users.delete(owner.user_id, "a password for tests")
+                case "lock":
+                    accounts.users.create("another admin", "a password for tests", role=ADMIN)
+                    accounts.admin.lock(owner.user_id, by="test")
+                case _:
+                    accounts.tokens.revoke(owner.user_id, owner.token_id)
+            now_s = time.monotonic()
+            monkeypatch.setattr(callers.time, "monotonic", lambda: now_s + TOKEN_TTL_S + 0.1)
+            with pytest.raises(UnknownToken):
+                await tokens.authenticate(token)
+
+    with migrated_database() as url:
+        asyncio.run(scenario(url))
+    assert f"for up to {TOKEN_TTL_S:.0f} seconds more" in (PROJECT_ROOT / "docs/reference/api.md").read_text()
 
 
 def test_an_unexpected_error_reaches_the_callers_and_later_calls_are_counted() -> None:

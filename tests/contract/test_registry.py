@@ -219,8 +219,15 @@ def test_a_rollback_makes_the_previous_champion_again_and_records_who_asked(
     assert champion_of(registry, name).version == first.version
     assert registry.get(name, first.version).tags[TAG_DECISION].startswith("promoted manually: by ada at ")
     assert "replaced: by version" in registry.get(name, second.version).tags[TAG_DECISION]
+    decisions = [registry.get(name, each.version).tags[TAG_DECISION] for each in (first, second)]
     rollback(registry, Database(database_url), name, by="ada")
     assert champion_of(registry, name).version == second.version
+    undone = [registry.get(name, each.version).tags[TAG_DECISION] for each in (first, second)]
+    for decision, word in zip(
+        [*decisions, *undone], ["promoted manually", "replaced", "replaced", "promoted manually"], strict=True
+    ):
+        assert decision.startswith(word)
+        assert decision.count("; before: promoted: ") == 1, "the reason of its promotion is gone"
 
 
 def test_a_rollback_reads_the_aliases_after_it_holds_the_lock(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -94,6 +96,23 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres: str) -
     with transaction(postgres) as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
         assert cursor.fetchone() == (0,)
+
+
+def test_a_pooler_finds_no_option_that_it_refuses() -> None:
+    """PgBouncer knows these parameters of a log-in alone, and ends it at any other, as `options`."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        url = f"postgresql://app:a-password@{address}/make_us_rich?sslmode=disable&gssencmode=disable"
+        asked = pool.submit(connect, url)
+        with server.accept()[0] as connection:
+            (length,) = struct.unpack("!I", connection.recv(4, socket.MSG_WAITALL))
+            sent = connection.recv(length - 4, socket.MSG_WAITALL)[4:].split(b"\0")
+        with pytest.raises(psycopg2.OperationalError):
+            asked.result()
+
+    given = dict(zip(sent[::2], sent[1::2], strict=False))
+    known = {b"client_encoding", b"application_name", b"datestyle", b"timezone", b"standard_conforming_strings"}
+    assert {name for name in given if name} <= {b"user", b"database"} | known
 
 
 def test_many_threads_wait_at_once_and_not_one_after_the_other(network: tuple[TcpProxy, str]) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from make_us_rich.core.errors import StackError
@@ -17,6 +22,7 @@ from tests.support.folders import traversable_folder
 from tests.support.waiting import wait_until
 
 # Stops as a database does: it takes a moment, and then everything is on disk.
+STORE_FILE = "a_store.py"
 STORE = """
 import signal, sys, time
 
@@ -66,30 +72,75 @@ def test_a_program_that_ends_is_an_error(supervised: Supervisor, monkeypatch: py
         supervised.wait_until_running(["ends"])
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_stores_stop_after_the_others_and_are_not_killed(tmp_path: Path, at_once: int) -> None:
-    """Neither does a second `mkrich down` at the same time kill them."""
-    script, order = tmp_path / "store.py", tmp_path / "order"
+@contextmanager
+def _store_and_application(order: Path, home: Path) -> Iterator[Supervisor]:
+    """Run a database and an application, which write their names to `order` when they end."""
+    script = order.with_name(STORE_FILE)
     script.write_text(STORE)
-    with traversable_folder() as home:
-        config = StackConfig("simulated", home)
-        config.make_runtime_folder()
-        supervised = Supervisor(config)
-        stops_last = {"database": True, "application": False}
-        supervised.launch(
-            [
-                Program(name, [sys.executable, str(script), str(order), name], stops_last=last)
-                for name, last in stops_last.items()
-            ],
-            {},
-        )
+    config = StackConfig("simulated", home)
+    config.make_runtime_folder()
+    supervised = Supervisor(config)
+    stops_last = {"database": True, "application": False}
+    supervised.launch(
+        [
+            Program(name, [sys.executable, str(script), str(order), name], stops_last=last)
+            for name, last in stops_last.items()
+        ],
+        {},
+    )
+    try:
         for name in stops_last:
             supervised.start(name)
         wait_until(lambda: all(Path(f"{order}{name}").exists() for name in stops_last), 60, "a program does not start")
-
-        with ThreadPoolExecutor(at_once) as pool:
-            for done in [pool.submit(supervised.shut_down) for _ in range(at_once)]:
-                done.result()
-
+        yield supervised
+    finally:
+        supervised.shut_down()
     assert order.read_text().split() == ["application", "database"]
     assert supervised.processes() == set()
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_stores_stop_after_the_others_and_are_not_killed(tmp_path: Path, at_once: int) -> None:
+    """Neither does a second `mkrich down` at the same time kill them."""
+    with (
+        traversable_folder() as home,
+        _store_and_application(tmp_path / "order", home) as supervised,
+        ThreadPoolExecutor(at_once) as pool,
+    ):
+        for done in [pool.submit(supervised.shut_down) for _ in range(at_once)]:
+            done.result()
+
+
+@pytest.mark.parametrize("trouble", ["another TMPDIR", "no socket", "supervisord was killed"])
+def test_no_trouble_of_the_supervisor_kills_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    with traversable_folder() as home, _store_and_application(tmp_path / "order", home) as supervised:
+        if trouble == "another TMPDIR":
+            monkeypatch.setattr(tempfile, "tempdir", str(home))
+            assert supervised.is_running()
+        elif trouble == "no socket":
+            (StackConfig("simulated", home).runtime / "supervisor.sock").unlink()
+        else:
+            (parent,) = {process.ppid() for process in supervised.processes() if STORE_FILE in process.cmdline()[1]}
+            psutil.Process(parent).kill()
+
+
+@pytest.mark.parametrize(
+    "name", ["100%25", "%(ENV_HOME)s", "a ; b", "a # b", 'quote\'d "twice"', "币 安", "b$HOME", "[x]"]
+)
+def test_folders_of_any_name_hold_a_stack(name: str) -> None:
+    with traversable_folder() as home:
+        config = StackConfig("simulated", home / name)
+        config.make_runtime_folder()
+        supervised = Supervisor(config)
+        said = "import sys, time; print(sys.argv[1:], flush=True); time.sleep(60)"
+        supervised.launch([Program("echo", [sys.executable, "-c", said, str(config.state), "100%d"])], dict(os.environ))
+        try:
+            supervised.start("echo")
+            log = config.logs / "echo.log"
+            wait_until(lambda: log.exists() and log.read_text(), 60, "the program says nothing")
+            assert log.read_text().strip() == str([str(config.state), "100%d"])
+        finally:
+            supervised.shut_down()
+        shutil.rmtree(config.runtime)

@@ -59,7 +59,7 @@ def test_what_failed_for_each_pair_is_posted_in_one_message(world: DagEnvironmen
     task = rf"\[fetch\]\({re.escape(page)}/tasks/fetch/mapped/\d\?try_number=\d\)"
     delisted, empty = sorted(embed["description"].splitlines())
     unknown = "PairNotTraded: the exchange does not know chz_usdt: was it delisted? It is parked"
-    assert re.match(rf"\*\*chz_usdt\*\* {task}, 1 try: {re.escape(unknown)}", delisted)
+    assert re.match(rf"\*\*chz_usdt\*\* {task}, 1 try: `{re.escape(unknown)}", delisted)
     assert re.match(rf"\*\*eth_usdt\*\* {task}, 4 tries: .*it returned none at all", empty), empty
     parked = {
         item.pair: item.parked_reason for item in pairs_table.tracked(Database(world.database_url)) if item.parked_at
@@ -82,3 +82,40 @@ def test_when_no_candles_are_fetched_one_message_is_posted(world: DagEnvironment
     (embed,) = world.embeds()[before:]
     assert "eth_usdt" in embed["title"]
     assert "the exchange limits our requests (418) for 7200 s" in embed["description"]
+
+
+@pytest.mark.parametrize(
+    ("dag", "form", "reason"),
+    [
+        (
+            "train_pairs",
+            {"pair": ["btc_usdt"]},
+            "parameter pair: there is no such parameter; the parameters of this DAG are "
+            "as_of, pairs, pairs_per_job, pairs_per_task",
+        ),
+        (
+            "train_foundation",
+            {"pairs": ["btc_usdt"], "asof": "2026-01-01T00:00:00Z", "interval": "4h"},
+            "parameter asof, interval: there is no such parameter; the parameters of this DAG are as_of, pairs",
+        ),
+        ("score_forecasts", {"Pairs": ["btc_usdt"]}, "as_of, pairs, pairs_per_task, retrain"),
+        ("housekeeping", {"dryrun": False}, "parameter dryrun: there is no such parameter; the parameters of this DAG"),
+        ("watch_service", {"pairs": []}, "parameter pairs: there is no such parameter; this DAG has no parameters"),
+        ("publish_log", {"day": "2026-01-01"}, "this DAG has no parameters"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
+)
+def test_a_parameter_that_the_dag_does_not_have_is_refused_by_name(
+    world: DagEnvironment, dag: str, form: dict[str, object], reason: str
+) -> None:
+    before = len(world.embeds())
+
+    run = world.run(dag, form)
+
+    assert run.state == "failed"
+    done = {task for (task, _), state in run.states.items() if state == "success"}
+    assert done <= {"alarm", "log_scores"}, "a part of the refused run was carried out"  # these had no score to look at
+    assert max(run.tries.values()) == 1, "a refusal was retried"
+    (embed,) = world.embeds()[before:]
+    assert embed["title"] == f"{dag}: run refused"
+    assert reason in embed["description"]

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from make_us_rich.documents import HORIZONS
+from make_us_rich.documents import HORIZONS, HORIZONS_WITH_PROBABILITY_UP
 from make_us_rich.embedded.environment import DEMO_USER
 from tests.support.embedded_stack import EmbeddedStack, embedded_stack
 from tests.support.listening_sockets import REPLICA
@@ -130,7 +130,7 @@ def test_a_forecast_is_served_with_a_token_and_costs_one_call(
     for item in forecast["horizons"]:
         assert item["skill_vs_naive"] is not None
         assert 0.5 < item["coverage_80"] <= 1
-        assert 0 < item["probability_up"] < 1
+        assert (item["probability_up"] is None) == (item["horizon"] > HORIZONS_WITH_PROBABILITY_UP)
     assert forecast["target_open_ms"] == forecast["as_of_ms"]
     assert abs(forecast["as_of_ms"] / 1000 - time.time()) < 2 * 3600
     assert forecast["market"] == "simulated"

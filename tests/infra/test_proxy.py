@@ -181,6 +181,31 @@ def test_an_api_that_is_away_is_a_problem_document(folder: Path) -> None:
     assert answer.json()["type"] == "urn:make-us-rich:problem:unavailable"
 
 
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 400),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    ],
+    ids=["line", "case", "host", "length", "address", "headers", "method"],
+)
+def test_what_the_api_cannot_read_is_a_problem_document(proxied: Proxied, raw: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", proxied.ports["API"]), timeout=30) as connection:
+        connection.sendall(raw)
+        received = b""
+        while b"}" not in received and (part := connection.recv(65536)):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert int(head.split()[1]) == status, head
+    assert b"Content-Type: application/problem+json" in head
+    assert json.loads(body)["status"] == status
+
+
 def test_airflows_execution_api_is_not_published(proxied: Proxied) -> None:
     assert httpx.get(proxied.url("AIRFLOW", "/execution/health")).status_code == 404
     assert httpx.get(proxied.url("AIRFLOW", "/api/v2/version")).status_code == 200

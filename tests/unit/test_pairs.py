@@ -32,3 +32,21 @@ def test_an_unknown_interval_names_the_known_ones() -> None:
         Interval.parse("1hour")
 
     assert caught.value.field == "interval"
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("币安人生_usdt", "here names of pairs have only a to z and 0 to 9"),
+        ("BTCUSDT", "write base_quote in lower case, btc_usdt"),
+        ("btc/usdt", "write base_quote in lower case, btc_usdt"),
+        ("btc_usdt ", "write base_quote in lower case, btc_usdt"),
+    ],
+)
+def test_another_spelling_is_refused_with_the_true_reason(text: str, remedy: str) -> None:
+    with pytest.raises(UnknownPair, match=remedy):
+        Pair.parse(text)
+
+
+def test_a_quote_of_one_letter_is_a_pair() -> None:
+    assert Pair.parse("btc_u").symbol == "BTCU"

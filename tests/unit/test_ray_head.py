@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from make_us_rich.embedded.ray_head import kill_processes_using
+from make_us_rich.embedded.ray_head import end_processes_using
 
 
 def test_only_who_reads_a_file_of_the_folder_is_ended(tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_only_who_reads_a_file_of_the_folder_is_ended(tmp_path: Path) -> None:
     running = {name: subprocess.Popen([*waiting, "-f", str(file)]) for name, file in files.items()}
     itself = subprocess.Popen([*waiting, str(tmp_path / "haproxy")])
     try:
-        (ended,) = kill_processes_using(tmp_path / "haproxy")
+        (ended,) = end_processes_using(tmp_path / "haproxy")
         assert str(files["left"]) in ended
         assert not psutil.pid_exists(running["left"].pid)
         assert [running["another"].poll(), itself.poll()] == [None, None]

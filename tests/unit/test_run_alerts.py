@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dags.support.alerts import REMIND_AFTER_S, Failure, failure_update
+import re
+
+import pytest
+
+from dags.support.alerts import REMIND_AFTER_S, Failure, FailureUpdate, failure_update, failures_alert
+from make_us_rich.core.settings import Settings
+from make_us_rich.operations.alerts import _MAX_TEXT_CHARS, _clean
 
 TASKS = {"fetch", "train", "refresh_serving"}
 PAIRS = {"btc_usdt", "chz_usdt"}
@@ -63,3 +69,30 @@ def test_a_refused_run_is_posted_each_time_and_never_recovers() -> None:
     assert first.worth_posting
     assert second.worth_posting
     assert not failure_update([], PAIRS, {"plan_run"}, second.last_posted, now=10_000_002.0).worth_posting
+
+
+HOSTILE = (
+    "[click](https://evil.example)",
+    "![x](https://evil.example/p.png)",
+    "@everyone <@1> https://evil.example",
+    "```\n**a**\n# Title",
+    "` ](https://evil.example) `",
+    "<script>alert(1)</script>",
+    "x" * 2000 + "[a](https://evil.example)",
+)
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_foreign_text_is_shown_as_it_is(count: int) -> None:
+    """Markdown leaves a code span as it is; what is outside of it here is ours."""
+    failures = [
+        Failure(pair="chz_usdt", task="fetch", reason=f"MarketUnavailable: {HOSTILE[each % len(HOSTILE)]}", link="")
+        for each in range(count * len(HOSTILE))
+    ]
+    update = FailureUpdate(["chz_usdt"], [], {}, worth_posting=True)
+
+    alert = failures_alert("train_pairs", "run", update, failures, Settings())
+
+    for line in _clean(alert.text, Settings(), _MAX_TEXT_CHARS).splitlines():
+        outside = re.sub(r"`[^`]+`", "", line)
+        assert outside in ("**chz_usdt** fetch, 1 try: ", "…") or re.fullmatch("… and [0-9]+ more", outside), line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -11,6 +12,7 @@ from dash_app.app import create_app
 from make_us_rich.core.errors import SettingsError
 from make_us_rich.core.settings import Settings, read_settings
 from make_us_rich.database.pool import Database
+from make_us_rich.embedded.demo import start_stack
 from make_us_rich.embedded.stack_config import new_stack_config, stack_home
 from make_us_rich.market.object_store import ObjectStore
 
@@ -168,6 +170,14 @@ def test_a_port_base_without_room_for_every_port_is_refused(monkeypatch: pytest.
 
     with pytest.raises(SettingsError, match="MUR_PORT_BASE"):
         new_stack_config("simulated")
+
+
+def test_a_stack_is_not_started_with_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path))
+    monkeypatch.setenv("MUR_TRAIN_WORKERS", "many")
+
+    with pytest.raises(SettingsError, match=r"MUR_TRAIN_WORKERS: .*'many'"):
+        start_stack(live=False, data=None)
 
 
 @pytest.mark.parametrize("value", ["", " ", "a\nb"])

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import random
+import string
 from collections.abc import Iterator
 
 import pytest
 
 from make_us_rich.core.errors import SettingsError
-from make_us_rich.core.settings import get_settings
+from make_us_rich.core.settings import get_settings, secret_fault
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +69,14 @@ _STRONG = "kV7w-0pQz3mR8sTy"
         ("MUR_RAY_TOKEN", "short"),
         ("MUR_S3_SECRET_KEY", "password1234"),
         ("MUR_AIRFLOW_PASSWORD", "admin"),
+        ("MUR_SECRET_KEY", "123456789012"),
+        ("MUR_SECRET_KEY", "0123456789abcdef0123456789abcdef"),
+        ("MUR_MLFLOW_PASSWORD", "qwertyuiopas"),
+        ("MUR_RAY_TOKEN", "a1b2c3d4e5f6"),
+        ("MUR_SERVICE_TOKEN", "hunter2hunter2"),
+        ("MUR_DASHBOARD_TOKEN", "2026-11-25-2026"),
+        ("MUR_S3_SECRET_KEY", "minioadmin123"),
+        ("MUR_DATABASE_URL", "postgresql://app:postgres2026@postgres/make_us_rich"),
         ("MUR_DATABASE_URL", "postgresql://app:change-me@postgres/make_us_rich"),
         ("MUR_DATABASE_URL", "postgresql://app:x@postgres/make_us_rich"),
     ],
@@ -83,6 +93,13 @@ def test_production_refuses_a_weak_secret(monkeypatch: pytest.MonkeyPatch, varia
 
     with pytest.raises(SettingsError, match=f"{variable} .*set a long random one"):
         get_settings()
+
+
+@pytest.mark.parametrize("length", [12, 16, 32, 200])
+def test_a_random_secret_is_strong(length: int) -> None:
+    letters = random.Random(length)
+    for alphabet in (string.ascii_letters + string.digits, "0123456789abcdef" if length > 12 else string.ascii_letters):
+        assert secret_fault("".join(letters.choices(alphabet, k=length))) == ""
 
 
 def test_a_secret_does_not_show_in_the_settings_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from make_us_rich.cli.shared import settings_here
 from make_us_rich.core.errors import InputError, PortTaken, StackError
 from make_us_rich.core.settings import get_settings
+from make_us_rich.embedded import identity
 from make_us_rich.embedded.components import without_root
 from make_us_rich.embedded.environment import load_or_create_secrets, stack_environment
 from make_us_rich.embedded.stack_config import (
@@ -118,12 +120,20 @@ def test_what_root_starts_without_its_rights_writes_nothing(tmp_path: Path) -> N
         assert not target.exists()
 
 
+def _temporary_files_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command have this TMPDIR, which is longer than those that are used for sockets."""
+    monkeypatch.setattr(identity, "_LONGEST", 200)
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+
 @pytest.mark.parametrize("how", ["open", "link", "file", "other user"])
 def test_a_runtime_folder_that_somebody_else_made_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _temporary_files_in(tmp_path, monkeypatch)
     config = StackConfig("simulated", tmp_path / "state")
+    config.state.mkdir()
     if how == "link":
         (tmp_path / "elsewhere").mkdir(mode=0o700)
         config.runtime.symlink_to(tmp_path / "elsewhere")
@@ -142,8 +152,9 @@ def test_a_runtime_folder_that_somebody_else_made_is_refused(
 
 
 def test_a_runtime_folder_of_the_last_start_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _temporary_files_in(tmp_path, monkeypatch)
     config = StackConfig("simulated", tmp_path / "state")
+    config.state.mkdir()
     config.make_runtime_folder()
     config.make_runtime_folder()
 
@@ -192,3 +203,69 @@ def test_later_commands_know_the_intervals_and_the_budget_of_the_stack(
     assert not {"MUR_INTERVALS", "MUR_TRAINING_MINUTES"} & set(
         stack_environment(new_stack_config("simulated"), secrets)
     )
+
+
+def test_a_command_with_another_tmpdir_or_path_finds_the_same_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _temporary_files_in(tmp_path / "first", monkeypatch)
+    home = tmp_path / "home"
+    started = StackConfig("simulated", home / "simulated")
+    started.make_runtime_folder()
+    started.save()
+    known = started.stack_id, started.runtime
+
+    _temporary_files_in(tmp_path / "second", monkeypatch)
+    (tmp_path / "link").symlink_to(home)
+    monkeypatch.chdir(tmp_path)
+    assert known[1].parent == tmp_path / "first"
+    for state in (home / "simulated", tmp_path / "link" / "simulated", Path("home/simulated")):
+        found = StackConfig("simulated", state)
+        assert (found.stack_id, found.runtime) == known
+
+    moved = home.rename(tmp_path / "moved")
+    monkeypatch.setenv("MUR_STACK_HOME", str(moved))
+    found = saved_stack_config()
+    assert found is not None
+    assert (found.state, found.stack_id, found.runtime) == (moved / "simulated", *known)
+
+
+def test_a_copy_of_the_state_is_another_stack(tmp_path: Path) -> None:
+    original = StackConfig("simulated", tmp_path / "original")
+    original.make_runtime_folder()
+    shutil.copytree(original.state, tmp_path / "copy")
+
+    copy = StackConfig("simulated", tmp_path / "copy")
+
+    assert copy.stack_id != original.stack_id
+    assert copy.runtime != original.runtime
+    original.runtime.rmdir()
+
+
+@pytest.mark.parametrize("name", ["x" * 80, "with space", "%d", "ü"])
+def test_sockets_are_never_in_a_folder_that_their_programs_cannot_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if len(name) < 80:
+        monkeypatch.setattr(identity, "_LONGEST", 200)
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+
+    assert StackConfig("simulated", tmp_path / "state").runtime.parent == Path("/tmp")
+
+
+def test_a_file_that_is_replaced_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "current.json"
+    identity.write_beside(path, "first")
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space"):
+            identity.write_beside(path, "second")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("current.json", "first")]
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUR_STACK_HOME", str(tmp_path))
+    (tmp_path / "current.json").write_text('{"market": "sim')
+    with pytest.raises(StackError, match=r"current.json is damaged: delete it"):
+        saved_stack_config()

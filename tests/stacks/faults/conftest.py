@@ -13,7 +13,7 @@ SETTINGS = {
     "MUR_PAIRS": "btc_usdt,eth_usdt,chz_usdt",
     "MUR_HISTORY_CANDLES": "3000",
     # a dead triggerer's work is taken over after this long
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
+    "MUR_STACK_ENV_AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
 }
 SERVICES = ("interface", "serving", "training")
 

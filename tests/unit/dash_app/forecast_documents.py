@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from make_us_rich.core.interval import HOUR_MS
-from make_us_rich.documents import HORIZONS, Flags, Forecast, HorizonForecast, Model, PastForecast, Quantiles, Tail
+from make_us_rich.documents import (
+    HORIZONS,
+    HORIZONS_WITH_PROBABILITY_UP,
+    Flags,
+    Forecast,
+    HorizonForecast,
+    Model,
+    PastForecast,
+    Quantiles,
+    Tail,
+)
 from make_us_rich.market.candles import Candles
 
 _NAMES = ("q05", "q10", "q25", "q50", "q75", "q90", "q95")
@@ -30,7 +40,7 @@ def _horizon(close: float, horizon: int) -> HorizonForecast:
         target_close_ms=AS_OF_MS + horizon * HOUR_MS,
         quantiles=_quantiles(close, horizon),
         tail=Tail(scale=0.35, shape=0.15),
-        probability_up=0.5,
+        probability_up=0.5 if horizon <= HORIZONS_WITH_PROBABILITY_UP else None,
         expected_move=0.008 * horizon**0.5,
         volatility=0.9,
         skill_vs_naive=0.07,

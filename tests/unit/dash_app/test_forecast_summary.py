@@ -65,6 +65,11 @@ def test_the_badges_show_the_figures_of_the_horizon() -> None:
     )
 
 
+def test_a_probability_of_a_rise_that_says_nothing_is_not_shown() -> None:
+    forecast = make_forecast(88_000.0)
+    assert _text(horizon_badges(forecast, forecast.at(24))).startswith("Expected move: ")
+
+
 def test_a_record_that_was_never_measured_is_unknown() -> None:
     assert "Skill: unknownCoverage: unknown" in _measured(make_forecast(88_000.0), 8, None)
 

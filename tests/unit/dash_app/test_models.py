@@ -41,7 +41,7 @@ def test_every_explained_metric_is_one_that_training_logs() -> None:
     [
         ("promoted: better by 1 %", "Promoted"),
         ("refused: not better", "Kept the champion"),
-        ("promoted manually: by root", "Rolled back"),
+        ("promoted manually: by root", "Promoted"),
         ("replaced: by version 2, by root", "Rolled back"),
         ("none: a backfill promotes nothing", "No decision"),
     ],
@@ -52,6 +52,30 @@ def test_a_decision_is_a_mark_on_the_line_of_the_skill(decision: str, mark: str)
 
     assert (list(skill.y), list(skill.error_y.array), list(coverage.y)) == ([0.02, 0.03], [0, 0.01], [None, 0.79])
     assert (marks.name, list(marks.y)) == (mark, [0.02, 0.03])
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ({"skill_vs_naive": 0.02}, {"skill_vs_naive": -0.02}),
+        ({"skill_vs_naive_mean": 0.02}, {"skill_vs_naive_mean": -0.02}),
+        ({"diebold_mariano_t_vs_naive": 3.0}, {"diebold_mariano_t_vs_naive": -3.0}),
+        ({"coverage_80": 0.81}, {"coverage_80": 0.55}),
+        ({"coverage_50": 0.49}, {"coverage_50": 0.7}),
+        ({"coverage_90": 0.9}, {"coverage_90": 0.6}),
+        ({"direction": 0.53}, {"direction": 0.47}),
+        ({"pinball": 0.001, "pinball_naive": 0.0011}, {"pinball": 0.0012, "pinball_naive": 0.0011}),
+        ({"mae": 0.001, "mae_naive": 0.0011}, {"mae": 0.0012, "mae_naive": 0.0011}),
+    ],
+)
+def test_a_metric_that_fails_is_marked_as_poor(good: dict[str, float], bad: dict[str, float]) -> None:
+    assert _marks(good) == 0
+    assert _marks(bad) == 1
+
+
+def _marks(logged: dict[str, float]) -> int:
+    table = metrics_table(TrainingRun("run", "uri", "1", {}, logged))
+    return json.dumps(table.to_plotly_json(), default=lambda each: each.to_plotly_json()).count('"poor"')
 
 
 def test_a_small_skill_is_not_written_as_zero() -> None:

@@ -60,6 +60,22 @@ def test_every_pair_with_history_is_in_every_window(results: list[WindowResult])
                 assert (np.diff(forecast.quantiles, axis=1) >= 0).all()
 
 
+def test_untrained_pairs_alone_are_scored_by_a_foundation_of_the_others(results: list[WindowResult]) -> None:
+    (only,) = backtest_window(
+        MARKETS,
+        MARKETS["btc_usdt"],
+        interval=Interval.H1,
+        start_ms=STARTS_MS[0],
+        config=SMALL,
+        window=WINDOW,
+        untrained=["eth_usdt"],
+    )
+    assert (only.pair, only.curves) == ("eth_usdt", []), "nothing was trained on it"
+    ours, theirs = only.forecasts[1][MODEL], results[1].forecasts[1][MODEL]
+    assert len(ours.target) == len(theirs.target)
+    assert not np.array_equal(ours.quantiles, theirs.quantiles)
+
+
 def test_the_table_has_the_actual_closes(results: list[WindowResult]) -> None:
     rows = forecasts_table(results, MARKETS, Interval.H1, "lstm").to_pylist()
     assert len(rows) == 2 * 2 * sum(WINDOW - horizon + 1 for horizon in HORIZONS_COMPARED) * (1 + len(BASELINES))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,17 @@ def test_narrow_forecasts_have_too_many_closes_in_the_far_tails() -> None:
     score = score_probabilities(series(0.5), tails(), series().target)
     assert score.beyond_1 > 0.06
     assert score.brier > score_probabilities(series(), tails(), series().target).brier
+
+
+def test_the_probability_of_a_rise_is_compared_with_the_share_of_past_rises() -> None:
+    right = series()
+    moved = replace(right, quantiles=right.quantiles + 0.005)
+    sure = score_probabilities(moved, tails(), right.target)
+    assert sure.brier_up_naive == pytest.approx(0.25, abs=0.001)
+    assert sure.brier_up > 1.02 * sure.brier_up_naive
+    even = score_probabilities(right, tails(), right.target)
+    assert even.brier_up == pytest.approx(even.brier_up_naive, rel=0.001)
+    assert pool([sure, even]).brier_up == pytest.approx((sure.brier_up + even.brier_up) / 2)
 
 
 def test_pooled_tenths_count_their_forecasts() -> None:

@@ -158,3 +158,13 @@ def test_the_replay_exchange_needs_none_of_what_its_clients_do() -> None:
     )
 
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("price", [4.1e-7, 3e-11, 97_000.0])
+def test_a_price_of_any_size_keeps_its_digits(price: float) -> None:
+    row = np.array([price])
+    candles = Candles(np.array([NOW_MS - NOW_MS % HOUR_MS - HOUR_MS]), row, row, row, row, np.ones(1))
+
+    (served,) = kline_rows(candles, Interval.H1, None, None, 1, NOW_MS)
+
+    assert float(served[4]) == pytest.approx(price, rel=1e-7)

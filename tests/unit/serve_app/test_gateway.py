@@ -66,7 +66,7 @@ def test_a_body_of_more_than_a_million_bytes_is_refused() -> None:
 
 def test_the_error_for_a_wrong_method_lists_the_allowed_ones() -> None:
     answer = ask("DELETE", "/v1/forecasts/btc_usdt")
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
 
 
 def test_the_fast_route_answers_as_a_usual_route_does() -> None:

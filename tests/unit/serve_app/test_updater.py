@@ -14,6 +14,8 @@ from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Document, Forecast, NamedVersion, PairState, ReplicaError
 from make_us_rich.market import exchange
+from make_us_rich.registry.client import ModelVersion
+from serve_app.replica import compared_models
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.forecaster import Forecaster, Pool
 from serve_app.replica.models import ModelCache
@@ -109,7 +111,48 @@ def test_an_expired_model_serves_with_a_warning(offline: Settings, expiry_hours:
 def test_a_model_older_than_twice_its_expiry_stops_serving(offline: Settings) -> None:
     settings = offline.model_copy(update={"model_expiry_hours": 10})
     save_snapshot(settings, forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS))
-    assert "has seen nothing for 24 hours" in answers(settings, version=3)[0].detail
+    forecast, state = answers(settings, version=3)
+    assert "has seen nothing for 24 hours" in forecast.detail
+    assert (state.ready, state.reason) == (False, forecast.detail)
+
+
+@pytest.mark.parametrize(("expiry_hours", "is_refused"), [(11, True), (13, False)])
+def test_the_same_age_refuses_own_candles_and_compared_models(
+    offline: Settings, monkeypatch: pytest.MonkeyPatch, expiry_hours: int, is_refused: bool
+) -> None:
+    settings = offline.model_copy(update={"model_expiry_hours": expiry_hours})
+    old = forecast_by(3, time.time_ns() // 1_000_000 - 24 * HOUR_MS)
+    save_snapshot(settings, old)
+
+    class OneModel:
+        """A registry that has the same old model under every alias."""
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def __enter__(self) -> OneModel:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        for_requests = classmethod(lambda cls, *_: cls())
+
+        def find(self, name: str, alias: str) -> ModelVersion:
+            return old.model.version
+
+        def download(self, version: ModelVersion) -> bytes:
+            return old.model.graph
+
+    monkeypatch.setattr(compared_models, "Registry", OneModel)
+
+    async def ask() -> list[Forecast | ReplicaError]:
+        forecaster = Forecaster(SERIES, settings, ModelCache(2))
+        await forecaster.reconfigure({"name": "btc_usdt_1h", "version": 3, "run_id": "run-3"})
+        own = await forecaster.forecast_from(old.window.candles, None)
+        return [own, *[await forecaster.forecast(model) for model in ("champion", "previous", "foundation")]]
+
+    for answer in asyncio.run(ask()):
+        assert isinstance(answer, ReplicaError) is is_refused
+        assert not is_refused or "has seen nothing for 24 hours" in answer.detail
 
 
 def test_a_forecast_by_the_foundation_model_has_its_flag(offline: Settings) -> None:
