@@ -22,7 +22,8 @@ Clicks = Annotated[int, Field(ge=0)] | None
 Text = Annotated[str, Field(max_length=4096)] | None
 Remembered = Annotated[Text, BeforeValidator(lambda value: value if isinstance(value, str) else None)]
 """A text that the browser remembers: another version may have left something else, which counts as nothing."""
-IntervalName = Annotated[Interval, Field(strict=False)]
+# not the class itself, whose signature pydantic cannot read from Python 3.12 on
+IntervalName = Annotated[Interval, BeforeValidator(lambda name: Interval(name))]
 """A candle interval, which the browser has as text."""
 RowId = Annotated[int, Field(strict=True, gt=0, le=2**63 - 1)]
 """The id of a row in Postgres."""
