@@ -3,7 +3,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from infra.docs import generated_pages, write_http_reference
 from infra.sizing import PAIRS, estimate
@@ -35,6 +38,37 @@ def test_every_variable_of_compose_is_documented() -> None:
     undocumented = sorted(name for name in variables if f"`{name}`" not in SETTINGS_PAGE.read_text())
     assert variables
     assert undocumented == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    named = {Requirement(text).name for text in texts} - {"make-us-rich"}
+    page = (DOCS / "explanation" / "dependencies.md").read_text().lower()
+    assert [name for name in sorted(named) if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", page)] == []
+
+
+def test_an_exchange_is_added_where_the_page_says() -> None:
+    page = (DOCS / "how-to" / "extend.md").read_text()
+    packages = [PROJECT_ROOT / name for name in ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app")]
+    files = [path for package in packages for path in package.rglob("*.py") if "ExchangeClient(" in path.read_text()]
+    paths = [path.relative_to(PROJECT_ROOT).as_posix() for path in files if path.name != "exchange.py"]
+    assert len(paths) >= 4
+    assert [path for path in paths if path not in page] == []
+
+
+def test_the_share_of_right_directions_is_the_same_in_every_page() -> None:
+    table = (DOCS / "explanation" / "forecasting.md").read_text()
+    (share,) = re.findall(r"\| direction right \| ([\d.]+ %)", table)
+    assert f"the direction in {share} of the hours" in (DOCS / "faq.md").read_text()
+
+
+def test_no_file_of_the_packages_is_long() -> None:
+    packages = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks")
+    files = [
+        path for name in packages for path in (PROJECT_ROOT / name).rglob("*.py") if "node_modules" not in path.parts
+    ]
+    assert [str(path) for path in files if len(path.read_text().splitlines()) > 400] == []
 
 
 def test_every_alarm_says_what_to_do() -> None:
