@@ -46,6 +46,7 @@ _STEADY = """() => {
     const since = document.querySelector("#since p");  // whether the close was inside the band depends on the hour
     if (since) since.textContent = since.textContent.slice(0, 24);
     document.querySelectorAll("time[datetime]").forEach((time) => time.removeAttribute("datetime"));
+    document.querySelectorAll("[data-age-hours]").forEach((age) => age.removeAttribute("data-age-hours"));
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
         const node = walker.currentNode;
