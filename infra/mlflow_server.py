@@ -52,7 +52,7 @@ _CLIENTS = (
     "POST registered-models/(create|alias)",
     "GET model-versions/(get|search|get-download-uri)",
     "POST model-versions/(create|set-tag)",
-    "DELETE model-versions/delete",
+    "DELETE (registered-models|model-versions)/delete",
 )
 # What MLflow's pages ask for to show experiments, runs and models. They change nothing.
 _PAGES = (

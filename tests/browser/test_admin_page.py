@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -185,8 +186,9 @@ def _train_and_drift(database: Database) -> None:
     trainings.record(database, {BITCOIN: None}, run_seconds={}, **bitcoin)
     an_hour_later = bitcoin | {"as_of_ms": noon_ms + 3_600_000}
     trainings.record(database, {BITCOIN: "the loss is not finite"}, run_seconds={}, **an_hour_later)
+    now_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)  # an older score is forgotten after a week
     bad = Score(n=168, skill_vs_naive=-1, t_vs_naive=-9, coverage_80=0, shift={}, drifted=True, reason="worse")
-    scores.save(database, bad, pair=BITCOIN, **bitcoin)
+    scores.save(database, bad, pair=BITCOIN, **bitcoin | {"as_of_ms": now_ms})
 
 
 def test_tabs_and_dialogs_are_accessible(page: Page, dashboard: DashboardServers) -> None:

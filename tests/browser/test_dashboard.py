@@ -246,6 +246,7 @@ def test_a_session_of_another_browser_is_listed_and_logged_out(browser: Browser,
     page.get_by_role("button", name="log out Firefox on Windows").click()
     expect(page.get_by_text("Firefox on Windows is logged out.")).to_be_visible()
     expect(page.get_by_role("button", name="log out Firefox on Windows")).to_have_count(0)
+    elsewhere = other.new_page()  # the open page may be loading by itself
     elsewhere.goto(f"{dashboard.url}/account")
     expect(elsewhere).to_have_url(f"{dashboard.url}/login?next=/account")
 

@@ -173,7 +173,7 @@ def test_the_names_of_downloads_and_the_picture_say_pair_and_time(page: Page, da
         page.click("#csv")
     assert table.value.suggested_filename == f"{name}.csv"
 
-    title = time.strftime("BTC / USDT, 1h candles, forecast as of %d %b %Y %H:%M UTC", time.gmtime(as_of_s))
+    title = time.strftime("BTC / USDT, simulated prices, 1h, forecast as of %d %b %Y %H:%M UTC", time.gmtime(as_of_s))
     page.evaluate(
         "() => { const download = Plotly.downloadImage; Plotly.downloadImage = (figure, options) => {"
         " window.drawn = figure.layout.title.text; return download(figure, options); }; }"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,6 @@ PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 PATHS = ("/", "/overview", "/models", "/api-tokens", "/admin", "/account")
 HTML_AND_SQL = "<img src=x onerror=alert(1)>'; DROP TABLE users;--"
 SLOW_MS = 30_000
-DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_pages_show_the_scores_of_the_market_that_is_served(page: Page, dashboar
             market=market,
             pair=BITCOIN,
             interval=Interval.H1,
-            as_of_ms=DAY_MS * 20_000 + hour * HOUR_MS,
+            as_of_ms=Interval.H1.last_close_ms(time.time_ns() // 1_000_000) - hour * HOUR_MS,
         )
 
     log_in(page, dashboard.url, "root", "/?pair=btc_usdt")

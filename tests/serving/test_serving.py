@@ -68,6 +68,7 @@ def test_a_forecast_has_the_documented_fields(api: httpx.Client) -> None:
         "skill_margin": 0.01,
         "coverage_80": 0.8,
         "shipped": False,
+        "adapted_ms": None,
     }
     as_of_ms = forecast.pop("as_of_ms")
     assert [item["horizon"] for item in horizons] == list(range(1, HORIZONS + 1))
@@ -275,8 +276,8 @@ def test_the_pairs_first_own_champion_replaces_the_foundation_model_in_place(
             (HOUR_MS,),
         )
     past = api.get("/v1/forecasts/chz_usdt/history").json()["forecasts"]
-    assert [(each["model_version"], each["foundation"]) for each in past] == [(1, False)], (
-        "by the model that forecast it last"
+    assert [(each["model_version"], each["foundation"]) for each in past] == [(1, True)], (
+        "by the model that forecast it first"
     )
 
 

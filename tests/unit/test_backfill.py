@@ -14,7 +14,7 @@ from make_us_rich.core.pair import BITCOIN
 
 def planned(monkeypatch: pytest.MonkeyPatch, run_type: str, pairs: list[str]) -> object:
     """Plan a run of this type and form while only BTC is active."""
-    run = SimpleNamespace(run_type=run_type, run_after=datetime(2026, 1, 1, tzinfo=UTC))
+    run = SimpleNamespace(run_type=run_type, run_after=datetime(2026, 1, 1, tzinfo=UTC), conf={})
     params = {"pairs": pairs, "as_of": None}
     context = {"params": params, "dag_run": run, "dag": SimpleNamespace(params=params)}
     monkeypatch.setattr(tasks, "get_current_context", lambda: context)
