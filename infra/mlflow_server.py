@@ -42,7 +42,7 @@ _HEALTH = "/health"  # open, because health checks have no password
 # What the product asks of MLflow, by its own client and by MLflow's, and what a notebook needs to load a model.
 _CLIENTS = (
     "GET experiments/(get|get-by-name|search)",
-    "POST experiments/(create|search)",
+    "POST experiments/(create|search|delete)",
     "GET runs/get",
     "POST runs/(create|update|search|log-batch|log-metric|log-parameter|set-tag|outputs|delete)",
     "GET metrics/get-history",
@@ -67,6 +67,7 @@ _PAGES = (
 )
 _OTHERS = (
     "(GET|PUT|DELETE) /api/2[.]0/mlflow-artifacts/artifacts(/.+)?",
+    "GET /api/2[.]0/mlflow-artifacts/presigned/.+",  # of a store in S3, which the client asks for before a download
     "GET /(ajax-)?api/3[.]0/mlflow/server-info",
     "GET /(version|get-artifact|model-versions/get-artifact|static-files/.+)?",
     "POST /graphql",

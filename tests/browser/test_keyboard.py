@@ -66,7 +66,7 @@ def test_a_reader_without_a_mouse_gets_from_the_log_in_to_a_token(page: Page, da
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="API", exact=True)).to_be_visible(timeout=SLOW_MS)
     _tab_to(page, "name of the new token")
-    page.keyboard.type("keyboard")
+    page.keyboard.type("keyboard", delay=50)
     _tab_to(page, "Create token")
     page.keyboard.press("Enter")
     expect(page.locator("#new-token-text")).to_contain_text("mur_", timeout=SLOW_MS)
