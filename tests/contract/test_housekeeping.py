@@ -131,7 +131,8 @@ def test_what_is_removed_meanwhile_stops_nothing(settings: Settings, monkeypatch
 
     def interfere(asking: MlflowClient, name: str, version: str) -> bool:
         if name != NAME:
-            client.delete_registered_model(name)
+            _execute(settings, "DELETE FROM model_versions WHERE name = ?", name)
+            _execute(settings, "DELETE FROM registered_models WHERE name = ?", name)
         elif version == "3":
             client.delete_model_version(name, version)
         return has_alias(asking, name, version)
@@ -144,11 +145,18 @@ def test_what_is_removed_meanwhile_stops_nothing(settings: Settings, monkeypatch
 
     def remove_one(asking: MlflowClient, experiment_id: str, before: datetime) -> list[Any]:
         found = search(asking, experiment_id, before)
-        client.delete_experiment(experiment_id)
+        _execute(settings, "UPDATE experiments SET lifecycle_stage = 'deleted' WHERE experiment_id = ?", experiment_id)
+        _execute(settings, "UPDATE runs SET lifecycle_stage = 'deleted' WHERE experiment_id = ?", experiment_id)
         return found
 
     monkeypatch.setattr(housekeeping, "_runs", remove_one)
     housekeeping.delete_orphaned_runs(settings, FAR_AHEAD, dry_run=False)
+
+
+def _execute(settings: Settings, statement: str, value: str) -> None:
+    """Change MLflow's database directly, because its server lets nobody delete models and experiments."""
+    with closing(sqlite3.connect(mlflow_database(settings.mlflow_url))) as database, database:
+        database.execute(statement, (value,))
 
 
 def test_models_on_every_page_are_considered() -> None:
