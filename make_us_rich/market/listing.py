@@ -31,17 +31,18 @@ def traded_pairs(exchange_url: str) -> set[Pair]:
 
 
 def check_traded(exchange_url: str, pair: Pair) -> None:
-    """Raise PairNotTraded, MarketUnavailable, or BadCandles for a pair that hardly moves, unless it can be forecast."""
+    """Raise PairNotTraded, MarketUnavailable, or BadCandles for a pair that hardly moves, unless it can be forecast.
+
+    When the exchange gives its list but no candles, the pair passes: its training looks at them again.
+    """
     if pair not in traded_pairs(exchange_url):
         raise PairNotTraded(f"the exchange does not trade {pair}")
     query = f"symbol={pair.symbol}&interval={Interval.H1}&limit={_CHECKED_CANDLES}"
-    answer = limited_http.get(f"{exchange_url.rstrip('/')}/api/v3/klines?{query}", timeout_s=_TIMEOUT_S)
-    if answer.status_code != HTTPStatus.OK:
-        raise MarketUnavailable(f"the exchange cannot be asked for candles of {pair}: it answers {answer.status_code}")
     try:
+        answer = limited_http.get(f"{exchange_url.rstrip('/')}/api/v3/klines?{query}", timeout_s=_TIMEOUT_S)
         candles, _ = clean(from_klines(answer.json()), Interval.H1)
-    except (BadCandles, *UNEXPECTED) as error:
-        raise MarketUnavailable(f"the exchange cannot be asked for candles of {pair}: {type(error).__name__}") from None
+    except (MarketUnavailable, BadCandles, *UNEXPECTED):
+        return
     stable = why_too_stable(candles, Interval.H1.ms)
     if stable and len(candles) >= _FEWEST_CANDLES:
         raise BadCandles(f"{pair} {stable}", field="pair")
