@@ -23,3 +23,11 @@ def advisory_lock(database: Database, subject: str, *, timeout_s: float, late: M
         except QueryCanceled:
             raise late from None
         yield
+
+
+@contextmanager
+def try_shared_lock(database: Database, subject: str) -> Iterator[bool]:
+    """Hold the lock of a subject together with other shared holders. Gives False, at once, while it is held alone."""
+    with database.transaction() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock_shared(hashtextextended(%s, 0))", (subject,))
+        yield cursor.fetchone()[0]

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg2.errors import QueryCanceled
-
 from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.database.locks import advisory_lock, try_shared_lock
 from make_us_rich.database.pool import Database
 
-_LOCK = "hashtextextended('backup', 0)"
+_SUBJECT = "backup"
 _WAIT_S = 900.0  # longer than a night's deletions take
 
 
@@ -25,9 +24,8 @@ class BackupRunning(MakeUsRichError):
 @contextmanager
 def deletion(database: Database) -> Iterator[None]:
     """Delete model files in this block; a backup waits for its end. Raises BackupRunning while one is being saved."""
-    with database.transaction() as cursor:
-        cursor.execute(f"SELECT pg_try_advisory_xact_lock_shared({_LOCK})")
-        if not cursor.fetchone()[0]:
+    with try_shared_lock(database, _SUBJECT) as is_held:
+        if not is_held:
             raise BackupRunning("a backup is being saved: nothing is deleted now; the next run deletes it")
         yield
 
@@ -39,11 +37,8 @@ def backup(database: Database) -> Iterator[None]:
     Raises BackupRunning after a quarter of an hour, psycopg2.OperationalError at the end of the block when the
     connection that holds the lock was lost meanwhile.
     """
-    with database.transaction(timeout_s=_WAIT_S) as cursor:
-        try:
-            cursor.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        except QueryCanceled:
-            raise BackupRunning(
-                f"another backup or housekeeping has been running for {_WAIT_S / 60:.0f} minutes: save again later"
-            ) from None
+    late = BackupRunning(
+        f"another backup or housekeeping has been running for {_WAIT_S / 60:.0f} minutes: save again later"
+    )
+    with advisory_lock(database, _SUBJECT, timeout_s=_WAIT_S, late=late):
         yield

@@ -34,7 +34,7 @@ from make_us_rich.registry.client import CHAMPION, PREVIOUS, REQUEST_TIMEOUT_S, 
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.callers import QuotaCounter, quota_headers, quota_problem
 from serve_app.gateway.replica_client import D, ReplicaClient, ask
-from serve_app.gateway.single_flight import SingleFlightCache
+from serve_app.gateway.single_flight import SharedCalls, SingleFlightCache
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import WARMING_S, Problem, unavailable
 
@@ -273,7 +273,7 @@ class ForecastCache:
         self._replicas = replicas
         self._metrics = metrics
         self._cached: dict[tuple[str, str], tuple[float, CachedForecast]] = {}
-        self._calls: dict[tuple[str, str], asyncio.Task[CachedForecast]] = {}
+        self._calls: SharedCalls[tuple[str, str], CachedForecast] = SharedCalls()
 
     async def get(self, name: str, model: str, *, wake: bool = True) -> CachedForecast:
         """Return an application's forecast. Raises Problem 503 when there is none, 404 when there is no such model.
@@ -290,10 +290,7 @@ class ForecastCache:
         if is_stopped and not wake:
             raise unavailable("asleep", "asleep because nobody asked for it: a call that names the pair wakes it")
         self._metrics.forecast_given(name, "replica")
-        if key not in self._calls:
-            self._calls[key] = asyncio.create_task(self._call(key))
-            self._calls[key].add_done_callback(_retrieve_exception)
-        call = asyncio.shield(self._calls[key])
+        call = self._calls.join(key, lambda: self._call(key))
         if cached is None or not cached.is_valid:
             return await call
         try:
@@ -303,15 +300,6 @@ class ForecastCache:
 
     async def _call(self, key: tuple[str, str]) -> CachedForecast:
         name, model = key
-        try:
-            cached = CachedForecast.of(await ask(self._replicas, Forecast, name, "forecast", model))
-            self._cached[key] = (time.monotonic() + _TTL_S, cached)
-            return cached
-        finally:
-            del self._calls[key]
-
-
-def _retrieve_exception(call: asyncio.Task[CachedForecast]) -> None:
-    """Retrieve the exception of a call that nobody waits for any more, or asyncio logs that it never was."""
-    if not call.cancelled():
-        call.exception()
+        cached = CachedForecast.of(await ask(self._replicas, Forecast, name, "forecast", model))
+        self._cached[key] = (time.monotonic() + _TTL_S, cached)
+        return cached

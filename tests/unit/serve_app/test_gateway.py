@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import Document, PairState
 from serve_app.api import v1
 from serve_app.api.app import make_app
 from serve_app.gateway.forecast_service import CachedForecast
 from tests.support.forecasts import make_forecast
+from tests.support.gateway_parts import AnyToken, OneAnswer
 from tests.support.local_replica_client import LocalReplicaClient
 
 NO_POSTGRES = "postgresql://nobody:nothing@127.0.0.1:9/none"
@@ -97,32 +97,6 @@ def test_the_fast_route_answers_as_a_usual_route_does() -> None:
         assert (fast.status_code, usual.status_code) == (status, status), path
         assert fast.content == usual.content
         assert fast.headers == usual.headers
-
-
-class OneAnswer:
-    """A replica of btc_usdt_1h that answers every call with one document."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-
-    async def applications(self) -> frozenset[str]:
-        return frozenset({"btc_usdt_1h"})
-
-    async def call(self, name: str, method: str, *arguments: object) -> Document:
-        return self._document
-
-    def is_scaled_to_zero(self, name: str) -> bool:
-        return False
-
-    async def states(self, method: str) -> dict[str, PairState]:
-        return {}
-
-
-class AnyToken:
-    """Knows an owner for every token."""
-
-    async def authenticate(self, _: str) -> TokenOwner:
-        return TokenOwner(user_id=1, token_id=1, roles=frozenset(), monthly_calls=10)
 
 
 async def _free_call(_: TokenOwner) -> dict[str, str]:

@@ -13,10 +13,10 @@ from fastapi.routing import APIRoute
 from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import Document, PairState
 from serve_app.api.app import make_app
 from serve_app.api.conditional import is_known
 from tests.support.forecasts import make_forecast
+from tests.support.gateway_parts import AnyToken, OneAnswer
 
 NO_POSTGRES = "postgresql://nobody:nothing@127.0.0.1:9/none"
 OTHER_PATHS = ["/docs", "/openapi.json", "/static-offline-docs/swagger-ui-bundle.js", "/nothing", "/predict"]
@@ -27,7 +27,7 @@ def app() -> FastAPI:
     settings = Settings(pairs=("btc_usdt",))
     now_ms = time.time_ns() // 1_000_000
     document = make_forecast("btc_usdt", as_of_ms=now_ms).document(settings, now_ms=now_ms)
-    app = make_app(settings, OneForecast(document), Accounts(Database(NO_POSTGRES)))
+    app = make_app(settings, OneAnswer(document), Accounts(Database(NO_POSTGRES)))
     app.state.tokens = AnyToken()
     app.state.service.count_call = _no_headers
     app.state.service.check_quota = _no_headers
@@ -94,32 +94,6 @@ def test_several_lines_of_a_header_are_one_list(app: FastAPI, etag: str) -> None
 def test_the_etag_of_some_horizons_is_another_one(app: FastAPI, etag: str) -> None:
     answer = send(app, "GET", "/v1/forecasts/btc_usdt?horizons=1", **{"If-None-Match": etag})
     assert answer.status_code == 200
-
-
-class OneForecast:
-    """A replica of btc_usdt_1h that answers every call with one forecast."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-
-    async def applications(self) -> frozenset[str]:
-        return frozenset({"btc_usdt_1h"})
-
-    async def call(self, name: str, method: str, *arguments: object) -> Document:
-        return self._document
-
-    def is_scaled_to_zero(self, name: str) -> bool:
-        return False
-
-    async def states(self, method: str) -> dict[str, PairState]:
-        return {}
-
-
-class AnyToken:
-    """Knows an owner for every token."""
-
-    async def authenticate(self, _: str) -> TokenOwner:
-        return TokenOwner(user_id=1, token_id=1, roles=frozenset(), monthly_calls=10)
 
 
 async def _no_headers(_: TokenOwner) -> dict[str, str]:
