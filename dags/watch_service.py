@@ -49,7 +49,6 @@ def redeploy() -> None:
     """Deploy the present champions, which changes nothing if they are deployed. Skips if that is impossible now."""
     from make_us_rich.operations.serve_deploy import apply
 
-    refuse_unknown_parameters(get_current_context())
     try:
         print(apply(get_settings(), wait_for=()))  # the other tasks look at each pair
     except MakeUsRichError as error:
