@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.accounts import owner_of
-from tests.support.browser import ARTIFACTS, PASSWORD
+from tests.support.browser import ARTIFACTS, PASSWORD, fire_timer
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 from tests.support.pictures import renewing, save_strip
 from tests.support.processes import PROJECT_ROOT
@@ -60,6 +60,7 @@ def test_a_stranger_gets_from_the_landing_page_to_an_answer_of_the_api_to_the_qu
     for command in (["bash", "-c", curl], [sys.executable, "-c", python]):
         printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
         assert "q50" in printed
+    fire_timer(page, "usage-refresh")
     expect(page.get_by_text("2 of 1,000 calls used this month")).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_role("row", name="laptop")).not_to_contain_text("never")
     page.screenshot(path=ARTIFACTS / "newcomer-5-two-calls-used.png", full_page=True)
@@ -73,6 +74,7 @@ def test_a_stranger_gets_from_the_landing_page_to_an_answer_of_the_api_to_the_qu
     api = f"{dashboard.settings.api_url}/v1/forecasts/btc_usdt"
     answer = httpx.get(api, headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 429
+    fire_timer(page, "usage-refresh")
     expect(page.get_by_text("Monthly quota used up")).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=ARTIFACTS / "quota.png", full_page=True)
 

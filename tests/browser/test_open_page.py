@@ -15,17 +15,12 @@ from make_us_rich.client import Client, ServiceUnavailable
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Forecast
-from tests.support.browser import ARTIFACTS, PASSWORD, log_in
+from tests.support.browser import ARTIFACTS, PASSWORD, fire_timer, log_in
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 pytestmark = pytest.mark.timeout(300)
 
 SLOW_MS = 30_000
-_LAYOUT_STATE = "window.dash_component_api.getLayout"
-_TIMER = f"""(name) => {{
-    const fired = ({_LAYOUT_STATE}(name).props.n_intervals ?? 0) + 1;
-    window.dash_clientside.set_props(name, {{n_intervals: fired}});
-}}"""
 _PLOT = "document.querySelector('#chart .js-plotly-plot')"
 # Where the median of the n-th close is on the screen.
 _PLACE = f"""(index) => {{
@@ -75,12 +70,12 @@ def test_an_open_page_follows_the_model_keeps_the_last_answer_and_counts_ages(
     notices, outage, section = page.locator("#forecast"), page.locator("#outage"), page.locator("#chart-section")
     expect(notices).to_contain_text("Shipped model.", timeout=SLOW_MS)
     monkeypatch.setattr(Client, "forecast", answer)
-    page.evaluate(_TIMER, "refresh")
+    fire_timer(page, "refresh")
     expect(notices).not_to_contain_text("Shipped model.", timeout=SLOW_MS)
     expect(notices).to_contain_text("Simulated market.")
 
     monkeypatch.setattr(Client, "forecast", slow)
-    page.evaluate(_TIMER, "refresh")
+    fire_timer(page, "refresh")
     expect(outage).to_contain_text(re.compile(r"No new answer since \d\d \w+ \d\d:\d\d .*: this is the last one\."))
     expect(page.locator("#chart .legendtext").first).to_be_visible()
     expect(page.locator("#reading")).to_contain_text("with 80 % probability")
@@ -88,7 +83,7 @@ def test_an_open_page_follows_the_model_keeps_the_last_answer_and_counts_ages(
     expect(notices).to_contain_text("Simulated market.")
     page.screenshot(path=ARTIFACTS / "last-answer.png", full_page=True)
     monkeypatch.setattr(Client, "forecast", answer)
-    page.evaluate(_TIMER, "refresh")
+    fire_timer(page, "refresh")
     expect(outage).to_be_empty()
     expect(section).to_have_css("opacity", "1")
 
@@ -110,11 +105,11 @@ def test_the_overview_keeps_the_last_answer_too(
     expect(table.locator("tbody tr")).to_have_count(1, timeout=SLOW_MS)
     with monkeypatch.context() as patch:
         patch.setattr(Client, "forecasts", slow)
-        page.evaluate(_TIMER, "overview-refresh")
+        fire_timer(page, "overview-refresh")
         expect(notice).to_contain_text("No new answer since")
         expect(table).to_have_class("outdated")
         expect(table.locator("tbody tr")).to_have_count(1)
-    page.evaluate(_TIMER, "overview-refresh")
+    fire_timer(page, "overview-refresh")
     expect(notice).to_contain_text("1 of 1 pairs are up to date.")
     expect(table).not_to_have_class("outdated")
 
@@ -152,7 +147,7 @@ def test_a_pair_that_another_admin_added_or_parked_appears(page: Page, dashboard
     expect(page.get_by_role("button", name="actions for btc_usdt")).to_be_visible(timeout=SLOW_MS)
 
     pairs_table.put(database, "sol_usdt", plan="pooled")
-    page.evaluate(_TIMER, "admin-pairs-refresh")
+    fire_timer(page, "admin-pairs-refresh")
     actions = page.get_by_role("button", name="actions for sol_usdt")
     expect(actions).to_be_visible(timeout=SLOW_MS)
     pairs_table.park(database, "sol_usdt", "halted by the exchange")

@@ -123,14 +123,22 @@ def test_the_newest_closes_are_drawn_with_their_bands(
     assert min(text["height"] for text in texts) >= 10
 
 
-def _run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _script() -> str:
     page = (PROJECT_ROOT / "docs" / "explanation" / "track-record.md").read_text()
     (script,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
-    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    return script
+
+
+def _run_here(*arguments: str) -> None:
+    """Run the script in this process, which has imported pandas."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["-c", *arguments])
+        exec(compile(_script(), "track-record.md", "exec"), {})
 
 
 def test_the_script_of_the_documentation_recomputes_hashes_and_coverage(dashboard: DashboardServers) -> None:
-    done = _run_script(dashboard.url)
+    command = [sys.executable, "-c", _script(), dashboard.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = {int(row["horizon"]): row for row in csv.DictReader(done.stdout.splitlines())}
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000
@@ -160,7 +168,7 @@ def _copied_log(dashboard: DashboardServers, folder: Path) -> tuple[Path, list[s
 
 
 def test_the_script_of_the_documentation_sees_replaced_and_dropped_files(
-    dashboard: DashboardServers, tmp_path: Path
+    dashboard: DashboardServers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log, days = _copied_log(dashboard, tmp_path)
     index = (log / "index.csv").read_text()
@@ -168,20 +176,21 @@ def test_the_script_of_the_documentation_sees_replaced_and_dropped_files(
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, ThreadPoolExecutor(1) as pool:
         pool.submit(server.serve_forever, 0.02)
         url = f"http://127.0.0.1:{server.server_port}"
-        done = _run_script(url)
-        assert done.returncode == 0, done.stderr
-        chain = done.stderr.split()[-1]
+        _run_here(url)
+        chain = capsys.readouterr().err.split()[-1]
         for kind in ("csv", "parquet"):
             published = (log / f"{days[5]}.{kind}").read_bytes()
             (log / f"{days[5]}.{kind}").write_bytes((log / f"{days[6]}.{kind}").read_bytes())
-            assert f"{days[5]} is not what was published" in _run_script(url).stderr
+            with pytest.raises(AssertionError, match=f"{days[5]} is not what was published"):
+                _run_here(url)
             (log / f"{days[5]}.{kind}").write_bytes(published)
         header, _, *rest = index.splitlines(keepends=True)
         (log / "index.csv").write_text("".join([header, *rest]))
-        assert "the days before it are not published any more" in _run_script(url).stderr
-        assert _run_script(url, chain).returncode == 0
+        _run_here(url, chain)
+        assert "the days before it are not published any more" in capsys.readouterr().err
         (log / "index.csv").write_text("".join(index.splitlines(keepends=True)[:-3]))
-        assert "the chain that you kept is gone" in _run_script(url, chain).stderr
+        with pytest.raises(AssertionError, match="the chain that you kept is gone"):
+            _run_here(url, chain)
         server.shutdown()
 
 

@@ -18,7 +18,16 @@ from make_us_rich.database import scores
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
 from make_us_rich.registry.client import CHAMPION, Registry
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
+from tests.support.browser import (
+    ARTIFACTS,
+    PASSWORD,
+    PHONE,
+    axe_violations,
+    fire_timer,
+    horizontal_overflow_px,
+    log_in,
+    register,
+)
 from tests.support.dashboard_servers import (
     DashboardServers,
     dashboard_servers,
@@ -78,6 +87,7 @@ def test_an_outage_shows_a_notice_and_recovers_without_a_reload(page: Page, dash
         expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=SLOW_MS)
     finally:
         dashboard.start_service()
+    fire_timer(page, "refresh")
     _wait_for_chart(page)  # without a reload
 
 

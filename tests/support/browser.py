@@ -31,6 +31,15 @@ def log_in(page: Page, url: str, name: str, path: str = "/") -> None:
     page.click("button[type=submit]")
 
 
+def fire_timer(page: Page, name: str) -> None:
+    """Let a timer of the page fire now that would within a minute."""
+    timer = page.evaluate("(name) => window.dash_component_api.getLayout(name).props", name)
+    assert timer["interval"] <= 60_000
+    assert not timer.get("disabled")
+    fired = {"n_intervals": timer.get("n_intervals", 0) + 1}
+    page.evaluate("([name, fired]) => window.dash_clientside.set_props(name, fired)", [name, fired])
+
+
 def horizontal_overflow_px(page: Page) -> int:
     """Return by how many pixels the page is wider than the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
