@@ -46,6 +46,7 @@ def test_the_foundation_learns_from_the_most_traded_pairs_though_one_of_them_fai
         champion = registry.find(foundation_name(Interval.H1), CHAMPION)
     assert champion is not None
     assert re.search(r"learned from avax_usdt,btc_usdt,eth_usdt\b(?!,)", run.log)
+    assert "Exception in thread" not in run.log, "of one of Ray's actors"
     assert run.states["check_fetched", ""] == "failed"
     (embed,) = with_ray.embeds()[before:]
     assert embed["title"] == "train_foundation: sol_usdt failed"
