@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.timeout(300)
 
 MONITORING = PROJECT_ROOT / "infra" / "monitoring"
 REPORTED_WITHIN_S = 120
+RAY_FORGETS_AFTER_S = 20
 PAIR = "ltc_usdt"  # whose metrics count the calls of this file alone
 
 
@@ -41,6 +42,7 @@ class UsedService:
     token: str
     by_header: Counter[int]
     by_query: Counter[int]
+    called_at: float = field(default_factory=time.monotonic)  # after its last forecast was computed
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +186,11 @@ def _requests(servers: ServingServers) -> list[dict[str, Any]]:
 def _logs(servers: ServingServers) -> dict[Path, str]:
     folder = servers.folder / "ray" / "session_latest" / "logs"
     return {path: path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_age_of_a_forecast_is_exported_after_ray_would_have_forgotten_it(used_service: UsedService) -> None:
+    forgotten_at = used_service.called_at + RAY_FORGETS_AFTER_S + 5  # most of which the tests above took
+    wait_until(lambda: time.monotonic() > forgotten_at, RAY_FORGETS_AFTER_S + 30, "time stands still")
+    page = metrics_of(used_service.servers)
+    for name in ("forecast_as_of_seconds", "model_as_of_seconds"):
+        assert _sum(page, f"ray_mur_{name}", {"pair": PAIR, "interval": "1h"}) > 0
