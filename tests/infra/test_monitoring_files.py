@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from make_us_rich.core.settings import Settings
+from make_us_rich.operations.airflow import DagState
+from make_us_rich.operations.watchdog import Looker
 from tests.support.processes import PROJECT_ROOT
 
 MONITORING = PROJECT_ROOT / "infra" / "monitoring"
@@ -90,6 +93,17 @@ def test_rays_token_is_sent_by_old_prometheuses_too() -> None:
     ray = _scrapes()["ray"]
     for authorization in (ray["authorization"], ray["http_sd_configs"][0]["authorization"]):
         assert authorization == {"type": "Bearer", "credentials_file": "/run/secrets/ray_token"}
+
+
+def test_the_rules_ask_the_watchdog_for_what_it_exports() -> None:
+    dags = [DagState("train_pairs", False, 0.0), DagState("housekeeping", True, None)]
+    page = Looker(Settings()).round({"postgres": None}, dags, 1.0).metrics()
+    exported = set(re.findall(r"^(\w+)", page, re.MULTILINE))
+    asked = {name for rule in _rules() for name in re.findall(r"\bmur_[a-z_]+", rule["expr"])}
+    assert asked == exported
+    services = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())["services"]
+    assert _scrapes()["watchdog"]["static_configs"] == [{"targets": ["watchdog:9109"]}]
+    assert "--port=9109" in services["watchdog"]["command"]
 
 
 def _scrapes() -> dict[str, Any]:
