@@ -63,7 +63,7 @@ redis:
 	@command -v redis-server >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends redis-server; } >/dev/null || { echo "install redis-server: the test of Airflow's CeleryExecutor runs it" >&2; exit 1; }
 
 promtool:
-	@command -v promtool >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends prometheus; } >/dev/null || echo "without promtool (Debian's package prometheus), the tests of Prometheus' rules are skipped" >&2
+	@{ command -v promtool && command -v prometheus-alertmanager; } >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends prometheus prometheus-alertmanager; } >/dev/null || echo "without Debian's packages prometheus and prometheus-alertmanager, the tests of the alarms are skipped" >&2
 
 # A process for each of two cores. tests/support/durations.py gives them the longest files first and keeps their budgets.
 PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
