@@ -60,7 +60,4 @@ def test_one_alarm_of_two_pairs_is_one_message_and_its_consequences_are_none(tmp
 
 def _alarm(name: str, summary: str, **labels: str) -> dict[str, dict[str, str]]:
     runbook = f"docs/how-to/alarms.md#{name.lower()}"
-    return {
-        "labels": {"alertname": name, **labels},
-        "annotations": {"summary": summary, "runbook_url": runbook},
-    }
+    return {"labels": {"alertname": name, **labels}, "annotations": {"summary": summary, "runbook_url": runbook}}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -131,3 +132,30 @@ def test_alarms_go_to_the_alertmanager_of_compose_and_from_there_to_discord() ->
         for name in re.findall(r"[A-Z]\w+", text)
     }
     assert named <= {rule["alert"] for rule in _rules()}
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl, which holds kustomize, is not on PATH")
+def test_kubernetes_runs_the_same_files() -> None:
+    command = ["kubectl", "kustomize", str(MONITORING)]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert made.returncode == 0, made.stderr
+    manifests = list(yaml.safe_load_all(made.stdout))
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.33", strict=True)
+        assert manifest["metadata"].get("namespace", "monitoring") == "monitoring"
+    files = {name: text for item in manifests for name, text in item.get("data", {}).items()}
+    for name in ("prometheus.yml", "rules.yml", "alertmanager.yml"):
+        assert files[name] == (MONITORING / name).read_text()
+
+    services = {item["metadata"]["name"] for item in manifests if item["kind"] == "Service"}
+    hosts = set(re.findall(r"(?:http://|targets: \[)([a-z]+):\d+", files["prometheus.yml"]))
+    assert hosts == {"ray", "watchdog", "alertmanager"}
+    assert hosts <= services
+    pods = [item["spec"]["template"]["spec"] for item in manifests if item["kind"] == "StatefulSet"]
+    mounted = {mount["mountPath"] for pod in pods for mount in pod["containers"][0]["volumeMounts"]}
+    read = set(re.findall(r"_file: (\S+)", files["prometheus.yml"] + files["alertmanager.yml"]))
+    assert read == {"/run/secrets/ray_token", "/tmp/discord_webhook_url"}
+    assert read <= mounted
+    assert all(pod["securityContext"]["runAsNonRoot"] for pod in pods)
+    compose = (PROJECT_ROOT / "docker-compose.yml").read_text()
+    assert all(pod["containers"][0]["image"] in compose for pod in pods)
