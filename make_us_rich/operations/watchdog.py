@@ -38,6 +38,8 @@ STARTING_S = 10 * 60
 _COMPONENTS = ("postgres", "s3", "mlflow", "ray", "airflow", "disk")
 # These two are reported by watch_service, as long as Airflow runs it.
 _REPORTED_BY_AIRFLOW = ("ray", "api")
+# What cannot work without another component is not reported while that one fails: one cause is one message.
+_CAUSES = {"mlflow": {"postgres", "s3"}, "airflow": {"postgres"}, "api": {"ray"}}
 _HEARTBEAT_TIMEOUT_S = 10.0
 _HOUR_S = 3600
 _LATE_AFTER_S = {
@@ -142,10 +144,11 @@ class Reporter:
 
     def news(self, found: Round) -> alerts.Alert | None:
         """Return one message about everything that is new in a round, or None."""
-        problems = found.problems
+        failing = found.problems
+        problems = {name: text for name, text in failing.items() if not _CAUSES.get(name, set()) & set(failing)}
         self._was_well |= {name for name, text in found.components.items() if text is None}
         self._rounds = {name: self._rounds.get(name, 0) + 1 for name in problems}
-        over = sorted(set(self._reported_s) - set(problems))
+        over = sorted(set(self._reported_s) - set(failing))
         due = [name for name in sorted(problems) if self._is_due(name, found)]
         for name in over:
             del self._reported_s[name]

@@ -40,10 +40,19 @@ def test_a_moment_is_no_problem() -> None:
 
 
 def test_what_fails_together_is_one_message() -> None:
-    down = {"postgres": "refused", "airflow": "refused", "api": "503"}
+    down = {"s3": "refused", "disk": "full"}
     (told,) = [message for message in rounds(down, down, down) if message]
-    assert told[0] == "watchdog: airflow, api, postgres failed"
-    assert "**postgres**: `refused`" in told[1]
+    assert told[0] == "watchdog: disk, s3 failed"
+    assert "**s3**: `refused`" in told[1]
+
+
+def test_one_cause_is_one_message() -> None:
+    """Airflow and MLflow fail later than the database that they need, and start later when it is back."""
+    cause = {"postgres": "refused"}
+    both = cause | {"airflow": "not healthy", "mlflow": "500"}
+    found = [cause, both, both, both, {"airflow": "not healthy"}, {}, {}]
+    told = [message[0] for message in rounds(*found) if message]
+    assert told == ["watchdog: postgres failed", "watchdog: postgres works again"]
 
 
 def test_a_lasting_problem_is_repeated_after_hours() -> None:
