@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     discord_webhook_url: Annotated[WebhookAddress, Field(description="where failures are posted; empty: nowhere")] = (
         _NONE
     )
+    heartbeat_url: Annotated[
+        WebhookAddress, Field(description="gets a GET after each minute in which the watchdog found no problem")
+    ] = _NONE
 
     # what to forecast
     pairs: Annotated[

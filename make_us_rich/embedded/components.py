@@ -83,6 +83,7 @@ def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
         _mlflow(config),
         *_airflow(config),
         _dash(config),
+        _watchdog(),
     ]
     return made if config.market == "binance" else [*made, _exchange(config)]
 
@@ -193,6 +194,12 @@ def _dash(config: StackConfig) -> Component:
     command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={config.port('dash')}"]
     program = Program("dash", command, withheld=("MUR_SERVICE_TOKEN",))
     return Component(program, ("accounts",), partial(responds, f"{config.url('dash')}/login"))
+
+
+def _watchdog() -> Component:
+    """Return the watch from outside of Airflow, which gives what it watches ten minutes to start."""
+    command = [sys.executable, "-m", "make_us_rich.operations.watchdog"]
+    return Component(Program("watchdog", command, withheld=("MUR_SERVICE_TOKEN",)), ("accounts",), lambda: True)
 
 
 def responds(url: str) -> bool:
