@@ -36,6 +36,7 @@ from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
 Service = Literal["serving", "training", "interface"]
 """What `mkrich run` starts by itself: the HTTP API, Airflow with its jobs, or the dashboard."""
 
+_AIRFLOW_UPTIME_S = 10  # without Postgres each part of Airflow ends within it, after seconds of work
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
 PROGRAMS_OF_SERVICE: Mapping[Service, Sequence[str]] = {"serving": (), "training": AIRFLOW, "interface": ("dash",)}
@@ -178,10 +179,13 @@ def _mlflow(config: StackConfig) -> Component:
 def _airflow(config: StackConfig) -> list[Component]:
     health_url = f"{config.url('airflow')}/api/v2/monitor/health"
     # Log servers of their own would listen on all interfaces; the API server reads the same folder.
+    airflow = str(_BIN / "airflow")
     options = {"airflow-scheduler": ["--skip-serve-logs"], "airflow-triggerer": ["--skip-serve-logs"]}
     return [
         Component(
-            Program(name, [str(_BIN / "airflow"), name.removeprefix("airflow-"), *options.get(name, [])]),
+            Program(
+                name, [airflow, name.removeprefix("airflow-"), *options.get(name, [])], min_uptime_s=_AIRFLOW_UPTIME_S
+            ),
             ("airflow database",),
             partial(responds, health_url) if name == "airflow-api-server" else _airflow_reports(health_url, name),
         )
