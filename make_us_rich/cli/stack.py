@@ -75,7 +75,7 @@ def status(as_json: AsJson = False) -> None:
         left = len(lifecycle.processes(config)) if config else 0
         if left:
             console.print(
-                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down` ends them"
+                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down`, then `mkrich up`"
             )
         else:
             console.print("the stack is down: `mkrich up` starts it")
