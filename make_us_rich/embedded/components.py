@@ -39,11 +39,15 @@ Service = Literal["serving", "training", "interface"]
 _AIRFLOW_UPTIME_S = 10  # without Postgres each part of Airflow ends within it, after seconds of work
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
-PROGRAMS_OF_SERVICE: Mapping[Service, Sequence[str]] = {"serving": (), "training": AIRFLOW, "interface": ("dash",)}
-"""The programs that no other service uses. Serving is an application on Ray, which training uses too."""
+PROGRAMS_OF_SERVICE: Mapping[Service, Sequence[str]] = {
+    "serving": ("serve",),
+    "training": AIRFLOW,
+    "interface": ("dash",),
+}
+"""The programs that no other service uses. Serving itself is an application on Ray, which training uses too."""
 
 _REQUIRED_BY_SERVICE: Mapping[Service, Sequence[str]] = {
-    "serving": ("serving", "discord"),
+    "serving": ("serve", "discord"),
     "training": (*AIRFLOW, "ray", "mlflow", "buckets", "accounts", "exchange", "discord"),
     "interface": ("dash",),
 }
@@ -80,6 +84,7 @@ def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
         _postgres(config, secrets),
         _s3(config, secrets),
         _ray(config),
+        _serve(config),
         _python_server(config, "discord", "/healthz"),
         _mlflow(config),
         *_airflow(config),
@@ -152,6 +157,12 @@ def _ray(config: StackConfig) -> Component:
 
 def _ray_responds(config: StackConfig) -> bool:
     return responds(f"{config.url('ray_dashboard')}/api/gcs_healthz")
+
+
+def _serve(config: StackConfig) -> Component:
+    """Deploy again when Ray has a new head; the task `serving` has deployed for the first time."""
+    program = Program("serve", [sys.executable, "-m", "serve_app.keep"])
+    return Component(program, ("serving",), partial(responds, f"{config.url('api')}/healthz"))
 
 
 def _exchange(config: StackConfig) -> Component:

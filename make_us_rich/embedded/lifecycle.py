@@ -179,6 +179,9 @@ def _start_component(component: Component, supervisor: Supervisor, config: Stack
 
 def stop_service(config: StackConfig, service: Service) -> None:
     """Stop the programs that only this service uses. Raises ServingError when Ray does not stop serving."""
+    supervisor = Supervisor(config)
+    for name in PROGRAMS_OF_SERVICE[service]:
+        supervisor.stop(name)
     if service == "serving":
         url = config.url("ray_dashboard")
         headers = {"Authorization": f"Bearer {open_stack(config).secrets.ray_token}"}
@@ -187,9 +190,6 @@ def stop_service(config: StackConfig, service: Service) -> None:
             answer.raise_for_status()
         except httpx.HTTPError as error:
             raise ServingError(f"Ray at {url} did not stop serving: {error}") from None
-    supervisor = Supervisor(config)
-    for name in PROGRAMS_OF_SERVICE[service]:
-        supervisor.stop(name)
 
 
 def down(config: StackConfig) -> None:
