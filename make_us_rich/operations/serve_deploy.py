@@ -36,6 +36,7 @@ _APPLICATIONS = "/api/serve/applications/"
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 2.0
 _RETRY_AFTER_S = 1.0
 _NEW_PAIRS_TIMEOUT_S = 20.0
+_GATEWAY_CHECK_S = 1.0  # calls wait until Serve has found a gateway that ended, and has started its successor
 
 
 def apply(
@@ -131,7 +132,14 @@ def desired_config(
     logging = {"encoding": "JSON", "enable_access_log": False}
     # Serve makes a record of each call, written or not, unless the level forbids it.
     quiet = logging | {"log_level": "WARNING"}
-    gateway = _application(GATEWAY, "/", cpus, num_replicas=settings.gateway_replicas, logging_config=quiet)
+    gateway = _application(
+        GATEWAY,
+        "/",
+        cpus,
+        num_replicas=settings.gateway_replicas,
+        logging_config=quiet,
+        health_check_period_s=_GATEWAY_CHECK_S,
+    )
     applications = [gateway]
     pooled = {}
     for series, model in sorted(models.items()):

@@ -29,7 +29,7 @@ from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.servers import BIN, own_s3_server, postgres_server
 
 DOCKER = PROJECT_ROOT / "infra" / "docker"
-ONCE = {"setup", "serve", "airflow-init", "backup"}
+ONCE = {"setup", "airflow-init", "backup"}
 PROXIES = {"proxy", "proxy-tools"}
 WITHOUT_HEALTH = {"ray-worker", "pgadmin"}  # Ray's head checks its workers; nothing depends on pgadmin
 
