@@ -21,8 +21,8 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Series
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
+from make_us_rich.database import migrations
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.migrations import SQL_FOLDER
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairHealth, PairState, Readiness
 from make_us_rich.market import limited_http
@@ -150,13 +150,12 @@ def _ask_api(settings: Settings, path: str, expected: tuple[int, ...]) -> httpx.
 
 def _postgres(settings: Settings) -> str:
     with Database.from_settings(settings) as database, database.transaction(timeout_s=_TIMEOUT_S) as cursor:
-        cursor.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
-        applied = set()
-        if cursor.fetchone()[0]:
-            cursor.execute("SELECT version FROM schema_migrations")
-            applied = {row[0] for row in cursor.fetchall()}
-    missing = sorted({file.name.partition("_")[0] for file in SQL_FOLDER.glob("*.sql")} - applied)
-    if missing:
+        applied = migrations.applied(cursor)
+    if unknown := sorted(applied - migrations.known()):
+        raise HealthProblem(
+            f"migrations {', '.join(unknown)} are of a newer version", "use that version here, or restore an old backup"
+        )
+    if missing := sorted(migrations.known() - applied):
         raise HealthProblem(f"migrations {', '.join(missing)} are not applied", "run `mkrich migrate`")
     return f"{len(applied)} migrations applied, none missing"
 

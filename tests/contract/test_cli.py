@@ -31,6 +31,7 @@ from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores, trainings
+from make_us_rich.database.migrations import MigrationError
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
 from make_us_rich.operations.prepare import write_env
@@ -273,6 +274,23 @@ def test_the_doctor_names_a_missing_migration(servers: dict[str, str], tmp_path:
 
     assert "0002" in str(postgres["detail"])
     assert postgres["way_out"] == "run `mkrich migrate`"
+
+
+def test_a_database_of_a_newer_version_is_refused_by_name(servers: dict[str, str]) -> None:
+    url = servers["MUR_DATABASE_URL"]
+    with transaction(url) as cursor:
+        cursor.execute("INSERT INTO schema_migrations VALUES ('9999')")
+    try:
+        (postgres,) = [item for item in asked("doctor") if item["name"] == "postgres"]
+        with pytest.raises(MigrationError, match=r"newer version.*9999"):
+            mkrich("migrate")
+    finally:
+        with transaction(url) as cursor:
+            cursor.execute("DELETE FROM schema_migrations WHERE version = '9999'")
+
+    assert postgres["state"] == "failed"
+    assert "9999" in str(postgres["detail"])
+    assert "newer version" in str(postgres["detail"])
 
 
 def test_an_env_file_has_a_secret_of_its_own_for_each_empty_variable(tmp_path: Path) -> None:
