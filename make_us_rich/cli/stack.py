@@ -189,14 +189,16 @@ def init(service: Annotated[Service, _Named], live: Live = False, data: Data = N
 
 def run(service: Annotated[Service, _Named], live: Live = False, data: Data = None) -> None:
     """Start one service of the embedded stack, with the servers that it needs."""
-    from make_us_rich.embedded.demo import start_stack
+    from make_us_rich.embedded.demo import dashboard_login, start_stack
     from make_us_rich.embedded.environment import ADMIN
 
     stack = start_stack(live=live, data=data, service=service.value, dags_paused=True)  # until `start agent`
     name = {Service.SERVING: "api", Service.INTERFACE: "dash", Service.TRAINING: "airflow"}[service]
     address = stack.config.url(name)
-    login = "" if service is Service.SERVING else f", log-in {ADMIN} / {stack.secrets.admin_password}"
-    console.print(f"{service} is at {address}{login}")
+    login = (
+        f"{ADMIN} / {stack.secrets.admin_password}" if service is Service.TRAINING else dashboard_login(stack, ADMIN)
+    )
+    console.print(f"{service} is at {address}{'' if service is Service.SERVING else f', log-in {login}'}")
     if service is Service.TRAINING:
         console.print("`mkrich start agent` starts the hourly training")
 

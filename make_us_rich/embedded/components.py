@@ -128,6 +128,7 @@ def _ray(config: StackConfig) -> Component:
         "-m",
         "make_us_rich.embedded.ray_head",
         str(config.haproxy),
+        str(config.runtime / "ray"),
         str(_BIN / "ray"),
         "start",
         "--head",

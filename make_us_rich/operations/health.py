@@ -7,16 +7,18 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import httpx
 import psycopg2
 
-from make_us_rich.core.errors import MakeUsRichError, MarketUnavailable, ServingError
+from make_us_rich.core.errors import MakeUsRichError, MarketUnavailable, ServingError, StoreError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Series
 from make_us_rich.core.responses import UNEXPECTED, read_json
@@ -32,6 +34,7 @@ _TIMEOUT_S = 10.0
 _API_TIMEOUT_S = 30.0
 _MAX_CLOCK_SKEW_S = 5.0
 _MIN_FREE_BYTES = 2 * 2**30
+_S3_CHECK = "health-check/doctor"
 _GRACE_MS = 15 * 60_000  # for the exchange, the pipeline and the swap of a model
 _IS_IT_UP = "is it up? `mkrich status`, `mkrich logs {name}`, or `docker compose ps`; {setting} has its address"
 _WRONG_SERVER = "is the address in {setting} right, or does a proxy answer in its place?"
@@ -163,9 +166,18 @@ def _postgres(settings: Settings) -> str:
 def _s3(settings: Settings) -> str:
     from make_us_rich.market.object_store import ObjectStore
 
+    store = ObjectStore.from_settings(settings)
     # A listing, because any web server can answer a GET of one object with a page; only S3 answers with S3's XML.
-    ObjectStore.from_settings(settings).list_keys("health-check/")
-    return f"bucket {settings.candles_bucket} answers"
+    store.list_keys(_S3_CHECK)
+    try:
+        store.put(_S3_CHECK, b"written by the health check")
+        store.remove(_S3_CHECK)
+    except StoreError as error:
+        raise HealthProblem(
+            f"bucket {settings.candles_bucket} can be read and not written: {error}",
+            "free space on the S3 server's disk, or let MUR_S3_ACCESS_KEY write",
+        ) from None
+    return f"bucket {settings.candles_bucket} can be read and written"
 
 
 def _mlflow(settings: Settings) -> str:
@@ -215,11 +227,18 @@ def _airflow(settings: Settings) -> str:
             missing = ", ".join(name for name in wanted if name not in known)
             if missing:
                 raise HealthProblem(f"DAGs are missing: {missing}", "look for import errors in Airflow")
+            paused = ", ".join(sorted(airflow.paused_dags()))
     except AirflowError as error:
         raise HealthProblem(
             str(error), "set MUR_AIRFLOW_USER and MUR_AIRFLOW_PASSWORD to start runs from here", warning=True
         ) from None
-    return f"healthy, and {', '.join(wanted)} is loaded"
+    if paused and not settings.dags_paused:
+        raise HealthProblem(
+            f"paused, so that no run of theirs begins: {paused}",
+            "unpause them in Airflow, or all DAGs of an embedded stack with `mkrich start agent`",
+            warning=True,
+        )
+    return f"healthy, and {', '.join(wanted)} is loaded{f'; paused by MUR_DAGS_PAUSED: {paused}' if paused else ''}"
 
 
 def _api(settings: Settings) -> str:
@@ -265,10 +284,18 @@ def _discord(settings: Settings) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    free = shutil.disk_usage(".").free
+    """Check the disk of this component's data: in an embedded stack that of its stores, and that of Ray's sessions."""
+    folders = [_existing(Path(settings.cache_folder).expanduser()), Path(tempfile.gettempdir())]
+    free, folder = min((shutil.disk_usage(folder).free, folder) for folder in folders)
     if free < _MIN_FREE_BYTES:
-        raise HealthProblem(f"{free / 2**30:.1f} GiB are free here", "free at least 2 GiB", warning=True)
-    return f"{free / 2**30:.0f} GiB are free here"
+        problem = f"{free / 2**30:.1f} GiB are free in {folder}"
+        raise HealthProblem(problem, f"free at least 2 GiB on the disk of {folder}", warning=True)
+    return f"{free / 2**30:.0f} GiB are free in {folder}"
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the first of its parents that exists."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 # The check of each component, and the setting that holds its address.
