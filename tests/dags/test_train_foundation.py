@@ -7,14 +7,20 @@ import time
 
 import pytest
 
+from make_us_rich.accounts import Accounts
+from make_us_rich.client import Client
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import foundation_name
+from make_us_rich.core.pair import Pair, Series, foundation_name
+from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database.pool import Database
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.universe import choose_universe
+from make_us_rich.registry import adapted
 from make_us_rich.registry.client import CHAMPION, Registry
 from tests.support.airflow_runs import DagEnvironment
 
+_API_TOKEN = "a-token-for-tests-of-adapted-foundations"
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("three_active_pairs")]
 
 
@@ -40,6 +46,7 @@ def test_the_foundation_learns_from_the_most_traded_pairs_though_one_of_them_fai
         champion = registry.find(foundation_name(Interval.H1), CHAMPION)
     assert champion is not None
     assert re.search(r"learned from avax_usdt,btc_usdt,eth_usdt\b(?!,)", run.log)
+    assert "Exception in thread" not in run.log, "of one of Ray's actors"
     assert run.states["check_fetched", ""] == "failed"
     (embed,) = with_ray.embeds()[before:]
     assert embed["title"] == "train_foundation: sol_usdt failed"
@@ -58,3 +65,29 @@ def test_named_pairs_are_fetched_instead_and_nothing_is_trained_without_candles(
     assert run.states["train", ""] == "skipped"
     (embed,) = world.embeds()[before:]
     assert embed["title"] == "train_foundation: chz_usdt failed"
+
+
+def test_a_pair_without_a_model_is_forecast_by_the_foundation_adapted_to_it(with_ray: DagEnvironment) -> None:
+    settings = with_ray.typed_settings()
+    series = Series(Pair.parse("link_usdt"), Interval.H1)
+    with Registry(settings) as registry, Accounts(Database(with_ray.database_url)) as accounts:
+        accounts.ensure_service_token(_API_TOKEN)
+        if registry.find(foundation_name(Interval.H1), CHAMPION) is None:
+            with_ray.run("train_foundation", {"pairs": ["eth_usdt"]})
+        pairs_table.put(Database(with_ray.database_url), series.pair, plan="pooled")
+        try:
+            run = with_ray.run("score_forecasts", {"pairs": [series.pair]})
+
+            assert run.states["adapt", ""] == run.states["serve_adapted", ""] == "success", run.log[-5000:]
+            foundation = registry.find(foundation_name(Interval.H1), CHAMPION)
+            assert foundation is not None
+            version = adapted.find(registry, foundation, series.pair)
+            assert version is not None
+            with Client(settings.api_url, _API_TOKEN) as client:
+                model = client.forecast(series.pair).model
+            assert (model.name, model.version) == (foundation.name, version.version)
+            assert model.adapted_ms is not None
+            again = with_ray.run("score_forecasts", {"pairs": [series.pair]})
+            assert again.states["adapt", ""] == "skipped", "it was adapted twice in a day"
+        finally:
+            pairs_table.remove(Database(with_ray.database_url), series.pair)
