@@ -35,11 +35,19 @@ Data = Annotated[
 _DAG_TIMEOUT_S = 120.0
 
 
-def up(live: Live = False, data: Data = None) -> None:
+def up(
+    live: Live = False,
+    data: Data = None,
+    stores: Annotated[bool, typer.Option("--stores", help="start only Postgres and S3")] = False,
+) -> None:
     """Start the embedded stack and return when every component is ready."""
     from make_us_rich.embedded.demo import show_addresses, start_stack
 
-    show_addresses(start_stack(live=live, data=data))
+    if stores:
+        start_stack(live=live, data=data, service="stores")
+        console.print("`mkrich up` starts the rest, `mkrich down` stops them")
+    else:
+        show_addresses(start_stack(live=live, data=data))
 
 
 def down() -> None:

@@ -18,7 +18,7 @@ from typing import Literal
 import httpx
 import psycopg2
 
-from make_us_rich.core.errors import MakeUsRichError, MarketUnavailable, ServingError, StoreError
+from make_us_rich.core.errors import MakeUsRichError, MarketUnavailable, RegistryError, ServingError, StoreError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Series
 from make_us_rich.core.responses import UNEXPECTED, read_json
@@ -34,9 +34,17 @@ _TIMEOUT_S = 10.0
 _API_TIMEOUT_S = 30.0
 _MAX_CLOCK_SKEW_S = 5.0
 _MIN_FREE_BYTES = 2 * 2**30
+_TOKENS = "`mkrich down`, then `mkrich up`; elsewhere `mkrich prepare` with the"
+_NOT_LOADED = "is not loaded"
 _S3_CHECK = "health-check/doctor"
 _GRACE_MS = 15 * 60_000  # for the exchange, the pipeline and the swap of a model
-_IS_IT_UP = "is it up? `mkrich status`, `mkrich logs {name}`, or `docker compose ps`; {setting} has its address"
+_IS_IT_UP = "is it up? `mkrich status`, `mkrich logs {program}`, or `docker compose ps`; {setting} has its address"
+_IS_IT_REACHED = "does this machine reach the address in {setting}?"
+_PROGRAMS = {
+    "airflow": "airflow-api-server",
+    "api": "ray",
+}  # of the embedded stack, where another name than the check's
+_DEPLOY = "`mkrich deploy`; in containers `docker compose run --rm serve`"
 _WRONG_SERVER = "is the address in {setting} right, or does a proxy answer in its place?"
 
 
@@ -74,9 +82,11 @@ def _run_check(settings: Settings, name: str) -> HealthResult:
     except ModuleNotFoundError as error:
         return HealthResult(name, "warning", f"not checked: {error.name} is not installed in this role")
     except (MakeUsRichError, psycopg2.Error, httpx.HTTPError) as error:
-        return HealthResult(
-            name, "failed", str(error).strip() or repr(error), _IS_IT_UP.format(name=name, setting=setting)
+        elsewhere = name == "exchange" and settings.market == "binance"
+        way_out = (_IS_IT_REACHED if elsewhere else _IS_IT_UP).format(
+            program=_PROGRAMS.get(name, name), setting=setting
         )
+        return HealthResult(name, "failed", str(error).strip() or repr(error), way_out)
     except UNEXPECTED as error:
         return HealthResult(name, "failed", f"unexpected answer: {error!r}", _WRONG_SERVER.format(setting=setting))
 
@@ -118,8 +128,8 @@ def _series_problem(
     state: PairState | None, champion: ModelVersion | None, interval: Interval, now_ms: int
 ) -> str | None:
     """Return what is wrong with a series, if anything. Without a champion of its own the foundation model serves it."""
-    if state is None:
-        return "it has a champion and is not loaded"
+    if state is None or _is_lost(state):
+        return "it has a champion and is not loaded" if champion else "it was served and is not loaded"
     if state.asleep:
         return None
     if not state.ready or state.serves is None or state.as_of_ms is None:
@@ -133,6 +143,10 @@ def _series_problem(
     if age_ms > interval.ms + _GRACE_MS:
         return f"its newest forecast is {age_ms / HOUR_MS:.1f} hours old"
     return None
+
+
+def _is_lost(state: PairState) -> bool:
+    return state == PairState.lost()
 
 
 def read_readiness(settings: Settings) -> Readiness:
@@ -207,8 +221,7 @@ def _ray(settings: Settings) -> str:
     problems = [f"{name} is {state}" for name, state in states.items() if state != "RUNNING"]
     if problems or not states:
         raise HealthProblem(
-            "; ".join(problems) or "no Serve application is deployed",
-            f"run `python -m serve_app.deploy`; logs: {settings.ray_url}",
+            "; ".join(problems) or "no Serve application is deployed", f"run {_DEPLOY}; logs: {settings.ray_url}"
         )
     return f"{len(states)} Serve applications are running"
 
@@ -245,9 +258,11 @@ def _api(settings: Settings) -> str:
     from make_us_rich.client import Client, ServiceRefused
 
     states = read_readiness(settings).pairs
-    problems = [f"{name}: {state.reason}" for name, state in states.items() if not state.ready]
+    lost = _lost_pairs(settings)
+    waiting = {name: state for name, state in states.items() if not state.ready and not (lost and _is_lost(state))}
+    problems = [*(f"{name}: {state.reason}" for name, state in waiting.items()), *lost]
     if problems:
-        raise HealthProblem("; ".join(problems), "`mkrich models` lists the champions; `mkrich logs ray` says more")
+        raise HealthProblem("; ".join(problems), f"run {_DEPLOY}, and read Ray's log if that does not help")
     tokens = {"MUR_SERVICE_TOKEN": settings.service_token, "MUR_DASHBOARD_TOKEN": settings.dashboard_token}
     given = {name: token for name, secret in tokens.items() if (token := secret.get_secret_value())}
     variable, token = next(iter(given.items()), ("MUR_SERVICE_TOKEN", ""))
@@ -255,8 +270,17 @@ def _api(settings: Settings) -> str:
         with Client(settings.api_url, token) as client:
             client.usage()
     except ServiceRefused as error:
-        raise HealthProblem(str(error), f"run `mkrich prepare` with the {variable} of the settings") from None
+        raise HealthProblem(str(error), f"{_TOKENS} {variable} of the settings") from None
     return f"{len(states)} pairs are ready, {variable} is valid"
+
+
+def _lost_pairs(settings: Settings) -> list[str]:
+    """Return the pairs that have a model and that the service does not know, as after a restart of Ray's head."""
+    try:
+        found = check_pairs(settings)
+    except (RegistryError, psycopg2.Error, ModuleNotFoundError):
+        return []  # other checks say so
+    return [f"{item.pair}: {item.problem}" for item in found if item.problem and _NOT_LOADED in item.problem]
 
 
 def _exchange(settings: Settings) -> str:

@@ -14,6 +14,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from make_us_rich.core.settings import Settings
+from make_us_rich.embedded.components import AIRFLOW
+from make_us_rich.embedded.ports import PORT_OFFSETS
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations import health
 from make_us_rich.operations.health import HealthResult
@@ -120,3 +122,11 @@ def test_a_paused_dag_is_a_finding_unless_the_settings_pause_them(airflow_with_p
     assert "train_pairs" not in result.detail
     assert "mkrich start agent" in result.way_out
     assert "MUR_DAGS_PAUSED" in on_purpose.detail
+
+
+def test_every_log_that_a_remedy_names_is_one_of_the_embedded_stack() -> None:
+    programs = {*AIRFLOW, *PORT_OFFSETS} - {"airflow", "api"}  # those two ports belong to programs of other names
+
+    named = {health._PROGRAMS.get(name, name) for name in health._CHECKS if name != "disk"}
+
+    assert named <= programs
