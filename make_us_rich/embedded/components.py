@@ -33,8 +33,11 @@ from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program, wait_until
 from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
 
-Service = Literal["serving", "training", "interface"]
-"""What `mkrich run` starts by itself: the HTTP API, Airflow with its jobs, or the dashboard."""
+Service = Literal["serving", "training", "interface", "stores"]
+"""What `mkrich run` starts by itself: the HTTP API, Airflow with its jobs, or the dashboard.
+
+`mkrich up --stores` starts the stores, which are empty in a new stack, for a backup or its restoration.
+"""
 
 _AIRFLOW_UPTIME_S = 10  # without Postgres each part of Airflow ends within it, after seconds of work
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
@@ -50,6 +53,7 @@ _REQUIRED_BY_SERVICE: Mapping[Service, Sequence[str]] = {
     "serving": ("serve", "discord"),
     "training": (*AIRFLOW, "ray", "mlflow", "buckets", "accounts", "exchange", "discord"),
     "interface": ("dash",),
+    "stores": ("databases", "buckets"),
 }
 _BIN = Path(sys.executable).parent
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
@@ -135,6 +139,7 @@ def _ray(config: StackConfig) -> Component:
         "-m",
         "make_us_rich.embedded.ray_head",
         str(config.haproxy),
+        str(config.runtime / "ray"),
         str(_BIN / "ray"),
         "start",
         "--head",

@@ -24,7 +24,8 @@ from make_us_rich.embedded.components import (
     setup_tasks,
 )
 from make_us_rich.embedded.environment import StackSecrets, load_or_create_secrets, stack_environment
-from make_us_rich.embedded.stack_config import StackConfig, check_ports, saved_stack_config
+from make_us_rich.embedded.ports import check_ports
+from make_us_rich.embedded.stack_config import StackConfig, saved_stack_config
 from make_us_rich.embedded.supervisor import ProgramState, Supervisor
 
 READY_TIMEOUT_S = 300.0
@@ -83,7 +84,7 @@ def up(
         if left := supervisor.processes():
             found = f"supervisord does not answer, but {len(left)} processes of the stack run"
             raise StackError(f"{found}: `mkrich down`, then `mkrich up`")
-        check_ports(config)
+        check_ports(config.port_base)
         config.make_runtime_folder()
     elif service is None and _is_complete(supervisor, config):
         return open_stack(config)

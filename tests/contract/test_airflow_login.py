@@ -222,6 +222,27 @@ def test_a_new_installations_dags_are_not_paused(fab: Server) -> None:
     assert [item["dag_id"] for item in listed if item["is_paused"]] == []
 
 
+def test_dags_that_were_created_paused_are_unpaused_and_those_that_somebody_paused_are_not(fab: Server) -> None:
+    by_the_demo, by_a_person, by_a_command = "publish_log", "watch_service", "score_forecasts"
+    with Airflow(fab.url, USER, PASSWORD) as airflow:
+        airflow.pause(by_a_person)
+        _run([["airflow", "dags", "pause", by_a_command, "--yes"]], fab.environment)
+        with closing(psycopg2.connect(_database_of(fab))) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE dag SET is_paused = true WHERE dag_id = %s", (by_the_demo,))
+        unpaused = airflow.unpause_untouched()
+        still_paused = airflow.paused_dags()
+        for dag_id in (by_a_person, by_a_command):
+            airflow.unpause(dag_id)
+
+    assert unpaused == [by_the_demo]
+    assert {by_a_person, by_a_command} <= set(still_paused)
+    assert by_the_demo not in still_paused
+
+
+def _database_of(server: Server) -> str:
+    return server.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
+
+
 def test_an_admin_has_the_password_of_the_settings_again(fab: Server) -> None:
     """Another admin than that of the other tests."""
     first, other = ({"MUR_AIRFLOW_USER": "another", "MUR_AIRFLOW_PASSWORD": f"{word} password"} for word in ("a", "b"))
