@@ -40,7 +40,7 @@ def compose_services(env: Mapping[str, str], *overrides: Path) -> dict[str, dict
         text = path.read_text()
         while _INNERMOST.search(text):
             text = _INNERMOST.sub(filled, text)
-        merged = _merge(merged, yaml.load(text, _Loader))
+        merged = _merge(merged, yaml.safe_load(text))
     services: dict[str, dict[str, Any]] = merged["services"]
     for service in services.values():
         given = service.get("environment", {})
@@ -52,22 +52,13 @@ def compose_services(env: Mapping[str, str], *overrides: Path) -> dict[str, dict
     return services
 
 
-class _Loader(yaml.SafeLoader):
-    """Knows Compose's `!override`, after which nothing of the earlier file remains."""
-
-
-class _Override(list[Any]):
-    """A list that replaces the earlier one."""
-
-
-_Loader.add_constructor("!override", lambda loader, node: _Override(loader.construct_sequence(node, deep=True)))
-
-
 def _merge(base: Any, over: Any, key: str = "") -> Any:
     """Merge as Compose does: maps by key, lists one after the other, but commands and tests replaced."""
     if isinstance(base, dict) and isinstance(over, dict):
         return base | {name: _merge(base[name], value, name) if name in base else value for name, value in over.items()}
-    replaces = key in ("command", "entrypoint", "test") or isinstance(over, _Override)
+    if key == "volumes" and isinstance(base, list):  # one for each path in the container
+        return list({str(volume).split(":")[1]: volume for volume in [*base, *over]}.values())
+    replaces = key in ("command", "entrypoint", "test")
     return base + over if isinstance(base, list) and isinstance(over, list) and not replaces else over
 
 
