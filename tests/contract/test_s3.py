@@ -7,24 +7,31 @@ It makes buckets, whose names begin with `mur-test-`, and leaves them.
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from make_us_rich.core.errors import MarketUnavailable, PairNotTraded, StoreError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.market import candle_table
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
+from make_us_rich.market.recordings import write_klines
+from tests.support.fixed_response import fixed_response_server
 from tests.support.folders import traversable_folder
 from tests.support.processes import free_port, running
 from tests.support.servers import BIN, S3_KEYS, s3_server
@@ -138,6 +145,28 @@ def test_candles_are_read_as_written_across_months(store: CandleStore, objects: 
         "candles/binance/1h/chz_usdt/2026-02.parquet",
         "candles/binance/1h/chz_usdt/2026-03.parquet",
     ]
+
+
+def test_a_month_is_stored_as_recordings_are_and_an_older_one_is_read(
+    store: CandleStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    key, written = "candles/binance/1h/chz_usdt/2026-03.parquet", candles(MARCH_MS, 5)
+    store.write("binance", CHZ, Interval.H1, written)
+    write_klines(tmp_path / "CHZUSDT.parquet", written)
+    found = objects.get(key)
+    assert found is not None
+    table = pq.read_table(io.BytesIO(found.content))
+    assert table.schema.equals(candle_table.SCHEMA, check_metadata=True)
+    assert table.equals(pq.read_table(tmp_path / "CHZUSDT.parquet"))
+
+    older = io.BytesIO()
+    pq.write_table(pa.table(vars(written)), older)
+    objects.put(key, older.getvalue())
+    store.write("binance", CHZ, Interval.H1, candles(MARCH_MS + 5 * HOUR_MS, 5))
+    assert len(store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + 10 * HOUR_MS)) == 10
+    found = objects.get(key)
+    assert found is not None
+    assert pq.read_schema(io.BytesIO(found.content)).names == candle_table.SCHEMA.names
 
 
 def test_reading_ends_with_the_candle_that_closed_at_the_end(store: CandleStore) -> None:
@@ -300,6 +329,12 @@ def test_a_damaged_month_is_named(store: CandleStore, objects: ObjectStore) -> N
 def test_wrong_keys_are_refused_with_the_reason(s3_url: str) -> None:
     with pytest.raises(StoreError, match=r"refused: (SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied)"):
         ObjectStore(s3_url, KEYS[0], "wrong-secret", "candles").ensure_bucket()
+
+
+@pytest.mark.parametrize("body", [b"<html><p>hello</p></html>", b"<html>", b"{}", b""])
+def test_a_server_that_speaks_no_s3_is_named(body: bytes) -> None:
+    with fixed_response_server(200, body) as url, pytest.raises(StoreError, match=f"{url} does not speak S3"):
+        ObjectStore(url, *KEYS, "candles").list_keys("jobs/")
 
 
 def test_an_unreachable_server_is_reported_within_seconds() -> None:
