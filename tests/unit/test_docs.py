@@ -81,6 +81,24 @@ def test_where_alarms_of_prometheus_go_is_said_as_it_is() -> None:
         assert ("`alerting` block" in (DOCS / "how-to" / name).read_text()) != configured, name
 
 
+RUN_BY = {
+    "README.md": "tests/serving/test_requests.py",
+    "docs/tutorial.md": "tests/serving/test_requests.py",
+    "docs/explanation/track-record.md": "tests/browser/test_public_pages.py",
+    "docs/how-to/extend.md": "tests/contract/test_extend.py",
+    "docs/how-to/notebook.md": "tests/contract/test_notebook.py",
+}
+"""The test that runs the Python code of a page."""
+
+
+def test_all_python_code_of_the_pages_is_run_by_a_test() -> None:
+    pages = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+    with_code = {path.relative_to(PROJECT_ROOT).as_posix() for path in pages if "```python" in path.read_text()}
+    assert with_code == set(RUN_BY)
+    for page, test in RUN_BY.items():
+        assert Path(page).name in (PROJECT_ROOT / test).read_text(), f"{test} does not read {page}"
+
+
 def test_no_file_of_the_packages_is_long() -> None:
     packages = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks")
     files = [
