@@ -80,7 +80,9 @@ def run_on_workers(train: Callable[[TrainingJob], None], job: TrainingJob, max_w
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
         train(job)
 
-    ray.init()
+    # Ray Train's cleaner of workers whose job was killed finds the cluster by this variable alone, and else dies
+    address = os.environ.get("RAY_ADDRESS")
+    ray.init(runtime_env={"env_vars": {"RAY_ADDRESS": address}} if address else None)
     placement = find_placement(max_workers, get_settings().gpus_per_worker)
     print(f"{placement.workers} of at most {max_workers} workers, each with {placement.resources}", flush=True)
     # NCCL needs a whole GPU for each rank

@@ -34,9 +34,9 @@ from make_us_rich.registry.client import CHAMPION, PREVIOUS, REQUEST_TIMEOUT_S, 
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.callers import QuotaCounter, quota_headers, quota_problem
 from serve_app.gateway.replica_client import D, ReplicaClient, ask
-from serve_app.gateway.single_flight import SharedCalls, SingleFlightCache
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import WARMING_S, Problem, unavailable
+from serve_app.single_flight import SharedCalls, SingleFlightCache
 
 _log = logging.getLogger("ray.serve")
 
