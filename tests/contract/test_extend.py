@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import dedent
 from threading import Thread
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -107,6 +108,52 @@ print(json.dumps([read_settings().quiet_hours, "MUR_QUIET_HOURS" in page]))
 def test_the_new_setting_is_read_and_documented(extended: Path) -> None:
     assert _run(extended, _SETTING, MUR_QUIET_HOURS="8") == [8, True]
     assert "quiet_hours" not in (PROJECT_ROOT / "make_us_rich" / "core" / "settings.py").read_text()
+
+
+_EXCHANGE = """
+import json, sys
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.pair import Pair
+from make_us_rich.market.another_exchange import AnotherExchange
+from make_us_rich.market.candle_store import CandleStore
+
+class Bucket(dict):
+    def replace(self, key, content, old):
+        self[key] = content
+        return True
+    def get(self, key):
+        return None
+
+store = CandleStore(Bucket())
+update = store.update(
+    AnotherExchange(sys.argv[1]), market="another", pair=Pair("btc", "usdt"), interval=Interval.H1,
+    as_of_ms=500_000 * HOUR_MS, history_candles=24,
+)
+print(json.dumps([update.requested, update.report.kept, update.newest_close_ms // HOUR_MS]))
+"""
+
+
+def test_the_new_exchange_fills_the_candle_store(extended: Path) -> None:
+    class Exchange(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            query = dict(parse_qsl(url.query))
+            rows = [
+                [opened, "100", "101", "99", "100.5", "7"]
+                for opened in range(int(query.get("start", 0)), int(query.get("end", 0)), 3600)
+            ]
+            assert query.get("pair", "BTC-USDT") == "BTC-USDT"
+            body = json.dumps({"/candles": rows, "/time": 500_000 * 3600, "/pairs": ["BTC-USDT"]}[url.path]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Exchange) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        code = _EXCHANGE.replace("sys.argv[1]", repr(f"http://127.0.0.1:{server.server_port}"))
+        assert _run(extended, code) == [24, 24, 500_000]
+        server.shutdown()
 
 
 _ALERT = """
