@@ -19,7 +19,7 @@ from make_us_rich.core.settings import get_settings
 
 _THREADS = 16
 _MAX_CONNECTIONS = 500  # below the default limit of 1024 open files
-_IDLE_TIMEOUT_S = 20
+_IDLE_TIMEOUT_S, _IDLE_CHECKED_EVERY_S = 20, 5
 _MAX_HEADERS = 32 * 1024
 
 
@@ -42,7 +42,7 @@ def create_server(app: Dash, host: str, port: int) -> BaseWSGIServer:
         threads=_THREADS,
         connection_limit=_MAX_CONNECTIONS,
         channel_timeout=_IDLE_TIMEOUT_S,
-        cleanup_interval=5,
+        cleanup_interval=_IDLE_CHECKED_EVERY_S,
         asyncore_use_poll=True,
         max_request_body_size=MAX_BODY,
         max_request_header_size=_MAX_HEADERS,

@@ -75,7 +75,7 @@ def status(as_json: AsJson = False) -> None:
         left = len(lifecycle.processes(config)) if config else 0
         if left:
             console.print(
-                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down` ends them"
+                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down`, then `mkrich up`"
             )
         else:
             console.print("the stack is down: `mkrich up` starts it")
@@ -86,6 +86,9 @@ def status(as_json: AsJson = False) -> None:
         table.add_section()
         table.add_row("total", "", "", _mib(sum(memory.values())))
         console.print(table)
+        for item in states:
+            if item.is_down:
+                console.print(f"{item.name} does not stay up and is tried again: `mkrich logs {item.name}` says why")
         _print_due_trainings()
     if not states or any(item.state != "RUNNING" for item in states):
         raise typer.Exit(1)

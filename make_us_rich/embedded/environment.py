@@ -165,6 +165,7 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "35",
         "RAY_SERVE_HAPROXY_RETRIES": "10",
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # an HAProxy that ended is replaced after three checks
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(config.port("serve_fallback")),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(config.port("serve_fallback_grpc")),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(config.port_base + 6400),

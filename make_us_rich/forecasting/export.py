@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
 from make_us_rich.core.errors import BadModel
@@ -85,9 +86,10 @@ def metadata_of(graph: bytes) -> dict[str, str]:
     return {item.key: item.value for item in model.metadata_props}
 
 
-def run_onnx(graph: bytes, inputs: GraphInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def run_onnx(graph: bytes | InferenceSession, inputs: GraphInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Run a graph on one thread; return (price quantiles, log-return quantiles), each [n, horizons, 7]."""
-    quantiles, log_returns = open_session(graph).run(["quantiles", "log_returns"], inputs)
+    session = open_session(graph) if isinstance(graph, bytes) else graph
+    quantiles, log_returns = session.run(["quantiles", "log_returns"], inputs)
     if quantiles.ndim == 2:  # a graph of the first contract
         return quantiles[:, None], log_returns[:, None]
     return quantiles, log_returns

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from make_us_rich.core.errors import BadCandles, BadModel, InputError, NotEnoughHistory
 from make_us_rich.core.interval import Interval
@@ -23,6 +24,7 @@ from make_us_rich.forecasting.onnx_model import (
     META_INTERVAL,
     META_PAIR,
     GraphInputs,
+    open_session,
 )
 from make_us_rich.forecasting.samples import Samples, Split, draw
 from make_us_rich.forecasting.training import (
@@ -239,7 +241,8 @@ def fit_foundation_on(
         group,
     )
     graph = _export(trained, config, pair=FOUNDATION, interval=interval, as_of_ms=as_of_ms)
-    evaluated = [_checked_forecasts(graph, trained, item, config, interval) for item in judged]
+    session = open_session(graph)  # once for all pairs: it takes longer than the forecasts of one
+    evaluated = [_checked_forecasts(session, trained, item, config, interval) for item in judged]
     example = evaluated[-1][1]
     naives = [_naive_forecasts(item, own) for item, (own, _) in zip(judged, evaluated, strict=True)]
     together = _join([own for own, _ in evaluated])
@@ -304,7 +307,11 @@ def _export(trained: TrainedNetwork, config: TrainingConfig, *, pair: str, inter
 
 
 def _checked_forecasts(
-    graph: bytes, trained: TrainedNetwork, prepared: PreparedPair, config: TrainingConfig, interval: Interval
+    graph: bytes | InferenceSession,
+    trained: TrainedNetwork,
+    prepared: PreparedPair,
+    config: TrainingConfig,
+    interval: Interval,
 ) -> tuple[HoldoutForecasts, GraphInputs]:
     """Return the holdout's forecasts and the inputs of the newest one. Raises BadModel if the parity check fails."""
     forecasts, inputs = _forecast_holdout(graph, prepared, interval, context_length(config))
@@ -313,7 +320,7 @@ def _checked_forecasts(
 
 
 def _forecast_holdout(
-    graph: bytes, prepared: PreparedPair, interval: Interval, context: int
+    graph: bytes | InferenceSession, prepared: PreparedPair, interval: Interval, context: int
 ) -> tuple[HoldoutForecasts, GraphInputs]:
     holdout = prepared.split.holdout
     usable, inputs = graph_inputs(prepared.aligned, holdout.target_open_ms, interval=interval, context=context)

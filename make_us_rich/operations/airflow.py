@@ -58,6 +58,13 @@ class TaskState:
     ended_at: datetime | None
 
 
+@dataclass(frozen=True)
+class DagState:
+    dag_id: str
+    paused: bool
+    ended_s: float | None  # when its newest ended run ended, seconds since 1970; None when none has
+
+
 class Airflow:
     """A logged-in session. Every method raises AirflowError when Airflow refuses or cannot be reached."""
 
@@ -89,6 +96,19 @@ class Airflow:
     def dag_ids(self) -> list[str]:
         """Return the ids of the DAGs that Airflow has parsed."""
         return self._get(f"{_API}/dags?limit={_PAGE}", lambda body: [dag["dag_id"] for dag in body["dags"]])
+
+    def dag_states(self) -> list[DagState]:
+        """Return of each DAG whether it is paused, and when its newest run ended, successful or not."""
+        paused = self._get(
+            f"{_API}/dags?limit={_PAGE}", lambda body: {d["dag_id"]: d["is_paused"] for d in body["dags"]}
+        )
+        return [DagState(dag_id, bool(is_paused), self._ended_s(dag_id)) for dag_id, is_paused in paused.items()]
+
+    def _ended_s(self, dag_id: str) -> float | None:
+        query = "state=success&state=failed&order_by=-end_date&limit=1"
+        path = f"{_API}/dags/{dag_id}/dagRuns?{query}"
+        ended = self._get(path, lambda body: [_time(run["end_date"]) for run in body["dag_runs"]])
+        return ended[0].timestamp() if ended and ended[0] else None
 
     def unpause(self, dag_id: str) -> None:
         """Let the schedule start runs; Airflow starts one at once."""

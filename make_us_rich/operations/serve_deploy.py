@@ -37,6 +37,7 @@ _APPLICATIONS = "/api/serve/applications/"
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 2.0
 _RETRY_AFTER_S = 1.0
 _NEW_PAIRS_TIMEOUT_S = 20.0
+_GATEWAY_CHECK_S = 1.0  # calls wait until Serve has found a gateway that ended, and has started its successor
 
 
 def apply(
@@ -133,7 +134,12 @@ def desired_config(
     # Serve makes a record of each call, written or not, unless the level forbids it.
     quiet = logging | {"log_level": "WARNING"}
     gateway = _application(
-        GATEWAY, "/", cpus, logging_config=quiet, **_replicas(settings, *least_and_most(settings.gateway_replicas))
+        GATEWAY,
+        "/",
+        cpus,
+        logging_config=quiet,
+        health_check_period_s=_GATEWAY_CHECK_S,
+        **_replicas(settings, *least_and_most(settings.gateway_replicas)),
     )
     applications = [gateway]
     pooled = {}

@@ -174,6 +174,8 @@ class ForecastService:
 
         Raises Problem 429, or UnknownToken when the account is gone. While Postgres does not answer, callers pass.
         """
+        if self._quota_counter.passes_uncounted:
+            return
         try:
             await asyncio.to_thread(self._accounts.quota.check, owner)
         except QuotaExceeded as error:

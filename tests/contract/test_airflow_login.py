@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -166,6 +167,12 @@ def test_the_client_logs_in_and_starts_a_run(server: Server) -> None:
         assert airflow.active_runs("housekeeping") == [run_id]
         end_run(airflow, "housekeeping", run_id)
         assert airflow.run_state("housekeeping", run_id) == "failed"
+        states = {state.dag_id: state for state in airflow.dag_states()}
+        assert not states["housekeeping"].paused
+        ended_s = states["housekeeping"].ended_s
+        assert ended_s is not None
+        assert abs(ended_s - time.time()) < 600
+        assert states["publish_log"].ended_s is None
 
 
 def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(fab: Server) -> None:

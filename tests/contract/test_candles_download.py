@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import signal
@@ -19,6 +18,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from benchmarks.forecast import main as benchmark
 from infra.exchange.recorded import load
 from make_us_rich.cli import app
 from make_us_rich.core.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, RateLimited
@@ -212,20 +212,15 @@ def test_a_refused_location_is_reported_at_once(exchange: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("arguments", [[], ["--cost"]])
 def test_a_benchmark_without_candles_names_the_command_that_downloads_them(
-    exchange: str, tmp_path: Path, arguments: list[str]
+    exchange: str, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "candles"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.forecast", *arguments],
-        env=os.environ | {"CANDLES": str(folder)},
-        capture_output=True,
-        text=True,
-        cwd=PROJECT_ROOT,
-        check=False,
-    )
+    monkeypatch.setenv("CANDLES", str(folder))
+    monkeypatch.setattr("sys.argv", ["benchmarks.forecast", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        benchmark()
 
-    assert done.returncode == 1
-    (command,) = [line.strip() for line in done.stderr.splitlines() if "mkrich candles download" in line]
+    (command,) = [line.strip() for line in str(ended.value).splitlines() if "mkrich candles download" in line]
     program, *arguments = shlex.split(command)
     assert program == ".venv/bin/mkrich"
     # the simulated market begins in 2024

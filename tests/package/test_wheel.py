@@ -130,6 +130,9 @@ def test_a_role_runs_with_what_it_requires_and_nothing_else(python: Path, role: 
     _run(python, "-W", "ignore", "-c", BLOCKED_IMPORTS.format(blocked=_absent(role), modules=IMPORTS[role]))
 
 
+_modules = cache(packages_distributions)
+
+
 @cache
 def _absent(role: str) -> set[str]:
     """The modules that an installation of a role does not have."""
@@ -137,7 +140,7 @@ def _absent(role: str) -> set[str]:
     vendored = {module for name, modules in VENDORED.items() if name in required for module in modules}
     return {
         module
-        for module, names in packages_distributions().items()
+        for module, names in _modules().items()
         if module not in vendored and module not in OURS and not required & {canonicalize_name(name) for name in names}
     }
 

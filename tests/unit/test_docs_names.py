@@ -100,11 +100,7 @@ def test_every_command_can_be_given(page: Path) -> None:
 
 @pages
 def test_every_endpoint_answers(page: Path) -> None:
-    served = {
-        (method.upper(), re.sub(r"{\w+}", "{}", path))
-        for path, methods in openapi()["paths"].items()
-        for method in methods
-    } | {("GET", "/")}
+    served = _endpoints()
     named = [
         (method, re.sub(r"{\w+}|(?<=/)[a-z0-9]+_[a-z0-9]+(?=/|$)(?<!update_models)(?<!update_date)", "{}", path))
         for code in _inline(page)
@@ -112,6 +108,13 @@ def test_every_endpoint_answers(page: Path) -> None:
     ]
     known = {path for _, path in served} | {path.replace("/{}", "") for _, path in served}
     assert [item for item in named if item not in served and item[1] not in known] == []
+
+
+@cache
+def _endpoints() -> frozenset[tuple[str, str]]:
+    paths = openapi()["paths"].items()
+    named = {(method.upper(), re.sub(r"{\w+}", "{}", path)) for path, methods in paths for method in methods}
+    return frozenset(named | {("GET", "/")})
 
 
 def test_metrics_are_those_of_serving() -> None:
@@ -123,11 +126,13 @@ def test_metrics_are_those_of_serving() -> None:
     assert named == set(re.findall(r'"(mur_\w+)"', source))
 
 
+@cache
 def _inline(page: Path) -> list[str]:
     prose = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.S | re.M)
     return re.findall(r"`([^`\n]+)`", prose)
 
 
+@cache
 def _blocks(page: Path) -> list[str]:
     """The lines of code blocks, indented or fenced; those that go on after a backslash are joined."""
     text = page.read_text().replace("\\\n", " ")
@@ -136,12 +141,18 @@ def _blocks(page: Path) -> list[str]:
     return [line for block in fenced for line in block.splitlines()] + indented
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def _docstrings(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value.value
 
 
+@cache
 def _is_file(name: str) -> bool:
     """By its path from the root, or by the end of its path, as far as the page names it."""
     return any(path == name or path.endswith(f"/{name}") for path in _files())
@@ -196,6 +207,7 @@ def _names(code: str) -> Iterator[str]:
         yield from (word for word in (name, *re.findall(r"(\w+)=", arguments)) if word[:4] != "MUR_")
 
 
+@cache
 def _is_known(name: str) -> bool:
     if "." not in name:
         return _is_word(name) or name in _corpus()
@@ -237,7 +249,7 @@ def _definitions() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     classes: dict[str, set[str]] = {}
     for folder in CODE_FOLDERS:
         for path in (PROJECT_ROOT / folder).rglob("*.py"):
-            tree = ast.parse(path.read_text())
+            tree = _tree(path)
             parts = path.relative_to(PROJECT_ROOT).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             modules[name] = set(_defined(tree.body))
@@ -290,7 +302,7 @@ def _faults(words: list[str]) -> Iterator[str]:
 
 
 def _faults_of_mkrich(words: list[str]) -> Iterator[str]:
-    command: Any = typer.main.get_command(app)
+    command = _mkrich()
     while words and hasattr(command, "commands"):
         if words[0] not in command.commands:
             yield f"no command {words[0]}"
@@ -315,6 +327,11 @@ def _faults_of_mkrich(words: list[str]) -> Iterator[str]:
         choices = _choices(argument.type_descriptor.annotation)
         if choices and word not in choices and not _PLACEHOLDER.fullmatch(word):
             yield f"{word} is none of {choices}"
+
+
+@cache
+def _mkrich() -> Any:
+    return typer.main.get_command(app)
 
 
 def _choices(annotation: Any) -> list[str]:
@@ -344,9 +361,14 @@ def _faults_of_module(module: str, words: list[str]) -> Iterator[str]:
             yield f"no option {word}"
 
 
+@cache
+def _compose_services() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())["services"]
+    return services
+
+
 def _faults_of_compose(words: list[str]) -> Iterator[str]:
-    compose = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())
-    services = compose["services"]
+    services = _compose_services()
     profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
     plain, before = [], ""
     for word in words:

@@ -66,15 +66,16 @@ def test_a_run_writes_what_its_tests_fixtures_and_files_took(tmp_path: Path) -> 
     code = (
         "import sys, pytest; from pathlib import Path; from tests.support import durations;"
         f"durations.MEASURED = Path({str(measured)!r}); durations.PROJECT_ROOT = Path({str(tmp_path)!r});"
-        "options = ['-n2', '--no-loadscope-reorder', '--budgets', '--rootdir=.', '-p', 'tests.support.durations'];"
-        "sys.exit(pytest.main([*options, 'tests']))"
+        "options = ['-n2', '--no-loadscope-reorder', '--budgets', '--rootdir=.'];"
+        "plugins = ['-p', 'xdist.plugin', '-p', 'tests.support.durations'];"
+        "sys.exit(pytest.main([*options, *plugins, 'tests']))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(PROJECT_ROOT)},
+        env=environment | {"PYTHONPATH": str(PROJECT_ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -18,7 +18,7 @@ from tests.unit.forecasting.random_candles import AS_OF_MS, random_candles
 pytestmark = pytest.mark.slow
 
 CONFIG = replace(TrainingConfig(), hidden=32, length=12, validation=168, holdout=500)
-FEW, MANY = 4, 48
+FEW, MANY = 4, 24
 
 
 def _candles_like(bitcoin: Candles, seed: int) -> Candles:

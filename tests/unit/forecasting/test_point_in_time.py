@@ -108,18 +108,20 @@ def test_the_holdout_is_not_trained_on(fitted_pair: FittedModel) -> None:
 
 
 def test_the_holdout_trains_no_foundation_either() -> None:
-    def foundation_and_tuned(own: Candles) -> tuple[bytes, bytes]:
-        shared = fit_foundation(
+    def foundation(own: Candles) -> bytes:
+        return fit_foundation(
             {"eth_usdt": own, "btc_usdt": BITCOIN}, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL
         ).weights
-        tuned = fit(
+
+    def tuned(own: Candles) -> bytes:
+        return fit(
             own, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL, foundation=shared
         ).weights
-        return shared, tuned
 
-    as_they_are = foundation_and_tuned(OWN)
-    assert as_they_are == foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout, 1.5))
-    assert as_they_are != foundation_and_tuned(altered(OWN, LENGTH - SMALL.holdout - 20, 1.5))
+    shared, other = foundation(OWN), altered(OWN, LENGTH - SMALL.holdout, 1.5)
+    assert foundation(other) == shared
+    assert tuned(other) == tuned(OWN)
+    assert foundation(altered(OWN, LENGTH - SMALL.holdout - 20, 1.5)) != shared
 
 
 def test_a_champion_is_scored_on_the_challengers_candles(fitted_pair: FittedModel) -> None:

@@ -47,9 +47,10 @@ def _run_rank(rank: int, rendezvous: str, out: str) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
     folder = tmp_path_factory.mktemp("group")
     files = [folder / f"{rank}.npz" for rank in range(WORLD_SIZE)]
-    spawn = get_context("spawn")
+    server = get_context("forkserver")
+    server.set_forkserver_preload([__name__])  # torch is imported once for all ranks
     processes = [
-        spawn.Process(target=_run_rank, args=(rank, str(folder / "rendezvous"), str(file)))
+        server.Process(target=_run_rank, args=(rank, str(folder / "rendezvous"), str(file)))
         for rank, file in enumerate(files)
     ]
     for process in processes:
