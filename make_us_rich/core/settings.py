@@ -291,9 +291,7 @@ class Settings(BaseSettings):
     public_api_url: Annotated[
         OptionalHostAddress, Field(description="HTTP API in code examples; empty: `MUR_API_URL`")
     ] = ""
-    public_mlflow_url: Annotated[OptionalBaseAddress, Field(description="MLflow in links; empty: `MUR_MLFLOW_URL`")] = (
-        ""
-    )
+    public_mlflow_url: Annotated[OptionalBaseAddress, Field(description="for links; empty: `MUR_MLFLOW_URL`")] = ""
     public_airflow_url: Annotated[
         OptionalBaseAddress, Field(description="Airflow in links; empty: `MUR_AIRFLOW_URL`")
     ] = ""
