@@ -14,7 +14,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 STACKS ?= chain faults hosts pictures ray
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data "$$DATA")
 
-.PHONY: help install demo down clean-stack browser nginx redis test test-fast test-stacks test-durations data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx redis promtool test test-fast test-stacks test-durations data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -62,10 +62,13 @@ nginx:
 redis:
 	@command -v redis-server >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends redis-server; } >/dev/null || { echo "install redis-server: the test of Airflow's CeleryExecutor runs it" >&2; exit 1; }
 
+promtool:
+	@{ command -v promtool && command -v prometheus-alertmanager; } >/dev/null || { sudo= ; test $$(id -u) = 0 || sudo="sudo -n"; $$sudo apt-get update -q && $$sudo env RUNLEVEL=1 apt-get install -yq --no-install-recommends prometheus prometheus-alertmanager; } >/dev/null || echo "without Debian's packages prometheus and prometheus-alertmanager, the tests of the alarms are skipped" >&2
+
 # A process for each of two cores. tests/support/durations.py gives them the longest files first and keeps their budgets.
 PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 
-test: $(INSTALLED) $(CHARTS) browser nginx ## run the tests: every part, and one run of the whole stack
+test: $(INSTALLED) $(CHARTS) browser nginx promtool ## run the tests: every part, and one run of the whole stack
 	$(PYTEST) --budgets $(addprefix tests/,browser contract dags e2e infra package serving unit)
 
 test-fast: $(INSTALLED) $(CHARTS) ## run the unit tests but for the slow ones: under 90 seconds

@@ -175,7 +175,7 @@ def _wrk(method: str, url: str, headers: dict[str, str]) -> Load:
 
 def _during_faults(stack: Stack) -> None:
     """Call from 8 clients without pause while models are swapped and replicas are killed; two gateways."""
-    settings = settings_of(stack).model_copy(update={"gateway_replicas": 2})
+    settings = settings_of(stack).model_copy(update={"gateway_replicas": "2"})
     apply(settings)
     fitted, _, as_of_ms = fit_bitcoin()
     stop = threading.Event()

@@ -30,9 +30,9 @@ DOC = """
 
 Each night: months of **candles** older than any training needs; **model versions** beyond the newest `keep_versions`
 of each model, with their files, but never one with an alias such as champion or previous; training **runs** without a
-version; **job results** and **task logs** of old runs; **rows** of the tables `forecasts` and `forecast_logs`, of
-`scores`, and of `audit_log` and `alerts` older than `MUR_KEEP_FORECAST_DAYS`, `MUR_KEEP_SCORE_DAYS` and
-`MUR_KEEP_AUDIT_DAYS`.
+version; **job results**, **task logs** of old runs and old logs of parsing; **rows** of the tables `forecasts` and
+`forecast_logs`, of `scores`, and of `audit_log` and `alerts` older than `MUR_KEEP_FORECAST_DAYS`,
+`MUR_KEEP_SCORE_DAYS` and `MUR_KEEP_AUDIT_DAYS`.
 
 A new installation only rehearses: with `dry_run` each task's log lists what it would delete. Read one, then set
 `MUR_HOUSEKEEPING_DRY_RUN=false`, or untick `dry_run` in the form for one run.
@@ -119,7 +119,7 @@ def mlflow_runs() -> int:
 
 @task
 def logs() -> int:
-    """Delete old task logs on this worker."""
+    """Delete old logs of tasks and of parsing on this worker."""
     from airflow.sdk.configuration import conf
 
     keep = _retention()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
-from airflow.sdk import CronTriggerTimetable, TriggerRule, dag, get_current_context, task
+from airflow.sdk import CronTriggerTimetable, TriggerRule, Variable, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.support.alerts import PairsFailed
 from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report, typed
-from make_us_rich.core.errors import MakeUsRichError
+from make_us_rich.core.errors import MakeUsRichError, ServingError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import PairHealth
 from make_us_rich.operations.health import check_api, check_pairs
@@ -20,8 +21,12 @@ DOC = """
 Every five minutes: **alive** asks the HTTP API for `/healthz`. **look** asks it for `/readyz`, and **forecasts** fails
 for each active pair that is not loaded, does not serve its champion, or has no forecast of the newest closed candle.
 If **alive** fails, **redeploy** deploys the service again, because a Ray head that was restarted has lost it.
-A problem is posted to Discord once, and once more when it is over.
+A problem is posted to Discord once, and once more when it is over. The first round after a start of the stack or a
+pause does not count: Airflow runs it at once, while the service may still be starting.
 """
+
+_ROUND_S = 5 * 60
+_LAST_ROUND = "watch_service:last_round"
 
 
 @dag(
@@ -39,9 +44,22 @@ def watch_service() -> None:
 
 @task(execution_timeout=timedelta(minutes=1))
 def alive() -> None:
-    """Check that the gateway answers."""
-    refuse_unknown_parameters(get_current_context())
-    check_api(get_settings())
+    """Check that the gateway answers. Skips instead of failing when the watch only begins."""
+    context = get_current_context()
+    refuse_unknown_parameters(context)
+    last_s, now_s = Variable.get(_LAST_ROUND, default=0.0, deserialize_json=True), time.time()
+    Variable.set(_LAST_ROUND, now_s, serialize_json=True)
+    try:
+        check_api(get_settings())
+    except ServingError as error:
+        if begins(last_s, now_s, run_type=str(context["dag_run"].run_type)):
+            raise AirflowSkipException(f"the watch begins, and the next round reports it: {error}") from None
+        raise
+
+
+def begins(last_s: float, now_s: float, *, run_type: str) -> bool:
+    """True for a scheduled round without one before it, as after a start. A person's round always reports."""
+    return run_type == "scheduled" and now_s - last_s > 2 * _ROUND_S
 
 
 @task(trigger_rule=TriggerRule.ALL_FAILED, retries=0, execution_timeout=timedelta(minutes=3))

@@ -16,7 +16,7 @@ import ray.train.torch
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from torch import distributed, nn
+from torch import nn
 
 from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.interval import Interval
@@ -28,7 +28,7 @@ from make_us_rich.forecasting.pipeline import FittedModel
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.registry.client import ModelVersion
 from ray_jobs.placement import find_placement
-from ray_jobs.torch_backend import NodeTorchConfig
+from ray_jobs.torch_backend import GLOO, NCCL, NodeTorchConfig
 
 _MAX_RESTARTS = 4  # of all workers, after one was killed
 _RESIZE_S = 24 * 3600.0  # never while all workers are well: it would interrupt the pairs in training
@@ -80,16 +80,18 @@ def run_on_workers(train: Callable[[TrainingJob], None], job: TrainingJob, max_w
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
         train(job)
 
-    ray.init()
+    # Ray Train's cleaner of workers whose job was killed finds the cluster by this variable alone, and else dies
+    address = os.environ.get("RAY_ADDRESS")
+    ray.init(runtime_env={"env_vars": {"RAY_ADDRESS": address}} if address else None)
     placement = find_placement(max_workers, get_settings().gpus_per_worker)
     print(f"{placement.workers} of at most {max_workers} workers, each with {placement.resources}", flush=True)
     # NCCL needs a whole GPU for each rank
-    nccl = placement.gpu >= 1 and distributed.is_nccl_available()
+    backend = NCCL if placement.gpu >= 1 else GLOO
     # Ray Train requires a storage folder; results go to MLflow and S3 instead
     with tempfile.TemporaryDirectory(prefix="mur-train-") as storage:
         trainer = TorchTrainer(
             train_loop,
-            torch_config=NodeTorchConfig(backend="nccl" if nccl else "gloo"),
+            torch_config=NodeTorchConfig(backend=backend),
             scaling_config=ScalingConfig(  # type: ignore[call-arg]  # Ray declares the class of its older version
                 # fewer after the loss of a host, which may not come back
                 num_workers=(1, placement.workers),  # type: ignore[arg-type]

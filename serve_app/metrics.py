@@ -19,6 +19,8 @@ _SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0
 _PAIR = ("pair",)
 _SERIES: Any = ("pair", "interval")  # Ray annotates one key, and means any number of them
 _FLUSH_AFTER_S = 1.0
+# Ray drops a gauge that was not set for two of its export intervals of ten seconds.
+GAUGES_EVERY_S = 5.0
 
 
 @cache
@@ -53,17 +55,19 @@ class ReplicaMetrics:
         )
         self._models_loaded = metrics.Gauge("mur_models_loaded", description="models that the process keeps loaded")
 
-    def forecast_computed(
-        self, series: Series, seconds: float, *, as_of_ms: int, model_as_of_ms: int, models_loaded: int, swapped: bool
-    ) -> None:
+    def forecast_computed(self, series: Series, seconds: float, *, swapped: bool) -> None:
         """`seconds`: time in ONNX Runtime. `swapped`: it is the first forecast by this model."""
         tags = series._asdict()
         self._onnx_seconds.observe(seconds, tags=tags)
+        if swapped:
+            self._swaps.inc(tags=tags)
+
+    def forecast_served(self, series: Series, *, as_of_ms: int, model_as_of_ms: int, models_loaded: int) -> None:
+        """Set the gauges. Call it every GAUGES_EVERY_S while the forecast is served: Ray forgets them otherwise."""
+        tags = series._asdict()
         self._as_of_seconds.set(as_of_ms / 1000, tags=tags)
         self._model_as_of_seconds.set(model_as_of_ms / 1000, tags=tags)
         self._models_loaded.set(models_loaded)
-        if swapped:
-            self._swaps.inc(tags=tags)
 
     def model_refused(self, series: Series) -> None:
         """Count a model that failed its checks."""

@@ -115,7 +115,8 @@ def post_failures(context: Context, pairs: Iterable[str], settings: Settings) ->
     posted = update.worth_posting and post(
         failures_alert(context["ti"].dag_id, context["run_id"], update, failures, settings), settings
     )
-    if posted or not update.worth_posting:
+    # Without a webhook the admin page is where messages are read, and this one is there.
+    if posted or not update.worth_posting or not settings.discord_webhook_url.get_secret_value():
         Variable.set(variable, update.last_posted, serialize_json=True)
     return failures
 

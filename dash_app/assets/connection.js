@@ -5,7 +5,9 @@
   const bar = document.createElement("div");
   bar.id = "connection";
   bar.setAttribute("role", "status");
+  let shownAt = 0;
   const show = (text) => {
+    if (text) shownAt = performance.now();
     if (bar.textContent !== text) bar.textContent = text;
     if (text && !bar.isConnected) document.body.append(bar);
     if (!text) bar.remove();
@@ -29,19 +31,20 @@
     const request = JSON.parse(options.body);
     newest.set(request.output, request);
     for (let time = FIRST_PAUSE_MS; ; time = Math.min(2 * time, LONGEST_PAUSE_MS)) {
+      const sentAt = performance.now();
       const [response, error] = await originalFetch(resource, options).then(
         (answer) => [answer, null],
         (reason) => [null, reason],
       );
       const isAway = error || [502, 503, 504].includes(response.status);
       const repeats = isAway && !isAction(request) && newest.get(request.output) === request;
-      if (Date.now() >= leavingUntil) report(response, isAway, repeats);
+      if (Date.now() >= leavingUntil) report(response, isAway, repeats, sentAt);
       if (repeats) await pause(time);
       else if (error) throw error;
       else return response;
     }
   };
-  const report = (response, isAway, repeats) => {
+  const report = (response, isAway, repeats, sentAt) => {
     const next = repeats ? "The page retries automatically." : "Try again when it answers.";
     if (isAway) show(response ? `The server is not available. ${next}` : `The dashboard cannot be reached. ${next}`);
     else if (response.status >= 500) show("Server error. It was logged. Reload the page, or try again later.");
@@ -49,7 +52,7 @@
     else if (response.status === 429) show("Too many requests. Wait a moment, then try again.");
     else if (response.status === 401) {
       location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
-    } else show("");
+    } else if (sentAt > shownAt) show(""); // the answer of an earlier request does not tell that the trouble is over
   };
   window.fetch = (resource, options) => {
     const isCallback = String(resource.url || resource).includes("/_dash-update-component");

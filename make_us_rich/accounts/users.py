@@ -120,6 +120,12 @@ class Users:
             raise WrongCredentials("the name or the password is wrong")
         return self.get(found.user_id)
 
+    def can_log_in(self, name: str, password: str) -> bool:
+        """Tell whether a log-in would succeed, without one: nothing is written to the audit log."""
+        with self._database.transaction() as cursor:
+            found = _find_by_name(cursor, name)
+        return matches(None if found is None or found.is_locked else found.password_hash, password)
+
     def note_login(self, user_id: int) -> None:
         """Note that a session begins without a password: after a registration, or by a password link."""
         with self._database.transaction() as cursor:

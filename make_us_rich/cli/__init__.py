@@ -7,7 +7,7 @@ from traceback import walk_tb
 
 import typer
 
-from make_us_rich.cli import history, installation, models, pairs, stack
+from make_us_rich.cli import backup, history, installation, models, pairs, stack
 from make_us_rich.cli.shared import command_error
 from make_us_rich.client import ServiceRefused
 from make_us_rich.core.errors import (
@@ -29,7 +29,10 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     stack.logs,
     stack.env,
     stack.demo,
+    backup.backup,
+    backup.restore,
     installation.doctor,
+    installation.deploy,
     installation.migrate,
     installation.prepare,
     installation.create_admin,

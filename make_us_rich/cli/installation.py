@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, database_here, print_json, settings_here
+from make_us_rich.cli.shared import AsJson, database_here, print_json, settings_here, stack_here
 from make_us_rich.core.terminal import console
 from make_us_rich.database.pool import Database
 
@@ -20,7 +20,12 @@ def doctor(as_json: AsJson = False) -> None:
     """Check every component; say how to fix what does not work."""
     from make_us_rich.operations.health import check_components
 
+    config = stack_here()
     results = check_components(settings_here())
+    if config is not None:
+        from make_us_rich.embedded.programs import check_programs
+
+        results.append(check_programs(config))
     if as_json:
         print_json([asdict(result) for result in results])
     else:
@@ -31,6 +36,19 @@ def doctor(as_json: AsJson = False) -> None:
         console.print(table)
     if any(result.state == "failed" for result in results):
         raise typer.Exit(1)
+
+
+def deploy() -> None:
+    """Let Ray Serve run every active pair by its present model, and wait until they answer.
+
+    It restores what a restarted Ray head has lost, and changes nothing where nothing is missing.
+    """
+    from make_us_rich.operations.serve_deploy import apply
+
+    updated = apply(settings_here())
+    console.print(f"{len(updated.applications)} series are served")
+    if updated.without_champion:
+        console.print(f"without a model yet: {', '.join(updated.without_champion)}")
 
 
 def migrate() -> None:

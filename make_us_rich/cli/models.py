@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from make_us_rich.cli.shared import AsJson, IntervalOption, Pairs, audit, print_json, settings_here, utc_text
+from make_us_rich.core.errors import BadModel
 from make_us_rich.core.interval import Interval, past_time
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
@@ -149,13 +150,28 @@ def promote(
     by: By = "",
     serve: Serve = True,
 ) -> None:
-    """Make a version the champion without a comparison. The old champion stays as `previous`."""
+    """Make a version the champion without a comparison. The old champion stays as `previous`.
+
+    A version whose graph is missing or breaks the contract is refused, because no replica would serve it.
+    """
     settings = settings_here()
     name = name_of(pair, settings.forecast_interval(interval))
     with Registry(settings) as registry, Database.from_settings(settings) as database:
+        _refuse_broken(registry, name, version)
         decision = promotion.promote_manually(registry, database, name, version, by=by or getuser())
         audit(database, "promote model", name, decision.reason)
     _print_and_serve(settings, name, decision, serve)
+
+
+def _refuse_broken(registry: Registry, name: str, number: int) -> None:
+    """Load the graph of a version as a replica does. Raises BadModel, or RegistryError when it cannot be fetched."""
+    from make_us_rich.forecasting.onnx_model import OnnxModel
+
+    version = registry.get(name, number)
+    try:
+        OnnxModel.load(registry.download(version), name)
+    except BadModel as error:
+        raise BadModel(f"version {number} of {name} is broken and stays what it is: {error}") from None
 
 
 def rollback(pair: Model, interval: IntervalOption = None, by: By = "", serve: Serve = True) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from make_us_rich.cli.shared import (
     AsJson,
     OnePair,
+    SomePairs,
     audit,
     database_here,
     now_ms,
@@ -25,6 +26,7 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.core.terminal import console
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
+from make_us_rich.documents import UpdatedModels
 from make_us_rich.market.listing import check_traded
 from make_us_rich.operations.training_budget import due_trainings
 
@@ -64,13 +66,19 @@ def list_pairs(as_json: AsJson = False) -> None:
 
 
 @pairs_app.command()
-def add(pair: OnePair, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
-    """Add a pair that the exchange trades: the foundation forecasts it until the next run has trained it."""
+def add(pairs: SomePairs, plan: Plan = "dedicated", least: Least = None, most: Most = None) -> None:
+    """Add pairs that the exchange trades: the foundation forecasts them until the next run has trained them.
+
+    None is added when the exchange does not trade one of them.
+    """
     settings = settings_here()
-    check_traded(settings.exchange_url, pair)
-    item = _put(pair, plan, least, most)
-    console.print(f"{item.pair}: {item.state}; `mkrich train {item.pair}` trains it now")
-    console.print(_deploy(settings, pair))
+    pairs = list(dict.fromkeys(pairs))
+    for pair in pairs:
+        check_traded(settings.exchange_url, pair)
+    for pair in pairs:
+        console.print(f"{pair}: {_put(pair, plan, least, most).state}")
+    console.print(f"`mkrich train {' '.join(pairs)}` trains {'it' if len(pairs) == 1 else 'them'} now")
+    console.print(_deploy(settings, *pairs))
 
 
 @pairs_app.command("plan")
@@ -116,8 +124,8 @@ def remove(pair: OnePair) -> None:
     console.print(_deploy(settings_here(), pair))
 
 
-def _deploy(settings: Settings, pair: Pair) -> str:
-    """Let the service take over what was changed of a pair; return how it is served now, or when it takes effect."""
+def _deploy(settings: Settings, *pairs: Pair) -> str:
+    """Let the service take over what was changed of pairs; return how they are served now, or when it takes effect."""
     from make_us_rich.operations.serve_deploy import apply
 
     try:
@@ -128,7 +136,13 @@ def _deploy(settings: Settings, pair: Pair) -> str:
             f"the service was not told: {error}. The change takes effect when the next training run ends: it begins at "
             f"{utc_text(next_ms)} UTC, unless its schedule is paused"
         )
-    names = {Series(pair, interval).name for interval in settings.intervals}
+    said = {
+        pair: _how_served(updated, {Series(pair, interval).name for interval in settings.intervals}) for pair in pairs
+    }
+    return "\n".join(text if len(pairs) == 1 else f"{pair}: {text}" for pair, text in said.items())
+
+
+def _how_served(updated: UpdatedModels, names: set[str]) -> str:
     if not names.isdisjoint(updated.by_foundation):
         return "the foundation forecasts it until it is trained"
     if not names.isdisjoint(updated.applications):

@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,27 +17,41 @@ from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.operations.training_budget import DueTraining
 
+if TYPE_CHECKING:
+    from make_us_rich.embedded.stack_config import StackConfig
+
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Pairs = Annotated[list[Pair] | None, typer.Argument(parser=Pair.parse, help="pairs such as btc_usdt; none: every pair")]
 IntervalOption = Annotated[
     str | None, typer.Option("--interval", help="candle interval, one of MUR_INTERVALS; by default the first of them")
 ]
 OnePair = Annotated[Pair, typer.Argument(parser=Pair.parse, help="a pair such as btc_usdt")]
+SomePairs = Annotated[list[Pair], typer.Argument(parser=Pair.parse, help="pairs such as btc_usdt eth_usdt")]
+
+
+def stack_here() -> StackConfig | None:
+    """Return the embedded stack that was started here; None where MUR_DATABASE_URL names another installation.
+
+    `settings_here` sets that variable to the stack's own, so ask before.
+    """
+    if "MUR_DATABASE_URL" not in os.environ:
+        with suppress(ImportError):  # an installation without the extra `stack` has no embedded stack
+            from make_us_rich.embedded.stack_config import saved_stack_config
+
+            return saved_stack_config()
+    return None
 
 
 def settings_here() -> Settings:
     """Return the environment's settings; without MUR_DATABASE_URL, those of the embedded stack started here."""
-    if "MUR_DATABASE_URL" not in os.environ:
-        with suppress(ImportError):  # an installation without the extra `stack` has no embedded stack
-            from make_us_rich.embedded.environment import forget_foreign_variables
-            from make_us_rich.embedded.lifecycle import open_stack
-            from make_us_rich.embedded.stack_config import saved_stack_config
+    config = stack_here()
+    if config is not None:
+        from make_us_rich.embedded.environment import forget_foreign_variables
+        from make_us_rich.embedded.lifecycle import open_stack
 
-            config = saved_stack_config()
-            if config is not None:
-                environment = open_stack(config).environment
-                forget_foreign_variables()
-                os.environ.update({key: value for key, value in environment.items() if key.startswith("MUR_")})
+        environment = open_stack(config).environment
+        forget_foreign_variables()
+        os.environ.update({key: value for key, value in environment.items() if key.startswith("MUR_")})
     return get_settings()
 
 

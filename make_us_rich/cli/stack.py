@@ -35,11 +35,19 @@ Data = Annotated[
 _DAG_TIMEOUT_S = 120.0
 
 
-def up(live: Live = False, data: Data = None) -> None:
+def up(
+    live: Live = False,
+    data: Data = None,
+    stores: Annotated[bool, typer.Option("--stores", help="start only Postgres and S3")] = False,
+) -> None:
     """Start the embedded stack and return when every component is ready."""
     from make_us_rich.embedded.demo import show_addresses, start_stack
 
-    show_addresses(start_stack(live=live, data=data))
+    if stores:
+        start_stack(live=live, data=data, service="stores")
+        console.print("`mkrich up` starts the rest, `mkrich down` stops them")
+    else:
+        show_addresses(start_stack(live=live, data=data))
 
 
 def down() -> None:
@@ -75,7 +83,7 @@ def status(as_json: AsJson = False) -> None:
         left = len(lifecycle.processes(config)) if config else 0
         if left:
             console.print(
-                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down` ends them"
+                f"supervisord does not answer, but {left} processes of the stack run: `mkrich down`, then `mkrich up`"
             )
         else:
             console.print("the stack is down: `mkrich up` starts it")
@@ -86,6 +94,9 @@ def status(as_json: AsJson = False) -> None:
         table.add_section()
         table.add_row("total", "", "", _mib(sum(memory.values())))
         console.print(table)
+        for item in states:
+            if item.is_down:
+                console.print(f"{item.name} does not stay up and is tried again: `mkrich logs {item.name}` says why")
         _print_due_trainings()
     if not states or any(item.state != "RUNNING" for item in states):
         raise typer.Exit(1)
@@ -189,14 +200,16 @@ def init(service: Annotated[Service, _Named], live: Live = False, data: Data = N
 
 def run(service: Annotated[Service, _Named], live: Live = False, data: Data = None) -> None:
     """Start one service of the embedded stack, with the servers that it needs."""
-    from make_us_rich.embedded.demo import start_stack
+    from make_us_rich.embedded.demo import dashboard_login, start_stack
     from make_us_rich.embedded.environment import ADMIN
 
     stack = start_stack(live=live, data=data, service=service.value, dags_paused=True)  # until `start agent`
     name = {Service.SERVING: "api", Service.INTERFACE: "dash", Service.TRAINING: "airflow"}[service]
     address = stack.config.url(name)
-    login = "" if service is Service.SERVING else f", log-in {ADMIN} / {stack.secrets.admin_password}"
-    console.print(f"{service} is at {address}{login}")
+    login = (
+        f"{ADMIN} / {stack.secrets.admin_password}" if service is Service.TRAINING else dashboard_login(stack, ADMIN)
+    )
+    console.print(f"{service} is at {address}{'' if service is Service.SERVING else f', log-in {login}'}")
     if service is Service.TRAINING:
         console.print("`mkrich start agent` starts the hourly training")
 

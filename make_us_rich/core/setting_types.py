@@ -112,6 +112,25 @@ WebhookAddress = Annotated[SecretStr, _secret(lambda text: _address(text, ("http
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}$")]
 """The name of a user, region or architecture."""
+
+
+def least_and_most(text: str) -> tuple[int, int]:
+    """Read a ReplicaRange."""
+    least, _, most = text.partition("-")
+    return int(least), int(most or least)
+
+
+def _replica_range(text: str) -> str:
+    if (
+        not re.fullmatch(r"[1-9][0-9]{0,2}(-[1-9][0-9]{0,2})?", text)
+        or least_and_most(text)[0] > least_and_most(text)[1]
+    ):
+        raise ValueError("write a number of 1 to 999, such as 2, or the least and the most, such as 1-4")
+    return text
+
+
+ReplicaRange = Annotated[str, AfterValidator(_replica_range)]
+"""A number of replicas, or `LEAST-MOST`."""
 Bucket = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Folder = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,1000}$")]
 

@@ -35,6 +35,7 @@ from make_us_rich.core.setting_types import (
     Origin,
     Password,
     PostgresAddress,
+    ReplicaRange,
     WebhookAddress,
     Whole,
     explain,
@@ -118,6 +119,9 @@ class Settings(BaseSettings):
     discord_webhook_url: Annotated[WebhookAddress, Field(description="where failures are posted; empty: nowhere")] = (
         _NONE
     )
+    heartbeat_url: Annotated[
+        WebhookAddress, Field(description="gets a GET after each minute in which the watchdog found no problem")
+    ] = _NONE
 
     # what to forecast
     pairs: Annotated[
@@ -203,7 +207,6 @@ class Settings(BaseSettings):
             "a worker needs about 5 MB for each",
         ),
     ] = 50
-
     training_minutes: Annotated[
         Number,
         Field(
@@ -240,9 +243,12 @@ class Settings(BaseSettings):
     cache_folder: Annotated[
         Folder, Field(description="folder of each replica's last model, for a restart while MLflow is down")
     ] = "~/.cache/make-us-rich"
-    gateway_replicas: Annotated[Whole, Field(ge=1, le=1_000, description="replicas of the gateway")] = 1
+    gateway_replicas: Annotated[
+        ReplicaRange,
+        Field(description="replicas of the gateway: a number, or least and most, such as `1-4` on a cluster"),
+    ] = "1"
     ongoing_calls_a_replica: Annotated[
-        Number, Field(gt=0, le=10_000, description="concurrent calls of a pair's replica before another one starts")
+        Number, Field(gt=0, le=10_000, description="concurrent calls of a replica or gateway before another one starts")
     ] = 16
     replica_cpus: Annotated[
         Number,
@@ -285,9 +291,7 @@ class Settings(BaseSettings):
     public_api_url: Annotated[
         OptionalHostAddress, Field(description="HTTP API in code examples; empty: `MUR_API_URL`")
     ] = ""
-    public_mlflow_url: Annotated[OptionalBaseAddress, Field(description="MLflow in links; empty: `MUR_MLFLOW_URL`")] = (
-        ""
-    )
+    public_mlflow_url: Annotated[OptionalBaseAddress, Field(description="for links; empty: `MUR_MLFLOW_URL`")] = ""
     public_airflow_url: Annotated[
         OptionalBaseAddress, Field(description="Airflow in links; empty: `MUR_AIRFLOW_URL`")
     ] = ""

@@ -28,3 +28,10 @@ def newest(database: Database, limit: int) -> list[RecordedAlert]:
     with database.transaction() as cursor:
         cursor.execute("SELECT at, title, text, problem FROM alerts ORDER BY alert_id DESC LIMIT %s", (limit,))
         return [RecordedAlert(*row) for row in cursor.fetchall()]
+
+
+def posted_in_the_last_hour(database: Database) -> int:
+    """Return how many messages Discord took in the last hour."""
+    with database.transaction() as cursor:
+        cursor.execute("SELECT count(*) FROM alerts WHERE problem IS NULL AND at > now() - interval '1 hour'")
+        return int(cursor.fetchone()[0])

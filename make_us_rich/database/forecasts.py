@@ -5,12 +5,12 @@ The view `served_forecasts` holds those that were served: of no backfill, and re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.pair import Pair
+from make_us_rich.core.pair import Pair, Series
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES, PastForecast, Quantiles
 
@@ -55,6 +55,14 @@ ORDER BY made_at DESC, forecast_id DESC LIMIT 1
 _SELECT_VERSIONS = """
 SELECT model_version, foundation FROM served_forecasts
 WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms = %s ORDER BY forecast_id
+"""
+_SELECT_SERVED = """
+SELECT asked_pair, asked_interval
+FROM unnest(%(pairs)s::text[]) AS asked_pair, unnest(%(intervals)s::text[]) AS asked_interval
+WHERE EXISTS (
+    SELECT FROM served_forecasts WHERE market = %(market)s AND pair = asked_pair AND interval = asked_interval
+    AND target_open_ms >= %(first_ms)s
+)
 """
 _SELECT_CLOSES = """
 SELECT DISTINCT ON (pair, target_open_ms) pair, target_open_ms, last_close
@@ -166,6 +174,16 @@ def served_versions(
     with database.transaction() as cursor:
         cursor.execute(_SELECT_VERSIONS, (market, pair, interval, as_of_ms))
         return [(version, foundation) for version, foundation in cursor.fetchall()]
+
+
+def served_since(
+    database: Database, *, market: str, pairs: Collection[Pair], intervals: Collection[Interval], first_ms: int
+) -> set[Series]:
+    """Return the series of which a forecast as of `first_ms` or later was served. Raises psycopg2.Error."""
+    values = {"market": market, "pairs": list(map(str, pairs)), "intervals": list(map(str, intervals))}
+    with database.transaction() as cursor:
+        cursor.execute(_SELECT_SERVED, values | {"first_ms": first_ms})
+        return {Series(Pair.parse(pair), Interval.parse(interval)) for pair, interval in cursor.fetchall()}
 
 
 def last_closes(

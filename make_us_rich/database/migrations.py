@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from psycopg2.extensions import ConnectionInfo
@@ -23,12 +25,16 @@ class MigrationError(MakeUsRichError):
 
 
 def migrate(database_url: str, folder: Path = SQL_FOLDER) -> None:
-    """Apply the missing migrations. Processes that migrate at the same time take turns. Raises MigrationError.
+    """Apply the missing migrations. Processes that migrate at the same time take turns.
+
+    Raises MigrationError when one fails, or a newer version of this software has migrated the database.
 
     Takes the URL and no `Database`, because dbmate opens its own connection.
     """
     with Database(database_url) as database, database.transaction(timeout_s=_LOCK_TIMEOUT_S) as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))  # dbmate takes no lock
+        if unknown := sorted(applied(cursor) - known(folder)):
+            raise MigrationError(written_by_a_newer_version(unknown))
         done = subprocess.run(
             [_dbmate(), "--migrations-dir", str(folder), "--no-dump-schema", "migrate"],
             env={"DATABASE_URL": _for_dbmate(database_url, cursor.connection.info)},
@@ -38,6 +44,28 @@ def migrate(database_url: str, folder: Path = SQL_FOLDER) -> None:
         )
     if done.returncode != 0:
         raise MigrationError(f"migrating failed: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def known(folder: Path = SQL_FOLDER) -> set[str]:
+    """Return the numbers of this version's migrations."""
+    return {file.name.partition("_")[0] for file in folder.glob("*.sql")}
+
+
+def applied(cursor: Any) -> set[str]:
+    """Return the numbers of the migrations that the database has had."""
+    cursor.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
+    if not cursor.fetchone()[0]:
+        return set()
+    cursor.execute("SELECT version FROM schema_migrations")
+    return {row[0] for row in cursor.fetchall()}
+
+
+def written_by_a_newer_version(unknown: Iterable[str]) -> str:
+    """Return the error text for a database with migrations that this version does not have."""
+    return (
+        f"a newer version of Make Us Rich has migrated the database: this one does not know {', '.join(unknown)}. "
+        "Use the newer version, or restore the backup from before the upgrade into an empty database"
+    )
 
 
 def _dbmate() -> str:

@@ -184,6 +184,11 @@ class Database:
                 if self._users == 0:
                     self.close()
 
+    @property
+    def away_since(self) -> float | None:
+        """When Postgres was first found not to answer, by `time.monotonic`; None once it has answered again."""
+        return self._breaker.away_since
+
     @contextmanager
     def transaction(self, *, timeout_s: float | None = None) -> Iterator[Any]:
         """Give a cursor whose work is committed at the end of the block, and rolled back after an error.
@@ -212,6 +217,7 @@ class Database:
         if connection := self._take_idle():
             try:
                 connection.begin(timeout_s, wait_s=_IDLE_WAIT_S)
+                self._breaker.away_since = None
                 return connection
             except POSTGRES_UNAVAILABLE:
                 connection.close()
@@ -253,6 +259,7 @@ class _CircuitBreaker:
     """After a log-in that timed out, one thread at a time tries again and the others fail at once."""
 
     def __init__(self) -> None:
+        self.away_since: float | None = None
         self._error: PostgresTimeout | None = None  # open while there is one
         self._retry_at = 0.0
         self._retrying = Lock()
@@ -265,16 +272,22 @@ class _CircuitBreaker:
             raise PostgresTimeout(str(error))
         try:
             yield
-            self._error = None
+            self._error = self.away_since = None
         except PostgresTimeout as late:
+            self._note_failure()
             self._error, self._retry_at = late, time.monotonic() + _RETRY_AFTER_S
             raise
         except POSTGRES_UNAVAILABLE:
+            self._note_failure()
             self._error = None  # refused at once, which keeps nobody waiting
             raise
         finally:
             if error:
                 self._retrying.release()
+
+    def _note_failure(self) -> None:
+        if self.away_since is None:
+            self.away_since = time.monotonic()
 
 
 @cache

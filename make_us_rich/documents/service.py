@@ -28,6 +28,11 @@ class PairState(Document):
         return cls(ready=True, asleep=True, serves=None, wanted=None, refused=None, as_of_ms=None, reason=None)
 
     @classmethod
+    def lost(cls) -> PairState:
+        """Describe a pair that was served, and that Ray Serve does not know, as after a restart of Ray's head."""
+        return cls.unreachable("it was served and is not loaded")
+
+    @classmethod
     def unreachable(cls, reason: str) -> PairState:
         """Describe a pair whose replica does not answer."""
         return cls(ready=False, asleep=False, serves=None, wanted=None, refused=None, as_of_ms=None, reason=reason)
@@ -36,7 +41,7 @@ class PairState(Document):
 class Readiness(Document):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
 
-    ready: Annotated[bool, Field(description="there are pairs, and each can be answered")]
+    ready: Annotated[bool, Field(description="there are pairs, and each that was served before can be answered")]
     pairs: dict[str, PairState]
 
 

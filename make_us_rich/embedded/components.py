@@ -33,18 +33,27 @@ from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program, wait_until
 from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
 
-Service = Literal["serving", "training", "interface"]
-"""What `mkrich run` starts by itself: the HTTP API, Airflow with its jobs, or the dashboard."""
+Service = Literal["serving", "training", "interface", "stores"]
+"""What `mkrich run` starts by itself: the HTTP API, Airflow with its jobs, or the dashboard.
 
+`mkrich up --stores` starts the stores, which are empty in a new stack, for a backup or its restoration.
+"""
+
+_AIRFLOW_UPTIME_S = 10  # without Postgres each part of Airflow ends within it, after seconds of work
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
-PROGRAMS_OF_SERVICE: Mapping[Service, Sequence[str]] = {"serving": (), "training": AIRFLOW, "interface": ("dash",)}
-"""The programs that no other service uses. Serving is an application on Ray, which training uses too."""
+PROGRAMS_OF_SERVICE: Mapping[Service, Sequence[str]] = {
+    "serving": ("serve",),
+    "training": AIRFLOW,
+    "interface": ("dash",),
+}
+"""The programs that no other service uses. Serving itself is an application on Ray, which training uses too."""
 
 _REQUIRED_BY_SERVICE: Mapping[Service, Sequence[str]] = {
-    "serving": ("serving", "discord"),
+    "serving": ("serve", "discord"),
     "training": (*AIRFLOW, "ray", "mlflow", "buckets", "accounts", "exchange", "discord"),
     "interface": ("dash",),
+    "stores": ("databases", "buckets"),
 }
 _BIN = Path(sys.executable).parent
 _OBJECT_STORE_BYTES = 256 * 1024 * 1024
@@ -79,10 +88,12 @@ def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
         _postgres(config, secrets),
         _s3(config, secrets),
         _ray(config),
+        _serve(config),
         _python_server(config, "discord", "/healthz"),
         _mlflow(config),
         *_airflow(config),
         _dash(config),
+        _watchdog(),
     ]
     return made if config.market == "binance" else [*made, _exchange(config)]
 
@@ -128,6 +139,7 @@ def _ray(config: StackConfig) -> Component:
         "-m",
         "make_us_rich.embedded.ray_head",
         str(config.haproxy),
+        str(config.runtime / "ray"),
         str(_BIN / "ray"),
         "start",
         "--head",
@@ -151,6 +163,12 @@ def _ray(config: StackConfig) -> Component:
 
 def _ray_responds(config: StackConfig) -> bool:
     return responds(f"{config.url('ray_dashboard')}/api/gcs_healthz")
+
+
+def _serve(config: StackConfig) -> Component:
+    """Deploy again when Ray has a new head; the task `serving` has deployed for the first time."""
+    program = Program("serve", [sys.executable, "-m", "serve_app.keep"])
+    return Component(program, ("serving",), partial(responds, f"{config.url('api')}/healthz"))
 
 
 def _exchange(config: StackConfig) -> Component:
@@ -178,10 +196,13 @@ def _mlflow(config: StackConfig) -> Component:
 def _airflow(config: StackConfig) -> list[Component]:
     health_url = f"{config.url('airflow')}/api/v2/monitor/health"
     # Log servers of their own would listen on all interfaces; the API server reads the same folder.
+    airflow = str(_BIN / "airflow")
     options = {"airflow-scheduler": ["--skip-serve-logs"], "airflow-triggerer": ["--skip-serve-logs"]}
     return [
         Component(
-            Program(name, [str(_BIN / "airflow"), name.removeprefix("airflow-"), *options.get(name, [])]),
+            Program(
+                name, [airflow, name.removeprefix("airflow-"), *options.get(name, [])], min_uptime_s=_AIRFLOW_UPTIME_S
+            ),
             ("airflow database",),
             partial(responds, health_url) if name == "airflow-api-server" else _airflow_reports(health_url, name),
         )
@@ -193,6 +214,12 @@ def _dash(config: StackConfig) -> Component:
     command = [sys.executable, "-m", "dash_app", "--host=127.0.0.1", f"--port={config.port('dash')}"]
     program = Program("dash", command, withheld=("MUR_SERVICE_TOKEN",))
     return Component(program, ("accounts",), partial(responds, f"{config.url('dash')}/login"))
+
+
+def _watchdog() -> Component:
+    """Return the watch from outside of Airflow, which gives what it watches ten minutes to start."""
+    command = [sys.executable, "-m", "make_us_rich.operations.watchdog"]
+    return Component(Program("watchdog", command, withheld=("MUR_SERVICE_TOKEN",)), ("accounts",), lambda: True)
 
 
 def responds(url: str) -> bool:

@@ -15,16 +15,18 @@ from pathlib import Path
 
 from rich.table import Table
 
+from make_us_rich.accounts import Accounts
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import ComponentDied, StackError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings, read_settings
 from make_us_rich.core.terminal import console, print_progress
+from make_us_rich.database.pool import Database
 from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import Service
-from make_us_rich.embedded.environment import ADMIN, DEMO_USER, forget_foreign_variables
+from make_us_rich.embedded.environment import ADMIN, DEMO_USER, database_url, forget_foreign_variables
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import StackConfig, new_stack_config
 from make_us_rich.embedded.supervisor import wait_until
@@ -66,7 +68,17 @@ def start_stack(*, live: bool, data: Path | None, service: Service | None = None
         config, lambda name, seconds: print_progress(seconds, f"{name} is ready"), service, dags_paused
     )
     console.print(f"{what} is ready after {time.monotonic() - began:.0f} s")
+    if service is None and not dags_paused and not read_settings(stack.environment).dags_paused:
+        _unpause_dags(stack)
     return stack
+
+
+def _unpause_dags(stack: Stack) -> None:
+    """Unpause what an earlier command left paused, such as `mkrich demo --once`, and what nobody has paused since."""
+    with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
+        unpaused = airflow.unpause_untouched()
+    if unpaused:
+        console.print(f"unpaused what waited since the first start: {', '.join(unpaused)}")
 
 
 def run_demo(*, once: bool, live: bool, data: Path | None) -> int:
@@ -107,13 +119,23 @@ def _demo_pairs(data: Path | None) -> list[Pair]:
     return sorted(have, key=lambda pair: wanted.index(pair) if pair in wanted else len(wanted))[: len(wanted)] or wanted
 
 
+def dashboard_login(stack: Stack, name: str) -> str:
+    """Return name and password of an account of the dashboard, without the password if it is another one by now."""
+    password = stack.secrets.admin_password if name == ADMIN else stack.secrets.demo_password
+    with Accounts(Database(database_url(stack.config, stack.secrets, "make_us_rich"))) as accounts:
+        return (
+            f"{name} / {password if accounts.users.can_log_in(name, password) else '(changed since the first start)'}"
+        )
+
+
 def show_addresses(stack: Stack) -> None:
     """Print the URL and the login of each web interface."""
     config, secrets = stack.config, stack.secrets
     table = Table("interface", "address", "login", title="addresses", title_justify="left", title_style="bold")
     login = f"{ADMIN} / {secrets.admin_password}"
     mlflow = f"{stack.environment['MUR_MLFLOW_USER']} / {stack.environment['MUR_MLFLOW_PASSWORD']}"
-    table.add_row("dashboard", config.url("dash"), f"{DEMO_USER} / {secrets.demo_password}, or {login}")
+    of_the_dashboard = f"{dashboard_login(stack, DEMO_USER)}, or {dashboard_login(stack, ADMIN)}"
+    table.add_row("dashboard", config.url("dash"), of_the_dashboard)
     table.add_row("HTTP API", f"{config.url('api')}/docs", "a token from the dashboard's API page")
     table.add_row("Airflow", config.url("airflow"), login)
     table.add_row("MLflow", mlflow_page(config.url("mlflow"), "experiments"), mlflow)

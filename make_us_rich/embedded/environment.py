@@ -6,19 +6,22 @@ import json
 import os
 import secrets
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 
 from make_us_rich.accounts import TOKEN_PREFIX
+from make_us_rich.core.errors import StackError
 from make_us_rich.core.proxies import is_proxy_variable, proxy_variables
 from make_us_rich.core.settings import BINANCE_URL, read_settings
+from make_us_rich.embedded.ports import REPLICA_OFFSETS
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig
 from make_us_rich.embedded.stores import s3_signing_keys
 from make_us_rich.operations.prepare import fernet_key
 
 ADMIN = "admin"
 DEMO_USER = "demo"
+_LAST_HTTP = REPLICA_OFFSETS[1_000]  # those after it are for gRPC
 DATABASES = ("make_us_rich", "mlflow", "airflow")
 
 
@@ -165,12 +168,13 @@ def _ray(config: StackConfig, secrets: StackSecrets) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "35",
         "RAY_SERVE_HAPROXY_RETRIES": "10",
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # an HAProxy that ended is replaced after three checks
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(config.port("serve_fallback")),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(config.port("serve_fallback_grpc")),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(config.port_base + 6400),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(config.port_base + 7400),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(config.port_base + 7401),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(config.port_base + 7900),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(config.port_base + REPLICA_OFFSETS[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(config.port_base + _LAST_HTTP),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(config.port_base + _LAST_HTTP + 1),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(config.port_base + REPLICA_OFFSETS[-1]),
         "RAY_COLOR_PREFIX": "0",
     }
 
@@ -262,8 +266,20 @@ class StackSecrets:
 
 
 def load_or_create_secrets(path: Path) -> StackSecrets:
-    """Read the secrets from a file that only this user can read, and write those that are new to it."""
-    saved = json.loads(path.read_text()) if path.exists() else {}
+    """Read the secrets from a file that only this user can read, and write those that are new to it.
+
+    Raises StackError when the file is damaged, or a newer version of this software has written it.
+    """
+    try:
+        saved = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        raise StackError(f"{path} is damaged: copy it back from a backup") from None
+    unknown = sorted(saved.keys() - {item.name for item in fields(StackSecrets)})
+    if unknown:
+        raise StackError(
+            f"a newer version of Make Us Rich has written {path}: this one does not know {', '.join(unknown)}. "
+            "Use the newer version, or this one with the copy of the folder from before the upgrade"
+        )
     made = StackSecrets(**saved)
     if asdict(made) != saved:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from make_us_rich.core.errors import ComponentDied, ServingError, StackError
+from make_us_rich.core.errors import ComponentDied, MakeUsRichError, ServingError, StackError
+from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
 from make_us_rich.embedded.components import (
     PROGRAMS_OF_SERVICE,
     Component,
@@ -23,12 +24,17 @@ from make_us_rich.embedded.components import (
     setup_tasks,
 )
 from make_us_rich.embedded.environment import StackSecrets, load_or_create_secrets, stack_environment
-from make_us_rich.embedded.stack_config import StackConfig, check_ports, saved_stack_config
+from make_us_rich.embedded.ports import check_ports
+from make_us_rich.embedded.stack_config import StackConfig, saved_stack_config
 from make_us_rich.embedded.supervisor import ProgramState, Supervisor
 
 READY_TIMEOUT_S = 300.0
 _POLL_S = 0.25
 _STOP_SERVING_TIMEOUT_S = 60.0
+_EXITS = 3  # of a program that is not ready yet; the pauses between them are supervisord's
+_TASK_PAUSES_S = (2.0, 5.0)
+_WAY_OUT = "What runs stays up: `mkrich up` goes on from here, `mkrich down` ends it"
+_TRANSIENT = (MakeUsRichError, *POSTGRES_UNAVAILABLE, httpx.HTTPError, OSError)
 
 OnReady = Callable[[str, float], None]
 """Receives the name of a component or setup task, and the seconds since the start."""
@@ -60,12 +66,14 @@ def up(
 ) -> Stack:
     """Start the whole stack, or one service with its dependencies, and return when every component is ready.
 
-    Programs that run already are left alone. `dags_paused`: as for `stack_environment`.
+    Programs that run already are left alone. A failure leaves what runs: the next call goes on from there.
+    `dags_paused`: as for `stack_environment`.
 
     Raises:
         PortTaken: another process listens on one of the ports.
-        ComponentDied: a component exited; the message has the end of its log.
-        StackError: a component is not ready in time, a setup task failed, or a stack of another market is up.
+        ComponentDied: a component exited several times; the message has the end of its log.
+        StackError: a component is not ready in time, a setup task failed several times, a stack of another market is
+            up, or one whose supervisord was killed.
     """
     running = saved_stack_config()
     supervisor = Supervisor(config)
@@ -73,7 +81,10 @@ def up(
     if running and not is_new and running != config:
         raise StackError(f"a stack with the {running.market} market is up: `mkrich down` first")
     if is_new:
-        check_ports(config)
+        if left := supervisor.processes():
+            found = f"supervisord does not answer, but {len(left)} processes of the stack run"
+            raise StackError(f"{found}: `mkrich down`, then `mkrich up`")
+        check_ports(config.port_base)
         config.make_runtime_folder()
     elif service is None and _is_complete(supervisor, config):
         return open_stack(config)
@@ -84,7 +95,7 @@ def up(
         supervisor.launch([component.program for component in programs], stack.environment)
     try:
         _start_in_order(stack, programs, supervisor, on_ready, service)
-    except BaseException:
+    except KeyboardInterrupt:
         if is_new:
             down(config)
         raise
@@ -108,44 +119,70 @@ def _start_in_order(
 
     def start(item: Component | SetupTask) -> None:
         if isinstance(item, SetupTask):
-            item.run()
+            _run_task(item)
         else:
             _start_component(item, supervisor, stack.config)
 
     running: dict[Future[None], str] = {}
     ready: set[str] = set()
+    failure: BaseException | None = None
     pool = ThreadPoolExecutor(max_workers=len(pending))
     try:
-        while pending or running:
+        while True:
             for name in [name for name, item in pending.items() if ready.issuperset(item.depends_on)]:
                 running[pool.submit(start, pending.pop(name))] = name
+            if not running:
+                break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                future.result()
                 name = running.pop(future)
-                ready.add(name)
-                on_ready(name, time.monotonic() - began)
-        supervisor.wait_until_running([program.name for program in programs if program.name in ready])
+                if error := future.exception():
+                    failure = failure or error
+                else:
+                    ready.add(name)
+                    on_ready(name, time.monotonic() - began)
     finally:
-        # After a failure the other threads end by themselves, when `down` stops supervisord.
+        # After Ctrl-C the other threads end by themselves, when `down` stops supervisord.
         pool.shutdown(wait=False, cancel_futures=True)
+    if failure is not None:
+        raise failure
+    supervisor.wait_until_running([program.name for program in programs if program.name in ready])
+
+
+def _run_task(task: SetupTask) -> None:
+    """Run a setup task, again if it fails: on a busy machine a server gives up connections, and work takes too long."""
+    for pause_s in (*_TASK_PAUSES_S, None):
+        try:
+            return task.run()
+        except _TRANSIENT as error:
+            if pause_s is None:
+                raise StackError(f"{task.name}: {str(error).strip()}. {_WAY_OUT}") from error
+            time.sleep(pause_s)
 
 
 def _start_component(component: Component, supervisor: Supervisor, config: StackConfig) -> None:
+    """Start a program and wait until it is ready; supervisord starts it again when it ends."""
     name = component.name
     supervisor.start(name)
     deadline = time.monotonic() + READY_TIMEOUT_S
+    exits, was_down = 0, False
     while not component.is_ready():
         state = next(state for state in supervisor.states() if state.name == name)
-        if state.is_down:
-            raise ComponentDied(f"{name} ended while starting. Its log:\n{log_tail(config, name)}")
+        exits, was_down = exits + (state.is_down and not was_down), state.is_down
+        if exits == _EXITS:
+            raise ComponentDied(f"{name} ends while starting. {_WAY_OUT}. Its log:\n{log_tail(config, name)}")
         if time.monotonic() > deadline:
-            raise StackError(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s. Its log:\n{log_tail(config, name)}")
+            raise StackError(
+                f"{name} is not ready after {READY_TIMEOUT_S:.0f} s. {_WAY_OUT}. Its log:\n{log_tail(config, name)}"
+            )
         time.sleep(_POLL_S)
 
 
 def stop_service(config: StackConfig, service: Service) -> None:
     """Stop the programs that only this service uses. Raises ServingError when Ray does not stop serving."""
+    supervisor = Supervisor(config)
+    for name in PROGRAMS_OF_SERVICE[service]:
+        supervisor.stop(name)
     if service == "serving":
         url = config.url("ray_dashboard")
         headers = {"Authorization": f"Bearer {open_stack(config).secrets.ray_token}"}
@@ -154,9 +191,6 @@ def stop_service(config: StackConfig, service: Service) -> None:
             answer.raise_for_status()
         except httpx.HTTPError as error:
             raise ServingError(f"Ray at {url} did not stop serving: {error}") from None
-    supervisor = Supervisor(config)
-    for name in PROGRAMS_OF_SERVICE[service]:
-        supervisor.stop(name)
 
 
 def down(config: StackConfig) -> None:

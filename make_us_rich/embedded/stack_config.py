@@ -5,55 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import psutil
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from make_us_rich.core.errors import PortTaken, SettingsError, StackError
+from make_us_rich.core.errors import SettingsError, StackError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.setting_types import Folder, Whole, explain
 from make_us_rich.embedded.identity import identity_of, new_identity, save_identity, write_beside
+from make_us_rich.embedded.ports import PORT_OFFSETS, refuse_outgoing_ports
 
 Market = Literal["simulated", "recorded", "binance"]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-
-# A component listens on its usual port plus the port base: by default Dash, usually at 8050, listens on 28050.
-PORT_OFFSETS = {
-    "postgres": 5432,
-    "s3": 8333,
-    "mlflow": 5000,
-    "ray": 6379,
-    "ray_dashboard": 8265,
-    "api": 8000,
-    "airflow": 8080,
-    "dash": 8050,
-    "exchange": 8900,
-    "discord": 8901,
-    # internal ports of the programs above
-    "s3_grpc": 8334,
-    "s3_master": 9333,
-    "s3_master_grpc": 9334,
-    "s3_filer": 8888,
-    "s3_filer_grpc": 8889,
-    "s3_volume": 9340,
-    "s3_volume_grpc": 9341,
-    "s3_admin": 3646,
-    "s3_admin_grpc": 3647,
-    "ray_client": 6380,
-    "ray_agent": 6381,
-    "ray_metrics": 6382,
-    "serve_fallback": 8500,
-    "serve_fallback_grpc": 9500,
-    "haproxy_stats": 8404,
-    "haproxy_metrics": 9101,
-}
 
 _SPECIAL = re.compile(r"[%${},`\\]")
 _LINKED: dict[str, Path | None] = {"state": None, "checkout": PROJECT_ROOT}  # None: the state folder
@@ -157,6 +125,14 @@ def _stack_settings() -> _StackSettings:
         raise SettingsError(explain(_StackSettings, error)) from None
 
 
+def _port_base() -> int:
+    """Return MUR_PORT_BASE. Raises SettingsError when outgoing connections of the kernel may take its ports."""
+    settings = _stack_settings()
+    if "port_base" in settings.model_fields_set:  # the default is right unless somebody widened the kernel's range
+        refuse_outgoing_ports(settings.port_base)
+    return settings.port_base
+
+
 def stack_home() -> Path:
     """Return the folder of every stack's state: MUR_STACK_HOME, or .stack in the checkout. Raises SettingsError."""
     return Path(_stack_settings().stack_home).resolve()
@@ -166,7 +142,7 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
     """Return the configuration of a stack by MUR_STACK_HOME and MUR_PORT_BASE.
 
     `data` is the folder of recorded klines. Raises InputError when it cannot be replayed, StackError when this is no
-    checkout, SettingsError for a port base that leaves no room for the ports.
+    checkout, SettingsError for a port base that leaves no room for the ports, or shares them with outgoing connections.
     """
     if not (PROJECT_ROOT / "dags").is_dir():
         raise StackError(
@@ -177,7 +153,7 @@ def new_stack_config(market: Market, data: Path | None = None) -> StackConfig:
     return StackConfig(
         market,
         stack_home() / market,
-        _stack_settings().port_base,
+        _port_base(),
         data.resolve() if data else None,
         intervals=os.environ.get("MUR_INTERVALS", ""),
         training_minutes=os.environ.get("MUR_TRAINING_MINUTES", ""),
@@ -210,35 +186,3 @@ def saved_stack_config() -> StackConfig | None:
         intervals=saved.get("intervals", ""),
         training_minutes=saved.get("training_minutes", ""),
     )
-
-
-def check_ports(config: StackConfig) -> None:
-    """Raise PortTaken if ports are in use, with the process that holds each."""
-    taken = [
-        f"{config.port(name)} ({name}) is held by {_process_listening_on(config.port(name))}"
-        for name in PORT_OFFSETS
-        if _is_taken(config.port(name))
-    ]
-    if taken:
-        raise PortTaken("ports in use: " + "; ".join(taken) + ". End them, or move the stack: MUR_PORT_BASE=30000")
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
-
-
-def _process_listening_on(port: int) -> str:
-    try:
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f"{process.name()} (pid {process.pid})"
-    except psutil.Error:
-        pass
-    return "another user's process"

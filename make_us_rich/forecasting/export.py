@@ -18,7 +18,15 @@ from make_us_rich.core.errors import BadModel
 from make_us_rich.forecasting.architectures import TrainingConfig, architecture, context_length
 from make_us_rich.forecasting.features import CLOSE, feature_layout
 from make_us_rich.forecasting.networks import Network
-from make_us_rich.forecasting.onnx_model import META_CONTEXT_LENGTH, META_TAILS, GraphInputs, open_session
+from make_us_rich.forecasting.onnx_model import (
+    COLUMN_UNITS,
+    DESCRIPTION,
+    META_COLUMNS,
+    META_CONTEXT_LENGTH,
+    META_TAILS,
+    GraphInputs,
+    open_session,
+)
 
 _OPSET = 17
 # of log returns, whose size is 1e-3 to 1e-2
@@ -57,7 +65,12 @@ def to_onnx(network: Network, config: TrainingConfig, metadata: Mapping[str, str
             dynamo=False,
         )
     graph = onnx.load_from_string(buffer.getvalue())
-    own = {META_CONTEXT_LENGTH: str(context_length(config)), META_TAILS: json.dumps(network.tails().tolist())}
+    graph.doc_string = DESCRIPTION
+    own = {
+        META_CONTEXT_LENGTH: str(context_length(config)),
+        META_COLUMNS: json.dumps(COLUMN_UNITS),
+        META_TAILS: json.dumps(network.tails().tolist()),
+    }
     onnx.helper.set_model_props(graph, {**metadata, **own})
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString()

@@ -34,7 +34,24 @@ from make_us_rich.documents import HORIZONS, QUANTILE_LEVELS
 from make_us_rich.forecasting.graph_limits import check_graph
 from make_us_rich.market.candles import Candles
 
-COLUMNS = ("open", "high", "low", "close", "volume", "hour_of_week")
+COLUMN_UNITS = {
+    "open": "quote currency",
+    "high": "quote currency",
+    "low": "quote currency",
+    "close": "quote currency",
+    "volume": "base currency",
+    "hour_of_week": "hours from Monday 00:00 UTC to the candle's opening",
+}
+COLUMNS = tuple(COLUMN_UNITS)
+DESCRIPTION = (
+    "Inputs, float32 [batch, candles, 6], raw closed candles without a gap, oldest first: `candles` of the pair and "
+    "`reference` of bitcoin at the same times. Columns: "
+    + ", ".join(f"{name} ({unit})" for name, unit in COLUMN_UNITS.items())
+    + ". Outputs, float32 [batch, horizons, 7], 1 candle ahead first, by quantile level "
+    + ", ".join(f"{level:g}" for level in QUANTILE_LEVELS)
+    + ": `quantiles` (price of the close, quote currency) and `log_returns` (ln of that close over the last one)."
+)
+"""What a graph reads and returns: the `doc_string` of each export, and the description of its version in MLflow."""
 
 GraphInputs = dict[str, NDArray[np.float32]]
 """`candles` and `reference`."""
@@ -45,6 +62,7 @@ META_INTERVAL = "make_us_rich.interval"
 META_CONTEXT_LENGTH = "make_us_rich.context_length"
 META_ARCHITECTURE = "make_us_rich.architecture"
 META_AS_OF_MS = "make_us_rich.as_of_ms"
+META_COLUMNS = "make_us_rich.columns"  # JSON {column: unit}, in order; absent in old models
 META_TAILS = "make_us_rich.tails"  # JSON [horizons][2]: scale and shape, see core/distribution.py; absent in old models
 
 _HOURS_A_WEEK = 168

@@ -1,7 +1,7 @@
 """Candles in S3, one object a month: candles/{market}/{interval}/{pair}/{YYYY-MM}.parquet.
 
-The columns are those of `Candles`. A row without prices records a candle that the exchange does not have: later runs
-do not request it again. Only clean, closed candles are stored.
+The columns are those of `candle_table.SCHEMA`. A row without prices records a candle that the exchange does not have:
+later runs do not request it again. Only clean, closed candles are stored.
 
 Writing a month merges it with the stored one and replaces that conditionally (If-Match), so repeated runs change
 nothing and concurrent runs lose nothing. On a server that ignores the condition, concurrent runs can lose rows, but
@@ -11,7 +11,7 @@ never record a candle as missing that exists: the next run requests the lost row
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from make_us_rich.core.errors import MarketUnavailable, PairNotTraded, StoreErro
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.market.candle_table import from_table, to_table
 from make_us_rich.market.candles import CandleReport, Candles, clean, concatenate, contiguous_ranges, merge
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
@@ -176,13 +177,12 @@ def _months(start_ms: int, end_ms: int) -> list[str]:
 
 def _to_parquet(candles: Candles) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(pa.table(vars(candles)), buffer, compression="zstd")
+    pq.write_table(to_table(candles), buffer, compression="zstd")
     return buffer.getvalue()
 
 
 def _from_parquet(key: str, content: bytes) -> Candles:
     try:
-        table = pq.read_table(io.BytesIO(content))
-        return Candles(*(table.column(item.name).to_numpy() for item in fields(Candles)))
+        return from_table(pq.read_table(io.BytesIO(content)))
     except (pa.ArrowException, KeyError) as error:
         raise StoreError(f"{key} is damaged: delete it, and the next run fetches it again: {error}") from error

@@ -140,5 +140,9 @@ class ObjectStore:
             raise StoreError(f"S3 at {self._endpoint_url} refused: {error.code} {error.message}") from error
         except ParseError as error:
             raise StoreError(f"the server at {self._endpoint_url} does not speak S3: {error}") from error
+        except ValueError as error:
+            if "XML element" not in str(error):
+                raise
+            raise StoreError(f"the server at {self._endpoint_url} does not speak S3: {error}") from error
         except (MinioException, HTTPError, OSError) as error:
             raise StoreError(f"S3 at {self._endpoint_url} cannot be reached: {type(error).__name__}") from error

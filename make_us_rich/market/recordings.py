@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles, InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair, parse_symbol
+from make_us_rich.market.candle_table import to_table
 from make_us_rich.market.candles import CandleReport, Candles, clean, concatenate, contiguous_ranges, from_klines
-from make_us_rich.market.klines_file import COLUMNS, KlinesFile, read_klines_file
+from make_us_rich.market.klines_file import KlinesFile, read_klines_file
 
 if TYPE_CHECKING:  # its module needs the exchange's client library, which the replay exchange does not install
     from make_us_rich.market.exchange import ExchangeClient
@@ -78,9 +78,8 @@ def resample(candles: Candles, interval: Interval, to: Interval) -> Candles:
 
 def write_klines(path: Path, candles: Candles) -> None:
     """Write a file for `read_klines` and the replay exchange. Replaces it atomically."""
-    columns = {name: getattr(candles, name) for name in COLUMNS[1:]}
     temporary = path.with_name(f".{path.name}.unfinished")
-    pq.write_table(pa.table({"open_time": candles.open_time_ms, **columns}), temporary, compression="zstd")
+    pq.write_table(to_table(candles), temporary, compression="zstd")
     temporary.replace(path)
 
 

@@ -26,6 +26,7 @@ ENDED = frozenset({"success", "failed"})
 _API = "/api/v2"
 _TIMEOUT_S = 30.0
 _PAGE = 100  # Airflow's largest page
+_PAUSING_EVENTS = ("patch_dag", "patch_dags", "cli_dag_pause", "cli_dag_unpause")
 _POLL_S = 2.0  # a poll takes a tenth of a second of CPU from the run that it follows
 _RAY_TIMEOUT_S = 10.0
 # The states that are printed, in rich's markup.
@@ -56,6 +57,13 @@ class TaskState:
     try_number: int
     started_at: datetime | None
     ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class DagState:
+    dag_id: str
+    paused: bool
+    ended_s: float | None  # when its newest ended run ended, seconds since 1970; None when none has
 
 
 class Airflow:
@@ -90,6 +98,19 @@ class Airflow:
         """Return the ids of the DAGs that Airflow has parsed."""
         return self._get(f"{_API}/dags?limit={_PAGE}", lambda body: [dag["dag_id"] for dag in body["dags"]])
 
+    def dag_states(self) -> list[DagState]:
+        """Return of each DAG whether it is paused, and when its newest run ended, successful or not."""
+        paused = self._get(
+            f"{_API}/dags?limit={_PAGE}", lambda body: {d["dag_id"]: d["is_paused"] for d in body["dags"]}
+        )
+        return [DagState(dag_id, bool(is_paused), self._ended_s(dag_id)) for dag_id, is_paused in paused.items()]
+
+    def _ended_s(self, dag_id: str) -> float | None:
+        query = "state=success&state=failed&order_by=-end_date&limit=1"
+        path = f"{_API}/dags/{dag_id}/dagRuns?{query}"
+        ended = self._get(path, lambda body: [_time(run["end_date"]) for run in body["dag_runs"]])
+        return ended[0].timestamp() if ended and ended[0] else None
+
     def unpause(self, dag_id: str) -> None:
         """Let the schedule start runs; Airflow starts one at once."""
         self.request("PATCH", f"{_API}/dags/{dag_id}", {"is_paused": False})
@@ -103,6 +124,38 @@ class Airflow:
         for dag_id in dag_ids:
             (self.pause if paused else self.unpause)(dag_id)
         return dag_ids
+
+    def paused_dags(self) -> list[str]:
+        """Return the ids of the paused DAGs whose files Airflow reads."""
+        return self._get(f"{_API}/dags?paused=true&limit={_PAGE}", lambda body: [dag["dag_id"] for dag in body["dags"]])
+
+    def unpause_untouched(self) -> list[str]:
+        """Unpause the DAGs that are paused since Airflow first read them, and return their ids.
+
+        A DAG that somebody has paused stays so, whether in Airflow, by its command line or by `mkrich stop agent`.
+        """
+        paused = self.paused_dags()
+        touched = self._touched_dags() if paused else set()
+        untouched = [] if None in touched else [dag_id for dag_id in paused if dag_id not in touched]
+        for dag_id in untouched:
+            self.unpause(dag_id)
+        return untouched
+
+    def _touched_dags(self) -> set[str | None]:
+        """Return the DAGs that somebody has paused or unpaused, by Airflow's log; None for several at once."""
+        events = "&".join(f"included_events={event}" for event in _PAUSING_EVENTS)
+        touched: set[str | None] = set()
+        total, offset = 1, 0
+        while offset < total:
+            path = f"{_API}/eventLogs?{events}&limit={_PAGE}&offset={offset}"
+            page, total = self._get(
+                path, lambda body: ([log["dag_id"] for log in body["event_logs"]], int(body["total_entries"]))
+            )
+            if not page:  # rows were removed while the pages were read
+                break
+            touched |= set(page)
+            offset += len(page)
+        return touched
 
     def start(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run as `trigger` does. Raises AirflowError while the DAG is paused, because no run of it begins then.

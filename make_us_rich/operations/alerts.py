@@ -1,11 +1,14 @@
 """Messages to Discord: short enough for a phone, with every secret masked. A failed post never raises.
 
-Each is recorded in Postgres with what came of it; the admin page lists them.
+Each is recorded in Postgres with what came of it; the admin page lists them. At most MOST_AN_HOUR are posted in an
+hour, whatever posts them, because a channel that is flooded is muted.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +25,7 @@ from make_us_rich.database.pool import Database
 
 log = logging.getLogger(__name__)
 
+MOST_AN_HOUR = 60
 RED = "d64545"
 GREEN = "2f9e62"
 _TIMEOUT_S = 5.0
@@ -34,6 +38,7 @@ _MAX_TITLE_CHARS = 256
 _MAX_TEXT_CHARS = 1500
 _MAX_FIELD_CHARS = 1024
 _MAX_QUOTED_CHARS = 400
+_MOST_WAITING = 100
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,10 @@ def quoted(text: str) -> str:
 
 
 def post(alert: Alert, settings: Settings) -> bool:
-    """Post to the webhook of the settings; return False if there is none or the post failed. Never raises."""
+    """Post to the webhook of the settings; return False if there is none or the post failed. Never raises.
+
+    Blocks until Discord answered, for some seconds at worst: a service calls `post_soon`.
+    """
     shown = Alert(
         title=_clean(alert.title, settings, _MAX_TITLE_CHARS),
         text=_clean(alert.text, settings, _MAX_TEXT_CHARS),
@@ -63,7 +71,7 @@ def post(alert: Alert, settings: Settings) -> bool:
         link=alert.link,
         color=alert.color,
     )
-    problem = _problem_of_posting(shown, settings)
+    problem = _over_the_limit(settings) or _problem_of_posting(shown, settings)
     if problem:
         log.warning("this alert is not posted: %s: %s", shown.title, problem)
     try:
@@ -72,6 +80,47 @@ def post(alert: Alert, settings: Settings) -> bool:
     except Exception:  # Postgres may be what the alert is about
         log.exception("this alert could not be recorded: %s", shown.title)
     return problem is None
+
+
+def post_soon(alert: Alert, settings: Settings) -> None:
+    """Post in a thread of this process, one alert after the other. Never raises, never blocks.
+
+    Drops the alert, with a line in the log, while very many wait for a Discord that is slow.
+    """
+    try:
+        _waiting.put_nowait((alert, settings))
+    except queue.Full:
+        log.error("this alert is dropped, because %d wait to be posted: %s", _MOST_WAITING, alert.title)
+        return
+    with _start_once:
+        global _thread
+        if _thread is None:
+            _thread = threading.Thread(target=_post_waiting, name="alerts", daemon=True)
+            _thread.start()
+
+
+_waiting: queue.Queue[tuple[Alert, Settings]] = queue.Queue(_MOST_WAITING)
+_start_once = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def _post_waiting() -> None:
+    while True:
+        alert, settings = _waiting.get()
+        try:
+            post(alert, settings)
+        finally:
+            _waiting.task_done()
+
+
+def _over_the_limit(settings: Settings) -> str | None:
+    """Return why no more is posted in this hour, or None. Without Postgres nothing is known of the hour."""
+    try:
+        with Database.from_settings(settings) as database:
+            posted = alerts_table.posted_in_the_last_hour(database)
+    except Exception:  # Postgres may be what the alert is about
+        return None
+    return f"{posted} messages were posted in the last hour, the most" if posted >= MOST_AN_HOUR else None
 
 
 def _problem_of_posting(alert: Alert, settings: Settings) -> str | None:

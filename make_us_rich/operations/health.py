@@ -7,22 +7,24 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import httpx
 import psycopg2
 
-from make_us_rich.core.errors import MakeUsRichError, MarketUnavailable, ServingError
+from make_us_rich.core.errors import MakeUsRichError, MarketUnavailable, RegistryError, ServingError, StoreError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Series
 from make_us_rich.core.responses import UNEXPECTED, read_json
 from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
+from make_us_rich.database import migrations
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.migrations import SQL_FOLDER
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairHealth, PairState, Readiness
 from make_us_rich.market import limited_http
@@ -32,8 +34,17 @@ _TIMEOUT_S = 10.0
 _API_TIMEOUT_S = 30.0
 _MAX_CLOCK_SKEW_S = 5.0
 _MIN_FREE_BYTES = 2 * 2**30
+_TOKENS = "`mkrich down`, then `mkrich up`; elsewhere `mkrich prepare` with the"
+_NOT_LOADED = "is not loaded"
+_S3_CHECK = "health-check/doctor"
 _GRACE_MS = 15 * 60_000  # for the exchange, the pipeline and the swap of a model
-_IS_IT_UP = "is it up? `mkrich status`, `mkrich logs {name}`, or `docker compose ps`; {setting} has its address"
+_IS_IT_UP = "is it up? `mkrich status`, `mkrich logs {program}`, or `docker compose ps`; {setting} has its address"
+_IS_IT_REACHED = "does this machine reach the address in {setting}?"
+_PROGRAMS = {
+    "airflow": "airflow-api-server",
+    "api": "ray",
+}  # of the embedded stack, where another name than the check's
+_DEPLOY = "`mkrich deploy`; in containers `docker compose restart serve`"
 _WRONG_SERVER = "is the address in {setting} right, or does a proxy answer in its place?"
 
 
@@ -56,10 +67,11 @@ class HealthResult:
     way_out: str = ""
 
 
-def check_components(settings: Settings) -> list[HealthResult]:
-    """Run every check at the same time. Each waits for its dependency's own timeout at most, 10 to 30 s."""
-    with ThreadPoolExecutor(len(_CHECKS)) as pool:
-        return list(pool.map(lambda name: _run_check(settings, name), _CHECKS))
+def check_components(settings: Settings, names: Collection[str] = ()) -> list[HealthResult]:
+    """Run the checks of these names, or all, at the same time. Each waits for its dependency's timeout, 10 to 30 s."""
+    chosen = names or tuple(_CHECKS)
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        return list(pool.map(lambda name: _run_check(settings, name), chosen))
 
 
 def _run_check(settings: Settings, name: str) -> HealthResult:
@@ -71,9 +83,11 @@ def _run_check(settings: Settings, name: str) -> HealthResult:
     except ModuleNotFoundError as error:
         return HealthResult(name, "warning", f"not checked: {error.name} is not installed in this role")
     except (MakeUsRichError, psycopg2.Error, httpx.HTTPError) as error:
-        return HealthResult(
-            name, "failed", str(error).strip() or repr(error), _IS_IT_UP.format(name=name, setting=setting)
+        elsewhere = name == "exchange" and settings.market == "binance"
+        way_out = (_IS_IT_REACHED if elsewhere else _IS_IT_UP).format(
+            program=_PROGRAMS.get(name, name), setting=setting
         )
+        return HealthResult(name, "failed", str(error).strip() or repr(error), way_out)
     except UNEXPECTED as error:
         return HealthResult(name, "failed", f"unexpected answer: {error!r}", _WRONG_SERVER.format(setting=setting))
 
@@ -115,8 +129,8 @@ def _series_problem(
     state: PairState | None, champion: ModelVersion | None, interval: Interval, now_ms: int
 ) -> str | None:
     """Return what is wrong with a series, if anything. Without a champion of its own the foundation model serves it."""
-    if state is None:
-        return "it has a champion and is not loaded"
+    if state is None or _is_lost(state):
+        return "it has a champion and is not loaded" if champion else "it was served and is not loaded"
     if state.asleep:
         return None
     if not state.ready or state.serves is None or state.as_of_ms is None:
@@ -130,6 +144,10 @@ def _series_problem(
     if age_ms > interval.ms + _GRACE_MS:
         return f"its newest forecast is {age_ms / HOUR_MS:.1f} hours old"
     return None
+
+
+def _is_lost(state: PairState) -> bool:
+    return state == PairState.lost()
 
 
 def read_readiness(settings: Settings) -> Readiness:
@@ -150,13 +168,12 @@ def _ask_api(settings: Settings, path: str, expected: tuple[int, ...]) -> httpx.
 
 def _postgres(settings: Settings) -> str:
     with Database.from_settings(settings) as database, database.transaction(timeout_s=_TIMEOUT_S) as cursor:
-        cursor.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
-        applied = set()
-        if cursor.fetchone()[0]:
-            cursor.execute("SELECT version FROM schema_migrations")
-            applied = {row[0] for row in cursor.fetchall()}
-    missing = sorted({file.name.partition("_")[0] for file in SQL_FOLDER.glob("*.sql")} - applied)
-    if missing:
+        applied = migrations.applied(cursor)
+    if unknown := sorted(applied - migrations.known()):
+        raise HealthProblem(
+            f"migrations {', '.join(unknown)} are of a newer version", "use that version here, or restore an old backup"
+        )
+    if missing := sorted(migrations.known() - applied):
         raise HealthProblem(f"migrations {', '.join(missing)} are not applied", "run `mkrich migrate`")
     return f"{len(applied)} migrations applied, none missing"
 
@@ -164,9 +181,18 @@ def _postgres(settings: Settings) -> str:
 def _s3(settings: Settings) -> str:
     from make_us_rich.market.object_store import ObjectStore
 
+    store = ObjectStore.from_settings(settings)
     # A listing, because any web server can answer a GET of one object with a page; only S3 answers with S3's XML.
-    ObjectStore.from_settings(settings).list_keys("health-check/")
-    return f"bucket {settings.candles_bucket} answers"
+    store.list_keys(_S3_CHECK)
+    try:
+        store.put(_S3_CHECK, b"written by the health check")
+        store.remove(_S3_CHECK)
+    except StoreError as error:
+        raise HealthProblem(
+            f"bucket {settings.candles_bucket} can be read and not written: {error}",
+            "free space on the S3 server's disk, or let MUR_S3_ACCESS_KEY write",
+        ) from None
+    return f"bucket {settings.candles_bucket} can be read and written"
 
 
 def _mlflow(settings: Settings) -> str:
@@ -196,8 +222,7 @@ def _ray(settings: Settings) -> str:
     problems = [f"{name} is {state}" for name, state in states.items() if state != "RUNNING"]
     if problems or not states:
         raise HealthProblem(
-            "; ".join(problems) or "no Serve application is deployed",
-            f"run `python -m serve_app.deploy`; logs: {settings.ray_url}",
+            "; ".join(problems) or "no Serve application is deployed", f"run {_DEPLOY}; logs: {settings.ray_url}"
         )
     return f"{len(states)} Serve applications are running"
 
@@ -216,20 +241,29 @@ def _airflow(settings: Settings) -> str:
             missing = ", ".join(name for name in wanted if name not in known)
             if missing:
                 raise HealthProblem(f"DAGs are missing: {missing}", "look for import errors in Airflow")
+            paused = ", ".join(sorted(airflow.paused_dags()))
     except AirflowError as error:
         raise HealthProblem(
             str(error), "set MUR_AIRFLOW_USER and MUR_AIRFLOW_PASSWORD to start runs from here", warning=True
         ) from None
-    return f"healthy, and {', '.join(wanted)} is loaded"
+    if paused and not settings.dags_paused:
+        raise HealthProblem(
+            f"paused, so that no run of theirs begins: {paused}",
+            "unpause them in Airflow, or all DAGs of an embedded stack with `mkrich start agent`",
+            warning=True,
+        )
+    return f"healthy, and {', '.join(wanted)} is loaded{f'; paused by MUR_DAGS_PAUSED: {paused}' if paused else ''}"
 
 
 def _api(settings: Settings) -> str:
     from make_us_rich.client import Client, ServiceRefused
 
     states = read_readiness(settings).pairs
-    problems = [f"{name}: {state.reason}" for name, state in states.items() if not state.ready]
+    lost = _lost_pairs(settings)
+    waiting = {name: state for name, state in states.items() if not state.ready and not (lost and _is_lost(state))}
+    problems = [*(f"{name}: {state.reason}" for name, state in waiting.items()), *lost]
     if problems:
-        raise HealthProblem("; ".join(problems), "`mkrich models` lists the champions; `mkrich logs ray` says more")
+        raise HealthProblem("; ".join(problems), f"run {_DEPLOY}, and read Ray's log if that does not help")
     tokens = {"MUR_SERVICE_TOKEN": settings.service_token, "MUR_DASHBOARD_TOKEN": settings.dashboard_token}
     given = {name: token for name, secret in tokens.items() if (token := secret.get_secret_value())}
     variable, token = next(iter(given.items()), ("MUR_SERVICE_TOKEN", ""))
@@ -237,8 +271,17 @@ def _api(settings: Settings) -> str:
         with Client(settings.api_url, token) as client:
             client.usage()
     except ServiceRefused as error:
-        raise HealthProblem(str(error), f"run `mkrich prepare` with the {variable} of the settings") from None
+        raise HealthProblem(str(error), f"{_TOKENS} {variable} of the settings") from None
     return f"{len(states)} pairs are ready, {variable} is valid"
+
+
+def _lost_pairs(settings: Settings) -> list[str]:
+    """Return the pairs that have a model and that the service does not know, as after a restart of Ray's head."""
+    try:
+        found = check_pairs(settings)
+    except (RegistryError, psycopg2.Error, ModuleNotFoundError):
+        return []  # other checks say so
+    return [f"{item.pair}: {item.problem}" for item in found if item.problem and _NOT_LOADED in item.problem]
 
 
 def _exchange(settings: Settings) -> str:
@@ -266,10 +309,18 @@ def _discord(settings: Settings) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    free = shutil.disk_usage(".").free
+    """Check the disk of this component's data: in an embedded stack that of its stores, and that of Ray's sessions."""
+    folders = [_existing(Path(settings.cache_folder).expanduser()), Path(tempfile.gettempdir())]
+    free, folder = min((shutil.disk_usage(folder).free, folder) for folder in folders)
     if free < _MIN_FREE_BYTES:
-        raise HealthProblem(f"{free / 2**30:.1f} GiB are free here", "free at least 2 GiB", warning=True)
-    return f"{free / 2**30:.0f} GiB are free here"
+        problem = f"{free / 2**30:.1f} GiB are free in {folder}"
+        raise HealthProblem(problem, f"free at least 2 GiB on the disk of {folder}", warning=True)
+    return f"{free / 2**30:.0f} GiB are free in {folder}"
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the first of its parents that exists."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 # The check of each component, and the setting that holds its address.

@@ -23,6 +23,7 @@ _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
 _PAGE = 1000  # MLflow's largest page
 # The tables that grow without limit, and the column that holds when a row was written.
 _WRITTEN_AT = {"forecasts": "made_at", "forecast_logs": "day", "scores": "day", "audit_log": "at", "alerts": "at"}
+_AIRFLOW_LOGS = ("dag_id=*/run_id=*", "dag_processor/[0-9]*", "scheduler/[0-9]*")  # not the link `latest`
 _BATCH = 10_000
 _TIMEOUT_S = 30.0  # of a statement on many rows, which nobody waits for
 
@@ -103,9 +104,9 @@ def delete_rows(database: Database, table: str, before: datetime, *, dry_run: bo
 
 
 def delete_task_logs(folder: Path, before: datetime, *, dry_run: bool) -> list[str]:
-    """Delete the task logs of DAG runs whose newest log file is older than `before`."""
-    runs = [run for run in folder.glob("dag_id=*/run_id=*") if _last_written(run) < before]
-    return _delete([str(run) for run in runs], _remove_tree, dry_run)
+    """Delete Airflow's logs of DAG runs, and its daily ones of parsing, whose newest file is older than `before`."""
+    found = [log for pattern in _AIRFLOW_LOGS for log in folder.glob(pattern) if _last_written(log) < before]
+    return _delete([str(log) for log in found], _remove_tree, dry_run)
 
 
 def _remove_tree(folder: str) -> None:

@@ -17,6 +17,7 @@ from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable, not_
 from make_us_rich.core.errors import ServingError
 from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.responses import read_json
+from make_us_rich.core.setting_types import least_and_most
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.locks import advisory_lock
@@ -36,6 +37,7 @@ _APPLICATIONS = "/api/serve/applications/"
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 2.0
 _RETRY_AFTER_S = 1.0
 _NEW_PAIRS_TIMEOUT_S = 20.0
+_GATEWAY_CHECK_S = 1.0  # calls wait until Serve has found a gateway that ended, and has started its successor
 
 
 def apply(
@@ -131,7 +133,14 @@ def desired_config(
     logging = {"encoding": "JSON", "enable_access_log": False}
     # Serve makes a record of each call, written or not, unless the level forbids it.
     quiet = logging | {"log_level": "WARNING"}
-    gateway = _application(GATEWAY, "/", cpus, num_replicas=settings.gateway_replicas, logging_config=quiet)
+    gateway = _application(
+        GATEWAY,
+        "/",
+        cpus,
+        logging_config=quiet,
+        health_check_period_s=_GATEWAY_CHECK_S,
+        **_replicas(settings, *least_and_most(settings.gateway_replicas)),
+    )
     applications = [gateway]
     pooled = {}
     for series, model in sorted(models.items()):
@@ -139,7 +148,10 @@ def desired_config(
         if tracked.plan == "pooled":
             pooled[name] = _wanted_model(model)
         elif tracked.plan == "dedicated":
-            deployment = {"user_config": _wanted_model(model), **_replicas(settings, tracked)}
+            deployment = {
+                "user_config": _wanted_model(model),
+                **_replicas(settings, tracked.min_replicas, tracked.max_replicas),
+            }
             applications.append(_application(FORECASTER, None, cpus, name=name, args={"series": name}, **deployment))
     if pooled:
         applications.append(_application(POOL, None, cpus, num_replicas=1, user_config=pooled))
@@ -154,18 +166,18 @@ def _wanted_model(model: ModelVersion) -> dict[str, str | int]:
 _QUICK_TO_WAKE = {"metrics_interval_s": 0.5, "look_back_period_s": 1.0}
 
 
-def _replicas(settings: Settings, tracked: TrackedPair) -> dict[str, Any]:
-    """Return the autoscaling of a pair: up at once, down after a while, and started once to check its model."""
-    if tracked.min_replicas == tracked.max_replicas:
-        return {"num_replicas": tracked.min_replicas}
+def _replicas(settings: Settings, least: int, most: int) -> dict[str, Any]:
+    """Return the autoscaling: up at once, down after a while; what may stop is started once, to check its model."""
+    if least == most:
+        return {"num_replicas": least}
     autoscaling = {
-        "min_replicas": tracked.min_replicas,
-        "max_replicas": tracked.max_replicas,
+        "min_replicas": least,
+        "max_replicas": most,
         "target_ongoing_requests": settings.ongoing_calls_a_replica,
         "upscale_delay_s": 0,
         "downscale_delay_s": settings.idle_replica_s,
     }
-    if tracked.min_replicas == 0:
+    if least == 0:
         autoscaling |= {"initial_replicas": 1, **_QUICK_TO_WAKE}
     return {"autoscaling_config": autoscaling}
 

@@ -50,7 +50,7 @@ TAG_HORIZON_COVERAGES = "horizon_coverages"  # JSON list: coverage_80 at each ho
 _API = "/api/2.0/mlflow/"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _TIMEOUT_S = 30.0
-REQUEST_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_S = 2.5  # with all that surrounds it, an answer takes 3 s at most
 """How long whoever answers a request waits for MLflow."""
 _UNREACHABLE_TTL_S = 5.0
 _NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from make_us_rich.forecasting.evaluation import COVERAGE, SKILL
-from make_us_rich.forecasting.onnx_model import open_session
+from make_us_rich.forecasting.onnx_model import DESCRIPTION, open_session
 from make_us_rich.forecasting.pipeline import FittedModel
 from make_us_rich.registry.client import (
     TAG_ARCHITECTURE,
@@ -69,6 +69,7 @@ def publish(fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags:
         source=model.model_uri,
         run_id=run.info.run_id,
         model_id=model.model_id,
+        description=DESCRIPTION,
         tags=version_tags(fitted, as_of_ms, market) | dict(tags),
     )
     return run.info.run_id, int(version.version)

@@ -135,15 +135,14 @@ async def healthz() -> Response:
     | {
         503: {
             "model": Readiness,
-            "description": "a pair cannot be answered, or there is none",
+            "description": "a pair that was served cannot be answered, or no pair can",
             "content": {"application/json": {"example": NOT_READY}},
         }
     },
 )
 async def readyz(service: Service) -> Response:
-    states = await service.states()
-    ready = bool(states) and all(state.ready for state in states.values())
-    return respond(Readiness(ready=ready, pairs=states), status=200 if ready else 503)
+    found = await service.readiness()
+    return respond(found, status=200 if found.ready else 503)
 
 
 def first_version_candles(candles: CandleColumns) -> schemas.FirstVersionCandles:

@@ -36,7 +36,10 @@ Found = TokenOwner | Exception | None
 
 
 class TokenCache:
-    """Caches token owners by the token's digest; a plaintext token is never kept."""
+    """Caches token owners by the token's digest; a plaintext token is never kept.
+
+    While Postgres is known not to answer, an expired entry is used without waiting for it, for _GRACE_S at most.
+    """
 
     def __init__(self, accounts: Accounts, rate_limiter: RateLimiter, metrics: GatewayMetrics) -> None:
         self._accounts = accounts
@@ -50,8 +53,11 @@ class TokenCache:
         """Return the token's owner. Raises UnknownToken, or Problem 429 when a member calls too often."""
         key = digest(plaintext)
         expires_at, owner = self._cached.get(key, (0.0, None))
-        if owner is None or time.monotonic() >= expires_at:
-            owner = await self._find(key)
+        now = time.monotonic()
+        if owner is None or now >= expires_at:
+            found = self._find(key)
+            if owner is None or now >= expires_at + _GRACE_S or self._accounts.database.away_since is None:
+                owner = _known(await found)
         wait_s = 0 if owner.is_admin or owner.is_dashboard else self._rate_limiter.acquire(owner.user_id)
         if wait_s:
             self._metrics.quota_refused("minute")
@@ -59,18 +65,13 @@ class TokenCache:
             raise Problem(429, "too-fast", detail, headers={"Retry-After": str(wait_s)})
         return owner
 
-    async def _find(self, key: bytes) -> TokenOwner:
+    def _find(self, key: bytes) -> asyncio.Future[Found]:
         """Single-flight: one query finds all tokens that wait at the same moment, however many calls wait for each."""
         if key not in self._pending:
             self._pending[key] = asyncio.get_running_loop().create_future()
             if self._querying is None:
                 self._querying = asyncio.create_task(self._query_pending())
-        found = await asyncio.shield(self._pending[key])
-        if found is None:
-            raise UnknownToken(UNKNOWN)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        return asyncio.shield(self._pending[key])
 
     async def _query_pending(self) -> None:
         try:
@@ -105,6 +106,14 @@ class TokenCache:
         return {key: found.get(key) for key in keys}
 
 
+def _known(found: Found) -> TokenOwner:
+    if found is None:
+        raise UnknownToken(UNKNOWN)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
 class RateLimiter:
     """A token bucket for each user: it holds the calls of one minute and refills evenly within a minute."""
 
@@ -129,8 +138,9 @@ class QuotaCounter:
 
     While a statement of one user runs, their next calls gather, and the next statement counts them together. Calls that
     a slow statement could not count pass within the quota, and the next statement counts them. While Postgres does not
-    answer, calls pass for _GRACE_S and are counted when it is back. A statement whose answer was lost is not repeated
-    before Postgres says whether it counted. Any other error is raised to the callers concerned, without a retry.
+    answer, calls pass for _GRACE_S, without waiting once this is known, and are counted when it is back. A statement
+    whose answer was lost is not repeated before Postgres says whether it counted. Any other error is raised to the
+    callers concerned, without a retry.
     """
 
     def __init__(self, accounts: Accounts) -> None:
@@ -147,10 +157,20 @@ class QuotaCounter:
         for longer than _GRACE_S.
         """
         call: Call = asyncio.get_running_loop().create_future()
-        self._pending[owner.user_id].append(call)
+        if self.passes_uncounted:
+            self._uncounted[owner.user_id] += 1
+            call.set_result(None)
+        else:
+            self._pending[owner.user_id].append(call)
         if owner.user_id not in self._counting:
             self._counting[owner.user_id] = asyncio.create_task(self._count_pending(owner))
         return await call
+
+    @property
+    def passes_uncounted(self) -> bool:
+        """True within the grace of a Postgres that is known not to answer."""
+        away_since = self._accounts.database.away_since
+        return away_since is not None and time.monotonic() < away_since + _GRACE_S
 
     async def _count_pending(self, owner: TokenOwner) -> None:
         user = owner.user_id

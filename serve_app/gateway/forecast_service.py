@@ -27,16 +27,18 @@ from make_us_rich.documents import (
     ModelCard,
     PairState,
     PastForecast,
+    Readiness,
     Usage,
 )
 from make_us_rich.market.candles import Candles
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, REQUEST_TIMEOUT_S, ModelVersion, Registry
 from make_us_rich.registry.promotion import TAG_DECISION
 from serve_app.gateway.callers import QuotaCounter, quota_headers, quota_problem
+from serve_app.gateway.readiness import ServedBefore, readiness
 from serve_app.gateway.replica_client import D, ReplicaClient, ask
-from serve_app.gateway.single_flight import SharedCalls, SingleFlightCache
 from serve_app.metrics import GatewayMetrics
 from serve_app.problems import WARMING_S, Problem, unavailable
+from serve_app.single_flight import SharedCalls, SingleFlightCache
 
 _log = logging.getLogger("ray.serve")
 
@@ -68,6 +70,7 @@ class ForecastService:
         self._forecasts = ForecastCache(replicas, metrics)
         self._tracked: SingleFlightCache[None, frozenset[Pair]] = SingleFlightCache(_TRACKED_TTL_S)
         self._states: SingleFlightCache[None, dict[str, PairState]] = SingleFlightCache(_STATES_TTL_S)
+        self._served_before = ServedBefore(settings, accounts.database)
         self._cards: SingleFlightCache[tuple[Series, str, int], ModelCard] = SingleFlightCache(_CARD_TTL_S, _MOST_CARDS)
 
     def series(self, pair: Pair, interval: str | None) -> Series:
@@ -89,7 +92,12 @@ class ForecastService:
             return name
         pair, interval = series
         if pair in await self._tracked.get(None, self._tracked_pairs):
-            detail = f"{pair} has no model of {interval} candles yet: its first training run is due"
+            if name in (await self._served_before.names() or ()):
+                detail = (
+                    f"{pair} was served and is not loaded at the moment: it is back when the service is deployed again"
+                )
+                raise unavailable("no-answer", detail, WARMING_S)
+            detail = f"{pair} has no model of {interval} candles yet: it was just added, or its first training is due"
             raise unavailable("warming", detail, WARMING_S)
         served = ", ".join((await self.served_pairs(interval))[:20])
         raise Problem(404, "unknown-pair", f"{pair} is not served; served are: {served or 'none yet'}", field="pair")
@@ -100,6 +108,10 @@ class ForecastService:
     async def states(self) -> dict[str, PairState]:
         """Return the state of each application (TTL 1 s)."""
         return await self._states.get(None, lambda: self.replicas.states("state"))
+
+    async def readiness(self) -> Readiness:
+        """Tell whether the service can answer, and why a pair cannot be answered (TTL 1 s)."""
+        return readiness(await self.states(), await self._served_before.names())
 
     async def forecast(self, series: Series, model: str = CHAMPION, *, wake: bool = True) -> CachedForecast:
         """Return the forecast of a series, from the cache or its replica.
@@ -174,6 +186,8 @@ class ForecastService:
 
         Raises Problem 429, or UnknownToken when the account is gone. While Postgres does not answer, callers pass.
         """
+        if self._quota_counter.passes_uncounted:
+            return
         try:
             await asyncio.to_thread(self._accounts.quota.check, owner)
         except QuotaExceeded as error:

@@ -33,6 +33,7 @@ from make_us_rich.registry.client import (
 )
 from serve_app.replica.forecast import ComputedForecast
 from serve_app.replica.models import LoadedModel, ModelCache, ModelKey
+from serve_app.single_flight import SharedCalls
 
 FOUNDATION = "foundation"
 NAIVE = "naive"
@@ -82,7 +83,7 @@ class ComparedModels:
         self._model_cache = model_cache
         self._aliases = {PREVIOUS: (series.name, PREVIOUS), FOUNDATION: (foundation_name(series.interval), CHAMPION)}
         self._found: dict[str, _LookUp] = {}
-        self._look_ups: dict[str, asyncio.Task[_LookUp]] = {}
+        self._look_ups: SharedCalls[str, _LookUp] = SharedCalls()
         self._computed: dict[str, _Computed] = {}
 
     async def forecast(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
@@ -133,10 +134,8 @@ class ComparedModels:
         found = self._found.get(choice)
         if found is not None and found.is_valid:
             return found
-        if choice not in self._look_ups:
-            known = found.model if found else None
-            self._look_ups[choice] = asyncio.create_task(self._look_up(choice, known))
-        return await asyncio.shield(self._look_ups[choice])
+        known = found.model if found else None
+        return await self._look_ups.join(choice, lambda: self._look_up(choice, known))
 
     async def _look_up(self, choice: str, known: LoadedModel | None) -> _LookUp:
         try:
@@ -151,8 +150,6 @@ class ComparedModels:
             if known is not None and known is not model:
                 self._model_cache.discard(known.key)
             found = _LookUp(model, "", time.monotonic() + _TTL_S)
-        finally:
-            del self._look_ups[choice]
         self._found[choice] = found
         return found
 

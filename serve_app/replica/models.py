@@ -164,4 +164,4 @@ class ModelLoader:
             fields={"pair": self._series.pair, "run": key.run_id},
             link=f"{self._settings.mlflow_link_url}/#/models/{key.name}/versions/{key.version}",
         )
-        threading.Thread(target=alerts.post, args=(alert, self._settings), daemon=True).start()
+        alerts.post_soon(alert, self._settings)

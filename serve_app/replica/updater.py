@@ -21,7 +21,7 @@ from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, shared_database
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.stream import shared_stream
 from make_us_rich.market.window import LiveWindow, Window, shared_bitcoin
-from serve_app.metrics import replica_metrics
+from serve_app.metrics import GAUGES_EVERY_S, replica_metrics
 from serve_app.replica.forecast import ComputedForecast, ForecastSnapshot
 from serve_app.replica.models import LoadedModel, ModelCache, ModelKey, ModelLoader
 
@@ -116,7 +116,7 @@ class ForecastUpdater:
         if self._is_closed:
             return
         self._subscribe()
-        work = self._swap(key), self._update_after_each_close(), self._check_after_each_close()
+        work = self._swap(key), self._update_after_each_close(), self._check_after_each_close(), self._report()
         self._tasks = [asyncio.create_task(each) for each in work]
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_UPDATE_WITHIN_S):
@@ -218,6 +218,18 @@ class ForecastUpdater:
             if changed:
                 await self._update()
 
+    async def _report(self) -> None:
+        """Keep the gauges of the served forecast alive, however old it is: its age is what an alarm looks at."""
+        while True:
+            if (forecast := self.current) is not None:
+                self._metrics.forecast_served(
+                    self._series,
+                    as_of_ms=forecast.window.as_of_ms,
+                    model_as_of_ms=forecast.model.version.as_of_ms,
+                    models_loaded=len(self._model_cache),
+                )
+            await asyncio.sleep(GAUGES_EVERY_S)
+
     def _pause_s(self) -> float:
         is_pushed = self._stream is not None and self._stream.is_connected
         delay_s = random.uniform(*(_DELAY_BEHIND_STREAM_S if is_pushed else _DELAY_AFTER_CLOSE_S))
@@ -286,17 +298,8 @@ class ForecastUpdater:
         self.current = forecast  # one assignment: a reader sees the old forecast or the new one
         if serving is not None and model is not serving:
             self._model_cache.discard(serving.key)
-        self._note(forecast, time.perf_counter() - started, swapped=model is not serving)
-
-    def _note(self, forecast: ComputedForecast, seconds: float, *, swapped: bool) -> None:
-        self._metrics.forecast_computed(
-            self._series,
-            seconds,
-            as_of_ms=forecast.window.as_of_ms,
-            model_as_of_ms=forecast.model.version.as_of_ms,
-            models_loaded=len(self._model_cache),
-            swapped=swapped,
-        )
+        seconds = time.perf_counter() - started
+        self._metrics.forecast_computed(self._series, seconds, swapped=model is not serving)
 
     def _record(self, forecast: ComputedForecast) -> str:
         """Record a forecast in Postgres, once, to be scored later. Returns why to try again, else nothing."""

@@ -88,9 +88,12 @@ def test_a_refused_registration_shows_the_reason(
 
 def test_an_action_whose_answer_was_lost_is_not_repeated(page: Page, dashboard: DashboardServers) -> None:
     sent: list[str] = []
+    held: list[Route] = []
 
     def lose_the_answer(route: Route) -> None:
-        if "create-token.n_clicks" in str(route.request.post_data_json["changedPropIds"]):
+        if route.request.post_data_json["output"] == "earlier":
+            held.append(route)
+        elif "create-token.n_clicks" in str(route.request.post_data_json["changedPropIds"]):
             sent.append("create-token")
             route.fetch()
             route.abort()
@@ -101,8 +104,13 @@ def test_an_action_whose_answer_was_lost_is_not_repeated(page: Page, dashboard: 
     page.click("text=API")
     expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
     page.route("**/_dash-update-component**", lose_the_answer)
+    earlier = "{method: 'POST', body: JSON.stringify({output: 'earlier', changedPropIds: []})}"
+    page.evaluate(f"() => {{ window.earlier = fetch('/_dash-update-component', {earlier}) }}")
     page.fill("#token-name", "laptop")
     page.click("#create-token")
+    expect(page.locator("#connection")).to_contain_text("Try again when it answers.")
+    held[0].fulfill(json={})
+    page.evaluate("() => window.earlier.then(() => null)")
     expect(page.locator("#connection")).to_contain_text("Try again when it answers.")
     page.evaluate("window.dispatchEvent(new Event('online'))")  # which ends the pause before a repetition
     page.fill("#token-name", "desktop")

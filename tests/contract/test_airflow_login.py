@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -166,6 +167,12 @@ def test_the_client_logs_in_and_starts_a_run(server: Server) -> None:
         assert airflow.active_runs("housekeeping") == [run_id]
         end_run(airflow, "housekeeping", run_id)
         assert airflow.run_state("housekeeping", run_id) == "failed"
+        states = {state.dag_id: state for state in airflow.dag_states()}
+        assert not states["housekeeping"].paused
+        ended_s = states["housekeeping"].ended_s
+        assert ended_s is not None
+        assert abs(ended_s - time.time()) < 600
+        assert states["publish_log"].ended_s is None
 
 
 def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(fab: Server) -> None:
@@ -213,6 +220,27 @@ def test_a_new_installations_dags_are_not_paused(fab: Server) -> None:
         listed = airflow.request("GET", "/api/v2/dags").json()["dags"]
     assert listed
     assert [item["dag_id"] for item in listed if item["is_paused"]] == []
+
+
+def test_dags_that_were_created_paused_are_unpaused_and_those_that_somebody_paused_are_not(fab: Server) -> None:
+    by_the_demo, by_a_person, by_a_command = "publish_log", "watch_service", "score_forecasts"
+    with Airflow(fab.url, USER, PASSWORD) as airflow:
+        airflow.pause(by_a_person)
+        _run([["airflow", "dags", "pause", by_a_command, "--yes"]], fab.environment)
+        with closing(psycopg2.connect(_database_of(fab))) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE dag SET is_paused = true WHERE dag_id = %s", (by_the_demo,))
+        unpaused = airflow.unpause_untouched()
+        still_paused = airflow.paused_dags()
+        for dag_id in (by_a_person, by_a_command):
+            airflow.unpause(dag_id)
+
+    assert unpaused == [by_the_demo]
+    assert {by_a_person, by_a_command} <= set(still_paused)
+    assert by_the_demo not in still_paused
+
+
+def _database_of(server: Server) -> str:
+    return server.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
 
 
 def test_an_admin_has_the_password_of_the_settings_again(fab: Server) -> None:

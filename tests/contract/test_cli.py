@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from make_us_rich.accounts import Accounts
 from make_us_rich.cli import app, main
 from make_us_rich.core.errors import (
+    BadModel,
     LocationRefused,
     MakeUsRichError,
     NameTaken,
@@ -28,18 +29,20 @@ from make_us_rich.core.errors import (
 )
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair, Series
-from make_us_rich.core.settings import get_settings
+from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores, trainings
+from make_us_rich.database.migrations import MigrationError
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
 from make_us_rich.operations.prepare import write_env
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE
+from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE, Registry
 from tests.support.accounts import transaction
 from tests.support.app_threads import running_app
 from tests.support.processes import PROJECT_ROOT, free_port
 from tests.support.ray_stand_in import RayStandIn
-from tests.support.servers import MLFLOW_LOGIN, exchange_server, migrated_database, mlflow_server
+from tests.support.servers import exchange_server, migrated_database, mlflow_server
+from tests.support.tiny_model import tiny_model
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -65,7 +68,8 @@ def servers() -> Iterator[dict[str, str]]:
 def ray(servers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[RayStandIn]:
     cluster = RayStandIn()
     with running_app(cluster.app()) as url:
-        monkeypatch.setenv("MUR_RAY_URL", url)
+        for name in ("MUR_RAY_URL", "MUR_API_URL"):
+            monkeypatch.setenv(name, url)
         get_settings.cache_clear()
         yield cluster
 
@@ -110,6 +114,47 @@ def test_a_command_that_changes_a_pair_tells_the_service_at_once(servers: dict[s
         said = mkrich("pairs", *step).stdout
         assert ("it is served" in said, "it is no longer served" in said) == (is_served, not is_served), (step, said)
         assert (series in ray.served) is is_served, step
+
+
+def test_several_pairs_are_added_with_one_deployment_or_none_of_them(servers: dict[str, str], ray: RayStandIn) -> None:
+    with pytest.raises(PairNotTraded, match="does not trade foo_bar"):
+        mkrich("pairs", "add", "uni_usdt", "foo_bar")
+    assert "uni_usdt" not in {item["pair"] for item in asked("pairs", "list")}
+    told = len(ray.configs)
+
+    said = " ".join(mkrich("pairs", "add", "uni_usdt", "fil_usdt", "uni_usdt", "--plan", "pooled").stdout.split())
+
+    assert len(ray.configs) == told + 1
+    assert "mkrich train uni_usdt fil_usdt" in said
+    assert "fil_usdt: it is served when it is trained" in said
+    added = {item["pair"]: item["plan"] for item in asked("pairs", "list") if item["pair"] in ("uni_usdt", "fil_usdt")}
+    assert added == {"uni_usdt": "pooled", "fil_usdt": "pooled"}
+    for pair in added:
+        mkrich("pairs", "remove", pair)
+
+
+def test_the_doctor_sees_a_lost_application_and_its_remedy_restores_it(
+    servers: dict[str, str], ray: RayStandIn
+) -> None:
+    def finding() -> dict[str, object]:
+        return next(item for item in asked("doctor") if item["name"] == "api")
+
+    series = Series(Pair("icp", "usdt"), Interval.H1).name
+    _register(servers["MUR_MLFLOW_URL"], series, champion=1)
+    mkrich("pairs", "add", "icp_usdt")
+    assert "icp_usdt" not in str(finding()["detail"])
+    applications = ray.configs[-1]["applications"]
+    applications[:] = [each for each in applications if each["name"] != series]
+
+    lost = finding()
+    assert lost["state"] == "failed"
+    assert "icp_usdt: it has a champion and is not loaded" in str(lost["detail"])
+    assert "`mkrich deploy`" in str(lost["way_out"])
+
+    assert "series are served" in mkrich("deploy").stdout
+    assert series in ray.served
+    assert "icp_usdt" not in str(finding()["detail"])
+    mkrich("pairs", "remove", "icp_usdt")
 
 
 def test_a_pair_is_added_changed_parked_and_unparked(servers: dict[str, str]) -> None:
@@ -226,10 +271,24 @@ def test_the_doctor_says_what_is_down_and_the_way_out(servers: dict[str, str]) -
     for name, variable in [("s3", "MUR_S3_ENDPOINT_URL"), ("ray", "MUR_RAY_URL"), ("api", "MUR_API_URL")]:
         assert found[name]["state"] == "failed"
         assert variable in found[name]["way_out"]
-        assert f"mkrich logs {name}" in found[name]["way_out"]
+        program = "ray" if name == "api" else name  # the API is an application on Ray
+        assert f"mkrich logs {program}" in found[name]["way_out"]
     assert found["mlflow"]["state"] == found["discord"]["state"] == "warning"
     assert "mkrich train" in found["mlflow"]["way_out"]
     assert "sol_usdt" in found["mlflow"]["detail"]
+
+
+def test_a_broken_version_is_not_promoted(servers: dict[str, str]) -> None:
+    broken = {"dot_usdt_1h": tiny_model("btc_usdt"), "atom_usdt_1h": b"no graph"}
+    for name, graph in broken.items():
+        _register(servers["MUR_MLFLOW_URL"], name, champion=2, graph=graph)
+        pair = Series.parse(name).pair
+
+        with pytest.raises(BadModel, match=f"version 1 of {name} is broken"):
+            mkrich("promote", pair, "1", "--no-serve")
+
+        two, one = asked("models", pair)
+        assert (one["aliases"], two["aliases"]) == ([], [CHAMPION])
 
 
 @pytest.fixture
@@ -273,6 +332,23 @@ def test_the_doctor_names_a_missing_migration(servers: dict[str, str], tmp_path:
 
     assert "0002" in str(postgres["detail"])
     assert postgres["way_out"] == "run `mkrich migrate`"
+
+
+def test_a_database_of_a_newer_version_is_refused_by_name(servers: dict[str, str]) -> None:
+    url = servers["MUR_DATABASE_URL"]
+    with transaction(url) as cursor:
+        cursor.execute("INSERT INTO schema_migrations VALUES ('9999')")
+    try:
+        (postgres,) = [item for item in asked("doctor") if item["name"] == "postgres"]
+        with pytest.raises(MigrationError, match=r"newer version.*9999"):
+            mkrich("migrate")
+    finally:
+        with transaction(url) as cursor:
+            cursor.execute("DELETE FROM schema_migrations WHERE version = '9999'")
+
+    assert postgres["state"] == "failed"
+    assert "9999" in str(postgres["detail"])
+    assert "newer version" in str(postgres["detail"])
 
 
 def test_an_env_file_has_a_secret_of_its_own_for_each_empty_variable(tmp_path: Path) -> None:
@@ -392,13 +468,13 @@ def _main(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
     return ended.value.code
 
 
-def _register(mlflow_url: str, name: str, *, champion: int) -> None:
-    tags = [{"key": TAG_AS_OF_MS, "value": "1699999200000"}, {"key": TAG_SKILL_VS_NAIVE, "value": "0.07"}]
-    with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", auth=MLFLOW_LOGIN) as mlflow:
-        mlflow.post("/registered-models/create", json={"name": name}).raise_for_status()
-        run = mlflow.post("/runs/create", json={"experiment_id": "0"}).raise_for_status().json()["run"]["info"]
+def _register(mlflow_url: str, name: str, *, champion: int, graph: bytes | None = None) -> None:
+    """Register two versions of a model, of a graph that can be served unless another is given."""
+    series = Series.parse(name)
+    files = {"model/model.onnx": graph or tiny_model(series.pair, interval=series.interval)}
+    tags = {TAG_AS_OF_MS: "1699999200000", TAG_SKILL_VS_NAIVE: "0.07"}
+    with Registry(Settings(mlflow_url=mlflow_url)) as registry:
+        run = registry.log_run("a test", params={}, metrics={}, files=files)
         for _ in range(2):
-            body = {"name": name, "source": run["artifact_uri"], "run_id": run["run_id"], "tags": tags}
-            mlflow.post("/model-versions/create", json=body).raise_for_status()
-        alias = {"name": name, "alias": CHAMPION, "version": str(champion)}
-        mlflow.post("/registered-models/alias", json=alias).raise_for_status()
+            registry.create_version(name, run, "model", tags=tags, description="of a test")
+        registry.set_alias(name, CHAMPION, champion)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,7 +22,8 @@ from dags.support.alerts import Failure, failure_update, failures_alert
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.alerts import Alert, post
+from make_us_rich.operations import alerts as operations_alerts
+from make_us_rich.operations.alerts import Alert, post, post_soon
 from tests.support.processes import free_port, running
 from tests.support.servers import discord_server
 
@@ -144,6 +149,64 @@ def test_what_came_of_each_alert_is_recorded_without_secrets(sink: Sink, caplog:
     assert unset.problem == "MUR_DISCORD_WEBHOOK_URL is empty"
     assert unreachable.problem == "posting failed: ConnectionError"
     assert "token-of-the-webhook" not in caplog.text
+
+
+def test_a_storm_of_alerts_ends_at_a_limit_and_the_rest_is_recorded(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations_alerts, "MOST_AN_HOUR", alerts_table.posted_in_the_last_hour(sink.database) + 3)
+
+    posted = [post(Alert(f"failure {number}", "of a storm"), sink.settings) for number in range(5)]
+
+    assert posted == [True, True, True, False, False]
+    assert len(sink.messages()) == 3
+    assert "messages were posted in the last hour" in str(alerts_table.newest(sink.database, 1)[0].problem)
+
+
+def test_a_service_does_not_wait_for_discord(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(operations_alerts, "_send", lambda *_: answer.wait(60) and None)
+
+    for number in range(operations_alerts._MOST_WAITING + 5):  # the last ones are dropped
+        post_soon(Alert(f"slow {number}", "Discord does not answer"), sink.settings)
+
+    assert not answer.is_set(), "each call returned before Discord answered"
+    while not operations_alerts._waiting.empty():  # leave nothing to post for other tests
+        with suppress(queue.Empty):
+            operations_alerts._waiting.get_nowait()
+            operations_alerts._waiting.task_done()
+    answer.set()
+    operations_alerts._waiting.join()
+    assert alerts_table.newest(sink.database, 1)[0].title == "slow 0"
+
+
+def test_without_a_webhook_a_lasting_failure_is_recorded_once_and_so_is_its_end(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables: dict[str, Any] = {}
+    monkeypatch.setattr(alerts.Variable, "get", lambda key, default, **_: variables.get(key, default))
+    monkeypatch.setattr(alerts.Variable, "set", lambda key, value, **_: variables.update({key: value}))
+    found = [Failure(task="alive", pair=None, reason="no answer")]
+    monkeypatch.setattr(alerts, "_failures", lambda _: found)
+    context: Any = {
+        "ti": SimpleNamespace(dag_id="watch_service"),
+        "dag": SimpleNamespace(task_ids=["alive"]),
+        "run_id": "r 1",
+    }
+    nowhere = sink.settings.model_copy(update={"discord_webhook_url": SecretStr("")})
+    before = len(alerts_table.newest(sink.database, 1000))
+
+    for _ in range(5):
+        alerts.post_failures(context, (), nowhere)
+    found.clear()
+    for _ in range(2):
+        alerts.post_failures(context, (), nowhere)
+
+    recorded = alerts_table.newest(sink.database, 1000)
+    assert [alert.title for alert in recorded[: len(recorded) - before]] == [
+        "watch_service works again",
+        "watch_service: alive failed",
+    ]
 
 
 def test_an_alert_is_posted_while_postgres_is_away(sink: Sink) -> None:

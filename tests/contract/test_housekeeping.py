@@ -227,6 +227,21 @@ def test_logs_of_old_runs_are_deleted(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "dag_id=train_pairs").iterdir()] == ["run_id=new"]
 
 
+def test_old_logs_of_parsing_are_deleted_by_day(tmp_path: Path) -> None:
+    for day, age_days in (("2026-10-01", 40), ("2026-11-25", 0)):
+        file = tmp_path / "dag_processor" / day / "dags-folder" / "train_pairs.py.log"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        when = time.time() - age_days * 86_400
+        for path in (file, *list(file.parents)[:2]):
+            os.utime(path, (when, when))
+    (tmp_path / "dag_processor" / "latest").symlink_to(tmp_path / "dag_processor" / "2026-11-25")
+
+    housekeeping.delete_task_logs(tmp_path, datetime.now(UTC) - timedelta(days=30), dry_run=False)
+
+    assert sorted(path.name for path in (tmp_path / "dag_processor").iterdir()) == ["2026-11-25", "latest"]
+
+
 def test_a_log_that_vanishes_meanwhile_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow keeps links to the newest log, which stay when it is deleted; another program may delete a folder too."""
     when = time.time() - 40 * 86_400

@@ -1,24 +1,40 @@
-"""The candle store on a real S3 server, fed by the real replay exchange."""
+"""What we ask of an S3 store, on each of several: its objects, and the candle store fed by the real replay exchange.
+
+SeaweedFS and `rclone serve s3` run here. MUR_TEST_S3_URL names another store instead, with an admin's keys in
+MUR_TEST_S3_ACCESS_KEY and MUR_TEST_S3_SECRET_KEY: the workflow ci.yml runs this file on MinIO, and so can you on yours.
+It makes buckets, whose names begin with `mur-test-`, and leaves them.
+"""
 
 from __future__ import annotations
 
+import io
+import os
+import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from make_us_rich.core.errors import MarketUnavailable, PairNotTraded, StoreError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.market import candle_table
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
-from tests.support.processes import free_port
-from tests.support.servers import S3_KEYS, s3_server
+from make_us_rich.market.recordings import write_klines
+from tests.support.fixed_response import fixed_response_server
+from tests.support.folders import traversable_folder
+from tests.support.processes import free_port, running
+from tests.support.servers import BIN, S3_KEYS, s3_server
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 
@@ -27,17 +43,50 @@ HISTORY = 2500
 MARCH_MS = 1_772_323_200_000  # 2026-03-01 00:00 UTC
 
 
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
+GIVEN = os.environ.get("MUR_TEST_S3_URL")
+KEYS = (os.environ["MUR_TEST_S3_ACCESS_KEY"], os.environ["MUR_TEST_S3_SECRET_KEY"]) if GIVEN else S3_KEYS
+
+
+@contextmanager
+def _rclone() -> Iterator[str]:
+    with traversable_folder() as folder:
+        (data := folder / "data").mkdir()
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        command = [str(BIN / "rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", ",".join(KEYS)]
+
+        def answers() -> bool:
+            try:
+                return httpx.get(url, timeout=2).status_code < 500
+            except httpx.HTTPError:
+                return False
+
+        with running([*command, str(data)], answers, folder / "rclone.log"):
+            yield url
+
+
+STORES = {"seaweedfs": s3_server, "rclone": _rclone}
+
+
+@pytest.fixture(scope="module", params=[GIVEN] if GIVEN else list(STORES))
+def s3_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if GIVEN:
+        yield GIVEN
+    else:
+        with STORES[request.param]() as url:
+            yield url
 
 
 @pytest.fixture
-def objects(s3_url: str, request: pytest.FixtureRequest) -> ObjectStore:
+def needs_conditions(request: pytest.FixtureRequest) -> None:
+    """Skip a test of conditional puts on rclone, which ignores `If-None-Match` (its S3 is marked as experimental)."""
+    if request.getfixturevalue("s3_url") != GIVEN and request.node.callspec.params["s3_url"] == "rclone":
+        pytest.skip("rclone ignores If-None-Match")
+
+
+@pytest.fixture
+def objects(s3_url: str) -> ObjectStore:
     """A bucket for one test."""
-    name = request.node.name.replace("_", "-").replace("[", "-").replace("]", "")[-60:].strip("-")
-    objects = ObjectStore(s3_url, *S3_KEYS, name)
+    objects = ObjectStore(s3_url, *KEYS, f"mur-test-{secrets.token_hex(8)}")
     objects.ensure_bucket()
     return objects
 
@@ -98,6 +147,28 @@ def test_candles_are_read_as_written_across_months(store: CandleStore, objects: 
     ]
 
 
+def test_a_month_is_stored_as_recordings_are_and_an_older_one_is_read(
+    store: CandleStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    key, written = "candles/binance/1h/chz_usdt/2026-03.parquet", candles(MARCH_MS, 5)
+    store.write("binance", CHZ, Interval.H1, written)
+    write_klines(tmp_path / "CHZUSDT.parquet", written)
+    found = objects.get(key)
+    assert found is not None
+    table = pq.read_table(io.BytesIO(found.content))
+    assert table.schema.equals(candle_table.SCHEMA, check_metadata=True)
+    assert table.equals(pq.read_table(tmp_path / "CHZUSDT.parquet"))
+
+    older = io.BytesIO()
+    pq.write_table(pa.table(vars(written)), older)
+    objects.put(key, older.getvalue())
+    store.write("binance", CHZ, Interval.H1, candles(MARCH_MS + 5 * HOUR_MS, 5))
+    assert len(store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + 10 * HOUR_MS)) == 10
+    found = objects.get(key)
+    assert found is not None
+    assert pq.read_schema(io.BytesIO(found.content)).names == candle_table.SCHEMA.names
+
+
 def test_reading_ends_with_the_candle_that_closed_at_the_end(store: CandleStore) -> None:
     store.write("binance", CHZ, Interval.H1, candles(MARCH_MS, 10))
 
@@ -116,6 +187,7 @@ def test_markets_do_not_mix(store: CandleStore) -> None:
     assert len(store.read("binance", CHZ, Interval.H1, MARCH_MS, MARCH_MS + 10 * HOUR_MS)) == 0
 
 
+@pytest.mark.usefixtures("needs_conditions")
 def test_concurrent_writers_of_one_month_lose_no_candle(store: CandleStore) -> None:
     parts = [candles(MARCH_MS + 50 * HOUR_MS * part, 50) for part in range(8)]
 
@@ -216,6 +288,37 @@ def test_objects_are_listed_by_prefix(objects: ObjectStore) -> None:
     assert objects.get("jobs/a/btc_usdt.json") is None
 
 
+def test_objects_are_kept_replaced_and_removed(objects: ObjectStore, s3_url: str) -> None:
+    objects.ensure_bucket()  # it exists
+    big = bytes(range(256)) * 80_000
+    objects.put("big", big)
+    objects.put("small", b"candles")
+    found = objects.get("small")
+    assert found is not None
+    assert objects.replace("small", b"more candles", found)
+    assert (newer := objects.get("small")) is not None
+    assert newer.content == b"more candles"
+    assert (found := objects.get("big")) is not None
+    assert found.content == big
+    objects.remove("small")
+    objects.remove("small")
+    assert set(objects.list_modified("")) == {"big"}
+    other = ObjectStore(s3_url, *KEYS, f"mur-test-{secrets.token_hex(8)}")
+    other.ensure_bucket()
+    assert other.list_keys("") == []
+
+
+@pytest.mark.usefixtures("needs_conditions")
+def test_an_object_that_was_changed_meanwhile_is_not_replaced(objects: ObjectStore) -> None:
+    assert objects.replace("month", b"first", None)
+    assert not objects.replace("month", b"another first", None)
+    old = objects.get("month")
+    objects.put("month", b"second")
+    assert not objects.replace("month", b"third", old)
+    assert (found := objects.get("month")) is not None
+    assert found.content == b"second"
+
+
 def test_a_damaged_month_is_named(store: CandleStore, objects: ObjectStore) -> None:
     objects.put("candles/binance/1h/chz_usdt/2026-03.parquet", b"not parquet")
 
@@ -225,7 +328,13 @@ def test_a_damaged_month_is_named(store: CandleStore, objects: ObjectStore) -> N
 
 def test_wrong_keys_are_refused_with_the_reason(s3_url: str) -> None:
     with pytest.raises(StoreError, match=r"refused: (SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied)"):
-        ObjectStore(s3_url, S3_KEYS[0], "wrong", "candles").ensure_bucket()
+        ObjectStore(s3_url, KEYS[0], "wrong-secret", "candles").ensure_bucket()
+
+
+@pytest.mark.parametrize("body", [b"<html><p>hello</p></html>", b"<html>", b"{}", b""])
+def test_a_server_that_speaks_no_s3_is_named(body: bytes) -> None:
+    with fixed_response_server(200, body) as url, pytest.raises(StoreError, match=f"{url} does not speak S3"):
+        ObjectStore(url, *KEYS, "candles").list_keys("jobs/")
 
 
 def test_an_unreachable_server_is_reported_within_seconds() -> None:
@@ -233,5 +342,10 @@ def test_an_unreachable_server_is_reported_within_seconds() -> None:
     began = time.monotonic()
 
     with pytest.raises(StoreError, match=f"{url} cannot be reached"):
-        ObjectStore(url, *S3_KEYS, "candles").list_keys("jobs/")
+        ObjectStore(url, *KEYS, "candles").list_keys("jobs/")
     assert time.monotonic() - began < 10
+
+
+def test_an_unknown_key_is_refused_by_its_name(s3_url: str) -> None:
+    with pytest.raises(StoreError, match=r"refused: (InvalidAccessKeyId|AccessDenied)"):
+        ObjectStore(s3_url, "another-key", "of-nobody", "candles").get("btc_usdt/2026-11.parquet")

@@ -23,7 +23,7 @@ from psycopg2 import errors as pg_errors
 
 from dash_app.app import create_app
 from make_us_rich.accounts import Accounts
-from make_us_rich.core.errors import QuotaExceeded, RegistryError
+from make_us_rich.core.errors import QuotaExceeded, RegistryError, UnknownToken
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import pool as connections
@@ -199,6 +199,45 @@ def test_the_grace_begins_when_postgres_falls_silent(network: tuple[TcpProxy, st
             async with asyncio.timeout(30):
                 while _used(accounts, user) != 7:
                     await asyncio.sleep(0.2)
+
+        asyncio.run(scenario())
+
+
+def test_only_the_first_call_waits_for_postgres(network: tuple[TcpProxy, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The later ones, whose cached entry has expired too, pass while nobody asks Postgres anything to the end."""
+    between, url = network
+    over = threading.Event()
+
+    def never(*_: object) -> None:
+        over.wait(PATIENCE_S)
+        raise PostgresTimeout("Postgres did not answer")
+
+    monkeypatch.setattr(callers, "TOKEN_TTL_S", 0.0)
+    with Accounts(Database(url)) as accounts:
+        user = accounts.users.create("patient once", "a password for tests").user_id
+        token = accounts.tokens.create(user, "tests")
+        tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
+
+        async def call() -> int | None:
+            return await counter.count(await tokens.authenticate(token))
+
+        async def scenario() -> None:
+            assert await call() == 999
+            with silence(between):
+                assert await call() is None
+                with monkeypatch.context() as patch:
+                    for part, method in ((accounts.tokens, "find"), (accounts.quota, "consume")):
+                        patch.setattr(part, method, never)
+                    async with asyncio.timeout(PATIENCE_S / 2):
+                        assert [await call() for _ in range(20)] == [None] * 20
+                    over.set()
+            async with asyncio.timeout(30):
+                while _used(accounts, user) != 22:
+                    await asyncio.sleep(0.2)
+            assert await call() == 1000 - 23
+            accounts.tokens.revoke(user, (await tokens.authenticate(token)).token_id)
+            with pytest.raises(UnknownToken):
+                await call()
 
         asyncio.run(scenario())
 

@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from make_us_rich.core.errors import StackError
-from make_us_rich.embedded import supervisor
+from make_us_rich.embedded import pauses, supervisor
 from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.embedded.supervisor import Program, Supervisor
 from tests.support.folders import traversable_folder
+from tests.support.processes import PROJECT_ROOT
 from tests.support.waiting import wait_until
 
 # Stops as a database does: it takes a moment, and then everything is on disk.
@@ -70,6 +71,32 @@ def test_a_program_that_ends_is_an_error(supervised: Supervisor, monkeypatch: py
 
     with pytest.raises(StackError, match="ends"):
         supervised.wait_until_running(["ends"])
+
+
+def test_a_program_that_does_not_start_is_tried_again_without_end(tmp_path: Path) -> None:
+    """As Postgres while its disk is full: supervisord alone would give it up after four tries."""
+    tries, space, started = tmp_path / "tries", tmp_path / "space", tmp_path / "started"
+    database = f"echo x >> {tries}; if test -e {space}; then touch {started}; exec sleep 60; fi"
+    with traversable_folder() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "_PAUSES", f"{__name__}:without_pauses")
+        config = StackConfig("simulated", home)
+        config.make_runtime_folder()
+        supervised = Supervisor(config)
+        program = Program("database", ["/bin/sh", "-c", database], min_uptime_s=60)
+        supervised.launch([program], {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)})
+        try:
+            supervised.start("database")
+            wait_until(lambda: tries.exists() and len(tries.read_text().split()) > 4, 60, "it is given up")
+            space.touch()
+            wait_until(started.exists, 60, "it is not started any more")
+        finally:
+            supervised.shut_down()
+
+
+def without_pauses(supervisord: object) -> None:
+    """Run by supervisord in place of the plugin that limits its pauses."""
+    pauses.LONGEST_S = 0
+    pauses.limit_pauses(supervisord)
 
 
 @contextmanager

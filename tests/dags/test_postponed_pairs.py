@@ -27,7 +27,7 @@ from tests.support.registry import version_tags
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("three_active_pairs")]
 
 # Pairs of no other test, because the tests share the registry and the stored candles.
-TRAINED, POSTPONED = Pair("trx", "usdt"), Pair("pol", "usdt")
+TRAINED, POSTPONED = Pair("bnb", "usdt"), Pair("atom", "usdt")
 
 
 @pytest.fixture

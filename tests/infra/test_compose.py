@@ -29,7 +29,7 @@ from tests.support.processes import PROJECT_ROOT, free_port, running
 from tests.support.servers import BIN, own_s3_server, postgres_server
 
 DOCKER = PROJECT_ROOT / "infra" / "docker"
-ONCE = {"setup", "serve", "airflow-init", "backup"}
+ONCE = {"setup", "airflow-init", "backup"}
 PROXIES = {"proxy", "proxy-tools"}
 WITHOUT_HEALTH = {"ray-worker", "pgadmin"}  # Ray's head checks its workers; nothing depends on pgadmin
 
@@ -66,15 +66,15 @@ def test_a_secret_is_known_only_to_those_who_need_it(services: dict[str, dict[st
         "MUR_SECRET_KEY": {"dash"},
         "MUR_DASHBOARD_TOKEN": {"dash", "setup"},
         "MUR_SERVICE_TOKEN": {"setup", "serve", "backup"} | airflow | ray,
-        "S3_SECRET_KEY": {"s3"} | airflow | ray,
+        "S3_SECRET_KEY": {"s3", "watchdog"} | airflow | ray,
         "S3_MLFLOW_SECRET_KEY": {"s3", "mlflow"},
         "S3_ADMIN_SECRET_KEY": {"s3", "setup", "backup"},
         "MLFLOW_DB_PASSWORD": {"postgres", "mlflow", "backup"},
         "AIRFLOW_DB_PASSWORD": {"postgres", "backup"} | airflow,
-        "MUR_MLFLOW_PASSWORD": {"mlflow", "serve", "dash"} | airflow | ray,
-        "RAY_TOKEN": {"serve"} | airflow | ray,
+        "MUR_MLFLOW_PASSWORD": {"mlflow", "serve", "dash", "watchdog"} | airflow | ray,
+        "RAY_TOKEN": {"serve", "watchdog"} | airflow | ray,
         "MUR_ADMIN_PASSWORD": {"setup"},
-        "AIRFLOW_ADMIN_PASSWORD": {"dash"} | airflow,
+        "AIRFLOW_ADMIN_PASSWORD": {"dash", "watchdog"} | airflow,
     }
     for secret, names in needed.items():
         knowing = {name for name, of in services.items() if env[secret] in str(of)}

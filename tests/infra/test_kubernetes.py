@@ -117,7 +117,10 @@ def test_a_misspelt_field_and_a_wrong_type_are_refused() -> None:
 
 def test_the_first_serve_configuration_is_the_deployers_own() -> None:
     (service,) = _documents(FOLDER / "base" / "forecasts.yaml")
-    settings = Settings(api_url="http://forecasts-serve-svc:8000")
+    (given, _) = _documents(FOLDER / "base" / "settings.yaml")
+    values = {name: given["data"][f"MUR_{name.upper()}"] for name in ("api_url", "gateway_replicas")}
+    settings = Settings(**values)
+    assert settings.gateway_replicas == "1-4", "load adds gateways on a cluster"
     assert yaml.safe_load(service["spec"]["serveConfigV2"]) == desired_config(settings, (), {})
 
 

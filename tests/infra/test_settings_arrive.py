@@ -43,15 +43,16 @@ AIRFLOWS = {"airflow-init", "airflow-api-server", "airflow-scheduler", "airflow-
 RAYS = {"ray-head", "ray-worker"}
 SECRETS = {  # field: its variable in .env and the services that get it; test_compose.py checks that no other does
     "secret_key": ("MUR_SECRET_KEY", {"dash"}),
-    "s3_access_key": ("S3_ACCESS_KEY", AIRFLOWS | RAYS),
-    "s3_secret_key": ("S3_SECRET_KEY", AIRFLOWS | RAYS),
-    "ray_token": ("RAY_TOKEN", AIRFLOWS | RAYS | {"serve"}),
+    "s3_access_key": ("S3_ACCESS_KEY", AIRFLOWS | RAYS | {"watchdog"}),
+    "s3_secret_key": ("S3_SECRET_KEY", AIRFLOWS | RAYS | {"watchdog"}),
+    "ray_token": ("RAY_TOKEN", AIRFLOWS | RAYS | {"watchdog", "serve"}),
     "service_token": ("MUR_SERVICE_TOKEN", AIRFLOWS | RAYS | {"serve", "setup", "backup"}),
     "dashboard_token": ("MUR_DASHBOARD_TOKEN", {"setup", "dash"}),
-    "database_url": ("APP_DB_PASSWORD", AIRFLOWS | RAYS | {"serve", "setup", "dash", "backup"}),
-    "mlflow_password": ("MUR_MLFLOW_PASSWORD", AIRFLOWS | RAYS | {"mlflow", "serve", "dash"}),
-    "airflow_password": ("AIRFLOW_ADMIN_PASSWORD", AIRFLOWS | {"dash"}),
-    "discord_webhook_url": ("MUR_DISCORD_WEBHOOK_URL", AIRFLOWS | RAYS | {"dash"}),
+    "database_url": ("APP_DB_PASSWORD", AIRFLOWS | RAYS | {"watchdog", "serve", "setup", "dash", "backup"}),
+    "mlflow_password": ("MUR_MLFLOW_PASSWORD", AIRFLOWS | RAYS | {"watchdog", "mlflow", "serve", "dash"}),
+    "airflow_password": ("AIRFLOW_ADMIN_PASSWORD", AIRFLOWS | {"watchdog", "dash"}),
+    "heartbeat_url": ("MUR_HEARTBEAT_URL", {"watchdog"}),
+    "discord_webhook_url": ("MUR_DISCORD_WEBHOOK_URL", AIRFLOWS | RAYS | {"watchdog", "dash"}),
 }
 IS_SECRET = {name: field.annotation is SecretStr for name, field in Settings.model_fields.items()}
 
@@ -74,7 +75,7 @@ def ours(env: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("field", [name for name, secret in IS_SECRET.items() if not secret])
 def test_a_setting_reaches_every_service(field: str, ours: dict[str, dict[str, Any]], env: dict[str, str]) -> None:
-    assert len(ours) == len(AIRFLOWS | RAYS) + 5
+    assert len(ours) == len(AIRFLOWS | RAYS) + 6
     variable = f"MUR_{field.upper()}"
     if field in FIXED:
         changed = {name for name, of in ours.items() if of.get(variable) == env[variable]}

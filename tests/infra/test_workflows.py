@@ -99,11 +99,12 @@ def test_a_release_builds_every_image_that_compose_and_kubernetes_run() -> None:
     configured = (PROJECT_ROOT / "docker-compose.yml").read_text() + "".join(
         path.read_text() for path in (PROJECT_ROOT / "infra" / "kubernetes").rglob("*.yaml")
     )
-    used = set(re.findall(r"make-us-rich/(\w+)\b", configured))
+    configured += (PROJECT_ROOT / "infra" / "docker" / "compose.gpu.yml").read_text()
+    used = set(re.findall(r"make-us-rich/([\w-]+)\b", configured))
     roles = _release()["jobs"]["images"]["strategy"]["matrix"]["role"]
     assert used == set(roles)
     targets = re.findall(r"^FROM \S+ AS ([\w-]+)", (PROJECT_ROOT / "infra/docker/Dockerfile").read_text(), flags=re.M)
-    assert set(roles) <= set(targets)
+    assert {role.removesuffix("-cuda") for role in roles} <= set(targets)
 
 
 def test_every_action_is_pinned_by_its_full_hash() -> None:
@@ -124,9 +125,10 @@ def test_no_index_is_added_to_the_first_one() -> None:
 
 
 def test_every_image_that_compose_and_kubernetes_run_is_scanned(tmp_path: Path) -> None:
-    (step,) = [
-        step
-        for step in yaml.safe_load((FOLDER / "images.yml").read_text())["jobs"]["boot"]["steps"]
+    steps = [
+        step["run"]
+        for job in yaml.safe_load((FOLDER / "images.yml").read_text())["jobs"].values()
+        for step in job["steps"]
         if "scan.sh" in step.get("run", "")
     ]
     given = {name: value for name, value in all_compose_variables().items() if not name.endswith("_IMAGE")}
@@ -137,7 +139,8 @@ def test_every_image_that_compose_and_kubernetes_run_is_scanned(tmp_path: Path) 
     )
     (tmp_path / "docker").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-ec", step["run"]], cwd=PROJECT_ROOT, env=environment, check=True)
+    for step in steps:
+        subprocess.run(["bash", "-ec", step], cwd=PROJECT_ROOT, env=environment, check=True)
 
     runs = (tmp_path / "runs").read_text().splitlines()
     scanned = {run.split()[-1] for run in runs}

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.timeout(300)
 
 MONITORING = PROJECT_ROOT / "infra" / "monitoring"
 REPORTED_WITHIN_S = 120
+RAY_FORGETS_AFTER_S = 20
 PAIR = "ltc_usdt"  # whose metrics count the calls of this file alone
 
 
@@ -41,6 +42,7 @@ class UsedService:
     token: str
     by_header: Counter[int]
     by_query: Counter[int]
+    called_at: float = field(default_factory=time.monotonic)  # after its last forecast was computed
 
 
 @pytest.fixture(scope="module")
@@ -102,23 +104,40 @@ def _named(expressions: list[str]) -> set[str]:
     return {name for text in expressions for name in re.findall(r"\bray_[a-z_]+", text)}
 
 
-def _of_the_board() -> set[str]:
+def _of_the_board() -> list[str]:
     board = json.loads((MONITORING / "grafana/dashboards/serving.json").read_text())
-    return _named([target["expr"] for panel in board["panels"] for target in panel["targets"]])
+    return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
 
 
-def _of_the_rules() -> set[str]:
+def _of_the_rules() -> list[str]:
     groups = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
-    return _named([rule["expr"] for group in groups for rule in group["rules"]])
+    rules = [rule["expr"] for group in groups for rule in group["rules"]]
+    return [text for text in rules if _named([text])]  # the others ask the watchdog
 
 
 def test_every_metric_of_board_and_rules_is_exported(used_service: UsedService) -> None:
-    wanted = _of_the_board() | _of_the_rules()
+    wanted = _named([*_of_the_board(), *_of_the_rules()])
     assert len(wanted) > 10
     deadline = time.monotonic() + REPORTED_WITHIN_S
     while wanted - (exported := _exported(metrics_of(used_service.servers))) and time.monotonic() < deadline:
         time.sleep(2)
     assert wanted - exported == set()
+
+
+def test_every_label_that_board_and_rules_ask_for_is_exported(used_service: UsedService) -> None:
+    """After the test above, which waits until each metric is there."""
+    page = metrics_of(used_service.servers)
+    for text in [*_of_the_board(), *_of_the_rules()]:
+        exported = {label for name in _named([text]) for label in _labels(page, name)}
+        matched = re.findall(r"[{,]\s*([a-z_]+)\s*[=!]", re.sub(r"\bup\{[^}]*\}", "", text))
+        grouped = [name for names in re.findall(r"\b(?:by|on) \(([^)]*)\)", text) for name in re.findall(r"\w+", names)]
+        assert exported, text
+        assert {*matched, *grouped} - exported == set(), text
+
+
+def _labels(page: str, name: str) -> set[str]:
+    lines = [line for line in page.splitlines() if line.startswith(f"{name}{{")]
+    return {label for line in lines for label in re.findall(r"[{,]([A-Za-z_]+)=", line)}
 
 
 def _exported(page: str) -> set[str]:
@@ -184,3 +203,11 @@ def _requests(servers: ServingServers) -> list[dict[str, Any]]:
 def _logs(servers: ServingServers) -> dict[Path, str]:
     folder = servers.folder / "ray" / "session_latest" / "logs"
     return {path: path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_age_of_a_forecast_is_exported_after_ray_would_have_forgotten_it(used_service: UsedService) -> None:
+    forgotten_at = used_service.called_at + RAY_FORGETS_AFTER_S + 5  # most of which the tests above took
+    wait_until(lambda: time.monotonic() > forgotten_at, RAY_FORGETS_AFTER_S + 30, "time stands still")
+    page = metrics_of(used_service.servers)
+    for name in ("forecast_as_of_seconds", "model_as_of_seconds"):
+        assert _sum(page, f"ray_mur_{name}", {"pair": PAIR, "interval": "1h"}) > 0

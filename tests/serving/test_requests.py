@@ -118,6 +118,17 @@ def test_the_readmes_example_runs(serving: ServingServers, capsys: pytest.Captur
     assert re.fullmatch(r"median [\d,.]+, model btc_usdt_1h version \d+", model)
 
 
+def test_the_tutorials_example_runs(
+    serving: ServingServers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = code_blocks("docs/tutorial.md", "python")
+    monkeypatch.setenv("TOKEN", serving.admin_token)
+    assert example.count("http://127.0.0.1:28000") == 1
+    exec(example.replace("http://127.0.0.1:28000", serving.settings.api_url), {})
+    low, median, high = map(float, capsys.readouterr().out.split())
+    assert low < median < high
+
+
 def test_a_failed_call_is_not_retried(serving: ServingServers, api: httpx.Client) -> None:
     with _failing_quota_statements(serving) as attempts:
         answer = api.get("/v1/forecasts/btc_usdt")

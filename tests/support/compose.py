@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,8 +23,11 @@ def all_compose_variables() -> dict[str, str]:
     return {name: f"the-{name}-of-env" for name in names}
 
 
-def compose_services(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return each service of the file. A variable without a value gets that of `env`, or is left out."""
+def compose_services(env: Mapping[str, str], *overrides: Path) -> dict[str, dict[str, Any]]:
+    """Return each service of the file, merged with `overrides`.
+
+    A variable without a value gets that of `env`, or is left out.
+    """
 
     def filled(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]
@@ -31,10 +35,13 @@ def compose_services(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             raise AssertionError(f"{name} is required, and .env.example does not have it")
         return env.get(name) or default or ""
 
-    text = COMPOSE.read_text()
-    while _INNERMOST.search(text):
-        text = _INNERMOST.sub(filled, text)
-    services: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
+    merged: dict[str, Any] = {}
+    for path in (COMPOSE, *overrides):
+        text = path.read_text()
+        while _INNERMOST.search(text):
+            text = _INNERMOST.sub(filled, text)
+        merged = _merge(merged, yaml.safe_load(text))
+    services: dict[str, dict[str, Any]] = merged["services"]
     for service in services.values():
         given = service.get("environment", {})
         service["environment"] = {
@@ -43,6 +50,16 @@ def compose_services(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             if value is not None or name in env
         }
     return services
+
+
+def _merge(base: Any, over: Any, key: str = "") -> Any:
+    """Merge as Compose does: maps by key, lists one after the other, but commands and tests replaced."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return base | {name: _merge(base[name], value, name) if name in base else value for name, value in over.items()}
+    if key == "volumes" and isinstance(base, list):  # one for each path in the container
+        return list({str(volume).split(":")[1]: volume for volume in [*base, *over]}.values())
+    replaces = key in ("command", "entrypoint", "test")
+    return base + over if isinstance(base, list) and isinstance(over, list) and not replaces else over
 
 
 def _text(value: Any) -> str:

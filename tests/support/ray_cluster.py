@@ -106,11 +106,11 @@ def driver_environment(address: str) -> dict[str, str]:
     return _ENVIRONMENT | {"RAY_ADDRESS": address, "RAY_DEDUP_LOGS": "0"}
 
 
-def run_driver(address: str, code: str, **environment: str) -> list[str]:
+def run_driver(address: str, code: str, *arguments: str, **environment: str) -> list[str]:
     """Run Python code as the driver of a Ray job; returns the lines of its output."""
     known = os.environ | driver_environment(address) | environment
     done = subprocess.run(
-        [sys.executable, "-c", code], env=known, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code, *arguments], env=known, capture_output=True, text=True, timeout=300, check=False
     )
     return [*done.stdout.splitlines(), *done.stderr.splitlines()]
 

@@ -26,6 +26,7 @@ class RayStandIn:
 
     configs: of Ray Serve, in the order in which they came. refused, stuck: the series whose replica refuses its model,
     or has not loaded it; failed: the applications whose deployment failed. run_job: gets the submission id of a job.
+    session: the name of the head's session; empty while there is no head.
     """
 
     configs: list[dict[str, Any]] = field(default_factory=list)
@@ -33,6 +34,7 @@ class RayStandIn:
     stuck: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     run_job: Callable[[str], None] = lambda _: None
+    session: str = "session_1"
     _jobs: list[str] = field(default_factory=list)
 
     @property
@@ -51,6 +53,7 @@ class RayStandIn:
                 Route(_SERVE, self._configure, methods=["PUT"]),
                 Route(_SERVE, self._applications),
                 Route("/readyz", self._readyz),
+                Route("/api/version", self._version),
                 Route(_JOBS, self._submit, methods=["POST"]),
                 Route(_JOBS, self._list_jobs),
                 Route(_JOBS + "{job}", self._job),
@@ -72,6 +75,9 @@ class RayStandIn:
             for each in self.configs[-1]["applications"]
         }
         return JSONResponse({"applications": found})
+
+    def _version(self, _: Request) -> Response:
+        return JSONResponse({"session_name": self.session}) if self.session else Response("no head", status_code=503)
 
     def _readyz(self, _: Request) -> Response:
         states = {}

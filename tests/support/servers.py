@@ -306,14 +306,14 @@ def ray_head(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
         except httpx.HTTPError:
             return False
 
-    serve_environment = _serve_environment(folder / "haproxy")
     here = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PROJECT_ROOT)}  # of the jobs' `python`
-    environment = {**serve_environment, **here, "MUR_RAY_URL": url, **environment}
+    environment = {**serve_environment(folder / "haproxy"), **here, "MUR_RAY_URL": url, **environment}
     with running(command, ready, folder / "ray.log", environment, timeout_s=120):
         yield url
 
 
-def _serve_environment(haproxy: Path) -> dict[str, str]:
+def serve_environment(haproxy: Path) -> dict[str, str]:
+    """Return the variables of Serve in HAProxy mode, with ports of its own."""
     direct = serve_ports()
     http, grpc = direct[: len(direct) // 2], direct[len(direct) // 2 :]
     return {
@@ -337,6 +337,7 @@ def _serve_environment(haproxy: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "35",
         "RAY_SERVE_HAPROXY_RETRIES": "10",
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # else the same in every cluster of this machine
         "AUTOSCALER_METRIC_PORT": str(free_port()),
         "DASHBOARD_METRIC_PORT": str(free_port()),

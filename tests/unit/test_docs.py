@@ -63,19 +63,48 @@ def test_the_share_of_right_directions_is_the_same_in_every_page() -> None:
     assert f"the direction in {share} of the hours" in (DOCS / "faq.md").read_text()
 
 
+def test_the_table_of_errors_has_every_kind_of_problem() -> None:
+    code = "".join(path.read_text() for path in (PROJECT_ROOT / "serve_app").rglob("*.py"))
+    code += (PROJECT_ROOT / "make_us_rich" / "operations" / "haproxy.py").read_text()
+    kinds = set(re.findall(r'(?:Problem\(\s*(?:\d{3}|error\.status_code),|unavailable\()\s*"([a-z-]+)"', code))
+    kinds |= set(re.findall(r'_problem\(\s*\d{3}, "([a-z-]+)"', code))
+    kinds |= set(re.findall(r"problem:([a-z-]+)", (PROJECT_ROOT / "infra" / "docker" / "nginx.conf").read_text()))
+    page = (DOCS / "reference" / "api.md").read_text()
+    told = set(re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| [45]\d\d \| ([^|]*) \|", page, flags=re.M))))
+    assert len(kinds) >= 15
+    assert told == kinds
+
+
+def test_where_alarms_of_prometheus_go_is_said_as_it_is() -> None:
+    configured = "alerting:" in (PROJECT_ROOT / "infra" / "monitoring" / "prometheus.yml").read_text()
+    for name in ("alarms.md", "extend.md"):
+        assert ("`alerting` block" in (DOCS / "how-to" / name).read_text()) != configured, name
+
+
+RUN_BY = {
+    "README.md": "tests/serving/test_requests.py",
+    "docs/tutorial.md": "tests/serving/test_requests.py",
+    "docs/explanation/track-record.md": "tests/browser/test_public_pages.py",
+    "docs/how-to/extend.md": "tests/contract/test_extend.py",
+    "docs/how-to/notebook.md": "tests/contract/test_notebook.py",
+}
+"""The test that runs the Python code of a page."""
+
+
+def test_all_python_code_of_the_pages_is_run_by_a_test() -> None:
+    pages = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+    with_code = {path.relative_to(PROJECT_ROOT).as_posix() for path in pages if "```python" in path.read_text()}
+    assert with_code == set(RUN_BY)
+    for page, test in RUN_BY.items():
+        assert Path(page).name in (PROJECT_ROOT / test).read_text(), f"{test} does not read {page}"
+
+
 def test_no_file_of_the_packages_is_long() -> None:
     packages = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks")
     files = [
         path for name in packages for path in (PROJECT_ROOT / name).rglob("*.py") if "node_modules" not in path.parts
     ]
     assert [str(path) for path in files if len(path.read_text().splitlines()) > 400] == []
-
-
-def test_every_alarm_says_what_to_do() -> None:
-    rules = PROJECT_ROOT / "infra" / "monitoring" / "rules.yml"
-    alarms = re.findall(r"alert: (\w+)", rules.read_text()) if rules.exists() else []
-    missing = [name for name in alarms if f"`{name}`" not in (DOCS / "how-to" / "alarms.md").read_text()]
-    assert missing == []
 
 
 def test_every_problem_that_watch_service_reports_is_explained() -> None:

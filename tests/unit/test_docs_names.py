@@ -128,7 +128,7 @@ def test_metrics_are_those_of_serving() -> None:
 
 @cache
 def _inline(page: Path) -> list[str]:
-    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    prose = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.S | re.M)
     return re.findall(r"`([^`\n]+)`", prose)
 
 
@@ -136,8 +136,8 @@ def _inline(page: Path) -> list[str]:
 def _blocks(page: Path) -> list[str]:
     """The lines of code blocks, indented or fenced; those that go on after a backslash are joined."""
     text = page.read_text().replace("\\\n", " ")
-    fenced = re.findall(r"^```(?:\w+)?\n(.*?)^```", text, flags=re.S | re.M)
-    indented = re.findall(r"^ {4,}(\S.*)$", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), flags=re.M)
+    fenced = re.findall(r"^ *```[^\n]*\n(.*?)^ *```", text, flags=re.S | re.M)
+    indented = re.findall(r"^ {4,}(\S.*)$", re.sub(r"^ *```.*?^ *```", "", text, flags=re.S | re.M), flags=re.M)
     return [line for block in fenced for line in block.splitlines()] + indented
 
 

@@ -6,7 +6,8 @@ import socket
 from itertools import combinations
 from pathlib import Path
 
-from make_us_rich.embedded.stack_config import PORT_OFFSETS, StackConfig
+from make_us_rich.embedded.ports import PORT_OFFSETS
+from make_us_rich.embedded.stack_config import StackConfig
 from tests.support.ports import BLOCKS, Block, free_port, own_block, serve_ports
 
 ALL = [Block(number) for number in range(BLOCKS)]

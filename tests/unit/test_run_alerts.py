@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from dags import watch_service
 from dags.support.alerts import REMIND_AFTER_S, Failure, FailureUpdate, failure_update, failures_alert
 from make_us_rich.core.settings import Settings
 from make_us_rich.operations.alerts import _MAX_TEXT_CHARS, _clean
@@ -69,6 +70,17 @@ def test_a_refused_run_is_posted_each_time_and_never_recovers() -> None:
     assert first.worth_posting
     assert second.worth_posting
     assert not failure_update([], PAIRS, {"plan_run"}, second.last_posted, now=10_000_002.0).worth_posting
+
+
+@pytest.mark.parametrize(
+    ("minutes_ago", "run_type", "begins"),
+    [(5, "scheduled", False), (11, "scheduled", True), (1e6, "scheduled", True), (1e6, "manual", False)],
+)
+def test_the_first_round_of_a_watch_reports_no_service_that_may_still_start(
+    minutes_ago: float, run_type: str, begins: bool
+) -> None:
+    now_s = 1e9
+    assert watch_service.begins(now_s - 60 * minutes_ago, now_s, run_type=run_type) is begins
 
 
 HOSTILE = (

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -13,35 +12,12 @@ from pathlib import Path
 import pytest
 
 from make_us_rich.cli.shared import settings_here
-from make_us_rich.core.errors import InputError, PortTaken, StackError
+from make_us_rich.core.errors import InputError, StackError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.embedded import identity
 from make_us_rich.embedded.components import without_root
 from make_us_rich.embedded.environment import load_or_create_secrets, stack_environment
-from make_us_rich.embedded.stack_config import (
-    PORT_OFFSETS,
-    StackConfig,
-    check_ports,
-    new_stack_config,
-    saved_stack_config,
-)
-
-
-def test_no_two_components_share_a_port() -> None:
-    assert len(set(PORT_OFFSETS.values())) == len(PORT_OFFSETS)
-
-
-def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
-        config = StackConfig("simulated", tmp_path, port_base=port - PORT_OFFSETS["mlflow"])
-
-        with pytest.raises(PortTaken, match=rf"{port} \(mlflow\) is held by .+pid") as caught:
-            check_ports(config)
-
-    assert "MUR_PORT_BASE" in str(caught.value)
+from make_us_rich.embedded.stack_config import StackConfig, new_stack_config, saved_stack_config
 
 
 def test_a_folder_without_klines_is_refused(tmp_path: Path) -> None:
@@ -103,6 +79,27 @@ def test_the_secrets_of_an_older_version_get_what_they_lack(tmp_path: Path) -> N
     assert first == second
     assert first.mlflow_password != made.mlflow_password
     assert first.postgres_password == made.postgres_password
+
+
+def test_the_secrets_of_a_newer_version_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    load_or_create_secrets(path)
+    saved = json.dumps(json.loads(path.read_text()) | {"telegram_token": "a_secret"})
+    path.write_text(saved)
+
+    with pytest.raises(StackError, match=r"newer version.*telegram_token") as caught:
+        load_or_create_secrets(path)
+
+    assert "a_secret" not in str(caught.value)
+    assert path.read_text() == saved
+
+
+def test_damaged_secrets_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    path.write_text('{"postgres_password": "a_se')
+
+    with pytest.raises(StackError, match=r"secrets.json is damaged"):
+        load_or_create_secrets(path)
 
 
 def test_what_root_starts_without_its_rights_writes_nothing(tmp_path: Path) -> None:

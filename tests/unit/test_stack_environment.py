@@ -59,7 +59,7 @@ def test_every_program_gets_that_environment_and_no_other(
     config.make_runtime_folder()
     programs = [one.program for one in components.components(config, load_or_create_secrets(tmp_path / "secrets.json"))]
 
-    assert len(programs) == 11
+    assert len(programs) == 13
     for program in programs:
         assert not program.command[0].startswith("env"), program.name
         assert not any("hostile" in argument or PROXY in argument for argument in program.command)

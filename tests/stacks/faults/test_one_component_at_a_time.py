@@ -29,8 +29,8 @@ def test_each_component_is_started_with_what_it_needs(
     assert programs_after == {
         "init": set(),
         "interface": {"postgres", "dash"},
-        "serving": {"dash", *SERVERS},
-        "training": {"dash", *SERVERS, *AIRFLOW},
+        "serving": {"dash", "serve", *SERVERS},
+        "training": {"dash", "serve", *SERVERS, *AIRFLOW},
     }
 
 

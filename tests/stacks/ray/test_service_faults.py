@@ -134,7 +134,7 @@ def _is_asleep(api: httpx.Client, name: str) -> bool:
 @pytest.mark.parametrize("gateways", [2, 1])
 def test_calls_survive_the_kill_of_a_gateway(serving: ServingServers, api: httpx.Client, gateways: int) -> None:
     """With one gateway, calls wait for its successor. Only an answer that had begun to arrive may be cut off."""
-    apply(serving.settings.model_copy(update={"gateway_replicas": gateways}))
+    apply(serving.settings.model_copy(update={"gateway_replicas": str(gateways)}))
     stop = threading.Event()
     answers: Counter[int] = Counter()
     cut_off: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,8 @@ def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
     assert props[onnx_model.META_PAIR] == "eth_usdt"
     assert props[onnx_model.META_AS_OF_MS] == str(AS_OF_MS)
     assert props[onnx_model.META_ARCHITECTURE] == fitted.params["architecture"]
+    assert json.loads(props[onnx_model.META_COLUMNS]) == onnx_model.COLUMN_UNITS
+    assert graph.doc_string == onnx_model.DESCRIPTION
     context = int(props[onnx_model.META_CONTEXT_LENGTH])
     own = onnx_model.input_array(OWN, context)
     prices, returns = run_onnx(fitted.onnx, {"candles": own, "reference": onnx_model.input_array(BITCOIN, context)})

@@ -13,9 +13,9 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document, Model, PairState
+from serve_app import single_flight
 from serve_app.api.app import make_app
-from serve_app.gateway import single_flight
-from serve_app.gateway.single_flight import SingleFlightCache
+from serve_app.single_flight import SingleFlightCache
 
 NO_POSTGRES = "postgresql://nobody:nothing@127.0.0.1:9/none"
 NO_REGISTRY = "http://127.0.0.1:9"

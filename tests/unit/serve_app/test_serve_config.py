@@ -92,6 +92,20 @@ def test_a_fixed_number_of_replicas_needs_no_autoscaling() -> None:
     assert "autoscaling_config" not in deployment
 
 
+def test_the_gateway_scales_between_the_numbers_that_are_set() -> None:
+    settings = SETTINGS.model_copy(update={"gateway_replicas": "1-4"})
+    (deployment,) = desired_config(settings, [], {})["applications"][0]["deployments"]
+    assert deployment["autoscaling_config"] == {
+        "min_replicas": 1,
+        "max_replicas": 4,
+        "target_ongoing_requests": 7,
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 60,
+    }
+    (single,) = desired_config(SETTINGS, [], {})["applications"][0]["deployments"]
+    assert single["num_replicas"] == 1
+
+
 def test_the_api_listens_at_the_configured_address() -> None:
     options = desired_config(SETTINGS, [], {})["http_options"]
     assert (options["host"], options["port"]) == ("127.0.0.1", 28123)
