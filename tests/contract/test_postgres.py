@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,11 +57,12 @@ def test_migrations_are_applied_once_by_whoever_comes_first(url: str) -> None:
 
 
 def test_a_failing_migration_says_so_and_leaves_nothing(url: str, tmp_path: Path) -> None:
-    (tmp_path / "9999_bad.sql").write_text(
+    folder = Path(shutil.copytree(SQL_FOLDER, tmp_path / "sql"))
+    (folder / "9999_bad.sql").write_text(
         "-- migrate:up\nCREATE TABLE half (id int);\nCREATE TABLE users (id int);\n-- migrate:down\n"
     )
     with pytest.raises(MigrationError, match="already exists"):
-        migrate(url, tmp_path)
+        migrate(url, folder)
 
     assert _rows(url, "SELECT to_regclass('half')") == [(None,)]
 
