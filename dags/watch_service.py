@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from airflow.sdk import CronTriggerTimetable, TriggerRule, Variable, dag, get_current_context, task
+from airflow.sdk import CronTriggerTimetable, Variable, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.support.alerts import PairsFailed
 from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report, typed
-from make_us_rich.core.errors import MakeUsRichError, ServingError
+from make_us_rich.core.errors import ServingError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import PairHealth
 from make_us_rich.operations.health import check_api, check_pairs
@@ -20,9 +20,9 @@ DOC = """
 
 Every five minutes: **alive** asks the HTTP API for `/healthz`. **look** asks it for `/readyz`, and **forecasts** fails
 for each active pair that is not loaded, does not serve its champion, or has no forecast of the newest closed candle.
-If **alive** fails, **redeploy** deploys the service again, because a Ray head that was restarted has lost it.
-A problem is posted to Discord once, and once more when it is over. The first round after a start of the stack or a
-pause does not count: Airflow runs it at once, while the service may still be starting.
+A Ray head that was restarted has lost the service, and `serve_app.keep` deploys it again. A problem is posted to
+Discord once, and once more when it is over. The first round after a start of the stack or a pause does not count:
+Airflow runs it at once, while the service may still be starting.
 """
 
 _ROUND_S = 5 * 60
@@ -38,8 +38,8 @@ _LAST_ROUND = "watch_service:last_round"
 )
 def watch_service() -> None:
     pairs = look()
-    alive() >> [pairs, deployed := redeploy()]
-    [forecasts(pairs), deployed] >> report(pairs)
+    alive() >> pairs
+    forecasts(pairs) >> report(pairs)
 
 
 @task(execution_timeout=timedelta(minutes=1))
@@ -60,17 +60,6 @@ def alive() -> None:
 def begins(last_s: float, now_s: float, *, run_type: str) -> bool:
     """True for a scheduled round without one before it, as after a start. A person's round always reports."""
     return run_type == "scheduled" and now_s - last_s > 2 * _ROUND_S
-
-
-@task(trigger_rule=TriggerRule.ALL_FAILED, retries=0, execution_timeout=timedelta(minutes=3))
-def redeploy() -> None:
-    """Deploy the present champions, which changes nothing if they are deployed. Skips if that is impossible now."""
-    from make_us_rich.operations.serve_deploy import apply
-
-    try:
-        print(apply(get_settings(), wait_for=()))  # the other tasks look at each pair
-    except MakeUsRichError as error:
-        raise AirflowSkipException(str(error)) from None
 
 
 @task(execution_timeout=timedelta(minutes=2))

@@ -13,7 +13,6 @@ import httpx
 import psutil
 import pytest
 
-from dags import watch_service
 from make_us_rich.client import Client
 from make_us_rich.core.errors import ServingError
 from make_us_rich.core.interval import HOUR_MS, Interval
@@ -23,12 +22,13 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.operations.health import check_api, check_pairs
 from make_us_rich.operations.serve_deploy import apply
+from serve_app.keep import Keeper
 from serve_app.replica.forecast import ForecastSnapshot
 from tests.support.folders import traversable_folder
 from tests.support.forecasts import make_forecast
 from tests.support.serving_servers import ServingServers, ray_headers, replica_pids, replicas, serving_servers
 from tests.support.tiny_model import tiny_model
-from tests.support.waiting import wait_without_fault_until
+from tests.support.waiting import wait_until, wait_without_fault_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -190,10 +190,7 @@ def test_update_models_returns_at_once_while_a_replica_hangs(serving: ServingSer
         assert client.forecast("btc_usdt").model.version == version
 
 
-def test_the_watchdog_deploys_applications_that_serve_has_lost(
-    serving: ServingServers, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watch_service, "get_settings", lambda: serving.settings)
+def test_applications_that_serve_has_lost_are_deployed_again(serving: ServingServers, api: httpx.Client) -> None:
     with httpx.Client(base_url=serving.settings.ray_url, headers=ray_headers(serving), timeout=60) as ray:
         ray.delete("/api/serve/applications/").raise_for_status()  # as after a restart of the Ray head
         # the one that shuts down would still accept a deployment
@@ -201,10 +198,24 @@ def test_the_watchdog_deploys_applications_that_serve_has_lost(
     with pytest.raises(ServingError):
         check_api(serving.settings)
 
-    watch_service.redeploy.function()
+    deployed = Keeper(serving.settings, lambda settings: str(apply(settings, wait_for=()))).step()
 
+    assert deployed.startswith("deployed to session_"), deployed
+    wait_until(lambda: api.get("/v1/forecasts/btc_usdt").status_code == 200, 120, "no forecast")
     check_api(serving.settings)
-    assert api.get("/v1/forecasts/btc_usdt").status_code == 200
+
+
+def test_a_killed_proxy_is_replaced(serving: ServingServers, api: httpx.Client) -> None:
+    (proxy,) = [
+        process
+        for process in psutil.process_iter()
+        if process.name() == "haproxy" and any(str(serving.folder) in word for word in process.cmdline())
+    ]
+    proxy.kill()
+
+    wait_until(lambda: api.get("/v1/forecasts/btc_usdt").status_code == 200, 60, "no proxy")
+
+    assert not proxy.is_running()
 
 
 def test_a_deployment_survives_a_restart_of_rays_serve_module(serving: ServingServers) -> None:
