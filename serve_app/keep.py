@@ -29,12 +29,15 @@ class Keeper:
     def __init__(self, settings: Settings, deploy: Callable[[Settings], str]) -> None:
         self._settings = settings
         self._deploy = deploy
+        token = settings.ray_token.get_secret_value()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._ray = httpx.Client(base_url=settings.ray_url, headers=headers, timeout=_TIMEOUT_S)  # one for all polls
         self._session = ""
         self._next_at = 0.0
 
     def step(self) -> str:
         """Look at Ray once, and deploy if it is time. Returns what happened; empty when nothing did."""
-        session = ray_session(self._settings)
+        session = self._session_now()
         if not session or (session == self._session and time.monotonic() < self._next_at):
             return ""
         self._session, self._next_at = session, time.monotonic() + _RETRY_AFTER_S
@@ -45,16 +48,13 @@ class Keeper:
         self._next_at = time.monotonic() + _EVERY_S
         return f"deployed to {session}: {deployed}"
 
-
-def ray_session(settings: Settings) -> str:
-    """Return the name of Ray's session, another one for each head without a Redis; empty while Ray does not answer."""
-    token = settings.ray_token.get_secret_value()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        answer = httpx.get(f"{settings.ray_url}/api/version", headers=headers, timeout=_TIMEOUT_S).raise_for_status()
-        return read_json(answer, lambda body: str(body["session_name"]), ServingError)
-    except (httpx.HTTPError, ServingError):
-        return ""
+    def _session_now(self) -> str:
+        """Return the name of Ray's session, another one for each head without a Redis; empty while Ray is away."""
+        try:
+            answer = self._ray.get("/api/version").raise_for_status()
+            return read_json(answer, lambda body: str(body["session_name"]), ServingError)
+        except (httpx.HTTPError, ServingError):
+            return ""
 
 
 def _deploy(settings: Settings) -> str:
