@@ -64,12 +64,14 @@ def refuse_outgoing_ports(port_base: int) -> None:
 
     Where the kernel uses every port for outgoing connections, any base is as good as another.
     """
-    allowed = [base for base in _BASES if not _has_outgoing_ports(base)]
-    if allowed and _has_outgoing_ports(port_base):
+    if not _has_outgoing_ports(port_base):
+        return
+    allowed = next((base for base in _BASES if not _has_outgoing_ports(base)), None)
+    if allowed is not None:
         outgoing = outgoing_ports()
         raise SettingsError(
             f"MUR_PORT_BASE={port_base} puts ports of the stack among {outgoing[0]} to {outgoing[-1]}, which the "
-            f"kernel gives to outgoing connections: set it to {allowed[0]}, for example"
+            f"kernel gives to outgoing connections: set it to {allowed}, for example"
         )
 
 

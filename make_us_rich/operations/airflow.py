@@ -96,14 +96,17 @@ class Airflow:
 
     def dag_ids(self) -> list[str]:
         """Return the ids of the DAGs that Airflow has parsed."""
-        return self._get(f"{_API}/dags?limit={_PAGE}", lambda body: [dag["dag_id"] for dag in body["dags"]])
+        return list(self._paused_by_dag())
 
     def dag_states(self) -> list[DagState]:
         """Return of each DAG whether it is paused, and when its newest run ended, successful or not."""
-        paused = self._get(
-            f"{_API}/dags?limit={_PAGE}", lambda body: {d["dag_id"]: d["is_paused"] for d in body["dags"]}
+        paused = self._paused_by_dag()
+        return [DagState(dag_id, is_paused, self._ended_s(dag_id)) for dag_id, is_paused in paused.items()]
+
+    def _paused_by_dag(self) -> dict[str, bool]:
+        return self._get(
+            f"{_API}/dags?limit={_PAGE}", lambda body: {dag["dag_id"]: bool(dag["is_paused"]) for dag in body["dags"]}
         )
-        return [DagState(dag_id, bool(is_paused), self._ended_s(dag_id)) for dag_id, is_paused in paused.items()]
 
     def _ended_s(self, dag_id: str) -> float | None:
         query = "state=success&state=failed&order_by=-end_date&limit=1"
@@ -127,7 +130,7 @@ class Airflow:
 
     def paused_dags(self) -> list[str]:
         """Return the ids of the paused DAGs whose files Airflow reads."""
-        return self._get(f"{_API}/dags?paused=true&limit={_PAGE}", lambda body: [dag["dag_id"] for dag in body["dags"]])
+        return [dag_id for dag_id, is_paused in self._paused_by_dag().items() if is_paused]
 
     def unpause_untouched(self) -> list[str]:
         """Unpause the DAGs that are paused since Airflow first read them, and return their ids.

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -179,15 +179,23 @@ def _count_waits_in_vain(monkeypatch: pytest.MonkeyPatch) -> list[PostgresTimeou
     return timeouts
 
 
+def _calls(accounts: Accounts, tokens: TokenCache, token: str) -> Callable[[], Awaitable[int | None]]:
+    """Return what the gateway does to count a call with this token."""
+    counter = QuotaCounter(accounts)
+
+    async def call() -> int | None:
+        return await counter.count(await tokens.authenticate(token))
+
+    return call
+
+
 def test_the_grace_begins_when_postgres_falls_silent(network: tuple[TcpProxy, str]) -> None:
     between, url = network
     with Accounts(Database(url)) as accounts:
         user = accounts.users.create("graced", "a password for tests").user_id
         token = accounts.tokens.create(user, "tests")
-        tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
-
-        async def call() -> int | None:
-            return await counter.count(await tokens.authenticate(token))
+        tokens = TokenCache(accounts, RateLimiter(600), GatewayMetrics())
+        call = _calls(accounts, tokens, token)
 
         async def scenario() -> None:
             assert await call() == 999
@@ -216,10 +224,8 @@ def test_only_the_first_call_waits_for_postgres(network: tuple[TcpProxy, str], m
     with Accounts(Database(url)) as accounts:
         user = accounts.users.create("patient once", "a password for tests").user_id
         token = accounts.tokens.create(user, "tests")
-        tokens, counter = TokenCache(accounts, RateLimiter(600), GatewayMetrics()), QuotaCounter(accounts)
-
-        async def call() -> int | None:
-            return await counter.count(await tokens.authenticate(token))
+        tokens = TokenCache(accounts, RateLimiter(600), GatewayMetrics())
+        call = _calls(accounts, tokens, token)
 
         async def scenario() -> None:
             assert await call() == 999

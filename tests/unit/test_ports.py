@@ -59,19 +59,17 @@ def test_a_base_among_the_ports_of_outgoing_connections_is_refused(
     new_stack_config("simulated")
 
 
-def test_a_base_is_accepted_where_an_administrator_reserved_its_ports(
-    kernel: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        pytest.param("ip_local_reserved_ports", "32999,33000-40000\n", id="an administrator reserved its ports"),
+        pytest.param("ip_local_port_range", "1024 65535\n", id="every port is for outgoing connections"),
+    ],
+)
+def test_a_base_among_the_outgoing_ports_is_accepted_where(
+    kernel: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str
 ) -> None:
-    (kernel / "ip_local_reserved_ports").write_text("32999,33000-40000\n")
-    monkeypatch.setenv("MUR_PORT_BASE", "30000")
-
-    assert new_stack_config("simulated").port_base == 30_000
-
-
-def test_any_base_is_accepted_where_every_port_is_for_outgoing_connections(
-    kernel: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (kernel / "ip_local_port_range").write_text("1024 65535\n")
+    (kernel / file).write_text(content)
     monkeypatch.setenv("MUR_PORT_BASE", "30000")
 
     assert new_stack_config("simulated").port_base == 30_000
