@@ -12,7 +12,7 @@ import httpx
 import psycopg2
 
 from make_us_rich.core.errors import MakeUsRichError, ServingError
-from make_us_rich.core.responses import read_json
+from make_us_rich.core.responses import bearer, read_json
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.operations.serve_deploy import apply
 from make_us_rich.registry import shipped
@@ -29,8 +29,7 @@ class Keeper:
     def __init__(self, settings: Settings, deploy: Callable[[Settings], str]) -> None:
         self._settings = settings
         self._deploy = deploy
-        token = settings.ray_token.get_secret_value()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = bearer(settings.ray_token.get_secret_value())
         self._ray = httpx.Client(base_url=settings.ray_url, headers=headers, timeout=_TIMEOUT_S)  # one for all polls
         self._session = ""
         self._next_at = 0.0

@@ -17,6 +17,11 @@ UNEXPECTED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticErro
 """What reading an answer raises when it is not JSON, or JSON of another shape."""
 
 
+def bearer(token: str) -> dict[str, str]:
+    """Return the header that carries a token; none without a token."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def read_json(answer: httpx.Response, read: Callable[[Any], T], error: Callable[[str], Exception]) -> T:
     """Return `read` of the answer's JSON. Raises `error` when it is not JSON, or JSON of another shape."""
     try:

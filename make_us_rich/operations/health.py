@@ -21,7 +21,7 @@ import psycopg2
 from make_us_rich.core.errors import MakeUsRichError, MarketUnavailable, RegistryError, ServingError, StoreError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Series
-from make_us_rich.core.responses import UNEXPECTED, read_json
+from make_us_rich.core.responses import UNEXPECTED, bearer, read_json
 from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
 from make_us_rich.database import migrations
 from make_us_rich.database import pairs as pairs_table
@@ -210,8 +210,7 @@ def _mlflow(settings: Settings) -> str:
 
 def _ray(settings: Settings) -> str:
     token = settings.ray_token.get_secret_value()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    answer = httpx.get(f"{settings.ray_url}/api/serve/applications/", headers=headers, timeout=_TIMEOUT_S)
+    answer = httpx.get(f"{settings.ray_url}/api/serve/applications/", headers=bearer(token), timeout=_TIMEOUT_S)
     if answer.status_code in (401, 403) and not token:
         raise HealthProblem(
             "Ray requires a token, and this component has none", "check where MUR_RAY_TOKEN is set", warning=True

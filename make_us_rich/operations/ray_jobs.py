@@ -15,7 +15,7 @@ import httpx
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
-from make_us_rich.core.responses import read_json
+from make_us_rich.core.responses import bearer, read_json
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import JobResult
 from make_us_rich.registry.client import TAG_ARCHITECTURE, TAG_AS_OF_MS, TAG_MARKET, Registry
@@ -52,8 +52,7 @@ class RayJobsClient:
     """Asynchronous client of one cluster. Every method raises RayUnreachable when the cluster does not answer."""
 
     def __init__(self, address: str, token: str = "") -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=_TIMEOUT_S)
+        self._http = httpx.AsyncClient(base_url=address, headers=bearer(token), timeout=_TIMEOUT_S)
 
     async def __aenter__(self) -> RayJobsClient:
         return self

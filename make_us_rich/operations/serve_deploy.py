@@ -16,7 +16,7 @@ import httpx
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable, not_serving
 from make_us_rich.core.errors import ServingError
 from make_us_rich.core.pair import Series, foundation_name
-from make_us_rich.core.responses import read_json
+from make_us_rich.core.responses import bearer, read_json
 from make_us_rich.core.setting_types import least_and_most
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
@@ -54,8 +54,7 @@ def apply(
     Raises RegistryError when the registry does not answer, psycopg2.Error when Postgres does not, ServingError when Ray
     Serve refuses, is late, or a replica refuses its new model, or when another deployment does not end in time.
     """
-    token = settings.ray_token.get_secret_value()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = bearer(settings.ray_token.get_secret_value())
     with httpx.Client(headers=headers, timeout=timeout_s) as ray:  # the first configuration starts Serve itself
         updated = _send(ray, settings, timeout_s)
         if wait:
