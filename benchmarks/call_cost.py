@@ -20,7 +20,7 @@ from benchmarks.stack import fit_bitcoin, promote, replica_pids, settings_of, te
 from make_us_rich.accounts import Accounts
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded.lifecycle import Stack, measure
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.deployment import apply
 
 PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
 CALLS, WARM_UP_CALLS, IDLE_S = 60, 5, 10

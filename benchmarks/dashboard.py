@@ -20,7 +20,7 @@ from benchmarks.pictures import log_in, open_browser
 from benchmarks.stack import fit_bitcoin, print_table, promote, settings_of, temporary_stack
 from make_us_rich.embedded.environment import DEMO_USER
 from make_us_rich.embedded.lifecycle import Stack
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.deployment import apply
 
 PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 GUESSES = 1_000

@@ -36,7 +36,7 @@ from make_us_rich.forecasting.architectures import TrainingConfig, context_lengt
 from make_us_rich.forecasting.backtest import HORIZONS_COMPARED, WINDOW, backtest_window, forecasts_table, summarise
 from make_us_rich.forecasting.features import feature_layout, sequence_features
 from make_us_rich.forecasting.onnx_model import OnnxModel, candle_array
-from make_us_rich.forecasting.pipeline import fit, fit_foundation
+from make_us_rich.forecasting.recipe import fit, fit_foundation
 from make_us_rich.forecasting.report import html_report, line, table
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_recorded, recorded_pairs

@@ -27,7 +27,7 @@ from make_us_rich.documents import BaselineSkill, FoundationCard, FoundationScor
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.backtest import HorizonSummary, compare_with_baselines, summarise
 from make_us_rich.forecasting.onnx_model import OnnxModel
-from make_us_rich.forecasting.pipeline import evaluate_model, fit_foundation, prepare
+from make_us_rich.forecasting.recipe import evaluate_model, fit_foundation, prepare
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import klines_path, read_resampled
 from make_us_rich.registry import shipped

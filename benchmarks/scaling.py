@@ -35,8 +35,8 @@ from make_us_rich.embedded.stack_config import StackConfig
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.airflow import ENDED, Airflow
-from make_us_rich.operations.ray_jobs import job_results
+from make_us_rich.pipeline.airflow import ENDED, Airflow
+from make_us_rich.pipeline.ray_jobs import job_results
 
 DAG_ID = "train_pairs"
 NAMED = ("btc_usdt", "eth_usdt", "chz_usdt")

@@ -45,7 +45,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded.components import responds
 from make_us_rich.embedded.lifecycle import Stack
-from make_us_rich.operations.serve_deploy import apply, desired_config, models_to_serve
+from make_us_rich.pipeline.deployment import apply, desired_config, models_to_serve
 from make_us_rich.registry.client import Registry
 from make_us_rich.registry.promotion import promote_manually
 from make_us_rich.registry.publish import version_tags

@@ -41,8 +41,8 @@ from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.market.window import LiveWindow, shared_bitcoin
-from make_us_rich.operations.airflow import Airflow
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.airflow import Airflow
+from make_us_rich.pipeline.deployment import apply
 from make_us_rich.registry.client import Registry
 from make_us_rich.registry.promotion import promote_manually
 from serve_app.replica.forecast import ComputedForecast

@@ -26,7 +26,7 @@ from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig, new_stack_config
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.onnx_model import META_PAIR
-from make_us_rich.forecasting.pipeline import FittedModel, fit
+from make_us_rich.forecasting.recipe import FittedModel, fit
 from make_us_rich.market.candles import Candles
 from make_us_rich.registry.client import Registry
 from make_us_rich.registry.promotion import promote_manually

@@ -23,7 +23,7 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.lifecycle import Stack
-from make_us_rich.operations.airflow import Airflow
+from make_us_rich.pipeline.airflow import Airflow
 
 
 @dataclass(frozen=True)

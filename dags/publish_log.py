@@ -33,7 +33,7 @@ def publish_log() -> None:
 @task
 def publish() -> int:
     """Publish the days that are missing; returns how many."""
-    from make_us_rich.operations import forecast_log
+    from make_us_rich.record import forecast_log
 
     refuse_unknown_parameters(get_current_context())
     settings = get_settings()

@@ -34,8 +34,8 @@ from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import PairScore, RunItem
-from make_us_rich.operations.airflow import dag_of
-from make_us_rich.operations.schedules import scoring_cron
+from make_us_rich.pipeline.airflow import dag_of
+from make_us_rich.record.schedules import scoring_cron
 from make_us_rich.registry import adapted
 from make_us_rich.registry.client import CHAMPION, Registry
 
@@ -110,7 +110,7 @@ def score(items: list[RunItem]) -> list[PairScore]:
 
 def _score(item: RunItem) -> tuple[str, PairScore]:
     from make_us_rich.market.candle_store import CandleStore
-    from make_us_rich.operations import outcomes, scoring
+    from make_us_rich.record import outcomes, scoring
 
     settings = get_settings()
     store = CandleStore.from_settings(settings)
@@ -146,7 +146,7 @@ def _drifted(scores: Iterable[Iterable[PairScore]]) -> dict[str, str]:
 @typed
 def log_scores(scores: list[list[PairScore]]) -> None:
     """Add the scores to MLflow: one run for each market, pair and interval."""
-    from make_us_rich.operations import scoring
+    from make_us_rich.record import scoring
 
     scoring.log_to_mlflow(get_settings(), list(chain.from_iterable(scores)))
 
@@ -187,7 +187,7 @@ def adapt_command(items: list[RunItem] | None) -> str:
 @typed
 def serve_adapted(items: list[RunItem]) -> None:
     """Let the service use the adapted foundations, those of an earlier train_pairs too. Skips without any."""
-    from make_us_rich.operations.serve_deploy import apply
+    from make_us_rich.pipeline.deployment import apply
 
     series = [Series(item.pair, item.interval) for item in items if item.train]
     with Registry(get_settings()) as registry:

@@ -11,7 +11,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import FetchedPairs, RunItem
-from make_us_rich.operations.airflow import dag_of
+from make_us_rich.pipeline.airflow import dag_of
 
 _SETTINGS = get_settings()
 

@@ -36,10 +36,10 @@ from make_us_rich.core.settings import get_settings
 from make_us_rich.database import forecasts, trainings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, RunItem, TrainBatch, TrainedResult
-from make_us_rich.operations import training_budget
-from make_us_rich.operations.airflow import dag_of
-from make_us_rich.operations.ray_jobs import job_results, trained_before
-from make_us_rich.operations.training_budget import TrainingNeeds
+from make_us_rich.pipeline import training_budget
+from make_us_rich.pipeline.airflow import dag_of
+from make_us_rich.pipeline.ray_jobs import job_results, trained_before
+from make_us_rich.pipeline.training_budget import TrainingNeeds
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
 
@@ -337,7 +337,7 @@ def _store_forecast(database: Database, result: TrainedResult) -> str:
 @typed
 def refresh_serving(items: list[RunItem] | None, decided: list[list[Pair]] | None) -> None:
     """Let the service swap to the present champions, and wait for those that the run decided on."""
-    from make_us_rich.operations.serve_deploy import apply
+    from make_us_rich.pipeline.deployment import apply
 
     pairs = list(chain.from_iterable(decided or []))
     if not items or not pairs:

@@ -17,8 +17,8 @@ from make_us_rich.database.forecasts import ServedForecast
 from make_us_rich.database.outcomes import ScoredSeries
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS
-from make_us_rich.operations.schedules import first_scoring_ms
-from make_us_rich.operations.track_record import TrackRecord, track_record
+from make_us_rich.record.schedules import first_scoring_ms
+from make_us_rich.record.track_record import TrackRecord, track_record
 
 _SHOWN_CANDLES = 48
 _LIVE_S, _LISTS_S, _RECORD_S = 20.0, 60.0, 300.0

@@ -17,7 +17,7 @@ from make_us_rich.core.errors import BadCandles, MakeUsRichError, NotEnoughHisto
 from make_us_rich.core.pair import BITCOIN, Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.forecasting.architectures import TrainingConfig
-from make_us_rich.forecasting.pipeline import adapt_foundation
+from make_us_rich.forecasting.recipe import adapt_foundation
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.registry import adapted
 from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, connect_mlflow

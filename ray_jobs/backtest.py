@@ -33,7 +33,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.recordings import read_recorded, recorded_pairs, resample
-from make_us_rich.operations.ray_jobs import BACKTEST_FORECASTS, BACKTEST_REPORT
+from make_us_rich.pipeline.ray_jobs import BACKTEST_FORECASTS, BACKTEST_REPORT
 from ray_jobs.placement import find_placement
 
 _WARM_UP_CANDLES = 2000  # before the first training sample: thirty days of features, and validation

@@ -24,7 +24,7 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import Comparison
 from make_us_rich.forecasting.evaluation import MEAN_SKILL, MEAN_T, ModelComparison
-from make_us_rich.forecasting.pipeline import FittedModel
+from make_us_rich.forecasting.recipe import FittedModel
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.registry.client import ModelVersion
 from ray_jobs.placement import find_placement

@@ -16,7 +16,7 @@ from make_us_rich.forecasting.architectures import TrainingConfig, from_npz
 from make_us_rich.forecasting.batched import train_batched
 from make_us_rich.forecasting.evaluation import compare
 from make_us_rich.forecasting.onnx_model import OnnxModel
-from make_us_rich.forecasting.pipeline import (
+from make_us_rich.forecasting.recipe import (
     FittedModel,
     PreparedPair,
     evaluate_model,
@@ -29,7 +29,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.market.window import common_window
-from make_us_rich.operations.ray_jobs import TAG_JOB, find_result, postponed, trained_before, write_result
+from make_us_rich.pipeline.ray_jobs import TAG_JOB, find_result, postponed, trained_before, write_result
 from make_us_rich.registry import shipped
 from make_us_rich.registry.client import CHAMPION, Registry, connect_mlflow
 from make_us_rich.registry.publish import load_weights, publish

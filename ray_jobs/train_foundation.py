@@ -15,9 +15,9 @@ from make_us_rich.core.pair import BITCOIN, foundation_name
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.forecasting.architectures import TrainingConfig
-from make_us_rich.forecasting.pipeline import FittedModel, fit_foundation
+from make_us_rich.forecasting.recipe import FittedModel, fit_foundation
 from make_us_rich.market.candle_store import CandleStore
-from make_us_rich.operations.ray_jobs import TAG_JOB
+from make_us_rich.pipeline.ray_jobs import TAG_JOB
 from make_us_rich.registry.client import CHAMPION, Registry, connect_mlflow
 from make_us_rich.registry.promotion import PromotionDecision, promote
 from make_us_rich.registry.publish import publish

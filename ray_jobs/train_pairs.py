@@ -2,7 +2,7 @@
 
     python -m ray_jobs.train_pairs --pairs btc_usdt,eth_usdt --interval 1h --as-of-ms 1700000000000
 
-The result of each pair is stored in S3: see make_us_rich/operations/ray_jobs.py. A pair that fails does not fail the
+The result of each pair is stored in S3: see make_us_rich/pipeline/ray_jobs.py. A pair that fails does not fail the
 others; the job fails only if it cannot run. When a worker is lost, all restart and skip the pairs that have ended.
 After --stop-at-ms no further pair is begun, and the result of the others is `postponed`.
 """
@@ -14,7 +14,7 @@ import torch
 from make_us_rich.core.settings import get_settings
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.ray_jobs import postponed, write_result
+from make_us_rich.pipeline.ray_jobs import postponed, write_result
 from make_us_rich.registry.client import Registry
 from ray_jobs.job import TrainingJob, parse_arguments, process_group, run_on_workers, training_device
 

@@ -7,7 +7,7 @@ from ray.serve import Application
 
 from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import get_settings
-from make_us_rich.operations.serve_deploy import FORECASTER, GATEWAY, POOL
+from make_us_rich.pipeline.deployment import FORECASTER, GATEWAY, POOL
 from serve_app.replica.forecaster import Forecaster, Pool
 from serve_app.replica.models import ModelCache
 

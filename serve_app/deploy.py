@@ -6,7 +6,7 @@ First registers the foundation that ships with the package, so that a new instal
 from __future__ import annotations
 
 from make_us_rich.core.settings import get_settings
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.deployment import apply
 from make_us_rich.registry import shipped
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import psycopg2
 from make_us_rich.core.errors import MakeUsRichError, ServingError
 from make_us_rich.core.responses import bearer, read_json
 from make_us_rich.core.settings import Settings, get_settings
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.deployment import apply
 from make_us_rich.registry import shipped
 
 _POLL_S = 1.0

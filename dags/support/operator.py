@@ -20,7 +20,7 @@ from airflow.sdk import BaseHook, BaseOperator, Context, XComArg
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from make_us_rich.operations.ray_jobs import RayJob, RayJobsClient, RayUnreachable
+from make_us_rich.pipeline.ray_jobs import RayJob, RayJobsClient, RayUnreachable
 
 _CONNECTION = "ray_default"
 _POLL_S = 2.0

@@ -343,7 +343,7 @@ def store_candles(item: RunItem) -> None:
 
 def _deploy_the_parking() -> None:
     """Let the service stop the parked pair; a service that cannot be told now stops it at the next deployment."""
-    from make_us_rich.operations.serve_deploy import apply
+    from make_us_rich.pipeline.deployment import apply
 
     try:
         apply(_SETTINGS, wait=False)

@@ -24,7 +24,7 @@ from dash_app.components.layout import local_time, running_age
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, Model, PastForecast, Quantiles
-from make_us_rich.operations.track_record import Skill, TrackRecord
+from make_us_rich.record.track_record import Skill, TrackRecord
 
 
 def headline(forecast: Forecast, item: HorizonForecast) -> Component:

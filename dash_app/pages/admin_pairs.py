@@ -39,8 +39,8 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.market import listing
-from make_us_rich.operations.airflow import Airflow, AirflowError, dag_of
-from make_us_rich.operations.training_budget import DueTraining, due_trainings
+from make_us_rich.pipeline.airflow import Airflow, AirflowError, dag_of
+from make_us_rich.pipeline.training_budget import DueTraining, due_trainings
 
 TAB = "Pairs"
 _REFRESH_MS = 30_000

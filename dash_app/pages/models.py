@@ -39,7 +39,7 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.operations.training_budget import due_trainings
+from make_us_rich.pipeline.training_budget import due_trainings
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import (
     BACKFILL_RUN,

@@ -23,7 +23,7 @@ from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.core.terminal import console
 
 if TYPE_CHECKING:
-    from make_us_rich.operations.ray_jobs import RayJob, RayJobsClient
+    from make_us_rich.pipeline.ray_jobs import RayJob, RayJobsClient
 
 candles_app = typer.Typer(help="Download candles.", no_args_is_help=True)
 
@@ -108,7 +108,7 @@ def backtest(
 
 
 async def _run(arguments: Sequence[str], out: Path, settings: Settings) -> None:
-    from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
+    from make_us_rich.pipeline.ray_jobs import RayJobsClient, RayUnreachable
 
     submission_id = f"backtest-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     upload = f"backtests/{submission_id}"
@@ -159,7 +159,7 @@ async def _follow(ray: RayJobsClient, submission_id: str) -> RayJob:
 
 def _download(settings: Settings, folder: str, out: Path) -> None:
     from make_us_rich.market.object_store import ObjectStore
-    from make_us_rich.operations.ray_jobs import BACKTEST_FORECASTS, BACKTEST_REPORT
+    from make_us_rich.pipeline.ray_jobs import BACKTEST_FORECASTS, BACKTEST_REPORT
 
     store = ObjectStore.from_settings(settings)
     for name, path in ((BACKTEST_FORECASTS, out), (BACKTEST_REPORT, out.with_suffix(".html"))):

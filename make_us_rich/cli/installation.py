@@ -43,7 +43,7 @@ def deploy() -> None:
 
     It restores what a restarted Ray head has lost, and changes nothing where nothing is missing.
     """
-    from make_us_rich.operations.serve_deploy import apply
+    from make_us_rich.pipeline.deployment import apply
 
     updated = apply(settings_here())
     console.print(f"{len(updated.applications)} series are served")

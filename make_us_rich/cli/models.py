@@ -31,7 +31,7 @@ from make_us_rich.registry.client import (
 )
 
 if TYPE_CHECKING:
-    from make_us_rich.operations.airflow import Airflow
+    from make_us_rich.pipeline.airflow import Airflow
 
 FOUNDATION = "foundation"
 
@@ -55,7 +55,7 @@ def train(
 
     While the DAG is paused no run of it can begin: the command refuses then.
     """
-    from make_us_rich.operations.airflow import Airflow, dag_of
+    from make_us_rich.pipeline.airflow import Airflow, dag_of
 
     settings = settings_here()
     if as_of:
@@ -74,7 +74,7 @@ def train(
 
 
 def _follow(airflow: Airflow, dag_id: str, run_id: str, settings: Settings, *, quiet: bool) -> str:
-    from make_us_rich.operations.airflow import RunProgress
+    from make_us_rich.pipeline.airflow import RunProgress
 
     progress = RunProgress(airflow, dag_id, run_id, settings.ray_url, settings.ray_token.get_secret_value())
     return progress.follow((lambda seconds, line: None) if quiet else print_progress)
@@ -187,7 +187,7 @@ def rollback(pair: Model, interval: IntervalOption = None, by: By = "", serve: S
 def _print_and_serve(settings: Settings, name: str, decision: promotion.PromotionDecision, serve: bool) -> None:
     console.print(f"{name}: {decision.reason}")
     if serve:
-        from make_us_rich.operations.serve_deploy import apply
+        from make_us_rich.pipeline.deployment import apply
 
         apply(settings, wait_for=[name])
         console.print("the service serves it now")

@@ -28,7 +28,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
 from make_us_rich.documents import UpdatedModels
 from make_us_rich.market.listing import check_traded
-from make_us_rich.operations.training_budget import due_trainings
+from make_us_rich.pipeline.training_budget import due_trainings
 
 pairs_app = typer.Typer(help="List, add, change, park, unpark and remove pairs.", no_args_is_help=True)
 
@@ -126,7 +126,7 @@ def remove(pair: OnePair) -> None:
 
 def _deploy(settings: Settings, *pairs: Pair) -> str:
     """Let the service take over what was changed of pairs; return how they are served now, or when it takes effect."""
-    from make_us_rich.operations.serve_deploy import apply
+    from make_us_rich.pipeline.deployment import apply
 
     try:
         updated = apply(settings, wait=False)

@@ -15,7 +15,7 @@ from rich.console import Console
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.training_budget import DueTraining
+from make_us_rich.pipeline.training_budget import DueTraining
 
 if TYPE_CHECKING:
     from make_us_rich.embedded.stack_config import StackConfig

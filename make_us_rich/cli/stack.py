@@ -103,7 +103,7 @@ def status(as_json: AsJson = False) -> None:
 
 
 def _print_due_trainings() -> None:
-    from make_us_rich.operations.training_budget import due_trainings
+    from make_us_rich.pipeline.training_budget import due_trainings
 
     try:
         with database_here() as database:
@@ -241,7 +241,7 @@ def _pause_dags(paused: bool) -> str:
     """Pause or unpause every DAG, once Airflow has read the training DAGs; return their names."""
     from make_us_rich.embedded.environment import ADMIN
     from make_us_rich.embedded.lifecycle import open_stack
-    from make_us_rich.operations.airflow import Airflow, dag_of
+    from make_us_rich.pipeline.airflow import Airflow, dag_of
 
     config, intervals = _running_stack_config(), settings_here().intervals
     needed = {dag_of(work, interval) for work in ("train_pairs", "train_foundation") for interval in intervals}

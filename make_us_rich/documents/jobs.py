@@ -131,7 +131,7 @@ class Score(Document):
     """How the served forecasts of the scored candles did.
 
     n: forecasts that were judged at the next close. skill_vs_naive, t_vs_naive and coverage_80: as in HorizonScore, but
-    the mean over the horizons with enough forecasts, each with the same weight; see forecasting/served.py. shift:
+    the mean over the horizons with enough forecasts, each with the same weight; see record/drift.py. shift:
     population stability index by feature. horizons: those of HORIZON_GRID that were forecast, the shortest first.
     """
 

@@ -32,7 +32,7 @@ from make_us_rich.embedded.stack_config import StackConfig, new_stack_config
 from make_us_rich.embedded.supervisor import wait_until
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.recordings import recorded_pairs
-from make_us_rich.operations.airflow import Airflow, RunProgress, dag_of
+from make_us_rich.pipeline.airflow import Airflow, RunProgress, dag_of
 from make_us_rich.registry.client import mlflow_page
 
 DEMO_PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")

@@ -19,8 +19,8 @@ from make_us_rich.forecasting import baselines
 from make_us_rich.forecasting.architectures import TrainingConfig, architecture, from_npz
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, HorizonSeries, coverage, diebold_mariano, pinball
 from make_us_rich.forecasting.features import feature_layout, sequence_features
-from make_us_rich.forecasting.pipeline import PreparedPair, export_and_evaluate, fit_foundation_on, prepare, train_pair
 from make_us_rich.forecasting.probabilities import ProbabilityScore, pool, score_probabilities
+from make_us_rich.forecasting.recipe import PreparedPair, export_and_evaluate, fit_foundation_on, prepare, train_pair
 from make_us_rich.forecasting.samples import concatenate
 from make_us_rich.forecasting.training import adapt
 from make_us_rich.market.candles import Candles

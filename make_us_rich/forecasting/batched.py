@@ -20,7 +20,7 @@ from torch.nn.functional import linear
 
 from make_us_rich.forecasting.architectures import TrainingConfig, from_npz
 from make_us_rich.forecasting.networks import Loss, Network
-from make_us_rich.forecasting.pipeline import PreparedPair
+from make_us_rich.forecasting.recipe import PreparedPair
 from make_us_rich.forecasting.samples import Samples, concatenate
 from make_us_rich.forecasting.training import TrainedNetwork, copy_for_pair, fine_tuning, train_epochs
 
@@ -30,7 +30,7 @@ K = TypeVar("K")
 def train_batched(
     prepared: Mapping[K, PreparedPair], *, as_of_ms: int, config: TrainingConfig, foundation: bytes, device: str = "cpu"
 ) -> dict[K, TrainedNetwork]:
-    """Do what `pipeline.train_pair` does for each of many pairs in one batch; only the dropout masks differ.
+    """Do what `recipe.train_pair` does for each of many pairs in one batch; only the dropout masks differ.
 
     Pairs with the same number of samples form a batch; a pair whose number no other pair has is left out.
     """

@@ -1,4 +1,4 @@
-"""Running an installation: health checks, alerts, housekeeping, and the clients of Airflow and Ray.
+"""Running an installation: health checks, the watchdog, alerts, housekeeping, and HAProxy's configuration.
 
 Imports everything in `make_us_rich` but `embedded` and `cli`.
 """

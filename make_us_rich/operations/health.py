@@ -227,7 +227,7 @@ def _ray(settings: Settings) -> str:
 
 
 def _airflow(settings: Settings) -> str:
-    from make_us_rich.operations.airflow import Airflow, AirflowError, dag_of
+    from make_us_rich.pipeline.airflow import Airflow, AirflowError, dag_of
 
     answer = httpx.get(f"{settings.airflow_url}/api/v2/monitor/health", timeout=_TIMEOUT_S)
     parts = answer.raise_for_status().json().items()

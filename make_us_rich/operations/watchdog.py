@@ -25,8 +25,8 @@ from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.operations import alerts
-from make_us_rich.operations.airflow import Airflow, DagState, dag_of
 from make_us_rich.operations.health import check_api, check_components
+from make_us_rich.pipeline.airflow import Airflow, DagState, dag_of
 
 _log = logging.getLogger(__name__)
 

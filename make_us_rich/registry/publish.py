@@ -18,7 +18,7 @@ from mlflow.models import infer_signature
 
 from make_us_rich.forecasting.evaluation import COVERAGE, SKILL
 from make_us_rich.forecasting.onnx_model import DESCRIPTION, open_session
-from make_us_rich.forecasting.pipeline import FittedModel
+from make_us_rich.forecasting.recipe import FittedModel
 from make_us_rich.registry.client import (
     TAG_ARCHITECTURE,
     TAG_AS_OF_MS,

@@ -17,8 +17,8 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import CandleColumns, Readiness, UpdatedModels
 from make_us_rich.documents.examples import NOT_READY
-from make_us_rich.operations import serve_deploy
-from make_us_rich.operations.serve_deploy import REQUEST_TIMEOUT_S
+from make_us_rich.pipeline import deployment
+from make_us_rich.pipeline.deployment import REQUEST_TIMEOUT_S
 from serve_app.api import schemas
 from serve_app.api.dependencies import Admin, AdminOrDashboard, CallerByHeaderOrQuery, Service
 from serve_app.api.schemas import respond
@@ -87,7 +87,7 @@ def _parse_pair(pair: str | None, currency: str | None, compare: str | None) -> 
 async def update_models(service: Service, _: AdminOrDashboard) -> Response:
     """Ray Serve has its orders with this answer; GET /readyz tells when each pair `serves` what is `wanted`."""
     try:
-        apply = partial(serve_deploy.apply, service.settings, timeout_s=REQUEST_TIMEOUT_S, wait=False)
+        apply = partial(deployment.apply, service.settings, timeout_s=REQUEST_TIMEOUT_S, wait=False)
         order = asyncio.get_running_loop().run_in_executor(_DEPLOYING_THREAD, apply)
         updated = await asyncio.wait_for(order, _SUBMIT_WITHIN_S)
     except (MakeUsRichError, TimeoutError) as error:

@@ -28,7 +28,7 @@ from serve_app.api.dependencies import (
     forecast_service,
 )
 from serve_app.api.numbers import WHOLE
-from serve_app.api.questions import ALL, Horizons, PriceQuestion, parse_horizons
+from serve_app.api.parameters import ALL, Horizons, PriceQuestion, parse_horizons
 from serve_app.api.schemas import ModelChoice, respond
 from serve_app.gateway.forecast_service import CachedForecast, ForecastService
 from serve_app.problems import Problem, errors

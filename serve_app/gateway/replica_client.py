@@ -16,7 +16,7 @@ from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 from ray.serve.schema import ReplicaState as ReplicaState  # type: ignore[attr-defined]  # schema.py only imports it
 
 from make_us_rich.documents import Document, PairState, ReplicaError
-from make_us_rich.operations.serve_deploy import GATEWAY, POOL, REQUEST_TIMEOUT_S
+from make_us_rich.pipeline.deployment import GATEWAY, POOL, REQUEST_TIMEOUT_S
 from serve_app.problems import WARMING_S, Problem, unavailable
 
 _log = logging.getLogger("ray.serve")

@@ -28,7 +28,7 @@ _SWAP_WITHIN_S = 8.0  # shorter than the gateway waits for an answer
 
 
 class WantedModel(TypedDict):
-    """The user_config of a series, as `make_us_rich/operations/serve_deploy.py` writes it: a ModelKey as JSON."""
+    """The user_config of a series, as `make_us_rich/pipeline/deployment.py` writes it: a ModelKey as JSON."""
 
     name: str
     version: int

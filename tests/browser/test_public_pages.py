@@ -26,7 +26,7 @@ from make_us_rich.database import outcomes
 from make_us_rich.database.pool import Database
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations import forecast_log
+from make_us_rich.record import forecast_log
 from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 from tests.support.processes import PROJECT_ROOT

@@ -22,7 +22,7 @@ from make_us_rich.accounts import ADMIN, Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.airflow import Airflow, AirflowError
+from make_us_rich.pipeline.airflow import Airflow, AirflowError
 from tests.support.airflow_api import end_run, is_paused
 from tests.support.compose import all_compose_variables, compose_services
 from tests.support.dashboard_client import DashboardClient, click

@@ -22,8 +22,8 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.locks import advisory_lock
 from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.database.pool import Database
-from make_us_rich.operations import serve_deploy
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline import deployment
+from make_us_rich.pipeline.deployment import apply
 from make_us_rich.registry.client import ModelVersion
 from tests.support.accounts import transaction
 from tests.support.app_threads import running_app
@@ -60,7 +60,7 @@ def url() -> Iterator[str]:
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     made = Service(champions={series: _version(series, 1) for series in (BTC_1H, BTC_4H, ETH_1H)})
-    monkeypatch.setattr(serve_deploy, "models_to_serve", made.models_to_serve)
+    monkeypatch.setattr(deployment, "models_to_serve", made.models_to_serve)
     return made
 
 
@@ -86,7 +86,7 @@ def test_the_older_of_two_deployments_does_not_land_last(
             assert may_go_on.wait(60)
         return found
 
-    monkeypatch.setattr(serve_deploy, "models_to_serve", slow)
+    monkeypatch.setattr(deployment, "models_to_serve", slow)
     with ThreadPoolExecutor(2) as pool, Database(url) as database:
         first = pool.submit(apply, settings)
         assert has_read.wait(60)

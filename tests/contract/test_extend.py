@@ -83,7 +83,7 @@ import json
 from dataclasses import replace
 from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting.onnx_model import OnnxModel
-from make_us_rich.forecasting.pipeline import fit
+from make_us_rich.forecasting.recipe import fit
 from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, OWN, SMALL
 
 config = replace(SMALL, architecture="tcn", epochs=1)

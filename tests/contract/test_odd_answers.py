@@ -10,9 +10,9 @@ import pytest
 from make_us_rich.client import Client, ServiceUnavailable
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.settings import Settings
-from make_us_rich.operations.airflow import Airflow, AirflowError
 from make_us_rich.operations.health import check_components
-from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
+from make_us_rich.pipeline.airflow import Airflow, AirflowError
+from make_us_rich.pipeline.ray_jobs import RayJobsClient, RayUnreachable
 from make_us_rich.registry.client import Registry
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.processes import free_port

@@ -18,8 +18,8 @@ from make_us_rich.forecasting.evaluation import pinball
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.outcomes import record
-from make_us_rich.operations.track_record import track_record
+from make_us_rich.record.outcomes import record
+from make_us_rich.record.track_record import track_record
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
 from tests.support.track_record import serve_forecasts
 

@@ -20,14 +20,14 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import HORIZON_GRID, HORIZONS, JobResult
-from make_us_rich.forecasting import pipeline
+from make_us_rich.forecasting import recipe
 from make_us_rich.forecasting.architectures import TrainingConfig
-from make_us_rich.forecasting.pipeline import fit_foundation
+from make_us_rich.forecasting.recipe import fit_foundation
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.ray_jobs import job_results, write_result
+from make_us_rich.pipeline.ray_jobs import job_results, write_result
 from make_us_rich.registry.client import CHAMPION, Registry
 from make_us_rich.registry.promotion import decide
 from make_us_rich.registry.publish import publish
@@ -146,10 +146,10 @@ def compared(settings: Settings, as_of_ms: int, first: JobResult) -> Compared:
         registry.set_alias(f"{CHILIZ}_1h", CHAMPION, champion)
     lost = JobResult(pair=BITCOIN, status="begun", lost=0, reason="its worker died while it was trained")
     write_result(ObjectStore.from_settings(settings), "lost", lost)
-    read, prepared, output = Mock(wraps=CandleStore.read), Mock(wraps=pipeline.align_candles), io.StringIO()
+    read, prepared, output = Mock(wraps=CandleStore.read), Mock(wraps=recipe.align_candles), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.setattr(CandleStore, "read", lambda *args: read(*args))
-        patch.setattr(pipeline, "align_candles", prepared)
+        patch.setattr(recipe, "align_candles", prepared)
         results = _train_all(settings, before_ms, "lost", pairs, batch_size=8)
     pairs_read = tuple(call.args[2] for call in read.call_args_list)
     return Compared(results, first.version, champion, output.getvalue(), pairs_read, prepared.call_count)

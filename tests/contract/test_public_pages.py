@@ -31,8 +31,8 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, Quantiles
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations import forecast_log
 from make_us_rich.operations.housekeeping import delete_rows
+from make_us_rich.record import forecast_log
 from tests.support.dashboard_client import DashboardClient
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
 from tests.support.tcp_proxy import tcp_proxy

@@ -22,7 +22,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, Comparison
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.export import run_onnx
-from make_us_rich.forecasting.pipeline import FittedModel, fit
+from make_us_rich.forecasting.recipe import FittedModel, fit
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE, ModelVersion, Registry
 from make_us_rich.registry.promotion import (
     TAG_DECISION,

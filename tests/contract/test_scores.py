@@ -17,8 +17,8 @@ from make_us_rich.documents import HORIZON_GRID, HORIZONS, HorizonScore, Quantil
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations import scoring
-from make_us_rich.operations.training_budget import TrainingNeeds
+from make_us_rich.pipeline.training_budget import TrainingNeeds
+from make_us_rich.record import scoring
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
 
 pytestmark = pytest.mark.timeout(120)

@@ -28,8 +28,8 @@ from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.ray_jobs import job_results
-from make_us_rich.operations.serve_deploy import models_to_serve
+from make_us_rich.pipeline.deployment import models_to_serve
+from make_us_rich.pipeline.ray_jobs import job_results
 from make_us_rich.registry import shipped
 from make_us_rich.registry.client import CHAMPION, TAG_SHIPPED, TAG_SKILL_VS_NAIVE, ModelVersion, Registry
 from make_us_rich.registry.promotion import TAG_DECISION, promote, promote_manually

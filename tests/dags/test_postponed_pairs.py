@@ -18,7 +18,7 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison, JobResult, NamedVersion
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.ray_jobs import postponed, write_result
+from make_us_rich.pipeline.ray_jobs import postponed, write_result
 from tests.support.airflow_runs import DagEnvironment
 from tests.support.app_threads import running_app
 from tests.support.ray_stand_in import RayStandIn

@@ -21,7 +21,7 @@ from make_us_rich.documents import HORIZON_GRID, HORIZONS, PairScore, Quantiles,
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.exchange import ExchangeClient
-from make_us_rich.operations import scoring
+from make_us_rich.record import scoring
 from tests.support.airflow_runs import DagEnvironment
 from tests.support.servers import MLFLOW_LOGIN
 

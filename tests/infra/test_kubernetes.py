@@ -19,7 +19,7 @@ import yaml
 
 from make_us_rich import __version__
 from make_us_rich.core.settings import Settings
-from make_us_rich.operations.serve_deploy import desired_config
+from make_us_rich.pipeline.deployment import desired_config
 from tests.support.processes import PROJECT_ROOT
 from tests.support.recorded_data import not_downloaded
 

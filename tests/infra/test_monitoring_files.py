@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from make_us_rich.core.settings import Settings
-from make_us_rich.operations.airflow import DagState
 from make_us_rich.operations.watchdog import Looker
+from make_us_rich.pipeline.airflow import DagState
 from tests.support.processes import PROJECT_ROOT
 
 MONITORING = PROJECT_ROOT / "infra" / "monitoring"

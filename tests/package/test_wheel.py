@@ -37,10 +37,10 @@ FILES = {
 IMPORTS = {
     "": "make_us_rich.cli, make_us_rich.cli.models, make_us_rich.database.pairs, make_us_rich.operations.health",
     "prepare": "make_us_rich.operations.prepare, make_us_rich.market.object_store",
-    "serve": "serve_app.app, make_us_rich.operations.serve_deploy, make_us_rich.registry.shipped",
+    "serve": "serve_app.app, make_us_rich.pipeline.deployment, make_us_rich.registry.shipped",
     "dash": "dash_app.app",
     "dags": ", ".join(f"dags.{file.stem}" for file in (PROJECT_ROOT / "dags").glob("[a-z]*.py"))
-    + ", mlflow, arch, make_us_rich.operations.housekeeping, make_us_rich.operations.outcomes",
+    + ", mlflow, arch, make_us_rich.operations.housekeeping, make_us_rich.record.outcomes",
     "train": "ray_jobs.train_pairs, ray_jobs.train_foundation",
 }
 FORBIDDEN = {

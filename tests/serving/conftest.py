@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.deployment import apply
 from tests.support.folders import traversable_folder
 from tests.support.polling import polling
 from tests.support.serving_servers import ServingServers, serving_servers

@@ -19,7 +19,7 @@ import yaml
 from make_us_rich.core.errors import ServingError
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.deployment import apply
 from tests.support.processes import PROJECT_ROOT
 from tests.support.servers import RAY_TOKEN
 from tests.support.serving_servers import ServingServers

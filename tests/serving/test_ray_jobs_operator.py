@@ -12,7 +12,7 @@ import pytest
 
 from dags.support import operator as operator_module
 from dags.support.operator import RayJobFailed, RayJobOperator, RayJobTrigger
-from make_us_rich.operations.ray_jobs import RayJobsClient, RayUnreachable
+from make_us_rich.pipeline.ray_jobs import RayJobsClient, RayUnreachable
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.processes import free_port
 from tests.support.servers import RAY_TOKEN

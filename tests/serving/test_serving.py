@@ -24,7 +24,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, QUANTILE_NAMES, CandleColumns, Quantiles
 from make_us_rich.forecasting.live_baselines import ewma_forecast
 from make_us_rich.market.candles import from_columns
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.deployment import apply
 from tests.support.accounts import transaction
 from tests.support.fixed_response import NOT_FOUND_PAGE, fixed_response_server
 from tests.support.serving_servers import ServingServers, replicas

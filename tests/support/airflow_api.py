@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from make_us_rich.operations.airflow import Airflow
+from make_us_rich.pipeline.airflow import Airflow
 
 
 def is_paused(airflow: Airflow, dag_id: str) -> bool:

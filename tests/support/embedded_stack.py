@@ -25,7 +25,7 @@ from make_us_rich.embedded.environment import ADMIN, database_url, load_or_creat
 from make_us_rich.embedded.stack_config import Market, StackConfig
 from make_us_rich.embedded.supervisor import Supervisor
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.airflow import ENDED, Airflow, AirflowError
+from make_us_rich.pipeline.airflow import ENDED, Airflow, AirflowError
 from make_us_rich.registry.client import Registry
 from tests.support.airflow_api import end_run
 from tests.support.folders import traversable_folder

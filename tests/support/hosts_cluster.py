@@ -34,7 +34,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
-from make_us_rich.operations.ray_jobs import RayJobsClient, job_results
+from make_us_rich.pipeline.ray_jobs import RayJobsClient, job_results
 from tests.support.compose import all_compose_variables, compose_services
 from tests.support.hosts import Host, hosts
 from tests.support.processes import PROJECT_ROOT, responds, running

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from make_us_rich.documents import NamedVersion, PairState, Readiness
-from make_us_rich.operations.serve_deploy import GATEWAY
+from make_us_rich.pipeline.deployment import GATEWAY
 
 _SERVE, _JOBS = "/api/serve/applications/", "/api/jobs/"
 

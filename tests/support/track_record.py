@@ -14,7 +14,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.operations import outcomes
+from make_us_rich.record import outcomes
 
 BAND = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645]) * 0.01
 """Log quantiles of a normal return with a deviation of 1 %."""

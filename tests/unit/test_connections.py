@@ -14,7 +14,7 @@ import uvicorn
 
 from make_us_rich.client import Client
 from make_us_rich.core.settings import Settings
-from make_us_rich.operations.airflow import Airflow
+from make_us_rich.pipeline.airflow import Airflow
 from make_us_rich.registry.client import Registry
 from tests.support.fixed_response import fixed_response_server
 

@@ -12,7 +12,7 @@ from infra.sizing import LOG_BYTES
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.forecast_logs import LoggedForecast
-from make_us_rich.operations import forecast_log
+from make_us_rich.record import forecast_log
 
 MIDNIGHT_MS = 1_700_006_400_000
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dags.support.operator import RayJobTrigger
-from make_us_rich.operations.ray_jobs import RayJob
+from make_us_rich.pipeline.ray_jobs import RayJob
 
 HOUR_S = 3600.0
 

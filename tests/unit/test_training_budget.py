@@ -10,7 +10,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.trainings import LastTraining
-from make_us_rich.operations.training_budget import TrainingNeeds, budget_s
+from make_us_rich.pipeline.training_budget import TrainingNeeds, budget_s
 
 NOON_MS = 1_700_049_600_000  # 2023-11-15 12:00 UTC
 BTC, ETH, CHZ, SOL = (Pair(base, "usdt") for base in ("btc", "eth", "chz", "sol"))

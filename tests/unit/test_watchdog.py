@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from make_us_rich.core.settings import Settings
 from make_us_rich.operations import watchdog
-from make_us_rich.operations.airflow import DagState
 from make_us_rich.operations.watchdog import REMIND_AFTER_S, STARTING_S, Looker, Reporter, Round, Watchdog
+from make_us_rich.pipeline.airflow import DagState
 
 WELL = dict.fromkeys(("postgres", "s3", "mlflow", "ray", "airflow", "disk", "api"))
 BEGAN_S = 1_000_000.0

@@ -34,7 +34,7 @@ from make_us_rich.registry.client import ModelVersion
 from make_us_rich.database.pairs import DEFAULT_MAX_REPLICAS, TrackedPair
 from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import get_settings
-from make_us_rich.operations.serve_deploy import desired_config
+from make_us_rich.pipeline.deployment import desired_config
 
 ray.init(log_to_driver=False)
 settings = get_settings()

@@ -23,7 +23,7 @@ from make_us_rich.documents import JobResult
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
-from make_us_rich.operations.ray_jobs import job_results
+from make_us_rich.pipeline.ray_jobs import job_results
 from make_us_rich.registry.client import TAG_AS_OF_MS, Registry
 from tests.support.processes import running
 from tests.support.ray_cluster import driver_environment, fixed_cluster

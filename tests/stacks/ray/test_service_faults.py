@@ -21,7 +21,7 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.operations.health import check_api, check_pairs
-from make_us_rich.operations.serve_deploy import apply
+from make_us_rich.pipeline.deployment import apply
 from serve_app.keep import Keeper
 from serve_app.replica.forecast import ForecastSnapshot
 from tests.support.folders import traversable_folder

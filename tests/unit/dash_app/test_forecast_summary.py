@@ -21,7 +21,7 @@ from dash_app.components.forecast_summary import (
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import Forecast
-from make_us_rich.operations.track_record import Histogram, Share, Skill, TrackRecord
+from make_us_rich.record.track_record import Histogram, Share, Skill, TrackRecord
 from tests.unit.dash_app.forecast_documents import make_forecast, make_past
 
 

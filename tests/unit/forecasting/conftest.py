@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from make_us_rich.core.interval import Interval
-from make_us_rich.forecasting.pipeline import FittedModel, fit
+from make_us_rich.forecasting.recipe import FittedModel, fit
 from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, OWN, SMALL
 
 torch.set_num_threads(1)

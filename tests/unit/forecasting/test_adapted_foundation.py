@@ -14,7 +14,7 @@ from make_us_rich.forecasting.evaluation import coverage
 from make_us_rich.forecasting.export import metadata_of, run_onnx
 from make_us_rich.forecasting.networks import ScaledQuantiles
 from make_us_rich.forecasting.onnx_model import META_PAIR, OnnxModel
-from make_us_rich.forecasting.pipeline import (
+from make_us_rich.forecasting.recipe import (
     FOUNDATION,
     FittedModel,
     adapt_foundation,

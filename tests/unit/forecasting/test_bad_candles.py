@@ -11,7 +11,7 @@ from make_us_rich.core.errors import BadCandles, NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.onnx_model import input_array
-from make_us_rich.forecasting.pipeline import fit
+from make_us_rich.forecasting.recipe import fit
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, START_MS, random_candles, without
 

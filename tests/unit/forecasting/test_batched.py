@@ -16,7 +16,7 @@ from make_us_rich.forecasting import networks
 from make_us_rich.forecasting.architectures import ARCHITECTURES, TrainingConfig, architecture, to_npz
 from make_us_rich.forecasting.batched import BatchedNetworks, train_batched
 from make_us_rich.forecasting.features import feature_layout
-from make_us_rich.forecasting.pipeline import PreparedPair, prepare, train_pair
+from make_us_rich.forecasting.recipe import PreparedPair, prepare, train_pair
 from make_us_rich.forecasting.samples import Samples
 from make_us_rich.forecasting.training import TrainedNetwork
 from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, random_candles

@@ -18,7 +18,7 @@ from make_us_rich.forecasting.evaluation import (
     metrics,
     pinball,
 )
-from make_us_rich.forecasting.pipeline import FittedModel
+from make_us_rich.forecasting.recipe import FittedModel
 from make_us_rich.registry.client import ModelVersion
 from make_us_rich.registry.promotion import PromotionDecision, decide
 from ray_jobs.job import comparison

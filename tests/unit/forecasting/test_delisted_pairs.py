@@ -6,7 +6,7 @@ import pytest
 
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import Interval
-from make_us_rich.forecasting.pipeline import FittedModel, fit_foundation
+from make_us_rich.forecasting.recipe import FittedModel, fit_foundation
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, LENGTH, SMALL, random_candles
 

@@ -10,7 +10,7 @@ import torch
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.architectures import TrainingConfig
-from make_us_rich.forecasting.pipeline import fit_foundation
+from make_us_rich.forecasting.recipe import fit_foundation
 from make_us_rich.forecasting.samples import Samples, draw
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, random_candles

@@ -25,7 +25,7 @@ from make_us_rich.forecasting.architectures import (
     to_npz,
 )
 from make_us_rich.forecasting.onnx_model import OnnxModel, hour_of_week
-from make_us_rich.forecasting.pipeline import fit, fit_foundation, prepare
+from make_us_rich.forecasting.recipe import fit, fit_foundation, prepare
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_recorded
 from tests.support.processes import PROJECT_ROOT

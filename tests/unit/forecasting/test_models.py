@@ -20,7 +20,7 @@ from make_us_rich.forecasting.architectures import ARCHITECTURES, from_npz
 from make_us_rich.forecasting.export import metadata_of, run_onnx
 from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.networks import lstm
-from make_us_rich.forecasting.pipeline import FOUNDATION, FittedModel, fit, fit_foundation
+from make_us_rich.forecasting.recipe import FOUNDATION, FittedModel, fit, fit_foundation
 from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, OWN, SMALL, random_candles
 
 

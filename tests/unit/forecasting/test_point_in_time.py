@@ -14,7 +14,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.dataset import align_candles, make_samples
 from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.networks import lstm
-from make_us_rich.forecasting.pipeline import FittedModel, evaluate_model, fit, fit_foundation, prepare
+from make_us_rich.forecasting.recipe import FittedModel, evaluate_model, fit, fit_foundation, prepare
 from make_us_rich.forecasting.samples import Samples
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, LATER, LENGTH, OWN, SMALL, without

@@ -12,7 +12,7 @@ from torch.multiprocessing import get_context
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting import networks
-from make_us_rich.forecasting.pipeline import prepare
+from make_us_rich.forecasting.recipe import prepare
 from make_us_rich.forecasting.samples import concatenate
 from make_us_rich.forecasting.training import ProcessGroup, train_foundation
 from tests.unit.forecasting.random_candles import SMALL, START_MS, random_candles

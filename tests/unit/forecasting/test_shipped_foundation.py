@@ -15,7 +15,7 @@ from make_us_rich.core.pair import BITCOIN
 from make_us_rich.forecasting.architectures import TrainingConfig, from_npz
 from make_us_rich.forecasting.export import metadata_of, to_onnx
 from make_us_rich.forecasting.onnx_model import META_AS_OF_MS
-from make_us_rich.forecasting.pipeline import evaluate_model, prepare
+from make_us_rich.forecasting.recipe import evaluate_model, prepare
 from make_us_rich.registry import shipped
 from make_us_rich.registry.model_card import page
 from tests.support.recorded_data import recorded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.forecasting.architectures import TrainingConfig
-from make_us_rich.forecasting.pipeline import fit
+from make_us_rich.forecasting.recipe import fit
 
 AS_OF_MS = Interval.H1.last_close_ms(1_790_000_000_000)
 

@@ -14,8 +14,8 @@ def _run(program: str) -> str:
 def test_serving_runs_without_torch_pandas_and_mlflow() -> None:
     """They are made unimportable, because Ray Serve itself imports pandas where it is installed."""
     absent = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))"
-    assert _run(f"{absent}; import serve_app.app, make_us_rich.operations.serve_deploy; print('fine')") == "fine"
+    assert _run(f"{absent}; import serve_app.app, make_us_rich.pipeline.deployment; print('fine')") == "fine"
 
 
 def test_deploying_imports_no_ray() -> None:
-    assert _run("import sys, make_us_rich.operations.serve_deploy; print('ray' in sys.modules)") == "False"
+    assert _run("import sys, make_us_rich.pipeline.deployment; print('ray' in sys.modules)") == "False"

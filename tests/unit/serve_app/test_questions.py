@@ -11,7 +11,7 @@ from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Forecast
 from make_us_rich.documents.examples import FORECAST, PROBABILITY
-from serve_app.api.questions import PriceQuestion, parse_horizons
+from serve_app.api.parameters import PriceQuestion, parse_horizons
 from tests.support.forecasts import make_forecast
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from make_us_rich.core.pair import Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pairs import ServingPlan, TrackedPair
-from make_us_rich.operations.serve_deploy import GATEWAY, POOL, desired_config
+from make_us_rich.pipeline.deployment import GATEWAY, POOL, desired_config
 from make_us_rich.registry.client import ModelVersion
 
 SETTINGS = Settings(api_url="http://127.0.0.1:28123", ongoing_calls_a_replica=7, idle_replica_s=60)

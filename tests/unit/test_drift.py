@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import HORIZON_GRID, QUANTILE_LEVELS, Score
 from make_us_rich.forecasting.evaluation import diebold_mariano, pinball
-from make_us_rich.forecasting.served import MIN_SCORED, ServedForecasts, population_shift, score_served
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_klines
+from make_us_rich.record.drift import MIN_SCORED, ServedForecasts, population_shift, score_served
 from tests.support.recorded_data import recorded
 
 N = 168

@@ -19,7 +19,7 @@ MIN_SCORED = 24
 # Forecasts of neighbouring candles share all but one candle of their targets: n of them are worth n / horizon.
 _MIN_INDEPENDENT = 5
 # Both limits are wide: every pair is scored several times a day, and false alarms cost trust. With EWMA forecasts of 10
-# recorded pairs 0.28 % and 0.38 % of 1,060 weeks are beyond them; tests/unit/forecasting/test_served.py repeats a part.
+# recorded pairs 0.28 % and 0.38 % of 1,060 weeks are beyond them; tests/unit/test_drift.py repeats a part.
 _DRIFT_T = -4.0
 _DRIFT_COVERAGE_Z = 4.0
 _LARGE_SHIFT = 0.25  # the usual limit of the population stability index (Siddiqi 2006)

@@ -14,9 +14,9 @@ from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecasts, scores
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, QUANTILE_NAMES, SCORED_CANDLES, PairScore, Score
-from make_us_rich.forecasting.served import ServedForecasts, population_shift, score_served
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
+from make_us_rich.record.drift import ServedForecasts, population_shift, score_served
 from make_us_rich.registry.client import connect_mlflow
 
 EXPERIMENT = "score_forecasts"
