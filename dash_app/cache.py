@@ -45,7 +45,7 @@ class Cache:
         with self._lock:
             return len(self._entries)
 
-    def get(self, key: Hashable, compute: Callable[[], T], *, keep_s: float) -> T:
+    def get(self, key: Hashable, compute: Callable[[], T], *, ttl_s: float) -> T:
         """Return the result of `compute`, which raises through unless there is an earlier one to return."""
         with self._lock:
             entry = self._entries.get(key)
@@ -54,12 +54,12 @@ class Cache:
         with entry.lock:
             retry_at = max(entry.fresh_until, self._away_until if entry.result else 0.0)
             if self._clock() >= retry_at:
-                self._compute(key, entry, compute, keep_s)
+                self._compute(key, entry, compute, ttl_s)
             assert entry.result is not None
             found: T = entry.result[0]
             return found
 
-    def _compute(self, key: Hashable, entry: _Entry, compute: Callable[[], T], keep_s: float) -> None:
+    def _compute(self, key: Hashable, entry: _Entry, compute: Callable[[], T], ttl_s: float) -> None:
         try:
             entry.result = (compute(),)
         except POSTGRES_UNAVAILABLE as error:
@@ -70,6 +70,6 @@ class Cache:
                 raise
             entry.fresh_until = retry_at
             return
-        entry.fresh_until = self._clock() + keep_s
+        entry.fresh_until = self._clock() + ttl_s
         with self._lock:
             self._entries[key] = entry  # its hour begins again

@@ -61,7 +61,7 @@ class ForecastRecords:
     def series(self) -> list[ScoredSeries]:
         """Return every pair and interval with a scored forecast."""
         market = self._settings.market
-        return self._cache.get("series", lambda: outcomes.scored_series(self._database, market=market), keep_s=_LISTS_S)
+        return self._cache.get("series", lambda: outcomes.scored_series(self._database, market=market), ttl_s=_LISTS_S)
 
     def last_closes(self, pairs: Sequence[Pair], interval: Interval) -> dict[Pair, list[tuple[int, float]]]:
         """Return by pair the closes of the last 24 candles that something was forecast from: (time in ms, price)."""
@@ -72,18 +72,18 @@ class ForecastRecords:
                 self._database, market=self._settings.market, pairs=pairs, interval=interval, first_ms=first_ms
             )
 
-        return self._cache.get(("closes", interval, first_ms, *pairs), read, keep_s=_LIVE_S)
+        return self._cache.get(("closes", interval, first_ms, *pairs), read, ttl_s=_LIVE_S)
 
     def pairs(self) -> list[Pair]:
         """Return the pairs with a scored forecast and the active ones; those of the settings first."""
-        active = self._cache.get("pairs", lambda: pairs.active(self._database), keep_s=_LISTS_S)
+        active = self._cache.get("pairs", lambda: pairs.active(self._database), ttl_s=_LISTS_S)
         found = {each.pair for each in self.series()} | {each.pair for each in active}
         first = [pair for pair in self._settings.pairs if pair in found]
         return [*first, *sorted(found.difference(first))]
 
     def live(self, pair: Pair, interval: Interval) -> Live | None:
         """Return the newest forecast; None for a pair that was not forecast within the candles that are shown."""
-        return self._cache.get(("live", pair, interval), lambda: self._read_live(pair, interval), keep_s=_LIVE_S)
+        return self._cache.get(("live", pair, interval), lambda: self._read_live(pair, interval), ttl_s=_LIVE_S)
 
     def record(self, pair: Pair, interval: Interval, horizon: int) -> TrackRecord | None:
         """Return the record of a pair at one horizon of HORIZON_GRID; None before anything is scored."""
@@ -94,7 +94,7 @@ class ForecastRecords:
             )
             return track_record(pair, found)
 
-        return self._cache.get(("record", pair, interval, horizon), read, keep_s=_RECORD_S)
+        return self._cache.get(("record", pair, interval, horizon), read, ttl_s=_RECORD_S)
 
     def first_score(self, pair: Pair, interval: Interval, horizon: int) -> datetime | None:
         """Return when the first forecast of a pair will be scored; None if nothing was forecast yet."""
@@ -107,7 +107,7 @@ class ForecastRecords:
     def log_days(self) -> list[LogDay]:
         """Return the published days of the log, newest first."""
         market = self._settings.market
-        return self._cache.get("days", lambda: forecast_logs.published(self._database, market), keep_s=_LISTS_S)
+        return self._cache.get("days", lambda: forecast_logs.published(self._database, market), ttl_s=_LISTS_S)
 
     def log_file(self, day: date, kind: str) -> bytes | None:
         """Return the log of a day as `csv` or `parquet`; None if it is not published. Raises ValueError for others."""

@@ -44,12 +44,12 @@ from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import JobResult, OfPair, RunItem
+from make_us_rich.documents import JobResult, PairDocument, RunItem
 from make_us_rich.registry.promotion import ChampionChanged
 
 _log = logging.getLogger(__name__)
 _SETTINGS = get_settings()
-Item = TypeVar("Item", bound=OfPair)
+Item = TypeVar("Item", bound=PairDocument)
 Value = TypeVar("Value")
 
 # Airflow's asset graph shows how a forecast derives from candles and models.
@@ -365,7 +365,7 @@ def _fetch(item: RunItem) -> tuple[str, Pair]:
 
 @task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
 @typed
-def report(items: list[OfPair] | None, results: list[list[JobResult]] | None = None) -> None:
+def report(items: list[PairDocument] | None, results: list[list[JobResult]] | None = None) -> None:
     """Post the failures of the run to Discord in one message, and fail the run if there are any.
 
     `items` name the pairs that the run worked on; `results` say which of them it postponed.

@@ -24,7 +24,7 @@ from dash_app.components.layout import local_time, running_age
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, Model, PastForecast, Quantiles
-from make_us_rich.record.track_record import Skill, TrackRecord
+from make_us_rich.record.track_record import MeasuredSkill, TrackRecord
 
 
 def headline(forecast: Forecast, item: HorizonForecast) -> Component:
@@ -167,7 +167,7 @@ def served_record(record: TrackRecord | None) -> Component:
     return dmc.Text([text, dmc.Anchor("Track record", href=href, refresh=True, inherit=True)], size="sm")
 
 
-def _against(skill: Skill, margin: float) -> str:
+def _against(skill: MeasuredSkill, margin: float) -> str:
     """Write the comparison with one baseline: 2.1 % ± 0.8 % better than GARCH."""
     interval = f"± {percent(margin, decimals=1)}"
     if abs(skill.value) <= margin:

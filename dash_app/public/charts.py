@@ -11,7 +11,7 @@ from markupsafe import Markup
 from dash_app.components.formatting import duration, percent, utc_time
 from make_us_rich.database.forecasts import ServedForecast
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.record.track_record import PIT_BINS, Histogram, Recent, Share, Skill, Week
+from make_us_rich.record.track_record import PIT_BINS, Histogram, MeasuredSkill, Recent, Share, Week
 
 _BANDS = ((0, -1, "outer"), (1, -2, "middle"), (2, -3, "inner"))  # quantiles of the 90, 80 and 50 % bands
 _SMALL = (360, 230)
@@ -180,7 +180,7 @@ def pit_histogram(histogram: Histogram) -> Markup:
     return _svg(width, height, label, parts)
 
 
-def skills(found: Sequence[Skill]) -> Markup:
+def skills(found: Sequence[MeasuredSkill]) -> Markup:
     """Draw the skill against each baseline with its margin, around a line at zero."""
     width, left, right, row = 360, 64, 20, 44
     height = row * len(found) + 34
@@ -205,7 +205,7 @@ def skills(found: Sequence[Skill]) -> Markup:
     return _svg(width, height, f"Skill. {'; '.join(skill_text(each) for each in found)}", parts)
 
 
-def verdict(each: Skill) -> tuple[str, str]:
+def verdict(each: MeasuredSkill) -> tuple[str, str]:
     """Return a class of the style sheet, and what a skill and its margin mean."""
     if each.margin is None:
         return "open", "too few forecasts to judge"
@@ -214,7 +214,7 @@ def verdict(each: Skill) -> tuple[str, str]:
     return ("hit", "better beyond noise") if each.value > 0 else ("off", "worse beyond noise")
 
 
-def skill_text(each: Skill) -> str:
+def skill_text(each: MeasuredSkill) -> str:
     """Write a skill with its margin: against GARCH +2.3 % ± 0.8 %."""
     margin = f" ± {percent(each.margin, decimals=1)}" if each.margin is not None else ""
     return f"against {each.baseline} {percent(each.value, decimals=1, signed=True)}{margin}"

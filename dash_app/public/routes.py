@@ -139,7 +139,7 @@ class PublicPages:
         """Return the picture of a pair's newest forecast. Answers 404 for a pair without one."""
         live, note = self._live_of(name), _MARKETS[self._settings.market]
         key = (live.pair, live.newest.as_of_ms, *live.newest.prices[-1])
-        picture = self._pictures.get(key, lambda: share_picture(live, note), keep_s=_PICTURE_S)
+        picture = self._pictures.get(key, lambda: share_picture(live, note), ttl_s=_PICTURE_S)
         return Response(picture, mimetype="image/png")
 
     def _embed(self, name: str) -> Response:

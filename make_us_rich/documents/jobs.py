@@ -62,13 +62,13 @@ class BackfilledForecast(Quantiles):
         return (self, *self.later)
 
 
-class OfPair(Document):
+class PairDocument(Document):
     """Any document about one pair."""
 
     pair: Pair
 
 
-class JobResult(OfPair):
+class JobResult(PairDocument):
     """The result of a training job for one pair, stored as a JSON object in S3 and read by Airflow.
 
     `begun`: in training; if the job has ended, the worker died. `begun` with `metrics`: trained and being registered,
@@ -145,7 +145,7 @@ class Score(Document):
     horizons: tuple[HorizonScore, ...] = ()
 
 
-class PairScore(OfPair):
+class PairScore(PairDocument):
     """The score of one pair as of one time; without a score if there was no forecast to score."""
 
     market: str
@@ -154,13 +154,13 @@ class PairScore(OfPair):
     score: Score | None
 
 
-class PairHealth(OfPair):
+class PairHealth(PairDocument):
     """What the health check found about one served pair."""
 
     problem: str | None
 
 
-class RunItem(OfPair):
+class RunItem(PairDocument):
     """One market of a DAG run. Only its candles are fetched if `train` is false: every model reads those of BTC."""
 
     interval: Interval
@@ -168,7 +168,7 @@ class RunItem(OfPair):
     train: bool
 
 
-class ChosenPair(OfPair):
+class ChosenPair(PairDocument):
     """A pair of the universe, and what was traded of it over the universe's history, in the quote currency."""
 
     quote_volume: float

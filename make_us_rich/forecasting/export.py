@@ -33,7 +33,7 @@ _OPSET = 17
 _RTOL, _ATOL = 1e-3, 1e-5
 
 
-class Forecast(nn.Module):
+class ForecastGraph(nn.Module):
     """Maps raw candles to price quantiles: the graph that onnx_model.py describes."""
 
     def __init__(self, network: Network, config: TrainingConfig) -> None:
@@ -55,7 +55,7 @@ def to_onnx(network: Network, config: TrainingConfig, metadata: Mapping[str, str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tracing with a batch of two, and about the exporter's age
         torch.onnx.export(
-            Forecast(network, config).eval(),
+            ForecastGraph(network, config).eval(),
             (example, example),
             buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes a file object
             input_names=["candles", "reference"],
@@ -98,7 +98,7 @@ def run_onnx(graph: bytes | InferenceSession, inputs: GraphInputs) -> tuple[NDAr
 def check_parity(exported: NDArray[np.float64], network: Network, config: TrainingConfig, inputs: GraphInputs) -> None:
     """Raise BadModel unless the graph's log returns are finite, ascending and equal to the network's."""
     with torch.no_grad():
-        _, expected = Forecast(network, config)(
+        _, expected = ForecastGraph(network, config)(
             torch.from_numpy(inputs["candles"]), torch.from_numpy(inputs["reference"])
         )
     if not np.isfinite(exported).all():

@@ -55,7 +55,7 @@ class Week:
 
 
 @dataclass(frozen=True)
-class Skill:
+class MeasuredSkill:
     """The fraction of a baseline's pinball loss that the forecasts saved. margin: 95 %, None for too few forecasts."""
 
     baseline: str
@@ -130,7 +130,7 @@ class TrackRecord:
     by_foundation: float
     coverage: Share
     weeks: tuple[Week, ...]
-    skills: tuple[Skill, ...]
+    skills: tuple[MeasuredSkill, ...]
     reliability: tuple[Share, ...]
     pit: Histogram
     misses: tuple[Miss, ...]
@@ -164,14 +164,14 @@ def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
     )
 
 
-def skill(ours: Array, theirs: Array, *, horizon: int, baseline: str) -> Skill:
+def skill(ours: Array, theirs: Array, *, horizon: int, baseline: str) -> MeasuredSkill:
     """Return the skill of losses [n] against those of a baseline, of forecasts `horizon` candles ahead, in order."""
     independent, mean = len(ours) / horizon, float(theirs.mean())
     margin = None
     if independent >= MIN_INDEPENDENT:
         error = standard_error(theirs - ours, horizon=horizon)
         margin = student_quantile(independent - 1) * error / mean
-    return Skill(baseline, 1 - float(ours.mean()) / mean, margin, len(ours))
+    return MeasuredSkill(baseline, 1 - float(ours.mean()) / mean, margin, len(ours))
 
 
 def student_quantile(freedom: float) -> float:
@@ -200,7 +200,7 @@ def _weeks(closed_ms: NDArray[np.int64], inside: NDArray[np.bool_], horizon: int
         yield Week(date(1970, 1, 1) + timedelta(days=int(monday)), _share(inside[mondays == monday], horizon))
 
 
-def _skills(found: ScoredForecasts) -> Iterator[Skill]:
+def _skills(found: ScoredForecasts) -> Iterator[MeasuredSkill]:
     ours = pinball(np.log(found.quantiles / found.last_close[:, None]), np.log(found.close / found.last_close))
     for column, baseline in enumerate(BASELINE_NAMES):
         theirs = found.baseline_losses[:, column]

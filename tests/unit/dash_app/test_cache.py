@@ -28,7 +28,7 @@ def failing(error: Exception) -> object:
 def test_it_keeps_a_few_hundred_entries_however_many_keys_visitors_name() -> None:
     cache = Cache()
     for number in range(5000):
-        cache.get(("closes", number), lambda: "x" * 1000, keep_s=60)
+        cache.get(("closes", number), lambda: "x" * 1000, ttl_s=60)
     assert len(cache) <= 512
 
 
@@ -36,7 +36,7 @@ def test_what_nobody_asks_for_any_more_is_forgotten() -> None:
     clock = Clock()
     cache = Cache(clock)
     for number in range(100):
-        cache.get(number, object, keep_s=20)
+        cache.get(number, object, ttl_s=20)
     clock.now_s += cache_module._FORGOTTEN_AFTER_S + 1
     assert len(cache) == 0
 
@@ -44,20 +44,20 @@ def test_what_nobody_asks_for_any_more_is_forgotten() -> None:
 def test_a_result_is_computed_again_after_its_time_and_the_old_one_is_shown_while_postgres_is_away() -> None:
     clock = Clock()
     cache = Cache(clock)
-    assert cache.get("key", lambda: 1, keep_s=20) == 1
-    assert cache.get("key", lambda: 2, keep_s=20) == 1
+    assert cache.get("key", lambda: 1, ttl_s=20) == 1
+    assert cache.get("key", lambda: 2, ttl_s=20) == 1
     clock.now_s += 21
-    assert cache.get("key", failing(OperationalError()), keep_s=20) == 1
-    assert cache.get("key", lambda: 2, keep_s=20) == 1, "Postgres is not asked again at once"
+    assert cache.get("key", failing(OperationalError()), ttl_s=20) == 1
+    assert cache.get("key", lambda: 2, ttl_s=20) == 1, "Postgres is not asked again at once"
     clock.now_s += 11
-    assert cache.get("key", lambda: 2, keep_s=20) == 2
+    assert cache.get("key", lambda: 2, ttl_s=20) == 2
 
 
 def test_a_slow_statement_is_no_outage_for_the_other_results() -> None:
     clock = Clock()
     cache = Cache(clock)
     for key in ("slow", "quick"):
-        cache.get(key, lambda: 1, keep_s=20)
+        cache.get(key, lambda: 1, ttl_s=20)
     clock.now_s += 21
-    assert cache.get("slow", failing(QueryCanceled()), keep_s=20) == 1
-    assert cache.get("quick", lambda: 2, keep_s=20) == 2
+    assert cache.get("slow", failing(QueryCanceled()), ttl_s=20) == 1
+    assert cache.get("quick", lambda: 2, ttl_s=20) == 2

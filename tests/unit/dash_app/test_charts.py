@@ -9,7 +9,7 @@ import pytest
 from dash_app.public.charts import fan, skill_text, skills
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database.forecasts import ServedForecast
-from make_us_rich.record.track_record import Skill
+from make_us_rich.record.track_record import MeasuredSkill
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from make_us_rich.record.track_record import Skill
     ],
 )
 def test_a_small_skill_is_not_written_as_zero(value: float, margin: float | None, written: str) -> None:
-    each = Skill("GARCH", value, margin, 1000)
+    each = MeasuredSkill("GARCH", value, margin, 1000)
     assert skill_text(each).replace("\u00a0", " ") == written
     assert written in skills([each]).replace("\u00a0", " ")
 

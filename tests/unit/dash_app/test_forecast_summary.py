@@ -21,7 +21,7 @@ from dash_app.components.forecast_summary import (
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import Forecast
-from make_us_rich.record.track_record import Histogram, Share, Skill, TrackRecord
+from make_us_rich.record.track_record import Histogram, MeasuredSkill, Share, TrackRecord
 from tests.unit.dash_app.forecast_documents import make_forecast, make_past
 
 
@@ -136,7 +136,11 @@ def test_what_changed_since_the_last_forecast() -> None:
 def test_the_served_forecasts_are_compared_with_volatility_models() -> None:
     assert "No served forecast is scored yet." in _text(served_record(None))
     share = Share(0.81, 0.77, 0.84, 1312)
-    skills = (Skill("naive", 0.061, 0.012, 1312), Skill("EWMA", 0.004, 0.009, 1312), Skill("GARCH", -0.021, 0.02, 1312))
+    skills = (
+        MeasuredSkill("naive", 0.061, 0.012, 1312),
+        MeasuredSkill("EWMA", 0.004, 0.009, 1312),
+        MeasuredSkill("GARCH", -0.021, 0.02, 1312),
+    )
     record = TrackRecord(
         pair=Pair("btc", "usdt"),
         interval=Interval.H1,
@@ -160,7 +164,7 @@ def test_the_served_forecasts_are_compared_with_volatility_models() -> None:
         "6.1 % ± 1.2 % better than naive, no clear difference from EWMA (+0.4 % ± 0.9 %), "
         "2.1 % ± 2.0 % worse than GARCH. Track record"
     )
-    few = replace(record, skills=(Skill("GARCH", 0.2, None, 8),))
+    few = replace(record, skills=(MeasuredSkill("GARCH", 0.2, None, 8),))
     assert "too few for a comparison with EWMA and GARCH" in _text(served_record(few))
 
 
