@@ -39,9 +39,10 @@ from make_us_rich.core.errors import (
     RateLimited,
     UnknownPair,
 )
-from make_us_rich.core.interval import HOUR_MS, Interval, past_time
+from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
+from make_us_rich.core.times import past_time
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, PairDocument, RunItem

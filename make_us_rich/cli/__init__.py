@@ -7,7 +7,7 @@ from traceback import walk_tb
 
 import typer
 
-from make_us_rich.cli import backup, history, installation, models, pairs, stack
+from make_us_rich.cli import backup, history, installation, models, pairs, stack, tokens
 from make_us_rich.cli.shared import command_error
 from make_us_rich.client import ServiceRefused
 from make_us_rich.core.errors import (
@@ -57,6 +57,7 @@ for command in _FIRST_VERSION:
     app.command(rich_help_panel="Commands of the first version (2022)")(command)
 app.add_typer(history.candles_app, name="candles")
 app.add_typer(pairs.pairs_app, name="pairs")
+app.add_typer(tokens.tokens_app, name="tokens")
 
 # What each package needs beyond the base installation.
 _EXTRAS = {"make_us_rich.market": "market", "make_us_rich.forecasting": "train", "make_us_rich.embedded": "stack"}

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from make_us_rich.cli.shared import AsJson, IntervalOption, Pairs, audit, print_json, settings_here, utc_text
 from make_us_rich.core.errors import BadModel
-from make_us_rich.core.interval import Interval, past_time
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.core.terminal import console, print_progress
+from make_us_rich.core.times import past_time
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, Forecast, HorizonForecast
