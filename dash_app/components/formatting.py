@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 
 from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.times import from_ms
 
 _SIGNIFICANT_DIGITS = 6
 _ARCHITECTURES = {"lstm": "LSTM", "gru": "GRU", "patchtst": "PatchTST"}
@@ -21,7 +22,7 @@ def price(value: float) -> str:
 
 
 def utc(time: Time) -> datetime:
-    return time.astimezone(UTC) if isinstance(time, datetime) else datetime.fromtimestamp(time / 1000, UTC)
+    return time.astimezone(UTC) if isinstance(time, datetime) else from_ms(time)
 
 
 def utc_time(time: Time) -> str:

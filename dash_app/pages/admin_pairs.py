@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from dash_app.security.validation import Clicks, Text
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import InputError, MarketUnavailable
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import TrackedPair
 from make_us_rich.market import listing
@@ -297,7 +297,7 @@ def _deploy(pair: Pair) -> str:
 def _draw() -> tuple[list[PairRow], dict[str, str]]:
     """Return the rows of the table and its height."""
     dues: dict[Pair, list[DueTraining]] = {}
-    for due in due_trainings(services().database, services().settings, time.time_ns() // 1_000_000):
+    for due in due_trainings(services().database, services().settings, current_ms()):
         dues.setdefault(due.pair, []).append(due)
     rows = [_row(item, dues.get(item.pair, [])) for item in pairs_table.tracked(services().database)]
     return rows, _height(rows)

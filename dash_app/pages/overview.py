@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -31,6 +30,7 @@ from dash_app.security.validation import Clicks, IntervalName
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import scores
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import Forecast
@@ -126,7 +126,7 @@ def refresh(_: Clicks, interval: IntervalName, answered: Answered | None) -> tup
         latest = scores.latest(services().database, market=forecasts[0].market, interval=interval)
         closes = services().records.last_closes([forecast.pair for forecast in forecasts], interval)
     shown = screener(forecasts, missing, latest, closes, interval)
-    now: Answered = {"interval": interval, "at_ms": time.time_ns() // 1_000_000}
+    now: Answered = {"interval": interval, "at_ms": current_ms()}
     return shown, _summary(forecasts, missing, interval), now, ""
 
 

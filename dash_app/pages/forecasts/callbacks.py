@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, NamedTuple
@@ -38,6 +37,7 @@ from dash_app.security.validation import Clicks, IntervalName, Remembered, Text
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import SLUG, Pair
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import forecasts as forecasts_table
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database import scores
@@ -204,7 +204,7 @@ def show(
             "pair": pair,
             "interval": interval,
             "drawn": _fingerprint(choice, others, key),
-            "answered_ms": time.time_ns() // 1_000_000,
+            "answered_ms": current_ms(),
         }
         if shown is not None and now_shown["drawn"] == shown["drawn"]:
             return Drawn(shown=now_shown, refresh_ms=_refresh_ms(forecast), outage=None)
@@ -347,5 +347,5 @@ def _why_not_served(pair: Pair) -> Component:
 
 def _refresh_ms(forecast: Forecast) -> int:
     """Return the time until shortly after the next close, within the limits."""
-    left_ms = forecast.target_close_ms - time.time_ns() // 1_000_000
+    left_ms = forecast.target_close_ms - current_ms()
     return max(MIN_REFRESH_MS, min(left_ms + _AFTER_CLOSE_MS, _MAX_REFRESH_MS))

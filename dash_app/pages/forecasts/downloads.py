@@ -17,6 +17,7 @@ from dash_app.security.validation import Clicks, IntervalName
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.times import iso_text
 from make_us_rich.documents import QUANTILE_NAMES, Forecast, PastForecast
 from make_us_rich.market.candles import Candles
 
@@ -148,4 +149,4 @@ def _forecast_of(past: PastForecast | None) -> dict[str, object]:
 
 
 def _target(time_ms: int) -> dict[str, object]:
-    return {"target_close": f"{utc(time_ms):%Y-%m-%dT%H:%M:%SZ}", "target_close_ms": time_ms}
+    return {"target_close": iso_text(time_ms), "target_close_ms": time_ms}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
 from dash import Input, Output, State, no_update
@@ -24,6 +23,7 @@ from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.pipeline.training_budget import due_trainings
 from make_us_rich.registry import promotion
@@ -97,7 +97,7 @@ def show_history(rows: list[VersionRow] | None) -> Component | None:
 
 @callbacks(Output("models-due", "children"), Input("models-pair", "value"), Input("models-interval", "value"))
 def show_due(pair: ModelChoice | None, interval: IntervalName) -> str:
-    found = due_trainings(services().database, services().settings, time.time_ns() // 1_000_000)
+    found = due_trainings(services().database, services().settings, current_ms())
     due = next((item for item in found if (item.pair, item.interval) == (pair, interval)), None)
     return "" if due is None else trainings(due)
 
