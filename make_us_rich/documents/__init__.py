@@ -4,6 +4,7 @@ Each is defined here once. They are frozen; unknown fields of a newer version ar
 milliseconds since 1970; prices are in the quote currency.
 """
 
+from make_us_rich.core.quantile_levels import QUANTILE_LEVELS
 from make_us_rich.documents.events import (
     EVENT_KINDS,
     EventData,
@@ -18,7 +19,6 @@ from make_us_rich.documents.forecasts import (
     HORIZON_GRID,
     HORIZONS,
     HORIZONS_WITH_PROBABILITY_UP,
-    QUANTILE_LEVELS,
     QUANTILE_NAMES,
     CandleColumns,
     Document,

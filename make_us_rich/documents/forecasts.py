@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Annotated, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from make_us_rich.core import distribution
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.quantile_levels import QUANTILE_LEVELS
 from make_us_rich.documents import examples
 
-QUANTILE_LEVELS = distribution.LEVELS
 QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
 
 HORIZONS = 24
@@ -156,7 +154,11 @@ class HorizonForecast(Document):
     coverage_80: Annotated[float | None, Field(description="share of held-out closes inside q10..q90 at this horizon")]
 
     def probability_below(self, price: float) -> float:
-        """Return the probability of a close below `price`, which is above 0."""
+        """Return the probability of a close below `price`, which is above 0. Needs NumPy."""
+        import numpy as np
+
+        from make_us_rich.core import distribution
+
         quantiles, tail = np.log([self.quantiles.prices()]), np.array([[self.tail.scale, self.tail.shape]])
         return float(distribution.probability_below(np.log([price]), quantiles, tail)[0])
 
