@@ -10,7 +10,9 @@ from pathlib import Path
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report
+from dags.support.alerts import report
+from dags.support.retries import DAG_DEFAULTS
+from dags.support.run_scope import refuse_unknown_parameters
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document

@@ -8,8 +8,10 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, Variable, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.support.alerts import PairsFailed
-from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report, typed
+from dags.support.alerts import PairsFailed, report
+from dags.support.retries import DAG_DEFAULTS
+from dags.support.run_scope import refuse_unknown_parameters
+from dags.support.typed import typed
 from make_us_rich.core.errors import ServingError
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import PairHealth

@@ -1,7 +1,7 @@
 """Alerts about DAG runs: one Discord message for the failures of a run, and one for a run that is late.
 
-A failing task records its failure as an XCom; the last task of the run posts them together. A failure that lasts is
-posted again only after REMIND_AFTER_S: an Airflow variable of each DAG holds when each was last posted.
+A failing task records its failure as an XCom; `report`, the last task of the run, posts them together. A failure that
+lasts is posted again only after REMIND_AFTER_S: an Airflow variable of each DAG holds when each was last posted.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from urllib.parse import quote
 
-from airflow.sdk import Context, Variable
+from airflow.sdk import Context, TriggerRule, Variable, get_current_context, task
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from dags.support.typed import typed
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings, get_settings
-from make_us_rich.documents import Document
+from make_us_rich.documents import Document, JobResult, PairDocument
 from make_us_rich.operations.alerts import GREEN, RED, Alert, post, quoted
 
 log = logging.getLogger(__name__)
@@ -70,10 +72,9 @@ def record_failure(context: Context) -> None:
     try:
         instance = context["ti"]
         error = context.get("exception")
+        reasons: dict[str | None, str] = {None: reason_of(error) if error else "no exception"}
         if isinstance(error, PairsFailed):
-            reasons: dict[str | None, str] = dict(error.reasons.items())
-        else:
-            reasons = {_pair_of(context): reason_of(error) if error else "no exception"}
+            reasons = dict(error.reasons.items())
         failures = [
             Failure(
                 task=instance.task_id,
@@ -92,15 +93,6 @@ def record_failure(context: Context) -> None:
 
 def reason_of(error: BaseException | str) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _pair_of(context: Context) -> str | None:
-    """Return the pair that an instance of a mapped task works on; None if it works on several."""
-    if (context["ti"].map_index or 0) < 0:
-        return None
-    arguments = getattr(context["task"], "op_kwargs", None) or {}
-    groups = (value for value in arguments.values() if isinstance(value, list) and len(value) == 1)
-    return next((str(item["pair"]) for (item,) in groups if isinstance(item, dict) and "pair" in item), None)
 
 
 def post_failures(context: Context, pairs: Iterable[str], settings: Settings) -> list[Failure]:
@@ -239,3 +231,20 @@ def deadline(interval: Interval) -> DeadlineAlert:
         interval=timedelta(minutes=late_after_min),
         callback=AsyncCallback(post_late_run, {"late_after_min": late_after_min}),
     )
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
+@typed
+def report(
+    pairs: list[PairDocument] | list[list[PairDocument]] | None, results: list[list[JobResult]] | None = None
+) -> None:
+    """Post the failures of the run to Discord in one message, and fail the run if there are any.
+
+    `pairs` are those that the run worked on, maybe in groups; `results` say which of them it postponed.
+    """
+    postponed = {result.pair for result in chain.from_iterable(results or []) if result.status == "postponed"}
+    documents = [each for found in pairs or [] for each in (found if isinstance(found, list) else [found])]
+    worked_on = [str(document.pair) for document in documents if document.pair not in postponed]
+    failures = post_failures(get_current_context(), worked_on, get_settings())
+    if failures:
+        raise AirflowFailException(f"failed: {', '.join(sorted({failure.name for failure in failures}))}")
