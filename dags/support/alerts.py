@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -100,10 +101,12 @@ def post_failures(context: Context, pairs: Iterable[str], settings: Settings) ->
 
     `pairs` are the pairs that the run worked on.
     """
-    failures = _failures(context)
+    states = _states(context)
+    failures = _failures(context, states)
+    ran = {task_id for task_id, found in states.items() if {"success", "failed"} & set(found.values())}
     variable = f"failing:{context['ti'].dag_id}"
     last_posted: dict[str, float] = Variable.get(variable, default={}, deserialize_json=True)
-    update = failure_update(failures, set(pairs), {*context["dag"].task_ids, "run"}, last_posted, time.time())
+    update = failure_update(failures, set(pairs), {*ran, "run"}, last_posted, time.time())
     posted = update.worth_posting and post(
         failures_alert(context["ti"].dag_id, context["run_id"], update, failures, settings), settings
     )
@@ -126,13 +129,13 @@ class FailureUpdate:
 def failure_update(
     failures: Iterable[Failure], pairs: set[str], tasks: set[str], last_posted: Mapping[str, float], now: float
 ) -> FailureUpdate:
-    """Compare a run's failures with what was posted before. `pairs` and `tasks` are those that this run tried.
+    """Compare a run's failures with what was posted before. `pairs` and `tasks` are those that this run worked on.
 
     A refused run is a person's mistake: it is posted each time, and never counts as failing or recovered.
     """
     failed = sorted({failure.name for failure in failures if not failure.refused})
     refused = any(failure.refused for failure in failures)
-    # A run for some pairs says nothing about the others.
+    # A run for some pairs says nothing about the others, and one that skipped a task nothing about that task.
     recovered = {name for name in last_posted if name not in failed and (name in pairs or name in tasks)}
     due = [name for name in failed if now - last_posted.get(name, 0) >= REMIND_AFTER_S]
     kept = {name: when for name, when in last_posted.items() if name not in recovered}
@@ -141,13 +144,24 @@ def failure_update(
     )
 
 
-def _failures(context: Context) -> list[Failure]:
-    """Read the recorded failures, and add one for the tasks that failed without recording any, such as killed ones."""
+def _states(context: Context) -> dict[str, dict[str, str]]:
+    """Return by task the state of its instances; the name of a mapped one ends in an underscore and a number."""
     instance, run_id = context["ti"], context["run_id"]
     states = instance.get_task_states(instance.dag_id, run_ids=[run_id]).get(run_id, {})
-    failed = sorted(name for name, state in states.items() if state == "failed")
-    task_ids = sorted({task_id for task_id in context["dag"].task_ids if _is_or_has_instance_in(task_id, failed)})
-    pulled = instance.xcom_pull(task_ids=task_ids, key=_XCOM_KEY) if task_ids else None
+    return {
+        task_id: {name: state for name, state in states.items() if re.fullmatch(rf"{task_id}(_\d+)?", name)}
+        for task_id in context["dag"].task_ids
+    }
+
+
+def _failures(context: Context, states: Mapping[str, Mapping[str, str]]) -> list[Failure]:
+    """Read the recorded failures, and add one for the tasks that failed without recording any, such as killed ones."""
+    failed_of = {
+        task_id: [name for name, state in found.items() if state == "failed"] for task_id, found in states.items()
+    }
+    failed = sorted(chain.from_iterable(failed_of.values()))
+    task_ids = sorted(task_id for task_id, names in failed_of.items() if names)
+    pulled = context["ti"].xcom_pull(task_ids=task_ids, key=_XCOM_KEY) if task_ids else None
     recorded = [notes for notes in pulled or [] if notes]
     failures = [Failure.model_validate(note) for notes in recorded for note in notes]
     missing = len(failed) - len(recorded)
@@ -155,11 +169,6 @@ def _failures(context: Context) -> list[Failure]:
         reason = f"{missing} failed without an error message (killed?): {', '.join(failed)}"
         failures.append(Failure(task="run", pair=None, reason=reason))
     return failures
-
-
-def _is_or_has_instance_in(task_id: str, failed: Iterable[str]) -> bool:
-    """Tell whether a task failed, or one of its mapped instances, whose names end in an underscore and a number."""
-    return any(name == task_id or name.startswith(f"{task_id}_") for name in failed)
 
 
 def failures_alert(
