@@ -25,6 +25,7 @@ from benchmarks.stack import settings_of, temporary_stack_config
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import to_ms
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult
@@ -147,7 +148,7 @@ def _store_candles(stack: Stack, pairs: Sequence[Pair], as_of: datetime) -> None
             market=settings.market,
             pair=pair,
             interval=Interval.H1,
-            as_of_ms=int(as_of.timestamp() * 1000),
+            as_of_ms=to_ms(as_of),
             history_candles=settings.training_candles(Interval.H1),
         )
 

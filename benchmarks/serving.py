@@ -41,6 +41,7 @@ from benchmarks.stack import (
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded.components import responds
@@ -290,7 +291,7 @@ def _all_serve(api: httpx.Client, names: Collection[str] = ()) -> bool:
         states = api.get("/readyz").json()["pairs"]
     except (httpx.HTTPError, ValueError, KeyError):
         return False
-    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    newest_ms = Interval.H1.last_close_ms(current_ms())
     return len(states) == len(POOLED_PAIRS) and all(
         state["as_of_ms"] == newest_ms and (state["serves"] or {}).get("name") in (names or {name})
         for name, state in states.items()

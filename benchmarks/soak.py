@@ -35,6 +35,7 @@ from benchmarks.stack import api_client, settings_of, temporary_stack_config
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.times import current_ms
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
@@ -139,7 +140,7 @@ class Soak:
         cache: ModelCache,
     ) -> str:
         served = Forecast.model_validate_json(api.get(f"/v1/forecasts/{pair}").raise_for_status().content)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = current_ms()
         close_ms = Interval.H1.last_close_ms(now_ms)
         if served.as_of_ms != close_ms:
             late_s = (now_ms - close_ms) / 1000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +18,7 @@ from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import Service
@@ -82,7 +82,7 @@ def settings_of(stack: Stack) -> Settings:
 
 def fit_bitcoin() -> tuple[FittedModel, Candles, int]:
     """Fit a small model of simulated bitcoin; returns it, the candles and their as_of in milliseconds."""
-    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    as_of_ms = Interval.H1.last_close_ms(current_ms())
     bitcoin = simulate(as_of_ms)["BTCUSDT"]
     bitcoin = bitcoin[bitcoin.open_time_ms < as_of_ms]
     config = TrainingConfig(epochs=1, training=2500)

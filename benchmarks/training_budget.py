@@ -14,12 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from benchmarks.scaling import DAG_ID, finish, first_scheduled, peak_memory, results_of, simulated_pairs
 from benchmarks.stack import temporary_stack_config
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.times import current_ms, from_ms
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.environment import ADMIN
 from make_us_rich.embedded.lifecycle import Stack
@@ -64,11 +64,11 @@ def main() -> None:
 
 
 def _runs(stack: Stack, count: int) -> Iterator[Run]:
-    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    newest_ms = Interval.H1.last_close_ms(current_ms())
     with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
         airflow.request("PATCH", f"/api/v2/dags/{DAG_ID}/dagRuns/{first_scheduled(airflow)}", {"state": "failed"})
         for hours_ago in reversed(range(count)):
-            as_of = datetime.fromtimestamp((newest_ms - hours_ago * Interval.H1.ms) / 1000, UTC)
+            as_of = from_ms(newest_ms - hours_ago * Interval.H1.ms)
             run_id = airflow.trigger(DAG_ID, {"as_of": as_of.isoformat()})
             with peak_memory(stack.config) as peaks:
                 began = time.monotonic()

@@ -12,9 +12,10 @@ from dags.support.alerts import RunRefused
 from dags.support.retries import DAG_DEFAULTS
 from dags.support.typed import typed
 from make_us_rich.core.errors import InputError, UnknownPair
-from make_us_rich.core.interval import Interval, past_time
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
+from make_us_rich.core.times import past_time, to_ms
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import RunItem
@@ -128,7 +129,7 @@ def _as_of_ms(context: Context) -> int:
     """Return the as_of of the form, or else the end of the data interval, or else the time of the trigger."""
     given = context["params"].get("as_of")
     as_of = past_time(given) if given else context.get("data_interval_end") or context["dag_run"].run_after
-    return int(as_of.timestamp() * 1000)
+    return to_ms(as_of)
 
 
 def is_backfill() -> bool:

@@ -33,15 +33,8 @@ from make_us_rich.core.pair import Pair
 from make_us_rich.core.responses import UNEXPECTED
 from make_us_rich.core.retry_after import read_retry_after
 from make_us_rich.core.settings import BINANCE_DATA_URL
-from make_us_rich.market.candles import (
-    HIGHEST_PRICE,
-    HIGHEST_VOLUME,
-    Candles,
-    closed,
-    concatenate,
-    from_klines,
-    is_possible_time,
-)
+from make_us_rich.core.times import is_possible
+from make_us_rich.market.candles import HIGHEST_PRICE, HIGHEST_VOLUME, Candles, closed, concatenate, from_klines
 from make_us_rich.market.limited_http import Limits, limit_session
 
 _log = logging.getLogger(__name__)
@@ -328,7 +321,7 @@ def _most_requests(start_ms: int, end_ms: int, step_ms: int) -> int:
 
 def _server_time_ms(body: Any) -> int:
     time_ms = int(body["serverTime"])
-    if not is_possible_time(time_ms):
+    if not is_possible(time_ms):
         raise ValueError
     return time_ms
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
-from make_us_rich.market.candles import EARLIEST_MS, LATEST_MS, CandleReport, Candles, clean, utc_text
+from make_us_rich.core.times import EARLIEST_MS, LATEST_MS, utc_text
+from make_us_rich.market.candles import CandleReport, Candles, clean
 
 COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
 

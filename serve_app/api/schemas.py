@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.times import LATEST_MS, current_ms
 from make_us_rich.documents import CandleColumns, Forecast, NextClose, PastForecast
 from make_us_rich.forecasting.onnx_model import hour_of_week
 from make_us_rich.market.candles import Candles as MarketCandles
@@ -32,7 +32,6 @@ _PRICES = ("open", "high", "low", "close")
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 PriceInQuery = Annotated[Price, DECIMAL]
 Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
-_LATEST_MS = 4_102_444_800_000  # the year 2100
 _EARLY_MS = 5000  # the caller's clock may be ahead of ours
 _HOUR_TOLERANCE = 1e-3
 _Rows = Field(min_length=1, max_length=MOST_WINDOW_CANDLES)
@@ -138,7 +137,7 @@ class OwnColumns(BaseModel):
         list[float] | None,
         Field(description="checked when given: the model takes it from the times", max_length=MOST_WINDOW_CANDLES),
     ] = None
-    open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=_LATEST_MS)]], _Rows]
+    open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=LATEST_MS)]], _Rows]
     open: Annotated[list[Price], _Rows]
     high: Annotated[list[Price], _Rows]
     low: Annotated[list[Price], _Rows]
@@ -187,7 +186,7 @@ def _check_times(candles: MarketCandles, hours: list[float] | None, interval: In
     _reject(times % step_ms != 0, f"does not open on the {interval} grid", name)
     gaps = np.diff(times, prepend=times[:1] - step_ms) != step_ms
     _reject(gaps, f"does not open one interval ({step_ms} ms) after the row before it", name)
-    latest_ms = time.time_ns() // 1_000_000 + _EARLY_MS
+    latest_ms = current_ms() + _EARLY_MS
     _reject(times + step_ms > latest_ms, "has not closed: are the times UTC, in milliseconds?", name)
     if hours is not None:
         given, due = np.array(hours), hour_of_week(times)

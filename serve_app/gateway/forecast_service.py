@@ -16,6 +16,7 @@ from make_us_rich.core.errors import QuotaExceeded, RegistryError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
@@ -140,7 +141,7 @@ class ForecastService:
             market=self.settings.market,
             pair=series.pair,
             interval=series.interval,
-            closed_by_ms=time.time_ns() // 1_000_000,
+            closed_by_ms=current_ms(),
             limit=limit,
             horizon=horizon,
         )
@@ -229,7 +230,7 @@ def _card(series: Series, serving: Model) -> ModelCard:
 
 
 def _judged(version: ModelVersion) -> JudgedModel:
-    model = version.describe(time.time_ns() // 1_000_000)
+    model = version.describe(current_ms())
     return JudgedModel(**dict(model), promotion=version.tags.get(TAG_DECISION))
 
 

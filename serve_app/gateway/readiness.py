@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
@@ -49,7 +49,7 @@ class ServedBefore:
             market=self._settings.market,
             pairs=[tracked.pair for tracked in pairs_table.active(self._database)],
             intervals=self._settings.intervals,
-            first_ms=time.time_ns() // 1_000_000 - _SERVED_WITHIN_MS,
+            first_ms=current_ms() - _SERVED_WITHIN_MS,
         )
         return frozenset(series.name for series in found)
 

@@ -16,6 +16,7 @@ from make_us_rich.core.errors import BadModel, MakeUsRichError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import forecasts
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, shared_database
 from make_us_rich.market.candles import Candles
@@ -86,7 +87,7 @@ class ForecastUpdater:
     @property
     def _is_up_to_date(self) -> bool:
         """True for a replica that was restored from a snapshot of this hour, as after it was scaled to zero."""
-        newest_close_ms = self._series.interval.last_close_ms(time.time_ns() // 1_000_000)
+        newest_close_ms = self._series.interval.last_close_ms(current_ms())
         return not self.waits_for_model and self.current is not None and self.current.window.as_of_ms >= newest_close_ms
 
     def close(self) -> None:
@@ -166,7 +167,7 @@ class ForecastUpdater:
     def _take_candle(self, pair: Pair, candle: Candles) -> None:
         close_ms = self.market.add(pair, candle)
         if close_ms is not None:
-            early_s = (close_ms - time.time_ns() // 1_000_000) / 1000  # our clock may be behind the exchange's
+            early_s = (close_ms - current_ms()) / 1000  # our clock may be behind the exchange's
             asyncio.get_running_loop().call_later(max(0.0, early_s), self._candle_arrived.set)
 
     async def refresh(self) -> None:
@@ -178,7 +179,7 @@ class ForecastUpdater:
     async def _refresh_market(self) -> str:
         """Fetch the candles that closed since the last refresh. Returns why they are missing; empty when none is."""
         try:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = current_ms()
             await asyncio.get_running_loop().run_in_executor(_MARKET_THREADS, self.market.refresh, now_ms)
         except MakeUsRichError as error:
             _log.warning("%s: no newer candles: %s", self._series.name, error)
@@ -202,15 +203,13 @@ class ForecastUpdater:
         """Fetch the newest candle once more after each close, and forecast again if the exchange revised it."""
         while True:
             delay_s = random.uniform(*_CHECK_AFTER_CLOSE_S)
-            await asyncio.sleep(
-                pause_s(self._series.interval, time.time_ns() // 1_000_000, failures=0, delay_s=delay_s)
-            )
+            await asyncio.sleep(pause_s(self._series.interval, current_ms(), failures=0, delay_s=delay_s))
             await self.check()
 
     async def check(self) -> None:
         """Fetch the newest candle once more; forecast again if it changed."""
         try:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = current_ms()
             changed = await asyncio.get_running_loop().run_in_executor(_MARKET_THREADS, self.market.check, now_ms)
         except Exception as error:  # the next close fetches it too
             _log.warning("%s: the newest candle cannot be checked: %r", self._series.name, error)
@@ -233,7 +232,7 @@ class ForecastUpdater:
     def _pause_s(self) -> float:
         is_pushed = self._stream is not None and self._stream.is_connected
         delay_s = random.uniform(*(_DELAY_BEHIND_STREAM_S if is_pushed else _DELAY_AFTER_CLOSE_S))
-        return pause_s(self._series.interval, time.time_ns() // 1_000_000, failures=self._failures, delay_s=delay_s)
+        return pause_s(self._series.interval, current_ms(), failures=self._failures, delay_s=delay_s)
 
     async def _update(self) -> None:
         await self._update_forecast()
