@@ -225,7 +225,9 @@ class Settings(BaseSettings):
         "admin"
     )
     dags_paused: Annotated[bool, Field(description="the DAGs of a new installation start paused")] = False
-    housekeeping_dry_run: Annotated[bool, Field(description="scheduled housekeeping lists and deletes nothing")] = True
+    housekeeping_dry_run: Annotated[
+        bool, Field(description="scheduled housekeeping deletes only old logs, and lists the rest")
+    ] = True
     keep_forecast_days: Annotated[
         Whole, Field(ge=60, le=36_500, description="days that forecasts stay in the database")
     ] = 400
