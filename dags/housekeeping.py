@@ -32,7 +32,7 @@ Each night: months of **candles** older than any training needs; **model version
 of each model, with their files, but never one with an alias such as champion or previous; training **runs** without a
 version; **job results**, **task logs** of old runs and old logs of parsing; **rows** of the tables `forecasts` and
 `forecast_logs`, of `scores`, and of `audit_log` and `alerts` older than `MUR_KEEP_FORECAST_DAYS`,
-`MUR_KEEP_SCORE_DAYS` and `MUR_KEEP_AUDIT_DAYS`.
+`MUR_KEEP_SCORE_DAYS` and `MUR_KEEP_AUDIT_DAYS`, and of `events` older than `keep_event_days`.
 
 A new installation only rehearses: with `dry_run` each task's log lists what it would delete. Read one, then set
 `MUR_HOUSEKEEPING_DRY_RUN=false`, or untick `dry_run` in the form for one run.
@@ -49,6 +49,7 @@ class Retention(Document):
     keep_forecast_days: int
     keep_score_days: int
     keep_audit_days: int
+    keep_event_days: int
 
 
 def _days(default: int, description: str) -> Param:
@@ -74,6 +75,7 @@ def _days_of_setting(name: str) -> Param:
             "keep_forecast_days": _days_of_setting("keep_forecast_days"),
             "keep_score_days": _days_of_setting("keep_score_days"),
             "keep_audit_days": _days_of_setting("keep_audit_days"),
+            "keep_event_days": _days(7, "days for which a reader of the event stream can resume it"),
         }
     },
     doc_md=DOC,
@@ -129,10 +131,11 @@ def logs() -> int:
 
 @task
 def rows() -> dict[str, int]:
-    """Delete old rows of the database: forecasts, their published logs, scores, audit log, alerts."""
+    """Delete old rows of the database: forecasts, their published logs, scores, audit log, alerts, events."""
     keep = _retention()
     days = {"forecasts": keep.keep_forecast_days, "forecast_logs": keep.keep_forecast_days}
     days |= {"scores": keep.keep_score_days, "audit_log": keep.keep_audit_days, "alerts": keep.keep_audit_days}
+    days |= {"events": keep.keep_event_days}
     with Database.from_settings(get_settings()) as database:
         counts = {
             table: delete_rows(database, table, _days_ago(age), dry_run=keep.dry_run) for table, age in days.items()

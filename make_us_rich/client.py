@@ -22,6 +22,7 @@ from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
 from make_us_rich.documents import (
     CandleColumns,
     Forecast,
+    ModelCard,
     NamedVersion,
     PairState,
     PastForecast,
@@ -139,6 +140,10 @@ class Client:
             f"/v1/forecasts/{_segment(pair)}/history{_query(limit=limit, horizon=horizon, interval=interval)}",
             lambda body: _PAST_FORECASTS.validate_python(body["forecasts"]),
         )
+
+    def model(self, pair: str, interval: str | None = None) -> ModelCard:
+        """Return the pair's model, the one before, and the newest versions with their decisions."""
+        return self._get(f"/v1/models/{_segment(pair)}{_query(interval=interval)}", ModelCard.model_validate)
 
     def candles(self, pair: str, limit: int, interval: str | None = None) -> Candles:
         """Return the newest closed candles, oldest first."""

@@ -139,6 +139,16 @@ class Users:
             raise WrongCredentials("this account is gone or locked")
         return found
 
+    def named(self, name: str) -> User:
+        """Return the user of this name, in any spelling. Raises InputError when there is none or it is locked."""
+        with self._database.transaction() as cursor:
+            found = _find_by_name(cursor, name)
+            user = read_user(cursor, found.user_id) if found else None
+        if user is None:
+            state = "is locked: unlock it on the admin page" if found else "does not exist: register on the dashboard"
+            raise InputError(f"the account {name!r} {state}, or name another", field="user")
+        return user
+
     def change_password(self, user_id: int, current: str, new: str) -> User:
         """Set a new password and end every session. Raises WrongCredentials, or InputError for the new password."""
         user = self._confirm(user_id, current)

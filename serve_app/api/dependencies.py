@@ -108,6 +108,7 @@ class _BearerToken(HTTPBearer):
 
     async def __call__(self, request: Request) -> TokenOwner:  # type: ignore[override]
         scheme, _, plaintext = request.headers.get("Authorization", "").partition(" ")
+        plaintext = plaintext.lstrip(" ")  # RFC 9110 allows several spaces
         if scheme.lower() != "bearer":
             plaintext = request.query_params.get("token", "") if self._or_query else ""
         if not plaintext:

@@ -111,6 +111,7 @@ def test_the_command_is_there_and_names_what_needs_a_checkout(python: Path) -> N
     ("command", "extra"),
     [
         ("up", "stack"),
+        ("mcp", "mcp"),
         ("status", "stack"),
         ("candles download --pairs btc_usdt --from 2024-01-01 --to 2024-02-01 --out /nowhere", "market"),
         ("backtest --candles /nowhere --from 2024-01-01 --to 2024-03-01", "train"),
