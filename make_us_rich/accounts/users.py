@@ -260,7 +260,7 @@ def set_password(cursor: Any, user_id: int, hashed: str) -> None:
 
 
 def end_sessions(cursor: Any, user_id: int) -> None:
-    """End every session, and withdraw the user's password link, which somebody else may hold too."""
+    """End every session, and withdraw the user's password link, of which others may have a copy."""
     cursor.execute("UPDATE users SET session_version = session_version + 1 WHERE user_id = %s", (user_id,))
     cursor.execute("DELETE FROM password_links WHERE user_id = %s", (user_id,))
 

@@ -1,4 +1,4 @@
-"""Candles in the place of those that a forecast needs and nobody has: of long gaps, and before a pair's first candle.
+"""Substitutes for candles that a forecast needs and the exchange lacks: in long gaps, and before a pair's first one.
 
 They are for serving alone: training reads no candle that was made here. They repeat candles of the same times of day,
 at the price level beside them, so that a model sees a usual volatility. Flat ones would make it forecast a calm market:

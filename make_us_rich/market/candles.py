@@ -24,7 +24,7 @@ from make_us_rich.market.breaks import breaks, factor
 _EXAMPLES = 3
 
 LOWEST_PRICE, HIGHEST_PRICE = 1e-15, 1e15
-"""No currency is that cheap or dear in another one: a price beyond them is a fault of whoever sent it."""
+"""A price beyond these limits is an error of its source: no currency costs that little or that much in another one."""
 HIGHEST_VOLUME = 1e21  # times the highest price it is still a float32, in which models compute
 
 MAX_BRIDGED = 3

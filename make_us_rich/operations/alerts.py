@@ -18,7 +18,7 @@ import requests
 from discord_webhook import DiscordEmbed, DiscordWebhook
 from pydantic import SecretStr
 
-from make_us_rich.core.retry_after import read_retry_after
+from make_us_rich.core.responses import read_retry_after
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database.pool import Database

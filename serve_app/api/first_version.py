@@ -16,11 +16,11 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.times import from_ms
 from make_us_rich.documents import CandleColumns, Readiness, UpdatedModels
-from make_us_rich.documents.examples import NOT_READY
 from make_us_rich.pipeline import deployment
 from make_us_rich.pipeline.deployment import REQUEST_TIMEOUT_S
 from serve_app.api import schemas
 from serve_app.api.dependencies import Admin, AdminOrDashboard, CallerByHeaderOrQuery, Service
+from serve_app.api.openapi import EXAMPLES
 from serve_app.api.schemas import respond
 from serve_app.problems import Problem, errors, unavailable
 
@@ -136,7 +136,7 @@ async def healthz() -> Response:
         503: {
             "model": Readiness,
             "description": "a pair that was served cannot be answered, or no pair can",
-            "content": {"application/json": {"example": NOT_READY}},
+            "content": {"application/json": {"example": EXAMPLES["NotReady"]}},
         }
     },
 )

@@ -17,7 +17,6 @@ from make_us_rich.documents import CandleColumns, Forecast, NextClose, PastForec
 from make_us_rich.forecasting.onnx_model import hour_of_week
 from make_us_rich.market.candles import Candles as MarketCandles
 from make_us_rich.market.window import MOST_WINDOW_CANDLES, window_candles
-from serve_app.api import examples
 from serve_app.api.numbers import DECIMAL
 
 ModelChoice = Literal["champion", "previous", "foundation", "naive", "ewma"]
@@ -64,8 +63,6 @@ class FirstVersionCandles(BaseModel):
 class Prediction(NextClose):
     """The next close, with the two fields that version 1 answered: `prediction` and `data`."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.PREDICTION]})
-
     prediction: Annotated[float, Field(description="the median, q50, in the quote currency")]
     data: FirstVersionCandles
 
@@ -76,16 +73,12 @@ class Missing(BaseModel):
 
 
 class Forecasts(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.FORECASTS]})
-
     forecasts: list[Forecast]
     missing: Annotated[list[Missing], Field(description="pairs asked for that cannot be answered now, and why")]
 
 
 class History(BaseModel):
     """Newest first."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.HISTORY]})
 
     pair: Pair
     interval: str
@@ -99,28 +92,20 @@ class ServedPair(BaseModel):
 
 
 class Pairs(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.PAIRS]})
-
     pairs: list[ServedPair]
 
 
 class ModelsNumber(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.MODELS_NUMBER]})
-
     message: str
     models: Annotated[list[Pair], Field(description="the served pairs")]
     number_of_running_models: int
 
 
 class Health(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.HEALTH]})
-
     status: str
 
 
 class UpdatedDate(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.UPDATED_DATE]})
-
     as_of_ms: Annotated[dict[str, int | None], Field(description="newest close each application now knows")]
 
 

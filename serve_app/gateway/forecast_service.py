@@ -64,6 +64,7 @@ class ForecastService:
         self, settings: Settings, replicas: ReplicaClient, accounts: Accounts, metrics: GatewayMetrics
     ) -> None:
         self.settings = settings
+        self._first_interval = settings.default_interval
         self.replicas = replicas
         self._accounts = accounts
         self._quota_counter = QuotaCounter(accounts)
@@ -76,7 +77,7 @@ class ForecastService:
 
     def series(self, pair: Pair, interval: str | None) -> Series:
         """Return the series that a caller asks about. Raises InputError for an interval that is not forecast here."""
-        return Series(pair, self.settings.forecast_interval(interval))
+        return Series(pair, self._first_interval if interval is None else self.settings.forecast_interval(interval))
 
     async def served_series(self) -> list[Series]:
         """Return the series that have an application, in order."""

@@ -1,4 +1,4 @@
-"""Whether the service can answer: a new pair may take its time, and a pair that was served must not be lost."""
+"""Whether the service is ready: every pair that was served before can be answered; a new pair may still be loading."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class ServedBefore:
 
 
 def readiness(states: Mapping[str, PairState], served_before: frozenset[str] | None) -> Readiness:
-    """Judge the states of the applications.
+    """Return whether the service is ready, with the state of each pair.
 
-    Ready: a pair can be answered, and so can each that was served before; a lost one has no state, and is added.
-    Without knowledge of the past every pair counts.
+    It is ready when at least one pair can be answered, and each pair that was served before. A lost pair has no state
+    and gets one here. While the pairs served before are unknown, all pairs must be ready.
     """
     known = states.keys() if served_before is None else served_before
     pairs = dict(states) | {name: PairState.lost() for name in sorted(known - states.keys())}

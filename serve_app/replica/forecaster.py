@@ -35,9 +35,9 @@ class WantedModel(TypedDict):
 
 
 class Forecaster:
-    """Ray Serve calls `reconfigure`, the gateway everything else.
+    """Serves one series. Ray Serve calls `reconfigure`, the gateway all other methods.
 
-    The gateway's calls return documents; a ReplicaError stands for whatever cannot be answered.
+    They return documents: a ReplicaError where there is no answer.
     """
 
     def __init__(self, series: Series, settings: Settings, model_cache: ModelCache) -> None:
@@ -69,7 +69,7 @@ class Forecaster:
         return await self.state()
 
     async def state(self) -> PairState:
-        """Return what the pair serves, and what is in the way."""
+        """Return what the pair serves, and why it does not serve what it should."""
         current, wanted = self._updater.current, self._updater.models.wanted
         refusal = (self._past(current) or current.refusal(self._settings, now_ms=current_ms())) if current else ""
         return PairState(

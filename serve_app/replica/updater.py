@@ -28,21 +28,21 @@ from serve_app.replica.models import LoadedModel, ModelCache, ModelKey, ModelLoa
 
 _log = logging.getLogger("ray.serve")
 
-# The exchange needs a moment after a close, and the replicas should not all ask it in the same one.
+# Spreads the replicas' requests after a close. The exchange needs a moment to publish the candle.
 _DELAY_AFTER_CLOSE_S = (0.5, 4.0)
-# Time for the exchange to push the candle, before it is asked.
+# With a stream: how long to wait for the pushed candle before a request.
 _DELAY_BEHIND_STREAM_S = (2.5, 6.0)
-# When the exchange is asked once more for the candle, which it may have revised, or which it pushed.
+# When the candle is requested once more, because the exchange may have revised it.
 _CHECK_AFTER_CLOSE_S = (60.0, 180.0)
 _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
-# A replica that starts while the exchange is slow is deployed all the same; it is not ready yet.
+# How long a starting replica waits for its first forecast. After it, Serve deploys the replica, which is not ready yet.
 _FIRST_UPDATE_WITHIN_S = 5.0
-# A pool of its own, so that models load and run while the exchange is slow for every pair of the process.
+# An executor of its own: a slow exchange must not block the loading and running of models.
 _MARKET_THREADS = ThreadPoolExecutor(16, thread_name_prefix="market")
-# Of their own too, so that a silent MLflow holds up no forecast.
+# Another one: an unresponsive MLflow must not block forecasts.
 _LOADING_THREADS = ThreadPoolExecutor(8, thread_name_prefix="loading")
-# One thread, so that at a close the forecasts of all pairs of the process come before any is recorded and saved.
+# One thread: at a close, all pairs' forecasts are computed before the first one is recorded and saved.
 _KEEPING_THREAD = ThreadPoolExecutor(1, thread_name_prefix="keeping")
 
 
@@ -75,7 +75,7 @@ class ForecastUpdater:
 
     @property
     def problem(self) -> str:
-        """What keeps the forecast from being up to date; empty when nothing does."""
+        """Why the forecast is not up to date; empty when it is."""
         return _joined(self._market_problem, self._load_problem, self._forecast_problem, self._record_problem)
 
     @property
@@ -86,7 +86,7 @@ class ForecastUpdater:
 
     @property
     def _is_up_to_date(self) -> bool:
-        """True for a replica that was restored from a snapshot of this hour, as after it was scaled to zero."""
+        """True when the forecast is of the newest close and by the wanted model, as after a start from a snapshot."""
         newest_close_ms = self._series.interval.last_close_ms(current_ms())
         return not self.waits_for_model and self.current is not None and self.current.window.as_of_ms >= newest_close_ms
 
@@ -218,7 +218,7 @@ class ForecastUpdater:
                 await self._update()
 
     async def _report(self) -> None:
-        """Keep the gauges of the served forecast alive, however old it is: its age is what an alarm looks at."""
+        """Report the gauges of the served forecast periodically: alarms watch its age."""
         while True:
             if (forecast := self.current) is not None:
                 self._metrics.forecast_served(
@@ -305,7 +305,7 @@ class ForecastUpdater:
         if forecast is self._recorded:
             return ""
         try:
-            # Kept no longer than pairs of this process record, because hundreds of replicas must not hold one each.
+            # Open only while pairs of this process record: hundreds of replicas must not hold a connection each.
             with shared_database(self._settings.database_url.get_secret_value()).in_use() as database:
                 in_time = forecasts.record(
                     database,

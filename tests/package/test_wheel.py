@@ -33,6 +33,7 @@ FILES = {
     "*.py": "dags",
     ".airflowignore": "dags",
     "foundation_*": "make_us_rich/registry/foundations",
+    "examples.json": "serve_app/api",
 }
 IMPORTS = {
     "": "make_us_rich.client",
