@@ -242,12 +242,7 @@ def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[st
             "This pair has no model of its own before its first training run; the model of all pairs is used.",
             "blue",
         ),
-        (
-            len(forecast.horizons) == 1,
-            "One candle ahead",
-            "This model is of an older version and forecasts the next close alone.",
-            "blue",
-        ),
+        (len(forecast.horizons) == 1, "One candle ahead", "This model forecasts the next close alone.", "blue"),
         (
             score is not None and score.drifted,
             "Drift",
