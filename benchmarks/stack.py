@@ -18,16 +18,17 @@ from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded import lifecycle
-from make_us_rich.embedded.components import Service
+from make_us_rich.embedded.components import Service, responds
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig, new_stack_config
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.onnx_model import META_PAIR
 from make_us_rich.forecasting.recipe import FittedModel, fit
 from make_us_rich.forecasting.training import TrainingTask
-from make_us_rich.market.candles import Candles
+from make_us_rich.pipeline.deployment import apply
 from make_us_rich.registry.client import Registry
 from make_us_rich.registry.promotion import promote_manually
 from make_us_rich.registry.publish import publish
@@ -67,6 +68,17 @@ def temporary_stack(settings: Mapping[str, str], services: Sequence[Service]) ->
         yield stack
 
 
+@contextmanager
+def serving_stack(pairs: Sequence[str], services: Sequence[Service] = ("serving",), **settings: str) -> Iterator[Stack]:
+    """Run a stack that serves a small model of each of the pairs."""
+    with temporary_stack({"MUR_PAIRS": ",".join(pairs), **settings}, services) as stack:
+        fitted, as_of_ms = fit_bitcoin()
+        for pair in pairs:
+            promote(stack, fitted, pair, as_of_ms)
+        apply(settings_of(stack))
+        yield stack
+
+
 def settings_of(stack: Stack) -> Settings:
     """Return the settings that the stack's programs read from their environment."""
     names = {f"MUR_{name.upper()}": name for name in Settings.model_fields}
@@ -74,14 +86,13 @@ def settings_of(stack: Stack) -> Settings:
     return Settings.model_validate(given)
 
 
-def fit_bitcoin() -> tuple[FittedModel, Candles, int]:
-    """Fit a small model of simulated bitcoin; returns it, the candles and their as_of in milliseconds."""
-    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+def fit_bitcoin() -> tuple[FittedModel, int]:
+    """Fit a small model of simulated bitcoin; returns it and the as_of of its candles in milliseconds."""
+    as_of_ms = Interval.H1.last_close_ms(current_ms())
     bitcoin = simulate(as_of_ms)["BTCUSDT"]
     bitcoin = bitcoin[bitcoin.open_time_ms < as_of_ms]
     config = TrainingConfig(epochs=1, training=2500)
-    fitted = fit(bitcoin, bitcoin, pair="btc_usdt", task=TrainingTask(as_of_ms, config))
-    return fitted, bitcoin, as_of_ms
+    return fit(bitcoin, bitcoin, pair="btc_usdt", task=TrainingTask(as_of_ms, config)), as_of_ms
 
 
 def graph_for_pair(graph: bytes, pair: str) -> bytes:
@@ -119,6 +130,11 @@ def replica_pids(stack: Stack, application: str) -> list[int]:
     answer = httpx.get(url, headers=ray_headers(stack)).raise_for_status().json()
     (deployment,) = answer["applications"][application]["deployments"].values()
     return [replica["pid"] for replica in deployment["replicas"] if replica.get("pid")]
+
+
+def wait_for(url: str) -> None:
+    while not responds(url):
+        time.sleep(0.2)
 
 
 def print_table(rows: Sequence[tuple[str, str, str]]) -> None:

@@ -39,10 +39,10 @@ _WORDS: Mapping[Reason, str] = {
 
 @dataclass(frozen=True)
 class DueTraining:
-    """When a pair was last trained, and when it is expected to be trained next.
+    """When a pair was last trained and is due next.
 
-    trained_ms: as_of of the last training, None before the first. failed_ms, failure: as_of and reason of the newest
-    training, if it failed. due_ms: as_of of the run that is expected to train the pair.
+    trained_ms: as_of of the last successful training, None before the first. failed_ms: as_of of the newest try, if it
+    failed; failure: why. due_ms: as_of of the run that is expected to train the pair.
     """
 
     pair: Pair
@@ -61,7 +61,7 @@ class DueTraining:
 
 @dataclass(frozen=True)
 class TrainingNeeds:
-    """The order in which the pairs of an interval are trained, and what it depends on."""
+    """The last trainings and the drifting pairs of one interval, which decide on the order of its pairs."""
 
     trained: Mapping[str, LastTraining]
     drifting: Collection[str]
@@ -97,7 +97,7 @@ class TrainingNeeds:
         return sorted(pairs, key=need)
 
     def pairs_per_run(self, pairs: Collection[Pair], budget_s: float) -> int:
-        """Estimate how many of these pairs fit into a run, from the median seconds per pair. At least one."""
+        """Estimate how many of these pairs fit into a run, at least one, by the median time of a pair so far."""
         last = [self.trained[pair] for pair in pairs if pair in self.trained]
         measured = [item.run_seconds for item in last if item.run_seconds is not None]
         seconds_each = max(median(measured), _LEAST_SECONDS_EACH) if measured else _SECONDS_EACH
@@ -105,13 +105,13 @@ class TrainingNeeds:
 
 
 def budget_s(settings: Settings, interval: Interval, as_of_ms: int) -> float:
-    """Return the compute budget of the run as of this time, in seconds: at most two thirds of its interval."""
+    """Return the compute budget in seconds of the run as of this time: at most two thirds of its interval."""
     together = sum(as_of_ms % each.ms == 0 for each in settings.intervals)
     return min(settings.training_minutes * 60, interval.ms / 1500) / max(1, together)
 
 
 def due_trainings(database: Database, settings: Settings, now_ms: int) -> list[DueTraining]:
-    """Estimate when each active pair is due, for each interval, the earliest first."""
+    """Estimate when each active pair is due, sorted by interval and due time."""
     active = [item.pair for item in pairs_table.active(database)]
     return [
         due for interval in settings.intervals for due in _due_of_interval(database, settings, interval, active, now_ms)

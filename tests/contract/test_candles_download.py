@@ -18,7 +18,6 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from benchmarks.forecast import main as benchmark
 from infra.exchange.recorded import load
 from make_us_rich.cli import app
 from make_us_rich.core.errors import InputError, LocationRefused, MarketUnavailable, PairNotTraded, RateLimited
@@ -214,6 +213,8 @@ def test_a_refused_location_is_reported_at_once(exchange: str, tmp_path: Path) -
 def test_a_benchmark_without_candles_names_the_command_that_downloads_them(
     exchange: str, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from benchmarks.forecast import main as benchmark  # imports PyTorch and Matplotlib
+
     folder = tmp_path / "candles"
     monkeypatch.setenv("CANDLES", str(folder))
     monkeypatch.setattr("sys.argv", ["benchmarks.forecast", *arguments])

@@ -27,6 +27,7 @@ from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import forecast_logs, forecasts, outcomes
 from make_us_rich.database import pairs as pairs_table
+from make_us_rich.database import pool as connections
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, Quantiles
 from make_us_rich.market.candle_store import CandleStore
@@ -153,6 +154,8 @@ def test_what_is_known_is_shown_while_postgres_is_away(database: Database, monke
         stranger = DashboardClient(_client(database, database_url=through))
         first = [stranger.get(path).text for path in PUBLIC[:2]]
         assert "BTC / USDT, 1 h ahead" in first[1]
+        for limit in ("CONNECT_TIMEOUT_S", "TIMEOUT_S", "_IDLE_WAIT_S"):
+            monkeypatch.setattr(connections, limit, 0.5)
         network.stop_answering()
         for path, text in zip(PUBLIC[:2], first, strict=True):
             answer = stranger.get(path)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 import pytest
@@ -56,7 +55,11 @@ def test_concurrent_calls_stop_exactly_at_the_limit() -> None:
         assert accounts.quota.usage(owner.user_id).used == 137
 
 
-def test_calls_while_postgres_is_away_pass_and_are_counted_later(folder: Path, port: int) -> None:
+def test_calls_while_postgres_is_away_pass_and_are_counted_later(
+    folder: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "_RETRY_AFTER_S", 0.1)
+
     async def scenario() -> None:
         with postgres_server(folder, port) as url:
             migrate(url)
@@ -147,27 +150,32 @@ def test_an_unexpected_error_reaches_the_callers_and_later_calls_are_counted() -
 
 
 def test_unknown_tokens_cost_few_queries_and_no_write() -> None:
-    def cost(cursor: Any) -> tuple[int, int]:
-        cursor.execute("SELECT pg_stat_force_next_flush()")
-        cursor.execute(
-            "SELECT (SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()),"
-            " (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'api_tokens')"
-        )
-        transactions, updates = cursor.fetchone()
-        return transactions, updates
+    def cost(accounts: Accounts, url: str) -> tuple[int, int]:
+        """Return the transactions of the database and the updates of the table of tokens until now."""
+        accounts.database.close()  # its sessions report their statistics once a second, and when they end
+        with transaction(url) as cursor:
+            cursor.execute("SELECT pg_stat_force_next_flush(), pg_backend_pid()")
+            own = cursor.fetchone()[1]
+            others = (
+                "SELECT pg_stat_clear_snapshot(), count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            )
+            while cursor.execute(f"{others} AND pid <> {own}") or cursor.fetchone()[1]:
+                time.sleep(0.02)
+            cursor.execute(
+                "SELECT (SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()),"
+                " (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'api_tokens')"
+            )
+            transactions, updates = cursor.fetchone()
+            return transactions, updates
 
     async def scenario(url: str) -> None:
         with Accounts(Database(url)) as accounts:
             token, owner = member(accounts, "honest", limit=50)
             tokens = TokenCache(accounts, RateLimiter(600), GatewayMetrics())
-            await asyncio.sleep(1.5)  # Postgres's sessions report their statistics once a second
-            with transaction(url) as cursor:
-                before = cost(cursor)
+            before = cost(accounts, url)
             invented = [tokens.authenticate(f"mur_invented-{number}") for number in range(300)]
             answers = await asyncio.gather(tokens.authenticate(token), *invented, return_exceptions=True)
-            await asyncio.sleep(1.5)
-            with transaction(url) as cursor:
-                transactions, updates = (now - then for now, then in zip(cost(cursor), before, strict=True))
+            transactions, updates = (now - then for now, then in zip(cost(accounts, url), before, strict=True))
         assert answers[0] == replace(owner, monthly_calls=1000), "who has a token is not kept waiting"
         assert [type(each) for each in answers[1:]] == [UnknownToken] * 300
         assert transactions < 30

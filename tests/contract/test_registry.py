@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import mlflow
 import pytest
@@ -17,6 +18,7 @@ from infra.exchange.simulated import simulate
 from make_us_rich.core.errors import RegistryError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.settings import Settings
+from make_us_rich.database import events
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, Comparison
 from make_us_rich.forecasting.architectures import TrainingConfig
@@ -231,6 +233,27 @@ def test_a_rollback_makes_the_previous_champion_again_and_records_who_asked(
     ):
         assert decision.startswith(word)
         assert decision.count("; before: promoted: ") == 1, "the reason of its promotion is gone"
+
+
+def test_each_change_of_a_champion_is_an_event_even_if_the_first_try_could_not_record_it(
+    registry: Registry, fitted: FittedModel, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "avax_usdt_1h"
+    first, second = (_registered(registry, fitted, name) for _ in range(2))
+    promote(registry, database_url, first, _against(None))
+    monkeypatch.setattr(events, "record_champion", Mock(side_effect=ConnectionError))
+    with pytest.raises(ConnectionError):
+        promote(registry, database_url, second, _against(first.version))
+    monkeypatch.undo()
+
+    for _ in range(2):
+        promote(registry, database_url, second, _against(first.version))
+    rollback(registry, Database(database_url), name, by="ada")
+
+    with transaction(database_url) as cursor:
+        found = events.after(cursor, 0, market="simulated", limit=1000)
+    changes = [(item.payload["version"], item.payload["previous"]) for item in found if item.pair == "avax_usdt"]
+    assert changes == [(1, None), (2, 1), (1, 2)]
 
 
 def test_a_rollback_reads_the_aliases_after_it_holds_the_lock(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.linear_model import QuantileRegressor
 
 from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting import baselines
@@ -66,6 +65,8 @@ def test_bands_of_later_horizons_cover_what_they_claim(baseline: Callable[..., N
 
 
 def test_linear_quantiles_equal_those_of_scikit_learn() -> None:
+    from sklearn.linear_model import QuantileRegressor  # takes seconds of every process that collects the tests
+
     regressors = RANDOM.lognormal(0, 0.5, (700, 3)) / 100
     returns = regressors[:, 0] * RANDOM.standard_t(5, 700) + 0.1 * regressors[:, 1]
     ours = baselines.linear_quantiles(regressors, returns[:600])
