@@ -3,8 +3,8 @@
     python -m ray_jobs.adapt_foundation --pairs new_usdt,young_usdt --interval 1h --as-of-ms 1700000000000
 
 A pair takes less than a second, so the job runs on the Ray head and starts no workers. It skips the pairs that need not
-be adapted: see `adapted.reason_against`. A pair with too little history fails nothing: the foundation
-forecasts it as it is. Any other error of a pair fails the job, after the others.
+be adapted: see `adapted.reason_against`. A pair with too little history is no error: it is forecast by the foundation
+without adaptation. Any other error of a pair fails the job, after the other pairs.
 """
 
 from __future__ import annotations

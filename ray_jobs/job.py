@@ -92,7 +92,7 @@ def run_on_workers(train: Callable[[TrainingJob], None], job: TrainingJob, max_w
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
         train(job)
 
-    # Ray Train's cleaner of workers whose job was killed finds the cluster by this variable alone, and else dies
+    # Ray Train's process that cleans up after a killed job finds the cluster only by this variable
     address = os.environ.get("RAY_ADDRESS")
     ray.init(runtime_env={"env_vars": {"RAY_ADDRESS": address}} if address else None)
     placement = find_placement(max_workers, get_settings().gpus_per_worker)

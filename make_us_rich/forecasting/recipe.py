@@ -167,7 +167,7 @@ def adapt_foundation(candles: Candles, reference: Candles, task: TrainingTask, *
 
 
 def adapting(config: TrainingConfig) -> TrainingConfig:
-    """Return the config with the split of `adapt_foundation`: nothing to validate on, and as little as that before."""
+    """Return the config for `adapt_foundation`: no validation samples, and as few to train on as those would be."""
     return replace(config, validation=0, least_training=config.validation)
 
 

@@ -30,11 +30,11 @@ def _data_parallel(module: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """One rank of data-parallel training, in which each trains on its shard of every batch; by default the only one.
+    """One rank of data-parallel training. The default is a single process.
 
-    With a world size above 1 torch's process group must be initialised. All ranks hold the same samples in the same
-    order and start from the same weights, so averaged gradients keep their networks equal. `wrap` makes a module
-    average its gradients over all ranks.
+    Each rank trains on its shard of every batch. All hold the same samples in the same order and start from the same
+    weights, so averaged gradients keep their networks equal. With a world size above 1, torch's process group must be
+    initialised. `wrap` makes a module average its gradients over all ranks.
     """
 
     rank: int = 0

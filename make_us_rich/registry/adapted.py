@@ -63,7 +63,7 @@ def register(
 ) -> int:
     """Register a graph that `adapt_foundation` made as of `as_of_ms`, and return its version. Raises RegistryError.
 
-    tags: of the adapted model; what the foundation's weights have seen stays that of the foundation.
+    tags: of the adapted model. The tag as_of_ms stays the foundation's, because no weight was trained since.
     """
     kept = {key: foundation.tags[key] for key in (TAG_AS_OF_MS, TAG_SHIPPED) if key in foundation.tags}
     own = {

@@ -55,7 +55,7 @@ _API = "/api/2.0/mlflow/"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 2.5  # with all that surrounds it, an answer takes 3 s at most
-"""How long whoever answers a request waits for MLflow."""
+"""Timeout of MLflow for code that answers a request itself."""
 _UNREACHABLE_TTL_S = 5.0
 _NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"
 _BAD_PARAMETER = "INVALID_PARAMETER_VALUE"
@@ -128,8 +128,8 @@ class TrainingRun:
 class Registry:
     """Reads models and moves aliases. Every method raises RegistryError when MLflow refuses or is unreachable.
 
-    timeout_s: the longest wait for MLflow to send anything. skip_unreachable: fail at once for five seconds after a
-    client of this process got no answer, so that many callers do not each wait for a server that is away.
+    timeout_s: the longest wait for MLflow to send anything. skip_unreachable: after a request without an answer, all
+    clients of this process fail at once for five seconds, so that not each of many callers waits for the timeout.
     """
 
     _unreachable: ClassVar[dict[str, tuple[float, str]]] = {}  # by URL: until when, and what failed
@@ -142,7 +142,7 @@ class Registry:
 
     @classmethod
     def for_requests(cls, settings: Settings) -> Registry:
-        """Return a client for whoever answers a request, which a silent MLflow must not hold up."""
+        """Return a client for code that answers a request itself: a silent MLflow delays it by REQUEST_TIMEOUT_S."""
         return cls(settings, timeout_s=REQUEST_TIMEOUT_S, skip_unreachable=True)
 
     def __enter__(self) -> Registry:

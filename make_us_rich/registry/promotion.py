@@ -212,7 +212,7 @@ def _promote_manually(registry: Registry, database: Database, chosen: ModelVersi
 
 
 def _first_decision(model: ModelVersion) -> str:
-    """Return what was decided about a version before any person did, to keep it beside a person's decision."""
+    """Return the automatic decision about a version, which is kept next to that of a person."""
     decision = model.tags.get(TAG_DECISION, "").rpartition(_BEFORE)[2]
     is_of_a_person = decision.startswith(("promoted manually", "replaced"))
     return f"{_BEFORE}{decision}" if decision and not is_of_a_person else ""
