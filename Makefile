@@ -14,7 +14,7 @@ CHARTS := dash_app/static/plotly-finance.min.js
 STACKS ?= chain faults hosts pictures ray
 DEMO_OPTIONS := $(if $(ONCE),--once) $(if $(LIVE),--live) $(if $(DATA),--data "$$DATA")
 
-.PHONY: help install demo down clean-stack browser nginx redis promtool test test-fast test-stacks test-durations data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures wheel docs
+.PHONY: help install demo down clean-stack browser nginx redis promtool test test-fast test-stacks test-durations data schemas bench-forecast foundation bench-daily lint types format bench-serving bench-orchestration soak bench-dashboard pictures reference-pictures openapi-examples wheel docs
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -109,7 +109,7 @@ foundation: $(INSTALLED) ## make the foundation that ships with the package agai
 	$(BIN)/python -m benchmarks.foundation $(if $(CANDLES),--candles "$$CANDLES")
 
 bench-daily: $(INSTALLED) ## the 2018 daily demonstration: its figures and pictures; DAILY=DIR
-	$(BIN)/python -m benchmarks.daily_ether
+	$(BIN)/python -m examples.daily_ether
 
 lint: $(INSTALLED) ## check style
 	$(BIN)/ruff format --check .
@@ -134,13 +134,14 @@ reference-pictures: $(INSTALLED) $(CHARTS) browser ## the pages' pictures, with 
 	rm -f tests/browser/pictures/*.png
 	MUR_RENEW_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py tests/stacks/pictures tests/browser/test_first_call.py
 
+openapi-examples: $(INSTALLED) ## the API's answers that OpenAPI and /docs show, recorded again
+	MUR_RENEW_EXAMPLES=1 $(BIN)/pytest tests/contract/test_openapi_examples.py
+
 soak: $(INSTALLED) ## the whole stack under load for MINUTES (360), with graphs in soak/
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes "$$MINUTES")
 
 bench-orchestration: $(INSTALLED) ## what Airflow and Ray cost beyond the training
 	$(BIN)/python -m benchmarks.orchestration
-	$(BIN)/python -m benchmarks.scaling
-	$(BIN)/python -m benchmarks.training_budget
 
 format: $(INSTALLED) ## mend style
 	$(BIN)/ruff format .

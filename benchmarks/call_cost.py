@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
-from benchmarks.stack import fit_bitcoin, promote, replica_pids, settings_of, temporary_stack
+from benchmarks.stack import replica_pids, serving_stack, settings_of
 from make_us_rich.accounts import Accounts
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded.lifecycle import Stack, measure
-from make_us_rich.pipeline.deployment import apply
 
 PAIRS = ("btc_usdt", "eth_usdt", "chz_usdt")
 CALLS, WARM_UP_CALLS, IDLE_S = 60, 5, 10
@@ -51,11 +50,7 @@ class Cost:
 
 
 def main() -> None:
-    with temporary_stack({"MUR_PAIRS": ",".join(PAIRS), "MUR_CALLS_PER_MINUTE": "100000"}, ["serving"]) as stack:
-        fitted, _, as_of_ms = fit_bitcoin()
-        for pair in PAIRS:
-            promote(stack, fitted, pair, as_of_ms)
-        apply(settings_of(stack))
+    with serving_stack(PAIRS, MUR_CALLS_PER_MINUTE="100000") as stack:
         headers = _headers(stack)
         time.sleep(IDLE_S)  # a stack that has just started has more to do
         idle_ms = _idle_ms_a_second(stack)
@@ -93,20 +88,10 @@ def _calls(api: str, member: Mapping[str, str]) -> Iterator[Call]:
     unknown = ",".join(f"a{number}_usdt" for number in range(100))
     yield Call("a cached forecast", "/v1/forecasts/btc_usdt", charged=True)
     yield Call("its 304", "/v1/forecasts/btc_usdt", headers={"If-None-Match": etag})
-    yield Call("the forecasts of all pairs", "/v1/forecasts", charged=True)
-    yield Call(
-        "a forecast from 1,000 own candles",
-        "/v1/forecasts/btc_usdt",
-        method="POST",
-        headers=_JSON,
-        body=own,
-        charged=True,
-    )
-    yield Call("the same, month used up", "/v1/forecasts/btc_usdt", "used up", method="POST", headers=_JSON, body=own)
-    yield Call(
-        "the same, without a token", "/v1/forecasts/btc_usdt", "stranger", method="POST", headers=_JSON, body=own
-    )
-    yield Call("a forecast, month used up", "/v1/forecasts/btc_usdt", "used up")
+    path = "/v1/forecasts/btc_usdt"
+    yield Call("a forecast from 1,000 own candles", path, method="POST", headers=_JSON, body=own, charged=True)
+    yield Call("the same, month used up", path, "used up", method="POST", headers=_JSON, body=own)
+    yield Call("the same, without a token", path, "stranger", method="POST", headers=_JSON, body=own)
     yield Call("a probability, month used up", "/v1/forecasts/btc_usdt/probability?above=1", "used up")
     yield Call("`/v1/forecasts?pairs=` with 100 unknown pairs", f"/v1/forecasts?pairs={unknown}")
     yield Call("an unknown pair", "/v1/forecasts/nobody_usdt")
@@ -114,14 +99,7 @@ def _calls(api: str, member: Mapping[str, str]) -> Iterator[Call]:
     yield Call("`GET /v1/forecasts/{pair}/history?limit=1000`", "/v1/forecasts/btc_usdt/history?limit=1000")
     yield Call("`GET /v1/models/{pair}`", "/v1/models/btc_usdt")
     yield Call("`GET /v1/usage`", "/v1/usage")
-    yield Call("`GET /v1/pairs`", "/v1/pairs", "stranger")
-    yield Call("`GET /check_models_number`", "/check_models_number", "stranger")
     yield Call("`GET /readyz`", "/readyz", "stranger")
-    yield Call("`GET /healthz`", "/healthz", "stranger")
-    yield Call("`GET /openapi.json`", "/openapi.json", "stranger")
-    yield Call("`GET /docs`", "/docs", "stranger")
-    yield Call("a wrong method", "/v1/forecasts/btc_usdt", "stranger", method="DELETE")
-    yield Call("a path that does not exist", "/nothing", "stranger")
 
 
 def _cost(stack: Stack, client: httpx.Client, call: Call, idle_ms_a_second: float) -> Cost:

@@ -17,32 +17,29 @@ import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.pictures import log_in, open_browser
-from benchmarks.stack import fit_bitcoin, print_table, promote, settings_of, temporary_stack
+from benchmarks.stack import print_table, serving_stack
 from make_us_rich.embedded.environment import DEMO_USER
 from make_us_rich.embedded.lifecycle import Stack
-from make_us_rich.pipeline.deployment import apply
 
 PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
 GUESSES = 1_000
 _SLOW_NETWORK = {"offline": False, "latency": 50, "downloadThroughput": 200_000, "uploadThroughput": 200_000}
-# Resolves with the time since navigation began, as soon as the chart shows another close than the one before.
-_NEXT_CHART = """(before) => new Promise((resolve) => {
-    const look = () => {
-        const labels = [...document.querySelectorAll("#chart .annotation-text")].map((text) => text.textContent);
-        const now = labels.join();
-        if (labels.length && now !== before) resolve([performance.now(), now]);
-        else requestAnimationFrame(look);
-    };
-    look();
-})"""
-_NEXT_SENTENCE = """(before) => new Promise((resolve) => {
-    const look = () => {
-        const now = document.querySelector("#reading").textContent;
-        if (now !== before) resolve([performance.now(), now]);
-        else requestAnimationFrame(look);
-    };
-    look();
-})"""
+
+
+def _next(text: str) -> str:
+    """Return JavaScript that resolves with the time since navigation began, as soon as the page shows another text."""
+    return f"""(before) => new Promise((resolve) => {{
+        const look = () => {{
+            const now = {text};
+            if (now && now !== before) resolve([performance.now(), now]);
+            else requestAnimationFrame(look);
+        }};
+        look();
+    }})"""
+
+
+_NEXT_CHART = _next("[...document.querySelectorAll('#chart .annotation-text')].map((each) => each.textContent).join()")
+_NEXT_SENTENCE = _next("document.querySelector('#reading').textContent")
 _NOTE_KEY = "() => addEventListener('keydown', () => window.pressed = performance.now(), {capture: true, once: true})"
 _NOTE_CLICK = """(label) => {
     window.clicked = null;
@@ -52,12 +49,7 @@ _NOTE_CLICK = """(label) => {
 
 
 def main() -> None:
-    settings = {"MUR_PAIRS": ",".join(PAIRS), "MUR_TRUSTED_PROXIES": "1"}
-    with temporary_stack(settings, ["serving", "interface"]) as stack:
-        fitted, _, as_of_ms = fit_bitcoin()
-        for pair in PAIRS:
-            promote(stack, fitted, pair, as_of_ms)
-        apply(settings_of(stack))
+    with serving_stack(PAIRS, ("serving", "interface"), MUR_TRUSTED_PROXIES="1") as stack:
         rows = [*_speed(stack), *_guessing(stack)]
     print(f"load average at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print_table(rows)

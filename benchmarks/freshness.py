@@ -4,7 +4,7 @@
 
 One process holds all pairs, as the pool of the HTTP API does, with the shipped foundation as their model. It uses the
 stack's Postgres, and a replay exchange of its own. The clocks of this process and of the exchange are moved to just
-before a full hour, so that nobody waits for one.
+before a full hour, so that no run waits for one.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.stack import settings_of, temporary_stack
+from benchmarks.stack import settings_of, temporary_stack, wait_for
 from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.market.window import Window
 from make_us_rich.registry import shipped
 from make_us_rich.registry.client import ModelVersion
@@ -82,18 +83,10 @@ def _exchange(pairs: list[Pair], port: int) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command) as server:
         try:
-            while server.poll() is None and not _responds(url):
-                time.sleep(0.2)
+            wait_for(f"{url}/api/v3/ping")
             yield url
         finally:
             server.terminate()
-
-
-def _responds(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/api/v3/ping").is_success
-    except httpx.TransportError:
-        return False
 
 
 def _save_snapshots(pairs: list[Pair], settings: Settings) -> None:
@@ -120,8 +113,8 @@ async def _close(pairs: list[Pair], settings: Settings, hours: int) -> Close:
     try:
         await pool.reconfigure(dict.fromkeys(names, MODEL))
         await _fresh(pool, names, close_ms - HOUR_MS)
-        assert _now_ms() < close_ms - 2000, "the machine is too slow: the forecasters took until the close to start"
-        await asyncio.sleep((close_ms - _now_ms()) / 1000 - 1)
+        assert current_ms() < close_ms - 2000, "the machine is too slow: the forecasters took until the close to start"
+        await asyncio.sleep((close_ms - current_ms()) / 1000 - 1)
         _usage(settings, forget=True)
         cpu_s = _cpu_s()
         times_ms = await _fresh(pool, names, close_ms)
@@ -139,7 +132,7 @@ async def _fresh(pool: Pool, names: list[str], close_ms: int) -> dict[str, int]:
     while len(times_ms) < len(names):
         for name, state in (await pool.states("state")).items():
             if state.as_of_ms == close_ms:
-                times_ms.setdefault(name, _now_ms())
+                times_ms.setdefault(name, current_ms())
         assert time.monotonic() < deadline, f"{len(names) - len(times_ms)} pairs have no forecast"
         await asyncio.sleep(_POLL_S)
     return times_ms
@@ -149,10 +142,6 @@ def _move_clocks(settings: Settings, now_ms: int) -> None:
     offset_ms = now_ms - _real_time_ns() // 1_000_000
     httpx.post(f"{settings.exchange_url}/_control/clock", json={"offset_ms": offset_ms}).raise_for_status()
     time.time_ns = lambda: _real_time_ns() + offset_ms * 1_000_000
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _usage(settings: Settings, *, forget: bool = False) -> dict[str, int]:

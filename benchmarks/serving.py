@@ -23,7 +23,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from statistics import median
-from typing import Any
 
 import httpx
 import psutil
@@ -35,15 +34,17 @@ from benchmarks.stack import (
     promote,
     ray_headers,
     replica_pids,
+    serving_stack,
     settings_of,
     temporary_stack,
+    wait_for,
 )
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
-from make_us_rich.embedded.components import responds
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.pipeline.deployment import apply, desired_config, models_to_serve
 from make_us_rich.registry.client import Registry
@@ -70,11 +71,7 @@ def main() -> None:
     if "load" in chosen and shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
     if dedicated := [part for part in chosen if part != "pool"]:
-        with temporary_stack({"MUR_PAIRS": ",".join(PAIRS)}, ["serving"]) as stack:
-            fitted, _, as_of_ms = fit_bitcoin()
-            for pair in PAIRS:
-                promote(stack, fitted, pair, as_of_ms)
-            apply(settings_of(stack))
+        with serving_stack(PAIRS) as stack:
             for part in dedicated:
                 parts[part](stack)
     if "pool" in chosen:
@@ -91,7 +88,7 @@ def _under_load(stack: Stack) -> None:
     command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.serving_baselines:row_loop_app"]
     command += ["--port", str(BASELINE_PORT), "--log-level", "warning", "--no-access-log"]
     with subprocess.Popen(command) as process:
-        _wait_for(f"{baseline}/openapi.json")
+        wait_for(f"{baseline}/openapi.json")
         targets = {
             "no-op FastAPI on Ray Serve": ("GET", f"{api}/noop/", ""),
             "GET /v1/forecasts/btc_usdt, admin": ("GET", f"{api}/v1/forecasts/btc_usdt", token),
@@ -130,18 +127,10 @@ def _deploy_noop(stack: Stack) -> None:
         "import_path": "benchmarks.serving_baselines:noop",
         "deployments": [deployment],
     }
-    _put_config(stack, {**config, "applications": [*config["applications"], noop]})
-    _wait_for(f"{stack.config.url('api')}/noop/")
-
-
-def _put_config(stack: Stack, config: dict[str, Any]) -> None:
-    url = f"{stack.config.url('ray_dashboard')}/api/serve/applications/"
-    httpx.put(url, json=config, headers=ray_headers(stack), timeout=60).raise_for_status()
-
-
-def _wait_for(url: str) -> None:
-    while not responds(url):
-        time.sleep(0.2)
+    url, whole = f"{stack.config.url('ray_dashboard')}/api/serve/applications/", [*config["applications"], noop]
+    changed = {**config, "applications": whole}
+    httpx.put(url, json=changed, headers=ray_headers(stack), timeout=60).raise_for_status()
+    wait_for(f"{stack.config.url('api')}/noop/")
 
 
 @dataclass(frozen=True)
@@ -177,7 +166,7 @@ def _during_faults(stack: Stack) -> None:
     """Call from 8 clients without pause while models are swapped and replicas are killed; two gateways."""
     settings = settings_of(stack).model_copy(update={"gateway_replicas": "2"})
     apply(settings)
-    fitted, _, as_of_ms = fit_bitcoin()
+    fitted, as_of_ms = fit_bitcoin()
     stop = threading.Event()
     counts: Counter[str] = Counter()
     callers = [threading.Thread(target=_call_until, args=(stack, stop, counts, ("btc_usdt",))) for _ in range(8)]
@@ -255,15 +244,14 @@ def _pool(stack: Stack) -> None:
 
 def _register_models(settings: Settings) -> None:
     """Register a model of its own for each pooled pair, and make it the champion."""
-    fitted, _, as_of_ms = fit_bitcoin()
+    fitted, as_of_ms = fit_bitcoin()
     tags = version_tags(fitted, as_of_ms, "simulated")
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         for pair in POOLED_PAIRS:
             name = Series(pair, Interval.H1).name
             graph = graph_for_pair(fitted.onnx, str(pair))
-            run = registry.log_run(name, params={}, metrics={}, files={"model/model.onnx": graph})
-            version = registry.create_version(name, run, "model", tags=tags, description="")
-            promote_manually(registry, database, name, version, by="a benchmark")
+            published = registry.publish(name, name, graph=graph, params={}, metrics={}, tags=tags, description="")
+            promote_manually(registry, database, name, published.version, by="a benchmark")
 
 
 def _swap_all(stack: Stack, settings: Settings, api: httpx.Client) -> None:
@@ -290,7 +278,7 @@ def _all_serve(api: httpx.Client, names: Collection[str] = ()) -> bool:
         states = api.get("/readyz").json()["pairs"]
     except (httpx.HTTPError, ValueError, KeyError):
         return False
-    newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+    newest_ms = Interval.H1.last_close_ms(current_ms())
     return len(states) == len(POOLED_PAIRS) and all(
         state["as_of_ms"] == newest_ms and (state["serves"] or {}).get("name") in (names or {name})
         for name, state in states.items()

@@ -6,35 +6,35 @@ Every DAG runs on its schedule. Beside that, one run of train_pairs after the ot
 of the last six days of the simulated market, and the new models are promoted by hand: as many swaps an hour as runs fit
 into it. After every few runs, housekeeping deletes all but three versions of each model. A client calls every endpoint
 of the pairs. A second one computes forecasts anew, from the exchange's candles and the registry's model, and compares
-them with the answers. Writes soak.csv and soak.png, also after each run. Fails if a forecast was wrong, or if an answer
-had a status other than 200 and other than 503 with Retry-After.
+them with the answers. Writes soak.csv and soak.png at its end, also when it is interrupted. Fails if a forecast
+was wrong, or if an answer had a status other than 200 and other than 503 with Retry-After.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 
 import httpx
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.scaling import NAMED, count_objects, finish
+from benchmarks.orchestration import NAMED, count_objects, finish
 from benchmarks.stack import api_client, settings_of, temporary_stack_config
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.times import current_ms
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Forecast
 from make_us_rich.embedded import lifecycle
@@ -58,33 +58,18 @@ _HOURS = 24 * 6
 _GROUPS = ("memory", "files", "processes", "stores")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What the whole stack holds at one time, of some things by program.
-
-    memory: MiB, PSS. files: open ones, with sockets. disk: MiB of its folder, logs included.
-    """
-
-    minute: float
-    memory: Mapping[str, float]
-    files: Mapping[str, float]
-    processes: Mapping[str, float]
-    stores: Mapping[str, float]
-
-
 class Soak:
     """The threads of a soak share it; each counts what it sees."""
 
-    def __init__(self, stack: Stack, folder: Path) -> None:
+    def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.folder = folder
         self.settings = settings_of(stack)
         self.ended = threading.Event()
         self.began_s = time.monotonic()
         self.answers: Counter[str] = Counter()
         self.checks: Counter[str] = Counter()
         self.runs: Counter[str] = Counter()
-        self.samples: list[Sample] = []
+        self.samples: list[dict[str, float]] = []
 
     def call(self) -> None:
         """Call every endpoint of every pair in turn."""
@@ -139,7 +124,7 @@ class Soak:
         cache: ModelCache,
     ) -> str:
         served = Forecast.model_validate_json(api.get(f"/v1/forecasts/{pair}").raise_for_status().content)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = current_ms()
         close_ms = Interval.H1.last_close_ms(now_ms)
         if served.as_of_ms != close_ms:
             late_s = (now_ms - close_ms) / 1000
@@ -185,7 +170,6 @@ class Soak:
         self.runs[f"{dag_id}: {finish(airflow, dag_id, run_id)}"] += 1
         minute = (time.monotonic() - self.began_s) / 60
         print(f"{minute:5.0f} min  {dict(self.runs)}  {dict(self.checks)}  {dict(self.answers)}", flush=True)
-        _write(list(self.samples), self.folder)  # so that a soak that is broken off is not lost
 
     def sample(self) -> None:
         """Sample the resources until the soak ends."""
@@ -193,22 +177,26 @@ class Soak:
             while not self.ended.wait(_SAMPLE_EVERY_S):
                 self.samples.append(self._sample(database))
 
-    def _sample(self, database: Database) -> Sample:
+    def _sample(self, database: Database) -> dict[str, float]:
+        """Return what the whole stack holds now, by group and program. memory and disk: MiB. files: with sockets."""
         config = self.stack.config
         with database.transaction() as cursor:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
             ((connections,),) = cursor.fetchall()
-        return Sample(
-            minute=(time.monotonic() - self.began_s) / 60,
-            memory={name: size / 2**20 for name, size in lifecycle.memory_bytes(config).items()},
-            files=lifecycle.measure(config, lambda process: int(process.num_fds())),
-            processes=lifecycle.measure(config, lambda _: 1),
-            stores={
+        # it fails where a file is deleted meanwhile, and prints the size all the same
+        disk = subprocess.run(["du", "-sm", config.state], capture_output=True, text=True, check=False)
+        groups: dict[str, Mapping[str, float]] = {
+            "memory": {name: size / 2**20 for name, size in lifecycle.memory_bytes(config).items()},
+            "files": lifecycle.measure(config, lambda process: int(process.num_fds())),
+            "processes": lifecycle.measure(config, lambda _: 1),
+            "stores": {
                 "connections": connections,
-                "disk": _size(config.state) / 2**20,
+                "disk": int(disk.stdout.split()[0]),
                 "objects": count_objects(self.settings),
             },
-        )
+        }
+        found = {f"{group}: {name}": value for group, values in groups.items() for name, value in values.items()}
+        return {"minute": (time.monotonic() - self.began_s) / 60} | found
 
 
 def main() -> None:
@@ -220,66 +208,43 @@ def main() -> None:
     settings = {"MUR_PAIRS": ",".join(PAIRS), "MUR_POOLED_PAIRS": ",".join(POOLED), "MUR_HISTORY_CANDLES": "3000"}
     with temporary_stack_config(settings) as config:
         lifecycle.up(config)
-        soak = Soak(lifecycle.open_stack(config), arguments.out)
+        soak = Soak(lifecycle.open_stack(config))
         with ThreadPoolExecutor() as threads:
             working = [threads.submit(work) for work in (soak.call, soak.check, soak.sample)]
             try:
                 soak.train(arguments.minutes)
             finally:
                 soak.ended.set()
+                samples = pd.DataFrame(soak.samples).fillna(0)  # 0 where a program was not running
+                _write(samples, arguments.out)
         for each in working:
             each.result()
-    _write(soak.samples, arguments.out)
-    _print(soak)
+    _print(soak, samples)
     bad = [what for what in (*soak.checks, *soak.answers) if what.startswith("WRONG") or " of /" in what]
     if bad:
         sys.exit(f"not as promised: {', '.join(bad)}")
 
 
-def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(f"{parent}/{name}").st_blocks * 512
-            except OSError:  # deleted meanwhile
-                continue
-    return total
-
-
-def _series(samples: Sequence[Sample], group: str) -> dict[str, list[float]]:
-    """Return the values of a group over time, by name; 0 where a program was not running."""
-    names = dict.fromkeys(name for sample in samples for name in getattr(sample, group))
-    return {name: [getattr(sample, group).get(name, 0) for sample in samples] for name in names}
-
-
-def _write(samples: Sequence[Sample], folder: Path) -> None:
-    minutes = [sample.minute for sample in samples]
-    columns = {f"{group} {name}": row for group in _GROUPS for name, row in _series(samples, group).items()}
-    with (folder / "soak.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["minute", *columns])
-        writer.writerows(zip(minutes, *columns.values(), strict=True))
+def _write(samples: pd.DataFrame, folder: Path) -> None:
+    samples.to_csv(folder / "soak.csv", index=False)
     figure = Figure(figsize=(14, 9), layout="constrained")
     for axes, group in zip(figure.subplots(2, 2).flat, _GROUPS, strict=True):
-        for name, row in _series(samples, group).items():
-            axes.plot(minutes, row, label=name)
+        for name in samples.filter(like=f"{group}: "):
+            axes.plot(samples["minute"], samples[name], label=name.removeprefix(f"{group}: "))
         axes.set(title=group, xlabel="minutes", yscale="log" if group == "stores" else "linear", ylim=(1, None))
         axes.legend(fontsize="x-small")
     figure.savefig(folder / "soak.png")
 
 
-def _print(soak: Soak) -> None:
+def _print(soak: Soak, samples: pd.DataFrame) -> None:
     """Print the lowest value of the second and of the last quarter of the soak: what stays between two runs."""
-    quarter = max(1, len(soak.samples) // 4)
+    for group in _GROUPS[:-1]:
+        samples[f"{group}: all"] = samples.filter(like=f"{group}: ").sum(axis=1)
+    quarter = max(1, len(samples) // 4)
+    second, last = samples[quarter : 2 * quarter].min(), samples[-quarter:].min()
     print("\n| | second quarter | last quarter |\n|---|---|---|")
-    for group in _GROUPS:
-        rows = _series(soak.samples, group)
-        if group != "stores":
-            rows = {"all": [sum(getattr(sample, group).values()) for sample in soak.samples]} | rows
-        for name, row in rows.items():
-            print(f"| {group}: {name} | {min(row[quarter : 2 * quarter]):,.0f} | {min(row[-quarter:]):,.0f} |")
+    for name in sorted(samples.columns.drop("minute")):
+        print(f"| {name} | {second[name]:,.0f} | {last[name]:,.0f} |")
     print(f"\nruns: {dict(soak.runs)}\nanswers: {dict(soak.answers)}\nforecasts compared: {dict(soak.checks)}")
 
 

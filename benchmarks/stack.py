@@ -12,22 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
-import mlflow
 import onnx
 
 from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded import lifecycle
-from make_us_rich.embedded.components import Service
+from make_us_rich.embedded.components import Service, responds
 from make_us_rich.embedded.lifecycle import Stack
 from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig, new_stack_config
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.onnx_model import META_PAIR
 from make_us_rich.forecasting.recipe import FittedModel, fit
-from make_us_rich.market.candles import Candles
+from make_us_rich.forecasting.training import TrainingTask
+from make_us_rich.pipeline.deployment import apply
 from make_us_rich.registry.client import Registry
 from make_us_rich.registry.promotion import promote_manually
 from make_us_rich.registry.publish import publish
@@ -64,12 +65,17 @@ def temporary_stack(settings: Mapping[str, str], services: Sequence[Service]) ->
         for service in services:
             lifecycle.up(config, service=service)
         stack = lifecycle.open_stack(config)
-        os.environ |= {
-            "MLFLOW_TRACKING_URI": config.url("mlflow"),
-            "MLFLOW_TRACKING_USERNAME": stack.environment["MUR_MLFLOW_USER"],
-            "MLFLOW_TRACKING_PASSWORD": stack.environment["MUR_MLFLOW_PASSWORD"],
-        }
-        mlflow.set_tracking_uri(config.url("mlflow"))
+        yield stack
+
+
+@contextmanager
+def serving_stack(pairs: Sequence[str], services: Sequence[Service] = ("serving",), **settings: str) -> Iterator[Stack]:
+    """Run a stack that serves a small model of each of the pairs."""
+    with temporary_stack({"MUR_PAIRS": ",".join(pairs), **settings}, services) as stack:
+        fitted, as_of_ms = fit_bitcoin()
+        for pair in pairs:
+            promote(stack, fitted, pair, as_of_ms)
+        apply(settings_of(stack))
         yield stack
 
 
@@ -80,14 +86,13 @@ def settings_of(stack: Stack) -> Settings:
     return Settings.model_validate(given)
 
 
-def fit_bitcoin() -> tuple[FittedModel, Candles, int]:
-    """Fit a small model of simulated bitcoin; returns it, the candles and their as_of in milliseconds."""
-    as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
+def fit_bitcoin() -> tuple[FittedModel, int]:
+    """Fit a small model of simulated bitcoin; returns it and the as_of of its candles in milliseconds."""
+    as_of_ms = Interval.H1.last_close_ms(current_ms())
     bitcoin = simulate(as_of_ms)["BTCUSDT"]
     bitcoin = bitcoin[bitcoin.open_time_ms < as_of_ms]
     config = TrainingConfig(epochs=1, training=2500)
-    fitted = fit(bitcoin, bitcoin, pair="btc_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=config)
-    return fitted, bitcoin, as_of_ms
+    return fit(bitcoin, bitcoin, pair="btc_usdt", task=TrainingTask(as_of_ms, config)), as_of_ms
 
 
 def graph_for_pair(graph: bytes, pair: str) -> bytes:
@@ -104,9 +109,9 @@ def promote(stack: Stack, fitted: FittedModel, pair: str, as_of_ms: int) -> None
     settings = settings_of(stack)
     name = Series(Pair.parse(pair), Interval.H1).name
     model = replace(fitted, onnx=graph_for_pair(fitted.onnx, pair))
-    _, version = publish(model, name=name, as_of_ms=as_of_ms, market="simulated", tags={})
     with Registry(settings) as registry, Database.from_settings(settings) as database:
-        promote_manually(registry, database, name, version, by="a benchmark")
+        published = publish(registry, model, name=name, as_of_ms=as_of_ms, market="simulated", tags={})
+        promote_manually(registry, database, name, published.version, by="a benchmark")
 
 
 def api_client(stack: Stack) -> httpx.Client:
@@ -125,6 +130,11 @@ def replica_pids(stack: Stack, application: str) -> list[int]:
     answer = httpx.get(url, headers=ray_headers(stack)).raise_for_status().json()
     (deployment,) = answer["applications"][application]["deployments"].values()
     return [replica["pid"] for replica in deployment["replicas"] if replica.get("pid")]
+
+
+def wait_for(url: str) -> None:
+    while not responds(url):
+        time.sleep(0.2)
 
 
 def print_table(rows: Sequence[tuple[str, str, str]]) -> None:

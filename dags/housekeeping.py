@@ -10,7 +10,9 @@ from pathlib import Path
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report
+from dags.support.alerts import report
+from dags.support.retries import DAG_DEFAULTS
+from dags.support.run_scope import refuse_unknown_parameters
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Document
@@ -32,10 +34,11 @@ Each night: months of **candles** older than any training needs; **model version
 of each model, with their files, but never one with an alias such as champion or previous; training **runs** without a
 version; **job results**, **task logs** of old runs and old logs of parsing; **rows** of the tables `forecasts` and
 `forecast_logs`, of `scores`, and of `audit_log` and `alerts` older than `MUR_KEEP_FORECAST_DAYS`,
-`MUR_KEEP_SCORE_DAYS` and `MUR_KEEP_AUDIT_DAYS`.
+`MUR_KEEP_SCORE_DAYS` and `MUR_KEEP_AUDIT_DAYS`, and of `events` older than `keep_event_days`.
 
-A new installation only rehearses: with `dry_run` each task's log lists what it would delete. Read one, then set
-`MUR_HOUSEKEEPING_DRY_RUN=false`, or untick `dry_run` in the form for one run.
+A new installation deletes old logs each night, and only rehearses the rest: with `dry_run` each task's log lists what
+it would delete. Read one, then set `MUR_HOUSEKEEPING_DRY_RUN=false`, or untick `dry_run` in the form for one run. A run
+that a person starts with `dry_run` deletes nothing.
 """
 
 
@@ -49,6 +52,7 @@ class Retention(Document):
     keep_forecast_days: int
     keep_score_days: int
     keep_audit_days: int
+    keep_event_days: int
 
 
 def _days(default: int, description: str) -> Param:
@@ -66,7 +70,9 @@ def _days_of_setting(name: str) -> Param:
     | {
         "params": {
             "dry_run": Param(
-                get_settings().housekeeping_dry_run, type="boolean", description="only list, delete nothing"
+                get_settings().housekeeping_dry_run,
+                type="boolean",
+                description="only list, delete nothing; scheduled runs delete old logs",
             ),
             "keep_candle_days": _days(800, "days of candles to keep"),
             "keep_versions": Param(168, type="integer", minimum=2, description="newest versions of each model to keep"),
@@ -74,6 +80,7 @@ def _days_of_setting(name: str) -> Param:
             "keep_forecast_days": _days_of_setting("keep_forecast_days"),
             "keep_score_days": _days_of_setting("keep_score_days"),
             "keep_audit_days": _days_of_setting("keep_audit_days"),
+            "keep_event_days": _days(7, "days for which a reader of the event stream can resume it"),
         }
     },
     doc_md=DOC,
@@ -89,7 +96,7 @@ def candles() -> int:
     from make_us_rich.market.object_store import ObjectStore
 
     keep, store = _retention(), ObjectStore.from_settings(get_settings())
-    return _log(delete_candles(store, _days_ago(keep.keep_candle_days), dry_run=keep.dry_run))
+    return _log(delete_candles(store, _days_ago(keep.keep_candle_days), dry_run=keep.dry_run), keep.dry_run)
 
 
 @task
@@ -98,7 +105,7 @@ def job_results() -> int:
     from make_us_rich.market.object_store import ObjectStore
 
     keep, store = _retention(), ObjectStore.from_settings(get_settings())
-    return _log(delete_job_results(store, _days_ago(keep.keep_run_days), dry_run=keep.dry_run))
+    return _log(delete_job_results(store, _days_ago(keep.keep_run_days), dry_run=keep.dry_run), keep.dry_run)
 
 
 @task
@@ -106,33 +113,36 @@ def model_versions() -> int:
     """Delete old model versions that have no alias, and their files."""
     keep = _retention()
     with _no_backup():
-        return _log(delete_model_versions(get_settings(), keep.keep_versions, dry_run=keep.dry_run))
+        return _log(delete_model_versions(get_settings(), keep.keep_versions, dry_run=keep.dry_run), keep.dry_run)
 
 
 @task
 def mlflow_runs() -> int:
     """Delete old training runs without a version."""
     keep = _retention()
+    before = _days_ago(keep.keep_run_days)
     with _no_backup():
-        return _log(delete_orphaned_runs(get_settings(), _days_ago(keep.keep_run_days), dry_run=keep.dry_run))
+        return _log(delete_orphaned_runs(get_settings(), before, dry_run=keep.dry_run), keep.dry_run)
 
 
 @task
 def logs() -> int:
-    """Delete old logs of tasks and of parsing on this worker."""
+    """Delete old logs of tasks and of parsing on this worker: in a scheduled run even if the rest is only listed."""
     from airflow.sdk.configuration import conf
 
     keep = _retention()
     folder = Path(conf.get("logging", "base_log_folder"))
-    return _log(delete_task_logs(folder, _days_ago(keep.keep_run_days), dry_run=keep.dry_run))
+    dry_run = keep.dry_run and get_current_context()["dag_run"].run_type != "scheduled"
+    return _log(delete_task_logs(folder, _days_ago(keep.keep_run_days), dry_run=dry_run), dry_run)
 
 
 @task
 def rows() -> dict[str, int]:
-    """Delete old rows of the database: forecasts, their published logs, scores, audit log, alerts."""
+    """Delete old rows of the database: forecasts, their published logs, scores, audit log, alerts, events."""
     keep = _retention()
     days = {"forecasts": keep.keep_forecast_days, "forecast_logs": keep.keep_forecast_days}
     days |= {"scores": keep.keep_score_days, "audit_log": keep.keep_audit_days, "alerts": keep.keep_audit_days}
+    days |= {"events": keep.keep_event_days}
     with Database.from_settings(get_settings()) as database:
         counts = {
             table: delete_rows(database, table, _days_ago(age), dry_run=keep.dry_run) for table, age in days.items()
@@ -152,9 +162,9 @@ def _no_backup() -> Iterator[None]:
         raise AirflowSkipException(str(error)) from None
 
 
-def _log(names: list[str]) -> int:
+def _log(names: list[str], dry_run: bool) -> int:
     """Write the deleted names into the task's log; return how many they are."""
-    print(f"{len(names)} {'to delete' if _retention().dry_run else 'deleted'}", *names, sep="\n  ")
+    print(f"{len(names)} {'to delete' if dry_run else 'deleted'}", *names, sep="\n  ")
     return len(names)
 
 

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
-from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report
+from dags.support.alerts import report
+from dags.support.retries import DAG_DEFAULTS
+from dags.support.run_scope import refuse_unknown_parameters
 from make_us_rich.core.settings import get_settings
 from make_us_rich.database.pool import Database
 

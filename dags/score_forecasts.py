@@ -10,25 +10,13 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.support.alerts import PairsFailed
-from dags.support.operator import RayJobOperator
-from dags.support.tasks import (
-    CANDLES,
-    FORECASTS,
-    FOUNDATION,
-    MAX_FETCHES,
-    PAIRS_LABEL,
-    PAIRS_PER_TASK,
-    SCORES,
-    TRAINING_DAG,
-    for_each_pair,
-    in_groups,
-    job_command,
-    plan_run,
-    report,
-    store_candles,
-    typed,
-)
+from dags.support.alerts import PairsFailed, report
+from dags.support.assets import CANDLES, FORECASTS, FOUNDATION, SCORES
+from dags.support.fetch import MAX_FETCHES, store_candles
+from dags.support.mapped import PAIRS_LABEL, PAIRS_PER_TASK, for_each_pair, in_groups
+from dags.support.operator import RayJobOperator, job_command
+from dags.support.run_scope import plan_run, training_dag
+from dags.support.typed import typed
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.settings import get_settings
@@ -66,14 +54,10 @@ def score_forecasts(interval: Interval) -> None:
     @dag(
         dag_id=dag_of("score_forecasts", interval),
         schedule=CronDataIntervalTimetable(scoring_cron(interval), timezone="UTC"),
-        **TRAINING_DAG
-        | {
-            "params": TRAINING_DAG["params"]
-            | {
-                "retrain": Param(False, type="boolean", description="after an alarm, train the foundation model"),
-                "pairs_per_task": PAIRS_PER_TASK,
-            }
-        },
+        **training_dag(
+            retrain=Param(False, type="boolean", description="after an alarm, train the foundation model"),
+            pairs_per_task=PAIRS_PER_TASK,
+        ),
         doc_md=DOC,
         tags=["forecasting", interval.value, "quality"],
     )

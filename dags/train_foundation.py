@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from airflow.sdk import CronDataIntervalTimetable, Param, dag, get_current_context, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, get_current_context, task
 
-from dags.support.alerts import PairsFailed
-from dags.support.operator import RayJobOperator
-from dags.support.tasks import CANDLES, FOUNDATION, TRAINING_DAG, job_command, plan_run, report, trainable, typed
+from dags.support.alerts import PairsFailed, report
+from dags.support.assets import CANDLES, FOUNDATION
+from dags.support.fetch import trainable
+from dags.support.operator import RayJobOperator, job_command
+from dags.support.run_scope import OFFERED_PAIRS, planned, training_dag
+from dags.support.typed import typed
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.core.settings import get_settings
@@ -26,7 +29,7 @@ DOC = """
 ### One model of the whole market
 
 Each Monday one network is trained on the candles of the `MUR_FOUNDATION_PAIRS` most traded USDT pairs of the exchange,
-served or not, and registered as `foundation_1h`. **choose** ranks them by the quote volume of the history that is
+served or not, and registered as `foundation_1h`. **plan run** ranks them by the quote volume of the history that is
 trained on, as of the run, without stablecoins and leveraged tokens. **fetch_all** stores their candles, one pair after
 another so that the exchange's rate limit is kept; its log shows the progress, and an aborted fetch resumes. A pair that
 fails is reported by **check_fetched**, and the others are trained. **train_pairs** fine-tunes the foundation for each
@@ -39,47 +42,41 @@ Each interval of `MUR_INTERVALS` has a DAG and a model of its own: `train_founda
 def train_foundation(interval: Interval) -> None:
     """Create the DAG of one interval."""
 
-    @dag(
+    with DAG(
         dag_id=dag_of("train_foundation", interval),
         schedule=CronDataIntervalTimetable(_SCHEDULES[interval], timezone="UTC"),
-        **TRAINING_DAG
-        | {
-            "params": TRAINING_DAG["params"]
-            | {
-                "pairs": Param(
-                    [],
-                    type="array",
-                    items={"type": "string"},
-                    examples=TRAINING_DAG["params"]["pairs"].schema["examples"],
-                    description="pairs to learn from; empty: the most traded ones of the exchange",
-                )
-            }
-        },
+        **training_dag(
+            pairs=Param(
+                [],
+                type="array",
+                items={"type": "string"},
+                examples=OFFERED_PAIRS,
+                description="pairs to learn from; empty: the most traded ones of the exchange",
+            )
+        ),
         doc_md=DOC,
         tags=["forecasting", interval.value, "weekly"],
-    )
-    def create() -> None:
-        items = choose(plan_run(interval.value))
+    ):
+        items = plan_run(interval.value)
         fetched = fetch_all(items)
         trained = RayJobOperator(
             task_id="train", entrypoint=command(items, fetched), inlets=[CANDLES], outlets=[FOUNDATION]
         )
         [trained, check_fetched(fetched)] >> report(items)
 
-    create()
-
 
 @task
 @typed
-def choose(planned: list[RunItem]) -> list[RunItem]:
+def plan_run(interval: Interval) -> list[RunItem]:
     """Return the pairs that the form names, or else the most traded ones of the exchange, and BTC."""
     from make_us_rich.market.exchange import ExchangeClient
     from make_us_rich.market.object_store import ObjectStore
     from make_us_rich.market.universe import choose_universe
 
+    items = planned(interval)
     if get_current_context()["params"]["pairs"]:
-        return planned
-    interval, as_of_ms = planned[0].interval, planned[0].as_of_ms
+        return items
+    as_of_ms = items[0].as_of_ms
     universe = choose_universe(
         ExchangeClient(_SETTINGS.exchange_url),
         ObjectStore.from_settings(_SETTINGS),

@@ -7,29 +7,16 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 
-from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from dags.support.alerts import deadline
-from dags.support.operator import RayJobOperator
-from dags.support.tasks import (
-    CANDLES,
-    FORECASTS,
-    FOUNDATION,
-    MODELS,
-    PAIRS_LABEL,
-    PAIRS_PER_TASK,
-    TRAINING_DAG,
-    fetch,
-    for_each_pair,
-    in_groups,
-    is_backfill,
-    job_command,
-    plan_run,
-    report,
-    trainable,
-    typed,
-)
+from dags.support.alerts import deadline, report
+from dags.support.assets import CANDLES, FORECASTS, FOUNDATION, MODELS
+from dags.support.fetch import fetch, trainable
+from dags.support.mapped import PAIRS_LABEL, PAIRS_PER_TASK, for_each_pair, in_groups
+from dags.support.operator import RayJobOperator, job_command
+from dags.support.run_scope import is_backfill, planned, training_dag
+from dags.support.typed import typed
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import get_settings
@@ -38,7 +25,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, RunItem, TrainBatch, TrainedResult
 from make_us_rich.pipeline import training_budget
 from make_us_rich.pipeline.airflow import dag_of
-from make_us_rich.pipeline.ray_jobs import job_results, trained_before
+from make_us_rich.pipeline.ray_jobs import job_results
 from make_us_rich.pipeline.training_budget import TrainingNeeds
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
@@ -62,18 +49,19 @@ _SCHEDULES = {
 DOC = """
 ### From closed candles to served forecasts
 
-At each close, for every pair: **fetch** stores closed candles in S3 → **train** runs on Ray (features, sequences,
-split, scale, train, convert, validate, upload, clean: the steps are in that task's log) → **promote** makes the new
-model the champion if it beats the old one on the same held-out candles → **refresh serving** → **report**.
+At each close, for every pair: **plan run** chooses the pairs → **fetch** stores closed candles in S3 → **train** runs
+on Ray (features, sequences, split, scale, train, convert, validate, upload, clean: the steps are in that task's log) →
+**promote** makes the new model the champion if it beats the old one on the same held-out candles → **refresh serving**
+→ **report**.
 
 Each interval of `MUR_INTERVALS` has a DAG of its own: `train_pairs` for hourly candles, `train_pairs_4h` for others.
 
-**choose** keeps the pairs that fit into the run's compute budget, `MUR_TRAINING_MINUTES`: first those that were never
+**plan run** keeps the pairs that fit into the run's compute budget, `MUR_TRAINING_MINUTES`: first those that were never
 trained, then those whose last training is oldest, where a pair whose forecasts drift counts as four times as old. With
-few pairs that is all of them. **postpone** is skipped and names the others, which later runs train; they are forecast
-all the same. If training takes longer than expected, the job begins no further pair in time, and **promote** is skipped
-for these. A run that names its pairs, and a backfill, trains all of them, however long it takes; its job is stopped
-only if its log stands still for 40 minutes.
+few pairs that is all of them. Its log names the postponed ones, which later runs train; they are forecast all the same.
+If training takes longer than expected, the job begins no further pair in time, and **promote** is skipped for these. A
+run that names its pairs, and a backfill, trains all of them, however long it takes; its job is stopped only if its log
+stands still for 40 minutes.
 
 A run sees only candles closed at or before its `as_of`: the end of its data interval, or the time in the trigger form.
 A pair that fails is reported to Discord; the others are trained and served. A pair that was already trained as of the
@@ -87,81 +75,66 @@ nothing.
 def train_pairs(interval: Interval) -> None:
     """Create the DAG of one interval."""
 
-    @dag(
+    with DAG(
         dag_id=dag_of("train_pairs", interval),
         schedule=CronDataIntervalTimetable(_SCHEDULES[interval], timezone="UTC"),
-        **TRAINING_DAG
-        | {
-            "params": TRAINING_DAG["params"]
-            | {
-                "pairs_per_job": Param(
-                    150, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
-                ),
-                "pairs_per_task": PAIRS_PER_TASK,
-            }
-        },
+        **training_dag(
+            pairs_per_job=Param(
+                150, type="integer", minimum=1, description="pairs that share one Ray job and its workers"
+            ),
+            pairs_per_task=PAIRS_PER_TASK,
+        ),
         deadline=deadline(interval),
         doc_md=DOC,
         tags=["forecasting", interval.value],
-    )
-    def create() -> None:
-        planned = plan_run(interval.value, backfill_of_all=False)
-        items = choose(planned)
-        postpone(planned, items)
-        fetched = fetch.expand(items=group(items))
-        batches = batch(items, fetched)
+    ):
+        groups = plan_run(interval.value)
+        fetched = fetch.expand(items=groups)
+        batches = batch(groups, fetched)
         jobs = RayJobOperator.partial(
             task_id="train",
             map_index_template=_JOB_LABEL,
             max_active_tis_per_dag=_MAX_JOBS,
             max_active_tis_per_dagrun=_MAX_JOBS_OF_A_RUN,
         ).expand_kwargs(batches)
-        results = collect(items, fetched, batches, jobs.output)
+        results = collect(groups, fetched, batches, jobs.output)
         promoted = promote.expand(results=results)
-        served = refresh_serving(items, promoted)
-        served >> report(items, results)
-
-    create()
+        served = refresh_serving(interval.value, promoted)
+        served >> report(groups, results)
 
 
 @task
 @typed
-def choose(planned: list[RunItem]) -> list[RunItem]:
-    """Leave out the pairs that do not fit into the run's compute budget."""
-    budget_s = _budget_s(planned)
-    if budget_s is None:
-        return planned
-    pairs, interval, as_of_ms = [item.pair for item in planned if item.train], planned[0].interval, planned[0].as_of_ms
+def plan_run(interval: Interval) -> list[list[RunItem]]:
+    """Return the candles that the run needs, divided among the tasks that fetch.
+
+    Leaves out, and names in its log, the pairs that do not fit into the run's compute budget. Raises RunRefused as
+    `planned` does.
+    """
+    items = planned(interval, backfill_of_all=False)
+    budget_s = _budget_s(items)
+    return in_groups(items if budget_s is None else _within(budget_s, items))
+
+
+def _within(budget_s: float, items: list[RunItem]) -> list[RunItem]:
+    """Return the items of the pairs that need a training most and fit into the budget, and BTC's."""
+    pairs, interval, as_of_ms = [item.pair for item in items if item.train], items[0].interval, items[0].as_of_ms
     with Database.from_settings(_SETTINGS) as database:
         needs = TrainingNeeds.read(database, _SETTINGS, interval, as_of_ms)
     most = needs.pairs_per_run(pairs, budget_s)
-    chosen = needs.by_need(pairs, as_of_ms)[:most]
+    by_need = needs.by_need(pairs, as_of_ms)
+    chosen, postponed = by_need[:most], by_need[most:]
     print(f"{len(chosen)} of {len(pairs)} pairs in {budget_s / 60:.1f} min, where {most} fit: {', '.join(chosen)}")
+    if postponed:
+        print(
+            f"{len(postponed)} pairs do not fit into the run's compute budget (MUR_TRAINING_MINUTES), and later runs "
+            f"train them: {', '.join(postponed)}"
+        )
     return [
         item.model_copy(update={"train": item.pair in chosen})
-        for item in planned
+        for item in items
         if item.pair in chosen or item.pair == BITCOIN
     ]
-
-
-@task
-@typed
-def group(items: list[RunItem]) -> list[list[RunItem]]:
-    """Divide the pairs among the tasks that fetch."""
-    return in_groups(items)
-
-
-@task
-@typed
-def postpone(planned: list[RunItem], items: list[RunItem]) -> None:
-    """Name the pairs that a later run trains, and show as skipped if there are any."""
-    chosen = {item.pair for item in items if item.train}
-    left = [item.pair for item in planned if item.train and item.pair not in chosen]
-    if left:
-        raise AirflowSkipException(
-            f"{len(left)} pairs do not fit into the run's compute budget (MUR_TRAINING_MINUTES), and later runs train "
-            f"them: {', '.join(left)}"
-        )
 
 
 def _budget_s(items: list[RunItem]) -> float | None:
@@ -179,17 +152,15 @@ def _running_s() -> float:
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
 @typed
-def batch(items: list[RunItem] | None, fetched: list[list[Pair]]) -> list[TrainBatch]:
+def batch(groups: list[list[RunItem]] | None, fetched: list[list[Pair]]) -> list[TrainBatch]:
     """Divide the pairs whose candles were fetched among Ray jobs, because starting a job costs more than a pair in it.
 
-    Leaves out pairs that an earlier run trained as of the same time.
+    The job itself skips pairs that an earlier run trained as of the same time, and copies their results.
     """
-    if items is None:
+    if groups is None:
         raise AirflowSkipException("no pairs were chosen")
+    items = list(chain.from_iterable(groups))
     ready = trainable(items, list(chain.from_iterable(fetched)))
-    done = _trained_before(ready)
-    print(f"trained before: {', '.join(done) or 'none'}")
-    left = [item for item in ready if item.pair not in done]
     size, stop_at_ms = get_current_context()["params"]["pairs_per_job"], _stop_at_ms(items)
     return [
         TrainBatch(
@@ -197,7 +168,7 @@ def batch(items: list[RunItem] | None, fetched: list[list[Pair]]) -> list[TrainB
             metadata={"pairs": ", ".join(item.pair for item in share)},
             is_limited=stop_at_ms is not None,
         )
-        for share in (left[start : start + size] for start in range(0, len(left), size))
+        for share in (ready[start : start + size] for start in range(0, len(ready), size))
     ]
 
 
@@ -213,7 +184,10 @@ def _stop_at_ms(items: list[RunItem]) -> int | None:
 @task(trigger_rule=TriggerRule.ALL_DONE)
 @typed
 def collect(
-    items: list[RunItem] | None, fetched: list[list[Pair]], batches: list[TrainBatch] | None, submission_ids: list[str]
+    groups: list[list[RunItem]] | None,
+    fetched: list[list[Pair]],
+    batches: list[TrainBatch] | None,
+    submission_ids: list[str],
 ) -> list[list[JobResult]]:
     """Return the result of each pair, divided among the tasks that promote. Records when each was trained.
 
@@ -221,15 +195,14 @@ def collect(
     """
     from make_us_rich.market.object_store import ObjectStore
 
-    with_candles = list(chain.from_iterable(fetched))
-    if items is None or batches is None:
-        _record_trainings(items or [], with_candles, [], trained_now=set())
+    items, with_candles = list(chain.from_iterable(groups or [])), list(chain.from_iterable(fetched))
+    if batches is None:
+        _record_trainings(items, with_candles, [], trained_now=set())
         raise AirflowSkipException("nothing was trained")
     store = ObjectStore.from_settings(_SETTINGS)
     ready = trainable(items, with_candles)
     results = {result.pair: result for job in submission_ids for result in job_results(store, job)}
     trained_now = {pair for pair, result in results.items() if result.status == "trained" and result.seconds > 0}
-    results |= _trained_before([item for item in ready if item.pair not in results])
     lost = "its Ray job ended without a result for it: see the train task's log"
     found = [results.get(item.pair) or JobResult(pair=item.pair, status="failed", reason=lost) for item in ready]
     _record_trainings(items, with_candles, found, trained_now)
@@ -263,16 +236,6 @@ def _record_trainings(
             as_of_ms=items[0].as_of_ms,
             run_seconds=dict.fromkeys(trained_now, seconds_each),
         )
-
-
-def _trained_before(items: list[RunItem]) -> dict[Pair, JobResult]:
-    """Return the results of the pairs that an earlier run trained as of the same time."""
-    from make_us_rich.market.object_store import ObjectStore
-
-    store = ObjectStore.from_settings(_SETTINGS)
-    with Registry(_SETTINGS) as registry:
-        found = [trained_before(registry, store, _SETTINGS, item.pair, item.interval, item.as_of_ms) for item in items]
-    return {result.pair: result for result in found if result is not None}
 
 
 @task(map_index_template=PAIRS_LABEL, inlets=[CANDLES, FOUNDATION], outlets=[MODELS])
@@ -335,16 +298,16 @@ def _store_forecast(database: Database, result: TrainedResult) -> str:
 # ALL_DONE, because Airflow's rules that need a success skip the task when one pair is skipped, as postponed ones are.
 @task(trigger_rule=TriggerRule.ALL_DONE, inlets=[MODELS], outlets=[FORECASTS])
 @typed
-def refresh_serving(items: list[RunItem] | None, decided: list[list[Pair]] | None) -> None:
+def refresh_serving(interval: Interval, decided: list[list[Pair]] | None) -> None:
     """Let the service swap to the present champions, and wait for those that the run decided on."""
     from make_us_rich.pipeline.deployment import apply
 
     pairs = list(chain.from_iterable(decided or []))
-    if not items or not pairs:
+    if not pairs:
         raise AirflowSkipException("no pair was trained: there is nothing new to serve")
     if is_backfill():
         raise AirflowSkipException("a backfill promotes nothing")
-    print(apply(_SETTINGS, wait_for=[Series(pair, Interval(items[0].interval)).name for pair in pairs]))
+    print(apply(_SETTINGS, wait_for=[Series(pair, interval).name for pair in pairs]))
 
 
 for each in _SETTINGS.intervals:

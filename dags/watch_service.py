@@ -8,9 +8,10 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, Variable, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.support.alerts import PairsFailed
-from dags.support.tasks import DAG_DEFAULTS, refuse_unknown_parameters, report, typed
-from make_us_rich.core.errors import ServingError
+from dags.support.alerts import PairsFailed, report
+from dags.support.retries import DAG_DEFAULTS
+from dags.support.run_scope import refuse_unknown_parameters
+from dags.support.typed import typed
 from make_us_rich.core.settings import get_settings
 from make_us_rich.documents import PairHealth
 from make_us_rich.operations.health import check_api, check_pairs
@@ -21,8 +22,8 @@ DOC = """
 Every five minutes: **alive** asks the HTTP API for `/healthz`. **look** asks it for `/readyz`, and **forecasts** fails
 for each active pair that is not loaded, does not serve its champion, or has no forecast of the newest closed candle.
 A Ray head that was restarted has lost the service, and `serve_app.keep` deploys it again. A problem is posted to
-Discord once, and once more when it is over. The first round after a start of the stack or a pause does not count:
-Airflow runs it at once, while the service may still be starting.
+Discord once, and once more when it is over. The first round after a start of the stack or a pause is skipped: Airflow
+runs it at once, while the service or the first forecast of a pair may still be starting.
 """
 
 _ROUND_S = 5 * 60
@@ -44,17 +45,14 @@ def watch_service() -> None:
 
 @task(execution_timeout=timedelta(minutes=1))
 def alive() -> None:
-    """Check that the gateway answers. Skips instead of failing when the watch only begins."""
+    """Check that the gateway answers. Skips the round when the watch only begins."""
     context = get_current_context()
     refuse_unknown_parameters(context)
     last_s, now_s = Variable.get(_LAST_ROUND, default=0.0, deserialize_json=True), time.time()
     Variable.set(_LAST_ROUND, now_s, serialize_json=True)
-    try:
-        check_api(get_settings())
-    except ServingError as error:
-        if begins(last_s, now_s, run_type=str(context["dag_run"].run_type)):
-            raise AirflowSkipException(f"the watch begins, and the next round reports it: {error}") from None
-        raise
+    if begins(last_s, now_s, run_type=str(context["dag_run"].run_type)):
+        raise AirflowSkipException("the watch begins: what does not work by the next round is reported then")
+    check_api(get_settings())
 
 
 def begins(last_s: float, now_s: float, *, run_type: str) -> bool:

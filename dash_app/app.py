@@ -15,7 +15,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
 from dash_app import shell
-from dash_app.pages import Page, Services, account, admin, forecasts, models, overview, tokens
+from dash_app.callbacks import Callbacks
+from dash_app.pages import Services, account, admin, forecasts, models, overview, tokens
 from dash_app.public.routes import PUBLIC_PATHS, PublicPages
 from dash_app.records import ForecastRecords
 from dash_app.security import access, login, validation
@@ -30,14 +31,7 @@ MAX_BODY = 1024 * 1024
 """Bytes of a request's body. Callbacks and forms need far less."""
 _DATABASE_RETRY_S = 5
 _CHART_SCRIPT = "plotly-finance.min.js"
-_PAGES = (
-    Page("/", "Forecasts", forecasts.layout, forecasts.register),
-    Page("/overview", "Overview", overview.layout, overview.register),
-    Page("/models", "Models", models.layout, models.register, has_tables=True),
-    Page("/api-tokens", "API", tokens.layout, tokens.register),
-    Page("/admin", "Admin", admin.layout, admin.register, for_admins=True, has_tables=True),
-    Page("/account", "Account", account.layout, account.register, in_menu=False),
-)
+_PAGES = (forecasts.PAGE, overview.PAGE, models.PAGE, tokens.PAGE, admin.PAGE, account.PAGE)
 
 # Dash's own template plus `lang`, which screen readers need.
 _INDEX = """<!DOCTYPE html>
@@ -72,12 +66,10 @@ def create_app(settings: Settings) -> Dash:
         csrf_header_name="X-CSRFToken",
     )
     client = Client(settings.api_url, settings.dashboard_token.get_secret_value())
-    services = Services(settings, accounts, client, records)
+    services = Services(settings, accounts, client, records, {page.path: page for page in _PAGES})
     server.extensions["services"] = services  # whoever ends the dashboard but not the process closes them
     app.layout = lambda: shell.layout(_PAGES)
-    shell.register(app, _PAGES, settings)
-    for page in _PAGES:
-        page.register(app, services)
+    Callbacks(shell.callbacks, *(page.callbacks for page in _PAGES)).install(app)
     validation.install(server, app)
     CallbackLimit().install(server)
     return app

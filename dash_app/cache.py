@@ -1,16 +1,18 @@
-"""A cache of what several visitors are shown."""
+"""Caches of what several visitors are shown."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, TypeVar
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, STATEMENT_ENDED
+from make_us_rich.documents import Forecast
 
 _MAX_ENTRIES = 512
 _FORGOTTEN_AFTER_S = 3600.0  # since it was computed; until then it is shown while Postgres is away
@@ -73,3 +75,26 @@ class Cache:
         entry.fresh_until = self._clock() + ttl_s
         with self._lock:
             self._entries[key] = entry  # its hour begins again
+
+
+class ShownForecasts:
+    """The 512 forecasts that pages showed last, by a key of what they say.
+
+    With the key, a page reads on in the forecast that it shows when the service has a newer one or does not answer.
+    """
+
+    def __init__(self) -> None:
+        self._forecasts: LRUCache[str, Forecast] = LRUCache(_MAX_ENTRIES)
+        self._lock = Lock()
+
+    def keep(self, forecast: Forecast) -> str:
+        """Return the key. The age of the model is no part of it: the browser counts that by itself."""
+        document = forecast.model_dump_json(exclude={"model": {"age_hours"}})
+        key = hashlib.sha256(document.encode()).hexdigest()
+        with self._lock:
+            self._forecasts[key] = forecast
+        return key
+
+    def get(self, key: str) -> Forecast | None:
+        with self._lock:
+            return self._forecasts.get(key)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, ctx, dcc, html
+from dash import Input, Output, State, ctx, dcc, html
 from dash.development.base_component import Component
 from flask_login import current_user
 from flask_wtf.csrf import generate_csrf
 
+from dash_app.callbacks import Callbacks
 from dash_app.components.colours import DARK_SHADES
 from dash_app.components.layout import aria_label
-from dash_app.pages import Page
-from dash_app.security.validation import Text, validated
-from make_us_rich.core.settings import Settings
+from dash_app.pages import Page, services
+from dash_app.security.validation import Text
 
 # White text on shade 8 has a contrast of at least 4.5 : 1 (WCAG AA).
 _THEME: dmc.MantineProvider.Theme = {
@@ -36,6 +35,7 @@ def layout(pages: Sequence[Page]) -> Component:
             [
                 dcc.Location(id="location"),
                 dcc.Store(id="shown-path"),
+                dcc.Store(id="pages", data={page.path: _for_browser(page) for page in pages}),
                 html.A("Skip to content", href="#page", className="skip"),
                 dmc.AppShellHeader(_header(shown), px="md"),
                 dmc.AppShellNavbar(
@@ -64,43 +64,37 @@ def layout(pages: Sequence[Page]) -> Component:
     )
 
 
-def register(app: Dash, pages: Sequence[Page], settings: Settings) -> None:
-    by_path = {page.path: page for page in pages}
+callbacks = Callbacks()
+callbacks.in_browser(
+    "shell.pageToShow", Output("shown-path", "data"), Input("location", "pathname"), State("pages", "data")
+)
+callbacks.in_browser("shell.nameWindow", Input("location", "pathname"), State("pages", "data"))
 
-    with_tables = json.dumps([page.path for page in pages if page.has_tables])
-    app.clientside_callback(
-        f"(path) => window.loadTables({with_tables}.includes(path))",
-        Output("shown-path", "data"),
-        Input("location", "pathname"),
-    )
 
-    @app.callback(Output("page", "children"), Input("shown-path", "data"), prevent_initial_call=True)
-    @validated
-    def show_page(path: Text) -> Component:
-        page = by_path.get(path or "/")
-        if page is None:
-            return _dead_end("Page not found", "Check the address.")
-        if page.for_admins and not current_user.is_admin:
-            return _dead_end("This page is for admins", "Ask an admin to change your role.")
-        return page.layout(settings)
+@callbacks(Output("page", "children"), Input("shown-path", "data"), prevent_initial_call=True)
+def show_page(path: Text) -> Component:
+    page = services().pages.get(path or "/")
+    if page is None:
+        return _dead_end("Page not found", "Check the address.")
+    if page.for_admins and not current_user.is_admin:
+        return _dead_end("This page is for admins", "Ask an admin to change your role.")
+    return page.layout(services().settings)
 
-    names = json.dumps({page.path: page.label for page in pages})
-    app.clientside_callback(
-        f"(path) => {{ document.title = `${{{names}[path] ?? 'Page not found'}} · Make Us Rich`; }}",
-        Input("location", "pathname"),
-    )
 
-    @app.callback(
-        Output("shell", "navbar"),
-        Output("burger", "opened"),
-        Input("burger", "opened"),
-        Input("location", "pathname"),
-        prevent_initial_call=True,
-    )
-    @validated
-    def toggle_menu(opened: bool | None, _: Text) -> tuple[dmc.AppShell.Navbar, bool]:
-        is_open = bool(opened) and ctx.triggered_id == "burger"
-        return _phone_menu(opened=is_open), is_open
+@callbacks(
+    Output("shell", "navbar"),
+    Output("burger", "opened"),
+    Input("burger", "opened"),
+    Input("location", "pathname"),
+    prevent_initial_call=True,
+)
+def toggle_menu(opened: bool | None, _: Text) -> tuple[dmc.AppShell.Navbar, bool]:
+    is_open = bool(opened) and ctx.triggered_id == "burger"
+    return _phone_menu(opened=is_open), is_open
+
+
+def _for_browser(page: Page) -> dict[str, object]:
+    return {"label": page.label, "has_tables": page.has_tables}
 
 
 def _dead_end(title: str, text: str) -> Component:

@@ -1,6 +1,6 @@
 """Generate the parts of the documentation that repeat facts of the code: `python -m infra.docs`, a step of `make docs`.
 
-Renews the tables in settings.md and sizing.md of docs/reference, and writes the HTTP and CLI references. A leaf: it may
+Renews the table in docs/reference/settings.md, and writes the HTTP and CLI references. A leaf: it may
 import any package, and no package imports it.
 """
 
@@ -18,7 +18,6 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from infra.sizing import run_table, sizing_table
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
@@ -38,13 +37,8 @@ def main() -> None:
 
 def generated_pages() -> dict[Path, str]:
     """Return the committed pages that hold generated tables, with their tables renewed."""
-    settings, sizing = REFERENCE / "settings.md", REFERENCE / "sizing.md"
-    runs = _replace_table(sizing.read_text(), "runs", run_table())
-    hourly = _replace_table(runs, "trained hourly", sizing_table(hours=1))
-    return {
-        settings: _replace_table(settings.read_text(), "settings", settings_table()),
-        sizing: _replace_table(hourly, "trained daily", sizing_table(hours=24)),
-    }
+    settings = REFERENCE / "settings.md"
+    return {settings: _replace_table(settings.read_text(), "settings", settings_table())}
 
 
 def _replace_table(page: str, name: str, table: str) -> str:

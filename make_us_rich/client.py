@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
@@ -22,6 +22,7 @@ from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
 from make_us_rich.documents import (
     CandleColumns,
     Forecast,
+    ModelCard,
     NamedVersion,
     PairState,
     PastForecast,
@@ -30,7 +31,9 @@ from make_us_rich.documents import (
     UpdatedModels,
     Usage,
 )
-from make_us_rich.market.candles import Candles, from_columns
+
+if TYPE_CHECKING:
+    from make_us_rich.market.candles import Candles
 
 _TIMEOUT_S = 5.0
 _UPDATE_TIMEOUT_S = 35.0  # the service answers, or refuses, within 30
@@ -140,8 +143,14 @@ class Client:
             lambda body: _PAST_FORECASTS.validate_python(body["forecasts"]),
         )
 
+    def model(self, pair: str, interval: str | None = None) -> ModelCard:
+        """Return the pair's model, the one before, and the newest versions with their decisions."""
+        return self._get(f"/v1/models/{_segment(pair)}{_query(interval=interval)}", ModelCard.model_validate)
+
     def candles(self, pair: str, limit: int, interval: str | None = None) -> Candles:
-        """Return the newest closed candles, oldest first."""
+        """Return the newest closed candles, oldest first. Needs NumPy."""
+        from make_us_rich.market.candles import from_columns
+
         return self._get(
             f"/v1/candles/{_segment(pair)}{_query(limit=limit, interval=interval)}",
             lambda body: from_columns(CandleColumns.model_validate(body)),

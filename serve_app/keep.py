@@ -1,6 +1,6 @@
-"""`python -m serve_app.keep`: deploy whenever Ray has a new head, which knows no application, and every five minutes.
+"""`python -m serve_app.keep`: deploys when Ray has a new head, which has no applications, and every five minutes.
 
-The latter covers what came between: pairs that were added to the table by hand, or a configuration of KubeRay's own.
+The periodic deployment also applies pairs that were added to the table by hand, and replaces KubeRay's configuration.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def _deploy(settings: Settings) -> str:
 
 def main() -> None:
     settings = get_settings()
-    keeper, said = Keeper(settings, _deploy), ""
+    keeper, printed = Keeper(settings, _deploy), ""
     while True:
-        happened = keeper.step()
-        if happened and happened != said:  # every five minutes it is the same as before
-            said = happened
-            print(said, flush=True)
+        line = keeper.step()
+        if line and line != printed:  # every five minutes it is usually the same
+            printed = line
+            print(line, flush=True)
         time.sleep(_POLL_S)
 
 

@@ -1,27 +1,30 @@
 """Alerts about DAG runs: one Discord message for the failures of a run, and one for a run that is late.
 
-A failing task records its failure as an XCom; the last task of the run posts them together. A failure that lasts is
-posted again only after REMIND_AFTER_S: an Airflow variable of each DAG holds when each was last posted.
+A failing task records its failure as an XCom; `report`, the last task of the run, posts them together. A failure that
+lasts is posted again only after REMIND_AFTER_S: an Airflow variable of each DAG holds when each was last posted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from urllib.parse import quote
 
-from airflow.sdk import Context, Variable
+from airflow.sdk import Context, TriggerRule, Variable, get_current_context, task
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from dags.support.typed import typed
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings, get_settings
-from make_us_rich.documents import Document
+from make_us_rich.documents import Document, JobResult, PairDocument
 from make_us_rich.operations.alerts import GREEN, RED, Alert, post, quoted
 
 log = logging.getLogger(__name__)
@@ -70,10 +73,9 @@ def record_failure(context: Context) -> None:
     try:
         instance = context["ti"]
         error = context.get("exception")
+        reasons: dict[str | None, str] = {None: reason_of(error) if error else "no exception"}
         if isinstance(error, PairsFailed):
-            reasons: dict[str | None, str] = dict(error.reasons.items())
-        else:
-            reasons = {_pair_of(context): reason_of(error) if error else "no exception"}
+            reasons = dict(error.reasons.items())
         failures = [
             Failure(
                 task=instance.task_id,
@@ -94,24 +96,17 @@ def reason_of(error: BaseException | str) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _pair_of(context: Context) -> str | None:
-    """Return the pair that an instance of a mapped task works on; None if it works on several."""
-    if (context["ti"].map_index or 0) < 0:
-        return None
-    arguments = getattr(context["task"], "op_kwargs", None) or {}
-    groups = (value for value in arguments.values() if isinstance(value, list) and len(value) == 1)
-    return next((str(item["pair"]) for (item,) in groups if isinstance(item, dict) and "pair" in item), None)
-
-
 def post_failures(context: Context, pairs: Iterable[str], settings: Settings) -> list[Failure]:
     """Post the run's failures and recoveries to Discord, if any is new; return all failures of the run.
 
     `pairs` are the pairs that the run worked on.
     """
-    failures = _failures(context)
+    states = _states(context)
+    failures = _failures(context, states)
+    ran = {task_id for task_id, found in states.items() if {"success", "failed"} & set(found.values())}
     variable = f"failing:{context['ti'].dag_id}"
     last_posted: dict[str, float] = Variable.get(variable, default={}, deserialize_json=True)
-    update = failure_update(failures, set(pairs), {*context["dag"].task_ids, "run"}, last_posted, time.time())
+    update = failure_update(failures, set(pairs), {*ran, "run"}, last_posted, time.time())
     posted = update.worth_posting and post(
         failures_alert(context["ti"].dag_id, context["run_id"], update, failures, settings), settings
     )
@@ -134,13 +129,13 @@ class FailureUpdate:
 def failure_update(
     failures: Iterable[Failure], pairs: set[str], tasks: set[str], last_posted: Mapping[str, float], now: float
 ) -> FailureUpdate:
-    """Compare a run's failures with what was posted before. `pairs` and `tasks` are those that this run tried.
+    """Compare a run's failures with what was posted before. `pairs` and `tasks` are those that this run worked on.
 
     A refused run is a person's mistake: it is posted each time, and never counts as failing or recovered.
     """
     failed = sorted({failure.name for failure in failures if not failure.refused})
     refused = any(failure.refused for failure in failures)
-    # A run for some pairs says nothing about the others.
+    # A run for some pairs says nothing about the others, and one that skipped a task nothing about that task.
     recovered = {name for name in last_posted if name not in failed and (name in pairs or name in tasks)}
     due = [name for name in failed if now - last_posted.get(name, 0) >= REMIND_AFTER_S]
     kept = {name: when for name, when in last_posted.items() if name not in recovered}
@@ -149,13 +144,24 @@ def failure_update(
     )
 
 
-def _failures(context: Context) -> list[Failure]:
-    """Read the recorded failures, and add one for the tasks that failed without recording any, such as killed ones."""
+def _states(context: Context) -> dict[str, dict[str, str]]:
+    """Return by task the state of its instances; the name of a mapped one ends in an underscore and a number."""
     instance, run_id = context["ti"], context["run_id"]
     states = instance.get_task_states(instance.dag_id, run_ids=[run_id]).get(run_id, {})
-    failed = sorted(name for name, state in states.items() if state == "failed")
-    task_ids = sorted({task_id for task_id in context["dag"].task_ids if _is_or_has_instance_in(task_id, failed)})
-    pulled = instance.xcom_pull(task_ids=task_ids, key=_XCOM_KEY) if task_ids else None
+    return {
+        task_id: {name: state for name, state in states.items() if re.fullmatch(rf"{task_id}(_\d+)?", name)}
+        for task_id in context["dag"].task_ids
+    }
+
+
+def _failures(context: Context, states: Mapping[str, Mapping[str, str]]) -> list[Failure]:
+    """Read the recorded failures, and add one for the tasks that failed without recording any, such as killed ones."""
+    failed_of = {
+        task_id: [name for name, state in found.items() if state == "failed"] for task_id, found in states.items()
+    }
+    failed = sorted(chain.from_iterable(failed_of.values()))
+    task_ids = sorted(task_id for task_id, names in failed_of.items() if names)
+    pulled = context["ti"].xcom_pull(task_ids=task_ids, key=_XCOM_KEY) if task_ids else None
     recorded = [notes for notes in pulled or [] if notes]
     failures = [Failure.model_validate(note) for notes in recorded for note in notes]
     missing = len(failed) - len(recorded)
@@ -163,11 +169,6 @@ def _failures(context: Context) -> list[Failure]:
         reason = f"{missing} failed without an error message (killed?): {', '.join(failed)}"
         failures.append(Failure(task="run", pair=None, reason=reason))
     return failures
-
-
-def _is_or_has_instance_in(task_id: str, failed: Iterable[str]) -> bool:
-    """Tell whether a task failed, or one of its mapped instances, whose names end in an underscore and a number."""
-    return any(name == task_id or name.startswith(f"{task_id}_") for name in failed)
 
 
 def failures_alert(
@@ -239,3 +240,20 @@ def deadline(interval: Interval) -> DeadlineAlert:
         interval=timedelta(minutes=late_after_min),
         callback=AsyncCallback(post_late_run, {"late_after_min": late_after_min}),
     )
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE, retries=0, on_failure_callback=None)
+@typed
+def report(
+    pairs: list[PairDocument] | list[list[PairDocument]] | None, results: list[list[JobResult]] | None = None
+) -> None:
+    """Post the failures of the run to Discord in one message, and fail the run if there are any.
+
+    `pairs` are those that the run worked on, maybe in groups; `results` say which of them it postponed.
+    """
+    postponed = {result.pair for result in chain.from_iterable(results or []) if result.status == "postponed"}
+    documents = [each for found in pairs or [] for each in (found if isinstance(found, list) else [found])]
+    worked_on = [str(document.pair) for document in documents if document.pair not in postponed]
+    failures = post_failures(get_current_context(), worked_on, get_settings())
+    if failures:
+        raise AirflowFailException(f"failed: {', '.join(sorted({failure.name for failure in failures}))}")

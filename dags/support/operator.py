@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import shlex
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from airflow.sdk import BaseHook, BaseOperator, Context, XComArg
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from make_us_rich.documents import RunItem
 from make_us_rich.pipeline.ray_jobs import RayJob, RayJobsClient, RayUnreachable
 
 _CONNECTION = "ray_default"
@@ -200,6 +202,16 @@ class RayJobOperator(BaseOperator):
     @staticmethod
     def _event(job: RayJob) -> dict[str, str]:
         return {"submission_id": job.submission_id, "status": job.status, "reason": job.message}
+
+
+def job_command(module: str, items: Sequence[RunItem], stop_at_ms: int | None = None) -> str:
+    """Return the command line of a job that trains these items, which share interval and as_of.
+
+    `stop_at_ms`: time after which the job begins no further pair.
+    """
+    command = ["python", "-m", module, "--pairs", ",".join(str(item.pair) for item in items)]
+    command += ["--interval", items[0].interval, "--as-of-ms", str(items[0].as_of_ms)]
+    return shlex.join(command if stop_at_ms is None else [*command, "--stop-at-ms", str(stop_at_ms)])
 
 
 def _possible_ids(context: Context) -> list[str]:

@@ -1,8 +1,8 @@
 // Components that the cells of a table are drawn with: https://dash.plotly.com/dash-ag-grid/cell-renderer-components
 const cells = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
 
-// The button at the end of a row: selects the row, and tells Dash by `cellRendererData` that it was clicked.
-cells.RowActions = ({ value, node, setData, eGridCell }) => {
+// The button at the end of a row: selects the row and shows the dialog of its actions.
+cells.RowActions = ({ value, node, dialog, eGridCell }) => {
   const button = React.useRef(null);
   // The keys of the table give the focus to the cell; Enter has to reach the button in it.
   React.useEffect(() => {
@@ -12,7 +12,8 @@ cells.RowActions = ({ value, node, setData, eGridCell }) => {
   }, [eGridCell]);
   const open = () => {
     node.setSelected(true, true);
-    setData("open");
+    dash_clientside.set_props(`${dialog}-notice`, { children: null });
+    dash_clientside.set_props(dialog, { opened: true });
   };
   const label = { "aria-label": `actions for ${value}`, "aria-haspopup": "dialog" };
   return React.createElement(

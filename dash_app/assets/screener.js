@@ -1,6 +1,7 @@
 // The table of the overview. dash_app/pages/overview_rows.py says what the data hold; here they are sorted, filtered
 // and drawn. The browser remembers the order, and for each account its favourites.
-window.screener = (() => {
+window.dash_clientside = window.dash_clientside || {};
+window.dash_clientside.overview = (() => {
   const ORDER = "mur-overview-order";
   let data = null, horizon = "8", text = "";
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output
 from dash.development.base_component import Component
 
 from dash_app.components.layout import aria_label
 
-_CLOSE = "() => false"
-
 
 def confirmation(name: str, title: str, text: str = "", *, action: str = "", colour: str = "red") -> Component:
-    """Return the dialog; set `opened` of `name` to show it. The button `name`-yes runs the action, `action` labels it.
+    """Return the dialog. Its buttons close it; `name`-yes, which `action` labels, also runs the action.
 
     `text` is in `name`-text, so that a callback can fill it in.
     """
+    closes: Mapping[str, Any] = {"data-closes": name}
     return dmc.Modal(
         dmc.Stack(
             [
                 dmc.Text(text, id=f"{name}-text"),
                 dmc.Group(
                     [
-                        dmc.Button("Cancel", id=f"{name}-no", variant="default"),
-                        dmc.Button(action, id=f"{name}-yes", color=colour),
+                        dmc.Button("Cancel", id=f"{name}-no", variant="default", **closes),
+                        dmc.Button(action, id=f"{name}-yes", color=colour, **closes),
                     ],
                     justify="flex-end",
                 ),
@@ -36,22 +37,6 @@ def confirmation(name: str, title: str, text: str = "", *, action: str = "", col
     )
 
 
-def register(app: Dash, name: str) -> None:
-    """Close the dialog when either of its buttons is clicked."""
-    for button in ("no", "yes"):
-        app.clientside_callback(
-            _CLOSE,
-            Output(name, "opened", allow_duplicate=True),
-            Input(f"{name}-{button}", "n_clicks"),
-            prevent_initial_call=True,
-        )
-
-
-def open_by(app: Dash, name: str, button: str) -> None:
-    """Show the dialog when `button` is clicked."""
-    app.clientside_callback(
-        "(clicks) => Boolean(clicks)",
-        Output(name, "opened", allow_duplicate=True),
-        Input(button, "n_clicks"),
-        prevent_initial_call=True,
-    )
+def opens(name: str) -> Mapping[str, Any]:
+    """Return the keyword argument of a button that shows a dialog: see assets/dialogs.js."""
+    return {"data-opens": name}

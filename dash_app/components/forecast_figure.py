@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import plotly.graph_objects as go
@@ -16,7 +15,7 @@ import plotly.graph_objects as go
 from dash_app.components.colours import FALLING, FAN, FIGURE_TEXT, HORIZON, OUTLINES, OUTSIDE, RISING, rgb
 from dash_app.components.figures import GRID, LAYOUT, TEXT
 from dash_app.components.forecast_summary import ahead
-from dash_app.components.formatting import chart_time, price
+from dash_app.components.formatting import chart_time, plot_time, price
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import Forecast, HorizonForecast, PastForecast
 from make_us_rich.market.candles import Candles
@@ -70,7 +69,7 @@ def horizon_marks(forecasts: Sequence[Forecast], *, narrow: bool = False) -> lis
     step_ms = Interval(own.interval).ms
     marks = []
     for item in own.horizons:
-        x = _iso(item.target_close_ms)
+        x = plot_time(item.target_close_ms)
         at_edge = item.target_close_ms > end_ms - _EDGE_STEPS * step_ms
         label = {
             "x": x,
@@ -223,7 +222,7 @@ def _add_readings(figure: go.Figure, forecasts: Mapping[str, Forecast], price_ra
     lows = [max(lowest, min(item.quantiles["q05"] for *_, item in at)) for at in by_close.values()]
     highs = [min(highest, max(item.quantiles["q95"] for *_, item in at)) for at in by_close.values()]
     figure.add_bar(
-        x=[_iso(time) for time in by_close],
+        x=[plot_time(time) for time in by_close],
         y=[high - low for low, high in zip(lows, highs, strict=True)],
         base=lows,
         width=Interval(own.interval).ms,
@@ -262,7 +261,7 @@ def _reading(at: Sequence[tuple[str, Forecast, HorizonForecast]], own: Forecast)
 
 def _times(forecast: Forecast) -> list[str]:
     """Return as_of, and the time of the close at each horizon."""
-    return [_iso(time) for time in (forecast.as_of_ms, *(item.target_close_ms for item in forecast.horizons))]
+    return [plot_time(time) for time in (forecast.as_of_ms, *(item.target_close_ms for item in forecast.horizons))]
 
 
 def _curve(forecast: Forecast, name: str) -> list[float]:
@@ -306,7 +305,7 @@ def _style(
         xaxis={
             **shared,
             "anchor": "y2",
-            "range": [_iso(int(candles.open_time_ms[0])), _iso(_end_ms(forecasts))],
+            "range": [plot_time(int(candles.open_time_ms[0])), plot_time(_end_ms(forecasts))],
             "title": {"text": "UTC", "font": {"size": 12}, "standoff": 4},
             "tickformat": "%H:%M<br>%d %b",
             "tickangle": 0,
@@ -326,18 +325,13 @@ def _style(
             "showticklabels": False,
             "fixedrange": True,
         },
-        shapes=[
-            {
-                "type": "line",
-                "xref": "x domain",
-                "x0": 0,
-                "x1": 1,
-                "y0": first.last_close,
-                "y1": first.last_close,
-                "line": {"color": TEXT, "width": 1, "dash": "dot"},
-            }
-        ],
+        shapes=[_last_close_line(first.last_close)],
     )
+
+
+def _last_close_line(last_close: float) -> dict[str, Any]:
+    line = {"color": TEXT, "width": 1, "dash": "dot"}
+    return {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": last_close, "y1": last_close, "line": line}
 
 
 def _price_range(candles: Candles, forecasts: Sequence[Forecast], past: Sequence[PastForecast]) -> tuple[float, float]:
@@ -363,8 +357,4 @@ def _tick_format(span: float) -> str:
 
 def _middle(from_ms: int, to_ms: int) -> str:
     """Return the time in the middle of a candle, where it is drawn."""
-    return _iso((from_ms + to_ms) // 2)
-
-
-def _iso(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+    return plot_time((from_ms + to_ms) // 2)

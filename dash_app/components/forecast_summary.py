@@ -21,10 +21,22 @@ from dash_app.components.formatting import (
     utc_time,
 )
 from dash_app.components.layout import local_time, running_age
+from dash_app.components.wording import compared, coverage, skill
 from make_us_rich.core.interval import Interval
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import SCORED_CANDLES, Forecast, HorizonForecast, Model, PastForecast, Quantiles
-from make_us_rich.record.track_record import MeasuredSkill, TrackRecord
+from make_us_rich.record.track_record import TrackRecord
+
+_SIMULATED = "The prices are generated for the demo and exist on no exchange."
+_STALE = "A newer candle or model could not be fetched; this is the last good forecast."
+_BRIDGED = "The exchange lacks candles of this pair or of BTC; those of the same times of day stand in for them."
+_EXPIRED = "The model is past its maximum age; its bands may be unreliable."
+_SHIPPED = (
+    "This pair has no model of its own before its first training run; the one that comes with the package is used. It "
+    "was not fine-tuned on this pair, and"
+)
+_FOUNDATION = "This pair has no model of its own before its first training run; the model of all pairs is used."
+_ONE_CANDLE = "This model forecasts the next close alone."
 
 
 def headline(forecast: Forecast, item: HorizonForecast) -> Component:
@@ -57,7 +69,7 @@ def last_price(forecast: Forecast) -> Component:
 
 
 def since_the_last(forecast: Forecast, past: Sequence[PastForecast]) -> Component | None:
-    """Write what changed since the forecast before: how its close came out, and how the band's width changed.
+    """Write what changed since the forecast before: the actual close in its band, and the width of the band.
 
     Returns None where the forecast before is not stored or its close is not known.
     """
@@ -155,25 +167,18 @@ def served_record(record: TrackRecord | None) -> Component:
     if record is None:
         text = "No served forecast is scored yet. From then on, this line compares them with EWMA and GARCH."
         return dmc.Text(text, size="sm", c="dimmed")
-    since = utc_day(int(record.first_made_at.timestamp() * 1000))
-    compared = ", ".join(_against(each, each.margin) for each in record.skills if each.margin is not None)
+    since = utc_day(record.first_made_at)
+    results = ", ".join(
+        compared(each.value, each.margin, each.baseline) for each in record.skills if each.margin is not None
+    )
     text = (
         f"Served {duration(record.horizon * record.interval.ms)} ahead since {since}: "
-        f"{percent(record.coverage.value, decimals=1)} of {record.n:,} closes inside the 80 % band; "
-        + (compared or "too few for a comparison with EWMA and GARCH")
+        f"{coverage(record.coverage.value)} of {record.n:,} closes inside the 80 % band; "
+        + (results or "too few for a comparison with EWMA and GARCH")
         + ". "
     )
     href = f"/track-record?pair={record.pair}&interval={record.interval}&horizon={record.horizon}"
     return dmc.Text([text, dmc.Anchor("Track record", href=href, refresh=True, inherit=True)], size="sm")
-
-
-def _against(skill: MeasuredSkill, margin: float) -> str:
-    """Write the comparison with one baseline: 2.1 % ± 0.8 % better than GARCH."""
-    interval = f"± {percent(margin, decimals=1)}"
-    if abs(skill.value) <= margin:
-        return f"no clear difference from {skill.baseline} ({_signed(skill.value)} {interval})"
-    by = percent(abs(skill.value), decimals=1)
-    return f"{by} {interval} {'better' if skill.value > 0 else 'worse'} than {skill.baseline}"
 
 
 def probability_above(forecast: Forecast, item: HorizonForecast, entered: str) -> Component:
@@ -198,106 +203,50 @@ def ahead(forecast: Forecast, item: HorizonForecast) -> str:
 
 def warnings(forecast: Forecast, score: LatestScore | None, missing: Sequence[str]) -> list[Component]:
     """Return what the reader must know before using the forecast. `missing`: why a chosen model is not shown."""
-    flags = forecast.flags
+    flags, model = forecast.flags, forecast.model
+    learned = f" learned from candles up to {utc_day(model.as_of_ms)}, "
+    shipped: list[Component | str] = [_SHIPPED, learned, running_age(model.age_hours), " ago."]
+    drift = f"The last {_scored(forecast)} were worse than the model's evaluation: {score.reason if score else ''}."
     items: list[tuple[bool, str, str | list[Component | str], str]] = [
-        (
-            flags.simulated,
-            "Simulated market",
-            "The prices are generated for the demo and exist on no exchange.",
-            "grape",
-        ),
-        (
-            flags.stale,
-            "Stale forecast",
-            "A newer candle or model could not be fetched; this is the last good forecast.",
-            "orange",
-        ),
-        (
-            flags.bridged,
-            "Missing candles",
-            "The exchange lacks candles of this pair or of BTC; those of the same times of day stand in for them.",
-            "orange",
-        ),
-        (
-            flags.expired and not forecast.model.shipped,
-            "Expired model",
-            "The model is past its maximum age; its bands may be unreliable.",
-            "red",
-        ),
-        (
-            forecast.model.shipped,
-            "Shipped model",
-            [
-                "This pair has no model of its own before its first training run; the one that comes with the package "
-                "is used. It was not fine-tuned on this pair, and learned from candles up to ",
-                f"{utc_day(forecast.model.as_of_ms)}, ",
-                running_age(forecast.model.age_hours),
-                " ago.",
-            ],
-            "orange",
-        ),
-        (
-            flags.foundation and not forecast.model.shipped,
-            "Foundation model",
-            "This pair has no model of its own before its first training run; the model of all pairs is used.",
-            "blue",
-        ),
-        (
-            len(forecast.horizons) == 1,
-            "One candle ahead",
-            "This model is of an older version and forecasts the next close alone.",
-            "blue",
-        ),
-        (
-            score is not None and score.drifted,
-            "Drift",
-            f"The last {_scored(forecast)} were worse than the model's evaluation: {score.reason if score else ''}.",
-            "orange",
-        ),
+        (flags.simulated, "Simulated market", _SIMULATED, "grape"),
+        (flags.stale, "Stale forecast", _STALE, "orange"),
+        (flags.bridged, "Missing candles", _BRIDGED, "orange"),
+        (flags.expired and not model.shipped, "Expired model", _EXPIRED, "red"),
+        (model.shipped, "Shipped model", shipped, "orange"),
+        (flags.foundation and not model.shipped, "Foundation model", _FOUNDATION, "blue"),
+        (len(forecast.horizons) == 1, "One candle ahead", _ONE_CANDLE, "blue"),
+        (score is not None and score.drifted, "Drift", drift, "orange"),
         (bool(missing), "Model not available", "; ".join(missing), "gray"),
     ]
-    return [
-        dmc.Alert(
-            dmc.Text(
-                [dmc.Text(f"{title}. ", span=True, fw=700), *([text] if isinstance(text, str) else text)], size="sm"
-            ),
-            color=colour,
-            py="xs",
-        )
-        for is_shown, title, text, colour in items
-        if is_shown
-    ]
+    return [_warning(title, text, colour) for is_shown, title, text, colour in items if is_shown]
 
 
-def _signed(skill: float) -> str:
-    return percent(skill, decimals=1, signed=True)
+def _warning(title: str, text: str | list[Component | str], colour: str) -> Component:
+    words = [text] if isinstance(text, str) else text
+    return dmc.Alert(dmc.Text([dmc.Text(f"{title}. ", span=True, fw=700), *words], size="sm"), color=colour, py="xs")
 
 
-def _skill(skill: float | None, margin: float | None) -> Component:
+def _skill(value: float | None, margin: float | None) -> Component:
     explanation = (
         "How much smaller the forecast error (pinball loss) is at this horizon than that of the naive forecast, a "
         "random walk, on candles that the model was not trained on. Above zero is better than naive."
     )
-    if skill is None:
+    if value is None:
         return _badge("Skill", "unknown", "gray", explanation)
-    colour = "teal" if skill > 0 else "orange"
-    if margin is None:
-        return _badge("Skill", f"{_signed(skill)} vs naive", colour, explanation)
-    is_significant = abs(skill) > margin
-    return _badge(
-        "Skill",
-        f"{_signed(skill)} ± {percent(margin, decimals=1)} vs naive",
-        colour if is_significant else "gray",
-        f"{explanation} 95 % confidence interval: {_signed(skill - margin)} to {_signed(skill + margin)}"
-        + ("." if is_significant else ", which includes zero: not distinguishable from chance."),
-    )
+    colour = "teal" if value > 0 else "orange"
+    if margin is not None:
+        explanation += f" 95 % confidence interval: {skill(value - margin)} to {skill(value + margin)}"
+        is_significant = abs(value) > margin
+        explanation += "." if is_significant else ", which includes zero: not distinguishable from chance."
+        colour = colour if is_significant else "gray"
+    return _badge("Skill", f"{skill(value, margin)} vs naive", colour, explanation)
 
 
-def _coverage(coverage: float | None) -> Component:
+def _coverage(value: float | None) -> Component:
     return _badge(
         "Coverage",
-        "unknown" if coverage is None else percent(coverage, decimals=1),
-        "gray" if coverage is None else "teal" if abs(coverage - 0.8) < 0.05 else "orange",
+        coverage(value, unknown="unknown"),
+        "gray" if value is None else "teal" if abs(value - 0.8) < 0.05 else "orange",
         "Share of closes inside the 80 % band at this horizon, on the same candles. A calibrated model is near 80 %.",
     )
 
@@ -316,9 +265,9 @@ def _recent_coverage(past: Sequence[PastForecast]) -> list[Component]:
 def _served_skill(forecast: Forecast, score: LatestScore) -> Component:
     return _badge(
         f"Last {_scored(forecast)}",
-        f"{_signed(score.skill_vs_naive)} vs naive",
+        f"{skill(score.skill_vs_naive)} vs naive",
         "orange" if score.drifted else "teal" if score.skill_vs_naive > 0 else "gray",
-        f"Skill of the {score.n} forecasts served in the {_scored(forecast)} before {score.as_of:%d %b %H:%M} UTC, "
+        f"Skill of the {score.n} forecasts served in the {_scored(forecast)} before {utc_time(score.as_of)}, "
         f"{'mean over the horizons' if score.horizons else 'of the next close'}. "
         "That is few forecasts: some percent either way are chance.",
     )

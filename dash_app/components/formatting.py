@@ -6,9 +6,13 @@ import math
 from datetime import UTC, datetime
 
 from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.times import from_ms
 
 _SIGNIFICANT_DIGITS = 6
 _ARCHITECTURES = {"lstm": "LSTM", "gru": "GRU", "patchtst": "PatchTST"}
+
+Time = int | datetime
+"""Milliseconds since 1970, or a time with its zone."""
 
 
 def price(value: float) -> str:
@@ -17,9 +21,18 @@ def price(value: float) -> str:
     return f"{value:,.{max(0, _SIGNIFICANT_DIGITS - 1 - magnitude)}f}"
 
 
-def utc_time(time_ms: int) -> str:
+def utc(time: Time) -> datetime:
+    return time.astimezone(UTC) if isinstance(time, datetime) else from_ms(time)
+
+
+def utc_time(time: Time) -> str:
     """Write day, month, hour and minute: 14 Nov 22:13 UTC."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%d %b %H:%M UTC")
+    return f"{utc(time):%d %b %H:%M} UTC"
+
+
+def minute(time: Time) -> str:
+    """Write a time for a column that is sorted by its text: 2026-11-14 22:13."""
+    return f"{utc(time):%Y-%m-%d %H:%M}"
 
 
 def chart_time(time_ms: int) -> str:
@@ -27,10 +40,14 @@ def chart_time(time_ms: int) -> str:
     return f"{{{time_ms}}}"
 
 
-def utc_day(time_ms: int) -> str:
+def utc_day(time: Time) -> str:
     """Write day, month and year: 8 Oct 2022."""
-    day = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return f"{day.day} {day:%b %Y}"
+    return f"{utc(time).day} {utc(time):%b %Y}"
+
+
+def plot_time(time: Time) -> str:
+    """Write a time for an axis of Plotly, which knows no zones: 2026-11-14T22:13:20.000."""
+    return utc(time).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
 def age(hours: float) -> str:

@@ -1,58 +1,24 @@
-"""Building blocks of a page: sections, controls, and tables with their columns."""
+"""Building blocks of a page: sections and controls."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-import dash_ag_grid as dag
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
-from dash import Dash, Input, Output, State, dcc, html
+from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dash_app.components.entries import pair_slug
-from dash_app.components.formatting import age, utc_time
+from dash_app.components.formatting import Time, age, utc, utc_time
 from make_us_rich.core.interval import Interval
 
-# assets/tables.js loads the script of the tables with the first page that has one.
-for _script in dag._js_dist:
-    if _script["relative_package_path"] == "dash_ag_grid.min.js":
-        _script["dynamic"] = True
+if TYPE_CHECKING:
+    from dash_app.callbacks import Callbacks
 
-Column = dict[str, object]
-"""A column definition of AG Grid: https://www.ag-grid.com/javascript-data-grid/column-properties"""
-
-# The colours are Mantine's variables, so a table follows the light and dark schemes.
-_THEME = (
-    "themeQuartz.withParams({backgroundColor: 'var(--mantine-color-body)',"
-    " foregroundColor: 'var(--mantine-color-text)', browserColorScheme: 'inherit',"
-    " accentColor: 'var(--accent)', fontFamily: 'inherit', headerFontSize: 13, fontSize: 14,"
-    " cellHorizontalPadding: 12, wrapperBorderRadius: 8})"
-)
-_OPTIONS = {
-    "theme": {"function": _THEME},
-    "animateRows": False,
-    "tooltipShowDelay": 300,
-    "enableCellTextSelection": True,
-    "ensureDomOrder": True,
-    "defaultColDef": {
-        "sortable": True,
-        "resizable": True,
-        "flex": 1,
-        "minWidth": 96,
-        "filter": False,
-        "cellDataType": False,  # else AG Grid takes a column of dates for dates, and it may hold "never"
-    },
-}
 PAIRS_BY_START: Any = {"function": "pairsByStart"}  # in assets/dashMantineFunctions.js
-_SELECTIONS = {
-    "by click": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
-    "by button": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": False},
-}
 
 
 def page(title: str, *content: Component, controls: Component | None = None) -> Component:
@@ -68,9 +34,9 @@ def panel(*content: Component) -> Component:
     return dmc.Paper(list(content), withBorder=True, p="md", radius="md")
 
 
-def small_button(label: str, button_id: str) -> Component:
+def small_button(label: str, button_id: str, **more: Any) -> Component:
     """Return a button for a row of form controls."""
-    return dmc.Button(label, id=button_id, size="sm", variant="default")
+    return dmc.Button(label, id=button_id, size="sm", variant="default", **more)
 
 
 def submits(button_id: str) -> Mapping[str, Any]:
@@ -108,18 +74,13 @@ def interval_switch(switch_id: str, intervals: Sequence[Interval]) -> Component:
     )
 
 
-def follow_link(app: Dash, switch_id: str) -> None:
+def follow_link(callbacks: Callbacks, switch_id: str) -> None:
     """Let a link with ?interval=4h set the switch when the page opens.
 
     Without one, the remembered interval stays if the installation still has it.
     """
-    app.clientside_callback(
-        """(id, search, data, value) => {
-            const known = data.map((item) => item.value);
-            const wanted = [new URLSearchParams(search).get("interval"), value];
-            // the value all the same, because what follows from it is not called at the start after a no_update
-            return wanted.find((interval) => known.includes(interval)) ?? known[0];
-        }""",
+    callbacks.in_browser(
+        "controls.followLink",
         Output(switch_id, "value"),
         Input(switch_id, "id"),
         State("location", "search"),
@@ -128,13 +89,18 @@ def follow_link(app: Dash, switch_id: str) -> None:
     )
 
 
-def keep_to_values(app: Dash, control_id: str, values: Sequence[int | str], otherwise: int | str) -> None:
-    """Replace what the browser remembers of a control when the page opens, unless it is one of `values`."""
-    app.clientside_callback(
-        f"(id, value) => {json.dumps(list(values))}.includes(value) ? value : {json.dumps(otherwise)}",
+def remembered(values: Sequence[int | str], otherwise: int | str) -> dict[str, Any]:
+    """Return the keyword arguments of a control whose value the browser remembers; see `keep_to_values`."""
+    return {"persistence": True, "data-values": list(values), "data-otherwise": otherwise}
+
+
+def keep_to_values(callbacks: Callbacks, control_id: str) -> None:
+    """When the page opens, replace a remembered value that the control no longer has by `otherwise`."""
+    callbacks.in_browser(
+        "controls.keepToValues",
         Output(control_id, "value"),
         Input(control_id, "id"),
-        State(control_id, "value"),
+        *(State(control_id, name) for name in ("value", "data-values", "data-otherwise")),
     )
 
 
@@ -148,9 +114,9 @@ def graph(figure: go.Figure, **more: Any) -> Component:
     return dcc.Graph(figure=figure, config={"displayModeBar": False, "displaylogo": False}, className="plot", **more)
 
 
-def local_time(time_ms: int) -> Component:
+def local_time(time: Time) -> Component:
     """Return a time that the browser writes in local time, with UTC on hover; see assets/local_time.js."""
-    return html.Time(utc_time(time_ms), dateTime=datetime.fromtimestamp(time_ms / 1000, UTC).isoformat())
+    return html.Time(utc_time(time), dateTime=utc(time).isoformat())
 
 
 def running_age(hours: float) -> Component:
@@ -159,97 +125,6 @@ def running_age(hours: float) -> Component:
     return html.Span(age(hours), **attribute)
 
 
-def plain_table(head: Sequence[str], rows: Sequence[Sequence[Component | str]], *, min_width: int) -> Component:
-    """Return a table without sorting that scrolls sideways below `min_width` pixels."""
-    style = {"overflowWrap": "anywhere"}
-    body = [dmc.TableTr([dmc.TableTd(cell, style=style) for cell in row]) for row in rows]
-    header = dmc.TableTr([dmc.TableTh(title) for title in head])
-    return dmc.TableScrollContainer(dmc.Table([dmc.TableThead(header), dmc.TableTbody(body)]), minWidth=min_width)
-
-
 def aria_label(label: str) -> Mapping[str, Any]:
     """Return the keyword argument that names a component for screen readers."""
     return {"aria-label": label}
-
-
-def table(
-    table_id: str,
-    columns: Sequence[Column],
-    *,
-    key: str = "",
-    rows: int = 0,
-    select: Literal["by click", "by button", "never"] = "never",
-    empty: str = "Nothing here yet.",
-) -> dag.AgGrid:
-    """Return a table. `key`: the field that identifies a row; `rows`: height before the first rows arrive.
-
-    `select`: how a row is selected; "by button" needs an `actions_column`. `empty`: what a table without rows says.
-    """
-    row_id: Mapping[str, Any] = {"getRowId": f"params.data.{key}"} if key else {}
-    options = _OPTIONS | {"localeText": {"noRowsToShow": empty}}
-    return dag.AgGrid(
-        id=table_id,
-        columnDefs=list(columns),
-        dashGridOptions=options if select == "never" else options | {"rowSelection": _SELECTIONS[select]},
-        style=height_of(rows),
-        **row_id,
-    )
-
-
-def height_of(rows: int, *, limit: int | None = None) -> dict[str, str]:
-    """Return the style of a table as high as its rows, or as `limit` rows, but no higher than the window."""
-    shown = rows if limit is None else min(rows, limit)
-    return {"height": f"min({68 + 42 * shown}px, max(320px, calc(100vh - 230px)))"}
-
-
-def text_column(title: str, field: str, *, sort_field: str = "", **more: object) -> Column:
-    """Return a column of text. `sort_field`: the field with the number to sort by."""
-    column: Column = {"headerName": title, "field": field, "tooltipField": field}
-    if sort_field:
-        column["comparator"] = {"function": f"(nodeA.data.{sort_field} ?? 0) - (nodeB.data.{sort_field} ?? 0)"}
-    return column | more
-
-
-def wrapped_column(title: str, field: str, *, sort_field: str = "", **more: object) -> Column:
-    """Return a column of texts that may be long or have several lines; a row is as high as its longest one."""
-    return (
-        text_column(title, field, sort_field=sort_field)
-        | {"wrapText": True, "autoHeight": True, "cellClass": "wrapped"}
-        | more
-    )
-
-
-def actions_column(field: str) -> Column:
-    """Return the column of the buttons that open the actions of a row, named after a field of it."""
-    return {
-        "headerName": "Actions",
-        "field": field,
-        "colId": "actions",
-        "cellRenderer": "RowActions",
-        "sortable": False,
-        "resizable": False,
-        "pinned": "right",
-        "flex": None,
-        "width": 92,
-    }
-
-
-def actions_dialog(name: str, *content: Component) -> Component:
-    """Return the dialog with the actions of a selected row. `name`-title holds its title, `name`-notice a refusal."""
-    return dmc.Modal(
-        dmc.Stack([*content, html.Div(id=f"{name}-notice", role="status")]),
-        id=name,
-        title=dmc.Text(id=f"{name}-title", fw=600),
-        closeButtonProps=dict(aria_label("close")),  # type: ignore[arg-type]  # its type lacks ARIA attributes
-    )
-
-
-def open_by_row(app: Dash, name: str, table_id: str) -> None:
-    """Open a dialog by the buttons of a table's `actions_column`."""
-    app.clientside_callback(
-        """(clicked) => clicked ? [true, null] : [false, null]""",
-        Output(name, "opened"),
-        Output(f"{name}-notice", "children"),
-        Input(table_id, "cellRendererData"),
-        prevent_initial_call=True,
-    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import plotly.graph_objects as go
 
 from dash_app.components.colours import FALLING, FAN, RISING
 from dash_app.components.figures import GRID, LAYOUT, TEXT
-from dash_app.components.formatting import utc_time
+from dash_app.components.formatting import plot_time, utc_time
+from dash_app.components.wording import coverage, skill
 
 _LOWEST_COVERAGE = 0.6  # at the bottom of the axis, unless a version's is lower
 MARKS = {
@@ -51,7 +51,7 @@ def history_figure(points: Sequence[VersionPoint]) -> go.Figure:
         chosen = [point for point in ordered if point.outcome == outcome]
         if chosen:
             figure.add_scatter(
-                x=[_time(point) for point in chosen],
+                x=[plot_time(point.as_of_ms) for point in chosen],
                 y=[point.skill for point in chosen],
                 name=outcome,
                 mode="markers",
@@ -88,7 +88,7 @@ def history_figure(points: Sequence[VersionPoint]) -> go.Figure:
 
 
 def _add_lines(figure: go.Figure, points: Sequence[VersionPoint]) -> None:
-    times = [_time(point) for point in points]
+    times = [plot_time(point.as_of_ms) for point in points]
     common = {"x": times, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
     margins = {"type": "data", "array": [point.margin or 0 for point in points], "color": TEXT, "thickness": 1}
     figure.add_scatter(**common, y=[point.skill for point in points], line={"color": RISING}, error_y=margins)
@@ -101,12 +101,11 @@ def _add_lines(figure: go.Figure, points: Sequence[VersionPoint]) -> None:
     )
 
 
-def _time(point: VersionPoint) -> str:
-    return datetime.fromtimestamp(point.as_of_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
 def _hover(point: VersionPoint) -> str:
-    margin = "" if point.margin is None else f" ± {point.margin:.1%}"
-    coverage = "" if point.coverage is None else f"<br>Coverage of the 80 % band: {point.coverage:.1%}"
-    skill = f"Skill: {point.skill:+.1%}{margin}{coverage}"
-    return f"Version {point.version}, trained on data until {utc_time(point.as_of_ms)}<br>{skill}<br>{point.outcome}"
+    lines = [
+        f"Version {point.version}, trained on data until {utc_time(point.as_of_ms)}",
+        f"Skill: {skill(point.skill, point.margin)}",
+        *([] if point.coverage is None else [f"Coverage of the 80 % band: {coverage(point.coverage)}"]),
+        point.outcome,
+    ]
+    return "<br>".join(lines)

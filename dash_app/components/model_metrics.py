@@ -9,7 +9,7 @@ import dash_mantine_components as dmc
 from dash import html
 from dash.development.base_component import Component
 
-from dash_app.components.layout import plain_table
+from dash_app.components.tables import plain_table
 from make_us_rich.registry.client import TrainingRun
 
 _PERCENT, _SIGNED, _SMALL, _NUMBER, _COUNT = "{:.1%}", "{:+.1%}", "{:.3%}", "{:.1f}", "{:,.0f}"

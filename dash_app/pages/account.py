@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
+from dash import ALL, Input, Output, State, ctx, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 
-from dash_app.components import confirmation, notices
+from dash_app.callbacks import Callbacks
+from dash_app.components import notices
+from dash_app.components.confirmation import confirmation, opens
+from dash_app.components.formatting import utc_time
 from dash_app.components.layout import aria_label, local_time, page, panel, submits
-from dash_app.pages import Services
+from dash_app.pages import Page, services
 from dash_app.security.login import end_other_sessions, end_session, start_session
 from dash_app.security.throttling import confirmation_limit
-from dash_app.security.validation import Clicks, Text, validated
+from dash_app.security.validation import Clicks, Text
 from make_us_rich.accounts import Session
 from make_us_rich.accounts.tokens import TOKEN_TTL_S
 from make_us_rich.core.errors import InputError, TooManyAttempts, WrongCredentials
@@ -48,10 +50,10 @@ def layout(_: Settings) -> Component:
             "Delete account",
             dmc.Text(f"Your tokens stop working within {TOKEN_TTL_S:.0f} seconds. This cannot be undone."),
             _password_input("delete-password", "Current password", "current-password"),
-            dmc.Button("Delete my account…", id="delete-account", color="red"),
+            dmc.Button("Delete my account…", id="delete-account", color="red", **opens("delete-dialog")),
             html.Div(id="delete-notice", role="status"),
         ),
-        confirmation.confirmation(
+        confirmation(
             "delete-dialog",
             "Delete your account?",
             f"The account {current_user.name}, its tokens and its record of calls are deleted, and all its sessions "
@@ -79,7 +81,9 @@ def _session_list(sessions: Sequence[Session], this_key: str) -> Component:
 
 def _session_row(session: Session, *, is_this: bool) -> Component:
     times = dmc.Text(
-        ["Logged in ", _time(session.started_at), ", last used ", _time(session.used_at), "."], size="sm", c="dimmed"
+        ["Logged in ", local_time(session.started_at), ", last used ", local_time(session.used_at), "."],
+        size="sm",
+        c="dimmed",
     )
     device = dmc.Text(session.device, fw=600)
     if is_this:
@@ -90,80 +94,77 @@ def _session_row(session: Session, *, is_this: bool) -> Component:
         id={"end-session": session.session_id},
         variant="default",
         size="compact-sm",
-        **aria_label(f"log out {session.device}, logged in {session.started_at:%d %b %H:%M} UTC"),
+        **aria_label(f"log out {session.device}, logged in {utc_time(session.started_at)}"),
     )
     return dmc.Group([dmc.Stack([device, times], gap=2), button], justify="space-between", gap="xs")
 
 
-def _time(moment: datetime) -> Component:
-    return local_time(int(moment.timestamp() * 1000))
+callbacks = Callbacks()
 
 
-def register(app: Dash, services: Services) -> None:
-    accounts = services.accounts
+@callbacks(
+    Output("password-notice", "children"),
+    Output("current-password", "value"),
+    Output("new-password", "value"),
+    Input("change-password", "n_clicks"),
+    State("current-password", "value"),
+    State("new-password", "value"),
+    prevent_initial_call=True,
+)
+def change_password(clicks: Clicks, current: Text, new: Text) -> tuple[Any, ...]:
+    if not clicks:
+        return no_update, no_update, no_update
+    accounts = services().accounts
+    try:
+        with accounts.throttle.attempt(confirmation_limit()):
+            user = accounts.users.change_password(current_user.user_id, current or "", new or "")
+    except (InputError, WrongCredentials, TooManyAttempts) as error:
+        return notices.refusal(error), no_update, no_update
+    start_session(user, remember=False)
+    return notices.success("Password changed. All other sessions have ended."), "", ""
 
-    @app.callback(
-        Output("password-notice", "children"),
-        Output("current-password", "value"),
-        Output("new-password", "value"),
-        Input("change-password", "n_clicks"),
-        State("current-password", "value"),
-        State("new-password", "value"),
-        prevent_initial_call=True,
-    )
-    @validated
-    def change_password(clicks: Clicks, current: Text, new: Text) -> tuple[Any, ...]:
-        if not clicks:
-            return no_update, no_update, no_update
-        try:
-            with accounts.throttle.attempt(confirmation_limit()):
-                user = accounts.users.change_password(current_user.user_id, current or "", new or "")
-        except (InputError, WrongCredentials, TooManyAttempts) as error:
-            return notices.refusal(error), no_update, no_update
-        start_session(user, remember=False)
-        return notices.success("Password changed. All other sessions have ended."), "", ""
 
-    @app.callback(
-        Output("sessions", "children"),
-        Output("sessions-notice", "children"),
-        Input("end-other-sessions", "n_clicks"),
-        Input({"end-session": ALL}, "n_clicks"),
-        Input("password-notice", "children"),  # a changed password ends the other sessions
-    )
-    @validated
-    def show_sessions(_: Clicks, __: list[Clicks], ___: object) -> tuple[Component, Any]:
-        user_id, trigger = current_user.user_id, ctx.triggered_id
-        is_click = bool(ctx.triggered and ctx.triggered[0]["value"])
-        notice: Any = no_update
-        try:
-            if is_click and trigger == "end-other-sessions":
-                end_other_sessions(accounts)
-                notice = notices.success("All other sessions are logged out.")
-            elif is_click and isinstance(trigger, dict):
-                device = accounts.sessions.end_listed(user_id, trigger["end-session"])
-                notice = notices.success(f"{device} is logged out.")
-        except InputError as error:
-            notice = notices.refusal(error)
-        return _session_list(accounts.sessions.of_user(user_id), current_user.session_key), notice
+@callbacks(
+    Output("sessions", "children"),
+    Output("sessions-notice", "children"),
+    Input("end-other-sessions", "n_clicks"),
+    Input({"end-session": ALL}, "n_clicks"),
+    Input("password-notice", "children"),  # a changed password ends the other sessions
+)
+def show_sessions(_: Clicks, __: list[Clicks], ___: object) -> tuple[Component, Any]:
+    accounts, user_id, trigger = services().accounts, current_user.user_id, ctx.triggered_id
+    is_click = bool(ctx.triggered and ctx.triggered[0]["value"])
+    notice: Any = no_update
+    try:
+        if is_click and trigger == "end-other-sessions":
+            end_other_sessions(accounts)
+            notice = notices.success("All other sessions are logged out.")
+        elif is_click and isinstance(trigger, dict):
+            device = accounts.sessions.end_listed(user_id, trigger["end-session"])
+            notice = notices.success(f"{device} is logged out.")
+    except InputError as error:
+        notice = notices.refusal(error)
+    return _session_list(accounts.sessions.of_user(user_id), current_user.session_key), notice
 
-    confirmation.open_by(app, "delete-dialog", "delete-account")
-    confirmation.register(app, "delete-dialog")
 
-    @app.callback(
-        Output("delete-notice", "children"),
-        Output("location", "href", allow_duplicate=True),
-        Input("delete-dialog-yes", "n_clicks"),
-        State("delete-password", "value"),
-        prevent_initial_call=True,
-    )
-    @validated
-    def delete_account(clicks: Clicks, password: Text) -> tuple[Any, Any]:
-        if not clicks:
-            return no_update, no_update
-        try:
-            with accounts.throttle.attempt(confirmation_limit()):
-                accounts.users.delete(current_user.user_id, password or "")
-        except (InputError, WrongCredentials, TooManyAttempts) as error:
-            return notices.refusal(error), no_update
-        end_session(accounts)
-        return no_update, "/register"
+@callbacks(
+    Output("delete-notice", "children"),
+    Output("location", "href", allow_duplicate=True),
+    Input("delete-dialog-yes", "n_clicks"),
+    State("delete-password", "value"),
+    prevent_initial_call=True,
+)
+def delete_account(clicks: Clicks, password: Text) -> tuple[Any, Any]:
+    if not clicks:
+        return no_update, no_update
+    accounts = services().accounts
+    try:
+        with accounts.throttle.attempt(confirmation_limit()):
+            accounts.users.delete(current_user.user_id, password or "")
+    except (InputError, WrongCredentials, TooManyAttempts) as error:
+        return notices.refusal(error), no_update
+    end_session(accounts)
+    return no_update, "/register"
+
+
+PAGE = Page("/account", "Account", layout, callbacks, in_menu=False)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, no_update
+from dash import Input, Output, State, no_update
 from dash.development.base_component import Component
 
-from dash_app.components.layout import page, plain_table, table, text_column, wrapped_column
-from dash_app.pages import Services, admin_pairs, admin_users
-from dash_app.security.access import admins_only
-from dash_app.security.validation import Clicks, Text, validated
+from dash_app.callbacks import Callbacks
+from dash_app.components.formatting import utc
+from dash_app.components.layout import page
+from dash_app.components.tables import plain_table, table, text_column, wrapped_column
+from dash_app.pages import Page, admin_pairs, admin_users, services
+from dash_app.security.validation import Clicks, Text
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database.alerts import RecordedAlert
 from make_us_rich.operations.health import HealthResult, check_components
 
-_HEALTH, _ALERTS, _AUDIT_LOG = "Health", "Alerts", "Audit log"
-_STATE_COLOURS = {"ok": "teal", "warning": "orange", "failed": "red"}
-_MAX_ENTRIES = 500
+_HEALTH, _ALERTS, _AUDIT_LOG = "Health", "Alerts", "Audit-log"
+"""Names of tabs, which become parts of ids: a space in them breaks the tab for screen readers."""
 _ALERT_COLUMNS = (
     text_column("Time, UTC", "at", minWidth=184),
     wrapped_column("Alert", "title", flex=2, minWidth=200),
@@ -41,7 +42,7 @@ def layout(_: Settings) -> Component:
     tabs = {
         "Users": admin_users.layout(),
         admin_pairs.TAB: admin_pairs.layout(),
-        _HEALTH: _health_layout(),
+        _HEALTH: _health(),
         _ALERTS: table("admin-alerts", _ALERT_COLUMNS, rows=12, empty="No alert so far."),
         _AUDIT_LOG: table("admin-audit", _AUDIT_COLUMNS, rows=12, empty="No entry yet."),
     }
@@ -49,8 +50,8 @@ def layout(_: Settings) -> Component:
         "Admin",
         dmc.Tabs(
             [
-                dmc.TabsList([dmc.TabsTab(label, value=_tab_value(label)) for label in tabs]),
-                *(dmc.TabsPanel(content, value=_tab_value(label), pt="md") for label, content in tabs.items()),
+                dmc.TabsList([dmc.TabsTab(tab.replace("-", " "), value=tab) for tab in tabs]),
+                *(dmc.TabsPanel(content, value=tab, pt="md") for tab, content in tabs.items()),
             ],
             id="admin-tabs",
             value="Users",
@@ -59,76 +60,7 @@ def layout(_: Settings) -> Component:
     )
 
 
-def _tab_value(label: str) -> str:
-    """Return the name of a tab, which becomes part of an id: a space in it breaks the tab for screen readers."""
-    return label.replace(" ", "-")
-
-
-def register(app: Dash, services: Services) -> None:
-    admin_users.register(app, services)
-    admin_pairs.register(app, services)
-
-    # The tab is part of the address, so that a reload and a link show it.
-    app.clientside_callback(
-        """(_, [list], tab) => {
-            const wanted = new URLSearchParams(location.search).get("tab");
-            return list.props.children.some((each) => each.props.value === wanted) ? wanted : tab;
-        }""",
-        Output("admin-tabs", "value"),
-        Input("admin-tabs", "id"),
-        State("admin-tabs", "children"),
-        State("admin-tabs", "value"),
-    )
-    app.clientside_callback(
-        """(tab) => {
-            if (location.pathname === "/admin") history.replaceState(null, "", `/admin?tab=${tab}`);
-        }""",
-        Input("admin-tabs", "value"),
-        prevent_initial_call=True,
-    )
-
-    @app.callback(
-        Output("admin-health", "children"),
-        Input("admin-check-health", "n_clicks"),
-        Input("admin-tabs", "value"),
-        running=[(Output("admin-check-health", "loading"), True, False)],
-    )
-    @admins_only
-    @validated
-    def check_health(_: Clicks, tab: Text) -> Any:
-        if tab != _HEALTH:
-            return no_update
-        rows = [_health_row(result) for result in check_components(services.settings)]
-        return plain_table(("Component", "State", "Finding", "What to do"), rows, min_width=640)
-
-    @app.callback(Output("admin-alerts", "rowData"), Input("admin-tabs", "value"))
-    @admins_only
-    @validated
-    def show_alerts(tab: Text) -> Any:
-        if tab != _tab_value(_ALERTS):
-            return no_update
-        return [_alert_row(alert) for alert in alerts_table.newest(services.database, _MAX_ENTRIES)]
-
-    @app.callback(Output("admin-audit", "rowData"), Input("admin-tabs", "value"))
-    @admins_only
-    @validated
-    def show_audit_log(tab: Text) -> Any:
-        if tab != _tab_value(_AUDIT_LOG):
-            return no_update
-        entries = services.accounts.audit.entries(_MAX_ENTRIES)
-        return [asdict(entry) | {"at": _time(entry.at)} for entry in entries]
-
-
-def _alert_row(alert: RecordedAlert) -> dict[str, str]:
-    outcome = f"not posted: {alert.problem}" if alert.problem else "posted"
-    return {"at": _time(alert.at), "title": alert.title, "text": alert.text, "outcome": outcome}
-
-
-def _time(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _health_layout() -> Component:
+def _health() -> Component:
     return dmc.Stack(
         [
             dmc.Group(
@@ -142,6 +74,62 @@ def _health_layout() -> Component:
     )
 
 
+_STATE_COLOURS = {"ok": "teal", "warning": "orange", "failed": "red"}
+_MAX_ENTRIES = 500
+
+callbacks = Callbacks(admin_users.callbacks, admin_pairs.callbacks)
+# The tab is part of the address, so that a reload and a link show it.
+callbacks.in_browser(
+    "admin.tabOfAddress",
+    Output("admin-tabs", "value"),
+    Input("admin-tabs", "id"),
+    State("admin-tabs", "children"),
+    State("admin-tabs", "value"),
+)
+callbacks.in_browser("admin.rememberTab", Input("admin-tabs", "value"), prevent_initial_call=True)
+
+
+@callbacks(
+    Output("admin-health", "children"),
+    Input("admin-check-health", "n_clicks"),
+    Input("admin-tabs", "value"),
+    running=[(Output("admin-check-health", "loading"), True, False)],
+    for_admins=True,
+)
+def check_health(_: Clicks, tab: Text) -> Any:
+    if tab != _HEALTH:
+        return no_update
+    rows = [_health_row(result) for result in check_components(services().settings)]
+    return plain_table(("Component", "State", "Finding", "What to do"), rows, min_width=640)
+
+
+@callbacks(Output("admin-alerts", "rowData"), Input("admin-tabs", "value"), for_admins=True)
+def show_alerts(tab: Text) -> Any:
+    if tab != _ALERTS:
+        return no_update
+    return [_alert_row(alert) for alert in alerts_table.newest(services().database, _MAX_ENTRIES)]
+
+
+@callbacks(Output("admin-audit", "rowData"), Input("admin-tabs", "value"), for_admins=True)
+def show_audit_log(tab: Text) -> Any:
+    if tab != _AUDIT_LOG:
+        return no_update
+    entries = services().accounts.audit.entries(_MAX_ENTRIES)
+    return [asdict(entry) | {"at": _second(entry.at)} for entry in entries]
+
+
+def _alert_row(alert: RecordedAlert) -> dict[str, str]:
+    outcome = f"not posted: {alert.problem}" if alert.problem else "posted"
+    return {"at": _second(alert.at), "title": alert.title, "text": alert.text, "outcome": outcome}
+
+
+def _second(at: datetime) -> str:
+    return f"{utc(at):%Y-%m-%d %H:%M:%S}"
+
+
 def _health_row(result: HealthResult) -> tuple[Component | str, ...]:
     badge = dmc.Badge(result.state, color=_STATE_COLOURS[result.state], variant="light", tt="none", miw="max-content")
     return dmc.Text(result.name, fw=600, size="sm"), badge, result.detail, result.way_out
+
+
+PAGE = Page("/admin", "Admin", layout, callbacks, for_admins=True, has_tables=True)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from dash_app.callbacks import Callbacks
 from dash_app.components import notices
 from dash_app.components.formatting import duration
-from dash_app.components.layout import aria_label, follow_link, interval_switch, keep_to_values, local_time, page
-from dash_app.pages import Services
+from dash_app.components.layout import (
+    aria_label,
+    follow_link,
+    interval_switch,
+    keep_to_values,
+    local_time,
+    page,
+    remembered,
+)
+from dash_app.pages import Page, services
 from dash_app.pages.overview_rows import READ_HORIZONS, SHOWN_HORIZONS, Closes, screener
-from dash_app.security.validation import Clicks, IntervalName, validated
+from dash_app.security.validation import Clicks, IntervalName
 from make_us_rich.client import ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import scores
 from make_us_rich.database.scores import LatestScore
 from make_us_rich.documents import Forecast
@@ -60,7 +69,7 @@ def layout(settings: Settings) -> Component:
         id="overview-horizon",
         data=_horizon_labels(settings.default_interval),
         value=str(_FIRST_HORIZON),
-        persistence=True,
+        **remembered([str(each) for each in SHOWN_HORIZONS], str(_FIRST_HORIZON)),
         **aria_label("horizon of the range"),
     )
     return page(
@@ -79,54 +88,51 @@ def layout(settings: Settings) -> Component:
     )
 
 
-def register(app: Dash, services: Services) -> None:
-    client, database, records = services.client, services.database, services.records
-
-    @app.callback(
-        Output("overview-data", "data"),
-        Output("overview-notice", "children"),
-        Output("overview-answered", "data"),
-        Output("overview-table", "className"),
-        Input("overview-refresh", "n_intervals"),
-        Input("overview-interval", "value"),
-        State("overview-answered", "data"),
-    )
-    @validated
-    def refresh(_: Clicks, interval: IntervalName, answered: Answered | None) -> tuple[Any, ...]:
-        try:
-            forecasts, missing = client.forecasts(READ_HORIZONS, interval)
-        except (ServiceUnavailable, ServiceRefused) as error:
-            if answered is None or answered["interval"] != interval:
-                return None, notices.service_error(error), None, ""
-            return no_update, notices.service_error(error, since_ms=answered["at_ms"]), no_update, "outdated"
-        latest: Mapping[str, LatestScore] = {}
-        closes: Closes = {}
-        if forecasts:
-            latest = scores.latest(database, market=forecasts[0].market, interval=interval)
-            closes = records.last_closes([forecast.pair for forecast in forecasts], interval)
-        shown = screener(forecasts, missing, latest, closes, interval)
-        now: Answered = {"interval": interval, "at_ms": time.time_ns() // 1_000_000}
-        return shown, _summary(forecasts, missing, interval), now, ""
-
-    follow_link(app, "overview-interval")
-    keep_to_values(app, "overview-horizon", [str(horizon) for horizon in SHOWN_HORIZONS], str(_FIRST_HORIZON))
-
-    @app.callback(Output("overview-horizon", "data"), Input("overview-interval", "value"))
-    @validated
-    def name_horizons(interval: IntervalName) -> list[dict[str, str]]:
-        return _horizon_labels(interval)
-
-    app.clientside_callback(
-        "(...shown) => window.screener.show(...shown)",
-        Output("overview-shown", "children"),
-        Input("overview-data", "data"),
-        Input("overview-horizon", "value"),
-        Input("overview-search", "value"),
-    )
-
-
 def _horizon_labels(interval: Interval) -> list[dict[str, str]]:
     return [{"value": str(horizon), "label": duration(horizon * interval.ms)} for horizon in SHOWN_HORIZONS]
+
+
+callbacks = Callbacks()
+follow_link(callbacks, "overview-interval")
+keep_to_values(callbacks, "overview-horizon")
+callbacks.in_browser(
+    "overview.show",  # in assets/screener.js
+    Output("overview-shown", "children"),
+    Input("overview-data", "data"),
+    Input("overview-horizon", "value"),
+    Input("overview-search", "value"),
+)
+
+
+@callbacks(
+    Output("overview-data", "data"),
+    Output("overview-notice", "children"),
+    Output("overview-answered", "data"),
+    Output("overview-table", "className"),
+    Input("overview-refresh", "n_intervals"),
+    Input("overview-interval", "value"),
+    State("overview-answered", "data"),
+)
+def refresh(_: Clicks, interval: IntervalName, answered: Answered | None) -> tuple[Any, ...]:
+    try:
+        forecasts, missing = services().client.forecasts(READ_HORIZONS, interval)
+    except (ServiceUnavailable, ServiceRefused) as error:
+        if answered is None or answered["interval"] != interval:
+            return None, notices.service_error(error), None, ""
+        return no_update, notices.service_error(error, since_ms=answered["at_ms"]), no_update, "outdated"
+    latest: Mapping[str, LatestScore] = {}
+    closes: Closes = {}
+    if forecasts:
+        latest = scores.latest(services().database, market=forecasts[0].market, interval=interval)
+        closes = services().records.last_closes([forecast.pair for forecast in forecasts], interval)
+    shown = screener(forecasts, missing, latest, closes, interval)
+    now: Answered = {"interval": interval, "at_ms": current_ms()}
+    return shown, _summary(forecasts, missing, interval), now, ""
+
+
+@callbacks(Output("overview-horizon", "data"), Input("overview-interval", "value"))
+def name_horizons(interval: IntervalName) -> list[dict[str, str]]:
+    return _horizon_labels(interval)
 
 
 def _summary(forecasts: Sequence[Forecast], missing: Mapping[str, str], interval: Interval) -> Component:
@@ -142,3 +148,6 @@ def _summary(forecasts: Sequence[Forecast], missing: Mapping[str, str], interval
         c="dimmed",
         size="sm",
     )
+
+
+PAGE = Page("/overview", "Overview", layout, callbacks)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing_extensions import TypedDict
 
 from dash_app.components.formatting import age, duration, pair_label, percent, price, utc_day, utc_time
+from dash_app.components.wording import compared_with_naive, coverage, skill
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.scores import LatestScore
@@ -44,8 +45,7 @@ class Row(TypedDict, total=False):
     picture: see `_picture`. By horizon, bands; moves: the mean absolute return, and volatility, per year, both as a
     fraction and as text. skill is the mean over HORIZON_GRID, or that of the next close for a model that was measured
     there alone; skill and coverage, of the next close, are None where they were never measured. skills_text: the skill
-    at each horizon. notes: what is unusual about the forecast
-    or its model.
+    at each horizon. notes: what is unusual about the forecast or its model.
     """
 
     pair: str
@@ -104,19 +104,6 @@ def screener(
     return {"rows": rows, "horizons": horizons, "span": duration(HORIZONS * interval.ms)}
 
 
-def skill_text(skill: float | None, margin: float | None) -> str:
-    """Write how a model compares with the naive forecast, and how sure that is. `margin`: of the 95 % interval."""
-    if skill is None:
-        return "no score yet"
-    by = percent(abs(skill), decimals=1)
-    side = "better" if skill > 0 else "worse"
-    if margin is None:
-        return f"{side} than naive by {by}, margin unknown" if skill else "as good as naive, margin unknown"
-    if abs(skill) <= margin:
-        return f"no clear difference ({percent(skill, decimals=1, signed=True)} ± {percent(margin, decimals=1)})"
-    return f"{side} than naive by {by} ± {percent(margin, decimals=1)}"
-
-
 def round_reach(reaches: Iterable[float]) -> float:
     """Return a round number that 95 % of the reaches do not exceed, or all of fewer than 20; 0.01 without a reach."""
     found = sorted(reaches)
@@ -135,7 +122,7 @@ def _row(
     forecast: Forecast, score: LatestScore | None, closes: Sequence[tuple[int, float]], scale: float, interval: Interval
 ) -> Row:
     model = forecast.model
-    skill = _mean_skill(forecast)
+    mean = _mean_skill(forecast)
     shown = {str(item.horizon): item for item in forecast.horizons if item.horizon in SHOWN_HORIZONS}
     return _named(forecast.pair, interval) | {
         "last_close": forecast.last_close,
@@ -144,11 +131,13 @@ def _row(
         "bands": {key: _band(item, forecast.last_close) for key, item in shown.items()},
         "moves": {key: (item.expected_move, percent(item.expected_move)) for key, item in shown.items()},
         "volatility": {key: (item.volatility, percent(item.volatility, decimals=1)) for key, item in shown.items()},
-        "skill": model.skill_vs_naive if skill is None else skill,
-        "skill_text": skill_text(model.skill_vs_naive, model.skill_margin) if skill is None else _mean_text(skill),
+        "skill": model.skill_vs_naive if mean is None else mean,
+        "skill_text": compared_with_naive(model.skill_vs_naive, model.skill_margin)
+        if mean is None
+        else f"{skill(mean)} in the mean",
         "skills_text": _skills_text(forecast, interval),
         "coverage": model.coverage_80,
-        "coverage_text": "no score yet" if model.coverage_80 is None else percent(model.coverage_80, decimals=1),
+        "coverage_text": coverage(model.coverage_80, unknown="no score yet"),
         "age_hours": model.age_hours,
         "age": age(model.age_hours),
         "notes": _notes(forecast, score, interval),
@@ -162,28 +151,19 @@ def _mean_skill(forecast: Forecast) -> float | None:
     return sum(measured) / len(measured) if len(measured) == len(HORIZON_GRID) else None
 
 
-def _mean_text(skill: float) -> str:
-    return f"{percent(skill, decimals=1, signed=True)} in the mean"
-
-
 def _skills_text(forecast: Forecast, interval: Interval) -> str:
     """Write the skill at each shown horizon, such as `1 h +8.2 % ± 1.0 %, 8 h +6.0 %, 24 h +4.1 %`.
 
     The margin is known of the next close. Where nothing else was measured, the words for the skill speak of it alone.
     """
     skills = {item.horizon: item.skill_vs_naive for item in forecast.horizons if item.horizon in SHOWN_HORIZONS}
-    found = {horizon: skill for horizon, skill in skills.items() if skill is not None}
+    found = {horizon: value for horizon, value in skills.items() if value is not None}
     if list(found) == [1]:
         return "the next close alone"
     margins = {1: forecast.model.skill_margin}
     return ", ".join(
-        f"{duration(horizon * interval.ms)} {percent(skill, decimals=1, signed=True)}{_margin(margins.get(horizon))}"
-        for horizon, skill in found.items()
+        f"{duration(horizon * interval.ms)} {skill(value, margins.get(horizon))}" for horizon, value in found.items()
     )
-
-
-def _margin(margin: float | None) -> str:
-    return "" if margin is None else f" ± {percent(margin, decimals=1)}"
 
 
 def _changes(item: HorizonForecast, last_close: float) -> list[float]:

@@ -8,22 +8,24 @@ from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import dash_mantine_components as dmc
-from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from flask_login import current_user
 from typing_extensions import TypedDict
 
-from dash_app.components import confirmation, notices
+from dash_app.callbacks import Callbacks
+from dash_app.components import notices
+from dash_app.components.confirmation import confirmation
 from dash_app.components.figures import usage_figure
 from dash_app.components.formatting import as_sentence
-from dash_app.components.layout import aria_label, graph, page, panel, plain_table, submits
-from dash_app.pages import Services
-from dash_app.security.validation import Clicks, RowId, Text, validated
+from dash_app.components.layout import aria_label, graph, page, panel, submits
+from dash_app.components.tables import plain_table
+from dash_app.pages import Page, services
+from dash_app.security.validation import Clicks, RowId, Text
 from make_us_rich.accounts import Token, Usage
 from make_us_rich.core.errors import InputError, NameTaken, UnknownToken
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import pairs as pairs_table
-from make_us_rich.database.pool import Database
 
 _HIGH_USAGE = 0.8
 _REFRESH_MS = 15_000
@@ -61,7 +63,7 @@ def layout(_: Settings) -> Component:
         ),
         html.Div(id="new-token", role="status"),
         dmc.Box(id="tokens"),
-        confirmation.confirmation("token-dialog", "Change a token"),
+        confirmation("token-dialog", "Change a token"),
         dcc.Store(id="token-action"),
         dmc.Title("Examples", order=2, size="h4"),
         dmc.Box(id="examples"),
@@ -69,84 +71,81 @@ def layout(_: Settings) -> Component:
     )
 
 
-def register(app: Dash, services: Services) -> None:
-    accounts = services.accounts
-    api_url = services.settings.public_api_url or services.settings.api_url
+callbacks = Callbacks()
 
-    @app.callback(
-        Output("usage", "children"),
-        Output("tokens", "children"),
-        Output("new-token", "children"),
-        Output("examples", "children"),
-        Output("token-name", "error"),
-        Output("token-name", "value"),
-        Input("create-token", "n_clicks"),
-        Input("token-dialog-yes", "n_clicks"),
-        State("token-action", "data"),
-        State("token-name", "value"),
-    )
-    @validated
-    def manage(_: Clicks, __: Clicks, action: TokenAction | None, name: Text) -> tuple[Any, ...]:
-        trigger, is_click = ctx.triggered_id, bool(ctx.triggered and ctx.triggered[0]["value"])
-        user_id = current_user.user_id
-        new_token: str | None = None
-        notice: Any = no_update
-        new_name: Any = no_update
-        error = None
-        try:
-            if is_click and trigger == "create-token":
-                new_token, new_name = accounts.tokens.create(user_id, name or ""), ""
-            elif is_click and action and action["kind"] == "rotate":
-                new_token = accounts.tokens.rotate(user_id, action["token_id"])
-            elif is_click and action:
-                accounts.tokens.revoke(user_id, action["token_id"])
-                notice = None  # it may show the revoked token, as may the examples
-        except (InputError, NameTaken, UnknownToken) as refusal:
-            error = as_sentence(refusal)
-        examples: Any = no_update
-        if new_token is not None:
-            notice = notices.shown_once(
-                "Copy the token now: it is not shown again", new_token, text_id="new-token-text"
-            )
-        if new_token is not None or notice is None or not trigger:
-            examples = _examples(api_url, _example_pair(services.database), new_token or _PLACEHOLDER)
-        usage = _usage(accounts.quota.usage(user_id))
-        return usage, _token_table(accounts.tokens.of_user(user_id)), notice, examples, error, new_name
 
-    @app.callback(
-        Output("token-dialog", "opened"),
-        Output("token-dialog-title", "children"),
-        Output("token-dialog-text", "children"),
-        Output("token-dialog-yes", "children"),
-        Output("token-action", "data"),
-        Input({"revoke": ALL}, "n_clicks"),
-        Input({"rotate": ALL}, "n_clicks"),
-        prevent_initial_call=True,
-    )
-    @validated
-    def confirm(_: list[Clicks], __: list[Clicks]) -> tuple[Any, ...]:
-        if not ctx.triggered[0]["value"]:  # the table was drawn, no button was clicked
-            return (no_update,) * 5
-        ((kind, token_id),) = ctx.triggered_id.items()
-        names = {token.token_id: token.name for token in accounts.tokens.of_user(current_user.user_id)}
-        if token_id not in names:  # revoked in another window
-            return (no_update,) * 5
-        verb, effect = _ACTIONS[kind]
-        action: TokenAction = {"kind": kind, "token_id": token_id}
-        return True, f"{verb} the token {names[token_id]}?", effect, verb, action
+@callbacks(
+    Output("usage", "children"),
+    Output("tokens", "children"),
+    Output("new-token", "children"),
+    Output("examples", "children"),
+    Output("token-name", "error"),
+    Output("token-name", "value"),
+    Input("create-token", "n_clicks"),
+    Input("token-dialog-yes", "n_clicks"),
+    State("token-action", "data"),
+    State("token-name", "value"),
+)
+def manage(_: Clicks, __: Clicks, action: TokenAction | None, name: Text) -> tuple[Any, ...]:
+    trigger, is_click = ctx.triggered_id, bool(ctx.triggered and ctx.triggered[0]["value"])
+    tokens, user_id = services().accounts.tokens, current_user.user_id
+    new_token: str | None = None
+    notice: Any = no_update
+    new_name: Any = no_update
+    error = None
+    try:
+        if is_click and trigger == "create-token":
+            new_token, new_name = tokens.create(user_id, name or ""), ""
+        elif is_click and action and action["kind"] == "rotate":
+            new_token = tokens.rotate(user_id, action["token_id"])
+        elif is_click and action:
+            tokens.revoke(user_id, action["token_id"])
+            notice = None  # it may show the revoked token, as may the examples
+    except (InputError, NameTaken, UnknownToken) as refusal:
+        error = as_sentence(refusal)
+    examples: Any = no_update
+    if new_token is not None:
+        notice = notices.shown_once("Copy the token now: it is not shown again", new_token, text_id="new-token-text")
+    if new_token is not None or notice is None or not trigger:
+        examples = _examples(new_token or _PLACEHOLDER)
+    return *_usage_and_tokens(), notice, examples, error, new_name
 
-    confirmation.register(app, "token-dialog")
 
-    @app.callback(
-        Output("usage", "children", allow_duplicate=True),
-        Output("tokens", "children", allow_duplicate=True),
-        Input("usage-refresh", "n_intervals"),
-        prevent_initial_call=True,
-    )
-    @validated
-    def refresh_usage(_: Clicks) -> tuple[Component, Component]:
-        user_id = current_user.user_id
-        return _usage(accounts.quota.usage(user_id)), _token_table(accounts.tokens.of_user(user_id))
+@callbacks(
+    Output("token-dialog", "opened"),
+    Output("token-dialog-title", "children"),
+    Output("token-dialog-text", "children"),
+    Output("token-dialog-yes", "children"),
+    Output("token-action", "data"),
+    Input({"revoke": ALL}, "n_clicks"),
+    Input({"rotate": ALL}, "n_clicks"),
+    prevent_initial_call=True,
+)
+def confirm(_: list[Clicks], __: list[Clicks]) -> tuple[Any, ...]:
+    if not ctx.triggered[0]["value"]:  # the table was drawn, no button was clicked
+        return (no_update,) * 5
+    ((kind, token_id),) = ctx.triggered_id.items()
+    names = {token.token_id: token.name for token in services().accounts.tokens.of_user(current_user.user_id)}
+    if token_id not in names:  # revoked in another window
+        return (no_update,) * 5
+    verb, effect = _ACTIONS[kind]
+    action: TokenAction = {"kind": kind, "token_id": token_id}
+    return True, f"{verb} the token {names[token_id]}?", effect, verb, action
+
+
+@callbacks(
+    Output("usage", "children", allow_duplicate=True),
+    Output("tokens", "children", allow_duplicate=True),
+    Input("usage-refresh", "n_intervals"),
+    prevent_initial_call=True,
+)
+def refresh_usage(_: Clicks) -> tuple[Component, Component]:
+    return _usage_and_tokens()
+
+
+def _usage_and_tokens() -> tuple[Component, Component]:
+    accounts, user_id = services().accounts, current_user.user_id
+    return _usage(accounts.quota.usage(user_id)), _token_table(accounts.tokens.of_user(user_id))
 
 
 def _usage(usage: Usage) -> Component:
@@ -217,13 +216,10 @@ def _action_button(label: str, action: str, token: Token) -> Component:
     )
 
 
-def _example_pair(database: Database) -> str:
-    pairs = pairs_table.active(database)
-    return pairs[0].pair if pairs else "btc_usdt"
-
-
-def _examples(api_url: str, pair: str, token: str) -> Component:
-    url = f"{api_url}/v1/forecasts/{pair}"
+def _examples(token: str) -> Component:
+    settings, pairs = services().settings, pairs_table.active(services().database)
+    api_url = settings.public_api_url or settings.api_url
+    url = f"{api_url}/v1/forecasts/{pairs[0].pair if pairs else 'btc_usdt'}"
     curl = f'TOKEN={token}\ncurl -H "Authorization: Bearer $TOKEN" {url}'
     python = "\n".join(
         (
@@ -245,3 +241,6 @@ def _examples(api_url: str, pair: str, token: str) -> Component:
         ],
         gap="xs",
     )
+
+
+PAGE = Page("/api-tokens", "API", layout, callbacks)

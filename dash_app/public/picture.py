@@ -1,20 +1,28 @@
-"""The picture of a pair's newest forecast for links that are shared, 1200 x 630 pixels as previews want it."""
+"""The picture of a pair's newest forecast for links that are shared, 1200 x 630 pixels as previews want it.
+
+Previews of links take no SVG, so Pillow draws the parts of the chart that the public pages show.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dash_app.components.colours import BACK, PICTURE_BANDS, SOFT, TEXT
+from dash_app.components.colours import BACK, DARK_SHADES, PICTURE_BANDS, SOFT, TEXT
 from dash_app.components.formatting import duration, pair_label, price, utc_time
+from dash_app.public import charts
 from dash_app.records import Live
 
 SIZE = (1200, 630)
 _SCALE = 2  # drawn larger, because Pillow's lines have no smooth edges
-_BANDS = ((0, -1), (1, -2), (2, -3))  # 90, 80 and 50 %
-_PLOT = (60, 190, 1010, 540)  # left, top, right, bottom
+_LEFT, _TOP, _WIDER, _HIGHER = 60, 166, 1.5, 1.18  # of the chart
+_ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
+_COLOURS = {
+    **dict(zip(("band outer", "band middle", "band inner"), PICTURE_BANDS, strict=True)),
+    **{"median": BACK, "closes": TEXT, "grid": DARK_SHADES[6], "now": DARK_SHADES[4]},
+}
 
 Point = tuple[float, float]
 
@@ -24,50 +32,39 @@ def share_picture(live: Live, note: str) -> bytes:
     picture = Image.new("RGB", (SIZE[0] * _SCALE, SIZE[1] * _SCALE), BACK)
     draw = ImageDraw.Draw(picture)
     newest, step = live.newest, live.interval.ms
-    ahead = [[newest.last_close] * 7, *newest.prices]
-    low = min(min(row[0] for row in ahead), min(each.last_close for each in live.past))
-    high = max(max(row[-1] for row in ahead), max(each.last_close for each in live.past))
-    first_ms, last_ms = live.past[0].as_of_ms, newest.as_of_ms + len(newest.prices) * step
-    left, top, right, bottom = _PLOT
-
-    def at(time_ms: float, value: float) -> Point:
-        across = (time_ms - first_ms) / max(1, last_ms - first_ms)
-        up = (value - low) / max(high - low, 1e-12)
-        return (left + (right - left) * across) * _SCALE, (bottom - (bottom - top) * up) * _SCALE
-
-    times = [newest.as_of_ms + index * step for index in range(len(ahead))]
-    for (lower, upper), colour in zip(_BANDS, PICTURE_BANDS, strict=True):
-        top_edge = [at(time, row[upper]) for time, row in zip(times, ahead, strict=True)]
-        bottom_edge = [at(time, row[lower]) for time, row in zip(times, ahead, strict=True)]
-        draw.polygon([*top_edge, *reversed(bottom_edge)], fill=colour)
-    closes = [at(each.as_of_ms, each.last_close) for each in live.past]
-    draw.line([at(time, row[3]) for time, row in zip(times, ahead, strict=True)], fill=BACK, width=3 * _SCALE)
-    if len(closes) > 1:
-        draw.line(closes, fill=TEXT, width=3 * _SCALE, joint="curve")
-    _dot(draw, closes[-1])
-    _label_ends(draw, newest.prices[-1], [at(last_ms, value)[1] for value in newest.prices[-1]])
-    _write(draw, (60, 44), pair_label(live.pair), 54, TEXT)
+    for part in ElementTree.fromstring(charts.fan(live.past, step, "")):
+        _draw(draw, part)
     sentence = f"80 % chance of {price(newest.prices[-1][1])} to {price(newest.prices[-1][5])}"
-    _write(draw, (60, 116), f"{sentence} in {duration(last_ms - newest.as_of_ms)}", 34, SOFT)
-    _write(draw, (60, 574), f"Make Us Rich, as of {utc_time(newest.as_of_ms)}. {note}".rstrip(), 26, SOFT)
+    made = f"Make Us Rich, as of {utc_time(newest.as_of_ms)}. {note}".rstrip()
+    _write(draw, (120, 172), pair_label(live.pair), 54, TEXT)
+    _write(draw, (120, 288), f"{sentence} in {duration(len(newest.prices) * step)}", 34, SOFT)
+    _write(draw, (120, 1196), made, 26, SOFT)
     buffer = io.BytesIO()
     picture.resize(SIZE, Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _label_ends(draw: ImageDraw.ImageDraw, prices: Sequence[float], heights: Sequence[float]) -> None:
-    """Write the median and the ends of the 80 % band to the right of the fan."""
-    for index in (5, 3, 1):
-        colour = TEXT if index == 3 else SOFT
-        _write(draw, (_PLOT[2] + 14, heights[index] / _SCALE - 15), price(prices[index]), 26, colour)
+def _draw(draw: ImageDraw.ImageDraw, part: ElementTree.Element) -> None:
+    """Draw an element of the SVG in the colour of its class."""
+    colour, given = _COLOURS.get(part.get("class", "")), part.attrib
+    points = [_place(*point.split(",")) for point in given.get("points", "").split()]
+    match part.tag:
+        case "polygon":
+            draw.polygon(points, fill=colour)
+        case "polyline" if len(points) > 1:
+            draw.line(points, fill=colour, width=3 * _SCALE, joint="curve")
+        case "line":
+            draw.line([_place(given["x1"], given["y1"]), _place(given["x2"], given["y2"])], fill=colour, width=_SCALE)
+        case "circle":
+            draw.circle(_place(given["cx"], given["cy"]), 7 * _SCALE, fill=TEXT, outline=BACK, width=2 * _SCALE)
+        case "text":
+            _write(draw, _place(given["x"], given["y"]), part.text or "", 22, SOFT, _ANCHORS[given["text-anchor"]])
 
 
-def _dot(draw: ImageDraw.ImageDraw, centre: Point) -> None:
-    radius = 7 * _SCALE
-    x, y = centre
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=TEXT, outline=BACK, width=2 * _SCALE)
+def _place(x: str, y: str) -> Point:
+    return _SCALE * (_LEFT + float(x) * _WIDER), _SCALE * (_TOP + float(y) * _HIGHER)
 
 
-def _write(draw: ImageDraw.ImageDraw, place: Point, text: str, size: int, colour: str) -> None:
+def _write(draw: ImageDraw.ImageDraw, place: Point, text: str, size: int, colour: str, anchor: str = "ls") -> None:
     font = ImageFont.load_default(size * _SCALE)  # Pillow brings this one along
-    draw.text((place[0] * _SCALE, place[1] * _SCALE), text, font=font, fill=colour)
+    draw.text(place, text, font=font, fill=colour, anchor=anchor)

@@ -69,7 +69,7 @@ def install(
 
 
 def admins_only(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Answer 403 without running the callback unless the user is an admin. Place it directly below `@app.callback`."""
+    """Answer 403 without running the callback unless the user is an admin. `dash_app.callbacks` places it."""
 
     @wraps(callback)
     def guarded(*arguments: Any) -> Any:

@@ -9,7 +9,7 @@ import secrets
 import time
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, session
+from flask import Blueprint, Flask, current_app, flash, redirect, render_template, request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_wtf import CSRFProtect, FlaskForm
 from werkzeug.wrappers import Response
@@ -21,6 +21,8 @@ from dash_app.security.devices import device_name
 from make_us_rich.accounts import Accounts, SessionCookie, User
 from make_us_rich.accounts.sessions import LIFETIME
 from make_us_rich.core.errors import InputError, NameTaken, WrongCredentials
+
+routes = Blueprint("login", __name__, template_folder="../templates")
 
 
 class RegisterForm(FlaskForm):  # type: ignore[misc]  # flask-wtf has no types
@@ -66,7 +68,8 @@ def install(server: Flask, accounts: Accounts, *, secret_key: str, secure: bool)
         SESSION_COOKIE_SECURE=secure,
     )
     _install_sessions(server, accounts)
-    server.register_blueprint(_routes(accounts))
+    server.extensions["accounts"] = accounts
+    server.register_blueprint(routes)
     CSRFProtect(server)
 
 
@@ -109,76 +112,80 @@ def end_session(accounts: Accounts) -> None:
     logout_user()  # must follow clear(), which would drop the order to delete the remember cookie
 
 
-def _routes(accounts: Accounts) -> Blueprint:
-    routes = Blueprint("login", __name__, template_folder="../templates")
+@routes.route("/login", methods=["GET", "POST"])
+def login() -> str | Response:
+    form = LoginForm()
+    if form.validate_on_submit():
+        name = form.name.data or ""
+        password, origin = form.password.data or "", throttling.client_address()
+        try:
+            with _accounts().throttle.attempt(*throttling.login_limits(name)):
+                user = _accounts().users.authenticate(name, password, origin=origin)
+        except WrongCredentials as error:
+            flash(as_sentence(error))
+        else:
+            return _log_in(user, remember=bool(form.remember.data))
+    return _render("login", form)
 
-    @routes.route("/login", methods=["GET", "POST"])
-    def login() -> str | Response:
-        form = LoginForm()
-        if form.validate_on_submit():
-            name = form.name.data or ""
-            password, origin = form.password.data or "", throttling.client_address()
-            try:
-                with accounts.throttle.attempt(*throttling.login_limits(name)):
-                    user = accounts.users.authenticate(name, password, origin=origin)
-            except WrongCredentials as error:
-                flash(as_sentence(error))
-            else:
-                return _log_in(accounts, user, remember=bool(form.remember.data))
-        return _render("login", form)
 
-    @routes.route("/register", methods=["GET", "POST"])
-    def register() -> str | Response:
-        form = RegisterForm()
-        if form.validate_on_submit():
-            limit = throttling.network_limit("account")
-            accounts.throttle.consume_attempt(limit)
-            try:
-                user = accounts.users.create(
-                    form.name.data or "", form.password.data or "", origin=throttling.client_address()
-                )
-            except (InputError, NameTaken) as error:
-                if isinstance(error, InputError):  # reveals nothing about other accounts, so it does not count
-                    accounts.throttle.refund(limit)
-                flash(as_sentence(error))
-            else:
-                accounts.users.note_login(user.user_id)
-                return _log_in(accounts, user, remember=False)
-        return _render("register", form)
+@routes.route("/register", methods=["GET", "POST"])
+def register() -> str | Response:
+    form = RegisterForm()
+    if form.validate_on_submit():
+        limit = throttling.network_limit("account")
+        _accounts().throttle.consume_attempt(limit)
+        try:
+            user = _accounts().users.create(
+                form.name.data or "", form.password.data or "", origin=throttling.client_address()
+            )
+        except (InputError, NameTaken) as error:
+            if isinstance(error, InputError):  # reveals nothing about other accounts, so it does not count
+                _accounts().throttle.refund(limit)
+            flash(as_sentence(error))
+        else:
+            _accounts().users.note_login(user.user_id)
+            return _log_in(user, remember=False)
+    return _render("register", form)
 
-    @routes.route("/set-password/<secret>", methods=["GET", "POST"])
-    def set_password(secret: str) -> str | Response:
-        with accounts.throttle.attempt(throttling.network_limit("link")):
-            owner = accounts.links.owner(secret)
-        form = PasswordForm()
-        if form.validate_on_submit():
-            try:
-                user = accounts.links.use(secret, form.password.data or "")
-            except InputError as error:
-                flash(as_sentence(error))
-            else:
-                accounts.users.note_login(user.user_id)
-                return _log_in(accounts, user, remember=False)
-        return _render(f"set-password/{secret}", form, owner=owner.name)
 
-    @routes.post("/logout")
-    def logout() -> Response:
-        end_session(accounts)
-        return redirect("/login")
+@routes.route("/set-password/<secret>", methods=["GET", "POST"])
+def set_password(secret: str) -> str | Response:
+    with _accounts().throttle.attempt(throttling.network_limit("link")):
+        owner = _accounts().links.owner(secret)
+    form = PasswordForm()
+    if form.validate_on_submit():
+        try:
+            user = _accounts().links.use(secret, form.password.data or "")
+        except InputError as error:
+            flash(as_sentence(error))
+        else:
+            _accounts().users.note_login(user.user_id)
+            return _log_in(user, remember=False)
+    return _render(f"set-password/{secret}", form, owner=owner.name)
 
-    @routes.get("/healthz")
-    def healthz() -> dict[str, str]:
-        return {"status": "ok"}
 
-    return routes
+@routes.post("/logout")
+def logout() -> Response:
+    end_session(_accounts())
+    return redirect("/login")
+
+
+@routes.get("/healthz")
+def healthz() -> dict[str, str]:
+    return {"status": "ok"}
 
 
 def _render(page: str, form: FlaskForm, owner: str = "") -> str:
     return render_template("account.html", form=form, page=page, next=request.args.get("next", ""), owner=owner)
 
 
-def _log_in(accounts: Accounts, user: User, *, remember: bool) -> Response:
-    end_session(accounts)  # a session of another account may be open in this browser
+def _accounts() -> Accounts:
+    found: Accounts = current_app.extensions["accounts"]
+    return found
+
+
+def _log_in(user: User, *, remember: bool) -> Response:
+    end_session(_accounts())  # a session of another account may be open in this browser
     start_session(user, remember=remember)
     response = redirect(safe_next(request.args.get("next", "")))
     throttling.remember_browser(response, user.name)

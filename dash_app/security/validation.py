@@ -48,7 +48,7 @@ class _CallbackRequest(BaseModel):
 
 
 def validated(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Answer 400 unless every value has its annotated type. Place it directly above the callback's function."""
+    """Answer 400 unless every value has its annotated type. `dash_app.callbacks` places it around every callback."""
     hints = get_type_hints(callback, include_extras=True)
     types: list[TypeAdapter[Any]] = [TypeAdapter(hints[name]) for name in signature(callback).parameters]
 

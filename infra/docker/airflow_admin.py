@@ -14,7 +14,7 @@ from make_us_rich.core.settings import get_settings
 
 
 def ensure_admin(name: str, password: str) -> str:
-    """Create the account, or reset its password; return what was done. Raises SettingsError without a password."""
+    """Create the account, or reset its password; return a line for the log. Raises SettingsError without a password."""
     if not password:
         raise SettingsError("MUR_AIRFLOW_PASSWORD is empty: set the password of Airflow's first admin")
     with get_application_builder() as builder:
@@ -24,14 +24,13 @@ def ensure_admin(name: str, password: str) -> str:
             role = accounts.find_role("Admin")
             if not accounts.add_user(name, name, "", f"{name}@localhost", role, password):
                 raise SettingsError(f"Airflow refused to create the account {name}: its log says why")
-            return "made"
+            return f"Created Airflow's admin {name}"
         if check_password_hash(user.password, password):
-            return "there"
+            return f"Airflow's admin {name} exists and has the password of the settings"
         accounts.reset_password(user.id, password)
-        return "given the password of the settings"
+        return f"Reset the password of Airflow's admin {name} to that of the settings"
 
 
 if __name__ == "__main__":
     settings = get_settings()
-    done = ensure_admin(settings.airflow_user, settings.airflow_password.get_secret_value())
-    print(f"Airflow's admin {settings.airflow_user} is {done}")
+    print(ensure_admin(settings.airflow_user, settings.airflow_password.get_secret_value()))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import uvicorn
@@ -13,6 +12,7 @@ from infra.exchange.simulated import simulate
 from infra.exchange.universe import UNIVERSE
 from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.settings import get_settings
+from make_us_rich.core.times import current_ms
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         help="pairs to simulate in addition to the built-in ones; default: MUR_PAIRS",
     )
     args = parser.parse_args()
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = current_ms()
     if args.data is None:
         additional = [pair.symbol for pair in args.pairs]
         app = create_app(simulate(now_ms, args.seed, additional, UNIVERSE), "SIMULATED")

@@ -1,4 +1,4 @@
-"""The simulated universe: pairs that nobody serves, for the choice of what the foundation model learns from.
+"""The simulated universe: pairs that are not served, for the choice of what the foundation model learns from.
 
 Prices, volatilities and betas derive from the names; no price or volume is a real one. Some pairs begin or end on a
 fixed day, and stablecoins and leveraged tokens are traded as much as the largest coins.

@@ -47,10 +47,10 @@ def write_audit(cursor: Any, actor: str, action: str, subject: str, detail: str 
     )
 
 
-def write_own_action(cursor: Any, user_id: int, action: str, detail: str = "") -> None:
-    """Add an entry about what a user did with their own account."""
+def write_own_action(cursor: Any, user_id: int, action: str, detail: str = "", *, by: str = "") -> None:
+    """Add an entry about a change of a user's account. `by`: the actor, by default the user."""
     cursor.execute(
         "INSERT INTO audit_log (actor, action, subject, detail) "
-        "SELECT name, %s, name, %s FROM users WHERE user_id = %s",
-        (action, detail, user_id),
+        "SELECT coalesce(nullif(%s, ''), name), %s, name, %s FROM users WHERE user_id = %s",
+        (by, action, detail, user_id),
     )

@@ -12,6 +12,7 @@ from psycopg2 import errors as pg_errors
 from make_us_rich.accounts.audit import STRANGER, write_audit
 from make_us_rich.accounts.tokens import TokenOwner
 from make_us_rich.core.errors import QuotaExceeded, TooManyAttempts, UnknownToken
+from make_us_rich.core.times import to_ms
 from make_us_rich.database.pool import CommitInDoubt, Database
 
 
@@ -30,7 +31,7 @@ class Usage:
 
     @property
     def resets_at_ms(self) -> int:
-        return int(self.resets_at.timestamp() * 1000)
+        return to_ms(self.resets_at)
 
 
 class Quota:

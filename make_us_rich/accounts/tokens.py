@@ -65,8 +65,11 @@ class Tokens:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, user_id: int, name: str) -> str:
-        """Make a token and return its plaintext, which is stored nowhere. Raises NameTaken or InputError."""
+    def create(self, user_id: int, name: str, *, by: str = "") -> str:
+        """Make a token and return its plaintext, which is stored nowhere. `by`: as for `Users.create`.
+
+        Raises NameTaken or InputError.
+        """
         name = name.strip() if name.isprintable() else ""
         if not 1 <= len(name) <= MAX_NAME_LENGTH:
             raise InputError(f"a token's name has 1 to {MAX_NAME_LENGTH} printable characters", field="name")
@@ -75,9 +78,9 @@ class Tokens:
             with self._database.transaction() as cursor:
                 _check_count(cursor, user_id)
                 _insert(cursor, user_id, name, plaintext)
-                write_own_action(cursor, user_id, "create token", name)
+                write_own_action(cursor, user_id, "create token", name, by=by)
         except pg_errors.UniqueViolation:
-            raise NameTaken(f"you have a token named {name!r}: revoke it, or choose another name") from None
+            raise NameTaken(f"there is a token named {name!r}: revoke it, or choose another name") from None
         return plaintext
 
     def rotate(self, user_id: int, token_id: int) -> str:
@@ -102,12 +105,12 @@ class Tokens:
             )
             return [Token(*row) for row in cursor.fetchall()]
 
-    def revoke(self, user_id: int, token_id: int) -> None:
-        """Revoke one of the user's tokens; another user's stays."""
+    def revoke(self, user_id: int, token_id: int, *, by: str = "") -> None:
+        """Revoke one of the user's tokens; another user's stays. `by`: as for `Users.create`."""
         with self._database.transaction() as cursor:
             name = _revoke(cursor, user_id, token_id)
             if name is not None:
-                write_own_action(cursor, user_id, "revoke token", name)
+                write_own_action(cursor, user_id, "revoke token", name, by=by)
 
     def find(self, digests: Sequence[bytes]) -> dict[bytes, TokenOwner]:
         """Return the owners of the tokens that may be used, by digest, and note that they were used.
@@ -182,7 +185,7 @@ def _check_count(cursor: Any, user_id: int) -> None:
     lock_user(cursor, user_id)
     cursor.execute("SELECT count(*) FROM api_tokens WHERE user_id = %s AND revoked_at IS NULL", (user_id,))
     if cursor.fetchone()[0] >= _MAX_TOKENS:
-        raise InputError(f"you have {_MAX_TOKENS} tokens, which is the most: revoke one first", field="name")
+        raise InputError(f"a user has at most {_MAX_TOKENS} tokens: revoke one first", field="name")
 
 
 def _revoke(cursor: Any, user_id: int, token_id: int) -> str | None:

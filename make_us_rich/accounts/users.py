@@ -139,6 +139,16 @@ class Users:
             raise WrongCredentials("this account is gone or locked")
         return found
 
+    def named(self, name: str) -> User:
+        """Return the user of this name, in any spelling. Raises InputError when there is none or it is locked."""
+        with self._database.transaction() as cursor:
+            found = _find_by_name(cursor, name)
+            user = read_user(cursor, found.user_id) if found else None
+        if user is None:
+            state = "is locked: unlock it on the admin page" if found else "does not exist: register on the dashboard"
+            raise InputError(f"the account {name!r} {state}, or name another", field="user")
+        return user
+
     def change_password(self, user_id: int, current: str, new: str) -> User:
         """Set a new password and end every session. Raises WrongCredentials, or InputError for the new password."""
         user = self._confirm(user_id, current)
@@ -250,7 +260,7 @@ def set_password(cursor: Any, user_id: int, hashed: str) -> None:
 
 
 def end_sessions(cursor: Any, user_id: int) -> None:
-    """End every session, and withdraw the user's password link, which somebody else may hold too."""
+    """End every session, and withdraw the user's password link, of which others may have a copy."""
     cursor.execute("UPDATE users SET session_version = session_version + 1 WHERE user_id = %s", (user_id,))
     cursor.execute("DELETE FROM password_links WHERE user_id = %s", (user_id,))
 

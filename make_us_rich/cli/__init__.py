@@ -6,8 +6,9 @@ from collections.abc import Callable
 from traceback import walk_tb
 
 import typer
+from rich.console import Console
 
-from make_us_rich.cli import backup, history, installation, models, pairs, stack
+from make_us_rich.cli import backup, history, installation, models, pairs, stack, tokens
 from make_us_rich.cli.shared import command_error
 from make_us_rich.client import ServiceRefused
 from make_us_rich.core.errors import (
@@ -19,7 +20,6 @@ from make_us_rich.core.errors import (
     UnknownVersion,
 )
 from make_us_rich.core.proxies import except_loopback
-from make_us_rich.core.terminal import console
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, STATEMENT_ENDED
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
@@ -43,6 +43,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     models.models,
     models.promote,
     models.rollback,
+    models.mcp,
 )
 _FIRST_VERSION: tuple[Callable[..., None], ...] = (stack.init, stack.run, stack.start, stack.stop)
 
@@ -57,9 +58,15 @@ for command in _FIRST_VERSION:
     app.command(rich_help_panel="Commands of the first version (2022)")(command)
 app.add_typer(history.candles_app, name="candles")
 app.add_typer(pairs.pairs_app, name="pairs")
+app.add_typer(tokens.tokens_app, name="tokens")
 
 # What each package needs beyond the base installation.
-_EXTRAS = {"make_us_rich.market": "market", "make_us_rich.forecasting": "train", "make_us_rich.embedded": "stack"}
+_EXTRAS = {
+    "make_us_rich.agents": "mcp",
+    "make_us_rich.market": "market",
+    "make_us_rich.forecasting": "train",
+    "make_us_rich.embedded": "stack",
+}
 
 
 def main() -> None:
@@ -68,7 +75,8 @@ def main() -> None:
     So do this project's other errors, an unreachable Postgres and a missing extra, with the exit code 1.
     """
     for name in except_loopback():
-        console.print(f"{name} is not used: only a proxy by HTTP is, such as http://proxy.example:8080", style="yellow")
+        text = f"{name} is not used: only a proxy by HTTP is, such as http://proxy.example:8080"
+        Console(stderr=True, highlight=False).print(text, style="yellow", soft_wrap=True)
     try:
         app()
     except MakeUsRichError as error:

@@ -75,7 +75,7 @@ def prepare(
     keys = settings.needed("s3_access_key"), settings.needed("s3_secret_key")
     buckets = (settings.candles_bucket, settings.mlflow_bucket)
     prepare_buckets(settings.s3_endpoint_url, *keys, buckets, settings.s3_region)
-    console.print("tables, buckets, admin, tokens and pairs are there")
+    console.print("tables, buckets, admin, tokens and pairs exist")
 
 
 def create_admin(

@@ -11,11 +11,12 @@ import typer
 from rich.table import Table
 
 from make_us_rich.cli.shared import AsJson, IntervalOption, Pairs, audit, print_json, settings_here, utc_text
-from make_us_rich.core.errors import BadModel
-from make_us_rich.core.interval import Interval, past_time
+from make_us_rich.core.errors import BadModel, InputError
+from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.core.terminal import console, print_progress
+from make_us_rich.core.times import past_time
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, Forecast, HorizonForecast
@@ -219,3 +220,17 @@ def _version_row(version: ModelVersion) -> list[str]:
         "" if coverage is None else f"{coverage:.1%}",
         tags.get(promotion.TAG_DECISION, ""),
     ]
+
+
+def mcp(
+    url: Annotated[str, typer.Option(envvar="MUR_API_URL", help="the HTTP API")] = "http://127.0.0.1:28000",
+    token: Annotated[str, typer.Option(envvar="MUR_TOKEN", help="your API token")] = "",
+) -> None:
+    """Offer the forecasts as tools to an agent, by the Model Context Protocol over stdin and stdout."""
+    from make_us_rich.agents import make_server
+    from make_us_rich.client import Client
+
+    if not token:
+        raise InputError("an agent needs a token of its own: set MUR_TOKEN (`mkrich tokens create`)", field="token")
+    with Client(url, token) as api:
+        make_server(api).run("stdio")

@@ -133,8 +133,8 @@ def _deploy(settings: Settings, *pairs: Pair) -> str:
     except MakeUsRichError as error:
         next_ms = min(interval.last_close_ms(now_ms()) + interval.ms for interval in settings.intervals)
         return (
-            f"the service was not told: {error}. The change takes effect when the next training run ends: it begins at "
-            f"{utc_text(next_ms)} UTC, unless its schedule is paused"
+            f"the service cannot be updated now: {error}. The change takes effect when the next training run ends: it "
+            f"begins at {utc_text(next_ms)} UTC, unless its schedule is paused"
         )
     said = {
         pair: _how_served(updated, {Series(pair, interval).name for interval in settings.intervals}) for pair in pairs

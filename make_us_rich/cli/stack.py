@@ -109,7 +109,7 @@ def _print_due_trainings() -> None:
         with database_here() as database:
             found = due_trainings(database, settings_here(), now_ms())
     except psycopg2.Error as error:
-        console.print(f"when each pair is due is unknown: {str(error).strip()}", markup=False)
+        console.print(f"the due times of the pairs cannot be read: {str(error).strip()}", markup=False)
         return
     table = Table("pair", "candles", "trained", "due", title="trainings, UTC", title_justify="left")
     for due in found:

@@ -12,9 +12,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from make_us_rich.core.quantile_levels import QUANTILE_LEVELS as LEVELS
 
-LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+Array = NDArray[np.float64]
 
 DEFAULT_TAIL = (0.3, 0.1)
 """Scale and shape of a tail that was never fitted: between those of a normal and a Student t distribution."""

@@ -7,7 +7,6 @@ Source of the names: https://developers.binance.com/docs/binance-spot-api-docs/e
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from make_us_rich.core.errors import InputError
@@ -58,18 +57,6 @@ class Interval(StrEnum):
 
 TRAINING_CANDLES = {Interval.M15: 10_128, Interval.H1: 10_200, Interval.H4: 5_136, Interval.D1: 1_628}
 """The intervals that models are trained on, and how many candles a training reads: the sum of its TrainingConfig."""
-
-
-def past_time(text: str) -> datetime:
-    """Read `2026-01-31T12:00:00Z`, in UTC where no zone is written. Raises InputError for a time to come."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"{text[:40]!r} is not a time: write 2026-01-31T12:00:00Z", field="as_of") from None
-    time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    if time > datetime.now(UTC):
-        raise InputError(f"{text} is in the future: name a past time, or leave it empty", field="as_of")
-    return time
 
 
 def duration_ms(text: str) -> int:

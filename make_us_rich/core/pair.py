@@ -17,7 +17,7 @@ from make_us_rich.core.interval import Interval
 SLUG = "[a-z0-9]{1,20}_[a-z0-9]{1,10}"
 """Our spelling, as a regular expression."""
 
-# Quote currencies of the exchange, today's and earlier ones.
+# The exchange's quote currencies, present and former.
 _QUOTES = frozenset(
     re.findall(
         r"\w+",
@@ -91,7 +91,7 @@ def parse_symbol(symbol: str) -> Pair | None:
         return Pair(base, quote) if known else None
     if re.fullmatch("[a-z0-9]{2,30}", base) is None:
         return None
-    # `u` alone ends too many words
+    # too many symbols end with `u`
     found = [
         Pair(base.removesuffix(quote), quote) for quote in _QUOTES - {"u"} if base.endswith(quote) and base != quote
     ]

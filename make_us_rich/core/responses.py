@@ -1,8 +1,11 @@
-"""How clients talk to the other components: how long they keep connections, and how they read JSON answers."""
+"""How clients talk to servers: how long they keep connections, and how they read headers and JSON answers."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -31,3 +34,15 @@ def read_json(answer: httpx.Response, read: Callable[[Any], T], error: Callable[
             f"{answer.url} answered {answer.status_code} with something unexpected ({fault!r}): "
             "is it the right address, or a proxy's page?"
         ) from fault
+
+
+def read_retry_after(text: str | None) -> float | None:
+    """Return the seconds of the header Retry-After, zero or more; None if it is absent or nonsense."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        try:
+            seconds = max(0.0, parsedate_to_datetime(text or "").timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -21,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from make_us_rich.core.errors import InputError, SettingsError
 from make_us_rich.core.interval import TRAINING_CANDLES, Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.secret_strength import DEVELOPMENT_SECRET, secret_fault
 from make_us_rich.core.setting_types import (
     BaseAddress,
     Bucket,
@@ -49,39 +49,7 @@ Source: https://developers.binance.com/docs/binance-spot-api-docs/faqs/market_da
 """
 BINANCE_STREAM_URL = "wss://data-stream.binance.vision"
 
-DEVELOPMENT_SECRET = "development-only"
-_PLACEHOLDERS = (DEVELOPMENT_SECRET, "change-me", "changeme", "change_me", "password")
-_MIN_LENGTH, _MIN_DIFFERENT = 12, 5
-_MIN_SCORE, _SCORED_CHARS = 4, (24, 72)  # of zxcvbn: its best, and the lengths that it reads
-_OUR_NAMES = ["make", "us", "rich", "makeusrich", "mlflow", "airflow", "postgres", "minio", "seaweedfs", "ray"]
 _DEVELOPMENT, _NONE = SecretStr(DEVELOPMENT_SECRET), SecretStr("")
-
-
-def secret_fault(value: str, *, is_name: bool = False) -> str:
-    """Return why a secret is too weak, without quoting it; empty when it is strong enough, or empty itself.
-
-    Of a URL, the password is checked. `is_name`: it only names the secret beside it, as an S3 access key does.
-    """
-    secret = (urlsplit(value).password or "") if "://" in value else value
-    for placeholder in _PLACEHOLDERS:
-        if placeholder in secret.lower():
-            return f"contains the placeholder {placeholder!r}"
-    if secret and len(secret) < _MIN_LENGTH:
-        return f"has fewer than {_MIN_LENGTH} characters"
-    if secret and len(set(secret)) < _MIN_DIFFERENT:
-        return f"has fewer than {_MIN_DIFFERENT} different characters"
-    if secret and not is_name and _is_easy_to_guess(secret):
-        return "is easy to guess: it is a sequence, repeats itself, or consists of common words, names or dates"
-    return ""
-
-
-@lru_cache(maxsize=64)
-def _is_easy_to_guess(secret: str) -> bool:
-    """True when ten thousand million guesses are enough, which takes a second where a secret's signatures are known."""
-    from zxcvbn import zxcvbn  # loads 1 MiB of word lists, which only production needs
-
-    # the time grows with the square of the length, and a part of a good secret is enough
-    return all(zxcvbn(secret[:chars], user_inputs=_OUR_NAMES)["score"] < _MIN_SCORE for chars in _SCORED_CHARS)
 
 
 def _trained_interval(text: str) -> Interval:
@@ -194,10 +162,6 @@ class Settings(BaseSettings):
             "with one; 0 trains on CPUs",
         ),
     ] = 1.0
-    batched_training: Annotated[
-        bool,
-        Field(description="experimental: a worker with a GPU fine-tunes up to 32 pairs as one batch, not one by one"),
-    ] = False
     foundation_pairs: Annotated[
         Whole,
         Field(
@@ -225,7 +189,9 @@ class Settings(BaseSettings):
         "admin"
     )
     dags_paused: Annotated[bool, Field(description="the DAGs of a new installation start paused")] = False
-    housekeeping_dry_run: Annotated[bool, Field(description="scheduled housekeeping lists and deletes nothing")] = True
+    housekeeping_dry_run: Annotated[
+        bool, Field(description="scheduled housekeeping deletes only old logs, and lists the rest")
+    ] = True
     keep_forecast_days: Annotated[
         Whole, Field(ge=60, le=36_500, description="days that forecasts stay in the database")
     ] = 400

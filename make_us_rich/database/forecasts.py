@@ -11,6 +11,7 @@ from datetime import datetime
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.database import events
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import QUANTILE_NAMES, PastForecast, Quantiles
 
@@ -30,7 +31,7 @@ _COLUMNS = (
 )
 _INSERT = f"""
 INSERT INTO forecasts ({", ".join(_COLUMNS)}) VALUES ({", ".join(["%s"] * (len(_COLUMNS) - 1))}, %s::real[])
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING forecast_id
 """
 _NEXT_CLOSE = f"ARRAY[ARRAY[{', '.join(QUANTILE_NAMES)}]]"  # rows of older versions have these alone
 _LATER_CLOSE = "horizon_quantiles[%(horizon)s:%(horizon)s]"
@@ -94,14 +95,14 @@ def record(
     backfilled: bool = False,
     made_at: datetime | None = None,
 ) -> bool:
-    """Record the forecast that was made as of `as_of_ms`; a repeated record changes nothing.
+    """Record the forecast that was made as of `as_of_ms`, and its event; a repeated record changes nothing.
 
     Returns False, and records nothing, when the close that it forecasts first has come: nobody can tell then that the
     forecast was made without knowing it. That does not hold for a backfill's. `made_at`: now, unless it is given.
 
     `horizons`: the quantiles of the next close, then of the closes after it. `foundation`: `version` is one of the
-    foundation model, not of the pair's own. `backfilled`: made afterwards, so nobody was served it. Raises
-    psycopg2.Error.
+    foundation model, not of the pair's own. `backfilled`: made afterwards, so nobody was served it, and it
+    is no event. Raises psycopg2.Error.
     """
     row = (market, pair, interval, as_of_ms, version, foundation, backfilled, as_of_ms, last_close)
     with database.transaction() as cursor:
@@ -110,6 +111,10 @@ def record(
         if not backfilled and recorded_at.timestamp() * 1000 >= as_of_ms + interval.ms:
             return False
         cursor.execute(_INSERT, (*row, recorded_at, *horizons[0].prices(), [each.prices() for each in horizons]))
+        added = cursor.fetchone()
+        if added and not backfilled:
+            payload = {"forecast_id": added[0]}
+            events.add(cursor, "forecast", market=market, pair=pair, interval=interval, payload=payload)
     return True
 
 

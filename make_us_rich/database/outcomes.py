@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from psycopg2.extras import execute_values
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.database import events
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, QUANTILE_NAMES
 
@@ -32,6 +33,8 @@ INSERT INTO outcomes (forecast_id, closes, {", ".join(_LOSSES)}, complete) VALUE
 ON CONFLICT (forecast_id) DO UPDATE SET
 closes = excluded.closes, {", ".join(f"{name} = excluded.{name}" for name in _LOSSES)}, complete = excluded.complete
 """
+_LOCK_FORECASTS = "SELECT FROM forecasts WHERE forecast_id = ANY(%s) ORDER BY forecast_id FOR NO KEY UPDATE"
+_SELECT_KNOWN = "SELECT forecast_id FROM outcomes WHERE forecast_id = ANY(%s) AND closes[1] <> 'NaN'"
 _SELECT_SCORED = f"""
 SELECT target_open_ms, made_at, model_version, foundation, last_close, closes[%(column)s],
     {", ".join(f"{name}[%(column)s]" for name in _LOSSES)},
@@ -135,11 +138,19 @@ def pending(
     ]
 
 
-def save(database: Database, found: Iterable[Outcome]) -> None:
-    """Store outcomes; a row that a forecast has already is replaced. Raises psycopg2.Error."""
+def save(database: Database, found: Collection[Outcome]) -> None:
+    """Store outcomes, with an event for each next close that becomes known; a row that exists is replaced.
+
+    Raises psycopg2.Error.
+    """
     rows = [(each.forecast_id, each.closes, *each.losses, each.complete) for each in found]
+    ids = [each.forecast_id for each in found]
     with database.transaction(timeout_s=_TIMEOUT_S) as cursor:
+        cursor.execute(_LOCK_FORECASTS, (ids,))  # or two savers of one forecast would both find its close new
+        cursor.execute(_SELECT_KNOWN, (ids,))
+        known = {forecast_id for (forecast_id,) in cursor.fetchall()}
         execute_values(cursor, _SAVE, rows, template="(%s, %s::float8[], %s::real[], %s::real[], %s::real[], %s)")
+        events.add_outcomes(cursor, set(ids) - known)
 
 
 def scored(database: Database, *, market: str, pair: Pair, interval: Interval, horizon: int) -> ScoredForecasts:

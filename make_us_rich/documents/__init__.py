@@ -4,11 +4,21 @@ Each is defined here once. They are frozen; unknown fields of a newer version ar
 milliseconds since 1970; prices are in the quote currency.
 """
 
+from make_us_rich.core.quantile_levels import QUANTILE_LEVELS
+from make_us_rich.documents.events import (
+    EVENT_KINDS,
+    EventData,
+    EventKind,
+    ForecastEvent,
+    ModelEvent,
+    OutcomeEvent,
+    StaleEvent,
+    StreamedHorizon,
+)
 from make_us_rich.documents.forecasts import (
     HORIZON_GRID,
     HORIZONS,
     HORIZONS_WITH_PROBABILITY_UP,
-    QUANTILE_LEVELS,
     QUANTILE_NAMES,
     CandleColumns,
     Document,
@@ -49,6 +59,7 @@ from make_us_rich.documents.jobs import (
 from make_us_rich.documents.service import PairState, Readiness, ReplicaError, UpdatedModels, Usage
 
 __all__ = [
+    "EVENT_KINDS",
     "HORIZONS",
     "HORIZONS_WITH_PROBABILITY_UP",
     "HORIZON_GRID",
@@ -61,9 +72,12 @@ __all__ = [
     "ChosenPair",
     "Comparison",
     "Document",
+    "EventData",
+    "EventKind",
     "FetchedPairs",
     "Flags",
     "Forecast",
+    "ForecastEvent",
     "FoundationCard",
     "FoundationScore",
     "HorizonForecast",
@@ -74,9 +88,11 @@ __all__ = [
     "Milliseconds",
     "Model",
     "ModelCard",
+    "ModelEvent",
     "NamedVersion",
     "NextClose",
     "Origin",
+    "OutcomeEvent",
     "PairDocument",
     "PairHealth",
     "PairScore",
@@ -88,6 +104,8 @@ __all__ = [
     "ReplicaError",
     "RunItem",
     "Score",
+    "StaleEvent",
+    "StreamedHorizon",
     "Tail",
     "TrainBatch",
     "TrainedResult",

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Annotated, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from make_us_rich.core import distribution
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.pair import Pair
-from make_us_rich.documents import examples
+from make_us_rich.core.quantile_levels import QUANTILE_LEVELS
 
-QUANTILE_LEVELS = distribution.LEVELS
 QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
 
 HORIZONS = 24
-"""Candles ahead that a model forecasts. Models of earlier versions forecast one."""
+"""Candles ahead that a model forecasts. `level_mse` and older graphs forecast one."""
 
 HORIZON_GRID = (1, 2, 3, 4, 6, 8, 12, 18, 24)
 """The horizons that networks forecast directly; those between are interpolated. Scores and comparisons are means over
@@ -91,8 +88,6 @@ class JudgedModel(Model):
 class ModelCard(Model):
     """What serves, with its history; null where the registry could not be asked."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.MODEL_CARD]})
-
     foundation: Annotated[bool, Field(description="the model of all pairs serves, because there is no own one")]
     promotion: Annotated[str | None, Field(description="why it was promoted")]
     previous: Annotated[JudgedModel | None, Field(description="the champion before, which a rollback brings back")]
@@ -156,7 +151,11 @@ class HorizonForecast(Document):
     coverage_80: Annotated[float | None, Field(description="share of held-out closes inside q10..q90 at this horizon")]
 
     def probability_below(self, price: float) -> float:
-        """Return the probability of a close below `price`, which is above 0."""
+        """Return the probability of a close below `price`, which is above 0. Needs NumPy."""
+        import numpy as np
+
+        from make_us_rich.core import distribution
+
         quantiles, tail = np.log([self.quantiles.prices()]), np.array([[self.tail.scale, self.tail.shape]])
         return float(distribution.probability_below(np.log([price]), quantiles, tail)[0])
 
@@ -183,8 +182,6 @@ class NextClose(Origin):
 
 class Forecast(NextClose):
     """The next close of a pair, as a distribution, and the closes after it."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.FORECAST]})
 
     horizons: Annotated[
         tuple[HorizonForecast, ...],
@@ -213,8 +210,6 @@ def _joined(numbers: Iterable[int]) -> str:
 class Probability(Origin):
     """The probability of a close above or below a price, or between two prices; the other questions are None."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.PROBABILITY]})
-
     horizon: Annotated[int, Field(description="candles ahead: 1 is the next close")]
     target_close_ms: Annotated[int, Field(description="the moment whose price is asked about")]
     above: float | None
@@ -233,7 +228,7 @@ class PastForecast(Document):
     target_close_ms: Annotated[int, Field(description="the moment whose price was forecast")]
     model_version: int
     foundation: Annotated[bool, Field(description="the version is of the model of all pairs")]
-    backfilled: Annotated[bool, Field(description="made afterwards by a backfill: nobody was served it")] = False
+    backfilled: Annotated[bool, Field(description="made afterwards by a backfill, and served to no caller")] = False
     last_close: Annotated[float, Field(description="the newest price when it was made, quote currency")]
     quantiles: Quantiles
     close: Annotated[
@@ -244,8 +239,6 @@ class PastForecast(Document):
 
 class CandleColumns(Document):
     """Closed candles as columns of equal length, oldest first."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.CANDLES]})
 
     pair: Pair
     interval: str

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from make_us_rich.documents import examples
 from make_us_rich.documents.forecasts import Document, Milliseconds, NamedVersion
 
 
 class PairState(Document):
-    """What the replica of a pair serves, and what is in the way."""
+    """What the replica of a pair serves, and why it does not serve what it should."""
 
     # No field has a default, so a reader fails on a field that was renamed.
     ready: bool
-    asleep: Annotated[bool, Field(description="nobody asked for a while: the next call starts its process")]
+    asleep: Annotated[
+        bool, Field(description="its process was stopped after a while without calls: the next call starts it")
+    ]
     serves: Annotated[NamedVersion | None, Field(description="the model that answers")]
     wanted: Annotated[NamedVersion | None, Field(description="the model that should")]
     refused: Annotated[str | None, Field(description="why the wanted one does not")]
     as_of_ms: int | None
-    reason: Annotated[str | None, Field(description="what holds the pair up")]
+    reason: Annotated[str | None, Field(description="why the pair is not ready or not up to date")]
 
     @classmethod
     def scaled_to_zero(cls) -> PairState:
-        """Describe a pair whose replica stopped because nobody asked; it can be answered."""
+        """Describe a pair whose idle replica was stopped; the next call starts it."""
         return cls(ready=True, asleep=True, serves=None, wanted=None, refused=None, as_of_ms=None, reason=None)
 
     @classmethod
@@ -39,8 +40,6 @@ class PairState(Document):
 
 
 class Readiness(Document):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.READINESS]})
-
     ready: Annotated[bool, Field(description="there are pairs, and each that was served before can be answered")]
     pairs: dict[str, PairState]
 
@@ -57,9 +56,7 @@ class ReplicaError(Document):
 
 
 class UpdatedModels(Document):
-    """What Ray Serve was told to serve."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.UPDATED_MODELS]})
+    """The models that Ray Serve was configured to serve."""
 
     applications: Annotated[dict[str, int], Field(description="version that each application takes over")]
     by_foundation: Annotated[tuple[str, ...], Field(description="those of them that the model of all pairs serves")]
@@ -70,8 +67,6 @@ class UpdatedModels(Document):
 
 class Usage(Document):
     """Calls of one user in this month."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.USAGE]})
 
     limit: int
     used: int

@@ -51,7 +51,7 @@ PROGRAMS_OF_SERVICE: Mapping[Service, Sequence[str]] = {
 
 _REQUIRED_BY_SERVICE: Mapping[Service, Sequence[str]] = {
     "serving": ("serve", "discord"),
-    "training": (*AIRFLOW, "ray", "mlflow", "buckets", "accounts", "exchange", "discord"),
+    "training": AIRFLOW,
     "interface": ("dash",),
     "stores": ("databases", "buckets"),
 }
@@ -84,7 +84,7 @@ class SetupTask:
 
 def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
     """Return every component of the stack, with its folders and configuration files made."""
-    made = [
+    return [
         _postgres(config, secrets),
         _s3(config, secrets),
         _ray(config),
@@ -94,8 +94,8 @@ def components(config: StackConfig, secrets: StackSecrets) -> list[Component]:
         *_airflow(config),
         _dash(config),
         _watchdog(),
+        *(_exchange(config) for _ in _market(config)),
     ]
-    return made if config.market == "binance" else [*made, _exchange(config)]
 
 
 def required_by(service: Service, depends_on: Mapping[str, Sequence[str]]) -> set[str]:
@@ -104,8 +104,7 @@ def required_by(service: Service, depends_on: Mapping[str, Sequence[str]]) -> se
     `depends_on` has the direct dependencies of each component and setup task of the stack.
     """
     required: set[str] = set()
-    # the live market has no exchange component
-    remaining = [name for name in _REQUIRED_BY_SERVICE[service] if name in depends_on]
+    remaining = list(_REQUIRED_BY_SERVICE[service])
     while remaining:
         name = remaining.pop()
         if name not in required:
@@ -171,6 +170,11 @@ def _serve(config: StackConfig) -> Component:
     return Component(program, ("serving",), partial(responds, f"{config.url('api')}/healthz"))
 
 
+def _market(config: StackConfig) -> Sequence[str]:
+    """Return the name of the component that plays the exchange; the live market has none."""
+    return () if config.market == "binance" else ("exchange",)
+
+
 def _exchange(config: StackConfig) -> Component:
     data = ["--data", str(config.data)] if config.data else []
     return _python_server(config, "exchange", "/api/v3/ping", *data, "--state", str(config.state / "exchange.json"))
@@ -198,13 +202,18 @@ def _airflow(config: StackConfig) -> list[Component]:
     # Log servers of their own would listen on all interfaces; the API server reads the same folder.
     airflow = str(_BIN / "airflow")
     options = {"airflow-scheduler": ["--skip-serve-logs"], "airflow-triggerer": ["--skip-serve-logs"]}
+    # The scheduler begins runs at once, of the newest interval of each DAG. One that failed because the stack is still
+    # starting would be posted.
+    used_by_runs = ("ray", "mlflow", "buckets", "accounts", "discord", *_market(config))
     return [
         Component(
             Program(
                 name, [airflow, name.removeprefix("airflow-"), *options.get(name, [])], min_uptime_s=_AIRFLOW_UPTIME_S
             ),
-            ("airflow database",),
-            partial(responds, health_url) if name == "airflow-api-server" else _airflow_reports(health_url, name),
+            ("airflow database", *(used_by_runs if name == "airflow-scheduler" else ())),
+            partial(responds, health_url)
+            if name == "airflow-api-server"
+            else partial(_airflow_reports, health_url, name),
         )
         for name in AIRFLOW
     ]
@@ -231,18 +240,14 @@ def responds(url: str) -> bool:
         return False
 
 
-def _airflow_reports(health_url: str, program: str) -> Callable[[], bool]:
-    """Check a service of Airflow by the health page of its API server."""
+def _airflow_reports(health_url: str, program: str) -> bool:
+    """Return whether a program of Airflow is healthy by the health page of its API server."""
     service = program.removeprefix("airflow-").replace("-", "_")
-
-    def is_healthy() -> bool:
-        try:
-            health: Mapping[str, Mapping[str, str]] = httpx.get(health_url, timeout=2, verify=False).json()
-        except (httpx.HTTPError, ValueError):
-            return False
-        return health.get(service, {}).get("status") == "healthy"
-
-    return is_healthy
+    try:
+        health: Mapping[str, Mapping[str, str]] = httpx.get(health_url, timeout=2, verify=False).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return health.get(service, {}).get("status") == "healthy"
 
 
 def without_root(command: Sequence[str]) -> list[str]:
@@ -276,13 +281,12 @@ def _succeeds(command: Sequence[str]) -> bool:
 
 def setup_tasks(config: StackConfig, secrets: StackSecrets, environment: Mapping[str, str]) -> list[SetupTask]:
     """Return the tasks of one start; components depend on them by name."""
-    serving_needs = ["ray", "accounts", "mlflow"] + ([] if config.market == "binance" else ["exchange"])
     return [
         SetupTask("databases", ["postgres"], lambda: _create_databases(config, secrets)),
         SetupTask("buckets", ["s3"], lambda: _create_buckets(config, secrets)),
         SetupTask("accounts", ["databases"], lambda: _create_accounts(config, secrets)),
         SetupTask("airflow database", ["databases"], lambda: _migrate_airflow(secrets, environment)),
-        SetupTask("serving", serving_needs, lambda: _deploy(config, environment)),
+        SetupTask("serving", ["ray", "accounts", "mlflow", *_market(config)], lambda: _deploy(config, environment)),
     ]
 
 

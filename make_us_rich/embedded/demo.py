@@ -78,7 +78,7 @@ def _unpause_dags(stack: Stack) -> None:
     with Airflow(stack.config.url("airflow"), ADMIN, stack.secrets.admin_password) as airflow:
         unpaused = airflow.unpause_untouched()
     if unpaused:
-        console.print(f"unpaused what waited since the first start: {', '.join(unpaused)}")
+        console.print(f"unpaused the DAGs that were paused since the first start: {', '.join(unpaused)}")
 
 
 def run_demo(*, once: bool, live: bool, data: Path | None) -> int:

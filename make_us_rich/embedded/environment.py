@@ -56,7 +56,7 @@ def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused
     as AWS_ or PG variables, only the stack's own remains, and what MUR_STACK_ENV_ adds. Proxies stay, but not for
     loopback. `dags_paused`: whether new DAGs wait until they are unpaused, unless MUR_DAGS_PAUSED is set.
     """
-    made = {
+    own = {
         **_settings(config, secrets),
         **s3_signing_keys(secrets.s3_signing_key),
         **_mlflow(config, secrets),
@@ -68,13 +68,13 @@ def stack_environment(config: StackConfig, secrets: StackSecrets, *, dags_paused
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
     }
-    fixed = {key for key in made if not key.startswith("MUR_")} | _OWN
+    fixed = {key for key in own if not key.startswith("MUR_")} | _OWN
     if config.market != "binance":
         fixed |= {"MUR_EXCHANGE_URL", "MUR_EXCHANGE_STREAM_URL"}
     added = {
         key.removeprefix(_FOR_THE_STACK): value for key, value in os.environ.items() if key.startswith(_FOR_THE_STACK)
     }
-    return made | {key: value for key, value in os.environ.items() if key not in fixed and not _is_foreign(key)} | added
+    return own | {key: value for key, value in os.environ.items() if key not in fixed and not _is_foreign(key)} | added
 
 
 def forget_foreign_variables() -> None:
@@ -280,11 +280,11 @@ def load_or_create_secrets(path: Path) -> StackSecrets:
             f"a newer version of Make Us Rich has written {path}: this one does not know {', '.join(unknown)}. "
             "Use the newer version, or this one with the copy of the folder from before the upgrade"
         )
-    made = StackSecrets(**saved)
-    if asdict(made) != saved:
+    complete = StackSecrets(**saved)
+    if asdict(complete) != saved:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".new")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(asdict(made), file, indent=1)
+            json.dump(asdict(complete), file, indent=1)
         temporary.replace(path)
-    return made
+    return complete

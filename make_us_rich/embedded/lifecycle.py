@@ -12,6 +12,7 @@ import httpx
 import psutil
 
 from make_us_rich.core.errors import ComponentDied, MakeUsRichError, ServingError, StackError
+from make_us_rich.core.responses import bearer
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
 from make_us_rich.embedded.components import (
     PROGRAMS_OF_SERVICE,
@@ -117,12 +118,6 @@ def _start_in_order(
         required = required_by(service, {name: item.depends_on for name, item in pending.items()})
         pending = {name: pending[name] for name in required}
 
-    def start(item: Component | SetupTask) -> None:
-        if isinstance(item, SetupTask):
-            _run_task(item)
-        else:
-            _start_component(item, supervisor, stack.config)
-
     running: dict[Future[None], str] = {}
     ready: set[str] = set()
     failure: BaseException | None = None
@@ -130,7 +125,7 @@ def _start_in_order(
     try:
         while True:
             for name in [name for name, item in pending.items() if ready.issuperset(item.depends_on)]:
-                running[pool.submit(start, pending.pop(name))] = name
+                running[pool.submit(_start, pending.pop(name), supervisor, stack.config)] = name
             if not running:
                 break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -147,6 +142,13 @@ def _start_in_order(
     if failure is not None:
         raise failure
     supervisor.wait_until_running([program.name for program in programs if program.name in ready])
+
+
+def _start(item: Component | SetupTask, supervisor: Supervisor, config: StackConfig) -> None:
+    if isinstance(item, SetupTask):
+        _run_task(item)
+    else:
+        _start_component(item, supervisor, config)
 
 
 def _run_task(task: SetupTask) -> None:
@@ -185,7 +187,7 @@ def stop_service(config: StackConfig, service: Service) -> None:
         supervisor.stop(name)
     if service == "serving":
         url = config.url("ray_dashboard")
-        headers = {"Authorization": f"Bearer {open_stack(config).secrets.ray_token}"}
+        headers = bearer(open_stack(config).secrets.ray_token)
         try:
             answer = httpx.delete(f"{url}/api/serve/applications/", headers=headers, timeout=_STOP_SERVING_TIMEOUT_S)
             answer.raise_for_status()

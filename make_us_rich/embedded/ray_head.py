@@ -28,7 +28,7 @@ _END_TIMEOUT_S = 5.0
 def main() -> None:
     folder, sessions, *command = sys.argv[1:]
     for command_line in end_processes_using(Path(folder)):
-        print(f"ended a process that an earlier Ray head left: {command_line}", flush=True)
+        print(f"ended a process of an earlier Ray head: {command_line}", flush=True)
     delete_old_sessions(Path(sessions))
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
         os.environ[haproxy.BINARY_SETTING] = str(haproxy.launcher(Path(folder)))

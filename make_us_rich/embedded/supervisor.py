@@ -1,7 +1,7 @@
 """Client of supervisord, which starts, restarts, logs and stops the programs of the stack.
 
-supervisord knows no readiness and no dependencies: `lifecycle.up` adds both. docs/dependencies.md compares it with
-honcho and circus.
+supervisord knows no readiness and no dependencies: `lifecycle.up` adds both. docs/explanation/dependencies.md compares
+it with honcho and circus.
 """
 
 from __future__ import annotations

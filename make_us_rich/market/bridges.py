@@ -1,4 +1,4 @@
-"""Candles in the place of those that a forecast needs and nobody has: of long gaps, and before a pair's first candle.
+"""Substitutes for candles that a forecast needs and the exchange lacks: in long gaps, and before a pair's first one.
 
 They are for serving alone: training reads no candle that was made here. They repeat candles of the same times of day,
 at the price level beside them, so that a model sees a usual volatility. Flat ones would make it forecast a calm market:
@@ -7,12 +7,11 @@ see docs/explanation/forecasting.md for what both cost.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.times import utc_text
 from make_us_rich.market.candles import MAX_BRIDGED, Candles, concatenate, merge
 
 LONGEST_BRIDGE = 72
@@ -50,10 +49,10 @@ def extend_back(candles: Candles, interval: Interval, count: int) -> Candles:
     least, step = max(_LEAST_KNOWN, 2 * _period(interval)), interval.ms
     if len(candles) < least:
         begins_ms = int(candles.open_time_ms[0]) if len(candles) else 0
-        ready = f", which will be there at {_utc(begins_ms + least * step)}" if begins_ms else ""
+        ready = f", which will be there at {utc_text(begins_ms + least * step)}" if begins_ms else ""
         raise NotEnoughHistory(
-            f"{len(candles)} candles since the pair began or since its last gap, {_utc(begins_ms)}: a forecast needs "
-            f"{least}{ready}"
+            f"{len(candles)} candles since the pair began or since its last gap, {utc_text(begins_ms)}: a forecast "
+            f"needs {least}{ready}"
         )
     days = min(_WEEK, len(candles) // _period(interval))
     block = candles[: days * _period(interval)]
@@ -75,7 +74,3 @@ def _moved(candles: Candles, *, by_ms: int, factor: float) -> Candles:
     return Candles(
         candles.open_time_ms + by_ms, candles.open * factor, high, low, candles.close * factor, candles.volume
     )
-
-
-def _utc(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -18,15 +17,14 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.times import EARLIEST_MS, LATEST_MS, utc_text
 from make_us_rich.documents import CandleColumns
 from make_us_rich.market.breaks import breaks, factor
 
 _EXAMPLES = 3
-EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no coin was traded before
-LATEST_MS = 4_102_444_800_000  # 2100-01-01: a later time is not in milliseconds
 
 LOWEST_PRICE, HIGHEST_PRICE = 1e-15, 1e15
-"""No currency is that cheap or dear in another one: a price beyond them is a fault of whoever sent it."""
+"""A price beyond these limits is an error of its source: no currency costs that little or that much in another one."""
 HIGHEST_VOLUME = 1e21  # times the highest price it is still a float32, in which models compute
 
 MAX_BRIDGED = 3
@@ -95,11 +93,6 @@ def contiguous_ranges(open_times_ms: NDArray[np.int64], step: int) -> Iterator[t
     for run in np.split(open_times_ms, np.flatnonzero(np.diff(open_times_ms) != step) + 1):
         if len(run):
             yield int(run[0]), int(run[-1]) + step
-
-
-def is_possible_time(time_ms: int) -> bool:
-    """Return whether a candle can have that open time: no coin was traded before 2009, and 2100 is not milliseconds."""
-    return EARLIEST_MS <= time_ms < LATEST_MS
 
 
 def closed(candles: Candles, interval: Interval, as_of_ms: int) -> Candles:
@@ -221,9 +214,3 @@ def _bridge_gaps(part: Candles, step: int) -> Segment:
     }
     volume = np.where(bridged, 0.0, part.volume[source])
     return Segment(Candles(times, **columns, volume=volume), bridged)
-
-
-def utc_text(time_ms: int) -> str:
-    if not is_possible_time(time_ms):
-        return f"{time_ms} ms"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

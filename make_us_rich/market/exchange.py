@@ -30,18 +30,10 @@ from make_us_rich.core.errors import (
 )
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.core.responses import UNEXPECTED
-from make_us_rich.core.retry_after import read_retry_after
+from make_us_rich.core.responses import UNEXPECTED, read_retry_after
 from make_us_rich.core.settings import BINANCE_DATA_URL
-from make_us_rich.market.candles import (
-    HIGHEST_PRICE,
-    HIGHEST_VOLUME,
-    Candles,
-    closed,
-    concatenate,
-    from_klines,
-    is_possible_time,
-)
+from make_us_rich.core.times import is_possible
+from make_us_rich.market.candles import HIGHEST_PRICE, HIGHEST_VOLUME, Candles, closed, concatenate, from_klines
 from make_us_rich.market.limited_http import Limits, limit_session
 
 _log = logging.getLogger(__name__)
@@ -90,22 +82,22 @@ class ExchangeUsage:
 
 
 class ExchangeClock:
-    """What is known of the exchange's clock without asking it: the time that it told, and ours that passed since."""
+    """Estimates the exchange's clock from its last answer and our monotonic clock."""
 
     def __init__(self) -> None:
-        self._told: tuple[int, float] | None = None
+        self._answer: tuple[int, float] | None = None
 
     def note(self, server_time_ms: int) -> None:
-        """Remember the time that the exchange told just now."""
-        self._told = server_time_ms, time.monotonic()
+        """Note the time that the exchange has just answered with."""
+        self._answer = server_time_ms, time.monotonic()
 
     def has_passed(self, time_ms: int) -> bool:
-        """Return whether that time is over for certain. What was told long ago counts no more: clocks drift apart."""
-        if self._told is None:
+        """Return whether that time is certainly past. False when the last answer is old, because clocks drift apart."""
+        if self._answer is None:
             return False
-        told_ms, since_s = self._told
+        answered_ms, since_s = self._answer
         elapsed_s = time.monotonic() - since_s
-        return elapsed_s < _CLOCK_EXPIRY_S and told_ms + elapsed_s * 1000 >= time_ms
+        return elapsed_s < _CLOCK_EXPIRY_S and answered_ms + elapsed_s * 1000 >= time_ms
 
 
 class ExchangeClient:
@@ -134,9 +126,9 @@ class ExchangeClient:
 
     def server_time_ms(self) -> int:
         """Return the exchange's clock."""
-        told_ms = self._call(self._client.get_server_time, _server_time_ms)
-        self._clock.note(told_ms)
-        return told_ms
+        server_time_ms = self._call(self._client.get_server_time, _server_time_ms)
+        self._clock.note(server_time_ms)
+        return server_time_ms
 
     def traded_pairs(self) -> set[str]:
         """Return the symbols with status TRADING, in the exchange's spelling. Binance's response has megabytes."""
@@ -226,7 +218,7 @@ class ExchangeClient:
                 failure = _translate(error, about)
             except MarketUnavailable as error:
                 failure = error
-            except UNEXPECTED as error:  # python-binance and requests read an answer that is none of the exchange's
+            except UNEXPECTED as error:  # python-binance and requests also read answers of other servers
                 failure = MarketUnavailable(f"the exchange's response cannot be read: {type(error).__name__}")
             wait_s = _retry_wait_s(failure, attempt, self._max_wait_s)
             if attempt == _MAX_ATTEMPTS or wait_s is None:
@@ -305,10 +297,10 @@ def _translate(error: Exception, about: str) -> MarketError:
 
 
 def _retry_after_s(error: BinanceAPIException) -> float:
-    """Return the seconds until the end of a ban: of the header, or the text, or else a default."""
-    told_s = read_retry_after(error.response.headers.get("Retry-After"))
-    if told_s is not None:
-        return told_s
+    """Return the seconds until a ban ends, from the header, else from the text, else a default."""
+    wait_s = read_retry_after(error.response.headers.get("Retry-After"))
+    if wait_s is not None:
+        return wait_s
     banned = re.search(r"banned until (\d{13})\b", str(error.message))
     return max(0.0, int(banned[1]) / 1000 - time.time()) if banned else _DEFAULT_RETRY_AFTER_S
 
@@ -328,7 +320,7 @@ def _most_requests(start_ms: int, end_ms: int, step_ms: int) -> int:
 
 def _server_time_ms(body: Any) -> int:
     time_ms = int(body["serverTime"])
-    if not is_possible_time(time_ms):
+    if not is_possible(time_ms):
         raise ValueError
     return time_ms
 

@@ -1,7 +1,7 @@
-"""The one reader of a parquet file of klines that somebody else may have written.
+"""The one reader of parquet files of klines, which other programs may have written.
 
-What is certain is read: rows in any order, repeated rows, times in seconds to nanoseconds or as timestamps, names of
-columns in any case. What would have to be guessed is refused by the file's name: two units of time, rows of two
+It reads what is certain: rows in any order, repeated rows, times in seconds to nanoseconds or as timestamps, names of
+columns in any case. It refuses what it would have to guess, and names the file: two units of time, rows of two
 intervals, two different rows of one time. Impossible rows are left out and counted in the report.
 """
 
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
-from make_us_rich.market.candles import EARLIEST_MS, LATEST_MS, CandleReport, Candles, clean, utc_text
+from make_us_rich.core.times import EARLIEST_MS, LATEST_MS, utc_text
+from make_us_rich.market.candles import CandleReport, Candles, clean
 
 COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
 

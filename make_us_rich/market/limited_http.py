@@ -1,7 +1,7 @@
 """HTTP sessions for a server that the project does not control: caps on the size and the time of a whole response.
 
 The timeout of `requests` limits each wait for bytes alone, so a server that sends one byte a second is never too late;
-and a response is unpacked whatever its size becomes.
+and it unpacks a response to any size.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _LimitedAdapter(HTTPAdapter):
         return pool
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Return the response with its whole body, which is UTF-8 whatever its headers say."""
+        """Return the response with its whole body, decoded as UTF-8 whatever charset its headers name."""
         try:
             response = super().send(request, *args, **(kwargs | {"stream": True}))
             body = bytearray()

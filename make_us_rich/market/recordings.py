@@ -1,6 +1,6 @@
 """Recorded klines: a folder with one parquet file for each pair, such as BTCUSDT.parquet.
 
-A file is read by `klines_file`, whoever asks. Its name is that of the pair, in any case, with or without a separator;
+`klines_file` reads the files. A file's name is that of the pair, in any case, with or without a separator;
 other files are named in a warning and not read.
 """
 

@@ -1,7 +1,7 @@
 """Closed candles as the exchange pushes them: Binance's kline streams, over one websocket for each process.
 
-A stream is an addition. Whoever subscribes also asks for the candle some seconds after the close, so a stream that is
-silent, broken or wrong costs those seconds and nothing else.
+A stream only saves time: its subscribers also request the candle some seconds after the close, so a silent, broken or
+wrong stream delays forecasts by these seconds and has no other effect.
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 """
@@ -64,7 +64,7 @@ class _Message(BaseModel):
 
 
 class CandleStream:
-    """The candles of the subscribed series. Belongs to the event loop that subscribes; connects again for ever."""
+    """The candles of the subscribed series. Belongs to the event loop that subscribes; reconnects without a limit."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url.rstrip('/')}/stream"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +14,7 @@ from make_us_rich.core.errors import MarketUnavailable
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.market.bridges import bridge_gaps, extend_back
 from make_us_rich.market.candles import MAX_BRIDGED, Candles, break_text, clean, closed, merge, regular_segments
 from make_us_rich.market.exchange import ExchangeClient, ExchangeClock
@@ -208,7 +208,7 @@ class LiveWindow:
 
     def add(self, pair: Pair, pushed: Candles) -> int | None:
         """Add a closed candle of the pair or of BTC that the exchange pushed. Returns its close if both now have it."""
-        (self._own if pair == self._pair else self._bitcoin).add(pushed, now_ms=time.time_ns() // 1_000_000)
+        (self._own if pair == self._pair else self._bitcoin).add(pushed, now_ms=current_ms())
         close_ms = int(pushed.open_time_ms[-1]) + self._interval.ms
         return close_ms if self._own.newest_close_ms == self._bitcoin.newest_close_ms == close_ms else None
 

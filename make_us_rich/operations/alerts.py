@@ -1,6 +1,6 @@
 """Messages to Discord: short enough for a phone, with every secret masked. A failed post never raises.
 
-Each is recorded in Postgres with what came of it; the admin page lists them. At most MOST_AN_HOUR are posted in an
+Each is recorded in Postgres with its outcome; the admin page lists them. At most MOST_AN_HOUR are posted in an
 hour, whatever posts them, because a channel that is flooded is muted.
 """
 
@@ -18,7 +18,7 @@ import requests
 from discord_webhook import DiscordEmbed, DiscordWebhook
 from pydantic import SecretStr
 
-from make_us_rich.core.retry_after import read_retry_after
+from make_us_rich.core.responses import read_retry_after
 from make_us_rich.core.settings import Settings
 from make_us_rich.database import alerts as alerts_table
 from make_us_rich.database.pool import Database
@@ -62,7 +62,9 @@ def quoted(text: str) -> str:
 def post(alert: Alert, settings: Settings) -> bool:
     """Post to the webhook of the settings; return False if there is none or the post failed. Never raises.
 
-    Blocks until Discord answered, for some seconds at worst: a service calls `post_soon`.
+    Blocks until Discord answered, 20 seconds at worst. Only Airflow calls it, where nobody waits: the last task of a
+    run, which ends with its process and remembers whether the message was posted, and a thread of the triggerer. A
+    service calls `post_soon`.
     """
     shown = Alert(
         title=_clean(alert.title, settings, _MAX_TITLE_CHARS),

@@ -247,7 +247,7 @@ def _airflow(settings: Settings) -> str:
         ) from None
     if paused and not settings.dags_paused:
         raise HealthProblem(
-            f"paused, so that no run of theirs begins: {paused}",
+            f"these DAGs are paused and start no run: {paused}",
             "unpause them in Airflow, or all DAGs of an embedded stack with `mkrich start agent`",
             warning=True,
         )

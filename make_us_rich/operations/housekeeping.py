@@ -21,8 +21,16 @@ if TYPE_CHECKING:  # minio would slow down the parsing of every DAG
 
 _MONTH = re.compile(r"/(\d{4})-(\d{2})\.parquet$")
 _PAGE = 1000  # MLflow's largest page
-# The tables that grow without limit, and the column that holds when a row was written.
-_WRITTEN_AT = {"forecasts": "made_at", "forecast_logs": "day", "scores": "day", "audit_log": "at", "alerts": "at"}
+# The tables that grow without limit, and what is true of a row that was written before a time. The newest event stays:
+# by its id a reader tells whether anything that it has not read was deleted.
+_IS_OLD = {
+    "forecasts": "made_at < %s",
+    "forecast_logs": "day < %s",
+    "scores": "day < %s",
+    "audit_log": "at < %s",
+    "alerts": "at < %s",
+    "events": "at < %s AND event_id < (SELECT max(event_id) FROM events)",
+}
 _AIRFLOW_LOGS = ("dag_id=*/run_id=*", "dag_processor/[0-9]*", "scheduler/[0-9]*")  # not the link `latest`
 _BATCH = 10_000
 _TIMEOUT_S = 30.0  # of a statement on many rows, which nobody waits for
@@ -88,7 +96,7 @@ def delete_rows(database: Database, table: str, before: datetime, *, dry_run: bo
 
     Each batch is a transaction of its own, so that no long lock or statement delays serving.
     """
-    is_old = f"{_WRITTEN_AT[table]} < %s"
+    is_old = _IS_OLD[table]
     if dry_run:
         with database.transaction(timeout_s=_TIMEOUT_S) as cursor:
             cursor.execute(f"SELECT count(*) FROM {table} WHERE {is_old}", (before,))

@@ -17,7 +17,7 @@ import httpx
 
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import Interval
-from make_us_rich.core.responses import CONNECTIONS, read_json
+from make_us_rich.core.responses import CONNECTIONS, bearer, read_json
 from make_us_rich.core.settings import Settings
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Airflow:
         except AirflowError:
             self._http.close()
             raise
-        self._http.headers["Authorization"] = f"Bearer {token}"
+        self._http.headers.update(bearer(token))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Airflow:
@@ -176,7 +176,7 @@ class Airflow:
         """Start a run with these parameters and return its id."""
         body = {"logical_date": None, "conf": dict(conf or {})}
         answer = self.request("POST", f"{_API}/dags/{dag_id}/dagRuns", body)
-        return read_json(answer, lambda made: str(made["dag_run_id"]), AirflowError)
+        return read_json(answer, lambda body: str(body["dag_run_id"]), AirflowError)
 
     def active_runs(self, dag_id: str) -> list[str]:
         """Return the ids of the queued and running runs, oldest first."""
@@ -242,7 +242,7 @@ class RunProgress:
         self._dag_id = dag_id
         self._run_id = run_id
         self._ray_url = ray_url
-        self._ray_headers = {"Authorization": f"Bearer {ray_token}"}
+        self._ray_headers = bearer(ray_token)
         self._printed_states: dict[tuple[str, int], str] = {}
         self._printed_steps: set[tuple[str, str]] = set()
         self._earlier_jobs = set(self._job_ids())

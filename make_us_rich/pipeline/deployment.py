@@ -227,7 +227,7 @@ def _what_is_missing(
     running = read_json(answer, lambda body: dict(body["applications"]), ServingError)
     if not running.get(GATEWAY, {}).get("deployed_app_config"):
         return f"{GATEWAY} is NOT_STARTED"
-    told = read_json(answer, _told_models, ServingError)
+    told = read_json(answer, _configured_models, ServingError)
     wanted = {name: told[name] for name in names if name in told}
     for name in [GATEWAY, *dict.fromkeys(each if each in running else POOL for each in wanted)]:
         status, message = running[name]["status"], running[name]["message"]
@@ -238,7 +238,7 @@ def _what_is_missing(
     return _not_serving(api, wanted)
 
 
-def _told_models(body: Any) -> dict[str, NamedVersion]:
+def _configured_models(body: Any) -> dict[str, NamedVersion]:
     """Read from Ray Serve's answer by which model each series shall be served, by the newest configuration."""
     models: dict[str, Any] = {}
     for name, application in body["applications"].items():

@@ -1,9 +1,9 @@
-"""Which pairs a run of train_pairs trains within its compute budget, and when each pair is due.
+"""Chooses the pairs that a run of train_pairs trains within its compute budget, and estimates when each pair is due.
 
-A run has MUR_TRAINING_MINUTES from its start to the update of serving. It takes the pairs in the order of `by_need`, as
-many as fit by what a pair took in earlier runs, the start of a run included. Its Ray jobs begin no pair after four
-fifths of the budget; the rest is for promotion. Runs that begin together, because their candles close at the same time,
-share the budget.
+A run has MUR_TRAINING_MINUTES from its start to the update of serving. It trains pairs in the order of `by_need`. How
+many fit is estimated from the seconds per pair of earlier runs, which include the start of a run. Ray jobs begin no
+pair after four fifths of the budget; the rest is for promotion. Runs whose candles close at the same time share the
+budget.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SECONDS_EACH = 3.0  # on two cores, until it is measured
 _LEAST_SECONDS_EACH = 0.1
 
 Reason = Literal["new", "drift", "age"]
-"""Why a pair is due: it was never tried, its forecasts drift, or its turn has come."""
+"""Why a pair is due: it was never trained, its forecasts drift, or its last training is old."""
 _WORDS: Mapping[Reason, str] = {
     "new": "as a new pair",
     "drift": "early, because its forecasts drift",
@@ -39,10 +39,10 @@ _WORDS: Mapping[Reason, str] = {
 
 @dataclass(frozen=True)
 class DueTraining:
-    """When a pair was last trained and is due next. trained_ms: as_of of that run, None before the first.
+    """When a pair was last trained and is due next.
 
-    failed_ms: as_of of the newest try, if that failed; failure: why. due_ms: as_of of the run that is expected to train
-    it.
+    trained_ms: as_of of the last successful training, None before the first. failed_ms: as_of of the newest try, if it
+    failed; failure: why. due_ms: as_of of the run that is expected to train the pair.
     """
 
     pair: Pair
@@ -55,13 +55,13 @@ class DueTraining:
 
     @property
     def why(self) -> str:
-        """The reason in words, after a time."""
+        """The reason in words, to follow a time in a sentence."""
         return _WORDS[self.reason]
 
 
 @dataclass(frozen=True)
 class TrainingNeeds:
-    """What decides on the order of an interval's pairs."""
+    """The last trainings and the drifting pairs of one interval, which decide on the order of its pairs."""
 
     trained: Mapping[str, LastTraining]
     drifting: Collection[str]
@@ -81,11 +81,10 @@ class TrainingNeeds:
         return "drift" if pair in self.drifting else "age"
 
     def by_need(self, pairs: Collection[Pair], as_of_ms: int) -> list[Pair]:
-        """Sort the pairs: those that no run tried yet, then by the age of the last try.
+        """Sort the pairs: first those that were never trained, then by the age of the last training, oldest first.
 
-        A pair whose forecasts drift counts as four times as old as it is. So it comes earlier, and however many drift,
-        the age of each other pair grows until its turn has come. A failed training counts as a try, so that a pair that
-        always fails does not take the place of others.
+        The age of a pair whose forecasts drift counts four times. The others cannot starve, because their age grows
+        with each run. A failed training counts as well, so that a pair that always fails does not displace others.
         """
 
         def need(pair: Pair) -> tuple[bool, int, str]:
@@ -98,7 +97,7 @@ class TrainingNeeds:
         return sorted(pairs, key=need)
 
     def pairs_per_run(self, pairs: Collection[Pair], budget_s: float) -> int:
-        """Estimate how many of these pairs fit into a run, from the median of what a pair took: one at least."""
+        """Estimate how many of these pairs fit into a run, at least one, by the median time of a pair so far."""
         last = [self.trained[pair] for pair in pairs if pair in self.trained]
         measured = [item.run_seconds for item in last if item.run_seconds is not None]
         seconds_each = max(median(measured), _LEAST_SECONDS_EACH) if measured else _SECONDS_EACH
@@ -106,13 +105,13 @@ class TrainingNeeds:
 
 
 def budget_s(settings: Settings, interval: Interval, as_of_ms: int) -> float:
-    """Return the seconds that the run as of this time has: two thirds of its interval at most."""
+    """Return the compute budget in seconds of the run as of this time: at most two thirds of its interval."""
     together = sum(as_of_ms % each.ms == 0 for each in settings.intervals)
     return min(settings.training_minutes * 60, interval.ms / 1500) / max(1, together)
 
 
 def due_trainings(database: Database, settings: Settings, now_ms: int) -> list[DueTraining]:
-    """Estimate when each active pair is due, for each interval, the first ones first."""
+    """Estimate when each active pair is due, sorted by interval and due time."""
     active = [item.pair for item in pairs_table.active(database)]
     return [
         due for interval in settings.intervals for due in _due_of_interval(database, settings, interval, active, now_ms)
@@ -124,7 +123,7 @@ def _due_of_interval(
 ) -> list[DueTraining]:
     needs = TrainingNeeds.read(database, settings, interval, now_ms)
     next_ms = interval.last_close_ms(now_ms) + interval.ms
-    a_run = needs.pairs_per_run(pairs, budget_s(settings, interval, next_ms))
+    per_run = needs.pairs_per_run(pairs, budget_s(settings, interval, next_ms))
     return [
         DueTraining(
             pair,
@@ -132,7 +131,7 @@ def _due_of_interval(
             needs.trained[pair].trained_as_of_ms if pair in needs.trained else None,
             needs.trained[pair].failed_as_of_ms if pair in needs.trained else None,
             needs.trained[pair].failure if pair in needs.trained else None,
-            next_ms + place // a_run * interval.ms,
+            next_ms + place // per_run * interval.ms,
             needs.reason(pair),
         )
         for place, pair in enumerate(needs.by_need(pairs, next_ms))

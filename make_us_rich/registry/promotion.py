@@ -6,16 +6,26 @@ A Postgres advisory lock for each model name makes decisions sequential over all
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from make_us_rich.core.errors import RegistryError, UnknownVersion
+from make_us_rich.core.errors import InputError, RegistryError, UnknownVersion
 from make_us_rich.core.interval import HOUR_MS
+from make_us_rich.core.pair import Series
+from make_us_rich.database import events
 from make_us_rich.database.locks import advisory_lock
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Comparison
-from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_ADAPTED_TO, TAG_SHIPPED, ModelVersion, Registry
+from make_us_rich.registry.client import (
+    CHAMPION,
+    PREVIOUS,
+    TAG_ADAPTED_TO,
+    TAG_MARKET,
+    TAG_SHIPPED,
+    ModelVersion,
+    Registry,
+)
 
 TAG_DECISION = "promotion"
 """Tag of a version that holds the outcome of its promotion and the reason."""
@@ -60,8 +70,9 @@ def decide(comparison: Comparison, *, champion_expired: bool = False) -> Promoti
 def _why_the_champion_stays(comparison: Comparison, champion_pinball: float) -> str:
     """Return what speaks against the challenger; empty when nothing does.
 
-    It must be no worse in the mean over the horizons, and not worse at the next close beyond noise. With more horizons
-    than the champion has, the next close decides alone. With one horizon each, it must be no worse there.
+    It must be no worse in the mean over the horizons, and not worse at the next close beyond noise. If it has more
+    horizons than the champion, as against level_mse, the next close alone decides. If both have one, it must be no
+    worse there.
     """
     ours, theirs = comparison.challenger_horizons, comparison.champion_horizons
     if ours < theirs:
@@ -96,11 +107,10 @@ def _figures(comparison: Comparison, champion_pinball: float) -> str:
 
 
 def _figures_vs_naive(comparison: Comparison) -> str:
-    skill = comparison.skill_vs_naive
-    mean = "" if skill is None else f"skill {skill:+.2%} in the mean over the horizons, "
     return (
-        f"{mean}Diebold-Mariano t {comparison.t_vs_naive:+.1f}; at the next close held-out pinball "
-        f"{comparison.challenger_pinball:.3e} against {comparison.naive_pinball:.3e}"
+        f"skill {comparison.skill_vs_naive:+.2%} in the mean over the horizons, Diebold-Mariano t "
+        f"{comparison.t_vs_naive:+.1f}; at the next close held-out pinball {comparison.challenger_pinball:.3e} against "
+        f"{comparison.naive_pinball:.3e}"
     )
 
 
@@ -117,6 +127,9 @@ def promote(
         champion = registry.find(challenger.name, CHAMPION)
         version = champion.version if champion else None
         if version == challenger.version:
+            _record_champion(
+                database, challenger, registry.find(challenger.name, PREVIOUS)
+            )  # if an earlier try could not
             return PromotionDecision(True, "it is the champion already")
         if version != comparison.champion_version:
             raise ChampionChanged(
@@ -129,7 +142,7 @@ def promote(
         else:
             decision = decide(comparison, champion_expired=newer_ms > expiry_hours * HOUR_MS)
         if decision.promoted:
-            _set_champion(registry, challenger, champion)
+            _set_champion(registry, database, challenger, champion)
         _tag_decision(registry, challenger, "promoted" if decision.promoted else "refused", decision.reason)
     return decision
 
@@ -143,7 +156,7 @@ def promote_manually(registry: Registry, database: Database, name: str, version:
         chosen = registry.get(name, version)
         if pair := chosen.tags.get(TAG_ADAPTED_TO):
             raise RegistryError(f"version {version} of {name} is adapted to {pair}, and cannot serve other pairs")
-        return _promote_manually(registry, chosen, by)
+        return _promote_manually(registry, database, chosen, by)
 
 
 def promote_shipped(
@@ -163,7 +176,7 @@ def promote_shipped(
         tagged = registry.versions_tagged(name, TAG_SHIPPED, digest)
         registered = [version for version in tagged if TAG_ADAPTED_TO not in version.tags]
         challenger = registered[0] if registered else registry.get(name, publish())
-        _set_champion(registry, challenger, champion)
+        _set_champion(registry, database, challenger, champion)
         instead = (
             f"in place of version {champion.version}, which shipped with another" if champion else "there was none"
         )
@@ -181,15 +194,15 @@ def rollback(registry: Registry, database: Database, name: str, *, by: str) -> P
         previous = registry.find(name, PREVIOUS)
         if previous is None:
             raise UnknownVersion(f"{name} has no previous champion to go back to: see `mkrich models`")
-        return _promote_manually(registry, previous, by)
+        return _promote_manually(registry, database, previous, by)
 
 
-def _promote_manually(registry: Registry, chosen: ModelVersion, by: str) -> PromotionDecision:
+def _promote_manually(registry: Registry, database: Database, chosen: ModelVersion, by: str) -> PromotionDecision:
     """Promote `chosen`. The caller holds the lock."""
     champion = registry.find(chosen.name, CHAMPION)
     if champion is not None and champion.version == chosen.version:
         return PromotionDecision(True, "it is the champion already")
-    _set_champion(registry, chosen, champion)
+    _set_champion(registry, database, chosen, champion)
     reason = f"by {by} at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     _tag_decision(registry, chosen, "promoted manually", f"{reason}{_first_decision(chosen)}")
     if champion is not None:
@@ -199,7 +212,7 @@ def _promote_manually(registry: Registry, chosen: ModelVersion, by: str) -> Prom
 
 
 def _first_decision(model: ModelVersion) -> str:
-    """Return what was decided about a version before any person did, to keep it beside a person's decision."""
+    """Return the automatic decision about a version, which is kept next to that of a person."""
     decision = model.tags.get(TAG_DECISION, "").rpartition(_BEFORE)[2]
     is_of_a_person = decision.startswith(("promoted manually", "replaced"))
     return f"{_BEFORE}{decision}" if decision and not is_of_a_person else ""
@@ -209,11 +222,27 @@ def _tag_decision(registry: Registry, model: ModelVersion, outcome: str, reason:
     registry.set_tag(model.name, model.version, TAG_DECISION, f"{outcome}: {reason}")
 
 
-def _set_champion(registry: Registry, model: ModelVersion, champion: ModelVersion | None) -> None:
-    """Move the aliases. `previous` moves first, so that a crash in between leaves the old champion in place."""
+def _set_champion(registry: Registry, database: Database, model: ModelVersion, champion: ModelVersion | None) -> None:
+    """Move the aliases, and record the event.
+
+    `previous` moves first, so that a crash in between leaves the old champion in place.
+    """
     if champion is not None:
         registry.set_alias(model.name, PREVIOUS, champion.version)
     registry.set_alias(model.name, CHAMPION, model.version)
+    _record_champion(database, model, champion)
+
+
+def _record_champion(database: Database, model: ModelVersion, champion: ModelVersion | None) -> None:
+    """Record that a pair's champion changed. The foundation is the model of no pair."""
+    market = model.tags.get(TAG_MARKET)
+    with suppress(InputError):
+        pair, interval = Series.parse(model.name)
+        if market:
+            previous = champion.version if champion else None
+            events.record_champion(
+                database, market=market, pair=pair, interval=interval, version=model.version, previous=previous
+            )
 
 
 def _lock(database: Database, name: str) -> AbstractContextManager[None]:

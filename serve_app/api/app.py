@@ -30,7 +30,7 @@ from serve_app.metrics import GatewayMetrics
 from serve_app.problems import Problem
 
 _log = logging.getLogger("ray.serve.requests")
-_log.setLevel(logging.INFO)  # whatever the level of Serve's own records in the gateway
+_log.setLevel(logging.INFO)  # independent of the level of Serve's own records
 
 MOST_BODY_BYTES = 1_000_000
 _VERSION = (b"x-service-version", __version__.encode())
@@ -108,7 +108,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         asked = scope["method"]
-        if asked == "HEAD":  # the answer to GET without its body, whatever the route
+        if asked == "HEAD":  # the answer to GET without its body, on every route
             scope = {**scope, "method": "GET"}
         status = 500
         started = time.perf_counter()

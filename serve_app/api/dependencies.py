@@ -1,4 +1,4 @@
-"""What endpoints depend on: the service, the caller of a token, and the pair of the path."""
+"""What endpoints depend on: the service, the caller of a token, the pair of the path and what the query asks for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPBearer
 
 from make_us_rich.accounts import TokenOwner
-from make_us_rich.core.errors import UnknownToken
+from make_us_rich.core.errors import InputError, UnknownToken
 from make_us_rich.core.pair import SLUG, Pair
+from make_us_rich.documents import HORIZONS
 from serve_app.gateway.callers import TokenCache
 from serve_app.gateway.forecast_service import ForecastService
 from serve_app.problems import Problem
@@ -59,6 +60,31 @@ async def _pair_in_path(
 
 IntervalInQuery = Annotated[str | None, Query(alias="interval", description="of the candles; by default the first one")]
 
+ALL = "all"
+_HORIZONS = {str(horizon): horizon for horizon in range(1, HORIZONS + 1)}
+_PATTERN = f"({'|'.join(_HORIZONS)})"
+
+Horizons = Annotated[
+    str,
+    Query(
+        description="comma separated, in candles ahead; `all` that the model has",
+        examples=["1,4,24"],
+        json_schema_extra={"pattern": f"^({ALL}|{_PATTERN}(,{_PATTERN})*)$"},  # documented; our own error says more
+    ),
+]
+
+
+def parse_horizons(text: str) -> tuple[int, ...] | None:
+    """Return the horizons of a list such as `1,4,24`, ascending and each once; None for `all`. Raises InputError."""
+    if text == ALL:
+        return None
+    parts = text.split(",")
+    for part in parts:
+        if part not in _HORIZONS:
+            message = f"{part[:40]!r} is no horizon: name candles ahead from 1 to {HORIZONS}, such as horizons=1,4,24"
+            raise InputError(message, field="horizons")
+    return tuple(sorted({_HORIZONS[part] for part in parts}))
+
 
 _FOR_DASHBOARD = frozenset(
     {
@@ -82,6 +108,7 @@ class _BearerToken(HTTPBearer):
 
     async def __call__(self, request: Request) -> TokenOwner:  # type: ignore[override]
         scheme, _, plaintext = request.headers.get("Authorization", "").partition(" ")
+        plaintext = plaintext.lstrip(" ")  # RFC 9110 allows several spaces
         if scheme.lower() != "bearer":
             plaintext = request.query_params.get("token", "") if self._or_query else ""
         if not plaintext:

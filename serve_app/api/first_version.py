@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -15,12 +14,13 @@ from fastapi.responses import RedirectResponse
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.times import from_ms
 from make_us_rich.documents import CandleColumns, Readiness, UpdatedModels
-from make_us_rich.documents.examples import NOT_READY
 from make_us_rich.pipeline import deployment
 from make_us_rich.pipeline.deployment import REQUEST_TIMEOUT_S
 from serve_app.api import schemas
 from serve_app.api.dependencies import Admin, AdminOrDashboard, CallerByHeaderOrQuery, Service
+from serve_app.api.openapi import EXAMPLES
 from serve_app.api.schemas import respond
 from serve_app.problems import Problem, errors, unavailable
 
@@ -136,7 +136,7 @@ async def healthz() -> Response:
         503: {
             "model": Readiness,
             "description": "a pair that was served cannot be answered, or no pair can",
-            "content": {"application/json": {"example": NOT_READY}},
+            "content": {"application/json": {"example": EXAMPLES["NotReady"]}},
         }
     },
 )
@@ -151,7 +151,7 @@ def first_version_candles(candles: CandleColumns) -> schemas.FirstVersionCandles
     opens = candles.open_time_ms
     numbers = ("open", "high", "low", "close", "volume")
     return schemas.FirstVersionCandles(
-        timestamp=_by_row(f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%dT%H:%M:%S}" for time in opens),
+        timestamp=_by_row(f"{from_ms(time):%Y-%m-%dT%H:%M:%S}" for time in opens),
         close_time=_by_row(time + step_ms - 1 for time in opens),
         **{name: _by_row(map(str, getattr(candles, name))) for name in numbers},
     )

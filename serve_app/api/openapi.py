@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 
 from make_us_rich.core.settings import Settings
 from make_us_rich.market.window import window_candles
 from serve_app.api.schemas import OwnCandles
+
+EXAMPLES_FILE = Path(__file__).with_name("examples.json")
+EXAMPLES: dict[str, Any] = json.loads(EXAMPLES_FILE.read_text())
+"""Answers by the name of their document, and NotReady; tests/contract/test_openapi_examples.py records them."""
 
 
 def complete_openapi(app: FastAPI, settings: Settings) -> None:
@@ -21,8 +26,11 @@ def complete_openapi(app: FastAPI, settings: Settings) -> None:
         if app.openapi_schema is None:  # FastAPI keeps what it has written there
             schema = written()
             _set_intervals(schema, settings)
+            documents = schema["components"]["schemas"]
+            for name in EXAMPLES.keys() & documents.keys():
+                documents[name]["examples"] = [EXAMPLES[name]]
             _set_examples(schema, app)
-            schema["components"]["schemas"] |= _own_candles()
+            documents |= _own_candles()
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -52,11 +60,6 @@ def _set_examples(schema: dict[str, Any], app: FastAPI) -> None:
     for route in app.routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
-        model = route.response_model
-        assert issubclass(model, BaseModel), route.path
-        extra = model.model_config["json_schema_extra"]
-        assert isinstance(extra, dict)
-        schema["components"]["schemas"][model.__name__] |= extra
         for method in route.methods:
             answers = schema["paths"][route.path][method.lower()]["responses"]
             for status, answer in route.responses.items():

@@ -1,46 +1,20 @@
-"""What a caller asks of a forecast: some of its horizons, or the probability of a price."""
+"""What a caller asks of a forecast: the probability of a price."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Self
 
-from fastapi import Query
 from pydantic import TypeAdapter, ValidationError
 
 from make_us_rich.core.errors import InputError
-from make_us_rich.documents import HORIZONS, Forecast, HorizonForecast, NamedVersion, Probability
+from make_us_rich.documents import Forecast, HorizonForecast, NamedVersion, Probability
 from serve_app.api.schemas import PriceInQuery
-
-ALL = "all"
-_HORIZONS = {str(horizon): horizon for horizon in range(1, HORIZONS + 1)}
-_PATTERN = f"({'|'.join(_HORIZONS)})"
-
-Horizons = Annotated[
-    str,
-    Query(
-        description="comma separated, in candles ahead; `all` that the model has",
-        examples=["1,4,24"],
-        json_schema_extra={"pattern": f"^({ALL}|{_PATTERN}(,{_PATTERN})*)$"},  # documented; our own error says more
-    ),
-]
 
 # The tails are fitted to some hundred closes, which say nothing of what happens more rarely than this. It also hides
 # the underflow of a probability to 0, and its rounding to 1.
 _SMALLEST_PROBABILITY = 1e-6
 _PRICE: TypeAdapter[float] = TypeAdapter(PriceInQuery)
-
-
-def parse_horizons(text: str) -> tuple[int, ...] | None:
-    """Return the horizons of a list such as `1,4,24`, ascending and each once; None for `all`. Raises InputError."""
-    if text == ALL:
-        return None
-    parts = text.split(",")
-    for part in parts:
-        if part not in _HORIZONS:
-            message = f"{part[:40]!r} is no horizon: name candles ahead from 1 to {HORIZONS}, such as horizons=1,4,24"
-            raise InputError(message, field="horizons")
-    return tuple(sorted({_HORIZONS[part] for part in parts}))
 
 
 @dataclass(frozen=True)

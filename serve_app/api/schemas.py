@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,11 +12,11 @@ from starlette.responses import Response
 from make_us_rich.core.errors import BadCandles
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.times import LATEST_MS, current_ms
 from make_us_rich.documents import CandleColumns, Forecast, NextClose, PastForecast
 from make_us_rich.forecasting.onnx_model import hour_of_week
 from make_us_rich.market.candles import Candles as MarketCandles
 from make_us_rich.market.window import MOST_WINDOW_CANDLES, window_candles
-from serve_app.api import examples
 from serve_app.api.numbers import DECIMAL
 
 ModelChoice = Literal["champion", "previous", "foundation", "naive", "ewma"]
@@ -32,7 +31,6 @@ _PRICES = ("open", "high", "low", "close")
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 PriceInQuery = Annotated[Price, DECIMAL]
 Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
-_LATEST_MS = 4_102_444_800_000  # the year 2100
 _EARLY_MS = 5000  # the caller's clock may be ahead of ours
 _HOUR_TOLERANCE = 1e-3
 _Rows = Field(min_length=1, max_length=MOST_WINDOW_CANDLES)
@@ -65,8 +63,6 @@ class FirstVersionCandles(BaseModel):
 class Prediction(NextClose):
     """The next close, with the two fields that version 1 answered: `prediction` and `data`."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.PREDICTION]})
-
     prediction: Annotated[float, Field(description="the median, q50, in the quote currency")]
     data: FirstVersionCandles
 
@@ -77,16 +73,12 @@ class Missing(BaseModel):
 
 
 class Forecasts(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.FORECASTS]})
-
     forecasts: list[Forecast]
     missing: Annotated[list[Missing], Field(description="pairs asked for that cannot be answered now, and why")]
 
 
 class History(BaseModel):
     """Newest first."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.HISTORY]})
 
     pair: Pair
     interval: str
@@ -100,28 +92,20 @@ class ServedPair(BaseModel):
 
 
 class Pairs(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.PAIRS]})
-
     pairs: list[ServedPair]
 
 
 class ModelsNumber(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.MODELS_NUMBER]})
-
     message: str
     models: Annotated[list[Pair], Field(description="the served pairs")]
     number_of_running_models: int
 
 
 class Health(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.HEALTH]})
-
     status: str
 
 
 class UpdatedDate(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.UPDATED_DATE]})
-
     as_of_ms: Annotated[dict[str, int | None], Field(description="newest close each application now knows")]
 
 
@@ -138,7 +122,7 @@ class OwnColumns(BaseModel):
         list[float] | None,
         Field(description="checked when given: the model takes it from the times", max_length=MOST_WINDOW_CANDLES),
     ] = None
-    open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=_LATEST_MS)]], _Rows]
+    open_time_ms: Annotated[list[Annotated[int, Field(ge=0, le=LATEST_MS)]], _Rows]
     open: Annotated[list[Price], _Rows]
     high: Annotated[list[Price], _Rows]
     low: Annotated[list[Price], _Rows]
@@ -187,7 +171,7 @@ def _check_times(candles: MarketCandles, hours: list[float] | None, interval: In
     _reject(times % step_ms != 0, f"does not open on the {interval} grid", name)
     gaps = np.diff(times, prepend=times[:1] - step_ms) != step_ms
     _reject(gaps, f"does not open one interval ({step_ms} ms) after the row before it", name)
-    latest_ms = time.time_ns() // 1_000_000 + _EARLY_MS
+    latest_ms = current_ms() + _EARLY_MS
     _reject(times + step_ms > latest_ms, "has not closed: are the times UTC, in milliseconds?", name)
     if hours is not None:
         given, due = np.array(hours), hour_of_week(times)

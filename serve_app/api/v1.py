@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
@@ -17,18 +18,20 @@ from make_us_rich.documents import HORIZONS, Forecast, ModelCard, PastForecast, 
 from make_us_rich.market.window import MOST_WINDOW_CANDLES, WINDOW_CANDLES, window_candles
 from serve_app.api import schemas
 from serve_app.api.bodies import REQUEST_BODY, OwnCandlesInBody
-from serve_app.api.conditional import is_known
 from serve_app.api.dependencies import (
+    ALL,
     Caller,
     CallerWithCalls,
+    Horizons,
     IntervalInQuery,
     PairInPath,
     Service,
     bearer_token,
     forecast_service,
+    parse_horizons,
 )
 from serve_app.api.numbers import WHOLE
-from serve_app.api.parameters import ALL, Horizons, PriceQuestion, parse_horizons
+from serve_app.api.parameters import PriceQuestion
 from serve_app.api.schemas import ModelChoice, respond
 from serve_app.gateway.forecast_service import CachedForecast, ForecastService
 from serve_app.problems import Problem, errors
@@ -37,6 +40,7 @@ _MOST_PAIRS = 100
 _MODELS: tuple[ModelChoice, ...] = get_args(ModelChoice)
 _CHAMPION: ModelChoice = "champion"
 _NO_QUERY: Mapping[str, str] = {}
+_OPAQUE_TAG = re.compile(r'"[^"]*"')
 
 Limit = Annotated[int, Query(ge=1, le=WINDOW_CANDLES), WHOLE]
 Horizon = Annotated[int, Query(ge=1, le=HORIZONS, description="candles ahead: 1 is the next close"), WHOLE]
@@ -106,6 +110,11 @@ async def forecast(
         return Response(status_code=304, headers=cached.headers)
     quota = await service.count_call(owner)
     return Response(cached.body, headers=cached.headers | quota, media_type="application/json")
+
+
+def is_known(if_none_match: str, etag: str) -> bool:
+    """Tell whether `If-None-Match`, a list of ETags or `*`, has this ETag. A weak one equals the strong one."""
+    return if_none_match.strip() == "*" or etag.removeprefix("W/") in _OPAQUE_TAG.findall(if_none_match)
 
 
 router.add_api_route(

@@ -16,6 +16,7 @@ from make_us_rich.core.errors import QuotaExceeded, RegistryError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE
@@ -63,6 +64,7 @@ class ForecastService:
         self, settings: Settings, replicas: ReplicaClient, accounts: Accounts, metrics: GatewayMetrics
     ) -> None:
         self.settings = settings
+        self._first_interval = settings.default_interval
         self.replicas = replicas
         self._accounts = accounts
         self._quota_counter = QuotaCounter(accounts)
@@ -75,7 +77,7 @@ class ForecastService:
 
     def series(self, pair: Pair, interval: str | None) -> Series:
         """Return the series that a caller asks about. Raises InputError for an interval that is not forecast here."""
-        return Series(pair, self.settings.forecast_interval(interval))
+        return Series(pair, self._first_interval if interval is None else self.settings.forecast_interval(interval))
 
     async def served_series(self) -> list[Series]:
         """Return the series that have an application, in order."""
@@ -140,7 +142,7 @@ class ForecastService:
             market=self.settings.market,
             pair=series.pair,
             interval=series.interval,
-            closed_by_ms=time.time_ns() // 1_000_000,
+            closed_by_ms=current_ms(),
             limit=limit,
             horizon=horizon,
         )
@@ -229,7 +231,7 @@ def _card(series: Series, serving: Model) -> ModelCard:
 
 
 def _judged(version: ModelVersion) -> JudgedModel:
-    model = version.describe(time.time_ns() // 1_000_000)
+    model = version.describe(current_ms())
     return JudgedModel(**dict(model), promotion=version.tags.get(TAG_DECISION))
 
 

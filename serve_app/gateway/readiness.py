@@ -1,14 +1,14 @@
-"""Whether the service can answer: a new pair may take its time, and a pair that was served must not be lost."""
+"""Whether the service is ready: every pair that was served before can be answered; a new pair may still be loading."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, Database
@@ -49,16 +49,16 @@ class ServedBefore:
             market=self._settings.market,
             pairs=[tracked.pair for tracked in pairs_table.active(self._database)],
             intervals=self._settings.intervals,
-            first_ms=time.time_ns() // 1_000_000 - _SERVED_WITHIN_MS,
+            first_ms=current_ms() - _SERVED_WITHIN_MS,
         )
         return frozenset(series.name for series in found)
 
 
 def readiness(states: Mapping[str, PairState], served_before: frozenset[str] | None) -> Readiness:
-    """Judge the states of the applications.
+    """Return whether the service is ready, with the state of each pair.
 
-    Ready: a pair can be answered, and so can each that was served before; a lost one has no state, and is added.
-    Without knowledge of the past every pair counts.
+    It is ready when at least one pair can be answered, and each pair that was served before. A lost pair has no state
+    and gets one here. While the pairs served before are unknown, all pairs must be ready.
     """
     known = states.keys() if served_before is None else served_before
     pairs = dict(states) | {name: PairState.lost() for name in sorted(known - states.keys())}

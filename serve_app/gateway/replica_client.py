@@ -45,7 +45,7 @@ class ReplicaClient(Protocol):
         ...
 
     def is_scaled_to_zero(self, name: str) -> bool:
-        """True for a replica that stopped because nobody asked; the next call starts it."""
+        """True for an idle replica that Serve stopped; the next call starts it."""
         ...
 
     async def states(self, method: StateMethod) -> dict[str, PairState]:

@@ -91,7 +91,7 @@ class ComputedForecast:
         return self.model.version.name == foundation_name(self.window.interval)
 
     def answer(self, settings: Settings, *, now_ms: int, model_is_late: bool = False) -> Forecast | ReplicaError:
-        """Return the document, or why the model is too old for one, whoever asks and from whatever candles."""
+        """Return the document; a ReplicaError when the model is too old to serve, for any caller and any candles."""
         if refusal := self.refusal(settings, now_ms=now_ms):
             return ReplicaError(kind="not-ready", detail=refusal)
         return self.document(settings, now_ms=now_ms, model_is_late=model_is_late)

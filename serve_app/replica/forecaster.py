@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, TypedDict
 
@@ -15,6 +13,7 @@ import numpy as np
 from make_us_rich.core.errors import BadCandles, BadModel, InputError
 from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms, utc_text
 from make_us_rich.documents import CandleColumns, Document, Forecast, Model, PairState, ReplicaError
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.window import Window
@@ -36,9 +35,9 @@ class WantedModel(TypedDict):
 
 
 class Forecaster:
-    """Ray Serve calls `reconfigure`, the gateway everything else.
+    """Serves one series. Ray Serve calls `reconfigure`, the gateway all other methods.
 
-    The gateway's calls return documents; a ReplicaError stands for whatever cannot be answered.
+    They return documents: a ReplicaError where there is no answer.
     """
 
     def __init__(self, series: Series, settings: Settings, model_cache: ModelCache) -> None:
@@ -70,9 +69,9 @@ class Forecaster:
         return await self.state()
 
     async def state(self) -> PairState:
-        """Return what the pair serves, and what is in the way."""
+        """Return what the pair serves, and why it does not serve what it should."""
         current, wanted = self._updater.current, self._updater.models.wanted
-        refusal = (self._past(current) or current.refusal(self._settings, now_ms=_now_ms())) if current else ""
+        refusal = (self._past(current) or current.refusal(self._settings, now_ms=current_ms())) if current else ""
         return PairState(
             ready=current is not None and not refusal,
             asleep=False,
@@ -88,19 +87,19 @@ class Forecaster:
         current = self._updater.current
         window = self._updater.market.window
         if model != CHAMPION and window is not None:
-            return await self._compared.forecast(model, window, _now_ms())
+            return await self._compared.forecast(model, window, current_ms())
         if current is None:
             return self._not_ready()
         if past := self._past(current):
             return ReplicaError(kind="not-ready", detail=past)
-        return current.answer(self._settings, now_ms=_now_ms(), model_is_late=self._updater.waits_for_model)
+        return current.answer(self._settings, now_ms=current_ms(), model_is_late=self._updater.waits_for_model)
 
     def _past(self, current: ComputedForecast) -> str:
         """Return what to say of a forecast whose closes are all past; empty for any other."""
-        if not current.is_past(_now_ms()):
+        if not current.is_past(current_ms()):
             return ""
         detail = (
-            f"there is no forecast of candles after {_utc(current.window.as_of_ms)}, and what that forecast is past"
+            f"there is no forecast of candles after {utc_text(current.window.as_of_ms)}, and what that forecast is past"
         )
         return ": ".join(filter(None, (detail, self._updater.problem)))
 
@@ -118,7 +117,7 @@ class Forecaster:
         except BadModel as error:
             detail = f"the model can make no forecast of these candles: {error}"
             return ReplicaError(kind="bad-input", detail=detail, field="candles")
-        document = own.answer(self._settings, now_ms=_now_ms())
+        document = own.answer(self._settings, now_ms=current_ms())
         if isinstance(document, ReplicaError):
             return document
         flags = document.flags.model_copy(update={"stale": False})
@@ -152,7 +151,7 @@ class Forecaster:
     async def model(self) -> Model | ReplicaError:
         """Return the model that serves."""
         current = self._updater.current
-        return current.model.version.describe(_now_ms()) if current else self._not_ready()
+        return current.model.version.describe(current_ms()) if current else self._not_ready()
 
     def _not_ready(self) -> ReplicaError:
         detail = self._updater.problem or self._updater.models.refusal or "starting"
@@ -203,11 +202,3 @@ class Pool:
         forecasters = dict(self._forecasters)
         states = await asyncio.gather(*(getattr(each, method)() for each in forecasters.values()))
         return dict(zip(forecasters, states, strict=True))
-
-
-def _utc(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

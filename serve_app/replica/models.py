@@ -19,7 +19,7 @@ from serve_app.metrics import replica_metrics
 _log = logging.getLogger("ray.serve")
 
 _alerted: set[ModelKey] = set()
-# Longer than a request's, because nobody waits for it: S3 may be slow to give MLflow a graph.
+# Longer than a request's timeout, because no caller waits for it and S3 may be slow.
 _FETCH_TIMEOUT_S = 10.0
 
 

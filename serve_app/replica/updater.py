@@ -16,6 +16,7 @@ from make_us_rich.core.errors import BadModel, MakeUsRichError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import forecasts
 from make_us_rich.database.pool import POSTGRES_UNAVAILABLE, shared_database
 from make_us_rich.market.candles import Candles
@@ -27,21 +28,21 @@ from serve_app.replica.models import LoadedModel, ModelCache, ModelKey, ModelLoa
 
 _log = logging.getLogger("ray.serve")
 
-# The exchange needs a moment after a close, and the replicas should not all ask it in the same one.
+# Spreads the replicas' requests after a close. The exchange needs a moment to publish the candle.
 _DELAY_AFTER_CLOSE_S = (0.5, 4.0)
-# Time for the exchange to push the candle, before it is asked.
+# With a stream: how long to wait for the pushed candle before a request.
 _DELAY_BEHIND_STREAM_S = (2.5, 6.0)
-# When the exchange is asked once more for the candle, which it may have revised, or which it pushed.
+# When the candle is requested once more, because the exchange may have revised it.
 _CHECK_AFTER_CLOSE_S = (60.0, 180.0)
 _FIRST_RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
-# A replica that starts while the exchange is slow is deployed all the same; it is not ready yet.
+# How long a starting replica waits for its first forecast. After it, Serve deploys the replica, which is not ready yet.
 _FIRST_UPDATE_WITHIN_S = 5.0
-# A pool of its own, so that models load and run while the exchange is slow for every pair of the process.
+# An executor of its own: a slow exchange must not block the loading and running of models.
 _MARKET_THREADS = ThreadPoolExecutor(16, thread_name_prefix="market")
-# Of their own too, so that a silent MLflow holds up no forecast.
+# Another one: an unresponsive MLflow must not block forecasts.
 _LOADING_THREADS = ThreadPoolExecutor(8, thread_name_prefix="loading")
-# One thread, so that at a close the forecasts of all pairs of the process come before any is recorded and saved.
+# One thread: at a close, all pairs' forecasts are computed before the first one is recorded and saved.
 _KEEPING_THREAD = ThreadPoolExecutor(1, thread_name_prefix="keeping")
 
 
@@ -74,7 +75,7 @@ class ForecastUpdater:
 
     @property
     def problem(self) -> str:
-        """What keeps the forecast from being up to date; empty when nothing does."""
+        """Why the forecast is not up to date; empty when it is."""
         return _joined(self._market_problem, self._load_problem, self._forecast_problem, self._record_problem)
 
     @property
@@ -85,8 +86,8 @@ class ForecastUpdater:
 
     @property
     def _is_up_to_date(self) -> bool:
-        """True for a replica that was restored from a snapshot of this hour, as after it was scaled to zero."""
-        newest_close_ms = self._series.interval.last_close_ms(time.time_ns() // 1_000_000)
+        """True when the forecast is of the newest close and by the wanted model, as after a start from a snapshot."""
+        newest_close_ms = self._series.interval.last_close_ms(current_ms())
         return not self.waits_for_model and self.current is not None and self.current.window.as_of_ms >= newest_close_ms
 
     def close(self) -> None:
@@ -166,7 +167,7 @@ class ForecastUpdater:
     def _take_candle(self, pair: Pair, candle: Candles) -> None:
         close_ms = self.market.add(pair, candle)
         if close_ms is not None:
-            early_s = (close_ms - time.time_ns() // 1_000_000) / 1000  # our clock may be behind the exchange's
+            early_s = (close_ms - current_ms()) / 1000  # our clock may be behind the exchange's
             asyncio.get_running_loop().call_later(max(0.0, early_s), self._candle_arrived.set)
 
     async def refresh(self) -> None:
@@ -178,7 +179,7 @@ class ForecastUpdater:
     async def _refresh_market(self) -> str:
         """Fetch the candles that closed since the last refresh. Returns why they are missing; empty when none is."""
         try:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = current_ms()
             await asyncio.get_running_loop().run_in_executor(_MARKET_THREADS, self.market.refresh, now_ms)
         except MakeUsRichError as error:
             _log.warning("%s: no newer candles: %s", self._series.name, error)
@@ -202,15 +203,13 @@ class ForecastUpdater:
         """Fetch the newest candle once more after each close, and forecast again if the exchange revised it."""
         while True:
             delay_s = random.uniform(*_CHECK_AFTER_CLOSE_S)
-            await asyncio.sleep(
-                pause_s(self._series.interval, time.time_ns() // 1_000_000, failures=0, delay_s=delay_s)
-            )
+            await asyncio.sleep(pause_s(self._series.interval, current_ms(), failures=0, delay_s=delay_s))
             await self.check()
 
     async def check(self) -> None:
         """Fetch the newest candle once more; forecast again if it changed."""
         try:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = current_ms()
             changed = await asyncio.get_running_loop().run_in_executor(_MARKET_THREADS, self.market.check, now_ms)
         except Exception as error:  # the next close fetches it too
             _log.warning("%s: the newest candle cannot be checked: %r", self._series.name, error)
@@ -219,7 +218,7 @@ class ForecastUpdater:
                 await self._update()
 
     async def _report(self) -> None:
-        """Keep the gauges of the served forecast alive, however old it is: its age is what an alarm looks at."""
+        """Report the gauges of the served forecast periodically: alarms watch its age."""
         while True:
             if (forecast := self.current) is not None:
                 self._metrics.forecast_served(
@@ -233,7 +232,7 @@ class ForecastUpdater:
     def _pause_s(self) -> float:
         is_pushed = self._stream is not None and self._stream.is_connected
         delay_s = random.uniform(*(_DELAY_BEHIND_STREAM_S if is_pushed else _DELAY_AFTER_CLOSE_S))
-        return pause_s(self._series.interval, time.time_ns() // 1_000_000, failures=self._failures, delay_s=delay_s)
+        return pause_s(self._series.interval, current_ms(), failures=self._failures, delay_s=delay_s)
 
     async def _update(self) -> None:
         await self._update_forecast()
@@ -306,7 +305,7 @@ class ForecastUpdater:
         if forecast is self._recorded:
             return ""
         try:
-            # Kept no longer than pairs of this process record, because hundreds of replicas must not hold one each.
+            # Open only while pairs of this process record: hundreds of replicas must not hold a connection each.
             with shared_database(self._settings.database_url.get_secret_value()).in_use() as database:
                 in_time = forecasts.record(
                     database,

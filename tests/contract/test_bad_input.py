@@ -196,6 +196,12 @@ def test_an_invalid_token(service: LocalApi, header: str) -> None:
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize("scheme", ["bearer ", "BEARER  ", "Bearer   "])
+def test_a_scheme_in_any_case_and_more_than_one_space(api: httpx.Client, scheme: str) -> None:
+    token = api.headers["Authorization"].removeprefix("Bearer ")
+    assert api.get("/v1/usage", headers={"Authorization": f"{scheme}{token}"}).status_code == 200
+
+
 def test_a_revoked_token(service: LocalApi) -> None:
     user = service.accounts.users.create("leaver", "a password for tests")
     token = service.accounts.tokens.create(user.user_id, "tests")

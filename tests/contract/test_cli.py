@@ -15,9 +15,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from make_us_rich.accounts import Accounts
+from make_us_rich.accounts.tokens import digest
 from make_us_rich.cli import app, main
 from make_us_rich.core.errors import (
     BadModel,
+    InputError,
     LocationRefused,
     MakeUsRichError,
     NameTaken,
@@ -471,10 +473,40 @@ def _main(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
 def _register(mlflow_url: str, name: str, *, champion: int, graph: bytes | None = None) -> None:
     """Register two versions of a model, of a graph that can be served unless another is given."""
     series = Series.parse(name)
-    files = {"model/model.onnx": graph or tiny_model(series.pair, interval=series.interval)}
+    graph = graph or tiny_model(series.pair, interval=series.interval)
     tags = {TAG_AS_OF_MS: "1699999200000", TAG_SKILL_VS_NAIVE: "0.07"}
     with Registry(Settings(mlflow_url=mlflow_url)) as registry:
-        run = registry.log_run("a test", params={}, metrics={}, files=files)
         for _ in range(2):
-            registry.create_version(name, run, "model", tags=tags, description="of a test")
+            registry.publish(name, "a test", graph=graph, params={}, metrics={}, tags=tags, description="of a test")
         registry.set_alias(name, CHAMPION, champion)
+
+
+def test_tokens_are_created_listed_and_revoked_without_a_browser(servers: dict[str, str]) -> None:
+    with Accounts(Database(servers["MUR_DATABASE_URL"])) as accounts:
+        accounts.users.create("Scripter", PASSWORD)
+        accounts.ensure_service_token("mur_" + "s" * 43)
+
+        made = mkrich("tokens", "create", "scripter", "hourly job")
+
+        token = made.stdout.strip()
+        assert token.startswith("mur_")
+        assert made.stderr.strip() == "keep it: it is stored nowhere and not shown again"
+        assert [owner.user_id for owner in accounts.tokens.find([digest(token)]).values()]
+        assert [(row["name"], row["prefix"]) for row in asked("tokens", "list", "Scripter")] == [
+            ("hourly job", token[:10])
+        ]
+        assert "hourly job" in mkrich("tokens", "list", "Scripter").stdout
+
+        with pytest.raises(InputError, match="has no token named 'other'; it has: 'hourly job'"):
+            mkrich("tokens", "revoke", "Scripter", "other")
+        assert "is revoked" in mkrich("tokens", "revoke", "Scripter", "hourly job").stdout
+        assert accounts.tokens.find([digest(token)]) == {}
+        assert asked("tokens", "list", "Scripter") == []
+        for action in (("create", "nobody", "x"), ("list", "nobody"), ("revoke", "nobody", "x")):
+            with pytest.raises(InputError, match="the account 'nobody' does not exist"):
+                mkrich("tokens", *action)
+        for action in (("create", "service", "x"), ("revoke", "service", "service")):
+            with pytest.raises(InputError, match="service is the installation's own account"):
+                mkrich("tokens", *action)
+        done = [(entry.actor, entry.action, entry.subject, entry.detail) for entry in accounts.audit.entries(2)]
+        assert done == [("command line", f"{verb} token", "Scripter", "hourly job") for verb in ("revoke", "create")]

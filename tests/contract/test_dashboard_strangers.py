@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from dash import Dash
-from itsdangerous import URLSafeSerializer
 
 from dash_app.app import create_app
 from dash_app.security import callback_limit
@@ -162,28 +161,30 @@ def test_an_unknown_callback_answers_400(app: Dash, root: DashboardClient) -> No
         assert root.send_callback(call).status_code == 400, key
 
 
-def test_a_forecast_from_the_browser_is_read_only_as_the_server_gave_it(app: Dash, root: DashboardClient) -> None:
+def test_the_forecast_that_a_page_shows_is_read_from_the_server_although_the_service_is_down(
+    app: Dash, root: DashboardClient
+) -> None:
     call = _call(app, next(key for key in app.callback_map if key.startswith("..reading.children")))
-    text = make_forecast(100.0).model_dump_json()
-    signed = URLSafeSerializer(SECRET_KEY, salt="forecast").dumps(text)
+    key = app.server.extensions["services"].shown.keep(make_forecast(100.0))
 
-    def answer(document: str, above: object = "101") -> tuple[int, str]:
-        for part, value in zip(call["inputs"], (document, 8, above), strict=True):
+    def answer(key: str, above: object = "101") -> tuple[int, str]:
+        shown = {"pair": "btc_usdt", "interval": "1h", "key": key}
+        for part, value in zip(call["inputs"], (shown, 8, above), strict=True):
             part["value"] = value
         got = root.send_callback(call)
         return got.status_code, got.text
 
-    status, body = answer(signed)
+    status, body = answer(key)
     assert status == 200
     assert "8 h ahead" in body
     assert "above 101.000" in body
     for unusual in ("0", "-1", "", "x", "-", "9" * 400, "1e300", "5e-324", "1e-999", None):
-        status, body = answer(signed, unusual)
+        status, body = answer(key, unusual)
         assert status == 200, unusual
-    forged = URLSafeSerializer("another-key", salt="forecast").dumps(text)
-    outdated = URLSafeSerializer(SECRET_KEY, salt="forecast").dumps("{}")
-    for document in (f"x{signed}", signed[:-1], forged, outdated):
-        assert answer(document)[0] == 400
+    status, body = answer("0" * 64)
+    assert (status, json.loads(body)["response"]) == (200, {}), "what the page of another process shows stays"
+    for wrong in (f"x{key}", key[:-1], "../usage", key.upper()):
+        assert answer(wrong)[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -186,21 +186,24 @@ def test_without_a_webhook_a_lasting_failure_is_recorded_once_and_so_is_its_end(
     variables: dict[str, Any] = {}
     monkeypatch.setattr(alerts.Variable, "get", lambda key, default, **_: variables.get(key, default))
     monkeypatch.setattr(alerts.Variable, "set", lambda key, value, **_: variables.update({key: value}))
-    found = [Failure(task="alive", pair=None, reason="no answer")]
-    monkeypatch.setattr(alerts, "_failures", lambda _: found)
-    context: Any = {
-        "ti": SimpleNamespace(dag_id="watch_service"),
-        "dag": SimpleNamespace(task_ids=["alive"]),
-        "run_id": "r 1",
-    }
+    found = [Failure(task="alive", pair=None, reason="no answer").model_dump(mode="json")]
+    states = {"alive": "failed"}
+    instance = SimpleNamespace(
+        dag_id="watch_service",
+        get_task_states=lambda *_, run_ids: {run_ids[0]: dict(states)},
+        xcom_pull=lambda **_: [found],
+    )
+    context: Any = {"ti": instance, "dag": SimpleNamespace(task_ids=["alive", "look"]), "run_id": "r 1"}
     nowhere = sink.settings.model_copy(update={"discord_webhook_url": SecretStr("")})
     before = len(alerts_table.newest(sink.database, 1000))
 
     for _ in range(5):
         alerts.post_failures(context, (), nowhere)
-    found.clear()
-    for _ in range(2):
+    for state in ("skipped", "success", "success"):  # a round that is skipped after a start is no end of it
+        states["alive"] = state
         alerts.post_failures(context, (), nowhere)
+        if state == "skipped":
+            assert "works again" not in alerts_table.newest(sink.database, 1)[0].title
 
     recorded = alerts_table.newest(sink.database, 1000)
     assert [alert.title for alert in recorded[: len(recorded) - before]] == [

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from psycopg2 import errors as pg_errors
 
-from infra.sizing import FORECAST_BYTES, OUTCOME_BYTES
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import forecast_logs, forecasts
@@ -20,6 +19,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, JobResult, PastForecast, Quantiles
 from make_us_rich.operations.housekeeping import delete_rows
 from tests.support.accounts import transaction
+from tests.support.documentation import sizing_bytes
 from tests.support.servers import migrated_database
 
 pytestmark = pytest.mark.timeout(120)
@@ -131,7 +131,7 @@ def test_the_versions_that_were_served_as_of_a_close_are_in_order_without_a_back
 
 @pytest.mark.parametrize("later", [(), (2, 3)])
 def test_the_forecast_of_a_job_result_is_recorded_with_its_horizons(url: str, later: tuple[int, ...]) -> None:
-    """A backfill reads the result from S3; results of older versions have no `later`."""
+    """A backfill reads the result from S3; a model of one horizon has no `later`."""
     forecast = dict(_quantiles(1)) | {"last_close": 100.0}
     if later:
         forecast["later"] = [dict(_quantiles(horizon)) for horizon in later]
@@ -189,8 +189,8 @@ def test_a_row_of_24_horizons_needs_what_the_sizing_page_says_and_housekeeping_d
     print(
         f"{size / rows:.0f} bytes for each forecast, {size / rows * 100 * 8760 / 1e9:.2f} GB for 100 pairs and a year"
     )
-    assert size / rows == pytest.approx(FORECAST_BYTES, rel=0.03)
-    assert outcomes_size / rows == pytest.approx(OUTCOME_BYTES, rel=0.03)
+    assert size / rows == pytest.approx(sizing_bytes("a forecast of 24 horizons in Postgres"), rel=0.03)
+    assert outcomes_size / rows == pytest.approx(sizing_bytes("the outcome of a forecast"), rel=0.03)
 
     with Database(url) as database:
         assert delete_rows(database, "forecasts", datetime.now(UTC) - timedelta(hours=100.5), dry_run=False) == 40_000

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -18,6 +19,7 @@ import onnx
 import pytest
 from mlflow import MlflowClient
 
+from dags import housekeeping as housekeeping_dag
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
@@ -240,6 +242,32 @@ def test_old_logs_of_parsing_are_deleted_by_day(tmp_path: Path) -> None:
     housekeeping.delete_task_logs(tmp_path, datetime.now(UTC) - timedelta(days=30), dry_run=False)
 
     assert sorted(path.name for path in (tmp_path / "dag_processor").iterdir()) == ["2026-11-25", "latest"]
+
+
+@pytest.mark.parametrize(
+    ("run_type", "kept"), [("scheduled", ["run_id=new"]), ("manual", ["run_id=new", "run_id=old"])]
+)
+def test_the_nightly_run_deletes_old_logs_while_the_rest_is_a_rehearsal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_type: str, kept: list[str]
+) -> None:
+    """A run that a person starts with `dry_run` deletes nothing."""
+    for name, days in (("old", 40), ("new", 1)):
+        run = tmp_path / "dag_id=train_pairs" / f"run_id={name}"
+        run.mkdir(parents=True)
+        os.utime(run, (time.time() - days * 86_400,) * 2)
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path))
+    params = housekeeping_dag.housekeeping().params.dump()
+    context = {
+        "params": params,
+        "dag": SimpleNamespace(params=params),
+        "dag_run": SimpleNamespace(run_type=run_type, conf={}),
+    }
+    monkeypatch.setattr(housekeeping_dag, "get_current_context", lambda: context)
+
+    housekeeping_dag.logs.function()
+
+    assert params["dry_run"] is True
+    assert sorted(path.name for path in (tmp_path / "dag_id=train_pairs").iterdir()) == kept
 
 
 def test_a_log_that_vanishes_meanwhile_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

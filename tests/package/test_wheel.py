@@ -33,9 +33,12 @@ FILES = {
     "*.py": "dags",
     ".airflowignore": "dags",
     "foundation_*": "make_us_rich/registry/foundations",
+    "examples.json": "serve_app/api",
 }
 IMPORTS = {
-    "": "make_us_rich.cli, make_us_rich.cli.models, make_us_rich.database.pairs, make_us_rich.operations.health",
+    "": "make_us_rich.client",
+    "cli": "make_us_rich.cli, make_us_rich.cli.models, make_us_rich.database.pairs, make_us_rich.operations.health",
+    "mcp": "make_us_rich.agents",
     "prepare": "make_us_rich.operations.prepare, make_us_rich.market.object_store",
     "serve": "serve_app.app, make_us_rich.pipeline.deployment, make_us_rich.registry.shipped",
     "dash": "dash_app.app",
@@ -44,11 +47,12 @@ IMPORTS = {
     "train": "ray_jobs.train_pairs, ray_jobs.train_foundation",
 }
 FORBIDDEN = {
-    "": {"torch", "ray", "mlflow", "apache-airflow", "dash", "pandas"},
+    "": {"numpy", "psycopg2-binary", "rich", "typer", "requests"},
+    "cli": {"torch", "ray", "mlflow", "apache-airflow", "dash", "pandas"},
     "serve": {"torch", "mlflow", "apache-airflow", "dash"},
     "dash": {"torch", "ray", "mlflow", "apache-airflow", "onnxruntime"},
     "dags": {"torch", "ray", "onnxruntime", "mlflow", "dash"},
-    "train": {"apache-airflow", "dash"},
+    "train": {"mlflow", "apache-airflow", "dash"},
 }
 VENDORED = {"ray": {"psutil", "colorama"}}  # copies of its own, under the usual names
 # Only what the role's requirements name, down to the last, can be imported.
@@ -110,18 +114,31 @@ def test_the_command_is_there_and_names_what_needs_a_checkout(python: Path) -> N
     ("command", "extra"),
     [
         ("up", "stack"),
+        ("mcp", "mcp"),
         ("status", "stack"),
         ("candles download --pairs btc_usdt --from 2024-01-01 --to 2024-02-01 --out /nowhere", "market"),
         ("backtest --candles /nowhere --from 2024-01-01 --to 2024-03-01", "train"),
     ],
 )
 def test_a_command_names_the_extra_that_it_lacks(python: Path, command: str, extra: str) -> None:
-    code = BLOCKED_IMPORTS.format(blocked=_absent("base"), modules="make_us_rich.cli")
+    code = BLOCKED_IMPORTS.format(blocked=_absent("cli"), modules="make_us_rich.cli")
     code += f"sys.argv = ['mkrich', *{command.split()!r}]\nmake_us_rich.cli.main()"
     done = subprocess.run([python, "-c", code], cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"pip install 'make-us-rich[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_client_alone_answers_and_the_command_names_its_extra(python: Path) -> None:
+    client = BLOCKED_IMPORTS.format(blocked=_absent(""), modules="make_us_rich.client")
+    unreachable = "with make_us_rich.client.Client('http://127.0.0.1:9', 'mur_x') as api:\n    api.forecast('btc_usdt')"
+    done = subprocess.run([python, "-c", client + unreachable], cwd="/", capture_output=True, text=True, check=False)
+    assert "ServiceUnavailable: the forecast service at http://127.0.0.1:9 cannot be reached" in done.stderr
+
+    command = BLOCKED_IMPORTS.format(blocked=_absent(""), modules="make_us_rich.__main__")
+    code = f"{command}\nmake_us_rich.__main__.main()"
+    done = subprocess.run([python, "-c", code], cwd="/", capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("error: mkrich needs typer, which is not installed: pip install 'make-us-rich[cli]'")
 
 
 @pytest.mark.parametrize("role", IMPORTS)

@@ -51,8 +51,8 @@ def read_settings(settings):
     get_settings.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "dags"]:  # they hold the settings
         del sys.modules[name]
-    from dags.support import tasks
-    tasks._FIRST_DELAY_S = first_delay_s
+    from dags.support import retries
+    retries._FIRST_DELAY_S = first_delay_s
 
 for line in sys.stdin:
     file, dag_id, conf, settings = json.loads(line)

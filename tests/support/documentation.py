@@ -17,3 +17,10 @@ def code_blocks(page: str, language: str, heading: str = "") -> list[str]:
     blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.S | re.M)
     assert blocks, f"{page} has no {language} block under {heading!r}"
     return blocks
+
+
+def sizing_bytes(what: str) -> int:
+    """Return the bytes that the table of constants in the sizing page gives for something."""
+    page = (PROJECT_ROOT / "docs" / "reference" / "sizing.md").read_text()
+    (found,) = re.findall(rf"^\| {re.escape(what)}[^|]*\| ([\d,]+) bytes", page, flags=re.M)
+    return int(found.replace(",", ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,12 @@ def local_api(
     *,
     first_contract: Collection[str] = (),
     intervals: Sequence[Interval] = (Interval.H1,),
+    version: int = 1,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[LocalApi]:
     """Run it until the block ends; no candle closes meanwhile. There is no registry unless one is given.
 
-    `first_contract`: pairs whose models forecast one horizon.
+    `first_contract`: pairs whose models forecast one horizon. `version` and `tags`: of the models that serve.
     """
     with migrated_database() as database_url, exchange_server() as exchange_url, stopped_clocks(exchange_url) as now_ms:
         pairs_table.seed(Database(database_url), pairs, pooled=())
@@ -66,12 +68,14 @@ def local_api(
         names = [f"{pair}_{interval}" for interval in intervals for pair in pairs]
         for series in map(Series.parse, names):
             horizons = 0 if series.pair in first_contract else HORIZONS
-            kept = make_forecast(series.pair, as_of_ms=now_ms, horizons=horizons, interval=series.interval)
+            kept = make_forecast(
+                series.pair, as_of_ms=now_ms, version=version, tags=tags, horizons=horizons, interval=series.interval
+            )
             ForecastSnapshot(folder / "cache", series, "simulated").save(kept)
         accounts = Accounts(Database(database_url))
         accounts.ensure_service_token(_ADMIN_TOKEN)
         accounts.ensure_dashboard_token(_DASHBOARD_TOKEN)
-        served = {name: {"name": name, "version": 1, "run_id": "run-1"} for name in names}
+        served = {name: {"name": name, "version": version, "run_id": f"run-{version}"} for name in names}
         app = make_app(settings, LocalReplicaClient(settings, served), accounts)
         server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning"))
         thread = threading.Thread(target=server.run)

@@ -4,12 +4,12 @@ import inspect
 import json
 import re
 import tomllib
+from math import ceil
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from infra.docs import generated_pages, write_http_reference
-from infra.sizing import PAIRS, estimate
 from make_us_rich.operations import health
 from tests.support.processes import PROJECT_ROOT
 
@@ -22,14 +22,25 @@ def test_every_setting_is_documented() -> None:
     assert old == [], "older than the code: run `make docs`"
 
 
-def test_more_pairs_never_need_less() -> None:
-    for hours in (1, 24):
-        needs = [estimate(pairs, hours) for pairs in PAIRS]
-        for name in ("trained_every_h", "training_nodes", "serving_nodes", "database_gb_per_year", "dollars_per_month"):
-            values = [getattr(need, name) for need in needs]
-            assert values == sorted(values)
-        assert not needs[0].first_bottleneck
-        assert needs[-1].first_bottleneck
+def test_the_formula_of_the_sizing_page_is_within_8_percent_of_the_measured_runs() -> None:
+    page = (DOCS / "reference" / "sizing.md").read_text()
+    numbers = re.search(
+        r"a run takes (\d+) s, (\d+) s for each job of up to (\d+) pairs, ([\d.]+) s a pair up to (\d+) pairs and else "
+        r"([\d.]+) s a pair, and\s+([\d.]+) s of a core",
+        page,
+    )
+    assert numbers
+    start_s, job_s, of_a_job, own_s, most_own, shared_s, core_s = map(float, numbers.groups())
+
+    def formula(pairs: int, workers: int = 2) -> float:
+        tasks_s = own_s if pairs <= most_own else shared_s
+        return start_s + ceil(pairs / of_a_job) * job_s + pairs * (tasks_s + core_s / workers)
+
+    measured = re.findall(r"^\| (\d+) \| (\d+) s \|", page, flags=re.M)
+    assert len(measured) == 4
+    for pairs, seconds in measured:
+        assert abs(formula(int(pairs)) / float(seconds) - 1) <= 0.081
+    assert f"{formula(100):.0f} s | {formula(417):.0f} s |" in page  # a 24th of 10,000 pairs
 
 
 def test_every_variable_of_compose_is_documented() -> None:
@@ -100,7 +111,7 @@ def test_all_python_code_of_the_pages_is_run_by_a_test() -> None:
 
 
 def test_no_file_of_the_packages_is_long() -> None:
-    packages = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks")
+    packages = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks", "examples")
     files = [
         path for name in packages for path in (PROJECT_ROOT / name).rglob("*.py") if "node_modules" not in path.parts
     ]

@@ -28,7 +28,7 @@ PAGES = [
     PROJECT_ROOT / "SECURITY.md",
     *sorted(page for page in (PROJECT_ROOT / "docs").rglob("*.md") if page.name not in _GENERATED),
 ]
-CODE_FOLDERS = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks", "tests")
+CODE_FOLDERS = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks", "examples", "tests")
 OTHER_CODE = ("sql", ".ci", ".github")
 _SOURCES = {".py", ".sql", ".yml", ".yaml", ".sh", ".toml", ".txt", ".json", ".js", ".css", ""}
 _FILE = re.compile(r"[\w./-]*\w\.(?:py|sh|ya?ml|md|toml|txt|sql)\b")

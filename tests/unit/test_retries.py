@@ -7,7 +7,7 @@ from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags.support.alerts import PairsFailed
-from dags.support.tasks import RetryByFault
+from dags.support.retries import RetryByFault
 from make_us_rich.core.errors import (
     InputError,
     LocationRefused,

@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 
-from make_us_rich.core.retry_after import read_retry_after
+from make_us_rich.core.responses import read_retry_after
 
 
 @pytest.mark.parametrize("text", [None, "", "nan", "inf", "-1", "soon", "1e999", "Wed, 99 Nov 2026 02:00:00 GMT"])

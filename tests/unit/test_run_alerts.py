@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import watch_service
 from dags.support.alerts import REMIND_AFTER_S, Failure, FailureUpdate, failure_update, failures_alert
@@ -76,11 +80,18 @@ def test_a_refused_run_is_posted_each_time_and_never_recovers() -> None:
     ("minutes_ago", "run_type", "begins"),
     [(5, "scheduled", False), (11, "scheduled", True), (1e6, "scheduled", True), (1e6, "manual", False)],
 )
-def test_the_first_round_of_a_watch_reports_no_service_that_may_still_start(
-    minutes_ago: float, run_type: str, begins: bool
+def test_the_first_round_of_a_watch_is_skipped_because_a_service_or_a_pair_may_still_start(
+    minutes_ago: float, run_type: str, begins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now_s = 1e9
-    assert watch_service.begins(now_s - 60 * minutes_ago, now_s, run_type=run_type) is begins
+    """Though the gateway answers: then the pairs behind it would be reported."""
+    dag, run = SimpleNamespace(params={}), SimpleNamespace(conf={}, run_type=run_type)
+    monkeypatch.setattr(watch_service, "get_current_context", lambda: {"dag": dag, "dag_run": run})
+    monkeypatch.setattr(watch_service.Variable, "get", lambda *_, **__: time.time() - 60 * minutes_ago)
+    monkeypatch.setattr(watch_service.Variable, "set", lambda *_, **__: None)
+    monkeypatch.setattr(watch_service, "check_api", lambda _: None)
+
+    with pytest.raises(AirflowSkipException) if begins else nullcontext():
+        watch_service.alive.function()
 
 
 HOSTILE = (

@@ -6,7 +6,7 @@ import pendulum
 from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from dags.support.tasks import DAG_DEFAULTS
+from dags.support.retries import DAG_DEFAULTS
 
 
 def test_missed_hours_are_not_run_later() -> None:

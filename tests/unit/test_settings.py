@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from make_us_rich.core.errors import SettingsError
-from make_us_rich.core.settings import get_settings, secret_fault
+from make_us_rich.core.secret_strength import secret_fault
+from make_us_rich.core.settings import get_settings
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from make_us_rich.client import Client
 from make_us_rich.core.proxies import except_loopback, proxy_variables
 from make_us_rich.embedded import components
 from make_us_rich.embedded.environment import forget_foreign_variables, load_or_create_secrets, stack_environment
-from make_us_rich.embedded.stack_config import StackConfig
+from make_us_rich.embedded.stack_config import Market, StackConfig
 from make_us_rich.embedded.stores import PostgresServer
 
 PROXY = "http://proxy.example:3128"
@@ -64,6 +64,25 @@ def test_every_program_gets_that_environment_and_no_other(
         assert not program.command[0].startswith("env"), program.name
         assert not any("hostile" in argument or PROXY in argument for argument in program.command)
         assert set(program.withheld) <= set(environment)
+
+
+@pytest.mark.parametrize(("market", "played"), [("simulated", {"exchange"}), ("binance", set())])
+def test_no_run_begins_before_what_it_uses_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: Market, played: set[str]
+) -> None:
+    """The scheduler begins runs at once; the first start of a stack must post no failure of theirs."""
+    monkeypatch.setattr(
+        components.stores, "prepare_postgres", lambda *_, **__: PostgresServer(["postgres"], None, "postgresql://")
+    )
+    config = StackConfig(market, tmp_path)
+    config.make_runtime_folder()
+    secrets = load_or_create_secrets(tmp_path / "secrets.json")
+    items = [*components.components(config, secrets), *components.setup_tasks(config, secrets, {})]
+    depends_on = {item.name: item.depends_on for item in items}
+
+    (scheduler,) = (item for item in items if item.name == "airflow-scheduler")
+    assert {"ray", "mlflow", "buckets", "accounts", "discord", *played} <= set(scheduler.depends_on) <= set(depends_on)
+    assert components.required_by("training", depends_on) >= {"postgres", "s3", *scheduler.depends_on}
 
 
 def test_the_exchange_is_asked_through_the_proxy_and_this_machine_is_not(environment: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from dash_app.pages.forecast_downloads import CHAMPION, _csv, picture_title
+from dash_app.pages.forecasts.downloads import CHAMPION, _csv, picture_title
 from tests.unit.dash_app.forecast_documents import make_candles, make_forecast
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from dash_app.components.forecast_figure import BANDS, forecast_figure, horizon_marks
 from dash_app.components.formatting import price
-from dash_app.pages.forecast_downloads import OtherModel
+from dash_app.pages.forecasts.downloads import OtherModel
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.documents import HORIZONS, PastForecast, Quantiles
 from tests.support.colours import SCHEMES, contrast, over, token

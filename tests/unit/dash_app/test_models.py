@@ -9,7 +9,7 @@ import pytest
 
 from dash_app.components.model_history import VersionPoint, history_figure
 from dash_app.components.model_metrics import METRICS, metrics_table
-from dash_app.pages.models import version_row
+from dash_app.pages.models.layout import version_row
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, metrics, pinball
 from make_us_rich.registry.client import (
     TAG_ARCHITECTURE,

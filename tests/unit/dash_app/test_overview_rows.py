@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dash_app.components.formatting import percent
-from dash_app.pages.overview_rows import READ_HORIZONS, round_reach, screener, skill_text
+from dash_app.components.wording import compared_with_naive
+from dash_app.pages.overview_rows import READ_HORIZONS, round_reach, screener
 from make_us_rich.core.interval import Interval
 from make_us_rich.documents import HORIZON_GRID
 from tests.unit.dash_app.forecast_documents import make_forecast
@@ -24,7 +25,7 @@ from tests.unit.dash_app.forecast_documents import make_forecast
     ],
 )
 def test_skill_is_written_in_words_with_its_margin(skill: float | None, margin: float | None, written: str) -> None:
-    assert skill_text(skill, margin).replace("\u00a0", " ") == written
+    assert compared_with_naive(skill, margin).replace("\u00a0", " ") == written
 
 
 @pytest.mark.parametrize(

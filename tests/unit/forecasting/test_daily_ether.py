@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.daily_ether import (
+from examples.daily_ether import (
     LAGS,
     Forecast,
     linear_regression,
@@ -103,7 +103,7 @@ def test_the_docs_show_the_six_pictures() -> None:
 
 def test_the_benchmark_names_the_data_it_needs(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.daily_ether"],
+        [sys.executable, "-m", "examples.daily_ether"],
         env=os.environ | {"DAILY": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from make_us_rich.accounts import Accounts, TokenOwner
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from serve_app.api.app import make_app
-from serve_app.api.conditional import is_known
+from serve_app.api.v1 import is_known
 from tests.support.forecasts import make_forecast
 from tests.support.gateway_parts import AnyToken, OneAnswer
 

@@ -14,12 +14,7 @@ from infra.docs import openapi
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import CandleColumns, ModelCard, NextClose, PastForecast
-from make_us_rich.documents.examples import CANDLES, FORECAST, MODEL_CARD
 from serve_app.api.app import make_app
-from serve_app.api.examples import HISTORY, PREDICTION
-from serve_app.api.first_version import first_version_candles
-from serve_app.api.v1 import with_outcome
 from serve_app.gateway.replica_client import ServeReplicaClient
 from serve_app.problems import MEDIA_TYPE
 from tests.support.processes import PROJECT_ROOT
@@ -81,17 +76,3 @@ def test_a_problem_is_of_its_status_and_of_a_documented_type(operation: str, sta
     errors = (PROJECT_ROOT / "docs" / "reference" / "api.md").read_text().partition("## Errors")[2]
     rows = [line for line in errors.splitlines() if line.startswith(f"| {status} |")]
     assert any(f"`{example['type'].rpartition(':')[2]}`" in row for row in rows), rows
-
-
-def test_the_examples_are_of_one_moment() -> None:
-    closes = dict(zip(CANDLES["open_time_ms"], CANDLES["close"], strict=True))
-    assert CANDLES["close"][-1] == FORECAST["last_close"]
-    for past in HISTORY["forecasts"]:
-        assert with_outcome(PastForecast(**past), closes[past["target_open_ms"]]).model_dump() == past
-        assert past["last_close"] == closes[past["target_open_ms"] - 3_600_000]
-    assert first_version_candles(CandleColumns(**CANDLES)).model_dump() == PREDICTION["data"]
-    assert NextClose(**PREDICTION) == NextClose(**FORECAST)
-    card = ModelCard(**MODEL_CARD)
-    assert card.model_dump(include=set(FORECAST["model"])) == FORECAST["model"]
-    assert card.newest is not None
-    assert card.previous in card.newest

@@ -10,8 +10,9 @@ from make_us_rich.core.errors import InputError
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import Forecast
-from make_us_rich.documents.examples import FORECAST, PROBABILITY
-from serve_app.api.parameters import PriceQuestion, parse_horizons
+from serve_app.api.dependencies import parse_horizons
+from serve_app.api.openapi import EXAMPLES
+from serve_app.api.parameters import PriceQuestion
 from tests.support.forecasts import make_forecast
 
 
@@ -58,9 +59,9 @@ def test_no_price_is_impossible_or_certain(forecast: Forecast, price: float) -> 
 
 
 def test_the_examples_belong_together() -> None:
-    example = Forecast.model_validate(FORECAST)
-    answer = PriceQuestion.parse(above=PROBABILITY["above"], below=None, between=None)
-    assert answer.answer(example, PROBABILITY["horizon"]).model_dump() == PROBABILITY
+    example, probability = Forecast.model_validate(EXAMPLES["Forecast"]), EXAMPLES["Probability"]
+    answer = PriceQuestion.parse(above=probability["above"], below=None, between=None)
+    assert answer.answer(example, probability["horizon"]).model_dump() == probability
     for item in example.horizons:
         assert item.target_close_ms == example.as_of_ms + item.horizon * HOUR_MS
         if item.probability_up is not None:

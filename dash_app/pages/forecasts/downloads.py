@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from dash import Dash, Input, Output, State, no_update
+from dash import Input, Output, State, no_update
 
+from dash_app.callbacks import Callbacks
 from dash_app.components import notices
-from dash_app.components.formatting import pair_label
-from dash_app.security.validation import Clicks, IntervalName, validated
+from dash_app.components.formatting import pair_label, utc
+from dash_app.pages import services
+from dash_app.security.validation import Clicks, IntervalName
 from make_us_rich.client import Client, ServiceRefused, ServiceUnavailable
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.times import iso_text
 from make_us_rich.documents import QUANTILE_NAMES, Forecast, PastForecast
 from make_us_rich.market.candles import Candles
 
@@ -44,55 +46,40 @@ _COLUMNS = (
     "inside_80",
     "market",
 )
-_DOWNLOAD_PNG = """(clicks, drawing) => {
-    const plot = document.querySelector("#chart .js-plotly-plot");
-    if (clicks && plot && drawing) {
-        const back = getComputedStyle(document.body).backgroundColor;
-        const title = {text: drawing.title, x: 0.01, xanchor: "left", y: 0.99, yanchor: "top", font: {size: 16}};
-        const margin = {...plot.layout.margin, t: plot.layout.margin.t + 32};
-        const changed = {paper_bgcolor: back, plot_bgcolor: back, title, margin};
-        const figure = {data: plot.data, layout: {...plot.layout, ...changed}};
-        Plotly.downloadImage(figure, {
-            format: "png", filename: drawing.name, scale: 2, width: plot.offsetWidth, height: plot.offsetHeight + 32,
-        });
-    }
-    return window.dash_clientside.no_update;
-}"""
+callbacks = Callbacks()
+callbacks.in_browser(
+    "forecasts.downloadPicture",
+    Output("png", "n_clicks"),
+    Input("png", "n_clicks"),
+    State("drawing", "data"),
+    prevent_initial_call=True,
+)
 
 
-def register(app: Dash, client: Client) -> None:
-    @app.callback(
-        Output("csv-file", "data"),
-        Output("csv-notice", "children"),
-        Input("csv", "n_clicks"),
-        State("pair", "value"),
-        State("interval", "value"),
-        State("compare", "value"),
-        prevent_initial_call=True,
-        running=[(Output("csv", "loading"), True, False)],
-    )
-    @validated
-    def download_csv(
-        clicks: Clicks, pair: Pair | None, interval: IntervalName, others: list[OtherModel] | None
-    ) -> tuple[Any, Any]:
-        if not clicks or pair is None:
-            return no_update, no_update
-        try:
-            forecasts, _ = with_others(client, client.forecast(pair, interval=interval), others or [])
-            past = client.history(pair, HISTORY, interval=interval)
-            content = _csv(forecasts, past, client.candles(pair, HISTORY, interval))
-        except (ServiceUnavailable, ServiceRefused) as error:
-            return no_update, notices.download_failed(error)
-        filename = f"{file_name(forecasts[CHAMPION])}.csv"
-        return {"content": content, "filename": filename, "type": "text/csv"}, None
-
-    app.clientside_callback(
-        _DOWNLOAD_PNG,
-        Output("png", "n_clicks"),
-        Input("png", "n_clicks"),
-        State("drawing", "data"),
-        prevent_initial_call=True,
-    )
+@callbacks(
+    Output("csv-file", "data"),
+    Output("csv-notice", "children"),
+    Input("csv", "n_clicks"),
+    State("pair", "value"),
+    State("interval", "value"),
+    State("compare", "value"),
+    prevent_initial_call=True,
+    running=[(Output("csv", "loading"), True, False)],
+)
+def download_csv(
+    clicks: Clicks, pair: Pair | None, interval: IntervalName, others: list[OtherModel] | None
+) -> tuple[Any, Any]:
+    if not clicks or pair is None:
+        return no_update, no_update
+    client = services().client
+    try:
+        forecasts, _ = with_others(client, client.forecast(pair, interval=interval), others or [])
+        past = client.history(pair, HISTORY, interval=interval)
+        content = _csv(forecasts, past, client.candles(pair, HISTORY, interval))
+    except (ServiceUnavailable, ServiceRefused) as error:
+        return no_update, notices.download_failed(error)
+    filename = f"{file_name(forecasts[CHAMPION])}.csv"
+    return {"content": content, "filename": filename, "type": "text/csv"}, None
 
 
 def with_others(
@@ -110,13 +97,12 @@ def with_others(
 
 def file_name(forecast: Forecast) -> str:
     """Return the name of a download without its ending: btc_usdt_1h_2026-11-14_2200_UTC."""
-    as_of = datetime.fromtimestamp(forecast.as_of_ms / 1000, UTC)
-    return f"{forecast.pair}_{forecast.interval}_{as_of:%Y-%m-%d_%H%M}_UTC"
+    return f"{forecast.pair}_{forecast.interval}_{utc(forecast.as_of_ms):%Y-%m-%d_%H%M}_UTC"
 
 
 def picture_title(forecast: Forecast) -> str:
     """Return pair, market, interval and time: a picture is shared without the page that says them."""
-    as_of = datetime.fromtimestamp(forecast.as_of_ms / 1000, UTC)
+    as_of = utc(forecast.as_of_ms)
     market = "simulated prices" if forecast.flags.simulated else f"prices of {forecast.market}"
     if forecast.market == "recorded":
         market = "recorded prices, replayed"
@@ -163,5 +149,4 @@ def _forecast_of(past: PastForecast | None) -> dict[str, object]:
 
 
 def _target(time_ms: int) -> dict[str, object]:
-    iso = datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"target_close": iso, "target_close_ms": time_ms}
+    return {"target_close": iso_text(time_ms), "target_close_ms": time_ms}

@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -51,7 +50,11 @@ _ETHER, _BITCOIN, _SOFT, _INK = "#1f4e79", "#c25b1e", "#9dbad5", "#222222"
 
 
 def main() -> None:
-    args = _arguments()
+    parser = argparse.ArgumentParser(description="the demonstration of 2018, with its baselines and pictures")
+    data = Path(os.environ.get("DAILY") or _ROOT / "data" / "daily")
+    parser.add_argument("--data", type=Path, default=data, help="folder of daily candles")
+    parser.add_argument("--pictures", type=Path, default=_ROOT / "docs" / "images", help="folder for the pictures")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     candles = _read(args.data)
     train, test = split(candles["Bitcoin"], candles["Ethereum"])
@@ -69,18 +72,18 @@ def main() -> None:
     for name, error in errors.items():
         print(f"{name:24}{error:10.6f}{_IN_2018[name]:10.4f}")
     print(f"LSTM: mean of {_SEEDS} seeds, from {min(of_seeds):.4f} to {max(of_seeds):.4f}")
-    for name, figure in _pictures(candles, train, test, forecasts["linear regression"], runs).items():
+    pictures = {
+        "price": _both_coins(candles, "close", "close, US dollars"),
+        "volume": _both_coins(candles, "volume", "volume a day, US dollars"),
+        "training-split": _training_split(candles["Ethereum"], train, test),
+        "loss": _loss(runs),
+        "prediction": _prediction(test, runs),
+        "lstm-and-regression": _changes(test, forecasts["linear regression"], runs),
+    }
+    for name, figure in pictures.items():
         path = args.pictures / f"2018-{name}.png"
         figure.savefig(path, dpi=80)
         print(path)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="the demonstration of 2018, with its baselines and pictures")
-    data = Path(os.environ.get("DAILY") or _ROOT / "data" / "daily")
-    parser.add_argument("--data", type=Path, default=data, help="folder of daily candles")
-    parser.add_argument("--pictures", type=Path, default=_ROOT / "docs" / "images", help="folder for the pictures")
-    return parser.parse_args()
 
 
 def _read(folder: Path) -> dict[str, Candles]:
@@ -95,88 +98,61 @@ def _read(folder: Path) -> dict[str, Candles]:
         ) from None
 
 
-def _pictures(
-    candles: Mapping[str, Candles], train: Days, test: Days, regression: Array, runs: Sequence[LstmForecast]
-) -> dict[str, Figure]:
-    """Draw the pictures of the notebook, by name."""
-    return {
-        "price": _both_coins(candles, "close", "close, US dollars"),
-        "volume": _both_coins(candles, "volume", "volume a day, US dollars", linewidth=1),
-        "training-split": _training_split(candles["Ethereum"], train, test),
-        "loss": _loss(runs),
-        "prediction": _prediction(test, runs),
-        "lstm-and-regression": _both(test, regression, runs),
-    }
-
-
-def _figure() -> tuple[Figure, Axes]:
+def _figure(label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _days(candles: Candles) -> tuple[Array, slice]:
-    """Return the open times as datetimes, and the slice of candles that the demonstration uses."""
-    days = candles.open_time_ms.astype("datetime64[ms]")
-    first, last = np.searchsorted(days, np.array([FIRST_DAY, LAST_DAY], dtype="datetime64[ms]"))
-    return days, slice(int(first), int(last) + 1)
-
-
-def _both_coins(
-    candles: Mapping[str, Candles], column: Literal["close", "volume"], label: str, linewidth: float | None = None
-) -> Figure:
-    figure, axes = _figure()
-    for (coin, rows), color in zip(candles.items(), (_BITCOIN, _ETHER), strict=True):
-        days, part = _days(rows)
-        axes.semilogy(days[part], getattr(rows, column)[part], color=color, linewidth=linewidth, label=coin)
+    axes = figure.subplots()
     axes.set_ylabel(label)
+    return figure, axes
+
+
+def _both_coins(candles: Mapping[str, Candles], column: str, label: str) -> Figure:
+    figure, axes = _figure(label)
+    for (coin, rows), color in zip(candles.items(), (_BITCOIN, _ETHER), strict=True):
+        values = _frame(rows)[column]
+        axes.semilogy(values.index, values, color=color, linewidth=1, label=coin)
     axes.legend()
     return figure
 
 
 def _training_split(ether: Candles, train: Days, test: Days) -> Figure:
-    figure, axes = _figure()
-    days, part = _days(ether)
-    axes.semilogy(days[part], ether.close[part], color=_SOFT, label="not used to fit")
+    figure, axes = _figure("Ethereum, US dollars")
+    close = _frame(ether)["close"]
+    axes.semilogy(close.index, close, color=_SOFT, label="not used to fit")
     for rows, color, label in ((train, _ETHER, "training"), (test, _BITCOIN, "test")):
-        chosen = np.isin(days, rows.day.astype("datetime64[ms]"))
-        axes.semilogy(days[chosen], ether.close[chosen], color=color, linewidth=2, label=label)
+        axes.semilogy(rows.day, close[rows.day], color=color, linewidth=2, label=label)
     axes.axvline(np.datetime64(TRAIN_FROM), color=_SOFT, linewidth=1)  # type: ignore[arg-type]  # dates are allowed
-    axes.set_ylabel("Ethereum, US dollars")
     axes.legend()
     return figure
 
 
 def _loss(runs: Sequence[LstmForecast]) -> Figure:
-    figure, axes = _figure()
+    figure, axes = _figure("mean absolute error in training")
     for run in runs:
         axes.plot(range(1, len(run.losses) + 1), run.losses, color=_ETHER, alpha=0.5, linewidth=1)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("mean absolute error in training")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
 def _prediction(test: Days, runs: Sequence[LstmForecast]) -> Figure:
-    figure, axes = _figure()
+    figure, axes = _figure("Ethereum, US dollars")
     prices = test.next_open * (1 + np.array([run.forecast for run in runs]))
     day = test.day + np.timedelta64(1, "D")
     axes.plot(day, test.next_open * (1 + test.change), color=_INK, label="actual close")
     axes.fill_between(day, prices.min(axis=0), prices.max(axis=0), color=_SOFT, label="LSTM, all seeds")
     axes.plot(day, prices.mean(axis=0), color=_ETHER, label="LSTM, mean of the seeds")
-    axes.set_ylabel("Ethereum, US dollars")
     axes.legend()
     return figure
 
 
-def _both(test: Days, regression: Array, runs: Sequence[LstmForecast]) -> Figure:
-    figure, axes = _figure()
+def _changes(test: Days, regression: Array, runs: Sequence[LstmForecast]) -> Figure:
+    figure, axes = _figure("change in a day, %")
     day = test.day + np.timedelta64(1, "D")
     axes.axhline(0, color=_SOFT, linewidth=1)
     axes.plot(day, 100 * test.change, color=_INK, label="actual change")
     axes.plot(day, 100 * regression, color=_BITCOIN, label="linear regression")
     mean = np.mean([run.forecast for run in runs], axis=0)
     axes.plot(day, 100 * mean, color=_ETHER, label="LSTM, mean of the seeds")
-    axes.set_ylabel("change in a day, %")
     axes.legend()
     return figure
 
