@@ -38,6 +38,7 @@ from make_us_rich.forecasting.features import feature_layout, sequence_features
 from make_us_rich.forecasting.onnx_model import OnnxModel, candle_array
 from make_us_rich.forecasting.recipe import fit, fit_foundation
 from make_us_rich.forecasting.report import html_report, line, table
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_recorded, recorded_pairs
 
@@ -121,23 +122,19 @@ def _measure_cost(folder: Path, interval: Interval) -> None:
     features_s = _cpu_seconds(lambda: sequence_features(array, array, layout), 20)
     print(f"features of {array.shape[1] - layout.warmup} candles: {features_s * 1e3:.1f} ms")
 
-    foundation = fit_foundation(
-        {"btc_usdt": bitcoin, "eth_usdt": ether}, bitcoin, interval=interval, as_of_ms=as_of_ms, config=config
-    )
+    foundation = fit_foundation({"btc_usdt": bitcoin, "eth_usdt": ether}, bitcoin, TrainingTask(as_of_ms, config))
     for name, weights in (("from scratch", None), ("fine-tuned", foundation.weights)):
 
         def train(weights: bytes | None = weights) -> None:
-            fit(
-                ether, bitcoin, pair="eth_usdt", interval=interval, as_of_ms=as_of_ms, config=config, foundation=weights
-            )
+            fit(ether, bitcoin, pair="eth_usdt", task=TrainingTask(as_of_ms, config), foundation=weights)
 
         print(f"a pair {name}, with export and checks: {_cpu_seconds(train, 3):.2f} s of one core")
 
     newest = slice(-context_length(config), None)  # as serving keeps them
+    inputs = {"candles": candle_array(ether[newest])[None], "reference": candle_array(bitcoin[newest])[None]}
     model = OnnxModel.load(foundation.onnx, f"foundation_{interval}")
     bare_s, served_s = _alternating_seconds(
-        lambda: model.session.run(["quantiles"], foundation.input_example),
-        lambda: model.quantiles(ether[newest], bitcoin[newest]),
+        lambda: model.session.run(["quantiles"], inputs), lambda: model.quantiles(ether[newest], bitcoin[newest])
     )
     print(
         f"one inference: {bare_s * 1e3:.3f} ms in bare ONNX Runtime, {served_s * 1e3:.3f} ms from candles to checked "

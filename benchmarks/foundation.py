@@ -26,8 +26,10 @@ from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.documents import BaselineSkill, FoundationCard, FoundationScore
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.backtest import HorizonSummary, compare_with_baselines, summarise
+from make_us_rich.forecasting.dataset import prepare
 from make_us_rich.forecasting.onnx_model import OnnxModel
-from make_us_rich.forecasting.recipe import evaluate_model, fit_foundation, prepare
+from make_us_rich.forecasting.recipe import evaluate_model, fit_foundation
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import klines_path, read_resampled
 from make_us_rich.registry import shipped
@@ -51,9 +53,7 @@ def main() -> None:
     candles = read(_folders(), [*PAIRS, *NEW_PAIRS])
     config, as_of_ms = TrainingConfig.of(_INTERVAL), _AS_OF_MS
     began_s = time.process_time()
-    fitted = fit_foundation(
-        {pair: candles[pair] for pair in PAIRS}, candles[BITCOIN], interval=_INTERVAL, as_of_ms=as_of_ms, config=config
-    )
+    fitted = fit_foundation({pair: candles[pair] for pair in PAIRS}, candles[BITCOIN], TrainingTask(as_of_ms, config))
     print(f"trained in {time.process_time() - began_s:.0f} CPU seconds", flush=True)
     card = FoundationCard(
         interval=_INTERVAL,
@@ -96,13 +96,7 @@ def score(
     results = []
     for start_ms in _WINDOWS_MS:
         for pair in pairs:
-            prepared = prepare(
-                candles[pair],
-                candles[BITCOIN],
-                interval=_INTERVAL,
-                as_of_ms=start_ms + _WINDOW * _INTERVAL.ms,
-                config=config,
-            )
+            prepared = prepare(candles[pair], candles[BITCOIN], TrainingTask(start_ms + _WINDOW * _INTERVAL.ms, config))
             forecasts = evaluate_model(graph, prepared, interval=_INTERVAL)
             results.append(
                 compare_with_baselines(

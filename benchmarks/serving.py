@@ -250,9 +250,8 @@ def _register_models(settings: Settings) -> None:
         for pair in POOLED_PAIRS:
             name = Series(pair, Interval.H1).name
             graph = graph_for_pair(fitted.onnx, str(pair))
-            run = registry.log_run(name, params={}, metrics={}, files={"model/model.onnx": graph})
-            version = registry.create_version(name, run, "model", tags=tags, description="")
-            promote_manually(registry, database, name, version, by="a benchmark")
+            published = registry.publish(name, name, graph=graph, params={}, metrics={}, tags=tags, description="")
+            promote_manually(registry, database, name, published.version, by="a benchmark")
 
 
 def _swap_all(stack: Stack, settings: Settings, api: httpx.Client) -> None:

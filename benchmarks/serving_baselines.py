@@ -93,5 +93,11 @@ def _lstm() -> bytes:
     """Return a graph with random weights: their speed is what counts."""
     buffer = io.BytesIO()
     example = (torch.zeros(1, ROWS, FEATURES),)
-    torch.onnx.export(_Lstm().eval(), example, buffer, input_names=["candles"], dynamo=False)
+    torch.onnx.export(
+        _Lstm().eval(),
+        example,
+        buffer,  # type: ignore[arg-type]  # as in forecasting/export.py
+        input_names=["candles"],
+        dynamo=False,
+    )
     return buffer.getvalue()

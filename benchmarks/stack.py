@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
-import mlflow
 import onnx
 
 from infra.exchange.simulated import simulate
@@ -28,6 +27,7 @@ from make_us_rich.embedded.stack_config import PROJECT_ROOT, StackConfig, new_st
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.onnx_model import META_PAIR
 from make_us_rich.forecasting.recipe import FittedModel, fit
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.pipeline.deployment import apply
 from make_us_rich.registry.client import Registry
 from make_us_rich.registry.promotion import promote_manually
@@ -65,12 +65,6 @@ def temporary_stack(settings: Mapping[str, str], services: Sequence[Service]) ->
         for service in services:
             lifecycle.up(config, service=service)
         stack = lifecycle.open_stack(config)
-        os.environ |= {
-            "MLFLOW_TRACKING_URI": config.url("mlflow"),
-            "MLFLOW_TRACKING_USERNAME": stack.environment["MUR_MLFLOW_USER"],
-            "MLFLOW_TRACKING_PASSWORD": stack.environment["MUR_MLFLOW_PASSWORD"],
-        }
-        mlflow.set_tracking_uri(config.url("mlflow"))
         yield stack
 
 
@@ -98,7 +92,7 @@ def fit_bitcoin() -> tuple[FittedModel, int]:
     bitcoin = simulate(as_of_ms)["BTCUSDT"]
     bitcoin = bitcoin[bitcoin.open_time_ms < as_of_ms]
     config = TrainingConfig(epochs=1, training=2500)
-    return fit(bitcoin, bitcoin, pair="btc_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=config), as_of_ms
+    return fit(bitcoin, bitcoin, pair="btc_usdt", task=TrainingTask(as_of_ms, config)), as_of_ms
 
 
 def graph_for_pair(graph: bytes, pair: str) -> bytes:
@@ -115,9 +109,9 @@ def promote(stack: Stack, fitted: FittedModel, pair: str, as_of_ms: int) -> None
     settings = settings_of(stack)
     name = Series(Pair.parse(pair), Interval.H1).name
     model = replace(fitted, onnx=graph_for_pair(fitted.onnx, pair))
-    _, version = publish(model, name=name, as_of_ms=as_of_ms, market="simulated", tags={})
     with Registry(settings) as registry, Database.from_settings(settings) as database:
-        promote_manually(registry, database, name, version, by="a benchmark")
+        published = publish(registry, model, name=name, as_of_ms=as_of_ms, market="simulated", tags={})
+        promote_manually(registry, database, name, published.version, by="a benchmark")
 
 
 def api_client(stack: Stack) -> httpx.Client:

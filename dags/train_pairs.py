@@ -25,7 +25,7 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, RunItem, TrainBatch, TrainedResult
 from make_us_rich.pipeline import training_budget
 from make_us_rich.pipeline.airflow import dag_of
-from make_us_rich.pipeline.ray_jobs import job_results, trained_before
+from make_us_rich.pipeline.ray_jobs import job_results
 from make_us_rich.pipeline.training_budget import TrainingNeeds
 from make_us_rich.registry import promotion
 from make_us_rich.registry.client import TAG_AIRFLOW_RUN, Registry
@@ -155,15 +155,12 @@ def _running_s() -> float:
 def batch(groups: list[list[RunItem]] | None, fetched: list[list[Pair]]) -> list[TrainBatch]:
     """Divide the pairs whose candles were fetched among Ray jobs, because starting a job costs more than a pair in it.
 
-    Leaves out pairs that an earlier run trained as of the same time.
+    The job itself skips pairs that an earlier run trained as of the same time, and copies their results.
     """
     if groups is None:
         raise AirflowSkipException("no pairs were chosen")
     items = list(chain.from_iterable(groups))
     ready = trainable(items, list(chain.from_iterable(fetched)))
-    done = _trained_before(ready)
-    print(f"trained before: {', '.join(done) or 'none'}")
-    left = [item for item in ready if item.pair not in done]
     size, stop_at_ms = get_current_context()["params"]["pairs_per_job"], _stop_at_ms(items)
     return [
         TrainBatch(
@@ -171,7 +168,7 @@ def batch(groups: list[list[RunItem]] | None, fetched: list[list[Pair]]) -> list
             metadata={"pairs": ", ".join(item.pair for item in share)},
             is_limited=stop_at_ms is not None,
         )
-        for share in (left[start : start + size] for start in range(0, len(left), size))
+        for share in (ready[start : start + size] for start in range(0, len(ready), size))
     ]
 
 
@@ -206,7 +203,6 @@ def collect(
     ready = trainable(items, with_candles)
     results = {result.pair: result for job in submission_ids for result in job_results(store, job)}
     trained_now = {pair for pair, result in results.items() if result.status == "trained" and result.seconds > 0}
-    results |= _trained_before([item for item in ready if item.pair not in results])
     lost = "its Ray job ended without a result for it: see the train task's log"
     found = [results.get(item.pair) or JobResult(pair=item.pair, status="failed", reason=lost) for item in ready]
     _record_trainings(items, with_candles, found, trained_now)
@@ -240,16 +236,6 @@ def _record_trainings(
             as_of_ms=items[0].as_of_ms,
             run_seconds=dict.fromkeys(trained_now, seconds_each),
         )
-
-
-def _trained_before(items: list[RunItem]) -> dict[Pair, JobResult]:
-    """Return the results of the pairs that an earlier run trained as of the same time."""
-    from make_us_rich.market.object_store import ObjectStore
-
-    store = ObjectStore.from_settings(_SETTINGS)
-    with Registry(_SETTINGS) as registry:
-        found = [trained_before(registry, store, _SETTINGS, item.pair, item.interval, item.as_of_ms) for item in items]
-    return {result.pair: result for result in found if result is not None}
 
 
 @task(map_index_template=PAIRS_LABEL, inlets=[CANDLES, FOUNDATION], outlets=[MODELS])

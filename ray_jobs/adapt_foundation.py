@@ -3,25 +3,23 @@
     python -m ray_jobs.adapt_foundation --pairs new_usdt,young_usdt --interval 1h --as-of-ms 1700000000000
 
 A pair takes less than a second, so the job runs on the Ray head and starts no workers. It skips the pairs that need not
-be adapted: see `adapted.reason_against`. A pair with too little history fails nothing: the foundation
-forecasts it as it is. Any other error of a pair fails the job, after the others.
+be adapted: see `adapted.reason_against`. A pair with too little history is no error: it is forecast by the foundation
+without adaptation. Any other error of a pair fails the job, after the other pairs.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 
 from make_us_rich.core.errors import BadCandles, MakeUsRichError, NotEnoughHistory, RegistryError
 from make_us_rich.core.pair import BITCOIN, Pair, Series, foundation_name
 from make_us_rich.core.settings import Settings, get_settings
-from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.recipe import adapt_foundation
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.registry import adapted
-from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry, connect_mlflow
-from make_us_rich.registry.publish import load_weights, version_tags
+from make_us_rich.registry.client import CHAMPION, ModelVersion, Registry
+from make_us_rich.registry.publish import version_tags
 from ray_jobs.job import TrainingJob, parse_arguments
 
 
@@ -32,13 +30,12 @@ def main() -> None:
 
 def adapt(settings: Settings, job: TrainingJob) -> None:
     """Adapt the foundation's champion to the job's pairs. Raises RegistryError without one; else a pair's error."""
-    connect_mlflow(settings)
     name, last_error = foundation_name(job.interval), None
     with Registry(settings) as registry:
         foundation = registry.find(name, CHAMPION)
         if foundation is None:
             raise RegistryError(f"there is no {name} to adapt: train it with train_foundation")
-        weights = load_weights(foundation.run_id)
+        weights = registry.weights(foundation)
         for pair in job.pairs:
             try:
                 outcome = _adapt_pair(settings, registry, foundation, weights, pair, job)
@@ -59,16 +56,9 @@ def _adapt_pair(
     if reason:
         return reason
     store = CandleStore.from_settings(settings)
-    start_ms = job.as_of_ms - settings.training_candles(job.interval) * job.interval.ms
-    own, bitcoin = (store.read(settings.market, each, job.interval, start_ms, job.as_of_ms) for each in (pair, BITCOIN))
-    fitted = adapt_foundation(
-        own,
-        bitcoin,
-        interval=job.interval,
-        as_of_ms=job.as_of_ms,
-        config=replace(TrainingConfig.of(job.interval), architecture=settings.architecture),
-        foundation=weights,
-    )
+    own, bitcoin = (job.read_candles(store, settings, each) for each in (pair, BITCOIN))
+    task = TrainingTask(job.as_of_ms, job.config(settings))
+    fitted = adapt_foundation(own, bitcoin, task, foundation=weights)
     version = adapted.register(
         registry,
         foundation,
@@ -76,7 +66,7 @@ def _adapt_pair(
         fitted.onnx,
         as_of_ms=job.as_of_ms,
         tags=version_tags(fitted, job.as_of_ms, settings.market),
-        params={key: str(value) for key, value in fitted.params.items()},
+        params=fitted.params,
         metrics=fitted.metrics,
     )
     return f"version {version} of {foundation.name}, {fitted.metrics['skill_vs_naive']:+.2%} against naive"

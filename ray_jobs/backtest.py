@@ -13,7 +13,7 @@ import argparse
 import io
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def _read_candles(args: argparse.Namespace, request: Request) -> dict[str, Candl
 
 def _request(args: argparse.Namespace) -> Request:
     architecture(args.model)  # raises InputError for an unknown name
-    config = TrainingConfig.of(args.interval)  # raises InputError for an interval that is not trained
+    config = TrainingConfig.of(args.interval, args.model)  # raises InputError for an interval that is not trained
     every_ms: int = args.every
     if args.pairs:
         chosen = list(args.pairs)
@@ -142,7 +142,7 @@ def _request(args: argparse.Namespace) -> Request:
         interval=args.interval,
         starts_ms=tuple(windows_between(_ms(args.start), _ms(args.end), every_ms, args.interval)),
         window=every_ms // args.interval.ms,
-        config=replace(config, architecture=args.model),
+        config=config,
         foundation=not args.from_scratch and args.model != "level_mse",
     )
 

@@ -21,11 +21,14 @@ from torch import nn
 from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.core.settings import get_settings
+from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.documents import Comparison
+from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.evaluation import MEAN_SKILL, MEAN_T, ModelComparison
 from make_us_rich.forecasting.recipe import FittedModel
 from make_us_rich.forecasting.training import ProcessGroup
+from make_us_rich.market.candle_store import CandleStore
+from make_us_rich.market.candles import Candles
 from make_us_rich.registry.client import ModelVersion
 from ray_jobs.placement import find_placement
 from ray_jobs.torch_backend import GLOO, NCCL, NodeTorchConfig
@@ -52,6 +55,15 @@ class TrainingJob:
     def is_over(self) -> bool:
         """True when no further pair may be begun."""
         return self.stop_at_ms is not None and time.time() * 1000 >= self.stop_at_ms
+
+    def config(self, settings: Settings) -> TrainingConfig:
+        """Return the config of the job's interval and the installation's architecture."""
+        return TrainingConfig.of(self.interval, settings.architecture)
+
+    def read_candles(self, store: CandleStore, settings: Settings, pair: Pair) -> Candles:
+        """Read the candles that training a pair needs. Raises StoreError."""
+        start_ms = self.as_of_ms - settings.training_candles(self.interval) * self.interval.ms
+        return store.read(settings.market, pair, self.interval, start_ms, self.as_of_ms)
 
 
 def parse_arguments(description: str) -> TrainingJob:
@@ -80,7 +92,7 @@ def run_on_workers(train: Callable[[TrainingJob], None], job: TrainingJob, max_w
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
         train(job)
 
-    # Ray Train's cleaner of workers whose job was killed finds the cluster by this variable alone, and else dies
+    # Ray Train's process that cleans up after a killed job finds the cluster only by this variable
     address = os.environ.get("RAY_ADDRESS")
     ray.init(runtime_env={"env_vars": {"RAY_ADDRESS": address}} if address else None)
     placement = find_placement(max_workers, get_settings().gpus_per_worker)

@@ -101,6 +101,12 @@ def _wait(requests: Sequence[PlacementGroup], resources: Resources, busy_s: floa
         time.sleep(_POLL_S)
 
 
+# Ray 2.60 has no public way to learn that a request is infeasible: `ray.cluster_resources` knows present nodes, elastic
+# ScalingConfig waits without a reason, and ClusterStatus of ray.autoscaler.v2.sdk leaves infeasible requests out. So
+# this class reads the private reply of the GCS. An upgrade of Ray can break three things: `is_autoscaler_v2` and
+# `GcsClient.get_cluster_status`, the four fields of GetClusterStatusReply that `accepts` reads, and the text of
+# `details` that `_id` parses. The first two raise at the start of each job. With the last, a job gives a starting node
+# up after 20 seconds and trains on fewer workers or on CPUs. tests/stacks/ray/test_training_places.py notices each.
 class _Autoscaler:
     """Reads what Ray's autoscaler does about requests. Only version 2, which KubeRay runs, starts nodes for them."""
 

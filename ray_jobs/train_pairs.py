@@ -18,9 +18,6 @@ from make_us_rich.pipeline.ray_jobs import postponed, write_result
 from make_us_rich.registry.client import Registry
 from ray_jobs.job import TrainingJob, parse_arguments, process_group, run_on_workers, training_device
 
-# Pairs that one GPU fine-tunes as a batch with MUR_BATCHED_TRAINING; each needs about 30 MB of its memory.
-_GPU_BATCH_PAIRS = 32
-
 
 def main() -> None:
     job = parse_arguments("train a batch of pairs on a Ray cluster")
@@ -42,9 +39,8 @@ def train_shard(job: TrainingJob) -> None:
     if group.world_size <= len(pairs):
         pairs, group = pairs[group.rank :: group.world_size], ProcessGroup()
     settings, device = get_settings(), training_device()
-    batched = settings.batched_training and device != "cpu"
     with Registry(settings) as registry:
-        PairTrainer(settings, registry, job, group, device).run(pairs, batch_size=_GPU_BATCH_PAIRS if batched else 1)
+        PairTrainer(settings, registry, job, group, device).run(pairs)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _SHIPPED = (
     "was not fine-tuned on this pair, and"
 )
 _FOUNDATION = "This pair has no model of its own before its first training run; the model of all pairs is used."
-_ONE_CANDLE = "This model is of an older version and forecasts the next close alone."
+_ONE_CANDLE = "This model forecasts the next close alone."
 
 
 def headline(forecast: Forecast, item: HorizonForecast) -> Component:

@@ -162,10 +162,6 @@ class Settings(BaseSettings):
             "with one; 0 trains on CPUs",
         ),
     ] = 1.0
-    batched_training: Annotated[
-        bool,
-        Field(description="experimental: a worker with a GPU fine-tunes up to 32 pairs as one batch, not one by one"),
-    ] = False
     foundation_pairs: Annotated[
         Whole,
         Field(

@@ -14,7 +14,7 @@ from make_us_rich.core.quantile_levels import QUANTILE_LEVELS
 QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
 
 HORIZONS = 24
-"""Candles ahead that a model forecasts. Models of earlier versions forecast one."""
+"""Candles ahead that a model forecasts. `level_mse` and older graphs forecast one."""
 
 HORIZON_GRID = (1, 2, 3, 4, 6, 8, 12, 18, 24)
 """The horizons that networks forecast directly; those between are interpolated. Scores and comparisons are means over

@@ -12,10 +12,10 @@ from make_us_rich.documents.forecasts import Document, Quantiles
 
 
 class MeanLosses(Document):
-    """Two models over several horizons: for each the mean of (its pinball loss / naive's at that horizon).
+    """Compares two models over several horizons by the mean of (pinball loss / naive's loss at that horizon).
 
-    horizons: how many horizons of HORIZON_GRID were compared, each with the same weight. t: Diebold-Mariano, above zero
-    when the challenger is better.
+    horizons: how many horizons of HORIZON_GRID were compared, each with the same weight. t: Diebold-Mariano statistic,
+    above zero when the challenger is better.
     """
 
     horizons: int
@@ -25,13 +25,13 @@ class MeanLosses(Document):
 
 
 class Comparison(Document):
-    """Challenger against the champion of that moment and the naive forecast, on the same held-out candles.
+    """Compares a challenger with the present champion and the naive forecast, on the same held-out candles.
 
-    Pinball losses are means at the next close, in log return, and `t` is the Diebold-Mariano statistic of the
-    difference to the champion there: above zero when the challenger is better. `mean` compares over the horizons, None
-    if one of the two has the next close alone. skill_vs_naive and t_vs_naive: of the mean over the challenger's
-    horizons. champion_version None: there is none; champion_pinball None: it is not compared by loss, as foundation
-    models are not. The defaults read the results of versions that had the next close alone.
+    Pinball losses are means at the next close, in log return. `t` is the Diebold-Mariano statistic of the difference to
+    the champion there, above zero when the challenger is better. `mean` compares over the horizons: None if one of the
+    two has the next close alone, as level_mse has. skill_vs_naive and t_vs_naive: of the mean over the challenger's
+    horizons. champion_version: None without a champion. champion_pinball: None for foundation models, which are not
+    compared by loss.
     """
 
     champion_version: int | None
@@ -40,17 +40,16 @@ class Comparison(Document):
     t: float | None
     naive_pinball: float
     t_vs_naive: float
-    skill_vs_naive: float | None = None
-    mean: MeanLosses | None = None
-    challenger_horizons: int = 1
-    champion_horizons: int = 1
+    skill_vs_naive: float
+    mean: MeanLosses | None
+    challenger_horizons: int
+    champion_horizons: int
 
 
 class BackfilledForecast(Quantiles):
     """The forecast that a model would have served at its as_of; a backfill stores it.
 
-    Its own quantiles are those of the next close; `later` are those of the closes after it, none in the results of
-    versions that forecast the next close alone.
+    Its own quantiles are those of the next close, `later` those of the closes after it.
     """
 
     last_close: float
@@ -71,10 +70,12 @@ class PairDocument(Document):
 class JobResult(PairDocument):
     """The result of a training job for one pair, stored as a JSON object in S3 and read by Airflow.
 
-    `begun`: in training; if the job has ended, the worker died. `begun` with `metrics`: trained and being registered,
-    so that a version whose worker died before it could write `trained` can still be compared. `trained`: see
-    TrainedResult; `forecast` is None if candles just before `as_of_ms` are missing. `failed`: `reason` and `kind`.
-    `postponed`: not begun, because the run's compute budget was spent.
+    The status is one of these:
+    - `begun`: the pair is in training, or its worker died if the job has ended. With `metrics`, its model is being
+      registered: if the worker dies after that, the version counts as trained.
+    - `trained`: see TrainedResult. `forecast` is None if candles just before `as_of_ms` are missing.
+    - `failed`: see `reason` and `kind`.
+    - `postponed`: the pair was not begun, because the run's compute budget was spent.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")  # a metric may be NaN
@@ -112,11 +113,11 @@ SCORED_CANDLES = 168
 
 
 class HorizonScore(Document):
-    """How the served forecasts of the scored candles did at one horizon; the figures are None where none was judged.
+    """Skill and coverage of the served forecasts of the scored candles at one horizon; None without any forecast.
 
     n: forecasts that were judged. skill_vs_naive: fraction of pinball loss saved. coverage_80: share of closes inside
-    q10..q90. t_vs_naive: Diebold-Mariano, below zero when worse. skipped: forecasts that were not judged, because a
-    candle is missing between their as_of and their target.
+    q10..q90. t_vs_naive: Diebold-Mariano statistic, below zero when the forecasts are worse than naive. skipped:
+    forecasts that were not judged, because a candle is missing between their as_of and their target.
     """
 
     horizon: int
@@ -128,11 +129,11 @@ class HorizonScore(Document):
 
 
 class Score(Document):
-    """How the served forecasts of the scored candles did.
+    """Skill, coverage and drift of the served forecasts of the scored candles, over all horizons.
 
-    n: forecasts that were judged at the next close. skill_vs_naive, t_vs_naive and coverage_80: as in HorizonScore, but
-    the mean over the horizons with enough forecasts, each with the same weight; see record/drift.py. shift:
-    population stability index by feature. horizons: those of HORIZON_GRID that were forecast, the shortest first.
+    n: forecasts that were judged at the next close. skill_vs_naive, t_vs_naive, coverage_80: as in HorizonScore, the
+    mean over the horizons with enough forecasts, each with the same weight; see record/drift.py. shift: population
+    stability index of each feature. horizons: those of HORIZON_GRID that were forecast, the shortest first.
     """
 
     n: int
@@ -161,7 +162,7 @@ class PairHealth(PairDocument):
 
 
 class RunItem(PairDocument):
-    """One market of a DAG run. Only its candles are fetched if `train` is false: every model reads those of BTC."""
+    """One pair of a DAG run. `train` is false for BTC when only its candles are needed, which every model reads."""
 
     interval: Interval
     as_of_ms: int
@@ -169,7 +170,7 @@ class RunItem(PairDocument):
 
 
 class ChosenPair(PairDocument):
-    """A pair of the universe, and what was traded of it over the universe's history, in the quote currency."""
+    """A pair of the universe, and its traded volume over the universe's history, in the quote currency."""
 
     quote_volume: float
 
@@ -190,7 +191,7 @@ class Universe(Document):
 
 
 class FetchedPairs(Document):
-    """What a fetch of many pairs did. failed: the reason of each pair without new candles."""
+    """The outcome of a fetch of many pairs. failed: why each of these pairs has no new candles."""
 
     fetched: tuple[Pair, ...]
     failed: dict[Pair, str]

@@ -52,9 +52,9 @@ class TrainingConfig:
     seed: int = 0
 
     @classmethod
-    def of(cls, interval: Interval) -> TrainingConfig:
+    def of(cls, interval: Interval, architecture: str = "lstm") -> TrainingConfig:
         """Return the config of an interval. Raises InputError for one that no model is trained on."""
-        return cls(interval=interval, **_LENGTHS[Interval.parse_trained(interval)])
+        return cls(interval=interval, architecture=architecture, **_LENGTHS[Interval.parse_trained(interval)])
 
 
 # Batches are smaller where there are fewer candles, so that training has enough steps.

@@ -17,12 +17,13 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.documents import QUANTILE_NAMES
 from make_us_rich.forecasting import baselines
 from make_us_rich.forecasting.architectures import TrainingConfig, architecture, from_npz
+from make_us_rich.forecasting.dataset import PreparedPair, prepare
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, HorizonSeries, coverage, diebold_mariano, pinball
 from make_us_rich.forecasting.features import feature_layout, sequence_features
 from make_us_rich.forecasting.probabilities import ProbabilityScore, pool, score_probabilities
-from make_us_rich.forecasting.recipe import PreparedPair, export_and_evaluate, fit_foundation_on, prepare, train_pair
+from make_us_rich.forecasting.recipe import export_and_evaluate, fit_foundation_on, train_pair
 from make_us_rich.forecasting.samples import concatenate
-from make_us_rich.forecasting.training import adapt
+from make_us_rich.forecasting.training import TrainingTask, adapt
 from make_us_rich.market.candles import Candles
 
 Array = NDArray[np.float64]
@@ -77,14 +78,14 @@ def backtest_window(
     """
     end_ms = start_ms + window * interval.ms
     config = replace(config, holdout=window)
-    prepared = {}
+    task, prepared = TrainingTask(end_ms, config), {}
     for pair, candles in candles_by_pair.items():
         with suppress(NotEnoughHistory):
-            prepared[pair] = prepare(candles, reference, interval=interval, as_of_ms=end_ms, config=config)
+            prepared[pair] = prepare(candles, reference, task)
     weights = None
     if foundation:
         learned = {pair: item for pair, item in prepared.items() if pair not in untrained}
-        weights = fit_foundation_on(learned, interval=interval, as_of_ms=end_ms, config=config).weights
+        weights = fit_foundation_on(learned, task).weights
     results = []
     for pair, item in prepared.items():
         if untrained and pair not in untrained:
@@ -93,11 +94,11 @@ def backtest_window(
             samples = concatenate([item.split.train, item.split.validation])
             trained = adapt(from_npz(weights, config, end_ms), samples, config)
         else:
-            trained = train_pair(item, as_of_ms=end_ms, config=config, foundation=weights)
-        fitted = export_and_evaluate(item, trained, pair=pair, interval=interval, as_of_ms=end_ms, config=config)
+            trained = train_pair(item, task, weights)
+        fitted = export_and_evaluate(item, trained, task, pair=pair)
         if architecture(config.architecture).features is not sequence_features:  # the baselines read these
-            linear = replace(config, architecture="linear")
-            item = prepare(candles_by_pair[pair], reference, interval=interval, as_of_ms=end_ms, config=linear)
+            linear = replace(task, config=replace(config, architecture="linear"))
+            item = prepare(candles_by_pair[pair], reference, linear)
         tails = trained.network.tails().double().numpy()
         result = compare_with_baselines(
             item,
@@ -168,7 +169,7 @@ def baseline_forecasts(
         "rolling": lambda: baselines.rolling(returns, upcoming, horizons, window=thirty_days),
         "ewma": lambda: baselines.ewma(returns, upcoming, horizons),
         "garch_t": lambda: baselines.garch_t(returns, upcoming, horizons),
-        "linear_har": lambda: linear(lambda horizon: [*layout.har, *layout.coming(horizon)]),
+        "linear_har": lambda: linear(lambda horizon: [*layout.har, *layout.profile_until(horizon)]),
         "linear_all": lambda: linear(lambda horizon: range(regressors.shape[1])),
     }
     return {name: forecasts[name]() for name in names}

@@ -17,6 +17,7 @@ from make_us_rich.forecasting.architectures import TrainingConfig, architecture,
 from make_us_rich.forecasting.features import CLOSE, feature_layout, range_deviation
 from make_us_rich.forecasting.onnx_model import COLUMNS, GraphInputs, candle_array
 from make_us_rich.forecasting.samples import Samples, Split, concatenate
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candles import Candles, break_text, closed, regular_segments
 from make_us_rich.market.stability import why_too_stable
 
@@ -35,6 +36,35 @@ class AlignedCandles:
     times: list[NDArray[np.int64]]
     candles: list[CandleArray]
     reference: list[CandleArray]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPair:
+    """The samples of one pair, and the aligned candles that they were made of."""
+
+    aligned: AlignedCandles
+    split: Split
+
+    @property
+    def past_returns(self) -> NDArray[np.float64]:
+        """The returns of one candle before the holdout, [n], which baselines are fitted on."""
+        return self.split.past.target[:, 0].double().numpy()
+
+
+def prepare(candles: Candles, reference: Candles, task: TrainingTask, *, may_have_ended: bool = False) -> PreparedPair:
+    """Make the samples of the candles that closed at or before the task's as_of, split into train, validation, holdout.
+
+    `may_have_ended`: accept a delisted pair, which has nothing to validate on and no holdout. Raises NotEnoughHistory,
+    BadCandles, or InputError for an unknown architecture.
+    """
+    interval, as_of_ms, config = task.interval, task.as_of_ms, task.config
+    task.on_step("features")
+    aligned = align_candles(candles, reference, interval=interval, as_of_ms=as_of_ms, max_bridged=config.max_bridged)
+    task.on_step("sequences")
+    samples = make_samples(aligned, interval=interval, config=config)
+    task.on_step("split")
+    parts = split(samples, interval=interval, as_of_ms=as_of_ms, config=config, may_have_ended=may_have_ended)
+    return PreparedPair(aligned, parts)
 
 
 def align_candles(

@@ -1,10 +1,11 @@
 """Features of candles as torch operations: the same code runs in training and inside the ONNX graph.
 
-The features at candle t use candles up to t and nothing later. Volatility is measured by HAR-type means (Corsi 2009) of
-squared returns and of Parkinson's range deviation, ln(high/low) / sqrt(4 ln 2) (Parkinson 1980), over an hour to thirty
-days, and by the mean of the coming times of day over the last thirty days. The mean of deviations is less disturbed
-by a crash than that of variances. All enter as the logarithm of a variance. Windows are durations: each interval has
-its own numbers of candles, see `feature_layout`.
+The features of a candle use this candle and earlier ones, and nothing later. Volatility has two estimates for each
+candle: the squared return, and Parkinson's range deviation, ln(high/low) / sqrt(4 ln 2) (Parkinson 1980). The features
+are their means over an hour to thirty days (HAR, Corsi 2009), and their diurnal profile: the mean range at a time of
+day over the last thirty days. A crash distorts a mean of deviations less than a mean of variances. Each mean enters as
+the logarithm of a variance. Windows are durations, so each interval has its own numbers of candles: see
+`feature_layout`.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ class FeatureLayout:
         return round(24 / self.step_hours)
 
     @property
-    def profiled(self) -> tuple[int, ...]:
-        """The horizons with a volatility of their times of day. Over more than a day the times even out."""
+    def profile_horizons(self) -> tuple[int, ...]:
+        """The horizons with a diurnal profile. Over more than a day the times of day even out."""
         return tuple(horizon for horizon in HORIZON_GRID if 1 < self.day >= horizon)
 
     @property
     def sequence_size(self) -> int:
         """Number of sequence features."""
-        return 7 + 2 * bool(self.profiled) + len(self._calendar)
+        return 7 + 2 * bool(self.profile_horizons) + len(self._calendar)
 
     @property
     def static_size(self) -> int:
@@ -73,7 +74,7 @@ class FeatureLayout:
 
     @property
     def log_variances(self) -> int:
-        """So many static features are logarithms of variances; they come first."""
+        """Number of static features that are logarithms of variances. They come first."""
         return len(self._log_variances)
 
     @cached_property
@@ -84,14 +85,14 @@ class FeatureLayout:
         names += [f"BTC range {self.nearest[0]}", f"BTC range {self.recent}", f"volume {self.nearest[0]}"]
         return [self._static.index(name) for name in (*names, *self._calendar)]
 
-    def coming(self, horizon: int) -> list[int]:
-        """Return the index of the volatility of the coming times of day until `horizon`; none if it has no profile."""
-        return [self._static.index(f"coming {horizon}")] if horizon in self.profiled else []
+    def profile_until(self, horizon: int) -> list[int]:
+        """Return the index of the mean diurnal profile of the next `horizon` candles; empty if there is none."""
+        return [self._static.index(f"profile until {horizon}")] if horizon in self.profile_horizons else []
 
     @cached_property
     def next_close(self) -> list[int]:
-        """Indices of the static features for the next close: all but the times of day after the coming one."""
-        later = [index for horizon in HORIZON_GRID[1:] for index in self.coming(horizon)]
+        """Indices of the static features for the next close: all but the diurnal profiles of later horizons."""
+        later = [index for horizon in HORIZON_GRID[1:] for index in self.profile_until(horizon)]
         return [index for index in range(self.static_size) if index not in later]
 
     @cached_property
@@ -101,7 +102,7 @@ class FeatureLayout:
             *(f"square {window}" for window in (self.recent, self.usual, self.warmup)),
             "falls",
             *(f"BTC range {window}" for window in (*self.nearest, self.recent, self.usual)),
-            *(f"coming {horizon}" for horizon in self.profiled),
+            *(f"profile until {horizon}" for horizon in self.profile_horizons),
         ]
 
     @cached_property
@@ -109,7 +110,7 @@ class FeatureLayout:
         """The names of the static features, in their order in `sequence_features`."""
         return [
             *self._log_variances,
-            *(["unusual"] if self.profiled else []),
+            *(["range over profile"] if self.profile_horizons else []),
             *(f"volume {window}" for window in self.nearest),
             "close in range",
             *(f"move {window}" for window in self.moves),
@@ -167,8 +168,9 @@ def sequence_features(candles: Tensor, reference: Tensor, layout: FeatureLayout)
     squares = [_log_mean(own_return**2, window, warmup) for window in (recent, usual, warmup)]
     falls = _log_mean(own_return.clamp(max=0) ** 2, recent, warmup)
     deviation, btc_deviation = (0.5 * ranges[recent]).exp(), (0.5 * btc_ranges[recent]).exp()
-    this_time, coming = _same_times(own_range, layout)  # both empty for daily candles, and so is what follows from them
-    unusual = [ranges[1] - usual_range for usual_range in this_time]
+    # for daily candles these three are empty
+    profile_now, profiles_ahead = _diurnal_profile(own_range, layout)
+    range_over_profile = [ranges[1] - profile for profile in profile_now]
     volume = _relative_volume(candles, layout.nearest[0], layout)
     close_in_range, calendar = _close_in_range(candles, warmup), _calendar(candles, layout)
     sequence = [
@@ -179,8 +181,8 @@ def sequence_features(candles: Tensor, reference: Tensor, layout: FeatureLayout)
         volume,
         _move(btc_return, btc_deviation, 1, warmup),
         btc_ranges[1] - btc_ranges[recent],
-        *unusual,
-        *(next_range - ranges[warmup] for next_range in coming[:1]),
+        *range_over_profile,
+        *(profile - ranges[warmup] for profile in profiles_ahead[:1]),
         *calendar,
     ]
     static = [
@@ -188,8 +190,8 @@ def sequence_features(candles: Tensor, reference: Tensor, layout: FeatureLayout)
         *squares,
         falls,
         *btc_ranges.values(),
-        *coming,
-        *unusual,
+        *profiles_ahead,
+        *range_over_profile,
         volume,
         *(_relative_volume(candles, window, layout) for window in layout.nearest[1:]),
         close_in_range,
@@ -233,21 +235,22 @@ def _mean(values: Tensor, window: int, warmup: int) -> Tensor:
     return avg_pool1d(values[:, warmup - window + 1 :].unsqueeze(1), window, stride=1).squeeze(1)
 
 
-def _same_times(deviations: Tensor, layout: FeatureLayout) -> tuple[list[Tensor], list[Tensor]]:
-    """Return ([log variance at this candle's time of day], that of the coming times up to each of `layout.profiled`).
+def _diurnal_profile(deviations: Tensor, layout: FeatureLayout) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the diurnal volatility profile: ([at each candle's own time of day], [ahead, for each profile horizon]).
 
-    Each is a mean over the days of the warm-up. Both are empty when the layout has no profile.
+    Each is the log variance of the mean deviation at these times over the days of the warm-up. The profile ahead is the
+    mean over the next candles up to the horizon. Both lists are empty when the layout has no profile horizons.
     """
-    if not layout.profiled:
+    if not layout.profile_horizons:
         return [], []
     days = layout.warmup // layout.day
     kernel = torch.full((1, 1, days), 1 / days, dtype=deviations.dtype, device=deviations.device)
-    # by time of day: the entry `ahead` after the first belongs, for each candle from the warm-up on, to `ahead` later
+    # entry i + k is the mean at the time of day that is k candles after that of the i-th candle from the warm-up on
     by_time = conv1d(deviations.unsqueeze(1), kernel, dilation=layout.day).squeeze(1)
     count = deviations.shape[1] - layout.warmup
-    this_time, later = by_time[:, :count], by_time[:, 1:]
-    coming = [avg_pool1d(later.unsqueeze(1), ahead, stride=1).squeeze(1)[:, :count] for ahead in layout.profiled]
-    logs = [2 * (mean + _MIN_DEVIATION).log() for mean in (this_time, *coming)]
+    now, later = by_time[:, :count], by_time[:, 1:]
+    ahead = [avg_pool1d(later.unsqueeze(1), until, stride=1).squeeze(1)[:, :count] for until in layout.profile_horizons]
+    logs = [2 * (mean + _MIN_DEVIATION).log() for mean in (now, *ahead)]
     return logs[:1], logs[1:]
 
 

@@ -1,6 +1,6 @@
-"""Quantile networks on top of a log-HAR volatility model, which explains most of the scale of the coming returns.
+"""Quantile networks on top of a log-HAR volatility model, which predicts most of the scale of the next returns.
 
-The volatility of each horizon is a regression of its own on ranges (Corsi 2009, Parkinson 1980).
+Each horizon has its own regression of volatility on ranges (Corsi 2009, Parkinson 1980).
 """
 
 from __future__ import annotations
@@ -53,16 +53,12 @@ class Network(nn.Module):
         """Return the mean training loss of a batch."""
         raise NotImplementedError
 
-    def clip_gradients(self, max_norm: float) -> None:
-        """Scale all gradients down to at most this joint norm."""
-        nn.utils.clip_grad_norm_(self.parameters(), max_norm)
-
     def calibrate(self, samples: Samples) -> None:
         """Adjust the quantiles to their levels on these samples."""
         raise NotImplementedError
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
-        """Return the quantiles of the coming log returns, [n, horizons, 7], ascending, ever wider with the horizon."""
+        """Return the quantiles of the next log returns, [n, horizons, 7], ascending; later ones are never narrower."""
         raise NotImplementedError
 
     def tails(self) -> Tensor:
@@ -71,7 +67,7 @@ class Network(nn.Module):
 
 
 class Loss(nn.Module):
-    """Computes a network's loss in `forward`, which functional_call and DistributedDataParallel require."""
+    """Computes a network's loss in `forward`, as DistributedDataParallel requires."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -91,10 +87,10 @@ def pinball_loss(quantiles: Tensor, target: Tensor) -> Tensor:
 class ScaledQuantiles(Network):
     """Forecasts quantiles of the returns divided by their HAR volatility, at the horizons of HORIZON_GRID.
 
-    Next close: a body reads the sequence; a linear head reads the body's state and the static features, and moves each
-    quantile away from its constant. Later closes have few independent samples, and a free head memorises them (it lost
-    16 % at 24 hours). They take a trained share of the next close's movement, and a factor on their constant quantiles
-    that is linear in the body's state and the HAR features; their loss trains these two alone.
+    Next close: a body reads the sequence. A linear head reads the body's state and the static features, and moves each
+    quantile away from its constant. Later closes have few independent samples, and a free head memorises them: its loss
+    was 16 % higher at 24 hours. They get a trained share of the next close's movement, and a factor on their constant
+    quantiles that is linear in the body's state and the HAR features. Their loss trains only the share and the factor.
     """
 
     mean: Tensor  # of the static features, and so on
@@ -141,7 +137,7 @@ class ScaledQuantiles(Network):
         self.deviation = _without_constants(static.std(dim=0)).float()
         target, known = samples.target[:, _GRID], self._standardise(samples.static)
         for index, horizon in enumerate(HORIZON_GRID):
-            chosen = self.layout.next_close if index == 0 else [*self.layout.har, *self.layout.coming(horizon)]
+            chosen = self.layout.next_close if index == 0 else [*self.layout.har, *self.layout.profile_until(horizon)]
             self.weights[index] = _fit_log_variance(known, samples.realised[:, horizon - 1], chosen)
         log_variance = self._log_variance(samples.static)
         self.calmest, self.wildest = log_variance.amin(dim=0), log_variance.amax(dim=0)
@@ -301,7 +297,7 @@ def fit_tails(values: Tensor, quantiles: Tensor) -> Tensor:
     """Fit the tails beyond the outer quantiles by the method of moments (Hosking and Wallis 1987).
 
     values: [n, grid]; quantiles: [n, grid, 7], ascending. Returns scale and shape, [grid, 2]: see core/distribution.py.
-    Both tails are fitted together, because each alone has few values; too few together give DEFAULT_TAIL.
+    Both tails are fitted together, because each has few values. DEFAULT_TAIL is used where both have too few.
     """
     values, quantiles = values.double(), quantiles.double()
     median, low, high = quantiles[..., _MEDIAN], quantiles[..., 0], quantiles[..., -1]
@@ -316,7 +312,7 @@ def fit_tails(values: Tensor, quantiles: Tensor) -> Tensor:
 
 
 def _ever_wider(quantiles: Tensor) -> Tensor:
-    """Return the quantiles [n, grid, 7] with distances to the median no smaller than at the horizon before."""
+    """Return the quantiles [n, grid, 7] with distances to the median that never shrink from one horizon to the next."""
     median = quantiles[..., _MEDIAN : _MEDIAN + 1]
     distances = (quantiles - median).unbind(dim=1)
     below, above = [distances[0].clamp(max=0)], [distances[0].clamp(min=0)]
@@ -346,5 +342,5 @@ def column_quantiles(values: Tensor) -> Tensor:
 
 
 def _without_constants(deviation: Tensor) -> Tensor:
-    """Return the standard deviations, 1 for a constant feature: to divide by its rounding would magnify that."""
+    """Return the standard deviations, with 1 for a constant feature, whose rounding errors would be magnified."""
     return torch.where(deviation < _CONSTANT, 1.0, deviation)

@@ -15,11 +15,11 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """`n` forecasts to make: the features known at each, and the returns that followed.
+    """The samples of `n` forecasts: the features that are known at each, and the returns that followed.
 
     sequence: float32 [n, length, features]; static: float32 [n, features].
     target: float32 [n, HORIZONS], ln(close / last close) 1 to HORIZONS candles ahead; NaN where that close is unknown.
-    realised: float32 [n, HORIZONS], the volatility until then, from the candles' ranges; NaN like target.
+    realised: float32 [n, HORIZONS], the volatility until that close, from the candles' ranges; NaN where target is NaN.
     target_open_ms: int64 [n], the open time of the next candle.
     """
 
@@ -72,10 +72,10 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Samples in order of time.
+    """Samples divided by time.
 
-    train and validation have all their targets before the holdout. The holdout is for evaluation alone; the last of its
-    far targets are unknown. past: all samples before the holdout, for baselines; NaN for targets inside the holdout.
+    train and validation: all their targets are before the holdout. holdout: for evaluation only; NaN where a target is
+    later than the newest close. past: all samples before the holdout, for baselines; NaN where a target is inside it.
     """
 
     train: Samples
@@ -98,10 +98,10 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
 
 
 def draw(parts: Sequence[Samples], per_candle: int, *, seed: int, epoch: int = 0) -> Samples:
-    """Draw `per_candle` samples of each target candle at random over all parts; with the same seed every worker alike.
+    """Draw `per_candle` random samples of each target candle from all parts. The same seed draws the same samples.
 
-    Epochs draw different samples until all of a candle's were drawn, and then the same again. The result has the order
-    of the parts.
+    Each epoch draws samples that no earlier one drew, until a candle has no more; then the draws repeat. The result
+    keeps the order of the parts.
     """
     times = np.concatenate([part.target_open_ms for part in parts])
     shuffled = np.random.default_rng(seed).permutation(len(times))

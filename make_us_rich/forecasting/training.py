@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat
-from typing import Protocol
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
+from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting.architectures import TrainingConfig, new_network
 from make_us_rich.forecasting.networks import Loss, Network
 from make_us_rich.forecasting.samples import Samples, concatenate
@@ -22,8 +23,6 @@ _PATIENCE = 3  # epochs without a better validation loss, then training stops
 _WARM_UP_STEPS = 50
 _MAX_GRADIENT_NORM = 1.0
 
-LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-
 
 def _data_parallel(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, forward_sync_buffers=False)
@@ -31,11 +30,11 @@ def _data_parallel(module: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """One rank of data-parallel training, in which each trains on its shard of every batch; by default the only one.
+    """One rank of data-parallel training. The default is a single process.
 
-    With a world size above 1 torch's process group must be initialised. All ranks hold the same samples in the same
-    order and start from the same weights, so averaged gradients keep their networks equal. `wrap` makes a module
-    average its gradients over all ranks.
+    Each rank trains on its shard of every batch. All hold the same samples in the same order and start from the same
+    weights, so averaged gradients keep their networks equal. With a world size above 1, torch's process group must be
+    initialised. `wrap` makes a module average its gradients over all ranks.
     """
 
     rank: int = 0
@@ -67,7 +66,26 @@ class ProcessGroup:
         return next(filter(None, errors), "")
 
 
-SINGLE_PROCESS = ProcessGroup()
+@dataclass(frozen=True)
+class TrainingTask:
+    """What every step of a training needs to know. None of them sees a candle that closed after `as_of_ms`.
+
+    on_step: called with the name of each step as it begins. group: the ranks that train together.
+    """
+
+    as_of_ms: int
+    config: TrainingConfig
+    device: str = "cpu"
+    on_step: Callable[[str], None] = lambda step: None
+    group: ProcessGroup = ProcessGroup()
+
+    @property
+    def interval(self) -> Interval:
+        return self.config.interval
+
+
+FROM_SCRATCH, FROM_WEIGHTS = "from scratch", "weights"
+"""Values of the parameter `start` of a training run in MLflow. Older runs say "nothing" for "from scratch"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,37 +93,22 @@ class TrainedNetwork:
     """A trained network.
 
     curves: train_loss and validation_loss of each epoch; quantile networks measure returns divided by volatility.
-    start: what training began from, "nothing" (random weights) or "weights" (those of another model).
+    start: the initial weights, FROM_SCRATCH (random) or FROM_WEIGHTS (those of another model).
     """
 
     network: Network
     curves: list[dict[str, float]]
-    start: str = "nothing"
+    start: str
 
 
-class Trainable(Protocol):
-    """What the training loop needs of a network, or of many networks batched into one."""
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-    def train(self) -> object: ...
-    def eval(self) -> object: ...
-    def loss(self, sequence: Tensor, static: Tensor, target: Tensor) -> Tensor: ...
-    def clip_gradients(self, max_norm: float) -> None: ...
-
-
-def train(
-    samples: Samples,
-    validation: Samples,
-    config: TrainingConfig,
-    on_step: Callable[[str], None] = lambda step: None,
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> TrainedNetwork:
+def train(samples: Samples, validation: Samples, task: TrainingTask) -> TrainedNetwork:
     """Train a new network from scratch; keep the epoch with the best validation loss, and calibrate it."""
-    on_step("scale")
-    network = _new_network(samples, config)
-    on_step("train")
+    samples, validation = samples.to(task.device), validation.to(task.device)
+    task.on_step("scale")
+    network = _new_network(samples, task.config)
+    task.on_step("train")
     best, best_loss, since_best, curves = copy.deepcopy(network.state_dict()), math.inf, 0, []
-    for losses in _train_epochs(network, repeat(samples, config.epochs), validation, config, group):
+    for losses in _train_epochs(network, repeat(samples, task.config.epochs), validation, task):
         curves.append(losses)
         since_best += 1
         if losses["validation_loss"] < best_loss:
@@ -114,73 +117,60 @@ def train(
             break
     network.load_state_dict(best)
     network.calibrate(validation)
-    return TrainedNetwork(network, curves)
+    return TrainedNetwork(network, curves, FROM_SCRATCH)
 
 
-def train_foundation(
-    drawn: Callable[[int], Samples], validation: Samples, config: TrainingConfig, group: ProcessGroup = SINGLE_PROCESS
-) -> TrainedNetwork:
-    """Train one network on the samples of many pairs that `drawn` returns for each epoch, as many for each.
+def train_foundation(drawn: Callable[[int], Samples], validation: Samples, task: TrainingTask) -> TrainedNetwork:
+    """Train one network on samples of many pairs. `drawn` returns those of each epoch, the same number for each.
 
     The number of epochs is fixed, so that the newest weeks are trained on rather than reserved for early stopping:
     they matter most after the market has changed. The validation losses are therefore in-sample.
     """
-    network = _new_network(drawn(0), config)
-    curves = list(_train_epochs(network, map(drawn, range(config.epochs)), validation, config, group))
+    validation = validation.to(task.device)
+    network = _new_network(drawn(0).to(task.device), task.config)
+    epochs = (drawn(epoch).to(task.device) for epoch in range(task.config.epochs))
+    curves = list(_train_epochs(network, epochs, validation, task))
     network.calibrate(validation)
-    return TrainedNetwork(network, curves)
+    return TrainedNetwork(network, curves, FROM_SCRATCH)
 
 
-def fine_tune(
-    start: Network,
-    samples: Samples,
-    validation: Samples,
-    config: TrainingConfig,
-    on_step: Callable[[str], None] = lambda step: None,
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> TrainedNetwork:
+def fine_tune(start: Network, samples: Samples, validation: Samples, task: TrainingTask) -> TrainedNetwork:
     """Fine-tune a network of many pairs, or an earlier one of this pair, on all samples, validation included."""
-    on_step("scale")
-    everything = concatenate([samples, validation])
-    network = copy_for_pair(start, everything, config)
-    on_step("train")
-    epochs = repeat(everything, config.fine_tune_epochs)
-    curves = list(_train_epochs(network, epochs, validation, fine_tuning(config), group))
+    config, validation = task.config, validation.to(task.device)
+    task.on_step("scale")
+    everything = concatenate([samples.to(task.device), validation])
+    network = _copy_for_pair(start, everything, config)
+    task.on_step("train")
+    gently = replace(config, epochs=config.fine_tune_epochs, learning_rate=config.fine_tune_learning_rate)
+    epochs = repeat(everything, gently.epochs)
+    curves = list(_train_epochs(network, epochs, validation, replace(task, config=gently)))
     network.calibrate(everything[-config.calibration :])
-    return TrainedNetwork(network, curves, "weights")
+    return TrainedNetwork(network, curves, FROM_WEIGHTS)
 
 
 def adapt(start: Network, samples: Samples, config: TrainingConfig) -> TrainedNetwork:
     """Adapt the level of volatility and the calibration of a network of many pairs to one pair; trains no weight."""
-    network = copy_for_pair(start, samples, config).eval()
+    network = _copy_for_pair(start, samples, config).eval()
     network.calibrate(samples[-config.calibration :])
-    return TrainedNetwork(network, [], "weights")
+    return TrainedNetwork(network, [], FROM_WEIGHTS)
 
 
-def copy_for_pair(start: Network, samples: Samples, config: TrainingConfig) -> Network:
+def _copy_for_pair(start: Network, samples: Samples, config: TrainingConfig) -> Network:
     """Copy a network to the samples' device and adapt its scaling to their pair."""
     network = copy.deepcopy(start).to(samples.target.device)
     network.adapt_to_pair(samples[-config.level :])
     return network
 
 
-def fine_tuning(config: TrainingConfig) -> TrainingConfig:
-    """Return the config with the epochs and learning rate of fine-tuning."""
-    return replace(config, epochs=config.fine_tune_epochs, learning_rate=config.fine_tune_learning_rate)
-
-
-def train_epochs(
-    network: Trainable,
-    loss_function: LossFunction,
-    epochs: Iterable[Samples],
-    validation: Samples,
-    config: TrainingConfig,
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> Iterator[dict[str, Tensor]]:
+def _train_epochs(
+    network: Network, epochs: Iterable[Samples], validation: Samples, task: TrainingTask
+) -> Iterator[dict[str, float]]:
     """Train epoch by epoch and yield the losses of each; the network is left in evaluation mode.
 
-    epochs: the samples of each of the `config.epochs` epochs, all as many.
+    epochs: the samples of each of the `task.config.epochs` epochs, the same number for each.
     """
+    config, group = task.config, task.group
+    loss_function = group.data_parallel(Loss(network))
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     shuffle = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed + group.rank)  # for dropout
@@ -188,27 +178,18 @@ def train_epochs(
     for samples in epochs:
         schedule = schedule or LambdaLR(optimiser, _warm_up_then_linear_decay(len(samples), config))
         network.train()
-        # of batched networks, one total for each
         total = torch.zeros((), dtype=torch.float64, device=samples.target.device)
         for batch in torch.split(torch.randperm(len(samples), generator=shuffle), config.batch):
             shard = group.shard(batch)
             loss = loss_function(samples.sequence[shard], samples.static[shard], samples.target[shard])
             optimiser.zero_grad()
-            (group.loss_weight(batch) * loss.sum()).backward()  # type: ignore[no-untyped-call]
-            network.clip_gradients(_MAX_GRADIENT_NORM)
+            (group.loss_weight(batch) * loss).backward()
+            clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
             optimiser.step()
             schedule.step()
             total = total + loss.detach().double() * len(batch)
         network.eval()
-        yield {"train_loss": total / len(samples), "validation_loss": _mean_loss(network, validation)}
-
-
-def _train_epochs(
-    network: Network, epochs: Iterable[Samples], validation: Samples, config: TrainingConfig, group: ProcessGroup
-) -> Iterator[dict[str, float]]:
-    loss_function = group.data_parallel(Loss(network))
-    for losses in train_epochs(network, loss_function, epochs, validation, config, group):
-        yield {name: float(loss) for name, loss in losses.items()}
+        yield {"train_loss": float(total / len(samples)), "validation_loss": _mean_loss(network, validation)}
 
 
 def _new_network(samples: Samples, config: TrainingConfig) -> Network:
@@ -218,13 +199,13 @@ def _new_network(samples: Samples, config: TrainingConfig) -> Network:
     return network
 
 
-def _mean_loss(network: Trainable, samples: Samples) -> Tensor:
+def _mean_loss(network: Network, samples: Samples) -> float:
     with torch.no_grad():
         losses = [
             network.loss(part.sequence, part.static, part.target) * (len(part) / len(samples))
             for part in samples.chunks()
         ]
-    return torch.stack(losses).sum(dim=0)
+    return float(torch.stack(losses).sum())
 
 
 def _warm_up_then_linear_decay(count: int, config: TrainingConfig) -> Callable[[int], float]:

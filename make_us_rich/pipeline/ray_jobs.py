@@ -111,7 +111,6 @@ def _checked(answer: httpx.Response) -> httpx.Response:
 
 def write_result(store: ObjectStore, submission_id: str, result: JobResult) -> None:
     """Store a result, replacing an earlier one of this job and pair."""
-    # what was never set is left out, as in the results that earlier versions wrote
     store.put(_key(submission_id, result.pair), result.model_dump_json(exclude_unset=True).encode())
 
 

@@ -1,9 +1,9 @@
-"""Which pairs a run of train_pairs trains within its compute budget, and when each pair is due.
+"""Chooses the pairs that a run of train_pairs trains within its compute budget, and estimates when each pair is due.
 
-A run has MUR_TRAINING_MINUTES from its start to the update of serving. It takes the pairs in the order of `by_need`, as
-many as fit by what a pair took in earlier runs, the start of a run included. Its Ray jobs begin no pair after four
-fifths of the budget; the rest is for promotion. Runs that begin together, because their candles close at the same time,
-share the budget.
+A run has MUR_TRAINING_MINUTES from its start to the update of serving. It trains pairs in the order of `by_need`. How
+many fit is estimated from the seconds per pair of earlier runs, which include the start of a run. Ray jobs begin no
+pair after four fifths of the budget; the rest is for promotion. Runs whose candles close at the same time share the
+budget.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SECONDS_EACH = 3.0  # on two cores, until it is measured
 _LEAST_SECONDS_EACH = 0.1
 
 Reason = Literal["new", "drift", "age"]
-"""Why a pair is due: it was never tried, its forecasts drift, or its turn has come."""
+"""Why a pair is due: it was never trained, its forecasts drift, or its last training is old."""
 _WORDS: Mapping[Reason, str] = {
     "new": "as a new pair",
     "drift": "early, because its forecasts drift",
@@ -55,7 +55,7 @@ class DueTraining:
 
     @property
     def why(self) -> str:
-        """The reason in words, after a time."""
+        """The reason in words, to follow a time in a sentence."""
         return _WORDS[self.reason]
 
 
@@ -81,11 +81,10 @@ class TrainingNeeds:
         return "drift" if pair in self.drifting else "age"
 
     def by_need(self, pairs: Collection[Pair], as_of_ms: int) -> list[Pair]:
-        """Sort the pairs: those that no run tried yet, then by the age of the last try.
+        """Sort the pairs: first those that were never trained, then by the age of the last training, oldest first.
 
-        A pair whose forecasts drift counts as four times as old as it is. So it comes earlier, and however many drift,
-        the age of each other pair grows until its turn has come. A failed training counts as a try, so that a pair that
-        always fails does not take the place of others.
+        The age of a pair whose forecasts drift counts four times. The others cannot starve, because their age grows
+        with each run. A failed training counts as well, so that a pair that always fails does not displace others.
         """
 
         def need(pair: Pair) -> tuple[bool, int, str]:
@@ -124,7 +123,7 @@ def _due_of_interval(
 ) -> list[DueTraining]:
     needs = TrainingNeeds.read(database, settings, interval, now_ms)
     next_ms = interval.last_close_ms(now_ms) + interval.ms
-    a_run = needs.pairs_per_run(pairs, budget_s(settings, interval, next_ms))
+    per_run = needs.pairs_per_run(pairs, budget_s(settings, interval, next_ms))
     return [
         DueTraining(
             pair,
@@ -132,7 +131,7 @@ def _due_of_interval(
             needs.trained[pair].trained_as_of_ms if pair in needs.trained else None,
             needs.trained[pair].failed_as_of_ms if pair in needs.trained else None,
             needs.trained[pair].failure if pair in needs.trained else None,
-            next_ms + place // a_run * interval.ms,
+            next_ms + place // per_run * interval.ms,
             needs.reason(pair),
         )
         for place, pair in enumerate(needs.by_need(pairs, next_ms))

@@ -58,16 +58,13 @@ def register(
     *,
     as_of_ms: int,
     tags: Mapping[str, str],
-    params: Mapping[str, str],
+    params: Mapping[str, object],
     metrics: Mapping[str, float],
 ) -> int:
     """Register a graph that `adapt_foundation` made as of `as_of_ms`, and return its version. Raises RegistryError.
 
-    tags: of the adapted model; what the foundation's weights have seen stays that of the foundation.
+    tags: of the adapted model. The tag as_of_ms stays the foundation's, because no weight was trained since.
     """
-    run = registry.log_run(
-        f"{foundation.name} adapted to {pair}", params=params, metrics=metrics, files={"model/model.onnx": graph}
-    )
     kept = {key: foundation.tags[key] for key in (TAG_AS_OF_MS, TAG_SHIPPED) if key in foundation.tags}
     own = {
         TAG_ADAPTED_TO: pair,
@@ -75,11 +72,17 @@ def register(
         TAG_ADAPTED_MS: str(as_of_ms),
         TAG_DECISION: f"adapted to {pair} from version {foundation.version}: it serves this pair alone",
     }
-    version = registry.create_version(
-        foundation.name, run, "model", tags={**tags, **kept, **own}, description=own[TAG_DECISION]
+    published = registry.publish(
+        foundation.name,
+        f"{foundation.name} adapted to {pair}",
+        graph=graph,
+        params=params,
+        metrics=metrics,
+        tags={**tags, **kept, **own},
+        description=own[TAG_DECISION],
     )
-    registry.set_alias(foundation.name, _alias(pair), version)
-    return version
+    registry.set_alias(foundation.name, _alias(pair), published.version)
+    return published.version
 
 
 def _alias(pair: Pair) -> str:

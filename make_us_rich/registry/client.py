@@ -8,9 +8,10 @@ A registered model is named by pair and interval, `btc_usdt_1h`. The alias `cham
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -30,7 +31,6 @@ T = TypeVar("T")
 CHAMPION = "champion"
 PREVIOUS = "previous"
 TRAINING_EXPERIMENT = "train_pairs"  # MLflow's experiment of every training run
-WEIGHTS_FILE = "weights.npz"  # among the artifacts of a training run
 
 TAG_AS_OF_MS = "as_of_ms"  # the model was trained on candles closed at or before this
 TAG_ARCHITECTURE = "architecture"
@@ -47,11 +47,15 @@ TAG_COVERAGE_80 = "coverage_80"  # share of held-out closes inside q10..q90
 TAG_HORIZON_SKILLS = "horizon_skills"  # JSON list: skill_vs_naive at each horizon, 1 candle ahead first
 TAG_HORIZON_COVERAGES = "horizon_coverages"  # JSON list: coverage_80 at each horizon
 
+# among the artifacts of a training run
+_WEIGHTS_FILE = "weights.npz"
+_MODEL_FOLDER, _MODEL_FILE = "model", "model.onnx"
+
 _API = "/api/2.0/mlflow/"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 2.5  # with all that surrounds it, an answer takes 3 s at most
-"""How long whoever answers a request waits for MLflow."""
+"""Timeout of MLflow for code that answers a request itself."""
 _UNREACHABLE_TTL_S = 5.0
 _NO_SUCH_MODEL = "RESOURCE_DOES_NOT_EXIST"
 _BAD_PARAMETER = "INVALID_PARAMETER_VALUE"
@@ -124,8 +128,8 @@ class TrainingRun:
 class Registry:
     """Reads models and moves aliases. Every method raises RegistryError when MLflow refuses or is unreachable.
 
-    timeout_s: the longest wait for MLflow to send anything. skip_unreachable: fail at once for five seconds after a
-    client of this process got no answer, so that many callers do not each wait for a server that is away.
+    timeout_s: the longest wait for MLflow to send anything. skip_unreachable: after a request without an answer, all
+    clients of this process fail at once for five seconds, so that not each of many callers waits for the timeout.
     """
 
     _unreachable: ClassVar[dict[str, tuple[float, str]]] = {}  # by URL: until when, and what failed
@@ -138,7 +142,7 @@ class Registry:
 
     @classmethod
     def for_requests(cls, settings: Settings) -> Registry:
-        """Return a client for whoever answers a request, which a silent MLflow must not hold up."""
+        """Return a client for code that answers a request itself: a silent MLflow delays it by REQUEST_TIMEOUT_S."""
         return cls(settings, timeout_s=REQUEST_TIMEOUT_S, skip_unreachable=True)
 
     def __enter__(self) -> Registry:
@@ -217,45 +221,60 @@ class Registry:
         """Set or replace one tag of a version."""
         self._post("model-versions/set-tag", {"name": name, "version": str(version), "key": key, "value": value})
 
-    def download(self, model: ModelVersion, path: str = "model.onnx") -> bytes:
-        """Return one artifact file of a version, through MLflow's artifact proxy: no S3 keys are needed."""
+    def download(self, model: ModelVersion) -> bytes:
+        """Return the ONNX graph of a version, through MLflow's artifact proxy: no S3 keys are needed."""
         params = {"name": model.name, "version": str(model.version)}
         uri = self._get("model-versions/get-download-uri", params, lambda body: str(body["artifact_uri"]))
-        return _checked(self._request("GET", f"{_artifacts(uri)}/{path}")).content
+        return _checked(self._request("GET", f"{_artifacts(uri)}/{_MODEL_FILE}")).content
 
-    def log_run(
-        self, title: str, *, params: Mapping[str, str], metrics: Mapping[str, float], files: Mapping[str, bytes]
-    ) -> TrainingRun:
-        """Log a finished training run with its files, by their paths among the run's artifacts."""
+    def weights(self, model: ModelVersion) -> bytes:
+        """Return the weights that a version was published with, as an npz file."""
+        uri = self.run(model.run_id).artifact_uri
+        return _checked(self._request("GET", f"{_artifacts(uri)}/{_WEIGHTS_FILE}")).content
+
+    def publish(
+        self,
+        name: str,
+        title: str,
+        *,
+        graph: bytes,
+        weights: bytes | None = None,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        curves: Sequence[Mapping[str, float]] = (),
+        tags: Mapping[str, str],
+        description: str,
+    ) -> ModelVersion:
+        """Log a finished training run and register its ONNX graph as a version of `name`, without an alias.
+
+        title: of the run. curves: metrics of each epoch. tags: of the run and the version. The version is created last:
+        a crash before that leaves a run without a version, never an incomplete version.
+        """
         now_ms = time.time_ns() // 1_000_000
-        begun = {"experiment_id": self._experiment_id(), "run_name": title, "start_time": now_ms}
+        begun = {"experiment_id": self._experiment_id(), "run_name": title, "start_time": now_ms, "tags": _items(tags)}
         run = self._create("runs/create", begun, lambda body: _training_run(body["run"]))
+        by_step = [(0, metrics), *enumerate(curves)]
         logged = {
             "run_id": run.run_id,
-            "params": [{"key": key, "value": value} for key, value in params.items()],
-            "metrics": [{"key": key, "value": value, "timestamp": now_ms} for key, value in metrics.items()],
+            "params": _items({key: str(value) for key, value in params.items()}),
+            "metrics": [item | {"timestamp": now_ms, "step": step} for step, row in by_step for item in _items(row)],
         }
         self._post("runs/log-batch", logged)
-        for path, content in files.items():
-            _checked(self._request("PUT", f"{_artifacts(run.artifact_uri)}/{path}", content=content))
+        for path, content in ((f"{_MODEL_FOLDER}/{_MODEL_FILE}", graph), (_WEIGHTS_FILE, weights)):
+            if content is not None:
+                _checked(self._request("PUT", f"{_artifacts(run.artifact_uri)}/{path}", content=content))
         self._post("runs/update", {"run_id": run.run_id, "status": "FINISHED", "end_time": now_ms})
-        return run
-
-    def create_version(
-        self, name: str, run: TrainingRun, folder: str, *, tags: Mapping[str, str], description: str
-    ) -> int:
-        """Register a folder of a run's artifacts as a version, without an alias; returns its number."""
         created = self._request("POST", f"{_API}registered-models/create", body={"name": name})
         if _error_code(created) != _EXISTS:
             _checked(created)
         version = {
             "name": name,
-            "source": f"{run.artifact_uri}/{folder}",
+            "source": f"{run.artifact_uri}/{_MODEL_FOLDER}",
             "run_id": run.run_id,
-            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+            "tags": _items(tags),
             "description": description,
         }
-        return self._create("model-versions/create", version, lambda body: int(body["model_version"]["version"]))
+        return self._create("model-versions/create", version, lambda body: _version(body["model_version"]))
 
     def _experiment_id(self) -> str:
         """Return the id of the experiment of all training runs, which is created when it is absent."""
@@ -320,6 +339,14 @@ def connect_mlflow(settings: Settings) -> MlflowClient:
 def _artifacts(uri: str) -> str:
     """Return the path of an artifact folder at the artifact proxy."""
     return _ARTIFACTS + uri.removeprefix("mlflow-artifacts:").lstrip("/")
+
+
+def _items(values: Mapping[str, str] | Mapping[str, float]) -> list[dict[str, str | float]]:
+    """Return tags, parameters or metrics as MLflow's API reads them: NaN and infinity as text."""
+    return [
+        {"key": key, "value": value if isinstance(value, str) or math.isfinite(value) else json.dumps(value)}
+        for key, value in values.items()
+    ]
 
 
 def _error_code(answer: httpx.Response) -> str:

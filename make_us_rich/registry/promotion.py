@@ -70,8 +70,9 @@ def decide(comparison: Comparison, *, champion_expired: bool = False) -> Promoti
 def _why_the_champion_stays(comparison: Comparison, champion_pinball: float) -> str:
     """Return what speaks against the challenger; empty when nothing does.
 
-    It must be no worse in the mean over the horizons, and not worse at the next close beyond noise. With more horizons
-    than the champion has, the next close decides alone. With one horizon each, it must be no worse there.
+    It must be no worse in the mean over the horizons, and not worse at the next close beyond noise. If it has more
+    horizons than the champion, as against level_mse, the next close alone decides. If both have one, it must be no
+    worse there.
     """
     ours, theirs = comparison.challenger_horizons, comparison.champion_horizons
     if ours < theirs:
@@ -106,11 +107,10 @@ def _figures(comparison: Comparison, champion_pinball: float) -> str:
 
 
 def _figures_vs_naive(comparison: Comparison) -> str:
-    skill = comparison.skill_vs_naive
-    mean = "" if skill is None else f"skill {skill:+.2%} in the mean over the horizons, "
     return (
-        f"{mean}Diebold-Mariano t {comparison.t_vs_naive:+.1f}; at the next close held-out pinball "
-        f"{comparison.challenger_pinball:.3e} against {comparison.naive_pinball:.3e}"
+        f"skill {comparison.skill_vs_naive:+.2%} in the mean over the horizons, Diebold-Mariano t "
+        f"{comparison.t_vs_naive:+.1f}; at the next close held-out pinball {comparison.challenger_pinball:.3e} against "
+        f"{comparison.naive_pinball:.3e}"
     )
 
 
@@ -212,7 +212,7 @@ def _promote_manually(registry: Registry, database: Database, chosen: ModelVersi
 
 
 def _first_decision(model: ModelVersion) -> str:
-    """Return what was decided about a version before any person did, to keep it beside a person's decision."""
+    """Return the automatic decision about a version, which is kept next to that of a person."""
     decision = model.tags.get(TAG_DECISION, "").rpartition(_BEFORE)[2]
     is_of_a_person = decision.startswith(("promoted manually", "replaced"))
     return f"{_BEFORE}{decision}" if decision and not is_of_a_person else ""

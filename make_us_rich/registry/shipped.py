@@ -19,7 +19,7 @@ from make_us_rich.core.pair import foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import FoundationCard
-from make_us_rich.registry.client import TAG_SHIPPED, WEIGHTS_FILE, Registry
+from make_us_rich.registry.client import TAG_SHIPPED, Registry
 from make_us_rich.registry.model_card import describe
 from make_us_rich.registry.promotion import PromotionDecision, promote_shipped
 
@@ -83,11 +83,14 @@ def register(settings: Settings) -> dict[str, PromotionDecision]:
 
 def _publish(registry: Registry, name: str, foundation: ShippedFoundation) -> int:
     card = foundation.card
-    run = registry.log_run(
+    published = registry.publish(
+        name,
         f"{name} that ships with the package",
+        graph=foundation.graph,
+        weights=foundation.weights,
         params=card.params,
         metrics=card.metrics,
-        files={WEIGHTS_FILE: foundation.weights, "model/model.onnx": foundation.graph},
+        tags=card.tags | {TAG_SHIPPED: card.digest},
+        description=describe(card),
     )
-    tags = card.tags | {TAG_SHIPPED: card.digest}
-    return registry.create_version(name, run, "model", tags=tags, description=describe(card))
+    return published.version

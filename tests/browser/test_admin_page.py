@@ -19,7 +19,7 @@ from make_us_rich.database import scores, trainings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import Score
 from tests.support.accounts import owner_of
-from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in, register
+from tests.support.browser import ARTIFACTS, PASSWORD, PHONE, axe_violations, horizontal_overflow_px, log_in
 from tests.support.dashboard_servers import DashboardServers, dashboard_servers
 
 pytestmark = pytest.mark.timeout(300)
@@ -51,24 +51,20 @@ def _listed(dashboard: DashboardServers) -> set[str]:
     return {item.pair for item in pairs_table.tracked(Database.from_settings(dashboard.settings))}
 
 
-def test_the_tab_is_in_the_address_and_a_reload_shows_it_again(page: Page, dashboard: DashboardServers) -> None:
+def test_the_tab_is_in_the_address_a_reload_shows_it_again_and_enter_sends_its_form(
+    page: Page, dashboard: DashboardServers
+) -> None:
     _open_tab(page, dashboard, "Audit log")
     expect(page).to_have_url(re.compile(r"/admin\?tab=Audit-log$"))
     page.reload()
     expect(page.get_by_role("tab", name="Audit log", selected=True)).to_be_visible()
     page.goto(f"{dashboard.url}/admin?tab=nonsense")
     expect(page.get_by_role("tab", name="Users", selected=True)).to_be_visible()
-
-
-def test_health_is_checked_when_its_tab_is_opened(page: Page, dashboard: DashboardServers) -> None:
-    _open_tab(page, dashboard, "Health")
-
-    expect(page.get_by_role("cell", name="postgres", exact=True)).to_be_visible(timeout=60_000)
-    for window in WINDOWS:
-        page.set_viewport_size(window)
-        page.screenshot(path=ARTIFACTS / f"admin-health-{window['width']}.png", full_page=True)
-        assert page.evaluate(_CUT_OFF, ".mantine-Badge-label, #admin-health td, #admin-health th") == []
-        assert horizontal_overflow_px(page) <= 0
+    page.locator("#admin-quota-plan").click()
+    page.get_by_role("option", name="trader").click()
+    page.fill("#admin-quota", "30000")
+    page.press("#admin-quota", "Enter")
+    expect(page.get_by_text("Plan trader now allows 30,000 calls per month.")).to_be_visible(timeout=SLOW_MS)
 
 
 def test_only_a_traded_pair_is_added_and_a_pair_is_removed(page: Page, dashboard: DashboardServers) -> None:
@@ -101,15 +97,26 @@ def test_only_a_traded_pair_is_added_and_a_pair_is_removed(page: Page, dashboard
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=["phone", "desktop"])
-def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardServers, window: dict[str, int]) -> None:
+def test_nothing_in_a_table_is_cut_off(browser: Browser, dashboard: DashboardServers, window: dict[str, int]) -> None:
     database = Database.from_settings(dashboard.settings)
+    name = f"{LONG_NAME} {window['width']}"
+    _use_most_of_a_large_quota(dashboard, name)
     _train_and_drift(database)
     pairs_table.put(database, "chz_usdt", plan="pooled")
     pairs_table.park(database, "chz_usdt", REASON)
     dashboard.accounts.audit.write("someone with a long name", "park pair", "chz_usdt", REASON)
     context = browser.new_context(viewport=window)
     page = context.new_page()
-    _open_tab(page, dashboard, "Pairs")
+    _open_tab(page, dashboard, "Users")
+    expect(page.get_by_role("gridcell", name=name, exact=True)).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=ARTIFACTS / f"admin-users-{window['width']}.png", full_page=True)
+    cut_off = page.evaluate(_CUT_OFF, _CELLS)
+    page.locator("#admin-users .ag-center-cols-viewport").evaluate("columns => { columns.scrollLeft = 2000 }")
+    page.wait_for_timeout(300)  # the grid draws the columns that came into view
+    assert cut_off + page.evaluate(_CUT_OFF, _CELLS) == []
+    assert horizontal_overflow_px(page) <= 0
+
+    page.get_by_role("tab", name="Pairs").click()
     expect(page.get_by_text("announcement of last week")).to_be_visible(timeout=SLOW_MS)
     row = page.get_by_role("row", name="btc_usdt")
     expect(row.locator("[col-id=trained]")).to_have_text(
@@ -131,25 +138,13 @@ def test_no_time_and_no_state_is_cut_off(browser: Browser, dashboard: DashboardS
     pairs_table.remove(database, "chz_usdt")
 
 
-@pytest.mark.parametrize("window", WINDOWS, ids=["phone", "desktop"])
-def test_no_account_is_cut_off(browser: Browser, dashboard: DashboardServers, window: dict[str, int]) -> None:
-    accounts, name = dashboard.accounts, f"{LONG_NAME} {window['width']}"
+def _use_most_of_a_large_quota(dashboard: DashboardServers, name: str) -> None:
+    accounts = dashboard.accounts
     user = accounts.users.create(name, PASSWORD)
     accounts.users.authenticate(name, PASSWORD)
     accounts.admin.set_plan(user.user_id, "trader", by="root")
     accounts.admin.set_monthly_calls("trader", 1_000_000_000, by="root")
     accounts.quota.consume(owner_of(accounts, accounts.tokens.create(user.user_id, "bot")), calls=987_654_321)
-    context = browser.new_context(viewport=window)
-    page = context.new_page()
-    _open_tab(page, dashboard, "Users")
-    expect(page.get_by_role("gridcell", name=name, exact=True)).to_be_visible(timeout=SLOW_MS)
-    page.screenshot(path=ARTIFACTS / f"admin-users-{window['width']}.png", full_page=True)
-    cut_off = page.evaluate(_CUT_OFF, _CELLS)
-    page.locator("#admin-users .ag-center-cols-viewport").evaluate("columns => { columns.scrollLeft = 2000 }")
-    page.wait_for_timeout(300)  # the grid draws the columns that came into view
-    assert cut_off + page.evaluate(_CUT_OFF, _CELLS) == []
-    assert horizontal_overflow_px(page) <= 0
-    context.close()
 
 
 def test_alerts_are_listed_with_what_came_of_them(browser: Browser, dashboard: DashboardServers) -> None:
@@ -191,9 +186,16 @@ def _train_and_drift(database: Database) -> None:
     scores.save(database, bad, pair=BITCOIN, **bitcoin | {"as_of_ms": now_ms})
 
 
-def test_tabs_and_dialogs_are_accessible(page: Page, dashboard: DashboardServers) -> None:
+def test_health_is_checked_when_its_tab_is_opened_and_tabs_and_dialogs_are_accessible(
+    page: Page, dashboard: DashboardServers
+) -> None:
     _open_tab(page, dashboard, "Health")
     expect(page.get_by_role("cell", name="postgres", exact=True)).to_be_visible(timeout=60_000)
+    for window in WINDOWS:
+        page.set_viewport_size(window)
+        page.screenshot(path=ARTIFACTS / f"admin-health-{window['width']}.png", full_page=True)
+        assert page.evaluate(_CUT_OFF, ".mantine-Badge-label, #admin-health td, #admin-health th") == []
+        assert horizontal_overflow_px(page) <= 0
     assert axe_violations(page) == []
     page.get_by_role("tab", name="Audit log").click()
     expect(page.get_by_role("gridcell", name="log in").first).to_be_visible(timeout=SLOW_MS)
@@ -213,22 +215,15 @@ def test_tabs_and_dialogs_are_accessible(page: Page, dashboard: DashboardServers
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_enter_sends_a_form(page: Page, dashboard: DashboardServers) -> None:
-    register(page, dashboard.url, "keyboard user")
-    page.goto(f"{dashboard.url}/api-tokens")
+def test_enter_sends_the_forms_of_a_member(page: Page, dashboard: DashboardServers) -> None:
+    dashboard.accounts.users.create("keyboard user", PASSWORD)
+    log_in(page, dashboard.url, "keyboard user", "/api-tokens")
     page.fill("#token-name", "laptop")
     page.press("#token-name", "Enter")
     expect(page.locator("#new-token-text")).to_be_visible(timeout=SLOW_MS)
 
-    page.goto(f"{dashboard.url}/account")
+    page.locator("header a[href='/account']").click()
     page.fill("#current-password", PASSWORD)
     page.fill("#new-password", "staples in a paper boat")
     page.press("#new-password", "Enter")
     expect(page.get_by_text("Password changed.")).to_be_visible(timeout=SLOW_MS)
-
-    _open_tab(page, dashboard, "Users")
-    page.locator("#admin-quota-plan").click()
-    page.get_by_role("option", name="trader").click()
-    page.fill("#admin-quota", "30000")
-    page.press("#admin-quota", "Enter")
-    expect(page.get_by_text("Plan trader now allows 30,000 calls per month.")).to_be_visible(timeout=SLOW_MS)

@@ -48,22 +48,32 @@ def test_every_page_has_a_title_of_its_own(page: Page, dashboard: DashboardServe
         page.goto(dashboard.url + path)
         titles.append(page.title())
     log_in(page, dashboard.url, "librarian", "/account")
-    page.locator("header").get_by_text("Overview").click()  # changes the page without loading it again
-    expect(page).to_have_title("Overview · Make Us Rich", timeout=30_000)
-    for path in ("/account", "/", "/overview", "/models", "/api-tokens", "/admin", "/no-such-page"):
-        page.goto(dashboard.url + path)
-        expect(page).to_have_title(re.compile("^.+ · Make Us Rich$"), timeout=30_000)  # the browser writes it
+    names = re.compile("^.+ · Make Us Rich$")  # the browser writes it
+    expect(page).to_have_title(names, timeout=30_000)
+    titles.append(page.title())
+    for name in ("Forecasts", "Overview", "Models", "API", "Admin"):  # change the page without loading it again
+        page.get_by_role("navigation", name="pages", exact=True).get_by_role("link", name=name).click()
+        expect(page).not_to_have_title(titles[-1], timeout=30_000)
+        expect(page).to_have_title(names)
         titles.append(page.title())
+    page.goto(f"{dashboard.url}/no-such-page")
+    expect(page).to_have_title(names, timeout=30_000)
+    titles.append(page.title())
+    assert "Overview · Make Us Rich" in titles
 
     assert all("Make Us Rich" in title for title in titles)
     assert len(set(titles)) == len(titles), titles
 
 
-def test_registration_shows_that_the_service_is_down(page: Page, dashboard: DashboardServers) -> None:
+def test_registration_shows_that_the_service_is_down_and_a_phone_needs_no_sideways_scrolling(
+    page: Page, dashboard: DashboardServers
+) -> None:
     register(page, dashboard.url, "newcomer")
 
     expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=30_000)
     page.screenshot(path=ARTIFACTS / "service-down.png")
+    page.set_viewport_size(PHONE)
+    assert horizontal_overflow_px(page) <= 0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +96,9 @@ def test_a_refused_registration_shows_the_reason(
     expect(page.get_by_role("alert")).to_contain_text(complaint)
 
 
-def test_an_action_whose_answer_was_lost_is_not_repeated(page: Page, dashboard: DashboardServers) -> None:
+def test_an_action_whose_answer_was_lost_is_not_repeated_and_one_of_an_ended_session_leads_to_the_log_in(
+    page: Page, dashboard: DashboardServers
+) -> None:
     sent: list[str] = []
     held: list[Route] = []
 
@@ -121,18 +133,15 @@ def test_an_action_whose_answer_was_lost_is_not_repeated(page: Page, dashboard: 
     user = dashboard.accounts.users.authenticate("unlucky", PASSWORD)
     assert {token.name for token in dashboard.accounts.tokens.of_user(user.user_id)} == {"laptop", "desktop"}
 
+    page.unroute_all(behavior="ignoreErrors")
+    dashboard.accounts.users.log_out_everywhere(user.user_id)
+    page.click("#create-token")
+    expect(page).to_have_url(f"{dashboard.url}/login?next=%2Fapi-tokens")
 
-@pytest.mark.parametrize(
-    ("status", "text"),
-    [
-        (503, "The server is not available. The page retries automatically."),
-        (500, "Reload the page, or try again later."),
-    ],
-)
-def test_a_failed_callback_is_repeated_only_where_that_may_help(
-    page: Page, dashboard: DashboardServers, status: int, text: str
-) -> None:
+
+def test_a_failed_callback_is_repeated_only_where_that_may_help(page: Page, dashboard: DashboardServers) -> None:
     sent: list[str] = []
+    status = 503
 
     def fail_twice(route: Route) -> None:
         sent.append(route.request.post_data_json["output"])
@@ -141,23 +150,18 @@ def test_a_failed_callback_is_repeated_only_where_that_may_help(
         else:
             route.continue_()
 
-    register(page, dashboard.url, f"patient {status}")
+    register(page, dashboard.url, "patient")
     expect(page.locator("header")).to_be_visible()
     page.route("**/_dash-update-component**", fail_twice)
     page.click("text=API")
-    expect(page.locator("#connection")).to_contain_text(text)
-    if status == 503:
-        expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
-        expect(page.locator("#connection")).to_have_count(0)
+    expect(page.locator("#connection")).to_contain_text("The server is not available. The page retries automatically.")
+    expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
+    expect(page.locator("#connection")).to_have_count(0)
 
-
-def test_logging_out_ends_the_session(page: Page, dashboard: DashboardServers) -> None:
-    register(page, dashboard.url, "leaver")
-    page.click("text=Log out")
-    expect(page).to_have_url(f"{dashboard.url}/login")
-    page.goto(f"{dashboard.url}/account")
-
-    expect(page).to_have_url(f"{dashboard.url}/login?next=/account")
+    status = 500
+    sent.clear()
+    page.click("text=Overview")
+    expect(page.locator("#connection")).to_contain_text("Reload the page, or try again later.")
 
 
 def test_a_late_callback_does_not_change_where_logging_out_leads(page: Page, dashboard: DashboardServers) -> None:
@@ -173,23 +177,13 @@ def test_a_late_callback_does_not_change_where_logging_out_leads(page: Page, das
     route.fulfill(response=response)
 
     expect(page).to_have_url(f"{dashboard.url}/login")
-
-
-def test_an_open_tab_of_an_ended_session_goes_to_the_log_in(page: Page, dashboard: DashboardServers) -> None:
-    register(page, dashboard.url, "away-too-long")
-    page.click("text=API")
-    expect(page.get_by_text("0 of 1,000 calls used this month")).to_be_visible()
-    dashboard.accounts.users.log_out_everywhere(
-        dashboard.accounts.users.authenticate("away-too-long", PASSWORD).user_id
-    )
-    page.click("#create-token")
-
-    expect(page).to_have_url(f"{dashboard.url}/login?next=%2Fapi-tokens")
+    page.goto(f"{dashboard.url}/account")
+    expect(page).to_have_url(f"{dashboard.url}/login?next=/account")
 
 
 def test_a_password_is_changed(page: Page, dashboard: DashboardServers) -> None:
-    register(page, dashboard.url, "careful")
-    page.goto(f"{dashboard.url}/account")
+    dashboard.accounts.users.create("careful", PASSWORD)
+    log_in(page, dashboard.url, "careful", "/account")
     page.fill("#current-password", "not the password")
     page.fill("#new-password", "staples in a paper boat")
     page.click("#change-password")
@@ -200,14 +194,14 @@ def test_a_password_is_changed(page: Page, dashboard: DashboardServers) -> None:
 
     page.reload()  # this session continues
     expect(page.locator("#sessions")).to_contain_text("This session")
+    page.click("text=Log out")
+    expect(page).to_have_url(f"{dashboard.url}/login")
 
 
 def test_enter_asks_before_the_account_is_deleted(page: Page, dashboard: DashboardServers) -> None:
-    register(page, dashboard.url, "hasty")
-    expect(page.locator("header")).to_be_visible()
-    user_id = dashboard.accounts.users.authenticate("hasty", PASSWORD).user_id
+    user_id = dashboard.accounts.users.create("hasty", PASSWORD).user_id
     dashboard.accounts.tokens.create(user_id, "laptop")
-    page.goto(f"{dashboard.url}/account")
+    log_in(page, dashboard.url, "hasty", "/account")
     expect(page.locator("#sessions")).to_contain_text("This session")
     dialog = page.get_by_role("dialog", name="Delete your account?")
 
@@ -239,11 +233,10 @@ def test_a_session_of_another_browser_is_listed_and_logged_out(browser: Browser,
     name = "two browsers"
     here, other = browser.new_context(), browser.new_context(user_agent="Firefox/140.0 (Windows)")
     page, elsewhere = here.new_page(), other.new_page()
-    register(page, dashboard.url, name)
-    log_in(elsewhere, dashboard.url, name)
-    expect(elsewhere.locator("header")).to_be_visible()
-
-    page.goto(f"{dashboard.url}/account")
+    dashboard.accounts.users.create(name, PASSWORD)
+    log_in(elsewhere, dashboard.url, name, "/account")
+    expect(elsewhere.locator("#sessions")).to_be_visible()
+    log_in(page, dashboard.url, name, "/account")
     expect(page.locator("#sessions")).to_contain_text("Chrome on Linux")
     expect(page.get_by_text("This session")).to_have_count(1)
     for window in (PHONE, {"width": 1440, "height": 900}):
@@ -268,16 +261,6 @@ def test_a_session_of_another_browser_is_listed_and_logged_out(browser: Browser,
     expect(elsewhere).to_have_url(f"{dashboard.url}/login?next=/account")
     here.close()
     other.close()
-
-
-def test_a_phone_shows_the_outage_without_sideways_scrolling(browser: Browser, dashboard: DashboardServers) -> None:
-    context = browser.new_context(viewport=PHONE)
-    page = context.new_page()
-    register(page, dashboard.url, "phone-user")
-    expect(page.get_by_text("Forecast service unavailable")).to_be_visible(timeout=30_000)
-
-    assert horizontal_overflow_px(page) <= 0
-    context.close()
 
 
 @pytest.mark.parametrize("path", ["/_dash-layout", "/_dash-dependencies"])

@@ -80,14 +80,37 @@ def _open(page: Page, dashboard: DashboardServers, query: str = "?pair=btc_usdt"
     expect(page.locator("#reading")).to_contain_text("with 80 % probability", timeout=SLOW_MS)
 
 
-def test_a_backfill_is_kept_apart_from_what_was_served(page: Page, dashboard: DashboardServers) -> None:
+def test_price_and_countdown_backfill_and_downloads(page: Page, dashboard: DashboardServers) -> None:
+    """One visit of the page, because a page takes seconds of CPU to start."""
+    _open(page, dashboard)
+    _expect_price_and_countdown(page, dashboard)
+    _expect_the_backfill_apart_from_what_was_served(page, dashboard)
+    _expect_a_picture_with_pair_and_time(page, dashboard)
+    _expect_candles_and_compared_models_in_the_csv(page, dashboard)
+
+
+def _expect_price_and_countdown(page: Page, dashboard: DashboardServers) -> None:
+    with _client(dashboard) as client:
+        forecast, past = client.forecast(Pair("btc", "usdt")), client.history(Pair("btc", "usdt"), 10)
+    expect(page.locator("#last-price")).to_contain_text(f"{price(forecast.last_close)} USDT")
+    countdown = page.locator("#countdown")
+    expect(countdown).to_have_text(re.compile(r"next close in [\d:]+, at \d\d:\d\d local time"), timeout=3 * SLOW_MS)
+    first = countdown.inner_text()
+    expect(countdown).not_to_have_text(first)
+    last = next(item for item in past if item.target_close_ms == forecast.as_of_ms)
+    assert last.close is not None
+    place = "inside" if last.inside_80 else "above" if last.close > last.quantiles["q90"] else "below"
+    expect(page.locator("#since")).to_contain_text(f"closed {place} the 80 % band")
+    expect(page).to_have_title("Forecasts · Make Us Rich")
+
+
+def _expect_the_backfill_apart_from_what_was_served(page: Page, dashboard: DashboardServers) -> None:
     with _client(dashboard) as client:
         past = client.history("btc_usdt", 100)
     served = [item for item in past if not item.backfilled]
     assert len(past) == len(served) + len(BACKFILLED_HOURS)  # where one was served, the backfill's is left out
     inside = sum(item.inside_80 is True for item in served)
 
-    _open(page, dashboard)
     badges = page.locator("#model-badges")
     expect(badges).to_contain_text(f"Served forecasts: {inside} of {len(served)} inside")
     expect(page.locator("#chart .legendtext", has_text="backfilled 80 % band")).to_be_visible()
@@ -95,6 +118,7 @@ def test_a_backfill_is_kept_apart_from_what_was_served(page: Page, dashboard: Da
 
     with page.expect_download() as download:
         page.click("#csv")
+    assert download.value.suggested_filename == f"{_name_of_downloads(dashboard)}.csv"
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
     assert sum(row["kind"] == "backfilled" for row in rows) == len(BACKFILLED_HOURS)
     assert sum(row["kind"] == "served" for row in rows) == len(served)
@@ -133,8 +157,7 @@ def test_a_page_loaded_after_the_swap_says_that_the_model_was_replaced(page: Pag
     )
 
 
-def test_the_csv_has_candles_compared_models_and_readable_times(page: Page, dashboard: DashboardServers) -> None:
-    _open(page, dashboard)
+def _expect_candles_and_compared_models_in_the_csv(page: Page, dashboard: DashboardServers) -> None:
     page.locator("#compare").click()
     page.get_by_role("option", name="naive").click()
     page.get_by_role("option", name="EWMA volatility").click()
@@ -164,23 +187,24 @@ def test_the_csv_has_candles_compared_models_and_readable_times(page: Page, dash
         assert row["target_close"] == written
 
 
-def test_the_names_of_downloads_and_the_picture_say_pair_and_time(page: Page, dashboard: DashboardServers) -> None:
-    _open(page, dashboard)
+def _as_of(dashboard: DashboardServers) -> time.struct_time:
     with _client(dashboard) as client:
-        as_of_s = client.forecast("btc_usdt").as_of_ms / 1000
-    name = time.strftime("btc_usdt_1h_%Y-%m-%d_%H%M_UTC", time.gmtime(as_of_s))
-    with page.expect_download() as table:
-        page.click("#csv")
-    assert table.value.suggested_filename == f"{name}.csv"
+        return time.gmtime(client.forecast("btc_usdt").as_of_ms / 1000)
 
-    title = time.strftime("BTC / USDT, simulated prices, 1h, forecast as of %d %b %Y %H:%M UTC", time.gmtime(as_of_s))
+
+def _name_of_downloads(dashboard: DashboardServers) -> str:
+    return time.strftime("btc_usdt_1h_%Y-%m-%d_%H%M_UTC", _as_of(dashboard))
+
+
+def _expect_a_picture_with_pair_and_time(page: Page, dashboard: DashboardServers) -> None:
+    title = time.strftime("BTC / USDT, simulated prices, 1h, forecast as of %d %b %Y %H:%M UTC", _as_of(dashboard))
     page.evaluate(
         "() => { const download = Plotly.downloadImage; Plotly.downloadImage = (figure, options) => {"
         " window.drawn = figure.layout.title.text; return download(figure, options); }; }"
     )
     with page.expect_download() as picture:
         page.click("#png")
-    assert picture.value.suggested_filename == f"{name}.png"
+    assert picture.value.suggested_filename == f"{_name_of_downloads(dashboard)}.png"
     picture.value.save_as(ARTIFACTS / "download.png")
     assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
     assert page.evaluate("window.drawn") == title
@@ -211,7 +235,9 @@ def test_a_pair_that_is_not_served_is_named_with_the_reason(page: Page, dashboar
     expect(notice).not_to_contain_text("unknown")
 
 
-def test_typing_in_the_pair_selector_replaces_the_pair(page: Page, dashboard: DashboardServers) -> None:
+def test_typing_replaces_the_pair_and_none_is_shown_while_another_cannot_be_fetched(
+    page: Page, dashboard: DashboardServers
+) -> None:
     _open(page, dashboard)
     page.click("#pair")
     page.keyboard.type("e")
@@ -226,10 +252,9 @@ def test_typing_in_the_pair_selector_replaces_the_pair(page: Page, dashboard: Da
     page.keyboard.press("Tab")
     expect(page.locator("#pair")).to_have_value("ETH / USDT")
 
-
-def test_no_other_pair_is_shown_while_the_chosen_one_cannot_be_fetched(page: Page, dashboard: DashboardServers) -> None:
-    _open(page, dashboard)
-    expect(page.locator("#reading")).to_contain_text("BTC / USDT")
+    # no other pair is shown while the chosen one cannot be fetched
+    page.goto(f"{dashboard.url}/?pair=btc_usdt")
+    expect(page.locator("#reading")).to_contain_text("BTC / USDT", timeout=SLOW_MS)
     page.click("#pair")
     page.context.set_offline(True)
     page.get_by_role("option", name="ETH / USDT").click()
@@ -245,24 +270,6 @@ def test_no_other_pair_is_shown_while_the_chosen_one_cannot_be_fetched(page: Pag
     assert time.monotonic() - began < 10  # generous, for a busy machine
     expect(page.locator("#connection")).to_have_count(0)
     expect(page.get_by_text("Loading ETH / USDT")).to_have_count(0)
-
-
-def test_price_and_countdown_stand_above_the_range(page: Page, dashboard: DashboardServers) -> None:
-    _open(page, dashboard)
-    with _client(dashboard) as client:
-        forecast, past = client.forecast(Pair("btc", "usdt")), client.history(Pair("btc", "usdt"), 10)
-    expect(page.locator("#last-price")).to_contain_text(f"{price(forecast.last_close)} USDT")
-    countdown = page.locator("#countdown")
-    expect(countdown).to_have_text(re.compile(r"next close in [\d:]+, at \d\d:\d\d local time"), timeout=3 * SLOW_MS)
-    first = countdown.inner_text()
-    expect(countdown).not_to_have_text(first)
-    last = next(item for item in past if item.target_close_ms == forecast.as_of_ms)
-    assert last.close is not None
-    place = "inside" if last.inside_80 else "above" if last.close > last.quantiles["q90"] else "below"
-    expect(page.locator("#since")).to_contain_text(f"closed {place} the 80 % band")
-    expect(page).to_have_title("Forecasts · Make Us Rich")
-    page.get_by_role("link", name="Overview").first.click()
-    expect(page).to_have_title("Overview · Make Us Rich")
 
 
 def test_the_time_shown_is_chosen_and_the_view_can_be_reset(page: Page, dashboard: DashboardServers) -> None:

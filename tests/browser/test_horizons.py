@@ -80,10 +80,16 @@ def _expect_horizon(page: Page, forecast: Forecast, horizon: int) -> None:
     assert figure["line"] == figure["fan"]["x"][horizon - 1]
 
 
-def test_the_fan_shows_the_24_closes_of_the_api(page: Page, dashboard: DashboardServers) -> None:
+def test_fan_labels_and_probability_show_the_24_closes_of_the_api(page: Page, dashboard: DashboardServers) -> None:
     forecast = _open(page, dashboard)
 
     expect(page.locator("#interval")).to_be_hidden()  # the installation has one interval
+    _expect_the_fan(page, forecast)
+    _expect_no_overlapping_labels(page, forecast)
+    _expect_the_probability_above_a_price(page, forecast)
+
+
+def _expect_the_fan(page: Page, forecast: Forecast) -> None:
     fan = page.evaluate(_FIGURE)["fan"]
     assert fan["base"] == pytest.approx([item.quantiles["q05"] for item in forecast.horizons])
     assert len(fan["x"]) == HORIZONS
@@ -95,6 +101,28 @@ def test_the_fan_shows_the_24_closes_of_the_api(page: Page, dashboard: Dashboard
     between = f"80 % between {price(quantiles['q10'])} and {price(quantiles['q90'])}"
     expect(page.locator("#chart .hovertext")).to_contain_text("16 h ahead")
     expect(page.locator("#chart .hovertext")).to_contain_text(between)
+
+
+def _expect_the_probability_above_a_price(page: Page, forecast: Forecast) -> None:
+    answer = page.locator("#probability")
+    expect(answer).to_contain_text("Enter a price above 0")
+    above = round(forecast.last_close * 1.01, 2)
+    page.fill("#above", str(above))
+    for key, horizon in (("Home", 1), ("End", HORIZONS)):
+        page.get_by_role("slider", name="horizon").press(key)
+        expected = probability(1 - forecast.at(horizon).probability_below(above))
+        expect(answer).to_have_text(f"{expected} that the close {horizon} h ahead is above {price(above)} USDT")
+
+    for wrong in ("0", "-5", "", "-"):
+        page.fill("#above", wrong)
+        expect(answer).to_contain_text("Enter a price above 0")
+        page.fill("#above", str(above))
+        expect(answer).to_contain_text("that the close")
+    expect(page.locator("#connection")).to_have_count(0)  # no request failed
+
+    page.click("#pair")
+    page.get_by_role("option", name="CHZ / USDT").click()
+    expect(answer).to_contain_text("Enter a price above 0", timeout=SLOW_MS)
 
 
 def test_the_slider_chooses_the_horizon_without_asking_the_service_and_is_remembered(
@@ -158,29 +186,6 @@ def test_a_horizon_outside_the_zoomed_view_is_brought_back_into_it(page: Page, d
     assert whole[0] < figure["line"] < whole[1]
 
 
-def test_the_probability_above_a_price_follows_price_and_horizon(page: Page, dashboard: DashboardServers) -> None:
-    forecast = _open(page, dashboard)
-    answer = page.locator("#probability")
-    expect(answer).to_contain_text("Enter a price above 0")
-    above = round(forecast.last_close * 1.01, 2)
-    page.fill("#above", str(above))
-    for key, horizon in (("Home", 1), ("End", HORIZONS)):
-        page.get_by_role("slider", name="horizon").press(key)
-        expected = probability(1 - forecast.at(horizon).probability_below(above))
-        expect(answer).to_have_text(f"{expected} that the close {horizon} h ahead is above {price(above)} USDT")
-
-    for wrong in ("0", "-5", "", "-"):
-        page.fill("#above", wrong)
-        expect(answer).to_contain_text("Enter a price above 0")
-        page.fill("#above", str(above))
-        expect(answer).to_contain_text("that the close")
-    expect(page.locator("#connection")).to_have_count(0)  # no request failed
-
-    page.click("#pair")
-    page.get_by_role("option", name="CHZ / USDT").click()
-    expect(answer).to_contain_text("Enter a price above 0", timeout=SLOW_MS)
-
-
 def test_a_model_of_an_older_version_shows_one_step_and_says_so(page: Page, dashboard: DashboardServers) -> None:
     forecast = _open(page, dashboard, OLD)
 
@@ -197,13 +202,15 @@ def test_a_model_of_an_older_version_shows_one_step_and_says_so(page: Page, dash
     expect(page.locator("#horizon")).to_be_visible()
 
 
-@pytest.mark.parametrize("window", [PHONE, {"width": 1280, "height": 900}], ids=["phone", "desktop"])
-def test_no_label_of_the_chart_overlaps_another(
-    browser: Browser, dashboard: DashboardServers, window: dict[str, int]
-) -> None:
-    context = browser.new_context(viewport=window, has_touch=window == PHONE)
+def test_no_label_of_the_chart_overlaps_another_on_a_phone(browser: Browser, dashboard: DashboardServers) -> None:
+    context = browser.new_context(viewport=PHONE, has_touch=True)
     page = context.new_page()
-    forecast = _open(page, dashboard)
+    _expect_no_overlapping_labels(page, _open(page, dashboard))
+    page.screenshot(path=ARTIFACTS / "fan-phone.png", full_page=True)
+    context.close()
+
+
+def _expect_no_overlapping_labels(page: Page, forecast: Forecast) -> None:
     for key, horizon in (("Home", 1), ("End", HORIZONS)):
         page.get_by_role("slider", name="horizon").press(key)
         _expect_horizon(page, forecast, horizon)
@@ -217,8 +224,6 @@ def test_no_label_of_the_chart_overlaps_another(
         left, right = plot["x"], plot["x"] + plot["width"]
         assert [box for box in boxes if box["left"] < left or box["right"] > right] == []
         assert horizontal_overflow_px(page) <= 0
-    page.screenshot(path=ARTIFACTS / f"fan-{window['width']}.png", full_page=True)
-    context.close()
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -44,7 +45,9 @@ def _expect_forecast(page: Page, forecast: Forecast, ahead: str) -> None:
     expect(page.locator("#reading")).to_contain_text(sentence, timeout=SLOW_MS)
 
 
-def test_the_switch_changes_the_forecast_and_is_remembered(page: Page, dashboard: DashboardServers) -> None:
+def test_the_switch_changes_forecast_and_download_is_remembered_and_back_undoes_it(
+    page: Page, dashboard: DashboardServers
+) -> None:
     log_in(page, dashboard.url, "reader", "/?pair=btc_usdt")
     _expect_forecast(page, _forecast(dashboard, "1h"), "8 h")
     page.locator("#interval").get_by_text("4h").click()
@@ -52,15 +55,17 @@ def test_the_switch_changes_the_forecast_and_is_remembered(page: Page, dashboard
     expect(page.locator("#horizon")).to_contain_text("4 d")
     expect(page).to_have_url(f"{dashboard.url}/?pair=btc_usdt&interval=4h")
     page.screenshot(path=ARTIFACTS / "interval-4h.png", full_page=True)
+    with page.expect_download() as download:
+        page.click("#csv")
+    rows = Path(download.value.path()).read_text().splitlines()
+    assert {row.split(",")[2] for row in rows[1:]} == {"4h"}
+    assert "_4h_" in download.value.suggested_filename
 
     page.goto(f"{dashboard.url}/?pair=btc_usdt")
     _expect_forecast(page, _forecast(dashboard, "4h"), "32 h")
     page.goto(f"{dashboard.url}/?pair=btc_usdt&interval=1h")
     _expect_forecast(page, _forecast(dashboard, "1h"), "8 h")
 
-
-def test_back_goes_through_the_pairs_and_intervals_that_were_chosen(page: Page, dashboard: DashboardServers) -> None:
-    log_in(page, dashboard.url, "reader", "/?pair=btc_usdt&interval=1h")
     reading = page.locator("#reading")
     expect(reading).to_contain_text("BTC / USDT", timeout=SLOW_MS)
     page.locator("#pair").click()
@@ -75,17 +80,6 @@ def test_back_goes_through_the_pairs_and_intervals_that_were_chosen(page: Page, 
     expect(page).to_have_url(f"{dashboard.url}/?pair=btc_usdt&interval=1h")
     page.go_forward()
     expect(reading).to_contain_text("ETH / USDT", timeout=SLOW_MS)
-
-
-def test_the_downloaded_numbers_are_of_the_chosen_interval(page: Page, dashboard: DashboardServers) -> None:
-    log_in(page, dashboard.url, "reader", "/?pair=btc_usdt")
-    page.locator("#interval").get_by_text("4h").click()
-    _expect_forecast(page, _forecast(dashboard, "4h"), "32 h")
-    with page.expect_download() as download:
-        page.click("#csv")
-    rows = Path(download.value.path()).read_text().splitlines()
-    assert {row.split(",")[2] for row in rows[1:]} == {"4h"}
-    assert "_4h_" in download.value.suggested_filename
 
 
 def test_the_overview_lists_the_forecasts_of_an_interval(page: Page, dashboard: DashboardServers) -> None:
@@ -109,8 +103,7 @@ def test_the_models_of_an_interval_are_listed_and_when_it_is_trained_next(
         trainings.record(
             database, {BITCOIN: None}, market="simulated", interval=Interval.H4, as_of_ms=noon_ms, run_seconds={}
         )
-    log_in(page, dashboard.url, "reader", "/models")
-    page.goto(f"{dashboard.url}/models?pair=btc_usdt&interval=4h")
+    log_in(page, dashboard.url, "reader", quote("/models?pair=btc_usdt&interval=4h", safe=""))
     rows = page.locator("#models-grid .ag-center-cols-container .ag-row")
     expect(rows).to_have_count(3, timeout=SLOW_MS)
     due = page.locator("#models-due")
@@ -122,12 +115,20 @@ def test_the_models_of_an_interval_are_listed_and_when_it_is_trained_next(
     expect(due).to_contain_text("Last trained: never.")
 
 
-@pytest.mark.parametrize("path", ["/", "/overview", "/models"])
-def test_the_switch_fits_on_a_phone(browser: Browser, dashboard: DashboardServers, path: str) -> None:
+def test_the_switch_fits_on_a_phone(browser: Browser, dashboard: DashboardServers) -> None:
     context = browser.new_context(viewport=PHONE, has_touch=True)
     page = context.new_page()
-    log_in(page, dashboard.url, "reader", path)
-    expect(page.get_by_role("radiogroup", name="candle interval")).to_be_visible(timeout=SLOW_MS)
-    assert horizontal_overflow_px(page) <= 0
-    page.screenshot(path=ARTIFACTS / f"interval-phone-{path[1:]}.png", full_page=True)
+    log_in(page, dashboard.url, "reader")
+    for name, switch in (
+        ("Forecasts", "#interval"),
+        ("Overview", "#overview-interval"),
+        ("Models", "#models-interval"),
+    ):
+        if name != "Forecasts":
+            page.get_by_label("menu of pages").click()
+            page.locator("#phone-menu").get_by_text(name, exact=True).click()
+        expect(page.locator(switch)).to_be_visible(timeout=SLOW_MS)
+        expect(page.get_by_role("radiogroup", name="candle interval")).to_be_visible()
+        assert horizontal_overflow_px(page) <= 0
+        page.screenshot(path=ARTIFACTS / f"interval-phone-{name}.png", full_page=True)
     context.close()

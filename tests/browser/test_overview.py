@@ -236,7 +236,7 @@ def test_the_pages_work_without_the_browsers_storage_and_drop_what_they_cannot_u
     expect(table.get_by_role("link").first).to_have_text("ETH / USDT")
     expect(page.get_by_role("columnheader", name="80 % range in 8 h")).to_be_visible()
 
-    page.goto(dashboard.url)
+    page.get_by_role("navigation", name="pages", exact=True).get_by_role("link", name="Forecasts").click()
     expect(page.locator("#chart .legendtext").first).to_be_visible(timeout=SLOW_MS)
     expect(page.locator("#reading")).to_contain_text("8 h ahead", timeout=SLOW_MS)
     expect(page.locator("#connection")).to_have_count(0)

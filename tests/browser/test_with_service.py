@@ -34,13 +34,21 @@ from tests.support.dashboard_servers import (
     register_model_versions,
     register_undecided_version,
 )
+from tests.support.page_pictures import PAGES
 from tests.support.registry import champion_of
 from tests.support.servers import MLFLOW_LOGIN
 
 pytestmark = pytest.mark.timeout(300)
 
 PAIRS = ("btc_usdt", "chz_usdt", "eth_usdt")
-PATHS = ("/", "/overview", "/models", "/api-tokens", "/admin", "/account")
+MENU = {
+    "forecasts": "Forecasts",
+    "overview": "Overview",
+    "models": "Models",
+    "api": "API",
+    "admin": "Admin",
+    "account": "Account",
+}
 HTML_AND_SQL = "<img src=x onerror=alert(1)>'; DROP TABLE users;--"
 SLOW_MS = 30_000
 
@@ -172,22 +180,12 @@ def test_the_champion_is_selected_and_a_backfill_is_not_pending(page: Page, dash
     )
 
 
-def test_the_link_to_mlflow_shows_the_training_runs(browser: Browser, dashboard: DashboardServers) -> None:
+def test_the_models_page_names_an_unknown_pair_shows_the_chosen_one_and_links_to_mlflow(
+    browser: Browser, dashboard: DashboardServers
+) -> None:
     user, password = MLFLOW_LOGIN
     context = browser.new_context(http_credentials={"username": user, "password": password})
     page = context.new_page()
-    log_in(page, dashboard.url, "root", "/models?pair=btc_usdt")
-    address = page.get_by_role("link", name="All runs in MLflow").get_attribute("href", timeout=SLOW_MS)
-    assert address is not None
-    page.goto(address)
-    expect(page.get_by_text("btc_usdt_1h run 3")).to_be_visible(timeout=60_000)  # MLflow opens on an empty page else
-    page.screenshot(path=ARTIFACTS / "mlflow.png")
-    context.close()
-
-
-def test_the_models_page_names_an_unknown_pair_and_shows_the_chosen_one(
-    page: Page, dashboard: DashboardServers
-) -> None:
     log_in(page, dashboard.url, "root", "/models?pair=foo_bar")
     expect(page.get_by_text("FOO / BAR is unknown")).to_be_visible(timeout=SLOW_MS)
     expect(page.locator("#models-pair")).to_have_value("")
@@ -201,12 +199,24 @@ def test_the_models_page_names_an_unknown_pair_and_shows_the_chosen_one(
     page.locator("#models-grid").get_by_role("gridcell", name="1", exact=True).click()
     expect(page.get_by_role("heading", name="Version 1")).to_be_visible(timeout=SLOW_MS)
 
+    address = page.get_by_role("link", name="All runs in MLflow").get_attribute("href", timeout=SLOW_MS)
+    assert address is not None
+    page.goto(address)
+    expect(page.get_by_text("btc_usdt_1h run 3")).to_be_visible(timeout=60_000)  # MLflow opens on an empty page else
+    page.screenshot(path=ARTIFACTS / "mlflow.png")
+    context.close()
 
-def test_an_admin_changes_an_account_by_the_actions_of_its_row_and_the_quota_of_a_plan(
-    page: Page, dashboard: DashboardServers
-) -> None:
+
+def test_an_admin_changes_accounts_plans_and_pairs(page: Page, dashboard: DashboardServers) -> None:
     dashboard.accounts.users.create("suspect", PASSWORD)
+    pairs_table.put(Database.from_settings(dashboard.settings), "doge_usdt", plan="pooled")
     log_in(page, dashboard.url, "root", "/admin")
+    _change_an_account_and_the_quota_of_a_plan(page, dashboard)
+    page.get_by_role("tab", name="Pairs").click()
+    _park_a_pair(page, dashboard)
+
+
+def _change_an_account_and_the_quota_of_a_plan(page: Page, dashboard: DashboardServers) -> None:
     actions, dialog = page.get_by_role("button", name="actions for suspect"), page.get_by_role("dialog", name="suspect")
     said = page.locator("#admin-users-notice")
 
@@ -251,12 +261,7 @@ def test_an_admin_changes_an_account_by_the_actions_of_its_row_and_the_quota_of_
     assert {plan.name: plan.monthly_calls for plan in dashboard.accounts.admin.plans()}["trader"] == 30_000
 
 
-def test_an_admin_parks_a_pair_by_the_actions_of_its_row(page: Page, dashboard: DashboardServers) -> None:
-    database_url = dashboard.settings.database_url.get_secret_value()
-    pairs_table.put(Database(database_url), "doge_usdt", plan="pooled")
-    log_in(page, dashboard.url, "root", "/admin")
-    page.get_by_role("tab", name="Pairs").click()
-
+def _park_a_pair(page: Page, dashboard: DashboardServers) -> None:
     actions = page.get_by_role("button", name="actions for doge_usdt")
     actions.click(timeout=SLOW_MS)
     dialog = page.get_by_role("dialog", name="doge_usdt")
@@ -273,7 +278,9 @@ def test_an_admin_parks_a_pair_by_the_actions_of_its_row(page: Page, dashboard: 
     expect(dialog.get_by_role("button", name="Unpark")).to_be_visible(timeout=SLOW_MS)
     expect(dialog.get_by_role("button", name="Train now")).to_be_hidden()
 
-    (doge,) = [item for item in pairs_table.tracked(Database(database_url)) if item.pair == "doge_usdt"]
+    (doge,) = [
+        item for item in pairs_table.tracked(Database.from_settings(dashboard.settings)) if item.pair == "doge_usdt"
+    ]
     assert doge.parked_reason == "too wild"
 
 
@@ -290,7 +297,7 @@ def test_html_and_sql_are_shown_as_text_on_every_page(page: Page, dashboard: Das
     alerts: list[str] = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     register(page, dashboard.url, HTML_AND_SQL)
-    page.goto(f"{dashboard.url}/account")
+    page.locator("header a[href='/account']").click()
     expect(page.get_by_text(f"Logged in as {HTML_AND_SQL}")).to_be_visible(timeout=SLOW_MS)
     page.click("text=API")
     page.fill("#token-name", HTML_AND_SQL)
@@ -314,30 +321,38 @@ def test_html_and_sql_are_shown_as_text_on_every_page(page: Page, dashboard: Das
     assert alerts == []
 
 
-@pytest.mark.parametrize("path", ["/login", "/register", *PATHS])
-def test_every_page_fits_a_phone_and_is_accessible(browser: Browser, dashboard: DashboardServers, path: str) -> None:
+def test_every_page_fits_a_phone_and_is_accessible(browser: Browser, dashboard: DashboardServers) -> None:
+    """The menu of a phone leads from each page to the next one."""
     context = browser.new_context(viewport=PHONE, has_touch=True)
     page = context.new_page()
-    if path in PATHS:
-        log_in(page, dashboard.url, "root", path)
-    else:
-        page.goto(dashboard.url + path)
-    expect(page.locator("h1")).to_be_visible(timeout=SLOW_MS)
-    if path == "/":
-        _wait_for_chart(page)
-    page.wait_for_load_state("networkidle")
-    assert horizontal_overflow_px(page) <= 0
-    page.screenshot(path=ARTIFACTS / f"phone{path.replace('/', '-')}.png", full_page=True)
-
-    page.set_viewport_size({"width": 1280, "height": 720})
-    page.screenshot(path=ARTIFACTS / f"light{path.replace('/', '-')}.png", full_page=True)
-    assert axe_violations(page) == []
-    if path in PATHS:
-        page.set_viewport_size(PHONE)
-        page.get_by_label("menu of pages").click()
-        page.locator("#phone-menu").get_by_text("Overview").click()
-        expect(page).to_have_url(f"{dashboard.url}/overview")
+    problems = {}
+    for name in ("log-in", "register"):
+        page.goto(dashboard.url + PAGES[name].path)
+        expect(page.locator("h1")).to_be_visible(timeout=SLOW_MS)
+        problems[name] = _problems_in_both_widths(page, name)
+    log_in(page, dashboard.url, "root")
+    for name, label in MENU.items():
+        if name != "forecasts":
+            page.get_by_label("menu of pages").click()
+            page.locator("#phone-menu").get_by_text(label, exact=True).click()
+        expect(page).to_have_url(dashboard.url + PAGES[name].path, timeout=SLOW_MS)
+        expect(page.locator(PAGES[name].ready).first).to_be_attached(timeout=SLOW_MS)
+        expect(page.locator("h1")).to_be_visible()
+        problems[name] = _problems_in_both_widths(page, name)
     context.close()
+    assert {name: found for name, found in problems.items() if found} == {}
+
+
+def _problems_in_both_widths(page: Page, name: str) -> list[str]:
+    """Return what is wrong with a page that is open on a phone; in a wide window axe looks at it."""
+    page.wait_for_load_state("networkidle")
+    problems = ["wider than a phone"] if horizontal_overflow_px(page) > 0 else []
+    page.screenshot(path=ARTIFACTS / f"phone-{name}.png", full_page=True)
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.screenshot(path=ARTIFACTS / f"light-{name}.png", full_page=True)
+    problems += axe_violations(page)
+    page.set_viewport_size(PHONE)
+    return problems
 
 
 def test_the_first_page_is_sent_compressed_and_kept_by_the_browser(page: Page, dashboard: DashboardServers) -> None:

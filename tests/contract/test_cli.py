@@ -473,12 +473,11 @@ def _main(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
 def _register(mlflow_url: str, name: str, *, champion: int, graph: bytes | None = None) -> None:
     """Register two versions of a model, of a graph that can be served unless another is given."""
     series = Series.parse(name)
-    files = {"model/model.onnx": graph or tiny_model(series.pair, interval=series.interval)}
+    graph = graph or tiny_model(series.pair, interval=series.interval)
     tags = {TAG_AS_OF_MS: "1699999200000", TAG_SKILL_VS_NAIVE: "0.07"}
     with Registry(Settings(mlflow_url=mlflow_url)) as registry:
-        run = registry.log_run("a test", params={}, metrics={}, files=files)
         for _ in range(2):
-            registry.create_version(name, run, "model", tags=tags, description="of a test")
+            registry.publish(name, "a test", graph=graph, params={}, metrics={}, tags=tags, description="of a test")
         registry.set_alias(name, CHAMPION, champion)
 
 

@@ -84,10 +84,11 @@ from dataclasses import replace
 from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting.onnx_model import OnnxModel
 from make_us_rich.forecasting.recipe import fit
+from make_us_rich.forecasting.training import TrainingTask
 from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, OWN, SMALL
 
 config = replace(SMALL, architecture="tcn", epochs=1)
-fitted = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
+fitted = fit(OWN, BITCOIN, pair="eth_usdt", task=TrainingTask(AS_OF_MS, config))
 print(json.dumps(OnnxModel.load(fitted.onnx, "eth_usdt_1h").quantiles(OWN, BITCOIN).shape))
 """
 

@@ -131,7 +131,7 @@ def test_the_versions_that_were_served_as_of_a_close_are_in_order_without_a_back
 
 @pytest.mark.parametrize("later", [(), (2, 3)])
 def test_the_forecast_of_a_job_result_is_recorded_with_its_horizons(url: str, later: tuple[int, ...]) -> None:
-    """A backfill reads the result from S3; results of older versions have no `later`."""
+    """A backfill reads the result from S3; a model of one horizon has no `later`."""
     forecast = dict(_quantiles(1)) | {"last_close": 100.0}
     if later:
         forecast["later"] = [dict(_quantiles(horizon)) for horizon in later]

@@ -115,9 +115,9 @@ def _answers(api: LocalApi, registry: Registry) -> dict[str, Any]:
 def _register(registry: Registry) -> None:
     """Register a model that was replaced, the one that serves, and a refused one."""
     for version in DECISIONS:
-        run = registry.log_run(NAME, params={}, metrics={}, files={})
         tags = _tags(version, _last_close_ms())
-        assert registry.create_version(NAME, run, "model", tags=tags, description="") == version
+        registered = registry.publish(NAME, NAME, graph=b"-", params={}, metrics={}, tags=tags, description="")
+        assert registered.version == version
     registry.set_alias(NAME, PREVIOUS, 1)
     registry.set_alias(NAME, CHAMPION, 2)
 

@@ -20,12 +20,11 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import HORIZON_GRID, HORIZONS, JobResult
-from make_us_rich.forecasting import recipe
+from make_us_rich.forecasting import dataset
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.recipe import fit_foundation
-from make_us_rich.forecasting.training import ProcessGroup
+from make_us_rich.forecasting.training import ProcessGroup, TrainingTask
 from make_us_rich.market.candle_store import CandleStore
-from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.pipeline.ray_jobs import job_results, write_result
 from make_us_rich.registry.client import CHAMPION, Registry
@@ -36,6 +35,7 @@ from ray_jobs.job import TrainingJob
 from ray_jobs.pair_trainer import PairTrainer
 from tests.support.registry import register_graph, version_tags
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
+from tests.support.stored_candles import store_candles
 from tests.support.tiny_model import LOG_RETURNS, tiny_model
 
 pytestmark = [
@@ -78,23 +78,14 @@ def settings() -> Iterator[Settings]:
 def as_of_ms(settings: Settings) -> int:
     """Return the newest close, after storing the candles up to it in S3."""
     newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-    store = CandleStore.from_settings(settings)
     ObjectStore.from_settings(settings).ensure_bucket()
-    for pair in (BITCOIN, CHILIZ):
-        store.update(
-            ExchangeClient(settings.exchange_url),
-            market=settings.market,
-            pair=pair,
-            interval=Interval.H1,
-            as_of_ms=newest_ms,
-            history_candles=HISTORY,
-        )
+    store_candles(settings, (BITCOIN, CHILIZ), newest_ms, HISTORY)
     return newest_ms
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A job that trained two pairs with champions, one after the other because a worker was lost before."""
+    """A job that trained two pairs with champions after it had lost a worker."""
 
     results: dict[Pair, JobResult]
     bitcoin_champion: int
@@ -107,7 +98,7 @@ class Compared:
 def _train(
     settings: Settings, as_of_ms: int, job: str, pair: Pair = BITCOIN, interval: Interval = Interval.H1
 ) -> JobResult:
-    (result,) = _train_all(settings, as_of_ms, job, [pair], batch_size=1, interval=interval).values()
+    (result,) = _train_all(settings, as_of_ms, job, [pair], interval=interval).values()
     return result
 
 
@@ -116,14 +107,13 @@ def _train_all(
     as_of_ms: int,
     job: str,
     pairs: list[Pair],
-    batch_size: int,
     *,
     interval: Interval = Interval.H1,
     stop_at_ms: int | None = None,
 ) -> dict[Pair, JobResult]:
     with Registry(settings) as registry:
         training_job = TrainingJob(tuple(pairs), interval, as_of_ms, job, stop_at_ms)
-        PairTrainer(settings, registry, training_job, ProcessGroup()).run(pairs, batch_size)
+        PairTrainer(settings, registry, training_job, ProcessGroup()).run(pairs)
     results = job_results(ObjectStore.from_settings(settings), job)
     return {result.pair: result for result in results}
 
@@ -146,11 +136,11 @@ def compared(settings: Settings, as_of_ms: int, first: JobResult) -> Compared:
         registry.set_alias(f"{CHILIZ}_1h", CHAMPION, champion)
     lost = JobResult(pair=BITCOIN, status="begun", lost=0, reason="its worker died while it was trained")
     write_result(ObjectStore.from_settings(settings), "lost", lost)
-    read, prepared, output = Mock(wraps=CandleStore.read), Mock(wraps=recipe.align_candles), io.StringIO()
+    read, prepared, output = Mock(wraps=CandleStore.read), Mock(wraps=dataset.align_candles), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.setattr(CandleStore, "read", lambda *args: read(*args))
-        patch.setattr(recipe, "align_candles", prepared)
-        results = _train_all(settings, before_ms, "lost", pairs, batch_size=8)
+        patch.setattr(dataset, "align_candles", prepared)
+        results = _train_all(settings, before_ms, "lost", pairs)
     pairs_read = tuple(call.args[2] for call in read.call_args_list)
     return Compared(results, first.version, champion, output.getvalue(), pairs_read, prepared.call_count)
 
@@ -163,12 +153,11 @@ def gru_foundation_ms(settings: Settings, as_of_ms: int) -> int:
         settings.market, BITCOIN, Interval.H1, before_ms - HISTORY * HOUR_MS, before_ms
     )
     config = TrainingConfig(architecture="gru", foundation_epochs=1, foundation_draws=1)
-    shared = fit_foundation({BITCOIN: candles}, candles, interval=Interval.H1, as_of_ms=before_ms, config=config)
+    shared = fit_foundation({BITCOIN: candles}, candles, TrainingTask(before_ms, config))
     name = foundation_name(Interval.H1)
-    mlflow.set_tracking_uri(settings.mlflow_url)
-    _, version = publish(shared, name=name, as_of_ms=before_ms, market=settings.market, tags={})
     with Registry(settings) as registry:
-        registry.set_alias(name, CHAMPION, version)
+        published = publish(registry, shared, name=name, as_of_ms=before_ms, market=settings.market, tags={})
+        registry.set_alias(name, CHAMPION, published.version)
     return before_ms
 
 
@@ -189,7 +178,7 @@ def test_a_pair_is_trained_once_as_of_a_time(settings: Settings, as_of_ms: int, 
 
 def test_past_its_time_a_job_trains_its_first_pair_and_postpones_the_others(settings: Settings, as_of_ms: int) -> None:
     days_ms = _store_candles(settings, as_of_ms, Interval.D1)
-    results = _train_all(settings, days_ms, "late", [CHILIZ, BITCOIN], 1, interval=Interval.D1, stop_at_ms=1)
+    results = _train_all(settings, days_ms, "late", [CHILIZ, BITCOIN], interval=Interval.D1, stop_at_ms=1)
 
     _check_trained(settings, results[CHILIZ], Interval.D1, days_ms)
     assert results[BITCOIN].status == "postponed"
@@ -221,15 +210,7 @@ def test_a_pair_is_trained_on_candles_of_another_interval(settings: Settings, as
 def _store_candles(settings: Settings, as_of_ms: int, interval: Interval) -> int:
     """Store the candles of both pairs; returns the newest close of the interval."""
     as_of_ms = interval.last_close_ms(as_of_ms)
-    for pair in (BITCOIN, CHILIZ):
-        CandleStore.from_settings(settings).update(
-            ExchangeClient(settings.exchange_url),
-            market=settings.market,
-            pair=pair,
-            interval=interval,
-            as_of_ms=as_of_ms,
-            history_candles=settings.training_candles(interval),
-        )
+    store_candles(settings, (BITCOIN, CHILIZ), as_of_ms, settings.training_candles(interval), interval)
     return as_of_ms
 
 
@@ -284,7 +265,7 @@ def test_a_failed_pair_has_the_reason(settings: Settings, as_of_ms: int) -> None
     assert (result.pair, result.status, result.kind) == ("eth_usdt", "failed", "NotEnoughHistory")
 
 
-@pytest.mark.parametrize(("architecture", "start"), [("linear", "nothing"), ("gru", "weights")])
+@pytest.mark.parametrize(("architecture", "start"), [("linear", "from scratch"), ("gru", "weights")])
 def test_a_foundation_of_another_architecture_is_not_fine_tuned(
     settings: Settings, gru_foundation_ms: int, architecture: str, start: str
 ) -> None:
@@ -293,28 +274,25 @@ def test_a_foundation_of_another_architecture_is_not_fine_tuned(
     result = _train(chosen, gru_foundation_ms + HOUR_MS * (start == "weights"), architecture)
 
     assert result.status == "trained", result.reason
-    assert mlflow.get_run(result.run_id).data.params["start"] == start
+    assert _start_of(settings, result) == start
 
 
-def test_pairs_trained_as_one_batch_end_as_they_would_alone(
-    settings: Settings, gru_foundation_ms: int, capsys: pytest.CaptureFixture[str]
+def test_the_shipped_foundation_stands_in_for_a_champion_of_another_architecture(
+    settings: Settings, gru_foundation_ms: int
 ) -> None:
-    """The shipped foundation, an lstm, stands in for the champion where it fits."""
-    pairs = [BITCOIN, CHILIZ, ETHER]
+    result = _train(settings, gru_foundation_ms + 2 * HOUR_MS, "shipped")
 
-    results = _train_all(settings, gru_foundation_ms + 2 * HOUR_MS, "batched", pairs, batch_size=8)
-
-    assert f"{BITCOIN}, {CHILIZ}: trained as one batch" in capsys.readouterr().out
-    assert results[ETHER].kind == "NotEnoughHistory"
-    for pair in pairs[:2]:
-        assert results[pair].status == "trained", results[pair].reason
-        assert results[pair].seconds > 0
-        assert mlflow.get_run(results[pair].run_id).data.params["start"] == "weights"
+    assert result.seconds > 0
+    assert _start_of(settings, result) == "weights"
 
 
-def test_after_a_lost_worker_pairs_are_trained_one_by_one(compared: Compared) -> None:
+def _start_of(settings: Settings, result: JobResult) -> str:
+    with Registry(settings) as registry:
+        return registry.run(result.run_id).params["start"]
+
+
+def test_after_a_lost_worker_its_pair_is_trained_again(compared: Compared) -> None:
     assert f"{BITCOIN}: train\n" in compared.output
-    assert "trained as one batch" not in compared.output
     assert [result.status for result in compared.results.values()] == ["trained", "trained"]
 
 
@@ -344,13 +322,13 @@ def test_a_champion_of_one_horizon_is_compared_at_the_next_close(compared: Compa
 def test_a_worker_that_was_cut_off_does_not_overwrite_what_another_one_did(
     settings: Settings, as_of_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, statuses = PairTrainer._train, []
+    fit, statuses = PairTrainer._fit, []
 
-    def cut_off(self: PairTrainer, pair: Pair) -> None:
-        monkeypatch.setattr(PairTrainer, "_train", train)
+    def cut_off(self: PairTrainer, pair: Pair, candles: object) -> None:
+        monkeypatch.setattr(PairTrainer, "_fit", fit)
         statuses.append(_train(settings, as_of_ms - 23 * HOUR_MS, "cut-off").status)  # Ray started another worker
         raise StoreError("S3 cannot be reached")
 
-    monkeypatch.setattr(PairTrainer, "_train", cut_off)
+    monkeypatch.setattr(PairTrainer, "_fit", cut_off)
     assert _train(settings, as_of_ms - 23 * HOUR_MS, "cut-off").status == "trained"
     assert statuses == ["trained"]

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from unittest.mock import Mock
 
 import mlflow
-import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -23,8 +22,8 @@ from make_us_rich.database import events
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, Comparison
 from make_us_rich.forecasting.architectures import TrainingConfig
-from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.recipe import FittedModel, fit
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.registry.client import CHAMPION, PREVIOUS, TAG_AS_OF_MS, TAG_SKILL_VS_NAIVE, ModelVersion, Registry
 from make_us_rich.registry.promotion import (
     TAG_DECISION,
@@ -65,7 +64,7 @@ def fitted() -> FittedModel:
     bitcoin = simulate(AS_OF_MS)["BTCUSDT"]
     recent = bitcoin[bitcoin.open_time_ms >= AS_OF_MS - 3000 * HOUR_MS]
     config = TrainingConfig(hidden=4, epochs=1, validation=200, holdout=200)
-    return fit(recent, recent, pair="btc_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
+    return fit(recent, recent, pair="btc_usdt", task=TrainingTask(AS_OF_MS, config))
 
 
 def _registered(registry: Registry, fitted: FittedModel, name: str, as_of_ms: int = AS_OF_MS) -> ModelVersion:
@@ -87,6 +86,10 @@ def _against(champion: int | None, ours: float = 1.0e-3, theirs: float = 1.1e-3)
         t=None,
         naive_pinball=1.2e-3,
         t_vs_naive=3.0,
+        skill_vs_naive=0.05,
+        mean=None,
+        challenger_horizons=1,
+        champion_horizons=1,
     )
 
 
@@ -97,14 +100,14 @@ def promote(
 
 
 def test_a_published_model_is_read_back_unchanged(registry: Registry, fitted: FittedModel) -> None:
-    _, number = publish(fitted, name="btc_usdt_1h", as_of_ms=AS_OF_MS, market="simulated", tags={})
-    version = registry.get("btc_usdt_1h", number)
-    graph = registry.download(version)
+    published = publish(registry, fitted, name="btc_usdt_1h", as_of_ms=AS_OF_MS, market="simulated", tags={})
+    version = registry.get("btc_usdt_1h", published.version)
 
-    quantiles, log_returns = run_onnx(graph, fitted.input_example)
-    expected, _ = run_onnx(fitted.onnx, fitted.input_example)
-    np.testing.assert_array_equal(quantiles, expected)
-    assert log_returns.shape == (1, HORIZONS, 7)
+    assert version == published
+    assert registry.download(version) == fitted.onnx
+    assert registry.weights(version) == fitted.weights
+    losses = registry.metric_history(version.run_id, "train_loss")
+    assert losses == pytest.approx([epoch["train_loss"] for epoch in fitted.curves])
     assert version.horizon_skills[23] == pytest.approx(fitted.metrics["skill_vs_naive_h24"], abs=1e-5)
     assert version.horizon_coverages[0] == pytest.approx(fitted.metrics["coverage_80"], abs=1e-5)
     assert version.horizon_skills[0] == version.number(TAG_SKILL_VS_NAIVE), "one figure, not two roundings of it"

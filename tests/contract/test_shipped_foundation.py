@@ -26,7 +26,6 @@ from make_us_rich.documents import HORIZONS, Forecast, JobResult, NamedVersion, 
 from make_us_rich.forecasting.onnx_model import OnnxModel
 from make_us_rich.forecasting.training import ProcessGroup
 from make_us_rich.market.candle_store import CandleStore
-from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.pipeline.deployment import models_to_serve
 from make_us_rich.pipeline.ray_jobs import job_results
@@ -42,6 +41,7 @@ from tests.support.accounts import transaction
 from tests.support.folders import traversable_folder
 from tests.support.registry import champion_of, register_graph, version_tags
 from tests.support.servers import S3_KEYS, exchange_server, migrated_database, mlflow_server, s3_server
+from tests.support.stored_candles import store_candles
 from tests.support.tiny_model import tiny_model
 
 pytestmark = [
@@ -131,15 +131,7 @@ async def _serve_train_and_serve_again(settings: Settings, model_cache: ModelCac
     try:
         first = await _forecast(replica, settings)
         as_of_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-        for pair in (BITCOIN, CHILIZ):
-            CandleStore.from_settings(settings).update(
-                ExchangeClient(settings.exchange_url),
-                market=settings.market,
-                pair=pair,
-                interval=Interval.H1,
-                as_of_ms=as_of_ms,
-                history_candles=HISTORY,
-            )
+        store_candles(settings, (BITCOIN, CHILIZ), as_of_ms, HISTORY)
         result = TrainedResult.model_validate(_train(settings, as_of_ms, "first").model_dump())
         assert _start_of(result) == "weights"
         with Registry(settings) as registry, Database.from_settings(settings) as database:
@@ -176,7 +168,7 @@ def test_training_as_of_a_time_that_it_has_seen_beyond_does_not_start_from_it(se
         moved = replace(newest, open_time_ms=newest.open_time_ms - now_ms + found.card.as_of_ms)
         CandleStore.from_settings(settings).write(settings.market, pair, Interval.H1, moved)
 
-    assert _start_of(_train(settings, found.card.as_of_ms - HOUR_MS, "before")) == "nothing"
+    assert _start_of(_train(settings, found.card.as_of_ms - HOUR_MS, "before")) == "from scratch"
     assert _start_of(_train(settings, found.card.as_of_ms, "after")) == "weights"
 
 

@@ -203,7 +203,7 @@ def _database_with_a_full_disk(folder: Path) -> Iterator[Callable[[], None]]:
         yield retried
 
 
-def without_pauses(supervisord: object) -> None:
+def without_pauses(supervisord: Any) -> None:
     """Run by supervisord in place of the plugin that limits its pauses."""
     pauses.LONGEST_S = 0
     pauses.limit_pauses(supervisord)

@@ -81,6 +81,10 @@ def _registered(settings: Settings) -> JobResult:
         t=None,
         naive_pinball=1.1e-3,
         t_vs_naive=3.0,
+        skill_vs_naive=0.05,
+        mean=None,
+        challenger_horizons=1,
+        champion_horizons=1,
     )
     return JobResult(
         pair=TRAINED,

@@ -20,10 +20,10 @@ from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, HORIZONS, PairScore, Quantiles, Score
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
-from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.record import scoring
 from tests.support.airflow_runs import DagEnvironment
 from tests.support.servers import MLFLOW_LOGIN
+from tests.support.stored_candles import store_candles
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("three_active_pairs")]
 
@@ -100,14 +100,7 @@ def test_a_pair_that_drifts_is_posted_and_every_score_is_stored(world: DagEnviro
 def _serve_a_week(settings: Settings, pair: Pair, as_of_ms: int, quantiles: np.ndarray) -> None:
     """Record 168 forecasts of all horizons as serving does, and store the candles in S3."""
     store = CandleStore.from_settings(settings)
-    store.update(
-        ExchangeClient(settings.exchange_url),
-        market=settings.market,
-        pair=pair,
-        interval=Interval.H1,
-        as_of_ms=as_of_ms,
-        history_candles=1700,
-    )
+    store_candles(settings, [pair], as_of_ms, 1700)
     candles: Candles = store.read(settings.market, pair, Interval.H1, as_of_ms - 169 * HOUR_MS, as_of_ms - HOUR_MS)
     roots = np.sqrt(np.arange(1, HORIZONS + 1))[:, None]
     with Database(settings.database_url.get_secret_value()) as database:

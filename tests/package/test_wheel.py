@@ -52,7 +52,7 @@ FORBIDDEN = {
     "serve": {"torch", "mlflow", "apache-airflow", "dash"},
     "dash": {"torch", "ray", "mlflow", "apache-airflow", "onnxruntime"},
     "dags": {"torch", "ray", "onnxruntime", "mlflow", "dash"},
-    "train": {"apache-airflow", "dash"},
+    "train": {"mlflow", "apache-airflow", "dash"},
 }
 VENDORED = {"ray": {"psutil", "colorama"}}  # copies of its own, under the usual names
 # Only what the role's requirements name, down to the last, can be imported.

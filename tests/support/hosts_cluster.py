@@ -30,8 +30,6 @@ from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult
 from make_us_rich.embedded import stores
-from make_us_rich.market.candle_store import CandleStore
-from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.operations.prepare import prepare_accounts, prepare_buckets
 from make_us_rich.pipeline.ray_jobs import RayJobsClient, job_results
@@ -39,6 +37,7 @@ from tests.support.compose import all_compose_variables, compose_services
 from tests.support.hosts import Host, hosts
 from tests.support.processes import PROJECT_ROOT, responds, running
 from tests.support.servers import BIN, MLFLOW_LOGIN, S3_KEYS, copy_mlflow_database
+from tests.support.stored_candles import store_candles
 from tests.support.waiting import wait_until
 
 HEAD, STORE, WORKERS, CLIENT = "head", "store", ("worker-1", "worker-2"), "client"
@@ -85,16 +84,7 @@ class Cluster:
     def store_candles(self, pairs: Sequence[str]) -> int:
         """Store the candles of pairs in S3, as the task `fetch` does; returns the newest close."""
         newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
-        store, exchange = CandleStore.from_settings(self.settings), ExchangeClient(self.settings.exchange_url)
-        for pair in map(Pair.parse, pairs):
-            store.update(
-                exchange,
-                market=self.settings.market,
-                pair=pair,
-                interval=Interval.H1,
-                as_of_ms=newest_ms,
-                history_candles=_HISTORY,
-            )
+        store_candles(self.settings, map(Pair.parse, pairs), newest_ms, _HISTORY)
         return newest_ms
 
     def train(self, job: str, pairs: Sequence[str], as_of_ms: int) -> None:

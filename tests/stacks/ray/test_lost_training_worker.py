@@ -20,14 +20,13 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import JobResult
-from make_us_rich.market.candle_store import CandleStore
-from make_us_rich.market.exchange import ExchangeClient
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.pipeline.ray_jobs import job_results
 from make_us_rich.registry.client import TAG_AS_OF_MS, Registry
 from tests.support.processes import running
 from tests.support.ray_cluster import driver_environment, fixed_cluster
 from tests.support.servers import S3_KEYS, exchange_server, mlflow_server, s3_server
+from tests.support.stored_candles import store_candles
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -86,15 +85,7 @@ def cluster() -> Iterator[TrainingCluster]:
 def _store_candles(settings: Settings) -> int:
     newest_ms = Interval.H1.last_close_ms(time.time_ns() // 1_000_000)
     ObjectStore.from_settings(settings).ensure_bucket()
-    for pair in PAIRS:
-        CandleStore.from_settings(settings).update(
-            ExchangeClient(settings.exchange_url),
-            market=settings.market,
-            pair=pair,
-            interval=Interval.H1,
-            as_of_ms=newest_ms,
-            history_candles=HISTORY,
-        )
+    store_candles(settings, PAIRS, newest_ms, HISTORY)
     return newest_ms
 
 

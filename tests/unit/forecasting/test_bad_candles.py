@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from make_us_rich.core.errors import BadCandles, NotEnoughHistory
-from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.forecasting.export import run_onnx
 from make_us_rich.forecasting.onnx_model import input_array
 from make_us_rich.forecasting.recipe import fit
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, SMALL, START_MS, random_candles, without
 
@@ -20,7 +21,7 @@ HALTED_FROM, RESUMED = 1085, 1085 + 7467  # hours after the first candle
 
 
 def fit_small(candles: Candles, reference: Candles = BITCOIN, as_of_ms: int = AS_OF_MS) -> dict[str, float]:
-    return fit(candles, reference, pair="eth_usdt", interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL).metrics
+    return fit(candles, reference, pair="eth_usdt", task=TrainingTask(as_of_ms, SMALL)).metrics
 
 
 def test_too_few_candles_are_refused() -> None:
@@ -102,7 +103,7 @@ def test_forecasts_after_the_wick_of_march_2020_are_plausible() -> None:
     for name in ("open", "high", "low", "close"):
         getattr(link, name)[wick:] *= 0.55
     link.low[wick] = 1e-4
-    graph = fit(OWN, BITCOIN, pair="link_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL).onnx
+    graph = fit(OWN, BITCOIN, pair="link_usdt", task=TrainingTask(AS_OF_MS, SMALL)).onnx
     for end in range(wick + 101, len(link), 24):  # the wick is in every window
         window = input_array(link[:end], 728)
         _, returns = run_onnx(graph, {"candles": window, "reference": window})

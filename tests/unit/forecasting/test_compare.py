@@ -58,7 +58,7 @@ def _naive(horizons: int = HORIZONS) -> HoldoutForecasts:
 def _decide(challenger: HoldoutForecasts, champion: HoldoutForecasts, *, expired: bool = False) -> PromotionDecision:
     """Decide as the job and the DAG do."""
     naive = _naive(challenger.horizons)
-    fitted = FittedModel(b"", b"", {}, metrics(challenger, naive), [], {}, challenger, naive)
+    fitted = FittedModel(b"", b"", {}, metrics(challenger, naive), [], challenger, naive)
     version = ModelVersion("btc_usdt_1h", 7, "run", created_ms=0, tags={})
     return decide(comparison(fitted, version, compare(challenger, champion, naive)), champion_expired=expired)
 

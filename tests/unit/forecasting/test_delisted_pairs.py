@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from make_us_rich.core.errors import NotEnoughHistory
-from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting.recipe import FittedModel, fit_foundation
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, LENGTH, SMALL, random_candles
 
@@ -15,7 +15,7 @@ DELISTED = random_candles(3)[: LENGTH - SMALL.holdout - SMALL.validation - 50]
 
 
 def _fit(**candles_by_pair: Candles) -> FittedModel:
-    return fit_foundation(candles_by_pair, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    return fit_foundation(candles_by_pair, BITCOIN, TrainingTask(AS_OF_MS, SMALL))
 
 
 def test_a_delisted_pair_is_learned_from_and_only_the_others_are_judged() -> None:

@@ -57,5 +57,6 @@ def test_the_volatility_of_a_time_of_day_is_found_at_that_time_ahead() -> None:
         candles.high[:] = np.maximum(candles.open, candles.close) * np.where(wild, 1.2, 1.0001)
         array = torch.from_numpy(candle_array(candles))[None]
         _, static = sequence_features(array, array, layout)
-        (coming,) = layout.coming(1)
-        assert np.array_equal(np.flatnonzero(wild[layout.warmup :]) - 1, static[0, :, coming].topk(2).indices.sort()[0])
+        (profile,) = layout.profile_until(1)
+        highest = static[0, :, profile].topk(2).indices.sort()[0]
+        assert np.array_equal(np.flatnonzero(wild[layout.warmup :]) - 1, highest)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.forecasting.architectures import TrainingConfig
 from make_us_rich.forecasting.recipe import fit_foundation
 from make_us_rich.forecasting.samples import Samples, draw
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, random_candles
 
@@ -39,7 +40,7 @@ def _candles_like(bitcoin: Candles, seed: int) -> Candles:
 
 def _loss(candles_by_pair: dict[str, Candles], bitcoin: Candles) -> float:
     """Return the holdout loss of the first few pairs, by a foundation of all pairs."""
-    fitted = fit_foundation(candles_by_pair, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=CONFIG)
+    fitted = fit_foundation(candles_by_pair, bitcoin, TrainingTask(AS_OF_MS, CONFIG))
     return float(fitted.holdout.losses[: FEW * CONFIG.holdout, 0].mean())
 
 
@@ -105,8 +106,8 @@ def test_the_cost_of_training_does_not_grow_with_the_number_of_pairs() -> None:
     candles_by_pair = {f"a{number}_usdt": _candles_like(bitcoin, number) for number in range(6)}
     config = replace(CONFIG, hidden=4, foundation_epochs=2, foundation_draws=1)
 
-    many = fit_foundation(candles_by_pair, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
-    alone = fit_foundation({"a": bitcoin}, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
+    many = fit_foundation(candles_by_pair, bitcoin, TrainingTask(AS_OF_MS, config))
+    alone = fit_foundation({"a": bitcoin}, bitcoin, TrainingTask(AS_OF_MS, config))
 
     assert many.params["train_rows"] == alone.params["train_rows"]
 
@@ -117,13 +118,7 @@ def test_the_order_of_the_pairs_changes_no_bit_of_the_foundation() -> None:
     config = replace(CONFIG, hidden=4, foundation_epochs=1, foundation_draws=1)
 
     one, other = (
-        fit_foundation(
-            {name: candles_by_pair[name] for name in order},
-            bitcoin,
-            interval=Interval.H1,
-            as_of_ms=AS_OF_MS,
-            config=config,
-        )
+        fit_foundation({name: candles_by_pair[name] for name in order}, bitcoin, TrainingTask(AS_OF_MS, config))
         for order in (sorted(candles_by_pair), sorted(candles_by_pair, reverse=True))
     )
 

@@ -24,8 +24,10 @@ from make_us_rich.forecasting.architectures import (
     new_network,
     to_npz,
 )
+from make_us_rich.forecasting.dataset import prepare
 from make_us_rich.forecasting.onnx_model import OnnxModel, hour_of_week
-from make_us_rich.forecasting.recipe import fit, fit_foundation, prepare
+from make_us_rich.forecasting.recipe import fit, fit_foundation
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_recorded
 from tests.support.processes import PROJECT_ROOT
@@ -47,12 +49,8 @@ def test_each_interval_is_trained_and_passes_its_checks(interval: Interval) -> N
     own = random_candles(3, LENGTH, interval=interval)
     bitcoin = random_candles(4, LENGTH, 30_000.0, interval)
     as_of_ms, config = _end_ms(own, interval), small(interval)
-    shared = fit_foundation(
-        {"eth_usdt": own, "btc_usdt": bitcoin}, bitcoin, interval=interval, as_of_ms=as_of_ms, config=config
-    )
-    tuned = fit(
-        own, bitcoin, pair="eth_usdt", interval=interval, as_of_ms=as_of_ms, config=config, foundation=shared.weights
-    )
+    shared = fit_foundation({"eth_usdt": own, "btc_usdt": bitcoin}, bitcoin, TrainingTask(as_of_ms, config))
+    tuned = fit(own, bitcoin, pair="eth_usdt", task=TrainingTask(as_of_ms, config), foundation=shared.weights)
     model = OnnxModel.load(tuned.onnx, f"eth_usdt_{interval}")
     assert model.context_length == context_length(config)
     assert model.quantiles(own, bitcoin).shape == (HORIZONS, 7)  # which checks them
@@ -63,16 +61,14 @@ def test_daily_candles_have_no_constant_feature() -> None:
     """Division by the rounding of a constant made the graph differ from PyTorch: its cause was the hour of the day."""
     candles = random_candles(5, LENGTH, interval=Interval.D1)
     config = small(Interval.D1)
-    prepared = prepare(candles, candles, interval=Interval.D1, as_of_ms=_end_ms(candles, Interval.D1), config=config)
+    prepared = prepare(candles, candles, TrainingTask(_end_ms(candles, Interval.D1), config))
     assert (prepared.split.train.static.std(dim=0) > 0.01).all()
     assert (prepared.split.train.sequence.std(dim=(0, 1)) > 0.01).all()
 
 
 def test_a_constant_feature_is_not_magnified() -> None:
     candles = random_candles(5)
-    prepared = prepare(
-        candles, candles, interval=Interval.H1, as_of_ms=_end_ms(candles, Interval.H1), config=small(Interval.H1)
-    )
+    prepared = prepare(candles, candles, TrainingTask(_end_ms(candles, Interval.H1), small(Interval.H1)))
     train = prepared.split.train
     constant = train.static.shape[1] - 1
     train.static[:, constant] = 1 + 1e-7 * torch.randn(len(train))
@@ -93,10 +89,7 @@ def test_weights_of_another_interval_are_refused() -> None:
             from_npz(weights, TrainingConfig.of(wanted), 0)
 
 
-def test_a_config_of_another_interval_is_refused() -> None:
-    own, bitcoin = FOUR_HOURS
-    with pytest.raises(InputError, match=r"config is for candles of 1h, not 4h"):
-        prepare(own, bitcoin, interval=Interval.H4, as_of_ms=_end_ms(own, Interval.H4), config=TrainingConfig())
+def test_an_interval_that_is_not_trained_is_refused() -> None:
     with pytest.raises(InputError, match="use one of 15m, 1h, 4h, 1d") as caught:
         TrainingConfig.of(Interval.M5)
     assert caught.value.field == "interval"
@@ -118,10 +111,10 @@ def test_a_first_model_needs_as_many_candles_as_the_pages_say(interval: Interval
     needed = least_candles(config)
     candles = random_candles(7, needed, interval=interval)
     end_ms = _end_ms(candles, interval)
-    prepare(candles, candles, interval=interval, as_of_ms=end_ms, config=config)
+    prepare(candles, candles, TrainingTask(end_ms, config))
     fewer = candles[1:]
     with pytest.raises(NotEnoughHistory):
-        prepare(fewer, fewer, interval=interval, as_of_ms=end_ms, config=config)
+        prepare(fewer, fewer, TrainingTask(end_ms, config))
 
     for page in ("docs/how-to/extend.md", "docs/faq.md"):
         assert f"{needed:,}" in (PROJECT_ROOT / page).read_text(), page
@@ -132,9 +125,7 @@ def test_a_first_model_needs_as_many_candles_as_the_pages_say(interval: Interval
 @given(row=st.integers(700, 2199), factor=st.floats(1.01, 3))
 def test_a_sample_knows_only_candles_before_its_target(row: int, factor: float) -> None:
     def samples(own: Candles, bitcoin: Candles) -> list[tuple[torch.Tensor, torch.Tensor, np.ndarray]]:
-        split = prepare(
-            own, bitcoin, interval=Interval.H4, as_of_ms=_end_ms(own, Interval.H4), config=small(Interval.H4)
-        ).split
+        split = prepare(own, bitcoin, TrainingTask(_end_ms(own, Interval.H4), small(Interval.H4))).split
         return [(part.sequence, part.static, part.target_open_ms) for part in (split.train, split.holdout)]
 
     def altered(candles: Candles) -> Candles:
@@ -158,7 +149,7 @@ def test_later_candles_change_no_bit_of_a_model_of_four_hours() -> None:
     own, bitcoin = FOUR_HOURS
     as_of_ms, config = _end_ms(own, Interval.H4) - 50 * Interval.H4.ms, small(Interval.H4)
     models = [
-        fit(a, b, pair="eth_usdt", interval=Interval.H4, as_of_ms=as_of_ms, config=config)
+        fit(a, b, pair="eth_usdt", task=TrainingTask(as_of_ms, config))
         for a, b in ((own, bitcoin), (own[:-50], bitcoin[:-50]))
     ]
     assert models[0].onnx == models[1].onnx
@@ -181,8 +172,6 @@ def test_each_interval_is_trained_on_real_candles(interval: Interval) -> None:
     candles = read_recorded(folder, [Pair("btc", "usdt"), Pair("eth", "usdt")], interval)
     as_of_ms = _end_ms(candles["eth_usdt"], interval)
     config = replace(TrainingConfig.of(interval), training=min(3000, TrainingConfig.of(interval).training))
-    fitted = fit(
-        candles["eth_usdt"], candles["btc_usdt"], pair="eth_usdt", interval=interval, as_of_ms=as_of_ms, config=config
-    )
+    fitted = fit(candles["eth_usdt"], candles["btc_usdt"], pair="eth_usdt", task=TrainingTask(as_of_ms, config))
     assert 0.6 < fitted.metrics["coverage_80"] < 0.95
     assert fitted.metrics["skill_vs_naive"] > -0.05

@@ -21,6 +21,7 @@ from make_us_rich.forecasting.export import metadata_of, run_onnx
 from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.networks import lstm
 from make_us_rich.forecasting.recipe import FOUNDATION, FittedModel, fit, fit_foundation
+from make_us_rich.forecasting.training import TrainingTask
 from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, OWN, SMALL, random_candles
 
 
@@ -29,7 +30,7 @@ def fitted(request: pytest.FixtureRequest, fitted_pair: FittedModel) -> FittedMo
     if request.param == SMALL.architecture:
         return fitted_pair
     config = replace(SMALL, architecture=request.param)
-    return fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=config)
+    return fit(OWN, BITCOIN, pair="eth_usdt", task=TrainingTask(AS_OF_MS, config))
 
 
 def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
@@ -54,7 +55,10 @@ def test_the_graph_keeps_the_contract(fitted: FittedModel) -> None:
 
 
 def test_the_batch_size_does_not_change_a_forecast(fitted: FittedModel) -> None:
-    one = fitted.input_example
+    length = int(metadata_of(fitted.onnx)[onnx_model.META_CONTEXT_LENGTH])
+    one = {
+        name: onnx_model.input_array(candles, length) for name, candles in (("candles", OWN), ("reference", BITCOIN))
+    }
     three = {name: np.repeat(array, 3, axis=0) for name, array in one.items()}
     assert run_onnx(fitted.onnx, three)[1] == pytest.approx(np.repeat(run_onnx(fitted.onnx, one)[1], 3, 0), rel=1e-5)
 
@@ -95,13 +99,11 @@ def test_calibration_moves_quantiles_towards_their_levels(fitted_pair: FittedMod
 
 def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
     markets = {"ada_usdt": OWN, "btc_usdt": BITCOIN, "new_usdt": random_candles(5)[-300:]}
-    shared = fit_foundation(markets, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    shared = fit_foundation(markets, BITCOIN, TrainingTask(AS_OF_MS, SMALL))
     assert metadata_of(shared.onnx)[onnx_model.META_PAIR] == FOUNDATION
     assert shared.params["pairs"] == "ada_usdt,btc_usdt"
     assert shared.metrics["holdout_candles"] == 2 * SMALL.holdout
-    tuned = fit(
-        OWN, BITCOIN, pair="ada_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL, foundation=shared.weights
-    )
+    tuned = fit(OWN, BITCOIN, pair="ada_usdt", task=TrainingTask(AS_OF_MS, SMALL), foundation=shared.weights)
     assert tuned.params["start"] == "weights"
     assert tuned.onnx != shared.onnx
     assert np.abs(tuned.holdout.quantiles).max() < 0.2
@@ -109,12 +111,5 @@ def test_a_foundation_model_serves_any_pair_and_starts_fine_tuning() -> None:
 
 def test_an_unknown_architecture_is_named() -> None:
     with pytest.raises(InputError, match="lstm, gru") as caught:
-        fit(
-            OWN,
-            BITCOIN,
-            pair="eth_usdt",
-            interval=Interval.H1,
-            as_of_ms=AS_OF_MS,
-            config=replace(SMALL, architecture="oracle"),
-        )
+        fit(OWN, BITCOIN, pair="eth_usdt", task=TrainingTask(AS_OF_MS, replace(SMALL, architecture="oracle")))
     assert caught.value.field == "architecture"

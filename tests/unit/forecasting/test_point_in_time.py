@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from make_us_rich.core.interval import HOUR_MS, Interval
-from make_us_rich.forecasting.dataset import align_candles, make_samples
+from make_us_rich.forecasting.dataset import align_candles, make_samples, prepare
 from make_us_rich.forecasting.features import feature_layout
 from make_us_rich.forecasting.networks import lstm
-from make_us_rich.forecasting.recipe import FittedModel, evaluate_model, fit, fit_foundation, prepare
+from make_us_rich.forecasting.recipe import FittedModel, evaluate_model, fit, fit_foundation
 from make_us_rich.forecasting.samples import Samples
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.market.candles import Candles
 from tests.unit.forecasting.random_candles import AS_OF_MS, BITCOIN, LATER, LENGTH, OWN, SMALL, without
 
@@ -23,7 +24,7 @@ FAST = settings(max_examples=15, deadline=None, suppress_health_check=[HealthChe
 
 
 def prepared(own: Candles, reference: Candles) -> list[Samples]:
-    parts = prepare(own, reference, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL).split
+    parts = prepare(own, reference, TrainingTask(AS_OF_MS, SMALL)).split
     return [parts.train, parts.validation, parts.holdout]
 
 
@@ -59,17 +60,17 @@ def test_a_sample_knows_only_candles_before_its_target(row: int, factor: float) 
 
 def test_later_candles_change_no_bit_of_the_model(fitted_pair: FittedModel) -> None:
     own, reference = altered(OWN, LENGTH, 7.0), altered(BITCOIN, LENGTH, 7.0)
-    again = fit(own, reference, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    again = fit(own, reference, pair="eth_usdt", task=TrainingTask(AS_OF_MS, SMALL))
     assert again.onnx == fitted_pair.onnx
     assert again.weights == fitted_pair.weights
     assert again.metrics == fitted_pair.metrics
 
 
 def test_an_open_candle_is_not_used() -> None:
-    closed_at = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    closed_at = prepare(OWN, BITCOIN, TrainingTask(AS_OF_MS, SMALL))
     newest = closed_at.split.holdout.target_open_ms[-1]
     assert newest + HOUR_MS == AS_OF_MS
-    a_second_early = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS - 1000, config=SMALL)
+    a_second_early = prepare(OWN, BITCOIN, TrainingTask(AS_OF_MS - 1000, SMALL))
     assert a_second_early.split.holdout.target_open_ms[-1] == newest - HOUR_MS
 
 
@@ -102,21 +103,17 @@ def test_scaling_is_fitted_on_training_samples_only() -> None:
 def test_the_holdout_is_not_trained_on(fitted_pair: FittedModel) -> None:
     """Other prices in the holdout give the same weights and other metrics: no far target reaches into it."""
     other = altered(OWN, LENGTH - SMALL.holdout, 1.5)
-    again = fit(other, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    again = fit(other, BITCOIN, pair="eth_usdt", task=TrainingTask(AS_OF_MS, SMALL))
     assert again.weights == fitted_pair.weights
     assert again.metrics["pinball"] != fitted_pair.metrics["pinball"]
 
 
 def test_the_holdout_trains_no_foundation_either() -> None:
     def foundation(own: Candles) -> bytes:
-        return fit_foundation(
-            {"eth_usdt": own, "btc_usdt": BITCOIN}, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL
-        ).weights
+        return fit_foundation({"eth_usdt": own, "btc_usdt": BITCOIN}, BITCOIN, TrainingTask(AS_OF_MS, SMALL)).weights
 
     def tuned(own: Candles) -> bytes:
-        return fit(
-            own, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL, foundation=shared
-        ).weights
+        return fit(own, BITCOIN, pair="eth_usdt", task=TrainingTask(AS_OF_MS, SMALL), foundation=shared).weights
 
     shared, other = foundation(OWN), altered(OWN, LENGTH - SMALL.holdout, 1.5)
     assert foundation(other) == shared
@@ -125,8 +122,8 @@ def test_the_holdout_trains_no_foundation_either() -> None:
 
 
 def test_a_champion_is_scored_on_the_challengers_candles(fitted_pair: FittedModel) -> None:
-    champion = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS - 24 * HOUR_MS, config=SMALL)
-    prepared_pair = prepare(OWN, BITCOIN, interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
+    champion = fit(OWN, BITCOIN, pair="eth_usdt", task=TrainingTask(AS_OF_MS - 24 * HOUR_MS, SMALL))
+    prepared_pair = prepare(OWN, BITCOIN, TrainingTask(AS_OF_MS, SMALL))
     scored = evaluate_model(champion.onnx, prepared_pair, interval=Interval.H1)
     assert np.array_equal(scored.target_open_ms, fitted_pair.holdout.target_open_ms)
     assert champion.holdout.at(1).losses[24:] == pytest.approx(scored.at(1).losses[:-24], rel=1e-5)
@@ -134,7 +131,7 @@ def test_a_champion_is_scored_on_the_challengers_candles(fitted_pair: FittedMode
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(fitted_pair: FittedModel) -> None:
-    again = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=SMALL)
-    other = fit(OWN, BITCOIN, pair="eth_usdt", interval=Interval.H1, as_of_ms=AS_OF_MS, config=replace(SMALL, seed=1))
+    again = fit(OWN, BITCOIN, pair="eth_usdt", task=TrainingTask(AS_OF_MS, SMALL))
+    other = fit(OWN, BITCOIN, pair="eth_usdt", task=TrainingTask(AS_OF_MS, replace(SMALL, seed=1)))
     assert again.onnx == fitted_pair.onnx
     assert again.weights != other.weights

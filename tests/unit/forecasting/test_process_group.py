@@ -10,11 +10,11 @@ import torch
 from torch import distributed
 from torch.multiprocessing import get_context
 
-from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.forecasting import networks
-from make_us_rich.forecasting.recipe import prepare
+from make_us_rich.forecasting.dataset import prepare
 from make_us_rich.forecasting.samples import concatenate
-from make_us_rich.forecasting.training import ProcessGroup, train_foundation
+from make_us_rich.forecasting.training import ProcessGroup, TrainingTask, train_foundation
 from tests.unit.forecasting.random_candles import SMALL, START_MS, random_candles
 
 pytestmark = pytest.mark.slow
@@ -27,10 +27,11 @@ def weights_of(group: ProcessGroup) -> dict[str, np.ndarray]:
     networks._DROPOUT = 0.0  # the ranks draw different dropout masks
     candles = random_candles(4)
     as_of_ms = START_MS + 2200 * HOUR_MS
-    split = prepare(candles, candles, interval=Interval.H1, as_of_ms=as_of_ms, config=SMALL).split
+    split = prepare(candles, candles, TrainingTask(as_of_ms, SMALL)).split
     # of a batch of four, one rank has two samples; of the last batch, one sample, most ranks have none
-    rows, config = concatenate([split.train, split.validation])[:201], replace(SMALL, batch=4)
-    trained = train_foundation(lambda epoch: rows, split.validation, config, group)
+    rows = concatenate([split.train, split.validation])[:201]
+    task = TrainingTask(as_of_ms, replace(SMALL, batch=4), group=group)
+    trained = train_foundation(lambda epoch: rows, split.validation, task)
     return {name: value.numpy() for name, value in trained.network.state_dict().items()}
 
 

@@ -13,9 +13,11 @@ from make_us_rich.core.errors import BadModel
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN
 from make_us_rich.forecasting.architectures import TrainingConfig, from_npz
+from make_us_rich.forecasting.dataset import prepare
 from make_us_rich.forecasting.export import metadata_of, to_onnx
 from make_us_rich.forecasting.onnx_model import META_AS_OF_MS
-from make_us_rich.forecasting.recipe import evaluate_model, prepare
+from make_us_rich.forecasting.recipe import evaluate_model
+from make_us_rich.forecasting.training import TrainingTask
 from make_us_rich.registry import shipped
 from make_us_rich.registry.model_card import page
 from tests.support.recorded_data import recorded
@@ -40,9 +42,7 @@ def test_the_files_fit_the_code_and_belong_together() -> None:
 
     simulated = simulate(AS_OF_MS)["BTCUSDT"]
     bitcoin = simulated[simulated.open_time_ms < AS_OF_MS][-3000:]
-    prepared = prepare(
-        bitcoin, bitcoin, interval=Interval.H1, as_of_ms=AS_OF_MS, config=replace(config, validation=200, holdout=200)
-    )
+    prepared = prepare(bitcoin, bitcoin, TrainingTask(AS_OF_MS, replace(config, validation=200, holdout=200)))
     ours = to_onnx(network, config, metadata)
     try:
         theirs = evaluate_model(found.graph, prepared, interval=Interval.H1)
