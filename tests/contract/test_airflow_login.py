@@ -1,4 +1,7 @@
-"""Our Airflow client and Airflow's real log-in: the simple auth manager of the embedded stack and FAB of production."""
+"""Our Airflow client and the real log-in of production's Airflow, with its FAB auth manager.
+
+tests/e2e logs in to the embedded stack's Airflow, which has the simple auth manager.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +35,9 @@ from tests.support.servers import BIN, migrated_database, postgres_server
 pytestmark = pytest.mark.timeout(300)
 
 USER, PASSWORD = "operator", "a-password-for-tests"
+ANOTHERS = ("a password", "b password")
 ADMIN_MODULE = ["infra.docker.airflow_admin"]
+BY_A_COMMAND = "score_forecasts"
 _END = "-- the end of a module --"
 _MODULES = f"""
 import json, os, runpy, sys
@@ -68,27 +72,18 @@ def installation() -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def servers(installation: tuple[Path, dict[str, str]]) -> Iterator[dict[str, Server]]:
-    """Airflow's API with each of the auth managers. They start together: each takes seconds."""
+def fab(installation: tuple[Path, dict[str, str]]) -> Iterator[Server]:
     folder, made = installation
-    environments = {"fab": made, "simple": made | _simple_manager(folder)}
-    with ExitStack() as contexts, ThreadPoolExecutor() as pool:
-        started = {
-            manager: pool.submit(contexts.enter_context, _api_server(folder / f"{manager}.log", environment))
-            for manager, environment in environments.items()
-        }
-        yield {manager: Server(url.result(), environments[manager]) for manager, url in started.items()}
+    with _api_server(folder / "fab.log", made) as url:
+        yield Server(url, made)
 
 
-@pytest.fixture(params=["fab", "simple"])
-def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server:
-    return servers[request.param]
-
-
-@pytest.fixture
-def fab(servers: dict[str, Server]) -> Server:
-    """The auth manager of production, for what does not depend on the manager."""
-    return servers["fab"]
+@pytest.fixture(scope="module")
+def said_to_operators(installation: tuple[Path, dict[str, str]]) -> list[str]:
+    """Pause a DAG by Airflow's command, and create another admin twice and once more with another password."""
+    first, other = ({"MUR_AIRFLOW_USER": "another", "MUR_AIRFLOW_PASSWORD": password} for password in ANOTHERS)
+    commands = [["airflow", "dags", "pause", BY_A_COMMAND, "--yes"], *[ADMIN_MODULE] * 3]
+    return _run(commands, installation[1], {}, first, first, other)
 
 
 def _environment(folder: Path, database: str) -> dict[str, str]:
@@ -116,16 +111,6 @@ def _production() -> dict[str, str]:
     given = compose_services(all_compose_variables() | {"MUR_DAGS_PAUSED": ""})["airflow-api-server"]["environment"]
     names = ("CORE__DAGS_ARE_PAUSED_AT_CREATION", "CORE__AUTH_MANAGER", "FAB__ENABLE_PROXY_FIX")
     return {f"AIRFLOW__{name}": given[f"AIRFLOW__{name}"] for name in names}
-
-
-def _simple_manager(folder: Path) -> dict[str, str]:
-    passwords = folder / "passwords.json"
-    passwords.write_text(json.dumps({USER: PASSWORD}))
-    return {
-        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-    }
 
 
 def _run(modules: list[list[str]], environment: Mapping[str, str], *changed: Mapping[str, str]) -> list[str]:
@@ -157,8 +142,8 @@ def _api_server(log: Path, environment: Mapping[str, str]) -> Iterator[str]:
         process.kill()  # asked to end, it takes seconds
 
 
-def test_the_client_logs_in_and_starts_a_run(server: Server) -> None:
-    with Airflow(server.url, USER, PASSWORD) as airflow:
+def test_the_client_logs_in_and_starts_a_run(fab: Server) -> None:
+    with Airflow(fab.url, USER, PASSWORD) as airflow:
         assert airflow.has_dag("train_pairs")
         assert not airflow.has_dag("no_such_dag")
         assert set(airflow.dag_ids()) >= {"train_pairs", "train_foundation", "watch_service"}
@@ -209,10 +194,10 @@ def test_train_now_of_the_admin_page_starts_a_run_of_that_pair_alone(fab: Server
     assert f"/dags/train_pairs/runs/{run_id}" in said
 
 
-def test_strangers_are_refused(server: Server) -> None:
+def test_strangers_are_refused(fab: Server) -> None:
     with pytest.raises(AirflowError, match="401"):
-        Airflow(server.url, USER, "a guess")
-    assert httpx.get(f"{server.url}/api/v2/dags").status_code == 401
+        Airflow(fab.url, USER, "a guess")
+    assert httpx.get(f"{fab.url}/api/v2/dags").status_code == 401
 
 
 def test_a_new_installations_dags_are_not_paused(fab: Server) -> None:
@@ -222,20 +207,21 @@ def test_a_new_installations_dags_are_not_paused(fab: Server) -> None:
     assert [item["dag_id"] for item in listed if item["is_paused"]] == []
 
 
-def test_dags_that_were_created_paused_are_unpaused_and_those_that_somebody_paused_are_not(fab: Server) -> None:
-    by_the_demo, by_a_person, by_a_command = "publish_log", "watch_service", "score_forecasts"
+def test_dags_that_were_created_paused_are_unpaused_and_those_that_somebody_paused_are_not(
+    fab: Server, said_to_operators: list[str]
+) -> None:
+    by_the_demo, by_a_person = "publish_log", "watch_service"
     with Airflow(fab.url, USER, PASSWORD) as airflow:
         airflow.pause(by_a_person)
-        _run([["airflow", "dags", "pause", by_a_command, "--yes"]], fab.environment)
         with closing(psycopg2.connect(_database_of(fab))) as connection, connection, connection.cursor() as cursor:
             cursor.execute("UPDATE dag SET is_paused = true WHERE dag_id = %s", (by_the_demo,))
         unpaused = airflow.unpause_untouched()
         still_paused = airflow.paused_dags()
-        for dag_id in (by_a_person, by_a_command):
+        for dag_id in (by_a_person, BY_A_COMMAND):
             airflow.unpause(dag_id)
 
     assert unpaused == [by_the_demo]
-    assert {by_a_person, by_a_command} <= set(still_paused)
+    assert {by_a_person, BY_A_COMMAND} <= set(still_paused)
     assert by_the_demo not in still_paused
 
 
@@ -243,17 +229,15 @@ def _database_of(server: Server) -> str:
     return server.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
 
 
-def test_an_admin_has_the_password_of_the_settings_again(fab: Server) -> None:
+def test_an_admin_has_the_password_of_the_settings_again(fab: Server, said_to_operators: list[str]) -> None:
     """Another admin than that of the other tests."""
-    first, other = ({"MUR_AIRFLOW_USER": "another", "MUR_AIRFLOW_PASSWORD": f"{word} password"} for word in ("a", "b"))
-    said = _run([ADMIN_MODULE] * 3, fab.environment, first, first, other)
     lines = (
         "Created Airflow's admin another\n",
         "Airflow's admin another exists and has the password of the settings\n",
         "Reset the password of Airflow's admin another to that of the settings\n",
     )
-    for line, of in zip(lines, said, strict=True):
-        assert line in of
+    for line, said in zip(lines, said_to_operators[1:], strict=True):
+        assert line in said
     with pytest.raises(AirflowError, match="401"):
-        Airflow(fab.url, "another", first["MUR_AIRFLOW_PASSWORD"])
-    Airflow(fab.url, "another", other["MUR_AIRFLOW_PASSWORD"]).__exit__(None, None, None)
+        Airflow(fab.url, "another", ANOTHERS[0])
+    Airflow(fab.url, "another", ANOTHERS[1]).__exit__(None, None, None)

@@ -109,7 +109,7 @@ def test_a_run_trains_the_pairs_that_need_it_most_and_postpones_the_others(two_f
     assert set(two_fit.of("fetch")) == {BITCOIN, LTC, DOT}
     assert f"2 of 5 pairs in 26.0 min, where 2 fit: {DOT}, {LTC}" in two_fit.run.log
     assert "3 pairs do not fit into the run's compute budget" in two_fit.run.log
-    assert f"later runs train them: {ADA}, {DOGE}, {UNI}" in two_fit.run.log
+    assert f"later runs train them: {DOGE}, {UNI}, {ADA}" in two_fit.run.log
     assert two_fit.run.state == "success", two_fit.run.log[-5000:]
     assert two_fit.embeds == []
 

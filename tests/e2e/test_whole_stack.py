@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from make_us_rich.documents import HORIZONS, HORIZONS_WITH_PROBABILITY_UP
-from make_us_rich.embedded.environment import DEMO_USER
+from make_us_rich.embedded.environment import ADMIN, DEMO_USER
+from make_us_rich.pipeline.airflow import Airflow, AirflowError
 from tests.support.embedded_stack import EmbeddedStack, embedded_stack
 from tests.support.listening_sockets import REPLICA
 from tests.support.processes import PROJECT_ROOT
@@ -76,6 +77,12 @@ def test_mlflow_does_not_run_as_root(stack: EmbeddedStack) -> None:
     (server,) = stack.processes("infra.mlflow_server")
 
     assert server.uids().real != 0
+
+
+def test_airflow_refuses_strangers(stack: EmbeddedStack) -> None:
+    with pytest.raises(AirflowError, match="401"):
+        Airflow(stack.config.url("airflow"), ADMIN, "a guess")
+    assert httpx.get(f"{stack.config.url('airflow')}/api/v2/dags").status_code == 401
 
 
 def test_two_pairs_are_trained_and_the_broken_one_fails_alone(stack: EmbeddedStack, finished_run: str) -> None:
@@ -171,6 +178,22 @@ def test_the_terminal_shows_what_is_served_and_what_is_not(stack: EmbeddedStack,
     assert found["mlflow"]["way_out"] == f"run `mkrich train {BROKEN}`"
 
 
+@pytest.fixture(scope="module")
+def variables(stack: EmbeddedStack) -> str:
+    """Return what `mkrich env` prints for a shell, which the documentation gives to `eval`."""
+    done = _shell(stack, "mkrich env")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _shell(stack: EmbeddedStack, commands: str) -> subprocess.CompletedProcess[str]:
+    """Run commands in a shell that has the stack's folder and the programs beside Python."""
+    programs = Path(sys.executable).parent
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(stack.config.state)}
+    environment |= {name: value for name, value in stack.environment.items() if name.startswith("MUR_STACK")}
+    return subprocess.run(["bash", "-c", commands], env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
@@ -181,13 +204,9 @@ def test_the_terminal_shows_what_is_served_and_what_is_not(stack: EmbeddedStack,
     ],
 )
 def test_programs_of_the_environment_speak_to_the_stack(
-    stack: EmbeddedStack, finished_run: str, command: str, shown: str
+    stack: EmbeddedStack, finished_run: str, variables: str, command: str, shown: str
 ) -> None:
-    programs = Path(sys.executable).parent
-    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(stack.config.state)}
-    environment |= {name: value for name, value in stack.environment.items() if name.startswith("MUR_STACK")}
-    line = f'set -e; variables="$(mkrich env)"; eval "$variables"; {command}'
-    done = subprocess.run(["bash", "-c", line], env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    done = _shell(stack, f"set -e; {variables}\n{command}")
     assert (done.returncode, shown in done.stdout) == (0, True), done.stdout + done.stderr
 
 
