@@ -26,6 +26,7 @@ from benchmarks.stack import settings_of, temporary_stack
 from make_us_rich.core.arguments import argument, parse_pairs
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Pair, foundation_name
+from make_us_rich.core.times import to_ms
 from make_us_rich.database import forecasts, outcomes
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded.components import responds
@@ -66,7 +67,7 @@ def main() -> None:
             for pair in pairs:
                 _serve(database, model, pair, candles[pair], candles[BITCOIN])
                 store.write(MARKET, pair, INTERVAL, candles[pair])
-                ended_ms = _ms(_FROM) + (_HOURS + 24) * HOUR_MS
+                ended_ms = to_ms(_FROM) + (_HOURS + 24) * HOUR_MS
                 while record(database, store, market=MARKET, pair=pair, interval=INTERVAL, as_of_ms=ended_ms):
                     pass
             _print(database, pairs)
@@ -78,7 +79,7 @@ def main() -> None:
 def _foundation() -> LoadedModel:
     found = shipped.find(MARKET, INTERVAL)
     assert found is not None
-    assert found.card.as_of_ms <= _ms(_FROM), "the foundation was trained on these weeks"
+    assert found.card.as_of_ms <= to_ms(_FROM), "the foundation was trained on these weeks"
     version = ModelVersion(
         foundation_name(INTERVAL), 1, "shipped", created_ms=found.card.as_of_ms, tags=found.card.tags
     )
@@ -87,7 +88,7 @@ def _foundation() -> LoadedModel:
 
 def _serve(database: Database, model: LoadedModel, pair: Pair, candles: Candles, bitcoin: Candles) -> None:
     """Store the forecast of each hour."""
-    for as_of_ms in range(_ms(_FROM), _ms(_FROM) + _HOURS * HOUR_MS, HOUR_MS):
+    for as_of_ms in range(to_ms(_FROM), to_ms(_FROM) + _HOURS * HOUR_MS, HOUR_MS):
         own, reference = (each[each.open_time_ms < as_of_ms][-WINDOW_CANDLES:] for each in (candles, bitcoin))
         window = common_window(own, reference, INTERVAL)
         assert window is not None
@@ -150,10 +151,6 @@ def _take_picture(url: str, path: Path) -> None:
         page.goto(url, wait_until="networkidle")
         page.screenshot(path=path, full_page=True)
         browser.close()
-
-
-def _ms(time: datetime) -> int:
-    return int(time.timestamp() * 1000)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -20,6 +19,7 @@ from dags.support.typed import typed
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair, Series
 from make_us_rich.core.settings import get_settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import forecasts, trainings
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import JobResult, RunItem, TrainBatch, TrainedResult
@@ -178,7 +178,7 @@ def _stop_at_ms(items: list[RunItem]) -> int | None:
     if budget_s is None:
         return None
     left_s = max(training_budget.TRAINING_SHARE * budget_s - _running_s(), _LEAST_TRAINING_S)
-    return int((time.time() + left_s) * 1000)
+    return current_ms() + int(left_s * 1000)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)

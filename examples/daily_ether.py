@@ -109,7 +109,7 @@ def _both_coins(candles: Mapping[str, Candles], column: str, label: str) -> Figu
     figure, axes = _figure(label)
     for (coin, rows), color in zip(candles.items(), (_BITCOIN, _ETHER), strict=True):
         values = _frame(rows)[column]
-        axes.semilogy(values.index, values, color=color, linewidth=1, label=coin)
+        axes.semilogy(values.index, values, color=color, linewidth=1 if column == "volume" else None, label=coin)
     axes.legend()
     return figure
 

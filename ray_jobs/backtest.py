@@ -14,7 +14,7 @@ import io
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,6 +26,7 @@ from make_us_rich.core.errors import InputError, NotEnoughHistory
 from make_us_rich.core.interval import Interval, duration_ms, windows_between
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
+from make_us_rich.core.times import from_ms, to_ms
 from make_us_rich.forecasting.architectures import TrainingConfig, architecture
 from make_us_rich.forecasting.backtest import WindowResult, backtest_window, forecasts_table, summarise
 from make_us_rich.forecasting.report import html_report, line, table
@@ -98,7 +99,7 @@ def _backtest_window(shared: tuple[Request, dict[str, Candles], Candles], start_
             on_result=lambda result: print(line(result), flush=True),
         )
     except NotEnoughHistory as error:
-        print(f"{datetime.fromtimestamp(start_ms / 1000, UTC):%Y-%m-%d}: left out: {error}", flush=True)
+        print(f"{from_ms(start_ms):%Y-%m-%d}: left out: {error}", flush=True)
         return []
 
 
@@ -140,15 +141,11 @@ def _request(args: argparse.Namespace) -> Request:
     return Request(
         pairs=tuple(dict.fromkeys(chosen)),
         interval=args.interval,
-        starts_ms=tuple(windows_between(_ms(args.start), _ms(args.end), every_ms, args.interval)),
+        starts_ms=tuple(windows_between(to_ms(args.start), to_ms(args.end), every_ms, args.interval)),
         window=every_ms // args.interval.ms,
         config=config,
         foundation=not args.from_scratch and args.model != "level_mse",
     )
-
-
-def _ms(day: datetime) -> int:
-    return int(day.replace(tzinfo=day.tzinfo or UTC).timestamp() * 1000)
 
 
 def _arguments() -> argparse.Namespace:

@@ -52,7 +52,7 @@ def table(
 ) -> dag.AgGrid:
     """Return a table. `key`: the field that identifies a row; `rows`: height before the first rows arrive.
 
-    `select`: how a row is selected; "by button" needs an `actions_column`. `empty`: what a table without rows says.
+    `select`: how a row is selected; "by button" needs a column with a button. `empty`: what a table without rows says.
     """
     row_id: Mapping[str, Any] = {"getRowId": f"params.data.{key}"} if key else {}
     options = _OPTIONS | {"localeText": {"noRowsToShow": empty}}

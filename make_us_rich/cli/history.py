@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +21,7 @@ from make_us_rich.core.errors import InputError, MarketError
 from make_us_rich.core.interval import Interval, duration_ms, windows_between
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.core.terminal import console
+from make_us_rich.core.times import to_ms
 
 if TYPE_CHECKING:
     from make_us_rich.pipeline.ray_jobs import RayJob, RayJobsClient
@@ -51,8 +52,7 @@ def download(
     settings = get_settings()  # not those of a stack that was started here, which may simulate its prices
     console.print(f"candles from {settings.exchange_url}")
     exchange = ExchangeClient(settings.exchange_url, max_wait_s=_MAX_WAIT_S)
-    start_ms, to_ms = _utc_ms(start), _utc_ms(end)
-    end_ms = min(to_ms, exchange.server_time_ms())
+    start_ms, end_ms = to_ms(start), min(to_ms(end), exchange.server_time_ms())
     if start_ms >= end_ms:
         raise InputError("--from is not before --to, or is in the future: move them apart", field="from")
     downloads = {pair: Download(pair, length, start_ms, end_ms, out) for pair in chosen}
@@ -96,7 +96,7 @@ def backtest(
     if not chosen and candles is None:
         raise InputError("--pairs: name some, such as btc_usdt,eth_usdt, or a folder by --candles", field="pairs")
     length = Interval.parse(interval) if interval else settings.default_interval
-    windows = windows_between(_utc_ms(start), _utc_ms(end), duration_ms(every), length)
+    windows = windows_between(to_ms(start), to_ms(end), duration_ms(every), length)
     console.print(f"{len(windows)} windows of {every}, each trained on the time before it")
     arguments = ["--from", f"{start:%Y-%m-%d}", "--to", f"{end:%Y-%m-%d}", "--every", every]
     arguments += ["--interval", length, "--model", model]
@@ -167,7 +167,3 @@ def _download(settings: Settings, folder: str, out: Path) -> None:
         if found is None:
             raise command_error(f"the job left no {folder}/{name} in S3: see its log in the Ray dashboard")
         path.write_bytes(found.content)
-
-
-def _utc_ms(day: datetime) -> int:
-    return int(day.replace(tzinfo=UTC).timestamp() * 1000)

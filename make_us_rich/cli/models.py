@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import AsJson, IntervalOption, Pairs, audit, print_json, settings_here, utc_text
+from make_us_rich.cli.shared import AsJson, IntervalOption, Pairs, audit, print_json, settings_here, time_cell
 from make_us_rich.core.errors import BadModel, InputError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
@@ -112,7 +112,7 @@ def _forecast_row(item: Forecast, ahead: HorizonForecast) -> list[str]:
     return [
         item.pair,
         f"{item.last_close:.6g}",
-        utc_text(ahead.target_close_ms),
+        time_cell(ahead.target_close_ms),
         f"{quantiles['q50']:.6g}",
         f"{quantiles['q10']:.6g} to {quantiles['q90']:.6g}",
         f"v{item.model.version} {item.model.architecture}, {item.model.age_hours:.1f} h",
@@ -215,7 +215,7 @@ def _version_row(version: ModelVersion) -> list[str]:
     as_of = tags.get(TAG_AS_OF_MS)
     return [
         tags.get(TAG_ARCHITECTURE, ""),
-        utc_text(int(as_of)) if as_of else "",
+        time_cell(int(as_of)) if as_of else "",
         "" if skill is None else f"{skill:+.1%}",
         "" if coverage is None else f"{coverage:.1%}",
         tags.get(promotion.TAG_DECISION, ""),

@@ -14,16 +14,15 @@ from make_us_rich.cli.shared import (
     SomePairs,
     audit,
     database_here,
-    now_ms,
     print_json,
     settings_here,
     training_cells,
-    utc_text,
 )
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.pair import Pair, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.core.terminal import console
+from make_us_rich.core.times import current_ms, utc_text
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pairs import SERVING_PLANS, TrackedPair
 from make_us_rich.documents import UpdatedModels
@@ -43,7 +42,7 @@ def list_pairs(as_json: AsJson = False) -> None:
     settings = settings_here()
     with database_here() as database:
         found = pairs_table.tracked(database)
-        due = {(each.pair, each.interval): each for each in due_trainings(database, settings, now_ms())}
+        due = {(each.pair, each.interval): each for each in due_trainings(database, settings, current_ms())}
     if as_json:
         print_json(
             [
@@ -131,10 +130,10 @@ def _deploy(settings: Settings, *pairs: Pair) -> str:
     try:
         updated = apply(settings, wait=False)
     except MakeUsRichError as error:
-        next_ms = min(interval.last_close_ms(now_ms()) + interval.ms for interval in settings.intervals)
+        next_ms = min(interval.last_close_ms(current_ms()) + interval.ms for interval in settings.intervals)
         return (
             f"the service cannot be updated now: {error}. The change takes effect when the next training run ends: it "
-            f"begins at {utc_text(next_ms)} UTC, unless its schedule is paused"
+            f"begins at {utc_text(next_ms)}, unless its schedule is paused"
         )
     said = {
         pair: _how_served(updated, {Series(pair, interval).name for interval in settings.intervals}) for pair in pairs

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +12,7 @@ from rich.console import Console
 
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings, get_settings
+from make_us_rich.core.times import utc_text
 from make_us_rich.database.pool import Database
 from make_us_rich.pipeline.training_budget import DueTraining
 
@@ -78,22 +77,17 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, default=str))
 
 
-def now_ms() -> int:
-    """Return the time in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-def utc_text(time_ms: int) -> str:
-    """Return a time as `2026-01-31 12:00`."""
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
+def time_cell(time_ms: int) -> str:
+    """Return a time for a table whose heading names the zone, such as `2026-01-31 12:00`."""
+    return utc_text(time_ms).removesuffix(" UTC")
 
 
 def training_cells(due: DueTraining | None) -> tuple[str, str]:
     """Return when a pair was last trained, and when it is due and why; empty for a pair that is not trained."""
     if due is None:
         return "", ""
-    trained = utc_text(due.trained_ms) if due.trained_ms else "never"
-    return trained, f"{utc_text(due.due_ms)} ({due.reason})"
+    trained = time_cell(due.trained_ms) if due.trained_ms else "never"
+    return trained, f"{time_cell(due.due_ms)} ({due.reason})"
 
 
 def command_error(message: str, *, is_mistake: bool = False) -> typer.Exit:

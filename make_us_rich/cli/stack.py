@@ -13,16 +13,9 @@ import psycopg2
 import typer
 from rich.table import Table
 
-from make_us_rich.cli.shared import (
-    AsJson,
-    command_error,
-    database_here,
-    now_ms,
-    print_json,
-    settings_here,
-    training_cells,
-)
+from make_us_rich.cli.shared import AsJson, command_error, database_here, print_json, settings_here, training_cells
 from make_us_rich.core.terminal import console
+from make_us_rich.core.times import current_ms
 
 if TYPE_CHECKING:
     from make_us_rich.embedded.stack_config import StackConfig
@@ -107,7 +100,7 @@ def _print_due_trainings() -> None:
 
     try:
         with database_here() as database:
-            found = due_trainings(database, settings_here(), now_ms())
+            found = due_trainings(database, settings_here(), current_ms())
     except psycopg2.Error as error:
         console.print(f"the due times of the pairs cannot be read: {str(error).strip()}", markup=False)
         return

@@ -60,7 +60,7 @@ def _trained_interval(text: str) -> Interval:
 
 
 class Settings(BaseSettings):
-    """Each is the environment variable MUR_ plus the field in capitals. The defaults suit a developer's machine."""
+    """Each field is read from the environment variable MUR_ plus its name in capitals. Defaults suit development."""
 
     model_config = SettingsConfigDict(env_prefix="MUR_", frozen=True, extra="ignore")
 
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         Literal["development", "production"], Field(description="`production` refuses to start with a weak secret")
     ] = "development"
 
-    # secrets: `secret_fault` checks them in production; a component that does not need one gets none
+    # secrets: `secret_fault` checks them in production; each component gets only those that it needs
     secret_key: Annotated[Password, Field(description="signs the dashboard's sessions")] = _DEVELOPMENT
     database_url: Annotated[PostgresAddress, Field(description="Postgres of accounts and forecasts")] = SecretStr(
         f"postgresql://make_us_rich:{DEVELOPMENT_SECRET}@127.0.0.1:25432/make_us_rich"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.core.times import current_ms, from_ms
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import SCORED_CANDLES, HorizonScore, Score
 
@@ -36,7 +36,7 @@ def latest(database: Database, *, market: str, interval: Interval, now_ms: int |
     Leaves out a score whose candles have all been followed by as many others, or that is a week old: nobody scores the
     pair any more, and what it says is over. `now_ms`: by default the time of the call.
     """
-    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    now_ms = current_ms() if now_ms is None else now_ms
     oldest_ms = now_ms - min(SCORED_CANDLES * interval.ms, _WEEK_MS)
     with database.transaction() as cursor:
         cursor.execute(
@@ -48,7 +48,7 @@ def latest(database: Database, *, market: str, interval: Interval, now_ms: int |
     found = [
         LatestScore(
             Pair.parse(pair),
-            _from_ms(as_of_ms),
+            from_ms(as_of_ms),
             skill_vs_naive=skill,
             coverage_80=coverage,
             n=n,
@@ -65,7 +65,7 @@ def save(database: Database, score: Score, *, market: str, pair: Pair, interval:
     """Save the day's score, unless the day has a newer one."""
     row = score.model_dump() | {"as_of_ms": as_of_ms}
     row |= {name: json.dumps(row[name]) for name in ("shift", "horizons")}
-    row |= {"market": market, "pair": pair, "interval": interval, "day": _from_ms(as_of_ms).date()}
+    row |= {"market": market, "pair": pair, "interval": interval, "day": from_ms(as_of_ms).date()}
     changed = ", ".join(f"{name} = excluded.{name}" for name in row if name not in _KEY)
     with database.transaction() as cursor:
         cursor.execute(
@@ -73,7 +73,3 @@ def save(database: Database, score: Score, *, market: str, pair: Pair, interval:
             f" ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET {changed} WHERE scores.as_of_ms <= excluded.as_of_ms",
             row,
         )
-
-
-def _from_ms(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, UTC)

@@ -62,7 +62,7 @@ def quoted(text: str) -> str:
 def post(alert: Alert, settings: Settings) -> bool:
     """Post to the webhook of the settings; return False if there is none or the post failed. Never raises.
 
-    Blocks until Discord answered, 20 seconds at worst. Only Airflow calls it, where nobody waits: the last task of a
+    Blocks until Discord answered, half a minute at worst. Only Airflow calls it, where nobody waits: the last task of a
     run, which ends with its process and remembers whether the message was posted, and a thread of the triggerer. A
     service calls `post_soon`.
     """

@@ -23,6 +23,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Series
 from make_us_rich.core.responses import UNEXPECTED, bearer, read_json
 from make_us_rich.core.settings import BINANCE_DATA_URL, Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.database import migrations
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
@@ -104,7 +105,7 @@ def check_pairs(settings: Settings, *, now_ms: int | None = None) -> list[PairHe
     not answer.
     """
     readiness = read_readiness(settings)
-    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    now_ms = current_ms() if now_ms is None else now_ms
     found = []
     with Registry(settings) as registry, Database.from_settings(settings) as database:
         for tracked in pairs_table.active(database):

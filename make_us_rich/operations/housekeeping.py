@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from make_us_rich.core.interval import TRAINING_CANDLES, Interval
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import to_ms
 from make_us_rich.database.pool import Database
 from make_us_rich.registry.client import TRAINING_EXPERIMENT, connect_mlflow
 
@@ -167,7 +168,7 @@ def _runs(client: Any, experiment_id: str, before: datetime) -> list[Any]:
 
     All pages are read before a run is deleted, because a deletion moves what the next pages hold.
     """
-    query = f"attributes.start_time < {int(before.timestamp() * 1000)}"
+    query = f"attributes.start_time < {to_ms(before)}"
     found: list[Any] = []
     token = None
     while True:

@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from make_us_rich.cli import app
-from make_us_rich.cli.shared import utc_text
+from make_us_rich.cli.shared import time_cell
 from make_us_rich.client import Client, ServiceRefused
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.settings import get_settings
@@ -249,7 +249,7 @@ def test_the_terminal_shows_the_horizon_that_is_asked_for(service: LocalApi) -> 
     with Client(service.url, service.admin_token) as api:
         later = api.forecast("btc_usdt").at(24)
     shown = mkrich("btc_usdt", "--horizon", "24").stdout
-    assert utc_text(later.target_close_ms) in shown
+    assert time_cell(later.target_close_ms) in shown
     assert f"{later.quantiles.q10:.6g} to {later.quantiles.q90:.6g}" in shown
     (document,) = json.loads(mkrich("btc_usdt", "--horizon", "24", "--json").stdout)
     assert horizons_of(document) == [24]

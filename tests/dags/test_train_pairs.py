@@ -1,7 +1,7 @@
-"""Three real runs of train_pairs, one after the other, with a real Ray head.
+"""Two real runs of train_pairs, one after the other, with a real Ray head.
 
-The first has a compute budget for two of six pairs. So has the second for three; they share tasks, as pairs do when
-there are many, and one has no candles. A person names the pairs of the third, as of a time when one was just listed.
+The first has a compute budget for two of five pairs. A person names the pairs of the second, as of a time when one was
+just listed; they share tasks, as pairs do when there are many, and another one has no candles.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from make_us_rich.database import scores, trainings
 from make_us_rich.database.pool import Database
 from make_us_rich.database.trainings import LastTraining
 from make_us_rich.documents import Score
+from make_us_rich.pipeline.training_budget import TrainingNeeds
 from make_us_rich.registry.client import CHAMPION, Registry
 from tests.support.airflow_runs import DagEnvironment, Run
 
@@ -56,8 +57,9 @@ def database(with_ray: DagEnvironment) -> Iterator[Database]:
             pairs_table.put(database, item.pair, plan="off")
         for pair in PAIRS:
             pairs_table.put(database, pair, plan="pooled")
-        pairs_table.put(database, YOUNG, plan="off")
-        for pair, hours_ago in ((ADA, 100), (DOGE, 500), (LTC, 300), (UNI, 400), (XRP, 700)):
+        for pair in (DELISTED, YOUNG):
+            pairs_table.put(database, pair, plan="off")
+        for pair, hours_ago in ((ADA, 100), (DOGE, 500), (LTC, 300), (UNI, 400)):
             trainings.record(
                 database,
                 {pair: None},
@@ -89,61 +91,59 @@ def two_fit(with_ray: DagEnvironment, database: Database) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def three_fit(with_ray: DagEnvironment, database: Database, two_fit: Outcome) -> Outcome:
-    """The run after it, whose pairs share tasks: the exchange does not know one, and fails for a while for another."""
+def named(with_ray: DagEnvironment, database: Database, two_fit: Outcome) -> Outcome:
+    """A run whose five pairs a person named, where the budget would do for one.
+
+    The exchange does not know one of them, and fails for a while for another.
+    """
     with_ray.break_exchange(kind="unknown_symbol", symbol=DELISTED.symbol)
     with_ray.break_exchange(kind="500", symbol=RECOVERS.symbol, times=4)  # as often as the client tries
-    return _outcome(with_ray, database, {"pairs_per_task": 4}, minutes=40)
-
-
-@pytest.fixture(scope="module")
-def named(with_ray: DagEnvironment, database: Database, three_fit: Outcome) -> Outcome:
-    """A run whose three pairs a person named, where the budget would do for one."""
-    pairs_table.put(database, YOUNG, plan="pooled")
-    form = {"pairs": [ADA, YOUNG, UNI], "as_of": TWO_WEEKS_AFTER_ITS_LISTING, "pairs_per_task": 4}
+    for pair in (DELISTED, YOUNG):
+        pairs_table.put(database, pair, plan="pooled")
+    form = {"pairs": [ADA, DELISTED, DOT, RECOVERS, YOUNG], "as_of": TWO_WEEKS_AFTER_ITS_LISTING, "pairs_per_task": 6}
     return _outcome(with_ray, database, form, minutes=5)
 
 
 def test_a_run_trains_the_pairs_that_need_it_most_and_postpones_the_others(two_fit: Outcome) -> None:
     assert two_fit.of("promote") == {DOT: "success", LTC: "success"}, two_fit.run.log[-5000:]
     assert set(two_fit.of("fetch")) == {BITCOIN, LTC, DOT}
-    assert "4 pairs do not fit into the run's compute budget" in two_fit.run.log
+    assert f"2 of 5 pairs in 26.0 min, where 2 fit: {DOT}, {LTC}" in two_fit.run.log
+    assert "3 pairs do not fit into the run's compute budget" in two_fit.run.log
+    assert f"later runs train them: {ADA}, {DOGE}, {UNI}" in two_fit.run.log
     assert two_fit.run.state == "success", two_fit.run.log[-5000:]
     assert two_fit.embeds == []
 
 
-def test_the_next_run_trains_those_that_were_postponed_longest(two_fit: Outcome, three_fit: Outcome) -> None:
-    assert f"3 of 6 pairs in 40.0 min, where 3 fit: {XRP}, {DOGE}, {UNI}" in three_fit.run.log
-    assert f"later runs train them: {ADA}, {DOT}, {LTC}" in three_fit.run.log
-    for outcome, pairs in ((two_fit, (DOT, LTC)), (three_fit, (DOGE, UNI))):
-        for pair in pairs:
-            last = outcome.trainings[pair]
-            assert last.trained_as_of_ms == last.tried_as_of_ms
-            assert last.run_seconds != SLOW_S, "not measured anew in each run"
-
-
-def test_a_pair_without_candles_does_not_stop_the_others_of_its_task(
-    with_ray: DagEnvironment, three_fit: Outcome
+def test_the_next_run_trains_those_that_were_postponed_longest(
+    with_ray: DagEnvironment, database: Database, two_fit: Outcome
 ) -> None:
-    run = three_fit.run
-    assert three_fit.of("fetch") == {f"failed: {DELISTED}; fetched: {BITCOIN}, {RECOVERS}, {UNI}": "failed"}
+    for pair in (DOT, LTC):
+        last = two_fit.trainings[pair]
+        assert last.trained_as_of_ms == last.tried_as_of_ms
+        assert last.run_seconds not in (None, SLOW_S), "not measured anew in the run"
+    next_ms = two_fit.trainings[DOT].tried_as_of_ms + HOUR_MS
+    needs = TrainingNeeds.read(database, with_ray.typed_settings(), Interval.H1, next_ms)
+    assert needs.by_need([ADA, DOGE, DOT, UNI], next_ms) == [DOGE, UNI, ADA, DOT]
+
+
+def test_a_pair_without_candles_does_not_stop_the_others_of_its_task(with_ray: DagEnvironment, named: Outcome) -> None:
+    run = named.run
+    fetched = f"{ADA}, {BITCOIN}, {RECOVERS}, {DOT}, {YOUNG}"
+    assert named.of("fetch") == {f"failed: {DELISTED}; fetched: {fetched}": "failed"}
     assert max(run.tries[task, label] for task, label in run.tries if task == "fetch") == 2
-    assert three_fit.of("promote") == {f"promoted: {RECOVERS}, {UNI}": "success"}, run.log[-5000:]
-    (embed,) = three_fit.embeds
-    assert embed["title"] == f"train_pairs: {DELISTED} failed"
-    assert three_fit.trainings[DELISTED].failure == "its candles could not be fetched"
+    assert named.trainings[DELISTED].failure == "its candles could not be fetched"
     with Registry(with_ray.typed_settings()) as registry:
         champions = {pair for pair in PAIRS if registry.find(Series(pair, Interval.H1).name, CHAMPION)}
-    assert champions >= {RECOVERS, UNI}
+    assert champions >= {ADA, RECOVERS}
 
 
 def test_pairs_that_a_person_names_are_all_trained_whatever_the_budget(named: Outcome) -> None:
     assert all(word not in named.run.log for word in ("postponed:", "compute budget"))
-    assert named.trainings[ADA].run_seconds != SLOW_S
+    assert all(named.trainings[pair].run_seconds != SLOW_S for pair in (ADA, RECOVERS))
 
 
 def test_a_pair_whose_training_fails_does_not_stop_the_others_of_its_task(named: Outcome) -> None:
-    label = f"failed: {YOUNG}; promoted: {ADA}; refused: {UNI}"
+    label = f"failed: {YOUNG}; promoted: {ADA}, {RECOVERS}; refused: {DOT}"
     assert named.of("promote") == {label: "failed"}, named.run.log[-5000:]
     (embed,) = named.embeds
-    assert embed["title"] == f"train_pairs: {YOUNG} failed"
+    assert embed["title"] == f"train_pairs: {YOUNG}, {DELISTED} failed"
