@@ -34,7 +34,7 @@ class RowActions:
     dialog: str
 
     def layout(
-        self, columns: Sequence[Column], key: str, *actions: Component, label: str, empty: str = ""
+        self, columns: Sequence[Column], key: str, *actions: Component, label: str, empty: str = "Nothing here yet."
     ) -> list[Component]:
         """Return the notice, the table and the dialog. `label`: the field of a row that names it for screen readers."""
         buttons: Column = {
