@@ -11,7 +11,8 @@ from markupsafe import Markup
 from dash_app.components.formatting import duration, percent, utc_time
 from make_us_rich.database.forecasts import ServedForecast
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.record.track_record import PIT_BINS, Histogram, MeasuredSkill, Recent, Share, Week
+from make_us_rich.record.figures import MeasuredSkill, Share
+from make_us_rich.record.track_record import PIT_BINS, Histogram, Recent, Week
 
 _BANDS = ((0, -1, "outer"), (1, -2, "middle"), (2, -3, "inner"))  # quantiles of the 90, 80 and 50 % bands
 _SMALL = (360, 230)
