@@ -35,8 +35,9 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_recorded
 from make_us_rich.market.window import WINDOW_CANDLES, common_window
+from make_us_rich.record.figures import Share
 from make_us_rich.record.outcomes import record
-from make_us_rich.record.track_record import Share, track_record
+from make_us_rich.record.track_record import track_record
 from make_us_rich.registry import shipped
 from make_us_rich.registry.client import ModelVersion
 from serve_app.replica.forecast import ComputedForecast

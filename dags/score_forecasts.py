@@ -30,14 +30,14 @@ from make_us_rich.registry.client import CHAMPION, Registry
 DOC = """
 ### Are the forecasts still good?
 
-Some times a day, for every active pair: the forecasts of the last 168 candles, as they were first served, are compared
-with the closes that followed, 1, 2, 3, 4, 6, 8, 12, 18 and 24 candles ahead. A forecast is skipped at a horizon, and
-counted, when a candle before its target is missing. **score** stores the outcome of each forecast that was recorded
-before the next close, with the losses of the naive, EWMA and GARCH forecasts as of the same time, for the track
-record. It writes skill against the naive forecast and coverage of the 80 % band, at each horizon and in the mean, and
-the shift of the market's features to the table `scores` and to MLflow's experiment `score_forecasts`; the dashboard's
-overview shows the mean. **alarm** fails if there is a pair whose forecasts are worse than naive beyond noise in the
-mean over the horizons, or whose band at one horizon is too wide or too narrow beyond noise, and **report** posts
+Some times a day, for every active pair: **score** stores the outcome of each forecast that was recorded before the next
+close, as it was first served: the closes 1, 2, 3, 4, 6, 8, 12, 18 and 24 candles ahead, and the losses of the naive,
+EWMA and GARCH forecasts as of the same time. The track record is computed from these outcomes, and so is the score of
+the last 168 candles: skill against the naive forecast and coverage of the 80 % band, at each horizon and in the mean,
+and the shift of the market's features. It is written to the table `scores` and to MLflow's experiment
+`score_forecasts`; the dashboard's overview shows the mean. A forecast is skipped at a horizon, and counted, when the
+candle of its target is missing. **alarm** fails if there is a pair whose forecasts are worse than naive beyond noise in
+the mean over the horizons, or whose band at one horizon is too wide or too narrow beyond noise, and **report** posts
 each of them to Discord. A shift of the market is named as a possible cause, but never raises an alarm alone.
 
 With the parameter `retrain`, an alarm starts **train_foundation** at once. **train_pairs** trains a drifting pair

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from dash_app.cache import Cache
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms, from_ms
 from make_us_rich.database import forecast_logs, forecasts, outcomes, pairs
 from make_us_rich.database.forecast_logs import LogDay
 from make_us_rich.database.forecasts import ServedForecast
@@ -49,7 +49,7 @@ class Live:
     @property
     def is_stale(self) -> bool:
         """True when the pair has not been forecast for two candles."""
-        return self.newest.as_of_ms + _STALE_CANDLES * self.interval.ms < time.time_ns() // 1_000_000
+        return self.newest.as_of_ms + _STALE_CANDLES * self.interval.ms < current_ms()
 
 
 class ForecastRecords:
@@ -65,7 +65,7 @@ class ForecastRecords:
 
     def last_closes(self, pairs: Sequence[Pair], interval: Interval) -> dict[Pair, list[tuple[int, float]]]:
         """Return by pair the closes of the last 24 candles that something was forecast from: (time in ms, price)."""
-        first_ms = interval.last_close_ms(time.time_ns() // 1_000_000) - HORIZONS * interval.ms
+        first_ms = interval.last_close_ms(current_ms()) - HORIZONS * interval.ms
 
         def read() -> dict[Pair, list[tuple[int, float]]]:
             return forecasts.last_closes(
@@ -101,8 +101,8 @@ class ForecastRecords:
         live = self.live(pair, interval)
         if live is None:
             return None
-        known_ms = max(live.past[0].as_of_ms + horizon * interval.ms, time.time_ns() // 1_000_000)
-        return datetime.fromtimestamp(first_scoring_ms(interval, known_ms) / 1000, UTC)
+        known_ms = max(live.past[0].as_of_ms + horizon * interval.ms, current_ms())
+        return from_ms(first_scoring_ms(interval, known_ms))
 
     def log_days(self) -> list[LogDay]:
         """Return the published days of the log, newest first."""
@@ -118,7 +118,7 @@ class ForecastRecords:
         return forecast_logs.content(self._database, self._settings.market, day, kind)
 
     def _read_live(self, pair: Pair, interval: Interval) -> Live | None:
-        last_ms = interval.last_close_ms(time.time_ns() // 1_000_000)
+        last_ms = interval.last_close_ms(current_ms())
         market = self._settings.market
         past = forecasts.first_as_of_each_time(
             self._database,

@@ -11,7 +11,8 @@ from markupsafe import Markup
 from dash_app.components.formatting import duration, percent, utc_time
 from make_us_rich.database.forecasts import ServedForecast
 from make_us_rich.documents import QUANTILE_LEVELS
-from make_us_rich.record.track_record import PIT_BINS, Histogram, MeasuredSkill, Recent, Share, Week
+from make_us_rich.record.figures import MeasuredSkill, Share
+from make_us_rich.record.track_record import PIT_BINS, Histogram, Recent, Week
 
 _BANDS = ((0, -1, "outer"), (1, -2, "middle"), (2, -3, "inner"))  # quantiles of the 90, 80 and 50 % bands
 _SMALL = (360, 230)
@@ -91,7 +92,7 @@ def recent_closes(recent: Sequence[Recent], step: int, *, narrow: bool = False) 
         else:
             across = f"{2 * arm:.1f}"
             misses.append(f"M{at - arm:.1f} {close - arm:.1f}l{across} {across}m0 -{across}l-{across} {across}")
-    drawn = {"band middle": bands, "mid": medians, "came": hits, "missed": misses}
+    drawn = {"band middle": bands, "mid": medians, "inside": hits, "missed": misses}
     parts += [f'<path class="{name}" d="{"".join(lines)}"/>' for name, lines in drawn.items() if lines]
     label = f"The last {len(shown)} closes with their 80 % bands: {len(hits)} inside, {len(misses)} outside"
     return _svg(width, height, label, parts, _size_class(narrow))
@@ -144,7 +145,7 @@ def reliability(shares: Sequence[Share]) -> Markup:
         parts.append(_text(x(tick), height - 22, _whole(tick), "middle"))
     for level, share in zip(QUANTILE_LEVELS, shares, strict=True):
         name = "hit" if share.low <= level <= share.high else "off"
-        text = f"forecast {_whole(level)}, came {percent(share.value)} ({_interval(share)})"
+        text = f"forecast {_whole(level)}, observed {percent(share.value)} ({_interval(share)})"
         whisker = _line(x(level), y(share.low), x(level), y(share.high), "whisker")
         parts.append(f'<g class="{name}"><title>{text}</title>{whisker}')
         parts.append(f'<circle cx="{x(level):.1f}" cy="{y(share.value):.1f}" r="4.5"/></g>')

@@ -17,7 +17,7 @@ from psycopg2.extras import Json
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import QUANTILE_NAMES, EventKind
+from make_us_rich.documents import EventKind
 
 CHANNEL = "events"
 """Of NOTIFY, whose payload is the newest id."""
@@ -58,12 +58,12 @@ WHERE as_of_ms < %(close_ms)s AND NOT EXISTS (
 )
 ORDER BY pair
 """
-_AFTER = f"""
+_AFTER = """
 SELECT event_id, at, kind, pair, interval, payload, as_of_ms, made_at, model_version, foundation, last_close,
-    coalesce(horizon_quantiles, ARRAY[ARRAY[{", ".join(QUANTILE_NAMES)}]]::real[])
+    horizon_quantiles
 FROM (SELECT * FROM events WHERE event_id > %s AND market = %s ORDER BY event_id LIMIT %s) AS chosen
 LEFT JOIN LATERAL (
-    SELECT as_of_ms, made_at, model_version, foundation, last_close, horizon_quantiles, {", ".join(QUANTILE_NAMES)}
+    SELECT as_of_ms, made_at, model_version, foundation, last_close, horizon_quantiles
     FROM forecasts WHERE forecast_id = (chosen.payload->>'forecast_id')::bigint
 ) AS forecast ON true
 ORDER BY event_id

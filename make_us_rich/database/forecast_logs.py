@@ -10,13 +10,11 @@ from datetime import UTC, date, datetime, timedelta
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import QUANTILE_NAMES
 
 _TIMEOUT_S = 30.0
 _DAYS = "day, forecasts, csv_sha256, parquet_sha256, previous, chain, published_at"
-_SELECT_LIVE = f"""
-SELECT pair, interval, as_of_ms, made_at, model_version, foundation, last_close,
-    coalesce(horizon_quantiles, ARRAY[ARRAY[{", ".join(QUANTILE_NAMES)}]]::real[])
+_SELECT_LIVE = """
+SELECT pair, interval, as_of_ms, made_at, model_version, foundation, last_close, horizon_quantiles
 FROM served_forecasts WHERE market = %s AND made_at >= %s AND made_at < %s
 ORDER BY made_at, forecast_id
 """

@@ -33,23 +33,22 @@ _INSERT = f"""
 INSERT INTO forecasts ({", ".join(_COLUMNS)}) VALUES ({", ".join(["%s"] * (len(_COLUMNS) - 1))}, %s::real[])
 ON CONFLICT DO NOTHING RETURNING forecast_id
 """
-_NEXT_CLOSE = f"ARRAY[ARRAY[{', '.join(QUANTILE_NAMES)}]]"  # rows of older versions have these alone
-_LATER_CLOSE = "horizon_quantiles[%(horizon)s:%(horizon)s]"
 # When two models forecast the same candle, the first one's counts, as in the outcomes. A backfill's nobody was served.
 _SELECT_PAST = """
-SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, backfilled, last_close, {quantiles}
+SELECT DISTINCT ON (target_open_ms) target_open_ms, model_version, foundation, backfilled, last_close,
+    horizon_quantiles[%(horizon)s:%(horizon)s]
 FROM (SELECT * FROM served_forecasts UNION ALL SELECT * FROM forecasts WHERE backfilled) AS forecasts
 WHERE market = %(market)s AND pair = %(pair)s AND interval = %(interval)s
-AND target_open_ms <= %(last_ms)s AND (%(horizon)s = 1 OR array_length(horizon_quantiles, 1) >= %(horizon)s)
+AND target_open_ms <= %(last_ms)s AND array_length(horizon_quantiles, 1) >= %(horizon)s
 ORDER BY target_open_ms DESC, backfilled, made_at, forecast_id LIMIT %(limit)s
 """
-_SELECT_FIRST = f"""
-SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, coalesce(horizon_quantiles, {_NEXT_CLOSE}::real[])
+_SELECT_FIRST = """
+SELECT DISTINCT ON (target_open_ms) target_open_ms, last_close, horizon_quantiles
 FROM served_forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms BETWEEN %s AND %s
 ORDER BY target_open_ms, made_at, forecast_id
 """
-_SELECT_LAST = f"""
-SELECT target_open_ms, last_close, coalesce(horizon_quantiles, {_NEXT_CLOSE}::real[])
+_SELECT_LAST = """
+SELECT target_open_ms, last_close, horizon_quantiles
 FROM served_forecasts WHERE market = %s AND pair = %s AND interval = %s AND target_open_ms = %s
 ORDER BY made_at DESC, forecast_id DESC LIMIT 1
 """
@@ -129,9 +128,8 @@ def past(
     """
     values = {"market": market, "pair": pair, "interval": interval, "horizon": horizon, "limit": limit}
     values |= {"last_ms": closed_by_ms - horizon * interval.ms}
-    statement = _SELECT_PAST.format(quantiles=_NEXT_CLOSE if horizon == 1 else _LATER_CLOSE)
     with database.transaction() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(_SELECT_PAST, values)
         rows = cursor.fetchall()
     return [
         PastForecast(

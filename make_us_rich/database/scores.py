@@ -27,7 +27,7 @@ class LatestScore:
     n: int
     drifted: bool
     reason: str
-    horizons: tuple[HorizonScore, ...]  # empty in rows of versions that scored the next close alone
+    horizons: tuple[HorizonScore, ...]
 
 
 def latest(database: Database, *, market: str, interval: Interval, now_ms: int | None = None) -> dict[str, LatestScore]:

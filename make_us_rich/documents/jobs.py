@@ -117,7 +117,7 @@ class HorizonScore(Document):
 
     n: forecasts that were judged. skill_vs_naive: fraction of pinball loss saved. coverage_80: share of closes inside
     q10..q90. t_vs_naive: Diebold-Mariano statistic, below zero when the forecasts are worse than naive. skipped:
-    forecasts that were not judged, because a candle is missing between their as_of and their target.
+    forecasts that were not judged, because the candle of their target is missing.
     """
 
     horizon: int

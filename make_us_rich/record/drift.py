@@ -1,17 +1,18 @@
-"""Score a week of served forecasts at each horizon, and decide whether they drifted."""
+"""Score a week of served forecasts from their outcomes, and decide whether they drifted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.documents import HORIZON_GRID, QUANTILE_LEVELS, HorizonScore, Score
-from make_us_rich.forecasting.evaluation import coverage, diebold_mariano, pinball, t_of_mean_gain
-from make_us_rich.market.candles import Candles
+from make_us_rich.database.outcomes import ScoredForecasts
+from make_us_rich.documents import HorizonScore, Score
+from make_us_rich.forecasting.evaluation import diebold_mariano, t_of_mean_gain
+from make_us_rich.record.figures import inside_80, losses
 
 MIN_SCORED = 24
 """Served forecasts below this number are not checked for drift."""
@@ -19,41 +20,23 @@ MIN_SCORED = 24
 # Forecasts of neighbouring candles share all but one candle of their targets: n of them are worth n / horizon.
 _MIN_INDEPENDENT = 5
 # Both limits are wide: every pair is scored several times a day, and false alarms cost trust. With EWMA forecasts of 10
-# recorded pairs 0.28 % and 0.38 % of 1,060 weeks are beyond them; tests/unit/test_drift.py repeats a part.
-_DRIFT_T = -4.0
+# recorded pairs 0.33 % and 0.56 % of the 7,330 weeks that begin at each midnight are beyond them;
+# tests/unit/test_drift.py repeats a part.
+_DRIFT_T = -4.5
 _DRIFT_COVERAGE_Z = 4.0
 _LARGE_SHIFT = 0.25  # the usual limit of the population stability index (Siddiqi 2006)
-_SHIFT_BINS = 10
-_MIN_SHARE = 1e-4  # avoids the logarithm of an empty bin
-_DAY = 24
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class ServedForecasts:
-    """The n forecasts of a week at the G horizons of HORIZON_GRID, oldest first, and their outcomes, as log returns.
+class _HorizonGains:
+    """The score at one horizon, and by how much each forecast beat naive, in units of the mean naive loss.
 
-    quantiles: [n, G, 7], NaN where a model had no such horizon. actual: [n, G], NaN where the close is unknown.
-    skipped: [G], how many forecasts a gap keeps from being scored. past: for each horizon the returns over as many
-    candles before the week, whose quantiles are the naive forecast.
-    """
-
-    quantiles: Array
-    actual: Array
-    skipped: NDArray[np.int64]
-    past: Sequence[Array]
-
-
-@dataclass(frozen=True, eq=False)
-class _HorizonLosses:
-    """The score at one horizon, and by how much each forecast beat naive, [n], in units of the mean naive loss.
-
-    `gains` is NaN for forecasts that are not scored.
+    as_of_ms and gains: [n], of the forecasts that are scored.
     """
 
     score: HorizonScore
-    gains: Array
+    as_of_ms: NDArray[np.int64]
+    gains: NDArray[np.float64]
 
     @property
     def is_counted(self) -> bool:
@@ -61,22 +44,22 @@ class _HorizonLosses:
         return self.score.n >= max(MIN_SCORED, _MIN_INDEPENDENT * self.score.horizon)
 
 
-def score_served(served: ServedForecasts, shift: dict[str, float]) -> Score | None:
-    """Score a week of served forecasts against the random walk; None if none can be scored. shift: `population_shift`.
+def score_served(week: Sequence[ScoredForecasts], shift: Mapping[str, float]) -> Score | None:
+    """Score a week of served forecasts against the random walk; None if none can be scored at the next close.
 
-    The skill is the mean over HORIZON_GRID, each horizon with the same weight: one less the mean of (pinball loss at
-    the horizon / naive's loss there). Losses grow with the horizon, so that a plain mean would be one of the longest
-    horizons. A horizon counts once it has five times as many forecasts as candles, and 24 at least; until the first
-    one does, the next close counts alone.
+    week: at each horizon, the shortest first. shift: see `population_shift`. The skill is the mean over the horizons,
+    each with the same weight: one less the mean of (pinball loss at the horizon / naive's loss there). Losses grow with
+    the horizon, so that a plain mean would be one of the longest horizons. A horizon counts once it has five times as
+    many forecasts as candles, and 24 at least; until the first one does, the next close counts alone.
     """
-    found = [_losses(served, column) for column in range(len(HORIZON_GRID))]
-    if found[0] is None or found[0].score.n == 0:
+    found = [_at_horizon(each) for each in week]
+    if found[0].score.n == 0:
         return None
-    judged = [item for item in found if item is not None]
-    counted = [item for item in judged if item.is_counted] or judged[:1]
-    n, gains = judged[0].score.n, np.stack([item.gains for item in counted], axis=1)
+    judged = [each for each in found if each.score.n + each.score.skipped]
+    counted = [each for each in judged if each.is_counted] or judged[:1]
+    n, gains = judged[0].score.n, _side_by_side(counted)
     skill, t = float(np.nanmean(gains, axis=0).mean()), t_of_mean_gain(gains, longest=counted[-1].score.horizon)
-    problems = _drift_problems(skill, t, [item.score for item in counted]) if n >= MIN_SCORED else []
+    problems = _drift_problems(skill, t, [each.score for each in counted]) if n >= MIN_SCORED else []
     shifted = [f"{name} {index:.2f}" for name, index in shift.items() if index > _LARGE_SHIFT]
     if problems and shifted:
         problems.append(f"the market has changed: population stability index of {', '.join(shifted)}")
@@ -84,40 +67,35 @@ def score_served(served: ServedForecasts, shift: dict[str, float]) -> Score | No
         n=n,
         skill_vs_naive=skill,
         t_vs_naive=t,
-        coverage_80=float(np.mean([item.score.coverage_80 for item in counted])),
-        shift=shift,
+        coverage_80=float(np.mean([each.score.coverage_80 for each in counted])),
+        shift=dict(shift),
         drifted=bool(problems),
         reason="; ".join(problems) or ("too few forecasts to score" if n < MIN_SCORED else "no drift"),
-        horizons=tuple(item.score for item in judged),
+        horizons=tuple(each.score for each in judged),
     )
 
 
-def _losses(served: ServedForecasts, column: int) -> _HorizonLosses | None:
-    """Return the score at one horizon; None if no forecast has it, or if too few candles came before the week."""
-    actual, past, skipped = served.actual[:, column], served.past[column], int(served.skipped[column])
-    scored = ~np.isnan(actual)
-    n, horizon = int(scored.sum()), HORIZON_GRID[column]
-    if len(past) < MIN_SCORED or n + skipped == 0:
-        return None
-    gains = np.full(len(actual), np.nan)
-    if n == 0:
-        nothing = HorizonScore(
-            horizon=horizon, n=0, skill_vs_naive=None, coverage_80=None, t_vs_naive=None, skipped=skipped
-        )
-        return _HorizonLosses(nothing, gains)
-    quantiles = served.quantiles[scored, column]
-    naive = np.tile(np.quantile(past, QUANTILE_LEVELS), (n, 1))
-    ours, theirs = pinball(quantiles, actual[scored]), pinball(naive, actual[scored])
-    gains[scored] = (theirs - ours) / theirs.mean()
+def _at_horizon(found: ScoredForecasts) -> _HorizonGains:
+    known, ours, theirs = losses(found, "naive")
+    gains = (theirs - ours) / theirs.mean() if len(ours) else ours
     score = HorizonScore(
-        horizon=horizon,
-        n=n,
-        skill_vs_naive=float(gains[scored].mean()),
-        coverage_80=coverage(quantiles, actual[scored], 0.8),
-        t_vs_naive=diebold_mariano(ours, theirs, horizon=horizon),
-        skipped=skipped,
+        horizon=found.horizon,
+        n=len(ours),
+        skill_vs_naive=float(gains.mean()) if len(ours) else None,
+        coverage_80=float(inside_80(found)[known].mean()) if len(ours) else None,
+        t_vs_naive=diebold_mariano(ours, theirs, horizon=found.horizon) if len(ours) else None,
+        skipped=found.skipped,
     )
-    return _HorizonLosses(score, gains)
+    return _HorizonGains(score, found.as_of_ms[known], gains)
+
+
+def _side_by_side(counted: Sequence[_HorizonGains]) -> NDArray[np.float64]:
+    """Return the gains [times, horizons] of the forecasts as of each time; NaN where one is not scored."""
+    times = np.unique(np.concatenate([each.as_of_ms for each in counted]))
+    gains = np.full((len(times), len(counted)), np.nan)
+    for column, each in enumerate(counted):
+        gains[np.searchsorted(times, each.as_of_ms), column] = each.gains
+    return gains
 
 
 def _drift_problems(skill: float, t: float, counted: Sequence[HorizonScore]) -> list[str]:
@@ -135,37 +113,3 @@ def _drift_problems(skill: float, t: float, counted: Sequence[HorizonScore]) -> 
 def _coverage_z(score: HorizonScore) -> float:
     """Return how many standard errors the coverage is from 80 %, with n / horizon independent forecasts."""
     return ((score.coverage_80 or 0.0) - 0.8) / math.sqrt(0.8 * 0.2 * score.horizon / score.n)
-
-
-def population_shift(before: Candles, now: Candles) -> dict[str, float]:
-    """Return the population stability index of the size of moves, range and volume, each relative to its day.
-
-    The index is the sum of (share now - share before) ln(share now / share before) over the deciles of `before`.
-    """
-    then, recent = _shift_features(before), _shift_features(now)
-    return {name: _stability_index(then[name], recent[name]) for name in then}
-
-
-def _shift_features(candles: Candles) -> dict[str, Array]:
-    returns = np.diff(np.log(candles.close))
-    spread = np.log(candles.high / candles.low)[1:]
-    volume = candles.volume[1:]
-    return {
-        "move": returns[_DAY - 1 :] / (_day_mean(np.abs(returns)) + 1e-9),
-        "range": np.log(spread[_DAY - 1 :] + 1e-6),
-        "volume": np.log((volume[_DAY - 1 :] + 1e-12) / (_day_mean(volume) + 1e-12)),
-    }
-
-
-def _day_mean(values: Array) -> Array:
-    mean: Array = np.convolve(values, np.full(_DAY, 1 / _DAY), mode="valid")
-    return mean
-
-
-def _stability_index(before: Array, now: Array) -> float:
-    edges = np.quantile(before, np.linspace(0, 1, _SHIFT_BINS + 1)[1:-1])
-    then, recent = (
-        np.bincount(np.searchsorted(edges, values), minlength=_SHIFT_BINS) / len(values) + _MIN_SHARE
-        for values in (before, now)
-    )
-    return float(((recent - then) * np.log(recent / then)).sum())

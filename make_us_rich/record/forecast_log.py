@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from make_us_rich.core.times import iso_text
 from make_us_rich.database import forecast_logs
 from make_us_rich.database.forecast_logs import LogDay, LoggedForecast
 from make_us_rich.database.pool import Database
@@ -55,10 +56,10 @@ def _rows(live: Sequence[LoggedForecast]) -> Iterator[tuple[object, ...]]:
             yield (
                 str(each.pair),
                 str(each.interval),
-                _iso(each.as_of_ms),
+                iso_text(each.as_of_ms),
                 each.made_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 horizon,
-                _iso(each.as_of_ms + horizon * each.interval.ms),
+                iso_text(each.as_of_ms + horizon * each.interval.ms),
                 each.version,
                 int(each.foundation),
                 each.last_close,
@@ -83,7 +84,3 @@ def _as_parquet(rows: Sequence[Sequence[object]]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(arrays, names=list(COLUMNS)), buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def _iso(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,8 +1,8 @@
-"""Store the outcome of each served forecast, with the losses of the baselines as of the same time."""
+"""Store the outcome of each served forecast: at every horizon the actual close and the losses of the baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import outcomes
-from make_us_rich.database.outcomes import Outcome, Pending
+from make_us_rich.database.outcomes import AtHorizon, Outcome, Pending
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, SCORED_CANDLES
 from make_us_rich.forecasting.live_baselines import PAST_CANDLES, baseline_losses
@@ -26,10 +26,10 @@ Array = NDArray[np.float64]
 def record(
     database: Database, store: CandleStore, *, market: str, pair: Pair, interval: Interval, as_of_ms: int
 ) -> int:
-    """Store what is known at `as_of_ms` of the outcomes of served forecasts; returns how many forecasts gained one.
+    """Store what is known at `as_of_ms` of the outcomes of served forecasts; returns how many rows were written.
 
-    What is stored already stays as it was stored first. A horizon whose candle is missing is tried again for 168
-    candles after the longest one's target.
+    A close that is stored stays as it was stored first. A target whose candle is missing is tried again until 168
+    candles after the longest horizon.
     """
     waiting = outcomes.pending(database, market=market, pair=pair, interval=interval, as_of_ms=as_of_ms, limit=_AT_ONCE)
     if not waiting:
@@ -38,19 +38,20 @@ def record(
     first_day_ms = waiting[0].as_of_ms // _DAY_MS * _DAY_MS
     candles = store.read(market, pair, interval, first_day_ms - (PAST_CANDLES + 1) * step, as_of_ms)
     times = np.array([each.as_of_ms for each in waiting])
-    closes = _closes_at(candles, times[:, None] + (np.array(HORIZON_GRID) - 1) * step)
-    closes[np.array([each.horizons for each in waiting])[:, None] < np.array(HORIZON_GRID)] = np.nan
+    targets = times[:, None] + (np.array(HORIZON_GRID) - 1) * step  # when the candles of the targets opened
+    closes = _closes_at(candles, targets)
     actual = np.log(closes / np.array([each.last_close for each in waiting])[:, None])
-    losses = baseline_losses(candles, step, times, actual)
+    values = np.dstack([closes, baseline_losses(candles, step, times, actual)])
+    passed = targets <= (candles.open_time_ms[-1] if len(candles) else 0)
     too_old_ms = as_of_ms - (HORIZON_GRID[-1] + SCORED_CANDLES) * step
     found = [
-        _merged(old, closes[row], losses[row].T, too_old_ms=too_old_ms)
-        for row, old in enumerate(waiting)
-        if np.isfinite(closes[row]).any() or old.as_of_ms < too_old_ms
+        _outcome(each, values[row], passed[row], is_too_old=each.as_of_ms < too_old_ms)
+        for row, each in enumerate(waiting)
     ]
-    if found:
-        outcomes.save(database, found)
-    return len(found)
+    written = [each for each in found if each.at or each.complete]
+    if written:
+        outcomes.save(database, written)
+    return len(written)
 
 
 def _closes_at(candles: Candles, open_ms: NDArray[np.int64]) -> Array:
@@ -63,19 +64,11 @@ def _closes_at(candles: Candles, open_ms: NDArray[np.int64]) -> Array:
     return closes
 
 
-def _merged(old: Pending, closes: Array, losses: Array, *, too_old_ms: int) -> Outcome:
-    """Add new values to those that are stored. closes: [G]; losses: [3, G]."""
-    known = np.isfinite(old.closes)
-    kept_closes = np.where(known, old.closes, closes)
-    expected = np.array(HORIZON_GRID) <= old.horizons
-    return Outcome(
-        old.forecast_id,
-        kept_closes.tolist(),
-        _where(known, old.losses, losses),
-        complete=bool(np.isfinite(kept_closes[expected]).all()) or old.as_of_ms < too_old_ms,
-    )
-
-
-def _where(known: NDArray[np.bool_], old: Sequence[Sequence[float]], new: Array) -> list[list[float]]:
-    merged: list[list[float]] = np.where(known, np.array(old), new).tolist()
-    return merged
+def _outcome(forecast: Pending, values: Array, passed: NDArray[np.bool_], *, is_too_old: bool) -> Outcome:
+    """Add the new values to those that are stored. values: [G, 4] at HORIZON_GRID, in the order of AtHorizon."""
+    wanted = [horizon for horizon in HORIZON_GRID if horizon <= forecast.ahead]
+    found = zip(wanted, values.tolist(), passed.tolist(), strict=False)
+    at = {horizon: AtHorizon(*row) for horizon, row, has_passed in found if has_passed}
+    at |= {horizon: each for horizon, each in forecast.stored.items() if math.isfinite(each.close)}
+    is_known = all(horizon in at and math.isfinite(at[horizon].close) for horizon in wanted)
+    return Outcome(forecast.forecast_id, at, complete=is_known or is_too_old)

@@ -1,9 +1,4 @@
-"""How the served forecasts of a pair did at one horizon, with the uncertainty of each figure.
-
-Forecasts of neighbouring candles, h candles ahead, share all but one candle of their targets. So n of them count as
-n / h independent ones in every band of a share, and the error of a mean loss is that of Newey and West (1987) over
-2 h candles. Both are 95 % intervals.
-"""
+"""How the served forecasts of a pair did at one horizon, with the uncertainty of each figure; see figures.py."""
 
 from __future__ import annotations
 
@@ -19,31 +14,26 @@ from make_us_rich.core.distribution import DEFAULT_TAIL, probability_below
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database.outcomes import ScoredForecasts
-from make_us_rich.documents import QUANTILE_LEVELS, QUANTILE_NAMES
-from make_us_rich.forecasting.evaluation import pinball, standard_error
+from make_us_rich.documents import QUANTILE_LEVELS
+from make_us_rich.record.figures import (
+    BASELINE_NAMES,
+    HIGH,
+    LOW,
+    MEDIAN,
+    Z_95,
+    MeasuredSkill,
+    Share,
+    inside_80,
+    losses,
+    share,
+    skill,
+)
 
-BASELINE_NAMES = ("naive", "EWMA", "GARCH")
 PIT_BINS = 10
-MIN_INDEPENDENT = 10
-"""Fewer independent forecasts than these get a skill without a margin."""
 RECENT = 168
 """Closes that are shown one by one: a week of hours."""
 
-_LOW, _MEDIAN, _HIGH = (QUANTILE_NAMES.index(name) for name in ("q10", "q50", "q90"))
-_Z = 1.959964
 _MISSES = 5
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of n forecasts and its 95 % interval (Wilson 1927) with n / h independent ones."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -52,16 +42,6 @@ class Week:
 
     monday: date
     coverage: Share
-
-
-@dataclass(frozen=True)
-class MeasuredSkill:
-    """The fraction of a baseline's pinball loss that the forecasts saved. margin: 95 %, None for too few forecasts."""
-
-    baseline: str
-    value: float
-    margin: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -142,7 +122,7 @@ def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
     if len(found) == 0:
         return None
     horizon = found.horizon
-    inside = (found.close >= found.quantiles[:, _LOW]) & (found.close <= found.quantiles[:, _HIGH])
+    inside = inside_80(found)
     below = found.close[:, None] <= found.quantiles
     return TrackRecord(
         pair=pair,
@@ -154,42 +134,14 @@ def track_record(pair: Pair, found: ScoredForecasts) -> TrackRecord | None:
         last_close_ms=int(found.target_close_ms[-1]),
         models=_models(found),
         by_foundation=float(found.foundation.mean()),
-        coverage=_share(inside, horizon),
+        coverage=share(inside, horizon),
         weeks=tuple(_weeks(found.target_close_ms, inside, horizon)),
         skills=tuple(_skills(found)),
-        reliability=tuple(_share(below[:, column], horizon) for column in range(len(QUANTILE_LEVELS))),
+        reliability=tuple(share(below[:, column], horizon) for column in range(len(QUANTILE_LEVELS))),
         pit=_pit(found),
         misses=tuple(_misses(found)),
         recent=tuple(_recent(found)),
     )
-
-
-def skill(ours: Array, theirs: Array, *, horizon: int, baseline: str) -> MeasuredSkill:
-    """Return the skill of losses [n] against those of a baseline, of forecasts `horizon` candles ahead, in order."""
-    independent, mean = len(ours) / horizon, float(theirs.mean())
-    margin = None
-    if independent >= MIN_INDEPENDENT:
-        error = standard_error(theirs - ours, horizon=horizon)
-        margin = student_quantile(independent - 1) * error / mean
-    return MeasuredSkill(baseline, 1 - float(ours.mean()) / mean, margin, len(ours))
-
-
-def student_quantile(freedom: float) -> float:
-    """Return the 97.5 % quantile of Student's t, by Cornish and Fisher's expansion; exact to 1 % from 4 degrees on."""
-    z = _Z
-    return (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )
-
-
-def _share(hits: NDArray[np.bool_], horizon: int) -> Share:
-    n, value = len(hits) / horizon, float(hits.mean())
-    centre = (value + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z * math.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-    return Share(value, max(0.0, centre - half), min(1.0, centre + half), len(hits))
 
 
 def _weeks(closed_ms: NDArray[np.int64], inside: NDArray[np.bool_], horizon: int) -> Iterator[Week]:
@@ -197,16 +149,14 @@ def _weeks(closed_ms: NDArray[np.int64], inside: NDArray[np.bool_], horizon: int
     days = (closed_ms - 1) // 86_400_000
     mondays = days - (days + 3) % 7  # 1970-01-01 was a Thursday
     for monday in np.unique(mondays):
-        yield Week(date(1970, 1, 1) + timedelta(days=int(monday)), _share(inside[mondays == monday], horizon))
+        yield Week(date(1970, 1, 1) + timedelta(days=int(monday)), share(inside[mondays == monday], horizon))
 
 
 def _skills(found: ScoredForecasts) -> Iterator[MeasuredSkill]:
-    ours = pinball(np.log(found.quantiles / found.last_close[:, None]), np.log(found.close / found.last_close))
-    for column, baseline in enumerate(BASELINE_NAMES):
-        theirs = found.baseline_losses[:, column]
-        known = np.isfinite(theirs)
-        if known.any() and theirs[known].mean() > 0:
-            yield skill(ours[known], theirs[known], horizon=found.horizon, baseline=baseline)
+    for baseline in BASELINE_NAMES:
+        _, ours, theirs = losses(found, baseline)
+        if len(ours):
+            yield skill(ours, theirs, horizon=found.horizon, baseline=baseline)
 
 
 def _pit(found: ScoredForecasts) -> Histogram:
@@ -215,7 +165,7 @@ def _pit(found: ScoredForecasts) -> Histogram:
     positions = probability_below(np.log(found.close), np.log(found.quantiles), tails)
     tenths = np.minimum((positions * PIT_BINS).astype(int), PIT_BINS - 1)
     counts, expected = np.bincount(tenths, minlength=PIT_BINS), len(found) / PIT_BINS
-    half = _Z * math.sqrt(expected * (1 - 1 / PIT_BINS) * found.horizon)
+    half = Z_95 * math.sqrt(expected * (1 - 1 / PIT_BINS) * found.horizon)
     return Histogram(tuple(counts.tolist()), max(0.0, expected - half), expected + half)
 
 
@@ -229,7 +179,7 @@ def _models(found: ScoredForecasts) -> tuple[ModelUse, ...]:
 
 
 def _recent(found: ScoredForecasts) -> Iterator[Recent]:
-    bands = found.quantiles[-RECENT:, [_LOW, _MEDIAN, _HIGH]].tolist()
+    bands = found.quantiles[-RECENT:, [LOW, MEDIAN, HIGH]].tolist()
     closes = zip(found.target_close_ms[-RECENT:].tolist(), bands, found.close[-RECENT:].tolist(), strict=True)
     for time_ms, (low, median, high), close in closes:
         yield Recent(time_ms, low, median, high, close)
@@ -240,7 +190,7 @@ def _misses(found: ScoredForecasts) -> Iterator[Miss]:
 
     One move of the price makes h neighbouring forecasts miss, so the targets of those shown are h candles apart.
     """
-    low, high, close = np.log(found.quantiles[:, _LOW]), np.log(found.quantiles[:, _HIGH]), np.log(found.close)
+    low, high, close = np.log(found.quantiles[:, LOW]), np.log(found.quantiles[:, HIGH]), np.log(found.close)
     beyond = np.maximum(low - close, close - high)
     order = np.argsort(-beyond / np.maximum(high - low, 1e-9), kind="stable")
     targets, chosen = found.target_close_ms, list[int]()
@@ -249,7 +199,7 @@ def _misses(found: ScoredForecasts) -> Iterator[Miss]:
             return
         if all(abs(targets[row] - targets[other]) >= found.horizon * found.interval.ms for other in chosen):
             chosen.append(row)
-            bottom, top = (float(found.quantiles[row, column]) for column in (_LOW, _HIGH))
+            bottom, top = (float(found.quantiles[row, column]) for column in (LOW, HIGH))
             price = float(found.close[row])
             made_at = found.made_at[row].astimezone(UTC)
             beyond_end = price / (top if price > top else bottom) - 1

@@ -114,9 +114,9 @@ def test_the_newest_closes_are_drawn_with_their_bands(
     hits = (found.close >= found.quantiles[:, 1]) & (found.close <= found.quantiles[:, 5])
     assert (inside, outside) == (hits[-shown:].sum(), shown - hits[-shown:].sum())
     drawn = {
-        name: str(picture.locator(f".{name}").get_attribute("d")).count("M") for name in ("band", "came", "missed")
+        name: str(picture.locator(f".{name}").get_attribute("d")).count("M") for name in ("band", "inside", "missed")
     }
-    assert drawn == {"band": shown, "came": inside, "missed": outside}
+    assert drawn == {"band": shown, "inside": inside, "missed": outside}
     texts = picture.locator("text").evaluate_all("all => all.map((each) => each.getBoundingClientRect())")
     boxes = sorted((text["y"], text["x"], text["right"]) for text in texts)
     assert all(x >= right for (y, _, right), (other, x, _) in pairwise(boxes) if abs(y - other) < 2), "texts overlap"

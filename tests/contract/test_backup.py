@@ -95,8 +95,9 @@ def filled() -> Iterator[Installation]:
             "INSERT INTO user_api_consumptions SELECT user_id, date '2026-11-01' + n, n FROM users,"
             " generate_series(0, 19) n ON CONFLICT DO NOTHING",
             "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, last_close,"
-            " q05, q10, q25, q50, q75, q90, q95) SELECT 'simulated', pair, '1h', n * 3600000, 1, n * 3600000,"
-            " 100 + random(), 1, 2, 3, 4 + random() / 3, 5, 6, 7 FROM pairs, generate_series(1, 500) n",
+            " q05, q10, q25, q50, q75, q90, q95, horizon_quantiles) SELECT 'simulated', pair, '1h', n * 3600000, 1,"
+            " n * 3600000, 100 + random(), 1, 2, 3, 4 + random() / 3, 5, 6, 7, '{{1, 2, 3, 4, 5, 6, 7}}'"
+            " FROM pairs, generate_series(1, 500) n",
         )
         for name in ("mlflow", "airflow"):
             _execute(

@@ -13,7 +13,7 @@ import pytest
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.database import events, outcomes, pairs
-from make_us_rich.database.outcomes import Outcome
+from make_us_rich.database.outcomes import AtHorizon, Outcome
 from make_us_rich.database.pool import Database, connect
 from make_us_rich.documents import HORIZON_GRID
 from make_us_rich.operations import housekeeping
@@ -68,11 +68,13 @@ def test_a_close_that_becomes_known_is_one_event_whoever_saves_it(database: Data
     as_of_ms = newest_close_ms() - 5 * HOUR_MS
     record_forecast(database, as_of_ms=as_of_ms)
     forecast_id = read_events(database)[0].payload["forecast_id"]
-    losses = [[_UNKNOWN] * len(HORIZON_GRID)] * 3
 
     def save(*closes: float) -> None:
-        filled = [*closes, *[_UNKNOWN] * (len(HORIZON_GRID) - len(closes))]
-        outcomes.save(database, [Outcome(forecast_id, filled, losses, complete=False)])
+        at = {
+            horizon: AtHorizon(close, _UNKNOWN, _UNKNOWN, _UNKNOWN)
+            for horizon, close in zip(HORIZON_GRID, closes, strict=False)
+        }
+        outcomes.save(database, [Outcome(forecast_id, at, complete=False)])
 
     save(_UNKNOWN, 101.0)
     assert len(read_events(database, after=1)) == 0, "the next close is not known yet"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,20 @@ from psycopg2 import errors as pg_errors
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import Pair
-from make_us_rich.database import forecast_logs, forecasts
+from make_us_rich.database import forecast_logs, forecasts, outcomes
+from make_us_rich.database.migrations import SQL_FOLDER, migrate
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import HORIZONS, JobResult, PastForecast, Quantiles
+from make_us_rich.documents import HORIZON_GRID, HORIZONS, JobResult, PastForecast, Quantiles
 from make_us_rich.operations.housekeeping import delete_rows
 from tests.support.accounts import transaction
 from tests.support.documentation import sizing_bytes
-from tests.support.servers import migrated_database
+from tests.support.servers import empty_database, migrated_database
 
 pytestmark = pytest.mark.timeout(120)
 
 BITCOIN = Pair("btc", "usdt")
 AS_OF_MS = 1_700_049_600_000
+_OF_HORIZONS = ("0022", "0023")  # the migrations of rows that do not say of which horizons they are
 LOG_RETURNS = np.array([-3.0, -2.0, -1.0, 0.1, 1.0, 2.0, 3.0]) / 100
 _COLUMNS = (
     "market, pair, interval, target_open_ms, model_version, as_of_ms, last_close, q05, q10, q25, q50, q75, q90, q95"
@@ -52,17 +56,55 @@ def test_the_forecasts_of_each_horizon_are_read_when_their_close_came(url: str) 
     assert len(_past(url, now_ms + 20 * HOUR_MS, HORIZONS)) == 1
 
 
-def test_rows_of_older_versions_have_the_next_close_alone(url: str) -> None:
-    next_close = dict(_quantiles(1))
-    with transaction(url) as cursor:
-        cursor.execute(
-            f"INSERT INTO forecasts ({_COLUMNS}, made_at) VALUES (%s{', %s' * 13}, to_timestamp(%s))",
-            ("binance", BITCOIN, "1h", AS_OF_MS, 1, AS_OF_MS, 100.0, *next_close.values(), AS_OF_MS / 1000),
-        )
-    _record(url, AS_OF_MS + HOUR_MS, 1)
+def test_rows_of_older_versions_are_migrated(tmp_path: Path) -> None:
+    """A forecast of the next close alone, one of all horizons, and an outcome whose horizons nothing names yet."""
+    next_close = [100.5, 101.25, 102.0, 103.125, 104.0, 105.0, 106.0]
+    of_horizons = [next_close] * HORIZONS
+    row = ("binance", BITCOIN, "1h", AS_OF_MS, 1, AS_OF_MS, 100.0, *next_close)
+    values = ", ".join(["%s"] * 14)
+    with empty_database() as url:
+        migrate(url, _migrations_without(_OF_HORIZONS, tmp_path))
+        with transaction(url) as cursor:
+            cursor.execute(f"INSERT INTO forecasts ({_COLUMNS}) VALUES ({values})", row)
+            cursor.execute(
+                f"INSERT INTO forecasts ({_COLUMNS}, horizon_quantiles) VALUES ({values}, %s::real[])",
+                (*row[:3], AS_OF_MS + HOUR_MS, 1, AS_OF_MS + HOUR_MS, *row[6:], of_horizons),
+            )
+            cursor.execute("UPDATE forecasts SET made_at = to_timestamp(as_of_ms / 1000.0)")
+            cursor.execute(
+                "INSERT INTO outcomes SELECT forecast_id, ARRAY[105.5, 106, 107, 108, 109, 110, 111, 'NaN', 'NaN'],"
+                f" {', '.join(['array_fill(0.001::real, ARRAY[9])'] * 3)}, false FROM forecasts ORDER BY 1"
+            )
+        migrate(url)
 
-    assert [dict(item.quantiles) for item in _past(url, AS_OF_MS + 48 * HOUR_MS, 1)] == [next_close] * 2
-    assert _past(url, AS_OF_MS + 48 * HOUR_MS, 2) == []
+        with transaction(url) as cursor:
+            cursor.execute("SELECT horizon_quantiles FROM forecasts ORDER BY target_open_ms")
+            assert cursor.fetchall() == [([next_close],), (of_horizons,)]
+        later = AS_OF_MS + 48 * HOUR_MS
+        assert [item.quantiles.prices() for item in _past(url, later, 1)] == [next_close] * 2
+        assert [item.target_open_ms for item in _past(url, later, 2)] == [AS_OF_MS + 2 * HOUR_MS]
+        with Database(url) as database:
+            series: dict[str, Any] = {"market": "binance", "pair": BITCOIN, "interval": Interval.H1}
+            found = {h: outcomes.scored(database, **series, horizon=h) for h in (1, 12, 18)}
+        assert found[1].close.tolist() == [105.5, 105.5]
+        assert (found[12].close.tolist(), found[12].skipped) == ([111.0], 0)
+        assert (len(found[18]), found[18].skipped) == (0, 1)
+        with pytest.raises(pg_errors.CheckViolation), transaction(url) as cursor:
+            cursor.execute(f"INSERT INTO forecasts ({_COLUMNS}) VALUES ({values})", (*row[:4], 2, *row[5:]))
+
+
+@pytest.mark.parametrize("number", _OF_HORIZONS)
+def test_others_read_and_record_forecasts_while_a_migration_reads_the_whole_table(number: str, tmp_path: Path) -> None:
+    """The first statement of both is the long one; a lock that it took would be held until the end of the migration."""
+    (file,) = SQL_FOLDER.glob(f"{number}_*.sql")
+    long_statement = file.read_text().partition("-- migrate:up")[2].partition(";")[0]
+    with empty_database() as url:
+        migrate(url, _migrations_without(_OF_HORIZONS[_OF_HORIZONS.index(number) :], tmp_path))
+        _record(url, AS_OF_MS, HORIZONS)
+        with transaction(url) as cursor:
+            cursor.execute(long_statement)
+            _record(url, AS_OF_MS + HOUR_MS, HORIZONS)
+            assert len(_past(url, AS_OF_MS + 48 * HOUR_MS, 1)) == 2
 
 
 def test_of_two_models_the_first_one_with_the_horizon_counts_as_in_the_track_record(url: str) -> None:
@@ -180,8 +222,10 @@ def test_a_row_of_24_horizons_needs_what_the_sizing_page_says_and_housekeeping_d
         cursor.execute("SELECT pg_total_relation_size('forecasts'), count(*) FROM forecasts")
         size, rows = cursor.fetchone()
         closes, losses = (f"array_fill({value}, ARRAY[9])" for value in ("100.5::float8", "0.001::real"))
+        horizons = f"'{{{', '.join(map(str, HORIZON_GRID))}}}'::smallint[]"
         cursor.execute(
-            f"INSERT INTO outcomes SELECT forecast_id, {closes}, {losses}, {losses}, {losses}, true FROM forecasts"
+            "INSERT INTO outcomes (forecast_id, horizons, closes, naive_losses, ewma_losses, garch_losses, complete)"
+            f" SELECT forecast_id, {horizons}, {closes}, {losses}, {losses}, {losses}, true FROM forecasts"
         )
         cursor.execute("SELECT pg_total_relation_size('outcomes')")
         (outcomes_size,) = cursor.fetchone()
@@ -198,6 +242,14 @@ def test_a_row_of_24_horizons_needs_what_the_sizing_page_says_and_housekeeping_d
     with transaction(url) as cursor:
         cursor.execute("SELECT count(*) FROM outcomes")
         assert cursor.fetchone() == (10_001,), "a forecast's outcome goes with it"
+
+
+def _migrations_without(numbers: Sequence[str], folder: Path) -> Path:
+    """Copy all migrations but some to a folder."""
+    for file in SQL_FOLDER.glob("*.sql"):
+        if file.name[:4] not in numbers:
+            shutil.copy(file, folder)
+    return folder
 
 
 def _quantiles(horizon: int) -> Quantiles:

@@ -13,11 +13,12 @@ from make_us_rich.database import outcomes
 from make_us_rich.database.outcomes import ScoredForecasts
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID
-from make_us_rich.forecasting import baselines
+from make_us_rich.forecasting import baselines, live_baselines
 from make_us_rich.forecasting.evaluation import pinball
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
+from make_us_rich.record import outcomes as record_outcomes
 from make_us_rich.record.outcomes import record
 from make_us_rich.record.track_record import track_record
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
@@ -132,6 +133,42 @@ def test_a_backfilled_forecast_is_never_shown_even_with_an_outcome(database: Dat
     assert shown == [START_MS + hour * HOUR_MS for hour in range(40) if hour not in (3, 20, 39)]
     (series,) = [each for each in outcomes.scored_series(database, market="binance") if each.pair == pair]
     assert (series.n, series.last_as_of_ms) == (37, START_MS + 38 * HOUR_MS)
+
+
+def test_rows_of_another_grid_of_horizons_are_read_by_their_own(
+    database: Database, store: CandleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair("ltc", "usdt")
+    closes = _closes()
+    _store(store, pair, closes, range(len(closes)))
+    _serve(database, pair, closes, range(40))
+    with monkeypatch.context() as older:
+        for module in (record_outcomes, live_baselines):
+            older.setattr(module, "HORIZON_GRID", (1, 5, 24))
+        _record(database, store, pair, START_MS + 30 * HOUR_MS)
+    _record(database, store, pair, START_MS + 70 * HOUR_MS)
+
+    hours = {1: range(40), 4: range(7, 40), 5: range(26), 24: range(40)}  # the first seven were complete before
+    for horizon, served in hours.items():
+        found = _scored(database, pair, horizon)
+        assert ((found.as_of_ms - START_MS) // HOUR_MS).tolist() == list(served)
+        assert found.close.tolist() == [closes[PAST + hour + horizon] for hour in served]
+        assert np.isfinite(found.baseline_losses).all()
+        assert found.skipped == 0
+
+
+def test_a_longer_backlog_begins_with_the_newest_forecasts(
+    database: Database, store: CandleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair("sol", "usdt")
+    closes = _closes()
+    _store(store, pair, closes, range(len(closes)))
+    _serve(database, pair, closes, range(40))
+    monkeypatch.setattr(record_outcomes, "_AT_ONCE", 25)
+
+    assert _record(database, store, pair, START_MS + 70 * HOUR_MS) == 25
+    assert _scored(database, pair, 1).as_of_ms[0] == START_MS + 15 * HOUR_MS
+    assert _record(database, store, pair, START_MS + 70 * HOUR_MS) == 15
 
 
 def test_baselines_need_candles_to_be_fitted_on(database: Database, store: CandleStore) -> None:

@@ -186,7 +186,8 @@ def test_a_user_takes_their_rows_with_them(accounts: Accounts, url: str) -> None
 def test_crossing_quantiles_are_refused_by_the_table(url: str) -> None:
     crossing = (
         "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, last_close,"
-        " q05, q10, q25, q50, q75, q90, q95) VALUES ('binance', 'btc_usdt', '1h', 0, 1, 0, 1, 9, 1, 1, 1, 1, 1, 1)"
+        " q05, q10, q25, q50, q75, q90, q95, horizon_quantiles)"
+        " VALUES ('binance', 'btc_usdt', '1h', 0, 1, 0, 1, 9, 1, 1, 1, 1, 1, 1, '{{1, 1, 1, 1, 1, 1, 1}}')"
     )
     with pytest.raises(pg_errors.CheckViolation), transaction(url) as cursor:
         cursor.execute(crossing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.object_store import ObjectStore
 from make_us_rich.pipeline.training_budget import TrainingNeeds
-from make_us_rich.record import scoring
+from make_us_rich.record import outcomes, scoring
 from tests.support.servers import S3_KEYS, migrated_database, s3_server
 
 pytestmark = pytest.mark.timeout(120)
@@ -105,8 +106,8 @@ def test_every_stored_horizon_is_scored_once_its_close_is_known(url: str, store:
     assert kept.horizons == score.horizons
 
 
-def test_forecasts_over_a_gap_are_skipped_and_counted(url: str, store: CandleStore) -> None:
-    """Candle 100 of the week is missing: each horizon h loses the h forecasts that reach over it."""
+def test_forecasts_of_a_missing_close_are_skipped_and_counted(url: str, store: CandleStore) -> None:
+    """Candle 100 of the week is missing: each horizon loses the forecast of its close."""
     pair = Pair("gap", "usdt")
     closes = _store_candles(store, pair, missing=100)
     _serve(url, pair, closes, range(WEEK), HORIZONS)
@@ -114,7 +115,7 @@ def test_forecasts_over_a_gap_are_skipped_and_counted(url: str, store: CandleSto
     score = _score(url, store, pair)
 
     assert {item.horizon: (item.n, item.skipped) for item in score.horizons} == {
-        horizon: (WEEK - 2 * horizon + 1, horizon) for horizon in HORIZON_GRID
+        horizon: (WEEK - horizon, 1) for horizon in HORIZON_GRID
     }
 
 
@@ -128,13 +129,11 @@ def test_a_close_that_is_not_stored_yet_is_no_gap(url: str, store: CandleStore) 
     assert [(item.n, item.skipped) for item in score.horizons] == [(WEEK - h, 0) for h in HORIZON_GRID]
 
 
-def test_rows_with_the_next_close_alone_are_scored_at_that_horizon(url: str, store: CandleStore) -> None:
-    """After an upgrade the newest forecasts have all horizons; the mean counts them once there are enough."""
+def test_forecasts_of_the_next_close_alone_are_scored_at_that_horizon(url: str, store: CandleStore) -> None:
+    """After a new model the newest forecasts have all horizons; the mean counts them once there are enough."""
     pair = Pair("old", "usdt")
     closes = _store_candles(store, pair)
     _serve(url, pair, closes, range(WEEK - 30), 1)
-    with Database(url) as database, database.transaction() as cursor:
-        cursor.execute("UPDATE forecasts SET horizon_quantiles = NULL WHERE pair = %s", (pair,))
     (only,) = _score(url, store, pair).horizons
     assert (only.horizon, only.n) == (1, WEEK - 30)
 
@@ -181,8 +180,10 @@ def _serve(url: str, pair: Pair, closes: np.ndarray, hours: Sequence[int], horiz
 
 
 def _score(url: str, store: CandleStore, pair: Pair) -> Score:
+    series: dict[str, Any] = {"market": "binance", "pair": pair, "interval": Interval.H1, "as_of_ms": NOON_MS}
     with Database(url) as database:
-        found = scoring.score(database, store, market="binance", pair=pair, interval=Interval.H1, as_of_ms=NOON_MS)
+        outcomes.record(database, store, **series)
+        found = scoring.score(database, store, **series)
     assert found is not None
     return found
 

@@ -179,16 +179,17 @@ def _record_past_forecasts(stack: DashboardServers, hours: int = PAST_HOURS) -> 
         candles = wait_until(partial(_candles, stack, pair, hours), 60, f"{pair} has no candles of the exchange")
         closes = candles["close"]
         rows = [
-            (pair, open_ms, open_ms, close, *(close * factor for factor in _FACTORS), open_ms / 1000 + 20)
+            (pair, open_ms, open_ms, close, *prices, [prices], open_ms / 1000 + 20)
             for open_ms, close in zip(candles["open_time_ms"][1:], closes[:-1], strict=True)
+            for prices in [[close * factor for factor in _FACTORS]]
         ]
         with transaction(stack.settings.database_url.get_secret_value()) as cursor:
             execute_values(
                 cursor,
                 "INSERT INTO forecasts (market, pair, interval, target_open_ms, model_version, as_of_ms, "
-                "last_close, q05, q10, q25, q50, q75, q90, q95, made_at) VALUES %s",
+                "last_close, q05, q10, q25, q50, q75, q90, q95, horizon_quantiles, made_at) VALUES %s",
                 rows,
-                template=f"('simulated', %s, '1h', %s, 1, {', '.join(['%s'] * 9)}, to_timestamp(%s))",
+                template=f"('simulated', %s, '1h', %s, 1, {', '.join(['%s'] * 9)}, %s::real[], to_timestamp(%s))",
             )
 
 

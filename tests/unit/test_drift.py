@@ -2,40 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from make_us_rich.core.interval import Interval
+from make_us_rich.core.interval import HOUR_MS, Interval
+from make_us_rich.database.outcomes import ScoredForecasts
 from make_us_rich.documents import HORIZON_GRID, QUANTILE_LEVELS, Score
+from make_us_rich.forecasting.baselines import naive
 from make_us_rich.forecasting.evaluation import diebold_mariano, pinball
+from make_us_rich.forecasting.live_baselines import PAST_CANDLES
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_klines
-from make_us_rich.record.drift import MIN_SCORED, ServedForecasts, population_shift, score_served
+from make_us_rich.record.drift import MIN_SCORED, score_served
+from make_us_rich.record.figures import inside_80
+from make_us_rich.record.shift import population_shift
 from tests.support.recorded_data import recorded
 
 N = 168
 BEFORE = 1440
-_ROOTS = np.sqrt(HORIZON_GRID)
 _NORMAL = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645])  # QUANTILE_LEVELS of a standard normal
 assert len(_NORMAL) == len(QUANTILE_LEVELS)
 
+Array = NDArray[np.float64]
 
-def _served(logs: NDArray[np.float64], volatility: NDArray[np.float64], n: int = N) -> ServedForecasts:
-    """Return forecasts of log-normal closes, made at the last n of `logs`, which are the closes after BEFORE others.
+
+def _served(
+    logs: Array, volatility: Array, n: int = N, *, before: int = BEFORE, bias: float = 0.0
+) -> list[ScoredForecasts]:
+    """Return forecasts of log-normal closes, made at the last n of `logs`, which are the closes after `before` others.
 
     volatility: [n], of the return over one candle as each forecast knows it; it grows with the root of the horizon.
+    Naive learns each day from the candles before it, as in live_baselines.py.
     """
-    actual = np.full((n, len(HORIZON_GRID)), np.nan)
+    returns = np.diff(logs)
+    each_day = [
+        naive(returns[max(0, before + day - PAST_CANDLES) : before + day], np.zeros(1), HORIZON_GRID)[0]
+        for day in range(0, n, 24)
+    ]
+    naive_of_day = np.array(each_day)  # [days, G, 7]
+    week = []
     for column, horizon in enumerate(HORIZON_GRID):
-        known = logs[BEFORE + horizon :] - logs[BEFORE : len(logs) - horizon]
-        actual[: len(known), column] = known
-    past = [logs[horizon : BEFORE + 1] - logs[: BEFORE + 1 - horizon] for horizon in HORIZON_GRID]
-    quantiles = volatility[:, None, None] * _ROOTS[:, None] * _NORMAL
-    return ServedForecasts(quantiles, actual, np.zeros(len(HORIZON_GRID), np.int64), past)
+        actual = (logs[before + horizon :] - logs[before : len(logs) - horizon])[:n]
+        made = np.arange(len(actual))
+        quantiles = volatility[: len(actual), None] * np.sqrt(horizon) * _NORMAL + bias
+        losses = np.full((len(actual), 3), np.nan)
+        losses[:, 0] = pinball(naive_of_day[made // 24, column], actual)
+        ones = np.ones(len(actual))
+        week.append(
+            ScoredForecasts(
+                Interval.H1,
+                horizon,
+                made * HOUR_MS,
+                [datetime.fromtimestamp(hour * 3600 + 20, UTC) for hour in made.tolist()],
+                ones.astype(np.int64),
+                ones < 0,
+                ones,
+                np.exp(actual),
+                np.exp(quantiles),
+                losses,
+            )
+        )
+    return week
 
 
-def _market(seed: int, n: int = N) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _market(seed: int, n: int = N) -> tuple[Array, Array]:
     """Return (log closes, volatility of the last n hours) of a market whose volatility changes slowly."""
     draw = np.random.default_rng(seed)
     steps = np.zeros(BEFORE + n)
@@ -45,14 +80,18 @@ def _market(seed: int, n: int = N) -> tuple[NDArray[np.float64], NDArray[np.floa
     return np.append(0.0, np.cumsum(volatility * draw.normal(size=len(steps)))), volatility[BEFORE:]
 
 
-def _at_one_horizon(served: ServedForecasts) -> ServedForecasts:
-    """Return the same forecasts as rows of an older version have them: of the next close alone."""
-    quantiles, actual = served.quantiles.copy(), served.actual.copy()
-    quantiles[:, 1:], actual[:, 1:] = np.nan, np.nan
-    return ServedForecasts(quantiles, actual, served.skipped, served.past)
+def _empty(horizon: int, *, skipped: int = 0) -> ScoredForecasts:
+    none, integers = np.empty(0), np.empty(0, np.int64)
+    columns = (integers, [], integers, none > 0, none, none, np.empty((0, 7)), np.empty((0, 3)))
+    return ScoredForecasts(Interval.H1, horizon, *columns, skipped=skipped)
 
 
-def _score(served: ServedForecasts, shift: dict[str, float] | None = None) -> Score:
+def _at_one_horizon(week: list[ScoredForecasts]) -> list[ScoredForecasts]:
+    """Return the same forecasts by a model of the next close alone."""
+    return [week[0], *map(_empty, HORIZON_GRID[1:])]
+
+
+def _score(served: Sequence[ScoredForecasts], shift: dict[str, float] | None = None) -> Score:
     score = score_served(served, shift or {})
     assert score is not None
     return score
@@ -73,10 +112,9 @@ def test_each_horizon_is_scored_and_the_skill_is_their_mean() -> None:
 
     assert tuple(item.horizon for item in score.horizons) == HORIZON_GRID
     assert [item.n for item in score.horizons] == [N - horizon + 1 for horizon in HORIZON_GRID]
-    for column, item in enumerate(score.horizons):
-        quantiles, actual = served.quantiles[: item.n, column], served.actual[: item.n, column]
-        naive = np.tile(np.quantile(served.past[column], QUANTILE_LEVELS), (item.n, 1))
-        ours, theirs = pinball(quantiles, actual), pinball(naive, actual)
+    for found, item in zip(served, score.horizons, strict=True):
+        actual, quantiles = np.log(found.close), np.log(found.quantiles)
+        ours, theirs = pinball(quantiles, actual), found.baseline_losses[:, 0]
         assert item.skill_vs_naive == pytest.approx(1 - ours.mean() / theirs.mean())
         assert item.t_vs_naive == pytest.approx(diebold_mariano(ours, theirs, horizon=item.horizon))
         assert item.coverage_80 == np.mean((actual >= quantiles[:, 1]) & (actual <= quantiles[:, 5]))
@@ -109,9 +147,7 @@ def test_a_horizon_with_few_forecasts_is_shown_and_not_counted() -> None:
 
 def test_skipped_forecasts_are_counted_even_if_none_is_left() -> None:
     served = _served(*_market(5))
-    served.actual[:, -1] = np.nan
-    served.skipped[-2:] = 3, 145
-    score = _score(served)
+    score = _score([*served[:7], replace(served[7], skipped=3), _empty(24, skipped=145)])
 
     assert [item.skipped for item in score.horizons] == [0] * 7 + [3, 145]
     last = score.horizons[-1]
@@ -119,10 +155,21 @@ def test_skipped_forecasts_are_counted_even_if_none_is_left() -> None:
     assert score.skill_vs_naive == pytest.approx(np.mean([item.skill_vs_naive for item in score.horizons[:-1]]))
 
 
-def test_without_a_known_close_there_is_no_score() -> None:
+def test_without_a_known_close_or_naive_loss_there_is_no_score() -> None:
     served = _served(*_market(5))
-    served.actual[:] = np.nan
-    assert score_served(served, {}) is None
+    young = replace(served[0], baseline_losses=np.full((N, 3), np.nan))
+    for next_close in (_empty(1), _empty(1, skipped=3), young):
+        assert score_served([next_close, *served[1:]], {}) is None
+
+
+def test_forecasts_without_a_naive_loss_are_left_out() -> None:
+    """The first days of a young pair, for which naive had too few candles."""
+    served = _served(*_market(5))
+    served[0].baseline_losses[:48] = np.nan
+    score = _score(served)
+
+    assert [item.n for item in score.horizons[:2]] == [N - 48, N - 1]
+    assert score.horizons[0].coverage_80 == np.mean(inside_80(served[0])[48:])
 
 
 def test_a_band_that_is_too_narrow_is_drift() -> None:
@@ -136,37 +183,32 @@ def test_a_band_that_is_too_narrow_is_drift() -> None:
 def test_a_band_that_is_too_narrow_far_ahead_alone_is_drift() -> None:
     """The limit allows for overlapping forecasts: 145 forecasts 24 candles ahead are worth 6."""
     served = _served(*_market(1))
-    served.quantiles[:, -1] *= 0.02
-    score = _score(served)
+    far = served[-1]
+    score = _score([*served[:-1], replace(far, quantiles=far.quantiles**0.02)])
 
     assert score.drifted
     assert "of 145 closes 24 candles ahead" in score.reason
-    served.quantiles[:, -1] *= 25  # half as wide as it should be: 6 forecasts cannot show that
-    assert not _score(served).drifted
+    half_as_wide = replace(far, quantiles=far.quantiles**0.5)  # 6 forecasts cannot show that it is too narrow
+    assert not _score([*served[:-1], half_as_wide]).drifted
 
 
 def test_biased_forecasts_are_worse_than_naive() -> None:
-    served = _served(*_market(2))
-    score = _score(ServedForecasts(served.quantiles + 0.1, served.actual, served.skipped, served.past))
+    score = _score(_served(*_market(2), bias=0.1))
 
     assert score.drifted
     assert "worse than naive in the mean over the horizons" in score.reason
 
 
 def test_too_few_forecasts_are_not_checked_for_drift() -> None:
-    served = _served(*_market(3, MIN_SCORED - 1), MIN_SCORED - 1)
-    score = _score(ServedForecasts(served.quantiles + 0.1, served.actual, served.skipped, served.past))
+    score = _score(_served(*_market(3, MIN_SCORED - 1), MIN_SCORED - 1, bias=0.1))
 
     assert not score.drifted
     assert score.reason == "too few forecasts to score"
 
 
 def test_a_changed_market_explains_drift_but_is_not_drift_itself() -> None:
-    served = _served(*_market(4))
-    biased = ServedForecasts(served.quantiles + 0.1, served.actual, served.skipped, served.past)
-
-    assert not _score(served, {"range": 3.0}).drifted
-    assert "range 3.00" in _score(biased, {"range": 3.0}).reason
+    assert not _score(_served(*_market(4)), {"range": 3.0}).drifted
+    assert "range 3.00" in _score(_served(*_market(4), bias=0.1), {"range": 3.0}).reason
 
 
 @pytest.mark.recorded("klines-1h")
@@ -179,9 +221,11 @@ def test_false_alarms_are_rare_on_recorded_weeks() -> None:
         variance = np.zeros(len(logs))
         for hour in range(1, len(logs)):
             variance[hour] = 0.97 * variance[hour - 1] + 0.03 * (logs[hour] - logs[hour - 1]) ** 2
-        for begin in range(BEFORE, len(logs) - N - 1, N):
+        for begin in range(1440, len(logs) - N - 1, N):
             volatility = 0.95 * np.sqrt(variance[begin : begin + N])
-            drifted.append(_score(_served(logs[begin - BEFORE : begin + N + 1], volatility)).drifted)
+            before = min(begin, PAST_CANDLES)
+            week = _served(logs[begin - before : begin + N + 1], volatility, before=before)
+            drifted.append(_score(week).drifted)
     print(f"{np.mean(drifted):.2%} of {len(drifted)} weeks")
     assert len(drifted) > 500
     assert np.mean(drifted) < 0.01

@@ -13,8 +13,9 @@ from make_us_rich.core.pair import BITCOIN
 from make_us_rich.database.outcomes import ScoredForecasts
 from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting.evaluation import pinball
+from make_us_rich.record.figures import skill, student_quantile
 from make_us_rich.record.schedules import first_scoring_ms, scoring_cron
-from make_us_rich.record.track_record import RECENT, TrackRecord, skill, student_quantile, track_record
+from make_us_rich.record.track_record import RECENT, TrackRecord, track_record
 
 MONDAY_MS = 1_700_438_400_000  # 2023-11-20 00:00 UTC
 SCORES = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645])

@@ -9,7 +9,7 @@ import pytest
 from dash_app.public.charts import fan, skill_text, skills
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.database.forecasts import ServedForecast
-from make_us_rich.record.track_record import MeasuredSkill
+from make_us_rich.record.figures import MeasuredSkill
 
 
 @pytest.mark.parametrize(

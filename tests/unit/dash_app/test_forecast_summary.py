@@ -21,7 +21,8 @@ from dash_app.components.forecast_summary import (
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
 from make_us_rich.documents import Forecast
-from make_us_rich.record.track_record import Histogram, MeasuredSkill, Share, TrackRecord
+from make_us_rich.record.figures import MeasuredSkill, Share
+from make_us_rich.record.track_record import Histogram, TrackRecord
 from tests.unit.dash_app.forecast_documents import make_forecast, make_past
 
 
