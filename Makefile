@@ -101,8 +101,8 @@ wheel: $(INSTALLED) $(CHARTS) ## build sdist and wheel into dist/ and check them
 	$(BIN)/pytest tests/package
 
 # The benchmarks read CANDLES themselves, from the environment.
-bench-forecast: $(INSTALLED) ## score the forecasts beside baselines; CANDLES=DIR
-	$(BIN)/python -m benchmarks.forecast
+bench-forecast: $(INSTALLED) ## score the forecasts beside baselines, and write the figures of the docs; with CANDLES=DIR it only prints them
+	$(BIN)/python -m benchmarks.forecast $(if $(CANDLES),,--store)
 	$(BIN)/python -m benchmarks.forecast --cost
 
 foundation: $(INSTALLED) ## make the foundation that ships with the package again; CANDLES=DIR

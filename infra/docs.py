@@ -1,7 +1,7 @@
 """Generate the parts of the documentation that repeat facts of the code: `python -m infra.docs`, a step of `make docs`.
 
-Renews the table in docs/reference/settings.md, and writes the HTTP and CLI references. A leaf: it may
-import any package, and no package imports it.
+Renews the table in docs/reference/settings.md and the figures of the backtest in other pages, and writes the HTTP and
+CLI references. It may import any package but benchmarks, the only one that imports infra.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from infra.forecast_pages import forecast_pages, stored_result
+from infra.markdown import replace_generated
 from make_us_rich.accounts import Accounts
 from make_us_rich.core.settings import Settings
 from make_us_rich.database.pool import Database
@@ -38,17 +40,8 @@ def main() -> None:
 def generated_pages() -> dict[Path, str]:
     """Return the committed pages that hold generated tables, with their tables renewed."""
     settings = REFERENCE / "settings.md"
-    return {settings: _replace_table(settings.read_text(), "settings", settings_table())}
-
-
-def _replace_table(page: str, name: str, table: str) -> str:
-    """Replace what stands between two comments. Raises ValueError when the page has no place of that name."""
-    begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ValueError(f"the page has no {begin} … {end}")
-    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
+    renewed = replace_generated(settings.read_text(), "settings", settings_table())
+    return forecast_pages(stored_result()) | {settings: renewed}
 
 
 def settings_table() -> str:

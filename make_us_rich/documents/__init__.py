@@ -5,6 +5,7 @@ milliseconds since 1970; prices are in the quote currency.
 """
 
 from make_us_rich.core.quantile_levels import QUANTILE_LEVELS
+from make_us_rich.documents.backtests import BacktestResult, HorizonResult
 from make_us_rich.documents.events import (
     EVENT_KINDS,
     EventData,
@@ -67,6 +68,7 @@ __all__ = [
     "QUANTILE_NAMES",
     "SCORED_CANDLES",
     "BackfilledForecast",
+    "BacktestResult",
     "BaselineSkill",
     "CandleColumns",
     "ChosenPair",
@@ -81,6 +83,7 @@ __all__ = [
     "FoundationCard",
     "FoundationScore",
     "HorizonForecast",
+    "HorizonResult",
     "HorizonScore",
     "JobResult",
     "JudgedModel",

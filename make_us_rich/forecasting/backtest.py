@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import Interval
-from make_us_rich.documents import QUANTILE_NAMES
-from make_us_rich.forecasting import baselines
-from make_us_rich.forecasting.architectures import TrainingConfig, architecture, from_npz
+from make_us_rich.documents import HORIZON_GRID, QUANTILE_LEVELS, QUANTILE_NAMES
+from make_us_rich.forecasting.architectures import TrainingConfig, architecture, from_npz, new_network
+from make_us_rich.forecasting.baselines import EWMA, GARCH, NAIVE, ROLLING, baseline_forecasts, linear_quantiles
 from make_us_rich.forecasting.dataset import PreparedPair, prepare
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, HorizonSeries, coverage, diebold_mariano, pinball
 from make_us_rich.forecasting.features import feature_layout, sequence_features
+from make_us_rich.forecasting.networks import ScaledQuantiles
 from make_us_rich.forecasting.probabilities import ProbabilityScore, pool, score_probabilities
 from make_us_rich.forecasting.recipe import export_and_evaluate, fit_foundation_on, train_pair
 from make_us_rich.forecasting.samples import concatenate
@@ -34,9 +35,10 @@ WINDOW = 35 * 24
 HORIZONS_COMPARED = (1, 4, 8, 24)
 """The horizons at which a backtest compares by default; any of HORIZON_GRID can be."""
 
-_LEAST_ROLLING = 90  # candles of the rolling baseline, where thirty days have fewer
 MODEL = "model"
-BASELINES = ("naive", "rolling", "ewma", "garch_t", "linear_har", "linear_all")
+LOG_HAR, LINEAR = "log_har", "linear_har"
+BASELINES = (NAIVE, ROLLING, EWMA, GARCH, LOG_HAR, LINEAR)
+_UNIT = 0.01  # the regression's constant, of the size of a return
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,57 +129,71 @@ def compare_with_baselines(
     names: Collection[str] = BASELINES,
     curves: Sequence[dict[str, float]] = (),
 ) -> WindowResult:
-    """Compare a model's forecasts of the holdout with the baselines of these names.
+    """Compare a model's forecasts of the holdout with the baselines of these names, NAIVE among them.
 
     tails: the model's, [horizons, 2]. start_ms: the first open time of the holdout.
     """
     known = [horizon for horizon in horizons if horizon <= ours.horizons]
     forecasts = _same_candles(
-        ours, baseline_forecasts(prepared, known, interval, names), prepared.split.holdout.target_open_ms, known
+        ours, _compared_forecasts(prepared, known, interval, names), prepared.split.holdout.target_open_ms, known
     )
     return WindowResult(
         pair,
         start_ms,
         forecasts,
-        {horizon: _score_probabilities(prepared, forecasts[horizon][MODEL], tails, horizon) for horizon in known},
+        {horizon: _score_probabilities(prepared, forecasts[horizon], tails, horizon) for horizon in known},
         ours.inside_throughout() if ours.horizons > 1 else None,
         list(curves),
     )
 
 
-def baseline_forecasts(
-    prepared: PreparedPair, horizons: Sequence[int], interval: Interval, names: Collection[str] = BASELINES
+def _compared_forecasts(
+    prepared: PreparedPair, horizons: Sequence[int], interval: Interval, names: Collection[str]
 ) -> dict[str, Array]:
-    """Forecast the holdout with baselines that are fitted on the samples before it: quantiles [n, horizons, 7]."""
-    past, holdout = prepared.split.past, prepared.split.holdout
-    returns, upcoming = prepared.past_returns, holdout.target[:, 0].double().numpy()
-    static = torch.cat([past.static, holdout.static]).double().numpy()
-    layout = feature_layout(interval)
-    deviations, others = np.split(static, [layout.log_variances], axis=1)
-    regressors = np.concatenate([np.exp(0.5 * deviations), others], axis=1)
-    thirty_days = max(_LEAST_ROLLING, 30 * layout.day)
+    """Forecast the holdout with the baselines of these names, point in time: quantiles [n, horizons, 7].
 
-    def linear(columns: Callable[[int], Sequence[int]]) -> Array:
-        targets = past.target.double().numpy()
-        each = [
-            baselines.linear_quantiles(regressors[:, columns(horizon)], targets[:, horizon - 1]) for horizon in horizons
-        ]
-        return np.stack(each, axis=1)
-
-    forecasts: dict[str, Callable[[], Array]] = {
-        "naive": lambda: baselines.naive(returns, upcoming, horizons),
-        "rolling": lambda: baselines.rolling(returns, upcoming, horizons, window=thirty_days),
-        "ewma": lambda: baselines.ewma(returns, upcoming, horizons),
-        "garch_t": lambda: baselines.garch_t(returns, upcoming, horizons),
-        "linear_har": lambda: linear(lambda horizon: [*layout.har, *layout.profile_until(horizon)]),
-        "linear_all": lambda: linear(lambda horizon: range(regressors.shape[1])),
-    }
-    return {name: forecasts[name]() for name in names}
+    Those of the log-HAR volatility are fitted once, on the samples before the holdout.
+    """
+    times = prepared.split.holdout.target_open_ms
+    plain = [name for name in names if name not in (LOG_HAR, LINEAR)]
+    found = baseline_forecasts(prepared.closed, interval.ms, times, horizons, plain, least=0)  # the split needs more
+    if LOG_HAR in names or LINEAR in names:
+        found |= _linear_forecasts(prepared, horizons, interval)
+    return {name: found[name] for name in names}
 
 
-def _score_probabilities(prepared: PreparedPair, series: HorizonSeries, tails: Array, horizon: int) -> ProbabilityScore:
+def _linear_forecasts(prepared: PreparedPair, horizons: Sequence[int], interval: Interval) -> dict[str, Array]:
+    """Forecast with the network's own log-HAR volatility of each horizon.
+
+    LOG_HAR: times the constant quantiles of the past standardised returns. LINEAR: a quantile regression on the HAR
+    features and this volatility, in which each row is divided by it.
+    """
+    past, holdout, layout = prepared.split.past, prepared.split.holdout, feature_layout(interval)
+    scaled = new_network(replace(TrainingConfig.of(interval), architecture="linear"))
+    if not isinstance(scaled, ScaledQuantiles):
+        raise TypeError("the architecture `linear` has no volatility")
+    scaled.fit_scaling(past.complete())
+    static = torch.cat([past.static, holdout.static])
+    deviations, features, targets = (item.double().numpy() for item in (scaled.scale(static), static, past.target))
+    variances = layout.log_variances
+    levels = np.column_stack([np.exp(0.5 * features[:, :variances]), features[:, variances:]])
+    found: dict[str, list[Array]] = {LOG_HAR: [], LINEAR: []}
+    for horizon in horizons:
+        deviation, target = deviations[:, HORIZON_GRID.index(horizon)], targets[:, horizon - 1]
+        constant = np.nanquantile(target / deviation[: len(target)], QUANTILE_LEVELS)
+        found[LOG_HAR].append(deviation[len(target) :, None] * constant)
+        chosen = np.column_stack(
+            [levels[:, [*layout.har, *layout.profile_until(horizon)]], np.full(len(static), _UNIT)]
+        )
+        found[LINEAR].append(linear_quantiles(chosen / deviation[:, None], target, deviation))
+    return {name: np.stack(each, axis=1) for name, each in found.items()}
+
+
+def _score_probabilities(
+    prepared: PreparedPair, forecasts: Mapping[str, HorizonSeries], tails: Array, horizon: int
+) -> ProbabilityScore:
     past = prepared.split.past.target[:, horizon - 1].double().numpy()
-    return score_probabilities(series, tails[horizon - 1], past[np.isfinite(past)])
+    return score_probabilities(forecasts[MODEL], tails[horizon - 1], forecasts[NAIVE], scale=float(np.nanstd(past)))
 
 
 def _same_candles(
@@ -250,13 +266,17 @@ class Skill:
 
 @dataclass(frozen=True)
 class HorizonSummary:
-    """How the model did at one horizon. Gains are over the naive forecast; direction is the share that was right."""
+    """How the model did at one horizon. Gains are over the naive forecast; direction is the share that was right.
+
+    uneven_coverage: share of pair-windows in which the 80 % band covers less than 75 or more than 85 % of the closes.
+    """
 
     horizon: int
     skills: tuple[Skill, ...]
     probabilities: ProbabilityScore
     coverage_80: float
     coverage_90: float
+    uneven_coverage: float
     mae_gain: float
     rmse_gain: float
     direction: float
@@ -288,10 +308,12 @@ def _summarise_horizon(results: Sequence[WindowResult], horizon: int) -> Horizon
     for item in (result.forecasts[horizon][MODEL] for result in results):
         error, moved = item.target - item.quantiles[:, 3], item.target != 0
         right = np.sign(item.quantiles[moved, 3]) == np.sign(item.target[moved])
+        covered = coverage(item.quantiles, item.target, 0.8)
         gains.append(
             (
-                coverage(item.quantiles, item.target, 0.8),
+                covered,
                 coverage(item.quantiles, item.target, 0.9),
+                abs(covered - 0.8) > 0.05,
                 1 - np.abs(error).mean() / np.abs(item.target).mean(),
                 1 - np.sqrt((error**2).mean() / (item.target**2).mean()),
                 right.mean(),

@@ -40,15 +40,11 @@ class AlignedCandles:
 
 @dataclass(frozen=True, eq=False)
 class PreparedPair:
-    """The samples of one pair, and the aligned candles that they were made of."""
+    """The samples of one pair, the aligned candles that they were made of, and all closed candles, for baselines."""
 
     aligned: AlignedCandles
     split: Split
-
-    @property
-    def past_returns(self) -> NDArray[np.float64]:
-        """The returns of one candle before the holdout, [n], which baselines are fitted on."""
-        return self.split.past.target[:, 0].double().numpy()
+    closed: Candles
 
 
 def prepare(candles: Candles, reference: Candles, task: TrainingTask, *, may_have_ended: bool = False) -> PreparedPair:
@@ -64,7 +60,7 @@ def prepare(candles: Candles, reference: Candles, task: TrainingTask, *, may_hav
     samples = make_samples(aligned, interval=interval, config=config)
     task.on_step("split")
     parts = split(samples, interval=interval, as_of_ms=as_of_ms, config=config, may_have_ended=may_have_ended)
-    return PreparedPair(aligned, parts)
+    return PreparedPair(aligned, parts, closed(candles, interval, as_of_ms))
 
 
 def align_candles(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from make_us_rich.core.distribution import probability_below
+from make_us_rich.core.distribution import DEFAULT_TAIL, probability_below
 from make_us_rich.forecasting.evaluation import HorizonSeries
 
 Array = NDArray[np.float64]
@@ -23,7 +23,7 @@ class ProbabilityScore:
     """Probabilities of closes above five prices, 0, 1 and 2 standard deviations around the last close, at one horizon.
 
     brier, brier_naive: mean squared difference between the probability and the outcome (Brier 1950), of the model and
-    of the share of past returns above the price. brier_up, brier_up_naive: the same of a close above the last one.
+    of the naive forecast. brier_up, brier_up_naive: the same of a close above the last one.
     forecast, came: [10], mean probability and share that came, by the tenth of the probability; NaN for an empty one;
     count: [10]. beyond_1: share of closes outside the model's 1 % and 99 % points, which tails beyond the quantiles
     give; 2 % is right.
@@ -39,14 +39,16 @@ class ProbabilityScore:
     beyond_1: float
 
 
-def score_probabilities(series: HorizonSeries, tails: Array, past: Array) -> ProbabilityScore:
-    """Score the probabilities of one horizon. tails: [2], scale and shape; past: [m], earlier returns over it."""
-    repeated = np.tile(tails, (len(series.target), 1))
-    scale, ours, naive, came = float(past.std()), [], [], []
+def score_probabilities(
+    series: HorizonSeries, tails: Array, naive_series: HorizonSeries, *, scale: float
+) -> ProbabilityScore:
+    """Score the probabilities of one horizon. tails: [2], of the model; scale: standard deviation of past returns."""
+    repeated, default = (np.tile(tail, (len(series.target), 1)) for tail in (tails, DEFAULT_TAIL))
+    ours, naive, came = [], [], []
     for threshold in _THRESHOLDS:
         price = np.full(len(series.target), threshold * scale)
         ours.append(1 - probability_below(price, series.quantiles, repeated))
-        naive.append(np.full(len(price), (past > threshold * scale).mean()))
+        naive.append(1 - probability_below(price, naive_series.quantiles, default))
         came.append(series.target > price)
     probability, outcome = np.concatenate(ours), np.concatenate(came)
     up = _THRESHOLDS.index(0.0)

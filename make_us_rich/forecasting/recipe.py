@@ -12,7 +12,7 @@ from onnxruntime import InferenceSession
 from make_us_rich.core.errors import BadCandles, BadModel, InputError, NotEnoughHistory
 from make_us_rich.core.interval import Interval
 from make_us_rich.forecasting.architectures import TrainingConfig, context_length, from_npz, to_npz
-from make_us_rich.forecasting.baselines import naive
+from make_us_rich.forecasting.baselines import NAIVE, baseline_forecasts
 from make_us_rich.forecasting.dataset import PreparedPair, graph_inputs, prepare
 from make_us_rich.forecasting.evaluation import HoldoutForecasts, holdout_forecasts, metrics
 from make_us_rich.forecasting.export import check_parity, metadata_of, run_onnx, to_onnx
@@ -80,7 +80,7 @@ def export_and_evaluate(
     graph = _export(trained, task, pair)
     task.on_step("validate")
     forecasts = _checked_forecasts(graph, trained, prepared, task.config)
-    baseline = _naive_forecasts(prepared, forecasts)
+    baseline = _naive_forecasts(prepared, forecasts, task.interval)
     return FittedModel(
         onnx=graph,
         weights=to_npz(trained.network, task.as_of_ms),
@@ -138,7 +138,7 @@ def fit_foundation_on(prepared: Mapping[str, PreparedPair], task: TrainingTask) 
     graph = _export(trained, task, FOUNDATION)
     session = open_session(graph)  # once for all pairs: it takes longer than the forecasts of one
     evaluated = [_checked_forecasts(session, trained, item, config) for item in judged]
-    naives = [_naive_forecasts(item, own) for item, own in zip(judged, evaluated, strict=True)]
+    naives = [_naive_forecasts(item, own, task.interval) for item, own in zip(judged, evaluated, strict=True)]
     together = _join(evaluated)
     del evaluated  # 2.5 MB for each pair
     baseline = _join(naives)
@@ -209,10 +209,11 @@ def _forecast_holdout(
     return holdout_forecasts(holdout.target_open_ms[usable], log_returns, holdout.target.numpy()[usable]), inputs
 
 
-def _naive_forecasts(prepared: PreparedPair, model: HoldoutForecasts) -> HoldoutForecasts:
+def _naive_forecasts(prepared: PreparedPair, model: HoldoutForecasts, interval: Interval) -> HoldoutForecasts:
     """Forecast the same candles with the random walk, at the same horizons."""
-    quantiles = naive(prepared.past_returns, model.target[:, 0], range(1, model.horizons + 1))
-    return holdout_forecasts(model.target_open_ms, quantiles, model.target)
+    times, horizons = model.target_open_ms, range(1, model.horizons + 1)
+    quantiles = baseline_forecasts(prepared.closed, interval.ms, times, horizons, [NAIVE])[NAIVE]
+    return holdout_forecasts(times, quantiles, model.target)
 
 
 def _join(forecasts: Sequence[HoldoutForecasts]) -> HoldoutForecasts:

@@ -17,13 +17,13 @@ from make_us_rich.forecasting.backtest import MODEL, Summary, WindowResult, summ
 from make_us_rich.forecasting.evaluation import HorizonSeries, random_walk_inside
 from make_us_rich.market.candles import Candles
 
-_TITLES = {
-    "naive": "naive: price stays, constant quantiles",
+TITLES = {
+    "naive": "naive: the price stays, quantiles of 180 days",
     "rolling": "quantiles of the last 30 days",
-    "ewma": "EWMA volatility",
-    "garch_t": "GARCH(1,1)-t",
-    "linear_har": "linear quantile regression, HAR",
-    "linear_all": "linear quantile regression, all features",
+    "ewma": "EWMA volatility × root of the horizon",
+    "garch_t": "GARCH(1,1)-t, filtered historical simulation",
+    "log_har": "log-HAR volatility, constant quantiles",
+    "linear_har": "linear quantile regression, HAR, scaled by log-HAR",
 }
 _FAN_CANDLES = 72
 _INK = "#1f4e79"
@@ -103,7 +103,7 @@ def _skills(summary: Summary) -> pd.DataFrame:
         _ahead(item.horizon): [f"{skill.skill:+.2%} (t {skill.t:.1f}, won {skill.won:.0%})" for skill in item.skills]
         for item in summary.horizons
     }
-    names = [_TITLES[skill.baseline] for skill in summary.horizons[0].skills]
+    names = [TITLES[skill.baseline] for skill in summary.horizons[0].skills]
     return pd.DataFrame(columns, index=pd.Index(names, name="skill compared with"))
 
 
@@ -111,13 +111,14 @@ def _facts(summary: Summary) -> pd.DataFrame:
     rows = {
         "coverage of the 80 % band": [f"{item.coverage_80:.1%}" for item in summary.horizons],
         "coverage of the 90 % band": [f"{item.coverage_90:.1%}" for item in summary.horizons],
+        "pair-windows outside 75-85 % of the 80 % band": [f"{item.uneven_coverage:.0%}" for item in summary.horizons],
         "MAE of the median, gain over naive": [f"{item.mae_gain:+.2%}" for item in summary.horizons],
         "RMSE of the median, gain over naive": [f"{item.rmse_gain:+.2%}" for item in summary.horizons],
         "direction correct": [f"{item.direction:.1%}" for item in summary.horizons],
         "Brier score of probabilities, gain over naive": [
             f"{1 - item.probabilities.brier / item.probabilities.brier_naive:+.2%}" for item in summary.horizons
         ],
-        "Brier score of a rise, gain over the share of past rises": [
+        "Brier score of a rise, gain over naive": [
             f"{1 - item.probabilities.brier_up / item.probabilities.brier_up_naive:+.2%}" for item in summary.horizons
         ],
         "closes beyond the 1 % and 99 % points": [f"{item.probabilities.beyond_1:.1%}" for item in summary.horizons],
@@ -148,13 +149,13 @@ def _skill_figure(results: Sequence[WindowResult]) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     horizons = list(results[0].forecasts)
-    for name, color in zip(("naive", "ewma", "garch_t", "linear_har"), _COLOURS, strict=True):
+    for name, color in zip(("naive", "ewma", "garch_t", "log_har"), _COLOURS, strict=True):
         skills = [
             [100 * _skill(result.forecasts[horizon][MODEL], result.forecasts[horizon][name]) for result in results]
             for horizon in horizons
         ]
         low, high = np.quantile(skills, (0.25, 0.75), axis=1)
-        axes.plot(horizons, np.mean(skills, axis=1), "o-", color=color, label=_TITLES[name])
+        axes.plot(horizons, np.mean(skills, axis=1), "o-", color=color, label=TITLES[name])
         axes.fill_between(horizons, low, high, color=color, alpha=0.15, linewidth=0)
     axes.axhline(0, color="#888", linewidth=1)
     axes.set_xscale("log", base=2)

@@ -6,6 +6,7 @@ other files are named in a warning and not read.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -51,6 +52,13 @@ def read_resampled(path: Path, interval: Interval) -> Candles:
     if interval.ms % file.interval.ms:
         raise BadCandles(f"{path.name} has candles of {file.interval}, not of {interval} or shorter: download those")
     return resample(file.candles, file.interval, interval)
+
+
+def digest(candles: Candles) -> str:
+    """Return the SHA-256 of the values: the bytes of a parquet file depend on the version that wrote it."""
+    times, *columns = vars(candles).values()
+    values = times.astype("<i8").tobytes() + b"".join(column.astype("<f8").tobytes() for column in columns)
+    return hashlib.sha256(values).hexdigest()
 
 
 def _read(path: Path, interval: Interval) -> KlinesFile:

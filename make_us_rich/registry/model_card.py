@@ -37,8 +37,9 @@ def describe(card: FoundationCard) -> str:
             "`train_foundation`; its choices were made on windows of the years 2021 and 2022.",
             f"**Make it again.** `{card.command}`",
             f"**Scores.** Without fine-tuning, in {windows} consecutive windows, {scored}, all after its data. Skill "
-            "is the pinball loss saved against the baseline, which is fitted on the pair's own candles before each "
-            "window; t is the Diebold-Mariano statistic. Coverage is the share of closes inside the 80 % band.",
+            "is the pinball loss saved against the baseline, which the code that made this card fitted on earlier "
+            "candles of the pair; t is the Diebold-Mariano statistic. Coverage is the share of closes inside the 80 % "
+            "band.",
             *(_table(card, learned) for learned in (True, False)),
         )
     )

@@ -6,20 +6,20 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from make_us_rich.core.distribution import DEFAULT_TAIL
 from make_us_rich.core.errors import BadModel, NotEnoughHistory, RegistryError
 from make_us_rich.core.pair import Series, foundation_name
 from make_us_rich.core.settings import Settings
-from make_us_rich.documents import HORIZONS, QUANTILE_LEVELS, Forecast, ReplicaError
-from make_us_rich.forecasting.live_baselines import candles_needed, ewma_forecast
+from make_us_rich.documents import HORIZONS, Forecast, ReplicaError
+from make_us_rich.forecasting.baselines import EWMA, NAIVE
+from make_us_rich.forecasting.live_baselines import candles_needed, newest_forecast
 from make_us_rich.market.window import Window
 from make_us_rich.registry.client import (
     CHAMPION,
@@ -36,8 +36,6 @@ from serve_app.replica.models import LoadedModel, ModelCache, ModelKey
 from serve_app.single_flight import SharedCalls
 
 FOUNDATION = "foundation"
-NAIVE = "naive"
-EWMA = "ewma"
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -46,7 +44,6 @@ _log = logging.getLogger("ray.serve")
 
 _TTL_S = 60.0
 _FAILURE_TTL_S = 10.0
-_FEWEST_CANDLES = 48
 # Of their own, so that neither a silent MLflow nor a slow model holds up what is served.
 _THREADS = ThreadPoolExecutor(4, thread_name_prefix="compared")
 
@@ -88,7 +85,7 @@ class ComparedModels:
 
     async def forecast(self, choice: str, window: Window, now_ms: int) -> Forecast | ReplicaError:
         """Return the forecast of this window by `previous`, `foundation`, `naive` or `ewma`."""
-        if choice in _BASELINES:
+        if choice in (NAIVE, EWMA):
             return await _in_thread(self._forecast_baseline, choice, window, now_ms)
         found = await self._find(choice)
         if found.failure:
@@ -117,9 +114,10 @@ class ComparedModels:
         version = ModelVersion(choice, 0, run_id="", created_ms=window.as_of_ms, tags=tags)
         no_graph = LoadedModel(version, b"", self._model_cache)
         tails = np.tile(DEFAULT_TAIL, (HORIZONS, 1))
-        count = candles_needed(window.interval.ms) if choice == EWMA else _FEWEST_CANDLES
-        whole = window.at_least(count)
-        prices = float(window.candles.close[-1]) * np.exp(_BASELINES[choice](whole))
+        step = window.interval.ms
+        whole = window.at_least(candles_needed(choice, step))
+        returns = newest_forecast(choice, whole.candles, step, range(1, HORIZONS + 1))
+        prices = float(window.candles.close[-1]) * np.exp(returns)
         bridged = whole.is_bridged(len(whole.candles))
         return ComputedForecast.of(self._series.pair, no_graph, window, prices, tails, bridged=bridged)
 
@@ -166,23 +164,3 @@ class ComparedModels:
 
 async def _in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
     return await asyncio.get_running_loop().run_in_executor(_THREADS, work, *arguments)
-
-
-def _naive(window: Window) -> NDArray[np.float64]:
-    """Return the quantiles [HORIZONS, 7] of the window's log returns over as many candles as the horizon.
-
-    Raises NotEnoughHistory.
-    """
-    logs = np.log(window.candles.close)
-    if len(logs) < _FEWEST_CANDLES:
-        raise NotEnoughHistory(f"{len(logs)} candles without a gap, {_FEWEST_CANDLES} are needed")
-    levels = [np.quantile(logs[horizon:] - logs[:-horizon], QUANTILE_LEVELS) for horizon in range(1, HORIZONS + 1)]
-    return np.stack(levels)
-
-
-def _ewma(window: Window) -> NDArray[np.float64]:
-    """Return the quantiles [HORIZONS, 7] of the coming log returns. Raises NotEnoughHistory."""
-    return ewma_forecast(window.candles, window.interval.ms, range(1, HORIZONS + 1))
-
-
-_BASELINES: Mapping[str, Callable[[Window], NDArray[np.float64]]] = {NAIVE: _naive, EWMA: _ewma}

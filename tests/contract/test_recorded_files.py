@@ -18,8 +18,8 @@ from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import BITCOIN, Pair
 from make_us_rich.core.settings import get_settings
 from make_us_rich.market.exchange import ExchangeClient
-from make_us_rich.market.recordings import read_klines, write_klines
-from tests.support.recorded_files import app, digest
+from make_us_rich.market.recordings import digest, read_klines, write_klines
+from tests.support.recorded_files import app
 
 FIRST, END = "2024-01-05", "2024-03-05"  # 1,440 hours: two requests
 FILES = {"BTCUSDT": BITCOIN, "ETHUSDT": Pair("eth", "usdt")}

@@ -22,7 +22,7 @@ from make_us_rich.database import forecasts
 from make_us_rich.database import pairs as pairs_table
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZONS, QUANTILE_NAMES, CandleColumns, Quantiles
-from make_us_rich.forecasting.live_baselines import ewma_forecast
+from make_us_rich.forecasting.live_baselines import newest_forecast
 from make_us_rich.market.candles import from_columns
 from make_us_rich.pipeline.deployment import apply
 from tests.support.accounts import transaction
@@ -182,7 +182,7 @@ def test_other_models_are_compared_with_the_champion(api: httpx.Client) -> None:
     assert {each["as_of_ms"] for each in (previous, naive, ewma)} == {champion["as_of_ms"]}
     assert (ewma["model"]["name"], ewma["model"]["skill_vs_naive"]) == ("ewma", None)
     candles = from_columns(CandleColumns(**api.get("/v1/candles/btc_usdt?limit=1000").raise_for_status().json()))
-    expected = ewma["last_close"] * np.exp(ewma_forecast(candles, HOUR_MS, range(1, HORIZONS + 1)))
+    expected = ewma["last_close"] * np.exp(newest_forecast("ewma", candles, HOUR_MS, range(1, HORIZONS + 1)))
     assert [list(item["quantiles"].values()) for item in ewma["horizons"]] == pytest.approx(expected, rel=1e-9)
     missing = api.get("/v1/forecasts/btc_usdt?model=foundation")
     assert (missing.status_code, missing.json()["field"]) == (404, "model")

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +19,7 @@ from make_us_rich.cli.shared import command_error
 from make_us_rich.core.errors import BadCandles, MakeUsRichError
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import parse_symbol
-from make_us_rich.market.candles import Candles
-from make_us_rich.market.recordings import read_klines
+from make_us_rich.market.recordings import digest, read_klines
 from tests.support.processes import PROJECT_ROOT
 
 LIST = PROJECT_ROOT / "tests" / "recorded.json"
@@ -60,13 +58,6 @@ class Recording:
             datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000 for day in (self.first, self.end)
         )
         return digest(candles[(candles.open_time_ms >= first_ms) & (candles.open_time_ms < end_ms)])
-
-
-def digest(candles: Candles) -> str:
-    """Hash the values of candles: the bytes of a parquet file depend on the version that wrote it."""
-    times, *columns = vars(candles).values()
-    values = times.astype("<i8").tobytes() + b"".join(column.astype("<f8").tobytes() for column in columns)
-    return hashlib.sha256(values).hexdigest()
 
 
 def read_list(path: Path = LIST) -> list[Recording]:

@@ -68,12 +68,6 @@ def test_an_exchange_is_added_where_the_page_says() -> None:
     assert [path for path in paths if path not in page] == []
 
 
-def test_the_share_of_right_directions_is_the_same_in_every_page() -> None:
-    table = (DOCS / "explanation" / "forecasting.md").read_text()
-    (share,) = re.findall(r"\| direction right \| ([\d.]+ %)", table)
-    assert f"the direction in {share} of the hours" in (DOCS / "faq.md").read_text()
-
-
 def test_the_table_of_errors_has_every_kind_of_problem() -> None:
     code = "".join(path.read_text() for path in (PROJECT_ROOT / "serve_app").rglob("*.py"))
     code += (PROJECT_ROOT / "make_us_rich" / "operations" / "haproxy.py").read_text()

@@ -101,7 +101,7 @@ def test_summary_of_a_forecast_that_is_twice_as_good() -> None:
     times = np.arange(500, dtype=np.int64) * HOUR_MS
     good = holdout_forecasts(times, np.zeros((500, 1, 7)), target[:, None]).at(1)
     half = holdout_forecasts(times, np.repeat(target[:, None, None] / 2, 7, axis=2), target[:, None]).at(1)
-    probabilities = score_probabilities(half, np.array(DEFAULT_TAIL), target)
+    probabilities = score_probabilities(half, np.array(DEFAULT_TAIL), good, scale=1.0)
     models = {MODEL: half, **dict.fromkeys(BASELINES, good)}
     result = WindowResult("eth_usdt", 0, {1: models}, {1: probabilities}, None, [])
     (summary,) = summarise([result]).horizons

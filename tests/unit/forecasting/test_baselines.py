@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from make_us_rich.documents import QUANTILE_LEVELS
 from make_us_rich.forecasting import baselines
+from make_us_rich.forecasting.baselines import PAST_CANDLES
 from make_us_rich.forecasting.evaluation import coverage, diebold_mariano, pinball
 
 RANDOM = np.random.default_rng(8)
@@ -55,6 +56,20 @@ def test_garch_recovers_the_volatility_of_a_garch_process() -> None:
     assert pinball(quantiles, returns[5000:]).mean() < pinball(naive, returns[5000:]).mean()
 
 
+def test_garch_far_ahead_is_what_its_own_market_does() -> None:
+    """The quantiles 24 candles ahead, and not only the variance, are those of simulated futures of the true process."""
+    returns, deviation = garch_returns(PAST_CANDLES + 1)
+    past, now = returns[:PAST_CANDLES], deviation[PAST_CANDLES]
+    variance, total = np.full(40_000, now**2), np.zeros(40_000)
+    for _ in range(24):
+        step = np.sqrt(variance) * RANDOM.standard_normal(len(total))
+        total += step
+        variance = 3e-6 + 0.12 * step**2 + 0.85 * variance
+    forecast = baselines.garch_t(past, np.zeros(1), (24,))[0, 0]
+    assert forecast == pytest.approx(np.quantile(total, QUANTILE_LEVELS), abs=0.2 * total.std())
+    assert np.array_equal(forecast, baselines.garch_t(past, np.zeros(1), (1, 24))[0, 1]), "the seed is fixed"
+
+
 @pytest.mark.parametrize("baseline", [baselines.rolling, baselines.ewma, baselines.garch_t])
 def test_bands_of_later_horizons_cover_what_they_claim(baseline: Callable[..., NDArray[np.float64]]) -> None:
     returns, _ = garch_returns(9000)
@@ -69,7 +84,7 @@ def test_linear_quantiles_equal_those_of_scikit_learn() -> None:
 
     regressors = RANDOM.lognormal(0, 0.5, (700, 3)) / 100
     returns = regressors[:, 0] * RANDOM.standard_t(5, 700) + 0.1 * regressors[:, 1]
-    ours = baselines.linear_quantiles(regressors, returns[:600])
+    ours = baselines.linear_quantiles(regressors, returns[:600], np.full(700, returns[:600].std()))
     theirs = np.stack(
         [
             QuantileRegressor(quantile=level, alpha=0, solver="highs")

@@ -9,7 +9,7 @@ import pytest
 
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.documents import HORIZON_GRID
-from make_us_rich.forecasting.live_baselines import ewma_forecast
+from make_us_rich.forecasting.live_baselines import newest_forecast
 from make_us_rich.market.breaks import breaks
 from make_us_rich.market.candles import MAX_BRIDGED, Candles, break_text, regular_segments
 from make_us_rich.market.window import common_window
@@ -52,8 +52,8 @@ def test_a_redenomination_ends_the_history(factor: float, ago: int, inside: bool
 
 @pytest.mark.parametrize("factor", [0.001, 1000.0])
 def test_ewma_takes_no_break_for_volatility(factor: float) -> None:
-    plain = ewma_forecast(market(), HOUR_MS, HORIZON_GRID)
-    broken = ewma_forecast(multiplied(market(), ROWS - 2, factor), HOUR_MS, HORIZON_GRID)
+    plain = newest_forecast("ewma", market(), HOUR_MS, HORIZON_GRID)
+    broken = newest_forecast("ewma", multiplied(market(), ROWS - 2, factor), HOUR_MS, HORIZON_GRID)
 
     np.testing.assert_allclose(broken, plain, rtol=0.1, atol=1e-4)
 

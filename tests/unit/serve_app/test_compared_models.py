@@ -13,7 +13,7 @@ from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.core.pair import BITCOIN, Series
 from make_us_rich.core.settings import Settings
 from make_us_rich.documents import HORIZONS, Forecast, ReplicaError
-from make_us_rich.forecasting.live_baselines import ewma_forecast
+from make_us_rich.forecasting.live_baselines import newest_forecast
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.window import Window
 from serve_app.replica.compared_models import ComparedModels
@@ -38,7 +38,9 @@ def test_ewma_is_the_forecast_that_is_scored_and_knows_no_skill(tmp_path: Path) 
     forecast = _compared(tmp_path, "ewma", window)
 
     assert isinstance(forecast, Forecast)
-    expected = window.candles.close[-1] * np.exp(ewma_forecast(window.candles, HOUR_MS, range(1, HORIZONS + 1)))
+    expected = window.candles.close[-1] * np.exp(
+        newest_forecast("ewma", window.candles, HOUR_MS, range(1, HORIZONS + 1))
+    )
     assert np.array([item.quantiles.prices() for item in forecast.horizons]) == pytest.approx(expected, rel=1e-9)
     assert (forecast.model.name, forecast.model.skill_vs_naive) == ("ewma", None)
     assert {item.skill_vs_naive for item in forecast.horizons} == {None}
