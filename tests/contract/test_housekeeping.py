@@ -297,7 +297,7 @@ def _row(url: str, table: str, days_old: int) -> None:
     when_ms = int(when.timestamp() * 1000)
     rows: dict[str, dict[str, object]] = {
         "forecasts": {"made_at": when, "target_open_ms": when_ms, "as_of_ms": when_ms, "model_version": 1}
-        | {"last_close": 1.0}
+        | {"last_close": 1.0, "horizon_quantiles": "{{1, 1, 1, 1, 1, 1, 1}}"}
         | dict.fromkeys(QUANTILE_NAMES, 1.0),
         "scores": {"day": when.date(), "as_of_ms": when_ms, "n": 168, "coverage_80": 0.8, "shift": "{}"}
         | {"skill_vs_naive": 0.1, "t_vs_naive": 1.0, "drifted": False, "reason": ""},
