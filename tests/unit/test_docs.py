@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -104,12 +105,31 @@ def test_all_python_code_of_the_pages_is_run_by_a_test() -> None:
         assert Path(page).name in (PROJECT_ROOT / test).read_text(), f"{test} does not read {page}"
 
 
+_PACKAGES = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks", "examples")
+
+
+def _python_files() -> list[Path]:
+    files = [path for name in _PACKAGES for path in (PROJECT_ROOT / name).rglob("*.py")]
+    return [path for path in files if "node_modules" not in path.parts]
+
+
 def test_no_file_of_the_packages_is_long() -> None:
-    packages = ("make_us_rich", "dags", "ray_jobs", "serve_app", "dash_app", "infra", "benchmarks", "examples")
-    files = [
-        path for name in packages for path in (PROJECT_ROOT / name).rglob("*.py") if "node_modules" not in path.parts
+    assert [str(path) for path in _python_files() if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_no_function_of_the_packages_is_long() -> None:
+    functions = [
+        (path, node)
+        for path in _python_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
-    assert [str(path) for path in files if len(path.read_text().splitlines()) > 400] == []
+    assert len(functions) > 1000
+    assert [f"{path}: {each.name}" for path, each in functions if _length(each) > 60] == []
+
+
+def _length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (function.end_lineno or function.lineno) - function.lineno + 1
 
 
 def test_every_problem_that_watch_service_reports_is_explained() -> None:
