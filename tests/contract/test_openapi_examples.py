@@ -79,6 +79,11 @@ def _answers(api: LocalApi, registry: Registry) -> dict[str, Any]:
         wait_without_fault_until(
             lambda: len(ask(f"/v1/candles/{BTC}?limit=1000")["close"]) == 1000, 60, "the candles are not fetched"
         )
+        wait_without_fault_until(
+            lambda: all(each["as_of_ms"] and not each["reason"] for each in ask("/readyz")["pairs"].values()),
+            60,
+            "a pair is not up to date",
+        )
         candles = CandleColumns(**ask(f"/v1/candles/{BTC}?limit=3"))
         forecast = Forecast(**ask(f"/v1/forecasts/{BTC}"))
         _register(registry)
