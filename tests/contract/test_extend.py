@@ -30,6 +30,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     without_caches = shutil.ignore_patterns("__pycache__", "node_modules", "*.parquet", "static")
     for name in ("make_us_rich", "dash_app", "infra", "sql", "docs", "tests/support", "tests/unit/forecasting"):
         shutil.copytree(PROJECT_ROOT / name, copy / name, ignore=without_caches)
+    shutil.copy(PROJECT_ROOT / "README.md", copy)
     blocks = [(kind, name, dedent(text)) for _, kind, name, text in _BLOCK.findall(PAGE.read_text())]
     assert len(blocks) == PAGE.read_text().count("```") // 2, "every block names its file"
     for kind, name, text in blocks:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -167,7 +167,8 @@ def _dashboard_thread(settings: Settings, port: int) -> Iterator[None]:
     try:
         yield
     finally:
-        server.trigger.pull_trigger(close_sockets)  # in the server's thread, whose loop ends without a socket
+        with suppress(OSError):  # it ran before the trigger was pulled for it
+            server.trigger.pull_trigger(close_sockets)  # in the server's thread, whose loop ends without a socket
         thread.join()
         server.task_dispatcher.shutdown()
         app.server.extensions["services"].close()

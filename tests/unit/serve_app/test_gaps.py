@@ -129,7 +129,7 @@ def _answers(
 
 @pytest.mark.parametrize("choice", ["champion", "naive", "ewma"])
 @pytest.mark.parametrize(
-    ("hours", "ended", "in_bitcoin_alone"), [(4, 1, True), (5, 48, False), (72, 3, False), (300, 60, False)]
+    ("hours", "ended", "in_bitcoin_alone"), [(4, 1, True), (5, 48, False), (72, 3, False), (300, 80, False)]
 )
 def test_after_a_gap_there_are_forecasts_again(
     hours: int, ended: int, in_bitcoin_alone: bool, choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -138,7 +138,7 @@ def test_after_a_gap_there_are_forecasts_again(
     (answer,) = _answers(own, _without(_walk(3), hours, ended), tmp_path, monkeypatch, [choice])
     assert isinstance(answer, Forecast)
     assert answer.as_of_ms == NOON_MS
-    assert answer.flags.bridged is not (choice == "naive" and hours == 300)  # which needs no more than the 60 candles
+    assert answer.flags.bridged is not (choice == "naive" and hours == 300)  # which needs no more than the 80 candles
 
 
 def test_without_a_gap_nothing_is_bridged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
