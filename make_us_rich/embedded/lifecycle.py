@@ -167,11 +167,11 @@ def _start_component(component: Component, supervisor: Supervisor, config: Stack
     name = component.name
     supervisor.start(name)
     deadline = time.monotonic() + READY_TIMEOUT_S
-    exits, was_down = 0, False
+    starts: set[int] = set()  # a start may be over before it is seen, so the times are counted, not the states
     while not component.is_ready():
         state = next(state for state in supervisor.states() if state.name == name)
-        exits, was_down = exits + (state.is_down and not was_down), state.is_down
-        if exits == _EXITS:
+        starts.add(state.started_at)
+        if state.is_down and len(starts) >= _EXITS:
             raise ComponentDied(f"{name} ends while starting. {_WAY_OUT}. Its log:\n{log_tail(config, name)}")
         if time.monotonic() > deadline:
             raise StackError(

@@ -57,12 +57,16 @@ class Program:
 
 @dataclass(frozen=True)
 class ProgramState:
-    """A program as supervisord sees it: `state` is STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL."""
+    """A program as supervisord sees it: `state` is STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL.
+
+    started_at: when it was started last, in seconds since 1970, 0 for never; since_s: how long ago that was.
+    """
 
     name: str
     state: str
     pid: int
     since_s: float
+    started_at: int = 0
 
     @property
     def is_down(self) -> bool:
@@ -186,6 +190,7 @@ class Supervisor:
                 item["statename"],
                 item["pid"],
                 item["now"] - item["start"] if item["start"] else 0.0,  # never started
+                item["start"],
             )
             for item in found
         ]

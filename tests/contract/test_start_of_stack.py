@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from make_us_rich.core.errors import ComponentDied, StackError
 from make_us_rich.embedded import lifecycle
 from make_us_rich.embedded.components import Component, SetupTask
 from make_us_rich.embedded.stack_config import StackConfig
-from make_us_rich.embedded.supervisor import Program
+from make_us_rich.embedded.supervisor import Program, ProgramState, Supervisor
 from tests.support.folders import traversable_folder
 from tests.support.ports import own_block
 
@@ -76,6 +77,24 @@ def test_a_program_that_ends_at_first_ends_no_start(start: Start, config: StackC
     start([Component(Program("store", ["/bin/sh", "-c", once], min_uptime_s=1), (), (tmp_path / "tried").exists)])
 
     assert _running(config) == {"store"}
+
+
+def test_a_program_whose_starts_are_over_before_they_are_seen_ends_the_start(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Supervisor.states
+
+    def only_down(supervisor: Supervisor) -> list[ProgramState]:
+        found = read(supervisor)
+        while not all(state.is_down for state in found):
+            time.sleep(0.01)
+            found = read(supervisor)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Supervisor, "states", only_down)
+        with pytest.raises(ComponentDied, match="api ends while starting"):
+            start([_component("api", "exit 1")], [])
 
 
 def test_what_runs_stays_up_when_a_start_fails(start: Start, config: StackConfig) -> None:
