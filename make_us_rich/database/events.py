@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from psycopg2.extras import Json
 
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair
+from make_us_rich.database.forecast_logs import LoggedForecast
 from make_us_rich.database.pool import Database
-from make_us_rich.documents import EventKind
+
+EventKind = Literal["forecast", "outcome", "model", "stale"]
 
 CHANNEL = "events"
 """Of NOTIFY, whose payload is the newest id."""
@@ -71,18 +73,6 @@ ORDER BY event_id
 
 
 @dataclass(frozen=True)
-class EventForecast:
-    """The forecast that an event is about. prices: quantiles [horizons][7], the next close first."""
-
-    as_of_ms: int
-    made_at: datetime
-    version: int
-    foundation: bool
-    last_close: float
-    prices: list[list[float]]
-
-
-@dataclass(frozen=True)
 class Event:
     """A row of the table. forecast: of a `forecast` or `outcome`; None where housekeeping has deleted it."""
 
@@ -92,7 +82,7 @@ class Event:
     pair: Pair
     interval: Interval
     payload: Mapping[str, Any]
-    forecast: EventForecast | None
+    forecast: LoggedForecast | None
 
 
 def add(
@@ -151,6 +141,7 @@ def after(cursor: Any, event_id: int, *, market: str, limit: int) -> list[Event]
 
 
 def _from_row(row: Sequence[Any]) -> Event:
-    event_id, at, kind, pair, interval, payload, as_of_ms, *forecast = row
-    known = None if as_of_ms is None else EventForecast(as_of_ms, *forecast)
-    return Event(event_id, at, kind, Pair.parse(pair), Interval(interval), payload, known)
+    event_id, at, kind, name, length, payload, as_of_ms, *forecast = row
+    pair, interval = Pair.parse(name), Interval(length)
+    known = None if as_of_ms is None else LoggedForecast(pair, interval, as_of_ms, *forecast)
+    return Event(event_id, at, kind, pair, interval, payload, known)

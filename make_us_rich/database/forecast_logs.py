@@ -22,7 +22,7 @@ ORDER BY made_at, forecast_id
 
 @dataclass(frozen=True)
 class LoggedForecast:
-    """A live forecast. prices: quantiles [horizons][7], the next close first."""
+    """A recorded forecast. prices: quantiles [horizons][7], the next close first."""
 
     pair: Pair
     interval: Interval

@@ -6,16 +6,6 @@ milliseconds since 1970; prices are in the quote currency.
 
 from make_us_rich.core.quantile_levels import QUANTILE_LEVELS
 from make_us_rich.documents.backtests import BacktestResult, HorizonResult
-from make_us_rich.documents.events import (
-    EVENT_KINDS,
-    EventData,
-    EventKind,
-    ForecastEvent,
-    ModelEvent,
-    OutcomeEvent,
-    StaleEvent,
-    StreamedHorizon,
-)
 from make_us_rich.documents.forecasts import (
     HORIZON_GRID,
     HORIZONS,
@@ -60,7 +50,6 @@ from make_us_rich.documents.jobs import (
 from make_us_rich.documents.service import PairState, Readiness, ReplicaError, UpdatedModels, Usage
 
 __all__ = [
-    "EVENT_KINDS",
     "HORIZONS",
     "HORIZONS_WITH_PROBABILITY_UP",
     "HORIZON_GRID",
@@ -74,12 +63,9 @@ __all__ = [
     "ChosenPair",
     "Comparison",
     "Document",
-    "EventData",
-    "EventKind",
     "FetchedPairs",
     "Flags",
     "Forecast",
-    "ForecastEvent",
     "FoundationCard",
     "FoundationScore",
     "HorizonForecast",
@@ -91,11 +77,9 @@ __all__ = [
     "Milliseconds",
     "Model",
     "ModelCard",
-    "ModelEvent",
     "NamedVersion",
     "NextClose",
     "Origin",
-    "OutcomeEvent",
     "PairDocument",
     "PairHealth",
     "PairScore",
@@ -107,8 +91,6 @@ __all__ = [
     "ReplicaError",
     "RunItem",
     "Score",
-    "StaleEvent",
-    "StreamedHorizon",
     "Tail",
     "TrainBatch",
     "TrainedResult",
