@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def _measure_quality(args: argparse.Namespace) -> None:
-    config = replace(TrainingConfig.of(args.interval), architecture=args.model)
+    config = TrainingConfig.of(args.interval, args.model)
     pairs = list(args.pairs or ())
     candles = _read_candles(args.candles, args.interval, pairs)
     if unknown := set(args.untrained) - candles.keys():

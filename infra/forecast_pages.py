@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import fill
 
 from infra.markdown import replace_generated, table
+from make_us_rich.core.times import from_ms
 from make_us_rich.documents import HORIZONS, BacktestResult, BaselineSkill, HorizonResult
 from make_us_rich.forecasting.evaluation import random_walk_inside
 from make_us_rich.forecasting.report import TITLES
@@ -96,9 +96,9 @@ def _direction(result: BacktestResult) -> str:
 
 
 def _data(result: BacktestResult) -> str:
-    days = [datetime.fromtimestamp(time_ms / 1000, UTC).date() for time_ms in result.windows_from_ms]
+    days = [from_ms(time_ms).date() for time_ms in result.windows_from_ms]
     end_ms = result.windows_from_ms[-1] + result.window_candles * result.interval.ms
-    end = datetime.fromtimestamp(end_ms / 1000, UTC).date()
+    end = from_ms(end_ms).date()
     weeks = result.window_candles * result.interval.ms // (7 * 86_400_000)
     return (
         f"{_NUMBERS[len(result.candles)].capitalize()} pairs of Binance, hourly; {_NUMBERS[len(days)]} separate "

@@ -18,7 +18,7 @@ from make_us_rich import __version__
 from make_us_rich.client import Client, ServiceUnavailable
 from make_us_rich.core.errors import MakeUsRichError
 from make_us_rich.core.pair import Pair
-from make_us_rich.documents import HORIZONS, Document, Forecast, PastForecast, Probability
+from make_us_rich.documents import HORIZONS, Document, Forecast, Model, PastForecast, Probability
 
 _INSTRUCTIONS = (
     "Forecasts of cryptocurrency closes as probability distributions. They forecast the uncertainty of a price, hardly "
@@ -42,6 +42,10 @@ class Measured(Document):
     skill_vs_naive: Annotated[float | None, Field(description="share of the pinball loss saved against a random walk")]
     skill_margin: Annotated[float | None, Field(description="half width of the 95 % interval of skill_vs_naive")]
     coverage_80: Annotated[float | None, Field(description="share of closes inside q10..q90; 0.8 is right")]
+
+    @classmethod
+    def of(cls, model: Model) -> Measured:
+        return cls(skill_vs_naive=model.skill_vs_naive, skill_margin=model.skill_margin, coverage_80=model.coverage_80)
 
 
 class MeasuredForecast(Document):
@@ -76,11 +80,7 @@ class Tools:
     ) -> MeasuredForecast:
         """Forecast the closes of a pair, as quantiles, up to 24 candles ahead; by default all of them."""
         found = self._api.forecast(pair, horizons=horizons, interval=interval)
-        model = found.model
-        measured = Measured(
-            skill_vs_naive=model.skill_vs_naive, skill_margin=model.skill_margin, coverage_80=model.coverage_80
-        )
-        return MeasuredForecast(forecast=found, measured=measured)
+        return MeasuredForecast(forecast=found, measured=Measured.of(found.model))
 
     def probability(
         self,
@@ -116,12 +116,9 @@ class Tools:
 
     def _measured(self, pair: str, interval: str | None) -> Measured:
         try:
-            card = self._api.model(pair, interval)
+            return Measured.of(self._api.model(pair, interval))
         except ServiceUnavailable:  # the registry is away: the answer itself is good
             return Measured(skill_vs_naive=None, skill_margin=None, coverage_80=None)
-        return Measured(
-            skill_vs_naive=card.skill_vs_naive, skill_margin=card.skill_margin, coverage_80=card.coverage_80
-        )
 
 
 def make_server(api: Client) -> MCPServer[None]:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from make_us_rich.core.errors import InputError, MakeUsRichError
 from make_us_rich.core.pair import Pair, Series, foundation_name
-from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
+from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, bearer, read_json
 from make_us_rich.documents import (
     CandleColumns,
     Forecast,
@@ -68,11 +68,10 @@ class Client:
     def __init__(self, api_url: str, token: str | None) -> None:
         """Raise InputError for an address or token that cannot be one. White space around either is left out."""
         address, sent = _checked_address(api_url), checked_token(token)
-        headers = {"Authorization": f"Bearer {sent}"} if sent else {}
         # a service on this machine is not asked through the proxy of the environment, which would see the token
         direct = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
         self._http = httpx.Client(
-            base_url=address, headers=headers, timeout=_TIMEOUT_S, limits=CONNECTIONS, mounts=direct
+            base_url=address, headers=bearer(sent), timeout=_TIMEOUT_S, limits=CONNECTIONS, mounts=direct
         )
 
     def __enter__(self) -> Client:

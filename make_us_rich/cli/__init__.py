@@ -6,10 +6,9 @@ from collections.abc import Callable
 from traceback import walk_tb
 
 import typer
-from rich.console import Console
 
 from make_us_rich.cli import backup, history, installation, models, pairs, stack, tokens
-from make_us_rich.cli.shared import command_error
+from make_us_rich.cli.shared import command_error, print_notice
 from make_us_rich.client import ServiceRefused
 from make_us_rich.core.errors import (
     AccountError,
@@ -75,8 +74,7 @@ def main() -> None:
     So do this project's other errors, an unreachable Postgres and a missing extra, with the exit code 1.
     """
     for name in except_loopback():
-        text = f"{name} is not used: only a proxy by HTTP is, such as http://proxy.example:8080"
-        Console(stderr=True, highlight=False).print(text, style="yellow", soft_wrap=True)
+        print_notice(f"{name} is not used: only a proxy by HTTP is, such as http://proxy.example:8080")
     try:
         app()
     except MakeUsRichError as error:

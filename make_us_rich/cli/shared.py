@@ -90,6 +90,11 @@ def training_cells(due: DueTraining | None) -> tuple[str, str]:
     return trained, f"{time_cell(due.due_ms)} ({due.reason})"
 
 
+def print_notice(text: str) -> None:
+    """Print a notice to stderr, where it disturbs no program that reads the output."""
+    Console(stderr=True, highlight=False).print(text, style="yellow", soft_wrap=True, markup=False)
+
+
 def command_error(message: str, *, is_mistake: bool = False) -> typer.Exit:
     """Print an error to stderr and return what ends the command: `raise command_error("…")`.
 

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from make_us_rich.accounts import COMMAND_LINE, Accounts, Token, User
 from make_us_rich.accounts.users import SERVICE_USER
-from make_us_rich.cli.shared import AsJson, database_here, print_json
+from make_us_rich.cli.shared import AsJson, database_here, print_json, print_notice, time_cell
 from make_us_rich.core.errors import InputError
 from make_us_rich.core.terminal import console
+from make_us_rich.core.times import to_ms
 
 tokens_app = typer.Typer(help="Create, list and revoke API tokens of users.", no_args_is_help=True)
 
@@ -27,7 +27,7 @@ def create(user: UserName, name: TokenName) -> None:
     with Accounts(database_here()) as accounts:
         plaintext = accounts.tokens.create(_owner(accounts, user).user_id, name, by=COMMAND_LINE)
     typer.echo(plaintext)
-    Console(stderr=True, highlight=False).print("keep it: it is stored nowhere and not shown again", style="yellow")
+    print_notice("keep it: it is stored nowhere and not shown again")
 
 
 @tokens_app.command("list")
@@ -40,8 +40,8 @@ def list_tokens(user: UserName, as_json: AsJson = False) -> None:
         return
     table = Table("name", "begins with", "created", "last used")
     for each in found:
-        used = f"{each.last_used_at:%Y-%m-%d %H:%M}" if each.last_used_at else "never"
-        table.add_row(each.name, each.prefix, f"{each.created_at:%Y-%m-%d %H:%M}", used)
+        used = time_cell(to_ms(each.last_used_at)) if each.last_used_at else "never"
+        table.add_row(each.name, each.prefix, time_cell(to_ms(each.created_at)), used)
     console.print(table)
 
 

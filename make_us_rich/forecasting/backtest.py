@@ -169,7 +169,7 @@ def _linear_forecasts(prepared: PreparedPair, horizons: Sequence[int], interval:
     features and this volatility, in which each row is divided by it.
     """
     past, holdout, layout = prepared.split.past, prepared.split.holdout, feature_layout(interval)
-    scaled = new_network(replace(TrainingConfig.of(interval), architecture="linear"))
+    scaled = new_network(TrainingConfig.of(interval, "linear"))
     if not isinstance(scaled, ScaledQuantiles):
         raise TypeError("the architecture `linear` has no volatility")
     scaled.fit_scaling(past.complete())

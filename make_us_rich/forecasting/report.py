@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from make_us_rich.core.interval import Interval
+from make_us_rich.core.times import from_ms
 from make_us_rich.documents import HORIZONS, QUANTILE_LEVELS
 from make_us_rich.forecasting.backtest import MODEL, Summary, WindowResult, summarise
 from make_us_rich.forecasting.evaluation import HorizonSeries, random_walk_inside
@@ -43,7 +43,7 @@ def table(summary: Summary) -> str:
 
 def line(result: WindowResult) -> str:
     """Format one result as a line of text, to show progress."""
-    day = datetime.fromtimestamp(result.start_ms / 1000, UTC).date()
+    day = from_ms(result.start_ms).date()
     first = result.forecasts[1]
     skills = (f"{name} {_skill(first[MODEL], other):+.2%}" for name, other in first.items() if name != MODEL)
     return f"{result.pair} {day}, next close: {', '.join(skills)}"

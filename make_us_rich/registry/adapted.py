@@ -7,11 +7,11 @@ while the foundation that it was made of is the champion, and a champion of the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.times import current_ms
 from make_us_rich.registry.client import (
     CHAMPION,
     TAG_ADAPTED_FROM,
@@ -42,7 +42,7 @@ def reason_against(registry: Registry, foundation: ModelVersion, series: Series,
     """
     if registry.find(series.name, CHAMPION) is not None:
         return "it has a model of its own"
-    if time.time_ns() // 1_000_000 - as_of_ms > _RENEWED_AFTER_MS + series.interval.ms:
+    if current_ms() - as_of_ms > _RENEWED_AFTER_MS + series.interval.ms:
         return "only the newest candles are adapted to"
     found = find(registry, foundation, series.pair)
     if found is not None and as_of_ms - int(found.tags[TAG_ADAPTED_MS]) < _RENEWED_AFTER_MS:

@@ -21,6 +21,7 @@ from make_us_rich.core.errors import RegistryError, UnknownVersion
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.core.responses import CONNECTIONS, UNEXPECTED, read_json
 from make_us_rich.core.settings import Settings
+from make_us_rich.core.times import current_ms
 from make_us_rich.documents import Model
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ class Registry:
         title: of the run. curves: metrics of each epoch. tags: of the run and the version. The version is created last:
         a crash before that leaves a run without a version, never an incomplete version.
         """
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = current_ms()
         begun = {"experiment_id": self._experiment_id(), "run_name": title, "start_time": now_ms, "tags": _items(tags)}
         run = self._create("runs/create", begun, lambda body: _training_run(body["run"]))
         by_step = [(0, metrics), *enumerate(curves)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
+from make_us_rich.core.times import from_ms
 from make_us_rich.documents import FoundationCard, FoundationScore
 
 _BASELINES = {"naive": "naive", "ewma": "EWMA", "garch_t": "GARCH-t"}
@@ -64,4 +64,4 @@ def _names(pairs: Iterable[str]) -> str:
 
 
 def _day(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d}"
+    return f"{from_ms(time_ms):%Y-%m-%d}"

@@ -127,9 +127,8 @@ def promote(
         champion = registry.find(challenger.name, CHAMPION)
         version = champion.version if champion else None
         if version == challenger.version:
-            _record_champion(
-                database, challenger, registry.find(challenger.name, PREVIOUS)
-            )  # if an earlier try could not
+            # an earlier try may have ended before it recorded the event
+            _record_champion(database, challenger, registry.find(challenger.name, PREVIOUS))
             return PromotionDecision(True, "it is the champion already")
         if version != comparison.champion_version:
             raise ChampionChanged(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
+from make_us_rich.core.times import from_ms
 from make_us_rich.forecasting.evaluation import COVERAGE, SKILL
 from make_us_rich.forecasting.onnx_model import DESCRIPTION
 from make_us_rich.forecasting.recipe import FittedModel
@@ -27,10 +27,9 @@ def publish(
     registry: Registry, fitted: FittedModel, *, name: str, as_of_ms: int, market: str, tags: Mapping[str, str]
 ) -> ModelVersion:
     """Register a fitted model under `name`, without an alias. Raises RegistryError."""
-    as_of = datetime.fromtimestamp(as_of_ms / 1000, UTC)
     return registry.publish(
         name,
-        f"{name} as of {as_of:%Y-%m-%d %H:%M} UTC",
+        f"{name} as of {from_ms(as_of_ms):%Y-%m-%d %H:%M} UTC",
         graph=fitted.onnx,
         weights=fitted.weights,
         params=fitted.params,
