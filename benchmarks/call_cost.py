@@ -18,6 +18,7 @@ import psutil
 
 from benchmarks.stack import replica_pids, serving_stack, settings_of
 from make_us_rich.accounts import Accounts
+from make_us_rich.core.responses import bearer
 from make_us_rich.database.pool import Database
 from make_us_rich.embedded.lifecycle import Stack, measure
 
@@ -76,7 +77,7 @@ def _headers(stack: Stack) -> dict[str, dict[str, str]]:
         for name, plan in (("member", plans[-1]), ("used up", plans[0])):
             user = accounts.users.create(f"benchmark {name}", _PASSWORD)
             accounts.admin.set_plan(user.user_id, plan.name, by="benchmark")
-            headers[name] = {"Authorization": f"Bearer {accounts.tokens.create(user.user_id, 'benchmark')}"}
+            headers[name] = bearer(accounts.tokens.create(user.user_id, "benchmark"))
     return headers
 
 

@@ -41,6 +41,7 @@ from benchmarks.stack import (
 )
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series, foundation_name
+from make_us_rich.core.responses import bearer
 from make_us_rich.core.settings import Settings
 from make_us_rich.core.times import current_ms
 from make_us_rich.database import pairs as pairs_table
@@ -97,8 +98,8 @@ def _under_load(stack: Stack) -> None:
         }
         loads: dict[str, list[Load]] = {name: [] for name in targets}
         for _ in range(ROUNDS):
-            for name, (method, url, bearer) in targets.items():
-                headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+            for name, (method, url, sent) in targets.items():
+                headers = bearer(sent)
                 if "304" in name:
                     headers["If-None-Match"] = httpx.get(url, headers=headers).headers["ETag"]
                 loads[name].append(_wrk(method, url, headers))

@@ -17,6 +17,7 @@ import onnx
 from infra.exchange.simulated import simulate
 from make_us_rich.core.interval import Interval
 from make_us_rich.core.pair import Pair, Series
+from make_us_rich.core.responses import bearer
 from make_us_rich.core.settings import Settings, get_settings
 from make_us_rich.core.times import current_ms
 from make_us_rich.database.pool import Database
@@ -116,12 +117,12 @@ def promote(stack: Stack, fitted: FittedModel, pair: str, as_of_ms: int) -> None
 
 def api_client(stack: Stack) -> httpx.Client:
     """Return a client of the HTTP API, whose calls no quota limits."""
-    headers = {"Authorization": f"Bearer {stack.secrets.service_token}"}
+    headers = bearer(stack.secrets.service_token)
     return httpx.Client(base_url=stack.config.url("api"), headers=headers, timeout=60)
 
 
 def ray_headers(stack: Stack) -> dict[str, str]:
-    return {"Authorization": f"Bearer {stack.secrets.ray_token}"}
+    return bearer(stack.secrets.ray_token)
 
 
 def replica_pids(stack: Stack, application: str) -> list[int]:

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from make_us_rich.core.errors import NotEnoughHistory
 from make_us_rich.core.interval import HOUR_MS
 from make_us_rich.documents import HORIZON_GRID
-from make_us_rich.forecasting.baselines import EWMA, GARCH, LEAST_PAST, NAIVE, PAST_CANDLES, baseline_forecasts
+from make_us_rich.forecasting.baselines import EWMA, GARCH, LEAST_PAST, NAIVE, baseline_forecasts
 from make_us_rich.forecasting.evaluation import pinball
 from make_us_rich.market.candles import Candles
-
-__all__ = ["BASELINES", "PAST_CANDLES", "baseline_losses", "candles_needed", "newest_forecast"]
 
 BASELINES = (NAIVE, EWMA, GARCH)
 

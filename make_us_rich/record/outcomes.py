@@ -13,7 +13,8 @@ from make_us_rich.database import outcomes
 from make_us_rich.database.outcomes import AtHorizon, Outcome, Pending
 from make_us_rich.database.pool import Database
 from make_us_rich.documents import HORIZON_GRID, SCORED_CANDLES
-from make_us_rich.forecasting.live_baselines import PAST_CANDLES, baseline_losses
+from make_us_rich.forecasting.baselines import PAST_CANDLES
+from make_us_rich.forecasting.live_baselines import baseline_losses
 from make_us_rich.market.candle_store import CandleStore
 from make_us_rich.market.candles import Candles
 

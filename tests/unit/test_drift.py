@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from make_us_rich.core.interval import HOUR_MS, Interval
 from make_us_rich.database.outcomes import ScoredForecasts
 from make_us_rich.documents import HORIZON_GRID, QUANTILE_LEVELS, Score
-from make_us_rich.forecasting.baselines import naive
+from make_us_rich.forecasting.baselines import PAST_CANDLES, naive
 from make_us_rich.forecasting.evaluation import diebold_mariano, pinball
-from make_us_rich.forecasting.live_baselines import PAST_CANDLES
 from make_us_rich.market.candles import Candles
 from make_us_rich.market.recordings import read_klines
 from make_us_rich.record.drift import MIN_SCORED, score_served
